@@ -1,0 +1,37 @@
+"""Find the frame in which a neural network's layers become readable: descrambler groups in JAX.
+
+>>> import jaxdescramble as jd
+>>> jd.descramble(jax.random.normal(jax.random.key(0), (8, 100))).point.shape
+(8, 8)
+"""
+
+from importlib.metadata import version
+
+from jaxdescramble import datasets, exact, groups, objectives, operators, reading
+from jaxdescramble.descramble import Descrambling, LayerDescrambling, descramble, descramble_network
+from jaxdescramble.objectives import Objective
+from jaxdescramble.reorder import reorder
+from jaxdescramble.status import Status
+from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
+
+__version__ = version("jaxdescramble")
+
+__all__ = [
+    "Descrambling",
+    "LayerDescrambling",
+    "Layout",
+    "Objective",
+    "Status",
+    "Tap",
+    "datasets",
+    "descramble",
+    "descramble_network",
+    "exact",
+    "groups",
+    "insert",
+    "objectives",
+    "operators",
+    "reading",
+    "reorder",
+    "wiretap",
+]

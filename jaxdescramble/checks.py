@@ -1,0 +1,79 @@
+"""Checks of arguments: what can be known from shapes and types is said at once, with what to do about it."""
+
+from collections.abc import Collection
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+
+def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -> Array:
+    """`value` as a JAX array of float32 or float64.
+
+    Args:
+        value: anything `jnp.asarray` takes.
+        name: the argument's name, for the message.
+        ndims: the numbers of axes that are allowed.
+        axes: what the axes mean, for the message.
+
+    Raises:
+        TypeError: not numbers, complex, integers, or a half-precision type.
+        ValueError: the wrong number of axes, or an empty axis.
+
+    >>> real_array([[1.0, 2.0]], "signals", (2,), "(features, samples)").shape
+    (1, 2)
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected an array of numbers {axes}, got {type(value).__name__}.") from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{name}: got complex numbers ({array.dtype}); descramblers here are real. Stack real and imaginary parts "
+            "as separate samples, or descramble them apart."
+        )
+    if array.dtype in (jnp.float16, jnp.bfloat16):
+        raise TypeError(
+            f"{name}: got {array.dtype}, in which orthogonality cannot be kept. Convert with .astype(jnp.float32)."
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name}: got {array.dtype}; convert to a floating type with .astype(jnp.float32).")
+    if array.ndim not in ndims:
+        raise ValueError(f"{name}: expected {axes}, got an array of shape {array.shape}.")
+    if 0 in array.shape:
+        raise ValueError(f"{name}: shape {array.shape} has an empty axis; {axes} must all be at least 1.")
+    return array
+
+
+def one_of(value: object, name: str, allowed: Collection[str]) -> str:
+    """`value` if it is among `allowed`, else a `ValueError` that lists them.
+
+    >>> one_of("O", "group", ("O", "SO"))
+    'O'
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name}: got {value!r}; choose one of {', '.join(map(repr, allowed))}.")
+    return value
+
+
+def positive_integer(value: object, name: str) -> int:
+    """`value` as an int of at least 1.
+
+    >>> positive_integer(3, "order")
+    3
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r} ({type(value).__name__}).")
+    number = value.__index__()  # pyright: ignore[reportAttributeAccessIssue]
+    if number < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {number}.")
+    return number
+
+
+def same_size(array: Array, axis: int, size: int, name: str, against: str) -> None:
+    """Raise `ValueError` unless `array.shape[axis] == size`.
+
+    >>> same_size(jnp.ones((2, 3)), -1, 3, "weight", "the signals")
+    """
+    if array.shape[axis] != size:
+        raise ValueError(f"{name}: shape {array.shape} does not fit {against}, which has {size} there (axis {axis}).")

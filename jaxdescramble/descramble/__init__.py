@@ -1,0 +1,7 @@
+"""The main verb: signals or a network in, descramblings out; where networks, objectives and solvers meet."""
+
+from jaxdescramble.descramble.network import LayerDescrambling, descramble_network
+from jaxdescramble.descramble.result import Descrambling
+from jaxdescramble.descramble.signals import descramble
+
+__all__ = ["Descrambling", "LayerDescrambling", "descramble", "descramble_network"]

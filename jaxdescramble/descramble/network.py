@@ -1,0 +1,117 @@
+"""Descramble every linear layer of a network, output side and input side."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble.checks import one_of
+from jaxdescramble.descramble.result import Descrambling
+from jaxdescramble.descramble.signals import Solver, descramble
+from jaxdescramble.objectives import Objective
+from jaxdescramble.wiretap import Tap, wiretap
+
+ENDS = ("ordered", "free")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerDescrambling:
+    """One layer, read from both sides: `weight = P W Q^T`.
+
+    Attributes:
+        output: descrambling P of the preactivations; None where the output axis is the network's own, ordered one.
+        input: descrambling Q of the layer's input signals; None where the input axis is the network's own.
+        weight: the two-sided weight, shape (..., out, in).
+    """
+
+    output: Descrambling | None
+    input: Descrambling | None
+    weight: Float[Array, "*batch out in"]
+
+
+def descramble_network(
+    f: Callable[..., Any],
+    params: Any,
+    x: Any,
+    objective: Objective | None = None,
+    solver: Solver | None = None,
+    *,
+    group: str = "O",
+    joint: bool = False,
+    ends: str = "ordered",
+) -> dict[str, LayerDescrambling]:
+    """Descramble every linear layer of any JAX function, both sides.
+
+    Layer k is read as `P_k W_k Q_k^T`: P_k makes its preactivations readable, Q_k its input signals, that is what the
+    activation before it left. Nothing in the network changes: `P^-1 P` is put in and one half of it is looked at
+    (`jaxdescramble.insert` does put it in).
+
+    Args:
+        f: `f(params, x)`, any JAX function: a plain one, a Flax or Equinox model's.
+        params: its parameters, a pytree.
+        x: a batch of inputs, large enough to be typical: at least a few times as many samples as features.
+        objective: for every layer and side; `objectives.smoothness()` if none is given.
+        solver: the closed form if none is given.
+        group: "O" or "SO".
+        joint: descramble input sides on `[m W^T, X]`, `m = ||X||_2 / ||W||_2`, the paper's tap for its second layer:
+            smooth in the data and along the weight's own input axis at once. It makes singular vectors of the
+            descrambled weight sinusoidal by construction, so leave it off for readings.
+        ends: "ordered" leaves the network's input axis and output axis as they are, since they mean something already;
+            "free" descrambles them too.
+
+    Returns:
+        `{layer name: LayerDescrambling}` in the order of evaluation; names are tree paths of the weights.
+
+    Raises:
+        ValueError: f has no linear layer, unknown names.
+
+    >>> def f(params, x):
+    ...     return jnp.tanh(x @ params["first"]) @ params["second"]
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> params = {"first": jax.random.normal(keys[0], (6, 4)), "second": jax.random.normal(keys[1], (4, 2))}
+    >>> layers = descramble_network(f, params, jax.random.normal(keys[2], (50, 6)))
+    >>> [(name, layer.weight.shape) for name, layer in layers.items()]
+    [("['first']", (4, 6)), ("['second']", (2, 4))]
+
+    Source: Amey et al. 2021, "Descrambler group" and SI on the second layer.
+    """
+    one_of(ends, "ends", ENDS)
+    _, taps = wiretap(f)(params, x)
+    if not taps:
+        raise ValueError(
+            "descramble_network: f has no linear layer, a product of x with a parameter. Layers inside while loops, "
+            "convolutions and weights that are computed from parameters are not read."
+        )
+    layers = {}
+    for name, tap in taps.items():
+        free = ends == "free"
+        output = None
+        if free or not tap.layout.to_output:
+            output = descramble(tap.preactivation, objective, solver, group=group)
+        link = None
+        if free or not tap.layout.from_input:
+            link = descramble(_joint(tap) if joint else tap.input, objective, solver, group=group)
+        weight = tap.weight
+        if output is not None:
+            weight = jnp.matmul(output.point, weight, precision="highest")
+        if link is not None:
+            weight = jnp.matmul(weight, jnp.swapaxes(link.point, -1, -2), precision="highest")
+        layers[name] = LayerDescrambling(output, link, weight)
+    return layers
+
+
+def _joint(tap: Tap) -> Array:
+    """The layer's input signals beside its own weight, both at the signals' spectral norm."""
+
+    def one(weight: Array, signals: Array) -> Array:
+        scale = jnp.linalg.norm(signals, ord=2) / jnp.linalg.norm(weight, ord=2)
+        return jnp.concatenate([scale * weight.T, signals], axis=1)
+
+    together = one
+    for _ in range(tap.weight.ndim - 2):
+        together = jax.vmap(together)
+    return together(tap.weight, jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:])))

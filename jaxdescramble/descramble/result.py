@@ -1,0 +1,180 @@
+"""What descrambling gives back: a point of the group, its certificate, and what to do with them."""
+
+import dataclasses
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from jaxdescramble import objectives
+from jaxdescramble.checks import real_array, same_size
+from jaxdescramble.objectives import Objective
+from jaxdescramble.operators import from_matrix
+from jaxdescramble.status import check_status
+
+FORMAT = 1
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "point",
+        "value",
+        "initial_value",
+        "bound",
+        "gap",
+        "rank",
+        "steps",
+        "status",
+        "singular_values",
+        "objective",
+    ],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Descrambling:
+    """A descrambler, and how good it is. A pytree; leading axes are batches.
+
+    Attributes:
+        point: P; `P S` are the descrambled signals and `P W` the descrambled weights.
+        value: the objective at P.
+        initial_value: the objective in the raw frame, P = 1.
+        bound: a number that no orthogonal P goes below.
+        gap: `value - bound`; zero up to rounding for a closed form.
+        rank: how many principal components of the signals stand clear of rounding.
+        steps: iterations taken, 0 for a closed form.
+        status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
+        singular_values: of the signals, scaled to a largest entry of order one, descending.
+        objective: what was minimised.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    initial_value: Float[Array, "*batch"]
+    bound: Float[Array, "*batch"]
+    gap: Float[Array, "*batch"]
+    rank: Int[Array, "*batch"]
+    steps: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    singular_values: Float[Array, "*batch n"]
+    objective: Objective
+
+    def check(self) -> "Descrambling":
+        """This result, if every problem of the batch has an answer.
+
+        Raises:
+            FloatingPointError: says which problems have none, why, and what to do.
+        """
+        check_status(self.status, "descramble")
+        return self
+
+    def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
+        """`P S` for signals old or new, shape (n, m), with the batch axes of the point if there are any.
+
+        Raises:
+            ValueError: the features do not fit.
+        """
+        ndim = self.point.ndim
+        columns = real_array(signals, "signals", {2, ndim}, "(features, samples) or (layers, features, samples)")
+        same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
+        return jnp.matmul(self.point, columns.astype(self.point.dtype), precision="highest")
+
+    def score(self, signals: ArrayLike) -> Float[Array, "*batch"]:
+        """The objective of `P S` on signals that P need not have seen: the held-out value.
+
+        Raises:
+            ValueError: the features or the number of layers do not fit.
+        """
+        columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
+        same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
+        if columns.shape[:-2] != self.point.shape[:-2]:
+            raise ValueError(f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}.")
+        return batched(_score, columns.ndim - 2)(self.objective, self.point, columns.astype(self.point.dtype))
+
+    def save(self, path: str | Path) -> None:
+        """Write to a `.npz` file; an old file stays whole until the new one is.
+
+        Raises:
+            OSError: the file cannot be written (no such folder, a full disk).
+        """
+        fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)[:-1]}
+        arrays: dict[str, np.ndarray] = {}
+        for name, parameter in self.objective.parameters:
+            matrix = getattr(parameter, "matrix", parameter)
+            arrays[f"parameter:{name}"] = np.asarray(matrix)
+        header = {"format": FORMAT, "objective": self.objective.name, "settings": dict(self.objective.settings)}
+        header["summary"] = self.objective.summary.__name__.lower()
+        _write_npz(Path(path), {**fields, **arrays, "header": np.asarray(json.dumps(header))})
+
+    @staticmethod
+    def load(path: str | Path, objective: Objective | None = None) -> "Descrambling":
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            objective: needed only where the objective is not one of `jaxdescramble.objectives`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a whole file written by `save`, or an objective that has to be given.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+            header = json.loads(str(content.pop("header")))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+            raise ValueError(f"{path}: not a whole Descrambling file ({error}); write it again with .save().") from error
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path}: format {header.get('format')!r}; this version reads format {FORMAT}.")
+        parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
+        if objective is None:
+            objective = _objective_named(header, parameters, str(path))
+        return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
+
+
+def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:
+    factory = getattr(objectives, header["objective"], None) if header["objective"] else None
+    if factory is None:
+        raise ValueError(
+            f"{path}: its objective {header['objective'] or '(unnamed)'!r} is not one of jaxdescramble.objectives; "
+            "pass it as load(path, objective=...)."
+        )
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in header["settings"].items()}
+    if "given_operator" in parameters:
+        settings = {"operator": from_matrix(jnp.asarray(parameters["given_operator"]))}
+    return factory(**settings, summary=header["summary"])
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _score(objective: Objective, point: Array, columns: Array) -> Array:
+    return objective(point, objective.summarise(columns))
+
+
+def batched(function: Callable, axes: int) -> Callable:
+    """`function(objective, *arrays)` vmapped over the leading axes of the arrays."""
+    for _ in range(axes):
+        inner = function
+        function = lambda objective, *arrays, inner=inner: jax.vmap(functools.partial(inner, objective))(*arrays)  # noqa: E731
+    return function

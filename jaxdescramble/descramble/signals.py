@@ -1,0 +1,107 @@
+"""Descramble signals: one layer's, many layers' in one program, or a summary of more than memory holds."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from jaxdescramble.checks import one_of, real_array
+from jaxdescramble.descramble.result import Descrambling, batched
+from jaxdescramble.exact import ClosedForm, Extremum
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.objectives import Objective, Summary, smoothness
+
+AXES = "(features, samples) or (layers, ..., features, samples)"
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A value that minimises an objective over a group: `ClosedForm()`, or an iterative one. Hashable or a pytree."""
+
+    def __call__(self, objective: Objective, summary: Summary, group: str) -> Extremum: ...
+
+
+def descramble(
+    signals: ArrayLike | Summary | Sequence[ArrayLike],
+    objective: Objective | None = None,
+    solver: Solver | None = None,
+    *,
+    group: str = "O",
+) -> Any:
+    """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
+
+    Args:
+        signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a list
+            of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`).
+        objective: what "readable" means; `objectives.smoothness()` if none is given.
+        solver: how to look for it; the closed form if none is given.
+        group: "O", or "SO" for determinant one.
+
+    Returns:
+        A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
+        and costs the others nothing; `.check()` raises.
+
+    Raises:
+        TypeError, ValueError: what can be known from shapes, types and names.
+
+    >>> t = jnp.arange(16) / 16
+    >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
+    >>> scrambled = orthogonal.random(jax.random.key(0), 16) @ wave
+    >>> found = descramble(scrambled)
+    >>> bool(found.value < 1e-3 * found.initial_value), int(found.rank)
+    (True, 2)
+
+    Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
+    """
+    objective = smoothness() if objective is None else objective
+    solver = ClosedForm() if solver is None else solver
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
+            "mind the parentheses - or Objective(function)."
+        )
+    if not callable(solver) or isinstance(solver, type):
+        raise TypeError(f"solver: got {solver!r}; expected a solver value such as exact.ClosedForm().")
+    one_of(group, "group", orthogonal.NAMES)
+    if isinstance(signals, list | tuple) and not np.isscalar(signals[0] if signals else 0.0):
+        if all(getattr(item, "ndim", 0) >= 2 for item in signals):
+            return [descramble(item, objective, solver, group=group) for item in signals]
+    if hasattr(signals, "principal"):
+        return _solve_summary(objective, solver, group, signals)  # pyright: ignore[reportArgumentType]
+    columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
+    return _solve_signals(objective, solver, group, columns)
+
+
+def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -> Descrambling:
+    found = solver(objective, summary, group)
+    initial = objective(jnp.eye(summary.size, dtype=summary.dtype), summary)
+    return Descrambling(
+        found.point,
+        found.value,
+        initial,
+        found.bound,
+        found.value - found.bound,
+        found.rank,
+        jnp.asarray(getattr(found, "steps", 0), jnp.int32),
+        found.status,
+        found.singular_values,
+        objective,
+    )
+
+
+_solve_summary = jax.jit(_solve, static_argnames="group")
+
+
+@functools.partial(jax.jit, static_argnames="group")
+def _solve_signals(objective: Objective, solver: Solver, group: str, signals: Array) -> Descrambling:
+    def one(objective, columns):
+        return _solve(objective, solver, group, objective.summarise(columns))
+
+    found = batched(one, signals.ndim - 2)(objective, signals)
+    return dataclasses.replace(found, objective=objective)

@@ -1,0 +1,21 @@
+"""Exact answers: closed-form minimisers with certified bounds, gauge and alignment."""
+
+from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximiser, brockett_minimiser
+from jaxdescramble.exact.circulant import circulant_minimiser
+from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
+from jaxdescramble.exact.procrustes import diagonal_sum, procrustes
+
+__all__ = [
+    "Alignment",
+    "CircularShifts",
+    "ClosedForm",
+    "Extremum",
+    "Stabiliser",
+    "align",
+    "brockett_maximiser",
+    "brockett_minimiser",
+    "canonical",
+    "circulant_minimiser",
+    "diagonal_sum",
+    "procrustes",
+]

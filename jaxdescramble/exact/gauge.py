@@ -1,0 +1,185 @@
+"""The freedom a descrambler leaves, and its removal: canonical representatives and alignment of two results.
+
+Every G that commutes with `A = D^T D` leaves `||D P S||_F` alone when P becomes `G P`: signs of single modes, O(2) on
+each cosine-sine pair (phase and direction), O(k) on k equal eigenvalues. Circular shifts of the link axis are a
+subgroup of these for periodic operators.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble.checks import positive_integer, real_array, same_size
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.operators import Operator
+
+
+class Alignment(NamedTuple):
+    """`aligned = element @ p`, and its distance `||element p - q||_F / ||q||_F` from the reference."""
+
+    aligned: Float[Array, "n k"]
+    element: Float[Array, "n n"]
+    distance: Float[Array, ""]
+
+
+@runtime_checkable
+class Gauge(Protocol):
+    """A group of orthogonal matrices that leaves an objective alone."""
+
+    @property
+    def size(self) -> int: ...
+
+    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+        """The element G with the smallest `||G p - q||_F`."""
+        ...
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class Stabiliser:
+    """All orthogonal matrices that commute with `D^T D`: O(k) on each run of k equal eigenvalues.
+
+    >>> from jaxdescramble.operators import derivative
+    >>> Stabiliser(derivative(5)).operator.multiplicities
+    (1, 2, 2)
+    """
+
+    operator: Operator
+
+    @property
+    def size(self) -> int:
+        """Number of points n."""
+        return self.operator.size
+
+    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+        """The element G with the smallest `||G p - q||_F`: a Procrustes problem per run of equal eigenvalues."""
+        p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
+        turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
+        for rows in _blocks(self.operator.multiplicities):
+            nearest = _nearest_turns(jnp.einsum("bik,bjk->bij", q_modes[rows], p_modes[rows], precision="highest"))
+            turns = turns.at[rows].set(jnp.einsum("bij,bjn->bin", nearest, modes[rows], precision="highest"))
+        return self.operator.synthesise(turns)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class CircularShifts:
+    """Circular shifts of n points, with reversal and a common sign if wanted: what a periodic link axis leaves free.
+
+    >>> CircularShifts(4).nearest(jnp.eye(4)[:, :1], jnp.eye(4)[:, 1:2])[:, 0].tolist()
+    [0.0, 1.0, 0.0, 0.0]
+    """
+
+    size: int
+    reversal: bool = True
+    sign: bool = True
+
+    def __post_init__(self):
+        positive_integer(self.size, "size")
+
+    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+        """The element with the smallest `||G p - q||_F`, by cross-correlation (FFT) over all shifts at once."""
+        candidates = [p, p[::-1]] if self.reversal else [p]
+        spectra = jnp.stack([jnp.fft.rfft(candidate, axis=0) for candidate in candidates])
+        overlap = jnp.sum(jnp.conj(spectra) * jnp.fft.rfft(q, axis=0)[None], axis=2)
+        scores = jnp.fft.irfft(overlap, n=self.size, axis=1)
+        best = jnp.argmax(jnp.abs(scores) if self.sign else scores)
+        reverse, shift = jnp.divmod(best, self.size)
+        eye = jnp.eye(self.size, dtype=p.dtype)
+        element = jnp.roll(jnp.where(reverse == 1, eye[::-1], eye), shift, axis=0)
+        negative = self.sign & (scores.ravel()[best] < 0)
+        return jnp.where(negative, -element, element)
+
+
+def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
+    """Bring p as near to q as the gauge allows.
+
+    `min_G ||G p - q||_F` over G in the gauge group. p and q are two descramblers of one layer, or what two networks'
+    descramblers made of comparable things (`P W`, `P S` on common inputs), link axis first.
+
+    Args:
+        p, q: shape (n, k), the same for both.
+        gauge: `Stabiliser(operator)`, `CircularShifts(n)`, or any value with `size` and `nearest(p, q)`.
+
+    Raises:
+        ValueError: shapes that differ or do not fit the gauge.
+
+    >>> from jaxdescramble.operators import derivative
+    >>> t = 2 * jnp.pi * jnp.arange(6) / 6
+    >>> float(align(jnp.sin(t)[:, None], jnp.cos(t)[:, None], Stabiliser(derivative(6))).distance.round(4))
+    0.0
+
+    Source: Schönemann 1966 for each block.
+    """
+    p = real_array(p, "p", (2,), "(link, columns)")
+    q = real_array(q, "q", (2,), "(link, columns)")
+    if p.shape != q.shape:
+        raise ValueError(f"align: p has shape {p.shape} and q {q.shape}; they must be the same.")
+    same_size(p, 0, gauge.size, "p", "the gauge")
+    element = gauge.nearest(p, q)
+    aligned = jnp.matmul(element, p, precision="highest")
+    norm = jnp.linalg.norm(q)
+    return Alignment(aligned, element, jnp.linalg.norm(aligned - q) / jnp.where(norm > 0, norm, 1))
+
+
+def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
+    """The gauge representative nearest to the identity.
+
+    `argmax_G tr(G P)` over the stabiliser of `D^T D`. It moves continuously with P except where a block of modes is
+    orthogonal to the same block of the identity; some such place is unavoidable for any choice.
+
+    Args:
+        point: P, shape (n, n).
+        operator: D.
+
+    >>> from jaxdescramble.operators import derivative
+    >>> bool(abs(canonical(-jnp.eye(4), derivative(4)) - jnp.eye(4)).max() < 1e-5)
+    True
+    """
+    point = real_array(point, "point", (2,), "(n, n)")
+    same_size(point, 0, operator.size, "point", "the operator")
+    return align(point, jnp.eye(operator.size, dtype=point.dtype), Stabiliser(operator)).aligned
+
+
+def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Float[Array, "n n"]:
+    """Columns U turned within each block, so that `T U^T` is the representative of `canonical`; costs no n^3."""
+    overlap = operator.analyse(directions)
+    for rows in _blocks(operator.multiplicities):
+        turns = _nearest_turns(overlap[rows[:, :, None], rows[:, None, :]])
+        turned = jnp.einsum("bij,nbj->nbi", turns, directions[:, rows], precision="highest")
+        directions = directions.at[:, rows].set(turned)
+    return directions
+
+
+@functools.cache
+def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """The modes of each run of equal eigenvalues, runs of one length together: arrays of shape (runs, length)."""
+    starts = np.cumsum([0, *multiplicities[:-1]])
+    lengths = np.asarray(multiplicities)
+    return tuple(starts[lengths == size, None] + np.arange(size) for size in np.unique(lengths))
+
+
+def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:
+    """Polar factors of many small matrices: closed forms for sizes 1 and 2, which is all that a line or circle has."""
+    size = overlap.shape[-1]
+    if size == 1:
+        return jnp.where(overlap < 0, -1, 1).astype(overlap.dtype)
+    if size > 2:
+        return jax.vmap(lambda m: orthogonal.polar(m)[0])(overlap)
+    (a, b), (c, d) = overlap[:, 0].T, overlap[:, 1].T
+    # The nearest rotation and the nearest reflection of the plane; the better of the two.
+    turn, flip = (a + d, c - b), (a - d, b + c)
+    is_flip = jnp.hypot(*flip) > jnp.hypot(*turn)
+    x, y = jnp.where(is_flip, flip[0], turn[0]), jnp.where(is_flip, flip[1], turn[1])
+    nothing = (x == 0) & (y == 0)
+    x = jnp.where(nothing, 1, x)
+    length = jnp.sqrt(x**2 + y**2)
+    cosine, sine = x / length, y / length
+    handed = jnp.where(is_flip, -1, 1).astype(x.dtype)
+    return jnp.stack([jnp.stack([cosine, -handed * sine], -1), jnp.stack([sine, handed * cosine], -1)], axis=-2)

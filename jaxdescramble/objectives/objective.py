@@ -1,0 +1,130 @@
+"""What an objective is: one pure function, the summary it reads, and what it can say about itself."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, NamedTuple
+
+import jax
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float
+
+from jaxdescramble.checks import real_array, same_size
+from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.operators import Operator
+
+
+class Curvature(NamedTuple):
+    """A diagonal model of an objective's Hessian in body coordinates, `P(t) = P exp(t frame W frame^T)`, W skew.
+
+    The second derivative along `W = E_ij - E_ji` is modelled by `diagonal[i, j]`.
+    """
+
+    frame: Float[Array, "n n"]
+    diagonal: Float[Array, "n n"]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A figure of merit of `P S`, dimensionless and to be minimised: smaller is more readable.
+
+    A new one is a function of a point and a summary, wrapped once:
+
+    >>> import jax.numpy as jnp
+    >>> def roughness(point, summary, power):
+    ...     return jnp.mean(jnp.abs(jnp.diff(point @ summary.signals, axis=0)) ** power)
+    >>> objective = Objective(roughness, settings=(("power", 2),))
+    >>> float(objective(jnp.eye(2), jnp.asarray([[0.0, 1.0], [2.0, 1.0]])))
+    2.0
+
+    An objective is a pytree and a value: two that were built alike share one compilation, and changing a number in
+    `parameters` does not compile again.
+
+    Attributes:
+        function: `function(point, summary, **settings, **parameters) -> scalar`; a module-level function, since its
+            identity is part of the objective's.
+        summary: the kind of summary it reads (`Samples`, `Factor` or `Gram`).
+        judges: "signals" (the default) or "weight", what S is.
+        settings: names and hashable values that are fixed at compile time.
+        parameters: names and numbers, arrays or operators that may be traced and differentiated.
+        name: what `Descrambling.load` looks up in `jaxdescramble.objectives`; the function's own name if empty.
+        operator: `operator(n, **settings, **parameters)`, given by an objective that is
+            `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`: the D on n points. Such an objective has a closed form.
+        curvature: `curvature(point, summary, **settings, **parameters) -> Curvature`, for preconditioners.
+        bound: `bound(summary, **settings, **parameters)`, a number that no orthogonal point goes below.
+    """
+
+    function: Callable[..., Array]
+    summary: type[Any] = Samples
+    judges: Literal["signals", "weight"] = "signals"
+    settings: tuple[tuple[str, Hashable], ...] = ()
+    parameters: tuple[tuple[str, Any], ...] = ()
+    name: str = ""
+    operator: Callable[..., Operator] | None = None
+    curvature: Callable[..., Curvature] | None = None
+    bound: Callable[..., Array] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Settings and parameters together, as the functions take them."""
+        return dict(self.settings) | dict(self.parameters)
+
+    def __call__(self, point: ArrayLike, summary: Summary | ArrayLike) -> Float[Array, ""]:
+        """The value at a point; `summary` may be the signals themselves.
+
+        Raises:
+            ValueError: the point and the signals do not fit.
+        """
+        if not hasattr(summary, "principal"):
+            summary = self.summarise(summary)  # pyright: ignore[reportArgumentType]
+        point = real_array(point, "point", (2,), "(rows, features)")
+        same_size(point, -1, summary.size, "point", "the signals' features")  # pyright: ignore
+        return self.function(point, summary, **self.options)
+
+    def empty(self, n: int, dtype: DTypeLike) -> Summary:
+        """The summary of no samples of n features."""
+        return self.summary.empty(n, dtype)
+
+    def update(self, summary: Summary, signals: ArrayLike) -> Summary:
+        """The summary with more columns of signals added.
+
+        Raises:
+            ValueError, TypeError: the signals do not fit the summary.
+        """
+        columns = real_array(signals, "signals", (2,), "(features, samples)")
+        same_size(columns, 0, summary.size, "signals", "the summary's features")
+        if columns.dtype != summary.dtype:
+            raise TypeError(f"signals: {columns.dtype} given to a summary of {summary.dtype}; convert one of them.")
+        return summary.update(columns)
+
+    def merge(self, one: Summary, other: Summary) -> Summary:
+        """The summary of two data sets together."""
+        if type(one) is not type(other) or one.size != other.size:
+            raise ValueError(
+                f"merge: got summaries {type(one).__name__} of {one.size} features and {type(other).__name__} of "
+                f"{other.size}; both must come from one objective and have the same features."
+            )
+        return one.merge(other)
+
+    def summarise(self, signals: ArrayLike) -> Summary:
+        """`update(empty(n, dtype), signals)` in one step."""
+        columns = real_array(signals, "signals", (2,), "(features, samples)")
+        return self.empty(columns.shape[0], columns.dtype).update(columns)
+
+    def operator_on(self, n: int) -> Operator | None:
+        """The D of a quadratic objective on n points, or None where there is no such D."""
+        return None if self.operator is None else self.operator(n, **self.options)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
+        """Parameters are leaves; all else, the names of parameters included, is structure."""
+        names = tuple(name for name, _ in self.parameters)
+        leaves = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in self.parameters)
+        fixed = tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "parameters")
+        return leaves, (names, fixed)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple, leaves: tuple) -> "Objective":
+        """The inverse of `tree_flatten_with_keys`."""
+        names, fixed = structure
+        fields = [field.name for field in dataclasses.fields(cls) if field.name != "parameters"]
+        return cls(**dict(zip(fields, fixed, strict=True)), parameters=tuple(zip(names, leaves, strict=True)))

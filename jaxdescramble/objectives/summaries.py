@@ -1,0 +1,279 @@
+"""Mergeable summaries of signals: what an objective keeps of a data set, however long.
+
+Every summary has `empty(n, dtype)`, `update(signals)` and `merge(other)`, and answers the two questions a quadratic
+objective asks: `energy(M) = ||M S||_F^2` and `principal()`, the principal directions with their singular values.
+
+| summary   | keeps                            | singular values resolved down to |
+|-----------|----------------------------------|----------------------------------|
+| `Factor`  | R with `R^T R = S S^T`           | n eps sigma_1                    |
+| `Samples` | S itself                         | n eps sigma_1                    |
+| `Gram`    | `S S^T`                          | sqrt(n eps) sigma_1              |
+
+A Gram matrix squares the condition number: in float32 it loses all singular values below 1/300 or so of the largest.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+_pytree = functools.partial(jax.tree_util.register_dataclass)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    # Accelerators would otherwise multiply float32 in TF32 or bfloat16 passes, three digits short of orthogonality.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@runtime_checkable
+class Summary(Protocol):
+    """What is kept of signals S of shape (n, m)."""
+
+    exponent: ClassVar[int]
+    """Singular values are resolved in this power: 1, or 2 where only squares are kept."""
+
+    @staticmethod
+    def empty(n: int, dtype: DTypeLike) -> "Summary":
+        """The summary of no samples."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of features n."""
+        ...
+
+    @property
+    def dtype(self) -> jnp.dtype: ...
+
+    def update(self, signals: Float[Array, "n m"]) -> "Summary":
+        """The summary of these signals and all before."""
+        ...
+
+    def merge(self, other: Any) -> "Summary":
+        """The summary of both data sets."""
+        ...
+
+    def power(self) -> Float[Array, ""]:
+        """`||S||_F^2`."""
+        ...
+
+    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
+        """`||M S||_F^2`."""
+        ...
+
+    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
+        """`M S S^T M^T`."""
+        ...
+
+    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+        """Left singular vectors of S in columns (completed to n) and singular values, descending."""
+        ...
+
+    def normalised(self) -> "Summary":
+        """The summary of the signals scaled to entries of order one: no later square can overflow or vanish."""
+        ...
+
+    def finite(self) -> Array:
+        """Whether every number is finite."""
+        ...
+
+
+def _unit(largest: Array) -> Array:
+    """What to divide by: the scale itself, frozen, or 1 where there is nothing to scale."""
+    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True)
+class Factor:
+    """The triangular factor of a QR decomposition of `S^T`, updated batch by batch; the default.
+
+    `S S^T = R^T R`, so that every quadratic objective of S is one of the n columns of `R^T`, without squaring the
+    condition number.
+
+    >>> S = jnp.asarray([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
+    >>> R = Factor.empty(2, S.dtype).update(S[:, :2]).update(S[:, 2:]).factor
+    >>> (R.T @ R).round(4).tolist()
+    [[5.0, 2.0], [2.0, 2.0]]
+    """
+
+    factor: Float[Array, "n n"]
+    count: Int[Array, ""]
+    exponent: ClassVar[int] = 1
+
+    @staticmethod
+    def empty(n: int, dtype: DTypeLike) -> "Factor":
+        return Factor(jnp.zeros((n, n), dtype), jnp.zeros((), jnp.int32))
+
+    @property
+    def size(self) -> int:
+        return self.factor.shape[-1]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.factor.dtype
+
+    def update(self, signals: Float[Array, "n m"]) -> "Factor":
+        return Factor(triangularise(jnp.concatenate([self.factor, signals.T])), self.count + signals.shape[1])
+
+    def merge(self, other: "Factor") -> "Factor":
+        return Factor(triangularise(jnp.concatenate([self.factor, other.factor])), self.count + other.count)
+
+    def power(self) -> Float[Array, ""]:
+        return jnp.sum(self.factor**2)
+
+    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
+        return jnp.sum(_dot(matrix, self.factor.T) ** 2)
+
+    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
+        half = _dot(matrix, self.factor.T)
+        return _dot(half, half.T)
+
+    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+        directions, singular, _ = jnp.linalg.svd(self.factor.T)
+        return directions, singular
+
+    def normalised(self) -> "Factor":
+        return Factor(self.factor / _unit(jnp.max(jnp.abs(self.factor))), self.count)
+
+    def finite(self) -> Array:
+        return jnp.isfinite(self.factor).all()
+
+
+@jax.custom_jvp
+def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
+    """R of a QR decomposition of k >= n rows.
+
+    Only `R^T R` is ever used, so its derivative is taken in the gauge where Q stands still, `dR = Q^T d(rows)`: then
+    `d(R^T R)` is right for any rank, where the derivative of the decomposition itself does not exist.
+
+    >>> abs(triangularise(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
+    [[5.0]]
+    """
+    return jnp.linalg.qr(rows, mode="r")
+
+
+@triangularise.defjvp
+def _triangularise_jvp(primals, tangents):
+    (rows,), (change,) = primals, tangents
+    return triangularise(rows), _dot(_orthonormal(rows).T, change)
+
+
+@jax.custom_jvp
+def _orthonormal(rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
+    """Q of the decomposition, in the same gauge: `dQ = (1 - Q Q^T) d(rows) pinv(R)`, met in second derivatives only."""
+    return jnp.linalg.qr(rows, mode="reduced")[0]
+
+
+@_orthonormal.defjvp
+def _orthonormal_jvp(primals, tangents):
+    (rows,), (change,) = primals, tangents
+    Q = _orthonormal(rows)
+    return Q, _dot(change - _dot(Q, _dot(Q.T, change)), jnp.linalg.pinv(jax.lax.stop_gradient(triangularise(rows))))
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The signals themselves: for objectives that are not quadratic, and for small data. Grows with every update.
+
+    >>> Samples.empty(2, jnp.float32).update(jnp.ones((2, 3))).signals.shape
+    (2, 3)
+    """
+
+    signals: Float[Array, "n m"]
+    exponent: ClassVar[int] = 1
+
+    @staticmethod
+    def empty(n: int, dtype: DTypeLike) -> "Samples":
+        return Samples(jnp.zeros((n, 0), dtype))
+
+    @property
+    def size(self) -> int:
+        return self.signals.shape[-2]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.signals.dtype
+
+    def update(self, signals: Float[Array, "n m"]) -> "Samples":
+        return Samples(jnp.concatenate([self.signals, signals], axis=1))
+
+    def merge(self, other: "Samples") -> "Samples":
+        return self.update(other.signals)
+
+    def power(self) -> Float[Array, ""]:
+        return jnp.sum(self.signals**2)
+
+    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
+        return jnp.sum(_dot(matrix, self.signals) ** 2)
+
+    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
+        half = _dot(matrix, self.signals)
+        return _dot(half, half.T)
+
+    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+        n, m = self.signals.shape
+        directions, singular, _ = jnp.linalg.svd(self.signals, full_matrices=m < n)
+        return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
+
+    def normalised(self) -> "Samples":
+        return Samples(self.signals / _unit(jnp.max(jnp.abs(self.signals), initial=0)))
+
+    def finite(self) -> Array:
+        return jnp.isfinite(self.signals).all()
+
+
+@_pytree
+@dataclasses.dataclass(frozen=True)
+class Gram:
+    """The Gram matrix `S S^T`: the cheapest update, half the digits. On request, best in float64.
+
+    >>> Gram.empty(2, jnp.float32).update(jnp.ones((2, 3), jnp.float32)).gram.tolist()
+    [[3.0, 3.0], [3.0, 3.0]]
+    """
+
+    gram: Float[Array, "n n"]
+    count: Int[Array, ""]
+    exponent: ClassVar[int] = 2
+
+    @staticmethod
+    def empty(n: int, dtype: DTypeLike) -> "Gram":
+        return Gram(jnp.zeros((n, n), dtype), jnp.zeros((), jnp.int32))
+
+    @property
+    def size(self) -> int:
+        return self.gram.shape[-1]
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return self.gram.dtype
+
+    def update(self, signals: Float[Array, "n m"]) -> "Gram":
+        return Gram(self.gram + _dot(signals, signals.T), self.count + signals.shape[1])
+
+    def merge(self, other: "Gram") -> "Gram":
+        return Gram(self.gram + other.gram, self.count + other.count)
+
+    def power(self) -> Float[Array, ""]:
+        return jnp.trace(self.gram)
+
+    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
+        return jnp.sum(_dot(matrix, self.gram) * matrix)
+
+    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
+        return _dot(_dot(matrix, self.gram), matrix.T)
+
+    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+        squares, directions = jnp.linalg.eigh(self.gram)
+        return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
+
+    def normalised(self) -> "Gram":
+        return Gram(self.gram / _unit(jnp.max(jnp.abs(self.gram))), self.count)
+
+    def finite(self) -> Array:
+        return jnp.isfinite(self.gram).all()

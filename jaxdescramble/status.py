@@ -1,0 +1,59 @@
+"""How one problem ended, as data inside `jit` and as an exception at the edge."""
+
+import enum
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+
+class Status(enum.IntEnum):
+    """How a problem ended: an integer per problem, so that it survives `jit` and `vmap`.
+
+    `SOLVED` and `KINK` are answers; the others say why there is none. `KINK` is an exact answer at which the value
+    has no gradient in the signals, only a supergradient (equal singular values meet unequal eigenvalues).
+    """
+
+    SOLVED = 0
+    KINK = 1
+    ZERO_SIGNALS = 2
+    NOT_FINITE = 3
+
+    @property
+    def usable(self) -> bool:
+        """Whether the point of a result with this status is a minimiser."""
+        return self in (Status.SOLVED, Status.KINK)
+
+
+DIAGNOSES = {
+    Status.ZERO_SIGNALS: (
+        "the signals are all zero, so every point is a minimiser. Likely causes: no columns were given to the summary, "
+        "dead neurons (a ReLU layer that never fires), or the wrong tap. Pass signals with some energy."
+    ),
+    Status.NOT_FINITE: (
+        "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a diverged "
+        "network, or a division by zero in preprocessing. Find the columns with `jnp.isfinite(signals).all(axis=0)`."
+    ),
+}
+
+
+def check_status(status: Int[Array, "*batch"], what: str) -> None:
+    """Raise `FloatingPointError` with a diagnosis if any problem of a batch has no answer.
+
+    Args:
+        status: one `Status` per problem, any batch shape.
+        what: the name of the result, for the message.
+
+    Raises:
+        FloatingPointError: names the first failing problems, the likely causes and what to do.
+
+    >>> check_status(jax.numpy.asarray([0, 1]), "descramble")
+    """
+    if isinstance(status, jax.core.Tracer):
+        raise TypeError(f"{what}: .check() reads concrete numbers; call it outside jit, on the result.")
+    seen = np.asarray(status)
+    for member in Status:
+        if member.usable or not (seen == member).any():
+            continue
+        where = "" if seen.ndim == 0 else f" in problems {np.argwhere(seen == member)[:5].tolist()} of {seen.shape}"
+        raise FloatingPointError(f"{what}: {member.name}{where}: {DIAGNOSES[member]}")
