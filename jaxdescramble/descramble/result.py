@@ -128,7 +128,8 @@ class Descrambling:
             ValueError: not a whole file written by `save`, or an objective that has to be given.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a file that it cannot read open.
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
             header = json.loads(str(content.pop("header")))
         except FileNotFoundError:

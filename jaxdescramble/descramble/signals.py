@@ -1,6 +1,5 @@
 """Descramble signals: one layer's, many layers' in one program, or a summary of more than memory holds."""
 
-import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -73,35 +72,33 @@ def descramble(
         if all(getattr(item, "ndim", 0) >= 2 for item in signals):
             return [descramble(item, objective, solver, group=group) for item in signals]
     if hasattr(signals, "principal"):
-        return _solve_summary(objective, solver, group, signals)  # pyright: ignore[reportArgumentType]
+        return Descrambling(**_solve_summary(objective, solver, group, signals), objective=objective)  # pyright: ignore
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
-    return _solve_signals(objective, solver, group, columns)
+    return Descrambling(**_solve_signals(objective, solver, group, columns), objective=objective)
 
 
-def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -> Descrambling:
+def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -> dict[str, Array]:
+    """The fields of a `Descrambling`, its objective left out: that one is not to be batched."""
     found = solver(objective, summary, group)
-    initial = objective(jnp.eye(summary.size, dtype=summary.dtype), summary)
-    return Descrambling(
-        found.point,
-        found.value,
-        initial,
-        found.bound,
-        found.value - found.bound,
-        found.rank,
-        jnp.asarray(getattr(found, "steps", 0), jnp.int32),
-        found.status,
-        found.singular_values,
-        objective,
-    )
+    return {
+        "point": found.point,
+        "value": found.value,
+        "initial_value": objective(jnp.eye(summary.size, dtype=summary.dtype), summary),
+        "bound": found.bound,
+        "gap": found.value - found.bound,
+        "rank": found.rank,
+        "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
+        "status": found.status,
+        "singular_values": found.singular_values,
+    }
 
 
 _solve_summary = jax.jit(_solve, static_argnames="group")
 
 
 @functools.partial(jax.jit, static_argnames="group")
-def _solve_signals(objective: Objective, solver: Solver, group: str, signals: Array) -> Descrambling:
-    def one(objective, columns):
+def _solve_signals(objective: Objective, solver: Solver, group: str, signals: Array) -> dict[str, Array]:
+    def one(objective: Objective, columns: Array) -> dict[str, Array]:
         return _solve(objective, solver, group, objective.summarise(columns))
 
-    found = batched(one, signals.ndim - 2)(objective, signals)
-    return dataclasses.replace(found, objective=objective)
+    return batched(one, signals.ndim - 2)(objective, signals)

@@ -46,12 +46,12 @@ class Extremum:
         status: a `Status`.
     """
 
-    point: Float[Array, "n n"]
-    value: Float[Array, ""]
-    bound: Float[Array, ""]
-    singular_values: Float[Array, " n"]
-    rank: Int[Array, ""]
-    status: Int[Array, ""]
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    bound: Float[Array, "*batch"]
+    singular_values: Float[Array, "*batch n"]
+    rank: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
 
 
 def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -> Extremum:

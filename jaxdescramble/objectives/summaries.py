@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 _pytree = functools.partial(jax.tree_util.register_dataclass)
 
@@ -102,7 +102,7 @@ class Factor:
     """
 
     factor: Float[Array, "n n"]
-    count: Int[Array, ""]
+    count: Any  # an int32 scalar; of type float0 where this is a tangent
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -238,7 +238,7 @@ class Gram:
     """
 
     gram: Float[Array, "n n"]
-    count: Int[Array, ""]
+    count: Any  # an int32 scalar; of type float0 where this is a tangent
     exponent: ClassVar[int] = 2
 
     @staticmethod

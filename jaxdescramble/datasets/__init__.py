@@ -1,0 +1,1 @@
+"""Simulators that make their own data; nothing is downloaded."""

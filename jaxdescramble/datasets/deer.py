@@ -1,0 +1,286 @@
+"""Simulated double electron-electron resonance (DEER): traces, and the distance distributions behind them.
+
+A pair of electron spins at distance r modulates the trace with the dipolar frequency, which falls as 1/r^3; a sample
+holds a distribution p(r) of distances. Getting it back from the trace is a Fredholm inverse problem of the first kind.
+Signals are (features, samples): every column of a batch is one experiment.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.special import fresnel
+
+from jaxdescramble.checks import positive_integer
+
+ELECTRON_GYROMAGNETIC_RATIO = 1.76085963e11  # rad / s / T
+HBAR = 1.054571817e-34  # J s
+MU0_OVER_4PI = 1e-7  # T^2 m^3 / J
+# Dipolar coupling of two free electrons, D = DIPOLAR / r^3, in rad/us angstrom^3 (1e30 angstrom^3/m^3, 1e-6 s/us).
+DIPOLAR = MU0_OVER_4PI * ELECTRON_GYROMAGNETIC_RATIO**2 * HBAR * 1e24
+# A Gaussian's full width at half maximum in units of its standard deviation.
+FWHM = 2 * math.sqrt(2 * math.log(2))
+
+
+@dataclass(frozen=True)
+class DeerGrid:
+    """The time and distance grids of an experiment, and the dipolar kernel between them.
+
+    The shortest distance is the one whose fastest modulation two points a period can hold, the longest is the one whose
+    modulation still turns once: r_min = (4 c dt)^(1/3), r_max = (2 c t_max)^(1/3), c = mu0/(4 pi) g_e^2 hbar/(2 pi).
+
+    Args:
+        points: points of either grid.
+        t_max: last time point, in microseconds; the first one is 0.
+
+    Raises:
+        ValueError: for fewer than two points or a time that is not positive.
+
+    >>> grid = DeerGrid(points=256, t_max=2.0)
+    >>> [round(float(r), 1) for r in grid.distance[[0, -1]]], grid.kernel.shape
+    ([11.8, 59.3], (256, 256))
+
+    Source: Worswick et al., Science Advances 4, eaat5218 (2018); Amey et al., PNAS 118, e2016917118 (2021), SI.
+    """
+
+    points: int = 256
+    t_max: float = 2.0
+
+    def __post_init__(self):
+        if positive_integer(self.points, "points") < 2:
+            raise ValueError(f"points: got {self.points}; a grid has at least two points.")
+        if not self.t_max > 0:
+            raise ValueError(f"t_max: got {self.t_max}; the length of the trace, in microseconds, must be positive.")
+
+    @property
+    def time(self) -> np.ndarray:
+        """Time points in microseconds, shape (points,), float64."""
+        return np.linspace(0.0, self.t_max, self.points)
+
+    @property
+    def distance(self) -> np.ndarray:
+        """Distances in angstrom, shape (points,), float64."""
+        c = DIPOLAR / (2 * np.pi)
+        step = self.t_max / (self.points - 1)
+        return np.linspace(np.cbrt(4 * c * step), np.cbrt(2 * c * self.t_max), self.points)
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """The kernel gamma(t, r), shape (points, points) = (time, distance), float64, computed once for a grid."""
+        return _kernel_on(self)
+
+
+def dipolar_kernel(time: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Trace of two spins at a fixed distance, averaged over all orientations.
+
+    gamma(t, r) = int_0^1 cos((1 - 3 z^2) D t) dz
+                = sqrt(pi/(6 D t)) [cos(D t) C(sqrt(6 D t/pi)) + sin(D t) S(sqrt(6 D t/pi))]
+
+    with D = mu0/(4 pi) g_e^2 hbar/r^3, C and S the normalised Fresnel integrals, and gamma = 1 at t = 0.
+
+    Args:
+        time: times in microseconds, shape (times,), not negative.
+        distance: distances in angstrom, shape (distances,), positive.
+
+    Returns:
+        gamma, shape (times, distances), float64.
+
+    >>> import numpy as np
+    >>> dipolar_kernel(np.array([0.0, 0.1]), np.array([20.0, 40.0])).round(3).tolist()
+    [[1.0, 1.0], [-0.211, 0.899]]
+
+    Source: Amey et al., PNAS 118, e2016917118 (2021), "DEERNet".
+    """
+    phase = np.abs(np.asarray(time, float))[:, None] * DIPOLAR / np.asarray(distance, float)[None, :] ** 3
+    safe = np.where(phase > 0, phase, 1.0)
+    s, c = fresnel(np.sqrt(6 * safe / np.pi))  # scipy answers in this order: the sine integral first
+    gamma = np.sqrt(np.pi / (6 * safe)) * (np.cos(safe) * c + np.sin(safe) * s)
+    return np.where(phase > 0, gamma, 1.0)
+
+
+@functools.lru_cache(maxsize=8)
+def _kernel_on(grid: DeerGrid) -> np.ndarray:
+    kernel = dipolar_kernel(grid.time, grid.distance)
+    kernel.flags.writeable = False  # one array serves every caller
+    return kernel
+
+
+@dataclass(frozen=True)
+class DeerPriors:
+    """Ranges that random experiments are drawn from; the defaults are those of the paper.
+
+    Args:
+        gaussians: most Gaussians in one distribution; their number is uniform on 1..gaussians.
+        width: narrowest FWHM as a fraction of the distance, widest as a fraction of the range of distances.
+        depth: range of the modulation depth.
+        rate: range of the background's decay rate k, in 1/us.
+        dimension: range of the background's dimension d.
+        noise: largest noise rms, as a fraction of the modulation depth.
+        peak: height that distributions are scaled to.
+    """
+
+    gaussians: int = 4
+    width: tuple[float, float] = (0.025, 0.5)
+    depth: tuple[float, float] = (0.01, 1.0)
+    rate: tuple[float, float] = (0.0, 0.5)
+    dimension: tuple[float, float] = (2.0, 3.5)
+    noise: float = 0.05
+    peak: float = 0.75
+
+    def __post_init__(self):
+        positive_integer(self.gaussians, "gaussians")
+        for name in ("width", "depth", "rate", "dimension"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(f"{name}: got {(low, high)}; a range is (low, high) with 0 <= low <= high.")
+
+
+class DeerParameters(NamedTuple):
+    """What one batch of random experiments is made of; the last axis of every field is the sample."""
+
+    centre: Float[Array, "gaussians samples"]  # angstrom
+    fwhm: Float[Array, "gaussians samples"]  # angstrom
+    amplitude: Float[Array, "gaussians samples"]  # peak heights; 0 for a Gaussian that is absent
+    modulation_depth: Float[Array, " samples"]
+    rate: Float[Array, " samples"]  # 1/us
+    dimension: Float[Array, " samples"]
+    noise_level: Float[Array, " samples"]  # rms, in units of the trace
+
+
+class DeerBatch(NamedTuple):
+    """Simulated experiments in columns: `trace = (1 - m + m form_factor) background + noise`."""
+
+    trace: Float[Array, "points samples"]
+    distribution: Float[Array, "points samples"]  # scaled to `peak`
+    form_factor: Float[Array, "points samples"]  # 1 at t = 0
+    background: Float[Array, "points samples"]
+    parameters: DeerParameters
+
+    @property
+    def clean(self) -> Float[Array, "points samples"]:
+        """The traces without their noise."""
+        depth = self.parameters.modulation_depth[None, :]
+        return (1 - depth + depth * self.form_factor) * self.background
+
+
+def draw(
+    key: PRNGKeyArray,
+    count: int,
+    grid: DeerGrid | None = None,
+    priors: DeerPriors | None = None,
+    dtype: Any = float,
+) -> DeerParameters:
+    """Draws the parameters of random experiments (arguments as in `sample`).
+
+    Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with u uniform, which favours the short and the narrow.
+    """
+    grid, priors = grid or DeerGrid(), priors or DeerPriors()
+    count, n = positive_integer(count, "count"), priors.gaussians
+    # One call for all the numbers: 5 for every Gaussian, 5 for the sample.
+    u = jax.random.uniform(key, (5 * n + 5, count), dtype)
+    of_gaussians, of_samples = u[: 5 * n].reshape(5, n, count), u[5 * n :]
+    biased = jnp.abs(of_gaussians[0:4:2] + of_gaussians[1:4:2] - 1)
+
+    r_min, r_max = float(grid.distance[0]), float(grid.distance[-1])
+    centre = r_min + (r_max - r_min) * biased[0]
+    narrowest, widest = priors.width[0] * centre, priors.width[1] * (r_max - r_min)
+    present = jnp.arange(n)[:, None] <= jnp.floor(of_samples[0] * n)[None, :]
+    depth = _between(priors.depth, of_samples[1])
+    return DeerParameters(
+        centre=centre,
+        fwhm=narrowest + (widest - narrowest) * biased[1],
+        # 1 - u is never 0, so that no distribution is empty.
+        amplitude=jnp.where(present, 1 - of_gaussians[4], 0),
+        modulation_depth=depth,
+        rate=_between(priors.rate, of_samples[2]),
+        dimension=_between(priors.dimension, of_samples[3]),
+        noise_level=priors.noise * depth * of_samples[4],
+    )
+
+
+def _between(bounds: tuple[float, float], u: Array) -> Array:
+    return bounds[0] + (bounds[1] - bounds[0]) * u
+
+
+def simulate(
+    parameters: DeerParameters,
+    noise: Float[Array, "points samples"],
+    grid: DeerGrid | None = None,
+    peak: float = 0.75,
+) -> DeerBatch:
+    """The experiments that parameters describe; nothing here is random.
+
+    v = (1 - m + m Gamma) exp(-(k t)^(d/3)) + noise_level * noise,  Gamma(t) = sum_r gamma(t, r) p(r) / sum_r p(r)
+
+    Args:
+        parameters: as `draw` returns them.
+        noise: white noise of unit variance, shape (points, samples); its dtype is the dtype of the results.
+        grid: time and distance grids.
+        peak: height that distributions are scaled to.
+
+    Returns:
+        A `DeerBatch`; traces are not scaled.
+    """
+    grid = grid or DeerGrid()
+    dtype = noise.dtype
+    r = jnp.asarray(grid.distance, dtype)[:, None]
+    p = jnp.zeros((grid.points, parameters.centre.shape[1]), dtype)
+    for centre, fwhm, amplitude in zip(parameters.centre, parameters.fwhm, parameters.amplitude, strict=True):
+        p = p + amplitude[None, :] * jnp.exp(-0.5 * ((r - centre[None, :]) * (FWHM / fwhm[None, :])) ** 2)
+
+    kernel = jnp.asarray(grid.kernel, dtype)
+    form_factor = jnp.matmul(kernel, p, precision=jax.lax.Precision.HIGHEST) / p.sum(axis=0, keepdims=True)
+
+    # (k t)^(d/3) through logarithms, which are known for the grid; at t = 0 or k = 0 the exponential gives exactly 0.
+    with np.errstate(divide="ignore"):
+        log_time = jnp.asarray(np.log(grid.time), dtype)[:, None]
+    decay = jnp.exp(parameters.dimension[None, :] / 3 * (jnp.log(parameters.rate)[None, :] + log_time))
+    background = jnp.exp(-decay)
+    depth = parameters.modulation_depth[None, :]
+    trace = (1 - depth + depth * form_factor) * background + parameters.noise_level[None, :] * noise
+    return DeerBatch(trace, p * (peak / p.max(axis=0, keepdims=True)), form_factor, background, parameters)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "grid", "priors", "dtype"))
+def _sample(key, count, grid, priors, dtype) -> DeerBatch:
+    for_parameters, for_noise = jax.random.split(key)
+    noise = jax.random.normal(for_noise, (grid.points, count), dtype)
+    return simulate(draw(for_parameters, count, grid, priors, dtype), noise, grid, priors.peak)
+
+
+def sample(
+    key: PRNGKeyArray,
+    count: int,
+    grid: DeerGrid | None = None,
+    priors: DeerPriors | None = None,
+    dtype: Any = float,
+) -> DeerBatch:
+    """Random experiments: traces and the distributions behind them.
+
+    Args:
+        key: random key; the same key gives the same experiments.
+        count: number of samples.
+        grid: time and distance grids; by default 256 points over 2 us.
+        priors: ranges of the random parameters; by default those of the paper.
+        dtype: of every result; by default JAX's default floating-point type.
+
+    Returns:
+        A `DeerBatch` with `trace` and `distribution`, both (points, count), and the pieces they were made of.
+
+    Raises:
+        ValueError: if `count` is not positive.
+
+    >>> import jax
+    >>> batch = sample(jax.random.key(0), 5)
+    >>> batch.trace.shape, round(float(batch.distribution.max()), 2)
+    ((256, 5), 0.75)
+
+    Source: Worswick et al., Science Advances 4, eaat5218 (2018); Amey et al., PNAS 118, e2016917118 (2021), SI.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return _sample(key, positive_integer(count, "count"), grid or DeerGrid(), priors or DeerPriors(), dtype.name)

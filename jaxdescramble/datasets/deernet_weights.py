@@ -1,0 +1,179 @@
+"""Published DEERNet networks, and traces from a spectrometer: readers for files that you have.
+
+Nothing is downloaded or shipped; every function that reads takes a path. The networks have six layers with batch norm
+and softplus, and read 64 points, wherever they lie, of a trace of 512.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxdescramble.checks import positive_integer, real_array, same_size
+
+# Points of a whole trace, points of it that a network sees, and batch norm's guard against division by zero.
+TRACE, SEEN, EPSILON = 512, 64, 1e-5
+
+
+class PublishedDEERNet(NamedTuple):
+    """A network and the grids that it was trained on."""
+
+    params: dict[str, dict[str, Array]]  # "layer_1": {"weight", "mean", "var", "offset", "scale"}, ...
+    time: np.ndarray  # us, (512,)
+    distance: np.ndarray  # angstrom, (512,)
+
+
+class MeasuredTrace(NamedTuple):
+    """A trace as measured, and its authors' reading of it; all of shape (points,)."""
+
+    time: np.ndarray  # us
+    trace: np.ndarray
+    background: np.ndarray
+    residual: np.ndarray
+
+
+def load(path: str | os.PathLike) -> PublishedDEERNet:
+    """Reads a published network, `deervet_64_512_*.npz`.
+
+    Args:
+        path: the file, with `weight_k` (out, in), `bn_{mean,var,offset,scale}_k`, `time_grid_s`,
+            `distance_grid_angstrom`.
+
+    Returns:
+        A `PublishedDEERNet`; parameters keep the file's dtype.
+
+    Raises:
+        ValueError: if there is no such file, it is no such archive, or an array is missing or does not fit the others.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"path: there is no file {path}; give the path of a deervet_64_512_*.npz that you have.")
+    try:
+        # Opened here: numpy leaves a file that it cannot read open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"path: {path} is not a readable .npz archive ({error}).") from error
+
+    layers = sum(name.startswith("weight_") for name in arrays)
+    statistics = ("mean", "var", "offset", "scale")
+    needed = [f"weight_{k}" for k in range(1, layers + 1)] + ["time_grid_s", "distance_grid_angstrom"]
+    needed += [f"bn_{name}_{k}" for k in range(1, layers + 1) for name in statistics]
+    missing = [name for name in needed if name not in arrays]
+    if missing or not layers:
+        raise ValueError(
+            f"path: {path} lacks {', '.join(missing or ['weight_1'])}; it has {', '.join(sorted(arrays))}."
+        )
+
+    params, width = {}, 5 * SEEN
+    for k in range(1, layers + 1):
+        weight = jnp.asarray(arrays[f"weight_{k}"])
+        if weight.ndim != 2 or weight.shape[1] != width:
+            raise ValueError(f"path: {path} has weight_{k} of shape {weight.shape}; (out, {width}) would fit.")
+        width = weight.shape[0]
+        layer = {name: jnp.asarray(arrays[f"bn_{name}_{k}"]) for name in statistics}
+        for name, value in layer.items():
+            if value.shape != (width,):
+                raise ValueError(f"path: {path} has bn_{name}_{k} of shape {value.shape}; ({width},) would fit.")
+        params[f"layer_{k}"] = {"weight": weight, **layer}
+    return PublishedDEERNet(params, arrays["time_grid_s"] * 1e6, arrays["distance_grid_angstrom"])
+
+
+def network(
+    params: dict[str, dict[str, Array]], inputs: Float[Array, "samples inputs"]
+) -> Float[Array, "samples distances"]:
+    """The published network: layer by layer, then divided by its mean.
+
+    x <- softplus(scale (W x - mean)/sqrt(var + eps) + offset),  eps = 1e-5
+
+    Args:
+        params: as `load` gives them.
+        inputs: as `encode` gives them, (samples, 320).
+
+    Returns:
+        Distance distributions in rows, each with mean 1.
+
+    Source: Worswick et al., Science Advances 4, eaat5218 (2018); Keeley et al., J. Magn. Reson. 338, 107186 (2022).
+    """
+    x = inputs
+    for k in range(1, len(params) + 1):
+        layer = params[f"layer_{k}"]
+        mean, var, offset, scale = (layer[name][None, :] for name in ("mean", "var", "offset", "scale"))
+        preactivation = jnp.matmul(x, layer["weight"].T, precision=jax.lax.Precision.HIGHEST)
+        x = jax.nn.softplus(scale * (preactivation - mean) / jnp.sqrt(var + EPSILON) + offset)
+    return x / x.mean(axis=-1, keepdims=True)
+
+
+def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]:
+    """For every trace, the 64 of 512 points that the network shall see: rising, with the first and the last.
+
+    >>> import jax
+    >>> points = random_points(jax.random.key(0), 3)
+    >>> points.shape, points[:, 0].tolist(), points[:, -1].tolist()
+    ((3, 64), [0, 0, 0], [511, 511, 511])
+    """
+    keys = jax.random.split(key, positive_integer(samples, "samples"))
+
+    def one(key):
+        inner = jax.random.choice(key, jnp.arange(1, TRACE - 1), (SEEN - 2,), replace=False)
+        return jnp.concatenate([jnp.array([0]), jnp.sort(inner), jnp.array([TRACE - 1])])
+
+    return jax.vmap(one)(keys)
+
+
+def encode(traces: ArrayLike, points: Int[Array, "samples seen"]) -> Float[Array, "samples inputs"]:
+    """What the network reads of traces: where it looks, and what it sees there.
+
+    [a, b, v, v a, v b] with a = 2 (i/512 - 1/2), b = 4 (i/512 - 1/2)^2 - 1/2, i = 1..512 the place, and v the trace
+    rescaled to [0, 1].
+
+    Args:
+        traces: one trace in a row, (samples, 512); the transpose of what `deer.sample` gives.
+        points: places counted from 0, (samples, 64), as `random_points` gives them.
+
+    Returns:
+        Inputs (samples, 320).
+
+    Raises:
+        ValueError: for traces of another length, or another number of them than of rows in `points`.
+    """
+    traces = real_array(traces, "traces", (2,), "(samples, 512)")
+    same_size(traces, 1, TRACE, "traces", "a network that reads traces of 512 points, one in a row")
+    same_size(points, 0, traces.shape[0], "points", "the traces, one a row")
+    lowest, highest = traces.min(axis=1, keepdims=True), traces.max(axis=1, keepdims=True)
+    v = jnp.take_along_axis((traces - lowest) / (highest - lowest), points, axis=1)
+    place = (points + 1).astype(traces.dtype) / TRACE - 0.5
+    a, b = 2 * place, 4 * place**2 - 0.5
+    return jnp.concatenate([a, b, v, v * a, v * b], axis=1)
+
+
+def load_trace(path: str | os.PathLike) -> MeasuredTrace:
+    """Reads a measured trace, `deer_trace_*.dat`: columns of time (us), signal, background fit and residual.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A `MeasuredTrace`, in float64.
+
+    Raises:
+        ValueError: if there is no such file, or it does not hold four columns of numbers with rising time.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"path: there is no file {path}; give the path of a deer_trace_*.dat that you have.")
+    try:
+        table = np.loadtxt(path, ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"path: {path} is not a table of numbers ({error}).") from error
+    if table.shape[1] != 4 or len(table) < 2:
+        raise ValueError(f"path: {path} has {table.shape} rows and columns; four columns, two or more rows are needed.")
+    if not np.all(np.isfinite(table)) or not np.all(np.diff(table[:, 0]) > 0):
+        raise ValueError(f"path: {path} has numbers that are not finite, or times that do not rise.")
+    return MeasuredTrace(*table.T)

@@ -1,0 +1,23 @@
+"""Walks the operations of any JAX function: which are layers, what flows through them, and where each axis goes."""
+
+from jaxdescramble.interpreter.evaluate import evaluate
+from jaxdescramble.interpreter.facts import Facts, Origin, study
+from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
+from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products
+
+__all__ = [
+    "Affine",
+    "Block",
+    "Facts",
+    "Graph",
+    "Layer",
+    "Operation",
+    "Origin",
+    "Product",
+    "evaluate",
+    "find_layers",
+    "find_products",
+    "leaves_of",
+    "study",
+    "trace",
+]

@@ -1,0 +1,341 @@
+"""A JAX function as a flat graph: every value has a number, every call is opened, only loops stay nested."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import source_info_util
+from jax.extend.core import Literal
+
+# Operations that act on every element by itself, each operand of the same shape, of size 1 along an axis, or a scalar.
+POINTWISE = frozenset(
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj
+    convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
+    igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul
+    name ne neg nextafter not one_minus_square or polygamma population_count pow real reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign
+    sin sinh sqrt square stop_gradient sub tan tanh xor zeta""".split()  # noqa: SIM905
+)
+# Operations that hand their operands on, one result each; `stop_gradient` and a change of type among them.
+IDENTITY = frozenset(
+    """convert_element_type copy copy_p device_put layout_constraint mesh_cast name optimization_barrier pcast pvary
+    reduce_precision relayout reshard sharding_constraint stop_gradient""".split()  # noqa: SIM905
+)
+CALLS = frozenset(
+    """call checkpoint closed_call composite core_call core_closed_call eval_jaxpr jit pjit remat remat2""".split()  # noqa: SIM905
+)
+CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"})
+SLICES = frozenset({"slice", "split", "unstack"})
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"})
+LOOPS = frozenset({"scan", "while", "cond"})
+
+
+@dataclasses.dataclass(eq=False)
+class Block:
+    """Operations in order, with the values they start from and the values they end in.
+
+    What a block reads and does not define comes from the blocks around it.
+    """
+
+    inputs: tuple[int, ...]
+    operations: list["Operation"]
+    outputs: tuple[int, ...]
+
+    @property
+    def defined(self) -> set[int]:
+        """The values that come into being here or further inside."""
+        result = set(self.inputs)
+        for operation in self.operations:
+            result.update(operation.outputs)
+            for block in operation.blocks:
+                result |= block.defined
+        return result
+
+    @property
+    def free(self) -> set[int]:
+        """The values read here or further inside that come from outside."""
+        reads = set(self.outputs).union(*(operation.reads for operation in self.operations))
+        return reads.difference(self.inputs, *(operation.outputs for operation in self.operations))
+
+
+@dataclasses.dataclass(eq=False)
+class Operation:
+    """One primitive at work on numbered values.
+
+    `body` is what a scan repeats; `unread` are the bodies of everything else that has any (`while`, `cond`): they can
+    be looked at but are only ever run whole. `feeds` names for each input of a body the values that reach it. `callers`
+    are the calls that were opened on the way to it, outermost first.
+    """
+
+    equation: Any
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    body: Block | None = None
+    carries: int = 0
+    unread: tuple[Block, ...] = ()
+    feeds: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    callers: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.equation.primitive.name
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.equation.params
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.unread if self.body is None else (self.body, *self.unread)
+
+    @property
+    def reads(self) -> set[int]:
+        return set(self.inputs).union(*(block.free for block in self.blocks))
+
+    @property
+    def pointwise(self) -> bool:
+        return self.name in POINTWISE or (self.name in CUSTOM and is_pointwise(self.equation))
+
+    @property
+    def source(self) -> str:
+        """Where the user's code asked for this operation: file, line and function."""
+        # What JAX's own functions are made of has no line of the user's, the call has.
+        lines = [source_info_util.summarize(e.source_info) for e in (self.equation, *reversed(self.callers))]
+        return next((line for line in lines if line), "an unknown place")
+
+    def output_for(self, position: int) -> int:
+        """The result that an operand goes into, for operations that treat each operand by itself."""
+        return self.outputs[position if len(self.outputs) > 1 else 0]
+
+
+@dataclasses.dataclass(eq=False)
+class Graph(Block):
+    """A traced function: its block, with types, constants and the names of what went in.
+
+    `avals` is the type of each value, `constants` the values known already, `arguments` the values of each argument's
+    leaves, `names` their tree paths, and `tree` the structure of the result.
+    """
+
+    avals: Sequence[Any]
+    constants: Mapping[int, Any]
+    arguments: tuple[tuple[int, ...], ...]
+    names: Mapping[int, str]
+    tree: Any
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        return tuple(self.avals[value].shape)
+
+
+def trace(function: Callable, *arguments: Any) -> Graph:
+    """The graph of a function at these arguments.
+
+    Calls (`jit`, `checkpoint`, ...) are opened. `custom_jvp` and `custom_vjp` calls with no product or loop inside stay
+    whole, so that they keep their derivative; others are opened and differentiate as their body does, `checkpoint`
+    without its saving of memory. What does not change from one step of a scan to the next is moved out of it. What does
+    not matter for the result is left out.
+    """
+    leaves, names = [], []
+    for argument in arguments:
+        with_path, _ = jax.tree_util.tree_flatten_with_path(argument)
+        names.append([jax.tree_util.keystr(path) for path, _ in with_path])
+        leaves.append([leaf for _, leaf in with_path])
+    # A bare lambda: tracing wants something hashable, and a callable model may not be.
+    closed, result = jax.make_jaxpr(lambda *arguments: function(*arguments), return_shape=True)(*arguments)
+    builder = _Builder()
+    inputs = builder.fresh(closed.jaxpr.invars)
+    with builder.scope() as operations:
+        outputs = builder.emit(closed, inputs)
+    groups, start = [], 0
+    for group in leaves:
+        groups.append(tuple(inputs[start : start + len(group)]))
+        start += len(group)
+    paths = dict(zip(inputs, (name for group in names for name in group), strict=True))
+    tree = jax.tree.structure(result)
+    graph = Graph(
+        tuple(inputs), operations, tuple(outputs), builder.avals, builder.constants, tuple(groups), paths, tree
+    )
+    _prune(graph)
+    return graph
+
+
+class _Scope:
+    """A block being written: `local` are the values that cannot be computed further out."""
+
+    def __init__(self, local: Iterable[int], closed: bool):
+        self.operations: list[Operation] = []
+        self.local = set(local)
+        self.closed = closed
+
+
+class _Builder:
+    """Turns jaxprs into blocks, numbering values as they come."""
+
+    def __init__(self):
+        self.avals: list[Any] = []
+        self.constants: dict[int, Any] = {}
+        self.scopes: list[_Scope] = []
+        self.callers: tuple[Any, ...] = ()
+
+    def fresh(self, variables: Iterable[Any]) -> list[int]:
+        start = len(self.avals)
+        self.avals.extend(variable.aval for variable in variables)
+        return list(range(start, len(self.avals)))
+
+    def constant(self, value: Any, variable: Any) -> int:
+        (number,) = self.fresh([variable])
+        self.constants[number] = value
+        return number
+
+    @contextlib.contextmanager
+    def scope(self, local: Iterable[int] = (), closed: bool = True) -> Iterator[list[Operation]]:
+        """`with` a new innermost block: gives the list that its operations go to."""
+        self.scopes.append(_Scope(local, closed))
+        try:
+            yield self.scopes[-1].operations
+        finally:
+            self.scopes.pop()
+
+    def emit(self, closed: Any, arguments: Sequence[int]) -> list[int]:
+        """Write a jaxpr's operations into the current block; return its results."""
+        jaxpr, constants = _open(closed)
+        known = dict(zip(jaxpr.invars, arguments, strict=True))
+        for variable, value in zip(jaxpr.constvars, constants, strict=True):
+            known[variable] = self.constant(value, variable)
+
+        def read(atom: Any) -> int:
+            return self.constant(atom.val, atom) if isinstance(atom, Literal) else known[atom]
+
+        for equation in jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            known.update(zip(equation.outvars, self.write(equation, inputs), strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def write(self, equation: Any, inputs: list[int]) -> Sequence[int]:
+        name = equation.primitive.name
+        bodies = _bodies(equation)
+        if name in CALLS or (name in CUSTOM and _holds(equation, PRODUCTS | LOOPS)):
+            outer, self.callers = self.callers, (*self.callers, equation)
+            results = self.emit(bodies[0], inputs)
+            self.callers = outer
+            return results
+        if name == "scan":
+            return self.scan(equation, inputs)
+        operation = Operation(equation, tuple(inputs), tuple(self.fresh(equation.outvars)))
+        if name == "cond":
+            operation.unread = tuple(self.block(branch, inputs[1:]) for branch in bodies)
+        elif name == "while":
+            self.loop(operation)
+        elif name not in CUSTOM:
+            # Others that hold code (`shard_map`) are looked into as far as their operands match one to one.
+            operation.unread = tuple(self.block(body, inputs) for body in bodies if _takes(body) == len(inputs))
+        self.place(operation)
+        return operation.outputs
+
+    def block(self, closed: Any, arguments: Sequence[int], inputs: Iterable[int] = ()) -> Block:
+        with self.scope() as operations:
+            outputs = self.emit(closed, arguments)
+        return Block(tuple(inputs), operations, tuple(outputs))
+
+    def loop(self, operation: Operation) -> None:
+        params = operation.params
+        in_test, in_body = params["cond_nconsts"], params["body_nconsts"]
+        starts = operation.inputs[in_test + in_body :]
+        carry = self.fresh(_open(params["body_jaxpr"])[0].outvars)
+        test = self.block(params["cond_jaxpr"], [*operation.inputs[:in_test], *carry])
+        body = self.block(params["body_jaxpr"], [*operation.inputs[in_test : in_test + in_body], *carry], carry)
+        operation.unread = (body, test)
+        operation.feeds = dict(zip(carry, zip(starts, body.outputs, strict=True), strict=True))
+
+    def scan(self, equation: Any, inputs: list[int]) -> Sequence[int]:
+        jaxpr, _ = _open(equation.params["jaxpr"])
+        constants, carries = _scan_counts(equation.params)
+        stop = constants + carries
+        # A carry that every step hands on unchanged is a constant in disguise.
+        moving = [i for i in range(constants, stop) if jaxpr.outvars[i - constants] is not jaxpr.invars[i]]
+        fed = [*moving, *range(stop, len(inputs))]
+        inner = self.fresh([jaxpr.invars[i] for i in fed])
+        arguments = list(inputs)
+        for i, number in zip(fed, inner, strict=True):
+            arguments[i] = number
+        with self.scope(inner, closed=False) as operations:
+            results = self.emit(equation.params["jaxpr"], arguments)
+        kept = [*(i - constants for i in moving), *range(carries, len(results))]
+        body = Block(tuple(inner), operations, tuple(results[i] for i in kept))
+        outputs = self.fresh([equation.outvars[i] for i in kept])
+        starts = [inputs[i] for i in fed]
+        feeds = {
+            number: (start, body.outputs[i]) if i < len(moving) else (start,)
+            for i, (number, start) in enumerate(zip(inner, starts, strict=True))
+        }
+        self.place(Operation(equation, tuple(starts), tuple(outputs), body, len(moving), feeds=feeds))
+        everything = list(inputs[constants:stop]) + [-1] * (len(results) - carries)
+        for i, number in zip(kept, outputs, strict=True):
+            everything[i] = number
+        return everything
+
+    def place(self, operation: Operation) -> None:
+        """Put an operation as far out as its operands allow; an effect stays where it is."""
+        operation.callers = self.callers
+        depth, reads = len(self.scopes) - 1, operation.reads
+        while not (operation.equation.effects or self.scopes[depth].closed or reads & self.scopes[depth].local):
+            depth -= 1
+        self.scopes[depth].operations.append(operation)
+        self.scopes[depth].local.update(operation.outputs)
+
+
+def _prune(block: Block) -> None:
+    needed, kept = set(block.outputs), []
+    for operation in reversed(block.operations):
+        if operation.equation.effects or not needed.isdisjoint(operation.outputs):
+            for inner in operation.blocks:
+                _prune(inner)
+            needed |= operation.reads
+            kept.append(operation)
+    block.operations[:] = reversed(kept)
+
+
+def is_pointwise(equation: Any) -> bool:
+    """Whether an equation acts element by element, looking into the calls it makes."""
+    name = equation.primitive.name
+    if name in CALLS or name in CUSTOM:
+        return all(is_pointwise(inner) for inner in _open(_bodies(equation)[0])[0].eqns)
+    # A scalar spread out, as `where` writes it, is still the same for every element.
+    return name in POINTWISE or (name == "broadcast_in_dim" and all(v.aval.shape == () for v in equation.invars))
+
+
+def _holds(equation: Any, names: frozenset[str]) -> bool:
+    inner = (_open(body)[0].eqns for body in _bodies(equation))
+    return any(e.primitive.name in names or _holds(e, names) for equations in inner for e in equations)
+
+
+def _bodies(equation: Any) -> list[Any]:
+    """The jaxprs among an equation's parameters, alone or in tuples, in order."""
+    flat: list[Any] = []
+    for value in equation.params.values():
+        flat.extend(value if isinstance(value, tuple | list) else [value])
+    return [value for value in flat if hasattr(value, "eqns")]
+
+
+def _open(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    # Closed and open jaxprs are two classes up to jax 0.11 and one from then on.
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def _takes(jaxpr: Any) -> int:
+    return len(_open(jaxpr)[0].invars)
+
+
+def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many constants and carries a scan has, as either generation of jax writes it."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carries, _ = params["ft_in"].unpack()
+    return len(constants), len(carries)
+
+
+def leaves_of(arguments: Iterable[Any]) -> list[jax.Array]:
+    """The arrays in some arguments, in the order in which `trace` numbers them."""
+    return [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in jax.tree.leaves(list(arguments))]

@@ -1,0 +1,65 @@
+"""What a descrambled matrix does, in numbers, each with its nulls."""
+
+from jaxdescramble.reading.fourier import (
+    FourierMap,
+    band_edge,
+    fourier_energy,
+    fourier_map,
+    frequency_concentration,
+    notch_depth,
+)
+from jaxdescramble.reading.nulls import (
+    FIRST_LAYER,
+    SECOND_LAYER,
+    Measure,
+    Reading,
+    compare,
+    measure,
+    random_frame,
+)
+from jaxdescramble.reading.ridge import (
+    Ridge,
+    distance_map_monotonicity,
+    ridge,
+    ridge_exponent,
+    ridge_exponent_error,
+    ridge_fit_r2,
+    ridge_monotonicity,
+)
+from jaxdescramble.reading.vectors import (
+    link_bandedness,
+    link_orthogonality,
+    link_purity,
+    output_bandedness,
+    polynomial_match,
+    row_orthogonality,
+)
+
+__all__ = [
+    "FIRST_LAYER",
+    "SECOND_LAYER",
+    "FourierMap",
+    "Measure",
+    "Reading",
+    "Ridge",
+    "band_edge",
+    "compare",
+    "distance_map_monotonicity",
+    "fourier_energy",
+    "fourier_map",
+    "frequency_concentration",
+    "link_bandedness",
+    "link_orthogonality",
+    "link_purity",
+    "measure",
+    "notch_depth",
+    "output_bandedness",
+    "polynomial_match",
+    "random_frame",
+    "ridge",
+    "ridge_exponent",
+    "ridge_exponent_error",
+    "ridge_fit_r2",
+    "ridge_monotonicity",
+    "row_orthogonality",
+]

@@ -1,0 +1,1 @@
+"""Whole experiments, one paper each: train, descramble, read, compare."""
