@@ -22,7 +22,8 @@ class Layout:
     """How a layer's axes were folded: the original sizes, in the order of folding, first one slowest.
 
     Attributes:
-        lead: axes that count layers: scans through the weight, batch dimensions of it, attention heads.
+        lead: axes that count layers: scans through the weight; batch dimensions of it (`vmap` over parameters); parts
+            of the out axis that a later product goes along as a batch dimension (heads of attention).
         out: what the weight's rows are made of.
         into: what its columns are made of.
         samples: what the columns of the signals are made of: scans through the data, then the data's own axes.
@@ -87,7 +88,7 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
         TypeError: from the returned function, if params or x hold something that is not an array.
 
     >>> f = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
-    >>> y, taps = wiretap(f)({"w": jnp.ones((3, 2)), "b": jnp.zeros(2)}, jnp.ones((5, 3)))
+    >>> y, taps = wiretap(f)({"w": jnp.ones((3, 2)), "b": jnp.zeros((1, 2))}, jnp.ones((5, 3)))
     >>> {name: (tap.weight.shape, tap.input.shape) for name, tap in taps.items()}
     {"['w']": ((2, 3), (3, 5))}
 
@@ -119,7 +120,7 @@ def insert(
 ) -> Callable[[Any, Any], Any]:
     """The same function with `P^-1 P` put in at the preactivation of each named layer.
 
-    `v -> P^-1 (P v)`, the inverse by solving, so the result is that of f to rounding if P is well conditioned; a
+    `v -> P^-1 (P v)`, the inverse with one step of refinement, so the result is that of f to rounding if P is well conditioned; a
     singular P, or one with nan, gives inf or nan.
 
     Args:
@@ -329,9 +330,18 @@ def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) ->
         signals = fold(value, axes, order).astype(jnp.promote_types(value.dtype, jnp.float32))
         matrix = matrix.astype(signals.dtype)
         signals = folder.heads_apart(signals, place) if label == "out" else jnp.expand_dims(signals, heads)
-        changed = jnp.matmul(matrix, signals, precision=jax.lax.Precision.HIGHEST)
-        signals = jnp.linalg.solve(matrix, changed)
+        signals = _undo(matrix, _product(matrix, signals))
         signals = folder.heads_together(signals, place) if label == "out" else jnp.squeeze(signals, heads)
         return unfold(signals.astype(value.dtype), axes, order, value.shape)
 
     return change
+
+
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+def _undo(matrix: Array, changed: Array) -> Array:
+    """`P^-1` of signals, refined once: a plain solve in float32 changes the function three times as much."""
+    inverse = jnp.linalg.inv(matrix)
+    signals = _product(inverse, changed)
+    return signals + _product(inverse, changed - _product(matrix, signals))

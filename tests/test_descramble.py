@@ -146,7 +146,10 @@ def network(params, x):
 def parameters(key, sizes=(12, 10, 8, 5)):
     keys = jax.random.split(key, 6)
     return {
-        name: {"kernel": jax.random.normal(keys[i], sizes[i : i + 2]) / 3, "bias": jax.random.normal(keys[3 + i], sizes[i + 1])}
+        name: {
+            "kernel": jax.random.normal(keys[i], sizes[i : i + 2]) / 3,
+            "bias": jax.random.normal(keys[3 + i], sizes[i + 1]),
+        }
         for i, name in enumerate("abc")
     } | {"c": {"kernel": jax.random.normal(keys[2], sizes[2:])}}
 
@@ -182,9 +185,7 @@ def test_the_joint_tap_is_smooth_in_the_weight_as_well(key):
     plain, joint = (jd.descramble_network(network, params, x, joint=flag)[name] for flag in (False, True))
     W, X = params["b"]["kernel"].T, jnp.tanh(x @ params["a"]["kernel"] + params["a"]["bias"][None]).T
     m = np.linalg.norm(X, 2) / np.linalg.norm(W, 2)
-    np.testing.assert_allclose(
-        joint.input.value, jd.descramble(jnp.concatenate([m * W.T, X], axis=1)).value, rtol=1e-9
-    )
+    np.testing.assert_allclose(joint.input.value, jd.descramble(jnp.concatenate([m * W.T, X], axis=1)).value, rtol=1e-9)
     rough = [float(smoothness()(layer.input.point, W.T)) for layer in (plain, joint)]
     assert rough[1] < rough[0]
 
@@ -202,7 +203,9 @@ def test_the_front_door_has_about_thirty_names_and_no_framework_behind_it():
     code = "import jaxdescramble, sys; print([m for m in ('flax','equinox','haiku','matplotlib','rich','typer') if m in sys.modules])"
     import subprocess
 
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
     assert shown.stdout.strip() == "[]"
 
 

@@ -201,13 +201,12 @@ def test_the_canonical_point_itself_moves_as_its_derivative_says():
     rng = np.random.default_rng(1)
     S, V = (jnp.asarray(rng.standard_normal((9, 30))) for _ in range(2))
     for operator in (derivative(9), derivative((3, 3), boundary="neumann"), derivative(9, 1, "dirichlet")):
+
         @jax.jit
         def point(S, operator=operator):
             return exact.brockett_minimiser(operator, Factor.empty(9, S.dtype).update(S)).point
 
-        np.testing.assert_allclose(
-            jax.jvp(point, (S,), (V,))[1], finite_difference(point, S, V, 1e-6), atol=1e-6
-        )
+        np.testing.assert_allclose(jax.jvp(point, (S,), (V,))[1], finite_difference(point, S, V, 1e-6), atol=1e-6)
 
 
 @needs_x64
@@ -343,7 +342,8 @@ def test_the_diagonal_sum_is_the_nuclear_norm_and_nothing_beats_it(shape, group)
         np.testing.assert_allclose(jnp.linalg.det(best.point), 1, rtol=1e-12)
     np.testing.assert_allclose(
         jax.grad(lambda w: exact.diagonal_sum(w, "O").singular_values.sum())(W)[:4, :4],
-        exact.diagonal_sum(W, "O").point.T[:4, :4], atol=1e-10,
+        exact.diagonal_sum(W, "O").point.T[:4, :4],
+        atol=1e-10,
     )
 
 

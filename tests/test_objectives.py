@@ -22,9 +22,7 @@ BATTERY = {
     "smoothness, third derivative": smoothness(order=3),
     "smoothness, Neumann differences": smoothness(order=1, boundary="neumann", scheme="difference"),
     "smoothness on a grid, Gram": smoothness(shape=(2, 3), boundary=("periodic", "dirichlet"), summary="gram"),
-    "smoothness of a matrix, samples": smoothness(
-        operator=from_matrix(jnp.triu(jnp.ones((N, N)))), summary="samples"
-    ),
+    "smoothness of a matrix, samples": smoothness(operator=from_matrix(jnp.triu(jnp.ones((N, N)))), summary="samples"),
 }
 each_objective = pytest.mark.parametrize("objective", BATTERY.values(), ids=BATTERY.keys())
 
@@ -210,6 +208,7 @@ def test_zero_signals_and_single_neurons_have_a_value_and_a_gradient():
 def test_the_whole_family_runs_under_functools_partial_and_grad_of_the_operator():
     # The weight of an operator is a parameter: a regulariser can be learned through the objective.
     S = signals()
-    f = functools.partial(lambda w, s: smoothness(operator=from_matrix(w * jnp.asarray(derivative(N).matrix)))(
-        jnp.eye(N), s))
+    f = functools.partial(
+        lambda w, s: smoothness(operator=from_matrix(w * jnp.asarray(derivative(N).matrix)))(jnp.eye(N), s)
+    )
     assert np.isfinite(float(f(jnp.asarray(2.0), S)))

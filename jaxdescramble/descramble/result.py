@@ -97,7 +97,9 @@ class Descrambling:
         columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
-            raise ValueError(f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}.")
+            raise ValueError(
+                f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}."
+            )
         return batched(_score, columns.ndim - 2)(self.objective, self.point, columns.astype(self.point.dtype))
 
     def save(self, path: str | Path) -> None:
@@ -135,7 +137,9 @@ class Descrambling:
         except FileNotFoundError:
             raise
         except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
-            raise ValueError(f"{path}: not a whole Descrambling file ({error}); write it again with .save().") from error
+            raise ValueError(
+                f"{path}: not a whole Descrambling file ({error}); write it again with .save()."
+            ) from error
         if header.get("format") != FORMAT:
             raise ValueError(f"{path}: format {header.get('format')!r}; this version reads format {FORMAT}.")
         parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}

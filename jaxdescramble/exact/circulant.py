@@ -13,9 +13,7 @@ from jaxdescramble.objectives.smooth import weighted_mean
 from jaxdescramble.operators import Derivative, derivative
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["order", "powers", "value"], meta_fields=["operator"]
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["order", "powers", "value"], meta_fields=["operator"])
 @dataclasses.dataclass(frozen=True)
 class ModePermutation:
     """A descrambler that moves Fourier mode `order[k]` of the signals to mode k: `P = T Pi T^T`, held as indices.
@@ -67,7 +65,9 @@ def circulant_minimiser(
     """
     c = real_array(autocovariance, "autocovariance", (1,), "(points,)")
     if boundary != "periodic":
-        raise ValueError(f"circulant_minimiser: boundary {boundary!r} does not share the Fourier basis; use 'periodic'.")
+        raise ValueError(
+            f"circulant_minimiser: boundary {boundary!r} does not share the Fourier basis; use 'periodic'."
+        )
     n = c.shape[0]
     if not isinstance(c, jax.core.Tracer):
         if not bool(jnp.isfinite(c).all()):

@@ -12,9 +12,7 @@ from jaxdescramble.checks import one_of, real_array
 from jaxdescramble.groups import orthogonal
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["point", "value", "singular_values"], meta_fields=[]
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["point", "value", "singular_values"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Procrustes:
     """The answer to a Procrustes problem.
@@ -54,7 +52,9 @@ def procrustes(signals: ArrayLike, reference: ArrayLike, group: str = "O") -> Pr
     S = real_array(signals, "signals", (2,), "(features, samples)")
     R = real_array(reference, "reference", (2,), "(features, samples)")
     if S.shape != R.shape:
-        raise ValueError(f"procrustes: signals have shape {S.shape} and the reference {R.shape}; they must be the same.")
+        raise ValueError(
+            f"procrustes: signals have shape {S.shape} and the reference {R.shape}; they must be the same."
+        )
     one_of(group, "group", orthogonal.NAMES)
     _refuse_nan(S, "signals")
     _refuse_nan(R, "reference")

@@ -56,9 +56,7 @@ def smoothness(
             raise TypeError(
                 f"operator: got {type(operator).__name__}; make one with operators.derivative or operators.from_matrix."
             )
-        return Objective(
-            _smoothness, kind, name="smoothness", parameters=(("given_operator", operator),), **functions
-        )
+        return Objective(_smoothness, kind, name="smoothness", parameters=(("given_operator", operator),), **functions)
     names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
     settings = (
         ("order", positive_integer(order, "order")),

@@ -66,9 +66,9 @@ class Reading:
         value: the reading.
         nulls: draws of the reading under each null, arrays of shape (draws,).
         difference: `value - mean(null)`, in the unit of the value; None if the null has no finite draw.
-        effect: `(value - mean(null)) / sd(null)`, sd with one degree of freedom taken; None with fewer than two draws
-        or
-            a null that does not vary beyond rounding.
+        effect: `(value - mean(null)) / sd(null)`, sd with one degree of freedom taken; None with fewer than two
+            draws or a null that does not vary beyond rounding. Ratios (the notches) and bounded readings have skewed nulls: read
+            it with `p_value`.
         p_value: `(r + 1) / (draws + 1)`, r the number of draws at least as extreme, in the finding's direction (in the
             rarer direction, doubled, if it has none). A draw that is not a number counts as extreme.
     """
@@ -220,9 +220,8 @@ def compare(
     Args:
         battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
         fit, read: the weight, descrambled on one half of the signals and on the other.
-        nulls: for each null model the same two of every draw, stacked: shapes (draws, *fit.shape). They should have
-        gone
-            through the same pipeline as the weight.
+        nulls: for each null model the same two of every draw, stacked: shapes (draws, *fit.shape). They should
+            have gone through the same pipeline as the weight.
 
     Returns:
         One `Reading` per measure. Each null is one compiled program, vmapped over draws.

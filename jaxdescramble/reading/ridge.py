@@ -3,7 +3,7 @@
 The paper sees `input frequency = 0.05 (link frequency)^3` and explains it: dipolar frequencies go as 1 / r^3. The place
 of the ridge at a link frequency is taken to be the energy-weighted median input frequency. No peak is picked, for a
 peak is picked from noise as willingly as from a ridge: centroids around the peaks give untrained layers a law with
-exponent 1.8 to 2.0, while medians give them 0.2, and a random frame 0.0. The median also commutes with the logarithm in
+exponent 1.8 to 2.0, while medians give them 0.1, and a random frame 0.0. The median also commutes with the logarithm in
 which the law is fitted, and does not move before half the energy lies elsewhere.
 """
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -140,12 +140,11 @@ def demonstrate(
 
     report("descrambling", 0, 1)
     fit, read, test = _three_sets(keys["signals"], settings)
-    layers = descramble_network(network, net.params, fit.trace.T)
+    layers, joint = _descrambled(net.params, fit.trace)
     for layer in layers.values():
         for side in (layer.output, layer.input):
             if side is not None:
                 side.check()
-    joint = list(descramble_network(network, net.params, fit.trace.T, joint=True).values())[-1]
     change = _function_change(net.params, layers, test.trace.T)
     smoothness = _smoothness(net.params, layers, fit.trace.T, test.trace.T)
     clock.lap("descramble")
@@ -168,38 +167,52 @@ def demonstrate(
     )  # fmt: skip
 
 
-def frames(
-    params: dict[str, Array], traces: Float[Array, "points samples"], joint: bool = False
-) -> tuple[Array, Array]:
-    """First and last weight of a network in the frames that descrambling finds on these traces."""
-    layers = list(descramble_network(network, params, traces.T, joint=joint).values())
-    return layers[0].weight, layers[-1].weight
+@jax.jit
+def _descrambled(params: dict[str, Array], traces: Array) -> tuple[dict[str, LayerDescrambling], LayerDescrambling]:
+    """Every layer, and the last one again with the paper's joint tap."""
+    layers = descramble_network(network, params, traces.T)
+    return layers, list(descramble_network(network, params, traces.T, joint=True).values())[-1]
 
 
-@functools.partial(jax.jit, static_argnames="joint")
-def _frames_of_many(stack: dict[str, Array], traces: Array, joint: bool) -> tuple[Array, Array]:
-    return jax.vmap(lambda params: frames(params, traces, joint))(stack)
+class Frames(NamedTuple):
+    """What descrambling makes of a network's first and last weight; a leading axis counts networks."""
+
+    first: Float[Array, "*networks link points"]
+    last: Float[Array, "*networks distances link"]
+    joint: Float[Array, "*networks distances link"]
 
 
-def _read_both_layers(
-    net: dict[str, Array], nulls: dict[str, Any], fit: Array, read: Array
-) -> dict[str, list[Reading]]:
-    """Each battery on the network and on every null network, all through one pipeline."""
-    alone = jax.tree.map(lambda leaf: leaf[None], net)
+@jax.jit
+def frames(params: dict[str, Array], traces: Float[Array, "points samples"]) -> Frames:
+    """First and last weight of many networks, in the frames that descrambling finds on these traces."""
+
+    def one(params: dict[str, Array]) -> Frames:
+        plain, joint = (
+            list(descramble_network(network, params, traces.T, joint=flag).values()) for flag in (False, True)
+        )
+        return Frames(plain[0].weight, plain[-1].weight, joint[-1].weight)
+
+    return jax.vmap(one)(params)
+
+
+def _read_both_layers(params: dict[str, Array], nulls: dict[str, Any], *halves: Array) -> dict[str, list[Reading]]:
+    """Each battery on the network and on every null network, all through one compiled pipeline."""
+    crowd = jax.tree.map(lambda leaf, *others: jnp.concatenate([leaf[None], *others]), params, *nulls.values())
+    fit, read = (frames(crowd, half) for half in halves)
+    sizes = [len(stack["W1"]) for stack in nulls.values()]
+    starts = np.cumsum([1, *sizes])
     readings = {}
-    for joint in (False, True):
-        halves = {
-            name: [_frames_of_many(stack, half, joint) for half in (fit, read)]
-            for name, stack in {"": alone, **nulls}.items()
+    for name, side, battery in (
+        ("first", "first", FIRST_LAYER),
+        ("last", "last", SECOND_LAYER),
+        ("last, joint tap", "joint", JOINT_LAYER),
+    ):
+        one, other = getattr(fit, side), getattr(read, side)
+        of_nulls = {
+            null: (one[start : start + size], other[start : start + size])
+            for null, start, size in zip(nulls, starts, sizes, strict=False)
         }
-        for side, battery in (("first", FIRST_LAYER), ("last", SECOND_LAYER)):
-            at = ("first", "last").index(side)
-            if joint:
-                if side == "first":
-                    continue
-                side, battery = "last, joint tap", JOINT_LAYER
-            of_nulls = {name: (halves[name][0][at], halves[name][1][at]) for name in nulls}
-            readings[side] = compare(battery, halves[""][0][at][0], halves[""][1][at][0], of_nulls)
+        readings[name] = compare(battery, one[0], other[0], of_nulls)
     return readings
 
 
@@ -238,14 +251,12 @@ def _function_change(params, layers: dict[str, LayerDescrambling], traces: Array
     """Largest change of the network's output when `P^-1 P` is put in at every side, relative to the largest output."""
     outputs = {name: layer.output.point for name, layer in layers.items() if layer.output is not None}
     inputs = {name: layer.input.point for name, layer in layers.items() if layer.input is not None}
-    inserted = insert(network, params, traces, outputs, inputs)
-    before, after = network(params, traces), inserted(params, traces)
+    before, after = (jax.jit(f)(params, traces) for f in (network, insert(network, params, traces, outputs, inputs)))
     return float(jnp.linalg.norm(after - before) / jnp.linalg.norm(before))
 
 
 def _smoothness(params, layers, fitted: Array, held_out: Array) -> dict[str, Smoothness]:
-    _, fit_taps = wiretap(network)(params, fitted)
-    _, test_taps = wiretap(network)(params, held_out)
+    (_, fit_taps), (_, test_taps) = (jax.jit(wiretap(network))(params, traces) for traces in (fitted, held_out))
     found = {}
     for name, layer in layers.items():
         for side, tap in (("output", "preactivation"), ("input", "input")):

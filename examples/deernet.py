@@ -1,0 +1,54 @@
+"""The demonstration as a script: train DEERNet, descramble it, and ask whether what one sees is a finding.
+
+Run: python examples/deernet.py [--steps 6000]
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+
+import jaxdescramble as jd
+from jaxdescramble.studies import deernet
+
+
+def main(steps: int):
+    # A network that turns spectrometer traces into distance distributions, trained on traces simulated on the spot.
+    net = deernet.train(jax.random.key(0), steps=steps, callback=lambda step, loss: None)
+    fit, read = (jd.datasets.deer.sample(jax.random.key(seed), 4096, dtype="float32").trace.T for seed in (1, 2))
+    print(f"trained: loss {net.losses[-1]:.4f}")
+
+    # Every linear layer, read from the function itself, and the frame in which its signals are smoothest.
+    layers = jd.descramble_network(deernet.network, net.params, fit)
+    first, last = layers.values()
+    print(
+        f"layer 1: roughness {first.output.initial_value:.1e} -> {first.output.value:.1e} (gap {first.output.gap:.0e})"
+    )
+
+    # Nothing but the frame has changed: P^-1 P put back in gives the same function.
+    points, inputs = {"['W1']": first.output.point}, {"['W2']": last.input.point}
+    same = jd.insert(deernet.network, net.params, fit, points, inputs)
+    change = jnp.linalg.norm(same(net.params, read) - deernet.network(net.params, read))
+    print(f"function changed by {change / jnp.linalg.norm(deernet.network(net.params, read)):.0e}, relative")
+
+    # What does layer 1 do? Fitted on one half of the signals, read on the other, beside random frames.
+    def descrambled(weight, traces):
+        return jd.descramble(weight @ traces.T).point @ weight
+
+    weight = net.params["W1"]
+    null = jax.vmap(jd.reading.random_frame, (0, None))(jax.random.split(jax.random.key(3), 19), weight)
+    stacks = [jax.vmap(descrambled, (0, None))(null, half) for half in (fit, read)]
+    readings = jd.reading.compare(
+        jd.reading.FIRST_LAYER, descrambled(weight, fit), descrambled(weight, read), {"random frame": tuple(stacks)}
+    )
+    for reading in readings:
+        chance = reading.nulls["random frame"].mean()
+        print(
+            f"{reading.name:34s} {reading.value:8.3f}   chance {chance:8.3f}   p {reading.p_value['random frame']:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=6000)
+    main(**vars(parser.parse_args()))

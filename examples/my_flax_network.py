@@ -1,0 +1,64 @@
+"""Descramble my own Flax network: an MLP that learned to remove noise from waves.
+
+Run: python examples/my_flax_network.py [--steps 1500] [--out flax-layers.png]
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import jaxdescramble as jd
+
+
+class Denoiser(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.encode = nnx.Linear(64, 48, rngs=rngs)
+        self.decode = nnx.Linear(48, 64, rngs=rngs)
+
+    def __call__(self, x):
+        return self.decode(nnx.tanh(self.encode(x)))
+
+
+def waves(key, count):
+    """Noisy sums of two waves, and the same without noise."""
+    frequency, phase, noise = jax.random.split(key, 3)
+    t = jnp.arange(64) / 64
+    k = jax.random.randint(frequency, (count, 2, 1), 1, 9)
+    clean = jnp.sin(2 * jnp.pi * (k * t + jax.random.uniform(phase, (count, 2, 1)))).sum(axis=1)
+    return clean + 0.5 * jax.random.normal(noise, clean.shape), clean
+
+
+def main(steps: int, out: str):
+    model, key = Denoiser(nnx.Rngs(0)), jax.random.key(1)
+    optimizer = nnx.Optimizer(model, optax.adam(3e-3), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer, key):
+        noisy, clean = waves(key, 256)
+        loss, gradient = nnx.value_and_grad(lambda m: jnp.mean((m(noisy) - clean) ** 2))(model)
+        optimizer.update(model, gradient)
+        return loss
+
+    for i in range(steps):
+        loss = step(model, optimizer, jax.random.fold_in(key, i))
+
+    graph, params = nnx.split(model)
+    layers = jd.descramble_network(lambda params, x: nnx.merge(graph, params)(x), params, waves(key, 2000)[0])
+    for name, layer in layers.items():
+        side = layer.output or layer.input
+        print(f"{name}: roughness {side.initial_value:.2e} -> {side.value:.2e}, rank {side.rank}")
+    print(f"loss {loss:.3f}; the figure is in {out}")
+
+    from jaxdescramble.show import figures
+
+    figures.layers_figure(layers).savefig(out, dpi=150)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--out", default="flax-layers.png")
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,196 @@
+"""How every figure looks: sizes in millimetres, one typeface, colours that survive colour blindness and grey printing.
+
+matplotlib is imported when a figure is asked for and not before; nothing here goes through pyplot or changes a setting
+of the user's.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Column widths of the journal, mm.
+SINGLE, DOUBLE = 90, 180
+
+# Okabe and Ito's palette.
+INK, GREY, PALE = "#1a1a1a", "#7a7a7a", "#c8c8c8"
+BLUE, SKY, GREEN, AMBER, VERMILION, PURPLE = "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"
+SIGNED, ENERGY = "RdBu_r", "magma"
+
+STYLE = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    "mathtext.fontset": "dejavusans",
+    "font.size": 6.5,
+    "axes.titlesize": 7,
+    "axes.titlepad": 3.5,
+    "axes.labelsize": 6.5,
+    "axes.labelpad": 2,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.use_mathtext": True,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "xtick.minor.size": 1.2,
+    "ytick.minor.size": 1.2,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.pad": 1.5,
+    "ytick.major.pad": 1.5,
+    "lines.linewidth": 0.9,
+    "lines.markersize": 2.5,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.borderaxespad": 0.3,
+    "legend.labelspacing": 0.3,
+    "image.interpolation": "nearest",
+    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.wspace": 0.02,
+    "figure.constrained_layout.hspace": 0.03,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def extra(module: str, what: str) -> ModuleType:
+    """A module of an optional dependency, or an `ImportError` that says how to get it.
+
+    >>> extra("no_such_module", "figures need matplotlib")
+    Traceback (most recent call last):
+    ImportError: figures need matplotlib: pip install 'jaxdescramble[demo]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"{what}: pip install 'jaxdescramble[demo]'") from error
+
+
+def plotting(module: str = "matplotlib") -> ModuleType:
+    """matplotlib, or one of its modules."""
+    return extra(module, "figures need matplotlib")
+
+
+def styled(function: F) -> F:
+    """Draws in the house style, whatever the user's own is, and settles the layout once for all formats."""
+
+    @functools.wraps(function)
+    def draw(*args, **kwargs):
+        with plotting().rc_context({**plotting().rcParamsDefault, **STYLE, "backend": plotting().get_backend()}):
+            figure = function(*args, **kwargs)
+            # Constrained layout would measure every text again for the PDF and again for the PNG.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
+
+    return draw  # pyright: ignore[reportReturnType]
+
+
+def sheet(width: float, height: float) -> "Figure":
+    """An empty figure, sizes in mm."""
+    return plotting("matplotlib.figure").Figure(figsize=(width / 25.4, height / 25.4), layout="constrained", dpi=200)
+
+
+def panel(ax: "Axes", letter: str, title: str = "", x: str = "", y: str = "") -> None:
+    """The panel's letter and title, and its axis labels."""
+    ax.set_title(rf"$\mathbf{{{letter}}}$  {title}", loc="left")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+
+
+def image(
+    ax: "Axes",
+    matrix: Any,
+    extent: tuple[float, float, float, float] | None = None,
+    *,
+    label: str = "",
+    limit: float | None = None,
+    decades: float | None = None,
+) -> None:
+    """A matrix, rows upwards, with its colour bar.
+
+    Args:
+        ax: where.
+        matrix: rows up the page, columns across it.
+        extent: centres of the first and last column and row; indices if none is given.
+        label: of the colour bar.
+        limit: colours run from minus this to this; the 99.5th percentile of the moduli if none is given.
+        decades: for energies, which are not negative: a logarithmic scale that reaches this far below the largest.
+    """
+    colors = plotting("matplotlib.colors")
+    values = np.asarray(matrix, np.float64)
+    rows, columns = values.shape
+    left, right, bottom, top = extent or (0, columns - 1, 0, rows - 1)
+    # Pixels are centred on their coordinates.
+    dx, dy = (right - left) / max(columns - 1, 1) / 2, (top - bottom) / max(rows - 1, 1) / 2
+    if decades is None:
+        limit = limit or float(np.percentile(np.abs(values), 99.5)) or 1.0
+        norm, cmap = colors.Normalize(-limit, limit), SIGNED
+        beyond = "both" if np.abs(values).max() > limit else "neither"
+    else:
+        largest = float(values.max()) or 1.0
+        norm, cmap, beyond = colors.LogNorm(largest / 10**decades, largest), ENERGY, "min"
+        values = np.maximum(values, largest / 10**decades)
+    drawn = ax.imshow(
+        values,
+        norm=norm,
+        cmap=cmap,
+        origin="lower",
+        aspect="auto",
+        extent=(left - dx, right + dx, bottom - dy, top + dy),
+        rasterized=True,
+    )
+    for spine in ax.spines.values():
+        spine.set_visible(True)
+    # A bar of the same breadth beside every panel, as high as the panel.
+    breadth, height = 1.4, ax.get_position().height * ax.figure.get_figheight() * 25.4
+    width = ax.get_position().width * ax.figure.get_figwidth() * 25.4
+    bar = ax.figure.colorbar(
+        drawn, ax=ax, extend=beyond, fraction=1.1 * breadth / width, pad=0.02, aspect=height / breadth, extendfrac=0.04
+    )
+    bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
+    bar.ax.tick_params(length=1.5, pad=1)
+    bar.ax.minorticks_off()
+    if decades is not None:
+        bar.set_label(label, labelpad=1)
+        return
+    largest = np.format_float_positional(limit, precision=2, fractional=False, trim="-")
+    bar.set_ticks([-limit, 0, limit], labels=[f"\N{MINUS SIGN}{largest}", "0", largest])
+    # The label stands beside the zero, which leaves room that the longer numbers take.
+    bar.set_label(label, labelpad=2 - 3.6 * len(largest))
+
+
+def note(ax: "Axes", x: float, y: float, text: str, **options: Any) -> None:
+    """Small print inside an axes, in fractions of it, legible on any picture."""
+    effects = plotting("matplotlib.patheffects")
+    halo = options.pop("halo", "white")
+    settings = {"fontsize": 6, "transform": ax.transAxes, **options}
+    ax.text(x, y, text, path_effects=[effects.withStroke(linewidth=1.4, foreground=halo)], **settings)
+
+
+def save(figure: "Figure", path: Any, kind: str, dpi: float = 200) -> None:
+    """Write a figure into an open file or a path as "png" or "pdf", without the date that would make each one differ."""
+    with plotting().rc_context(STYLE):
+        metadata = {"CreationDate": None} if kind == "pdf" else None
+        figure.savefig(path, format=kind, dpi=dpi, metadata=metadata)

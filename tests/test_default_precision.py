@@ -1,0 +1,20 @@
+"""The second pass: the tests marked `both_precisions`, with 64-bit types disabled, as most users run JAX."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.skipif(os.environ.get("JAXDESCRAMBLE_TEST_X64", "1") == "0", reason="this is the second pass")
+def test_the_suite_passes_with_64_bit_types_disabled():
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "both_precisions and not slow", "--numprocesses=0",
+               "-p", "no:cacheprovider", str(TESTS)]  # fmt: skip
+    environment = os.environ | {"JAXDESCRAMBLE_TEST_X64": "0"}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stdout[-5000:] + shown.stderr[-2000:]

@@ -1,0 +1,62 @@
+"""The examples run, small, as the scripts that they are, and print what they are there to show."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("JAXDESCRAMBLE_DATA", ROOT.parent / "shared" / "data"))
+PUBLISHED = DATA / "deervet_64_512_a.npz"
+
+
+def run(script, *arguments, folder):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / script), *map(str, arguments)]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    return shown.stdout
+
+
+def numbers(pattern, text):
+    match = re.search(pattern, text)
+    assert match, f"{pattern!r} is not in:\n{text}"
+    return [float(number) for number in match.groups()]
+
+
+def test_my_flax_network(tmp_path):
+    text = run("my_flax_network.py", "--steps", 60, "--out", "layers.png", folder=tmp_path)
+    before, after = numbers(r"encode.*roughness (\S+) -> (\S+),", text)
+    assert before > 5 * after
+    assert (tmp_path / "layers.png").stat().st_size > 10_000
+
+
+def test_my_equinox_network(tmp_path):
+    text = run("my_equinox_network.py", "--steps", 60, folder=tmp_path)
+    before, after, unseen = numbers(r"layers\[1\].*: (\S+) -> (\S+) \(unseen signals (\S+)\)", text)
+    assert before > 50 * after
+    assert unseen < 10 * after
+
+
+def test_deernet(tmp_path):
+    text = run("deernet.py", "--steps", 100, folder=tmp_path)
+    before, after = numbers(r"layer 1: roughness (\S+) -> (\S+) ", text)
+    assert before > 1e5 * after
+    assert numbers(r"changed by (\S+),", text)[0] < 1e-5
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published networks are not here")
+def test_published_networks_all_six_layers_in_one_call(tmp_path):
+    text = run("published_deernet.py", PUBLISHED, "--samples", 1000, folder=tmp_path)
+    assert numbers(r"truth: (\S+) over", text)[0] > 0.85
+    assert numbers(r"(\d+) layers, both sides", text)[0] == 6
+    assert len(re.findall(r"rank \d+/320", text)) == 10
+    assert (tmp_path / "published.png").exists()
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_stay_short(script):
+    assert len(script.read_text().splitlines()) <= (65 if script.name.startswith("my_") else 100)
