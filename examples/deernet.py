@@ -20,14 +20,11 @@ def main(steps: int):
 
     # Every linear layer, read from the function itself, and the frame in which its signals are smoothest.
     layers = jd.descramble_network(deernet.network, net.params, fit)
-    first, last = layers.values()
-    print(
-        f"layer 1: roughness {first.output.initial_value:.1e} -> {first.output.value:.1e} (gap {first.output.gap:.0e})"
-    )
+    P, Q = layers["['W1']"].sides["output"], layers["['W2']"].sides["input"]
+    print(f"layer 1: roughness {P.initial_value:.1e} -> {P.value:.1e} (gap {P.gap:.0e})")
 
     # Nothing but the frame has changed: P^-1 P put back in gives the same function.
-    points, inputs = {"['W1']": first.output.point}, {"['W2']": last.input.point}
-    same = jd.insert(deernet.network, net.params, fit, points, inputs)
+    same = jd.insert(deernet.network, net.params, fit, {"['W1']": P.point}, {"['W2']": Q.point})
     change = jnp.linalg.norm(same(net.params, read) - deernet.network(net.params, read))
     print(f"function changed by {change / jnp.linalg.norm(deernet.network(net.params, read)):.0e}, relative")
 

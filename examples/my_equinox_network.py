@@ -36,6 +36,7 @@ def main(steps: int):
         update, state = optimiser.update(gradient, state)
         return eqx.apply_updates(model, update), state, loss
 
+    loss = jnp.inf
     for i in range(steps):
         model, state, loss = step(model, state, jax.random.fold_in(key, i))
 
@@ -53,7 +54,8 @@ def main(steps: int):
         ]
         print(
             f"{name}: {found.initial_value:.2e} -> {found.value:.2e} (unseen signals "
-            f"{found.score(unseen[name].preactivation):.2e}); P W is {rough[1] / rough[0]:.0f} times smoother than chance"
+            f"{found.score(unseen[name].preactivation):.2e}); "
+            f"P W is {rough[1] / rough[0]:.0f} times smoother than chance"
         )
     print(f"loss {loss:.1e}")
 

@@ -42,14 +42,15 @@ def main(steps: int, out: str):
         optimizer.update(model, gradient)
         return loss
 
+    loss = jnp.inf
     for i in range(steps):
         loss = step(model, optimizer, jax.random.fold_in(key, i))
 
     graph, params = nnx.split(model)
     layers = jd.descramble_network(lambda params, x: nnx.merge(graph, params)(x), params, waves(key, 2000)[0])
     for name, layer in layers.items():
-        side = layer.output or layer.input
-        print(f"{name}: roughness {side.initial_value:.2e} -> {side.value:.2e}, rank {side.rank}")
+        for side, found in layer.sides.items():
+            print(f"{name} {side}: roughness {found.initial_value:.2e} -> {found.value:.2e}, rank {found.rank}")
     print(f"loss {loss:.3f}; the figure is in {out}")
 
     from jaxdescramble.show import figures

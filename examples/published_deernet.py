@@ -28,17 +28,16 @@ def main(path: str, samples: int, out: str):
     layers = jax.block_until_ready(jd.descramble_network(deernet_weights.network, net.params, inputs))
     print(f"{len(layers)} layers, both sides, in {time.perf_counter() - start:.1f} s, compilation included")
     for name, layer in layers.items():
-        for side, found in (("output", layer.output), ("input", layer.input)):
-            if found is not None:
-                print(
-                    f"{name:26s} {side:6s}  roughness {found.initial_value:.1e} -> {found.check().value:.1e}  "
-                    f"rank {found.rank}/{found.point.shape[0]}"
-                )
+        for side, found in layer.sides.items():
+            print(
+                f"{name:26s} {side:6s}  roughness {found.initial_value:.1e} -> {found.check().value:.1e}  "
+                f"rank {found.rank}/{found.point.shape[0]}"
+            )
 
     # The first layer's input is five blocks of 64: the trace, and two windows alone and times the trace.
     first = next(iter(layers.values())).weight
     energy = jnp.linalg.norm(first.reshape(len(first), 5, 64), axis=(0, 2)) ** 2
-    print("share of layer 1 by input block a, b, v, va, vb:", (energy / energy.sum()).round(2).tolist())
+    print("share of layer 1 by input block a, b, v, va, vb:", *[f"{share:.2f}" for share in energy / energy.sum()])
 
     from jaxdescramble.show import figures
 

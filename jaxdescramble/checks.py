@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -43,6 +44,15 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
     if 0 in array.shape:
         raise ValueError(f"{name}: shape {array.shape} has an empty axis; {axes} must all be at least 1.")
     return array
+
+
+def is_traced(value: object) -> bool:
+    """Whether a value's numbers are not to be had, because it is being traced by `jit`, `vmap` or `grad`.
+
+    >>> is_traced(jnp.ones(2))
+    False
+    """
+    return isinstance(value, Tracer)
 
 
 def one_of(value: object, name: str, allowed: Collection[str]) -> str:

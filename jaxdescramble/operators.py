@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
-from jaxdescramble.checks import one_of, positive_integer, real_array
+from jaxdescramble.checks import is_traced, one_of, positive_integer, real_array
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
 SCHEMES = ("spectral", "difference")
@@ -29,18 +29,18 @@ class Operator(Protocol):
     """What an objective or a closed form needs to know of a linear operator D on n points.
 
     `eigenvalues` and `basis` are those of `A = D^T D`, ascending; `multiplicities` are the sizes of the runs of equal
-    eigenvalues (2 for each cosine and sine of a periodic derivative), which say how far a basis is free; `apply` is `D x`, `analyse` is `T^T x`,
-    `synthesise` is `T c`, all along axis 0 of an array of shape (n, ...).
+    eigenvalues (2 for each cosine and sine of a periodic derivative), which say how far a basis is free; `apply` is
+    `D x`, `analyse` is `T^T x`, `synthesise` is `T c`, all along axis 0 of an array of shape (n, ...).
     """
 
     @property
     def size(self) -> int: ...
     @property
-    def eigenvalues(self) -> ArrayLike: ...
+    def eigenvalues(self) -> Any: ...
     @property
-    def basis(self) -> ArrayLike: ...
+    def basis(self) -> Any: ...
     @property
-    def multiplicities(self) -> tuple[int, ...]: ...
+    def multiplicities(self) -> Any: ...
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]: ...
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]: ...
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]: ...
@@ -71,7 +71,7 @@ def derivative(
     Args:
         shape: number of points n, or (n_1, n_2, ...) for a grid stored in C order.
         order: 1 or more.
-        boundary: "periodic", "neumann" (zero slope at the ends) or "dirichlet" (zero beyond them); one per axis allowed.
+        boundary: "periodic", "neumann" (zero slope at the ends) or "dirichlet" (zero beyond them); or one per axis.
         scheme: "spectral" or "difference".
 
     Returns:
@@ -236,8 +236,8 @@ def _run_lengths(is_step: np.ndarray) -> tuple[int, ...]:
 class Dense:
     """An operator held as a matrix with its numerical eigendecomposition; make one with `from_matrix` or `combine`.
 
-    A pytree: its arrays may be traced. Equal eigenvalues are found when the matrix is a concrete one; of a traced matrix
-    all eigenvalues count as different.
+    A pytree: its arrays may be traced. Equal eigenvalues are found when the matrix is a concrete one; of a traced
+    matrix all eigenvalues count as different.
     """
 
     matrix: Float[Array, "k n"]
@@ -287,7 +287,7 @@ def from_matrix(matrix: ArrayLike) -> Dense:
     [0.0, 1.0, 3.0]
     """
     dense = real_array(matrix, "matrix", (2,), "(rows, points)")
-    n, traced = dense.shape[1], isinstance(dense, jax.core.Tracer)
+    n, traced = dense.shape[1], is_traced(dense)
     if not traced and not bool(jnp.isfinite(dense).all()):
         raise ValueError("matrix: contains NaN or infinity; an operator must be finite.")
     _, singular, rows = jnp.linalg.svd(dense, full_matrices=True)

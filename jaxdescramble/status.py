@@ -2,9 +2,10 @@
 
 import enum
 
-import jax
 import numpy as np
 from jaxtyping import Array, Int
+
+from jaxdescramble.checks import is_traced
 
 
 class Status(enum.IntEnum):
@@ -31,8 +32,9 @@ DIAGNOSES = {
         "dead neurons (a ReLU layer that never fires), or the wrong tap. Pass signals with some energy."
     ),
     Status.NOT_FINITE: (
-        "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a diverged "
-        "network, or a division by zero in preprocessing. Find the columns with `jnp.isfinite(signals).all(axis=0)`."
+        "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "
+        "diverged network, or a division by zero in preprocessing. Find the columns with "
+        "`jnp.isfinite(signals).all(axis=0)`."
     ),
 }
 
@@ -47,9 +49,9 @@ def check_status(status: Int[Array, "*batch"], what: str) -> None:
     Raises:
         FloatingPointError: names the first failing problems, the likely causes and what to do.
 
-    >>> check_status(jax.numpy.asarray([0, 1]), "descramble")
+    >>> check_status(np.asarray([0, 1]), "descramble")
     """
-    if isinstance(status, jax.core.Tracer):
+    if is_traced(status):
         raise TypeError(f"{what}: .check() reads concrete numbers; call it outside jit, on the result.")
     seen = np.asarray(status)
     for member in Status:

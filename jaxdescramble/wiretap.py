@@ -120,8 +120,8 @@ def insert(
 ) -> Callable[[Any, Any], Any]:
     """The same function with `P^-1 P` put in at the preactivation of each named layer.
 
-    `v -> P^-1 (P v)`, the inverse with one step of refinement, so the result is that of f to rounding if P is well conditioned; a
-    singular P, or one with nan, gives inf or nan.
+    `v -> P^-1 (P v)`, the inverse with one step of refinement, so the result is that of f to rounding if P is well
+    conditioned; a singular P, or one with nan, gives inf or nan.
 
     Args:
         f, params, x: as for `wiretap`; params and x decide which layers there are and of what sizes.

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
 FLOORS = [
     # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
-    {"status", "checks"},
+    {"checks"},
+    {"status"},
     {"transforms"},
     {"operators"},
     # Ground floor and up, as in the README.

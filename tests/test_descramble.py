@@ -1,6 +1,7 @@
 """The main verb on signals and on networks: batches, lists, summaries, held-out scores, files."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -200,9 +201,8 @@ def test_a_network_without_linear_layers_and_wrong_words_are_refused(key):
 def test_the_front_door_has_about_thirty_names_and_no_framework_behind_it():
     assert len(jd.__all__) <= 32
     assert all(hasattr(jd, name) for name in jd.__all__)
-    code = "import jaxdescramble, sys; print([m for m in ('flax','equinox','haiku','matplotlib','rich','typer') if m in sys.modules])"
-    import subprocess
-
+    names = ("flax", "equinox", "haiku", "matplotlib", "rich", "typer")
+    code = f"import jaxdescramble, sys; print([name for name in {names} if name in sys.modules])"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )

@@ -174,7 +174,7 @@ def test_seeds_are_put_together(tmp_path):
     assert "| r | yes | 6 +- 1.4 |" in found.markdown()
     with pytest.raises(ValueError, match="no folders"):
         across_seeds([])
-    with pytest.raises(ValueError, match="no readable report.json"):
+    with pytest.raises(ValueError, match=r"no readable report\.json"):
         across_seeds([tmp_path / "none"])
     write_seed(tmp_path / "other", 0, weight, 1.0)
     other = json.loads((tmp_path / "other" / "report.json").read_text())

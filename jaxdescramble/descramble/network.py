@@ -32,6 +32,11 @@ class LayerDescrambling:
     input: Descrambling | None
     weight: Float[Array, "*batch out in"]
 
+    @property
+    def sides(self) -> dict[str, Descrambling]:
+        """The descramblings that there are, by side: "output", "input"."""
+        return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
+
 
 def descramble_network(
     f: Callable[..., Any],

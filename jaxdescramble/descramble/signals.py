@@ -6,7 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -36,8 +35,8 @@ def descramble(
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
     Args:
-        signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a list
-            of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`).
+        signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a
+            list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`).
         objective: what "readable" means; `objectives.smoothness()` if none is given.
         solver: how to look for it; the closed form if none is given.
         group: "O", or "SO" for determinant one.
@@ -68,9 +67,8 @@ def descramble(
     if not callable(solver) or isinstance(solver, type):
         raise TypeError(f"solver: got {solver!r}; expected a solver value such as exact.ClosedForm().")
     one_of(group, "group", orthogonal.NAMES)
-    if isinstance(signals, list | tuple) and not np.isscalar(signals[0] if signals else 0.0):
-        if all(getattr(item, "ndim", 0) >= 2 for item in signals):
-            return [descramble(item, objective, solver, group=group) for item in signals]
+    if isinstance(signals, list | tuple) and signals and all(getattr(item, "ndim", 0) >= 2 for item in signals):
+        return [descramble(item, objective, solver, group=group) for item in signals]
     if hasattr(signals, "principal"):
         return Descrambling(**_solve_summary(objective, solver, group, signals), objective=objective)  # pyright: ignore
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore

@@ -115,9 +115,10 @@ class ClosedForm:
         """
         operator = objective.operator_on(summary.size)
         if operator is None:
+            name = objective.name or objective.function.__name__
             raise ValueError(
-                f"ClosedForm: the objective {objective.name or objective.function.__name__!r} gives no `operator`, so it "
-                "has no closed form. Use an objective that does (jaxdescramble.objectives.smoothness), or pass a solver."
+                f"ClosedForm: the objective {name!r} gives no `operator`, so it has no closed form. Use an objective "
+                "that does (jaxdescramble.objectives.smoothness), or pass a solver."
             )
         return brockett_minimiser(operator, summary, group)
 

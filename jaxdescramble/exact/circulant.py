@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxdescramble.checks import real_array
+from jaxdescramble.checks import is_traced, real_array
 from jaxdescramble.objectives.smooth import weighted_mean
 from jaxdescramble.operators import Derivative, derivative
 
@@ -46,8 +46,8 @@ def circulant_minimiser(
     """The smoothest descrambler of stationary signals on a circle, from their autocovariance alone.
 
     `B = S S^T` circulant with first column c shares the Fourier basis of A, so `P = T Pi T^T`, with Pi sorting the
-    eigenvalues `fft(c)`: a one-channel convolution of stationary input is descrambled by permuting modes, and left alone
-    when it is low-pass already. Costs n log n; no matrix is formed.
+    eigenvalues `fft(c)`: a one-channel convolution of stationary input is descrambled by permuting modes, and left
+    alone when it is low-pass already. Costs n log n; no matrix is formed.
 
     Args:
         autocovariance: c, shape (n,), even: `c[k] = c[n - k]`.
@@ -69,7 +69,7 @@ def circulant_minimiser(
             f"circulant_minimiser: boundary {boundary!r} does not share the Fourier basis; use 'periodic'."
         )
     n = c.shape[0]
-    if not isinstance(c, jax.core.Tracer):
+    if not is_traced(c):
         if not bool(jnp.isfinite(c).all()):
             raise ValueError("autocovariance: contains NaN or infinity.")
         odd = float(jnp.max(jnp.abs(c - jnp.roll(c[::-1], 1))))

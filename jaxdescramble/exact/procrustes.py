@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of, real_array
+from jaxdescramble.checks import is_traced, one_of, real_array
 from jaxdescramble.groups import orthogonal
 
 
@@ -95,5 +95,5 @@ def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
 
 
 def _refuse_nan(array: Array, name: str) -> None:
-    if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
+    if not is_traced(array) and not bool(jnp.isfinite(array).all()):
         raise ValueError(f"{name}: contains NaN or infinity; find the columns with jnp.isfinite({name}).all(axis=0).")

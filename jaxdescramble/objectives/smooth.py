@@ -72,9 +72,9 @@ def smoothness(
 def _operator(n: int, given_operator: Operator | None = None, shape: tuple[int, ...] | None = None, **grid) -> Operator:
     D = derivative(n if shape is None else shape, **grid) if given_operator is None else given_operator
     if D.size != n:
+        given = f"grid {shape}" if shape else "operator"
         raise ValueError(
-            f"smoothness: the {'grid ' + str(shape) if shape else 'operator'} has {D.size} points, the signals have {n} "
-            "features; they must be the same."
+            f"smoothness: the {given} has {D.size} points, the signals have {n} features; they must be the same."
         )
     return D
 
@@ -120,7 +120,7 @@ def weighted_mean(eigenvalues: ArrayLike, singular: Float[Array, " n"]) -> Float
 
 
 def _curvature(point: Float[Array, "n n"], summary: Summary, **options) -> Curvature:
-    """In the eigenbasis of `B = S S^T` the Hessian's diagonal is `2 (At_ii - At_jj)(b_j - b_i)`, `At = U^T P^T A P U`."""
+    """In the eigenbasis of B the Hessian's diagonal is `2 (At_ii - At_jj)(b_j - b_i)`, with `At = U^T P^T A P U`."""
     D = _operator(summary.size, **options)
     scaled = summary.normalised()
     directions, singular = scaled.principal()

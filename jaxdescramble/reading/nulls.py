@@ -67,8 +67,8 @@ class Reading:
         nulls: draws of the reading under each null, arrays of shape (draws,).
         difference: `value - mean(null)`, in the unit of the value; None if the null has no finite draw.
         effect: `(value - mean(null)) / sd(null)`, sd with one degree of freedom taken; None with fewer than two
-            draws or a null that does not vary beyond rounding. Ratios (the notches) and bounded readings have skewed nulls: read
-            it with `p_value`.
+            draws or a null that does not vary beyond rounding. Ratios (the notches) and bounded readings have skewed
+            nulls: read it with `p_value`.
         p_value: `(r + 1) / (draws + 1)`, r the number of draws at least as extreme, in the finding's direction (in the
             rarer direction, doubled, if it has none). A draw that is not a number counts as extreme.
     """

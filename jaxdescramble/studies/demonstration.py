@@ -142,9 +142,8 @@ def demonstrate(
     fit, read, test = _three_sets(keys["signals"], settings)
     layers, joint = _descrambled(net.params, fit.trace)
     for layer in layers.values():
-        for side in (layer.output, layer.input):
-            if side is not None:
-                side.check()
+        for side in layer.sides.values():
+            side.check()
     change = _function_change(net.params, layers, test.trace.T)
     smoothness = _smoothness(net.params, layers, fit.trace.T, test.trace.T)
     clock.lap("descramble")
@@ -249,8 +248,10 @@ def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> di
 
 def _function_change(params, layers: dict[str, LayerDescrambling], traces: Array) -> float:
     """Largest change of the network's output when `P^-1 P` is put in at every side, relative to the largest output."""
-    outputs = {name: layer.output.point for name, layer in layers.items() if layer.output is not None}
-    inputs = {name: layer.input.point for name, layer in layers.items() if layer.input is not None}
+    outputs, inputs = (
+        {name: layer.sides[side].point for name, layer in layers.items() if side in layer.sides}
+        for side in ("output", "input")
+    )
     before, after = (jax.jit(f)(params, traces) for f in (network, insert(network, params, traces, outputs, inputs)))
     return float(jnp.linalg.norm(after - before) / jnp.linalg.norm(before))
 
@@ -259,10 +260,8 @@ def _smoothness(params, layers, fitted: Array, held_out: Array) -> dict[str, Smo
     (_, fit_taps), (_, test_taps) = (jax.jit(wiretap(network))(params, traces) for traces in (fitted, held_out))
     found = {}
     for name, layer in layers.items():
-        for side, tap in (("output", "preactivation"), ("input", "input")):
-            one = getattr(layer, side)
-            if one is None:
-                continue
+        for side, one in layer.sides.items():
+            tap = "preactivation" if side == "output" else "input"
             signals, unseen = getattr(fit_taps[name], tap), getattr(test_taps[name], tap)
             raw = float(one.objective(jnp.eye(len(unseen), dtype=unseen.dtype), unseen))
             found[f"{name} {side}"] = Smoothness(

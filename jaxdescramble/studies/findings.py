@@ -93,10 +93,7 @@ def beaten(reading: Reading) -> dict[str, bool]:
 
 def _from_reading(claim: str, layer: str, reading: Reading, at_best: str | None = None, more: str = "") -> Finding:
     verdicts = beaten(reading)
-    if all(verdicts.values()):
-        verdict = at_best or STANDS
-    else:
-        verdict = IN_PART if any(verdicts.values()) else FAILS
+    verdict = (at_best or STANDS) if all(verdicts.values()) else IN_PART if any(verdicts.values()) else FAILS
     return Finding(claim, layer, verdict, _numbers(reading) + more, reading.depends_on_point)
 
 
