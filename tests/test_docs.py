@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 MODULES = sorted(module.name for module in pkgutil.walk_packages(jaxdescramble.__path__, "jaxdescramble."))
 
-pytestmark = pytest.mark.both_precisions
+pytestmark = [pytest.mark.both_precisions, pytest.mark.usefixtures("as_installed")]
 
 
 @pytest.mark.parametrize("name", ["jaxdescramble", *MODULES])

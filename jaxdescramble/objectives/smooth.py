@@ -44,7 +44,7 @@ def smoothness(
         ValueError, TypeError: unknown names, an order below 1, a shape that does not hold n points.
 
     >>> t = 2 * jnp.pi * jnp.arange(8) / 8
-    >>> float(smoothness()(jnp.eye(8), jnp.cos(t)[:, None]).round(4)), round(1 / 4**4, 4)
+    >>> round(float(smoothness()(jnp.eye(8), jnp.cos(t)[:, None])), 4), round(1 / 4**4, 4)
     (0.0039, 0.0039)
 
     Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is this package's.

@@ -117,6 +117,10 @@ def ridge_exponent_error(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
     """Standard error of `ridge_exponent`.
 
     Args, errors: as for `ridge`, of the two halves.
+
+    >>> noise = jax.random.normal(jax.random.key(0), (16, 64))
+    >>> bool(ridge_exponent_error(noise, noise) > 0)
+    True
     """
     return ridge(pair(fit, read)[1]).exponent_error
 
@@ -151,6 +155,11 @@ def ridge_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
 
     Returns:
         A number in [-1, 1]; 0 for a zero matrix.
+
+    >>> t, u = 2 * jnp.pi * jnp.arange(16)[:, None] / 16, 2 * jnp.pi * jnp.arange(64)[None, :] / 64
+    >>> M = sum(jnp.cos(k * t) * jnp.cos(4 * k * u) for k in range(1, 5))  # link frequency k, input frequency 4 k
+    >>> round(float(ridge_monotonicity(M, M)), 3)
+    1.0
     """
     there = ridge(pair(fit, read)[1])
     return weighted_kendall(there.link_frequency, there.input_frequency, there.weight)

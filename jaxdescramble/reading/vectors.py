@@ -135,6 +135,9 @@ def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float
 
     Returns:
         A number in [0, 1]; 1 when nothing is left to compare.
+
+    >>> round(float(link_orthogonality(jnp.eye(12), jnp.eye(12))), 3)
+    1.0
     """
     _, read = pair(fit, read, AXES)
     columns = transforms.analyse(_scaled(read), "periodic", 1)
