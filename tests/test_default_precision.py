@@ -12,7 +12,8 @@ TESTS = Path(__file__).parent
 
 @pytest.mark.skipif(os.environ.get("JAXDESCRAMBLE_TEST_X64", "1") == "0", reason="this is the second pass")
 def test_the_suite_passes_with_64_bit_types_disabled():
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "both_precisions and not slow", "--numprocesses=0",
+    marks = "both_precisions and not slow and not gpu"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--numprocesses=0",
                "-p", "no:cacheprovider", str(TESTS)]  # fmt: skip
     environment = os.environ | {"JAXDESCRAMBLE_TEST_X64": "0"}
     environment.pop("PYTEST_XDIST_WORKER", None)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,8 +106,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, objective):
     found = jd.descramble(S, objective)
     found.save(tmp_path / "deep" / "layer.npz")
     back = jd.Descrambling.load(tmp_path / "deep" / "layer.npz")
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(back), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    chex.assert_trees_all_close(found, back, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(back.score(S), found.score(S), rtol=1e-10)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["layer.npz"]
 

@@ -59,6 +59,7 @@ def test_value_equals_the_rearrangement_bound_on_two_hundred_random_problems(n):
         assert abs(float(found.value) * scale - truth) <= allowed
         assert abs(float(found.bound) * scale - truth) <= allowed
         assert int(found.rank) == rank
+        np.testing.assert_allclose(found.singular_values, singular, atol=10 * n * eps * singular[0])
         assert float(orthogonal.defect(found.point)) < 50 * n * eps
         assert (int(found.status) == Status.ZERO_SIGNALS) == (rank == 0)
 
@@ -187,6 +188,8 @@ def test_gradients_match_finite_differences_at_smooth_ties(case):
     S, V, operator = planted(rng, n, singular, 12), jnp.asarray(rng.standard_normal((n, 12))), derivative(n)
     value = optimum(operator)
     np.testing.assert_allclose(jnp.sum(jax.grad(value)(S) * V), finite_difference(value, S, V), rtol=1e-6)
+    bound = jax.jit(lambda S: exact.brockett_minimiser(operator, Samples(S)).bound)
+    np.testing.assert_allclose(jnp.sum(jax.grad(bound)(S) * V), finite_difference(bound, S, V), rtol=1e-6)
     assert int(exact.brockett_minimiser(operator, Samples(S)).status) == Status.SOLVED
     if case == "rank deficient":
         return  # P S is free outside the range of S; only the value is differentiable there

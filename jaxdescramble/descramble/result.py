@@ -53,7 +53,7 @@ class Descrambling:
         rank: how many principal components of the signals stand clear of rounding.
         steps: iterations taken, 0 for a closed form.
         status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
-        singular_values: of the signals, scaled to a largest entry of order one, descending.
+        singular_values: of the signals, descending.
         objective: what was minimised.
     """
 

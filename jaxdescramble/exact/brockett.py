@@ -21,7 +21,7 @@ from jaxdescramble.checks import one_of
 from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.smooth import roughness, weighted_mean
+from jaxdescramble.objectives.smooth import paired_roughness, roughness
 from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.operators import Operator
 from jaxdescramble.status import Status
@@ -41,7 +41,7 @@ class Extremum:
         value: the objective at `point`, evaluated there as a sum of squares.
         bound: the value of the rearrangement inequality, from the singular values alone; equal to `value` up to
             rounding, in units where the largest possible is 1.
-        singular_values: of the signals, scaled to a largest entry of order one, descending.
+        singular_values: of the signals, descending.
         rank: number of singular values that stand clear of rounding.
         status: a `Status`.
     """
@@ -143,8 +143,8 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
         modes = modes.at[:, -1].multiply(jnp.linalg.slogdet(jax.lax.stop_gradient(point))[0])
         point = operator.synthesise(modes.T)
     value = _value(jnp.where(finite, point, 0), scaled, operator)
-    singular = jnp.sqrt(jnp.where(squares > 0, squares, 0))
-    bound = weighted_mean(paired, singular)
+    singular = _root(squares) * summary.scale()
+    bound = paired_roughness(paired, squares)
     status = jnp.where(kink, Status.KINK, Status.SOLVED)
     status = jnp.where(squares[0] > 0, status, Status.ZERO_SIGNALS)
     status = jnp.where(finite, status, Status.NOT_FINITE)
@@ -180,7 +180,7 @@ def _frame_jvp(runs, primals, tangents):
     (summary,), (change,) = primals, tangents
     directions, squares, kink, rank = _frame(summary, runs)
     _, moment = jax.jvp(lambda s: s.moment(directions.T), (summary,), (change,))
-    singular = jnp.sqrt(squares)
+    singular = _root(squares)
     gap = (singular[None, :] - singular[:, None]) * (singular[None, :] + singular[:, None])
     free = _same_run(runs) | _resolution(summary, singular)[1] | (gap == 0)
     omega = jnp.where(free, 0, moment / jnp.where(free, 1, gap))
@@ -194,6 +194,12 @@ def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Ar
     seen = singular**summary.exponent
     rounding = len(seen) * jnp.finfo(seen.dtype).eps * seen[0]
     return seen > rounding, jnp.abs(seen[:, None] - seen[None, :]) <= rounding
+
+
+def _root(squares: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Square roots with a zero derivative, not an infinite one, at zero."""
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
 
 def _same_run(runs: tuple[int, ...]) -> Bool[Array, "n n"]:

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxdescramble.checks import is_traced, real_array
-from jaxdescramble.objectives.smooth import weighted_mean
+from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.operators import Derivative, derivative
 
 
@@ -83,5 +83,5 @@ def circulant_minimiser(
     powers = jnp.maximum(jnp.fft.rfft(c).real.astype(c.dtype)[(jnp.arange(n) + 1) // 2], 0)
     # Cosine and sine of one frequency have one power: a stable sort keeps them together and in order.
     descending = jnp.argsort(-powers, stable=True)
-    value = weighted_mean(D.eigenvalues, jnp.sqrt(powers[descending]))
+    value = paired_roughness(D.eigenvalues, powers[descending])
     return ModePermutation(descending, powers[descending], value, D)

@@ -177,8 +177,10 @@ def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:
     turn, flip = (a + d, c - b), (a - d, b + c)
     is_flip = jnp.hypot(*flip) > jnp.hypot(*turn)
     x, y = jnp.where(is_flip, flip[0], turn[0]), jnp.where(is_flip, flip[1], turn[1])
-    nothing = (x == 0) & (y == 0)
-    x = jnp.where(nothing, 1, x)
+    # Only the direction counts; at size one, no square under- or overflows.
+    size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x), jnp.abs(y)))
+    x, size = jnp.where(size > 0, x, 1), jnp.where(size > 0, size, 1)
+    x, y = x / size, y / size
     length = jnp.sqrt(x**2 + y**2)
     cosine, sine = x / length, y / length
     handed = jnp.where(is_flip, -1, 1).astype(x.dtype)

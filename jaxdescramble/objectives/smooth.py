@@ -104,19 +104,19 @@ def rearrangement_bound(summary: Summary, **options) -> Float[Array, ""]:
     """`sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`, a ascending, sigma descending: no orthogonal P goes below."""
     D = _operator(summary.size, **options)
     _, singular = summary.normalised().principal()
-    return weighted_mean(D.eigenvalues, singular)
+    return paired_roughness(D.eigenvalues, singular**2)
 
 
-def weighted_mean(eigenvalues: ArrayLike, singular: Float[Array, " n"]) -> Float[Array, ""]:
-    """`sum_i a_i sigma_i^2 / (a_max sum_i sigma_i^2)`, 0 where either sum vanishes.
+def paired_roughness(eigenvalues: ArrayLike, powers: Float[Array, " n"]) -> Float[Array, ""]:
+    """`sum_i a_i b_i / (a_max sum_i b_i)`, 0 where either sum vanishes: the value when mode i carries power b_i.
 
-    >>> float(weighted_mean([0.0, 4.0], jnp.asarray([3.0, 1.0])))
+    >>> round(float(paired_roughness([0.0, 4.0], jnp.asarray([9.0, 1.0]))), 4)
     0.1
     """
-    a = jnp.asarray(eigenvalues, singular.dtype)
+    a = jnp.asarray(eigenvalues, powers.dtype)
     a = a / jnp.where(jnp.max(a) > 0, jnp.max(a), 1)
-    total = jnp.sum(singular**2)
-    return jnp.where(total > 0, jnp.sum(a * singular**2) / jnp.where(total > 0, total, 1), 0)
+    total = jnp.sum(powers)
+    return jnp.where(total > 0, jnp.sum(a * powers) / jnp.where(total > 0, total, 1), 0)
 
 
 def _curvature(point: Float[Array, "n n"], summary: Summary, **options) -> Curvature:

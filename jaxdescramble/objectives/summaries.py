@@ -73,8 +73,12 @@ class Summary(Protocol):
         """Left singular vectors of S in columns (completed to n) and singular values, descending."""
         ...
 
+    def scale(self) -> Float[Array, ""]:
+        """The size of the signals' entries, 1 if there are none; a constant in derivatives."""
+        ...
+
     def normalised(self) -> "Summary":
-        """The summary of the signals scaled to entries of order one: no later square can overflow or vanish."""
+        """The summary of the signals divided by `scale()`: no later square can overflow or vanish."""
         ...
 
     def finite(self) -> Array:
@@ -137,8 +141,11 @@ class Factor:
         directions, singular, _ = jnp.linalg.svd(self.factor.T)
         return directions, singular
 
+    def scale(self) -> Float[Array, ""]:
+        return _unit(jnp.max(jnp.abs(self.factor)))
+
     def normalised(self) -> "Factor":
-        return Factor(self.factor / _unit(jnp.max(jnp.abs(self.factor))), self.count)
+        return Factor(self.factor / self.scale(), self.count)
 
     def finite(self) -> Array:
         return jnp.isfinite(self.factor).all()
@@ -221,8 +228,11 @@ class Samples:
         directions, singular, _ = jnp.linalg.svd(self.signals, full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
 
+    def scale(self) -> Float[Array, ""]:
+        return _unit(jnp.max(jnp.abs(self.signals), initial=0))
+
     def normalised(self) -> "Samples":
-        return Samples(self.signals / _unit(jnp.max(jnp.abs(self.signals), initial=0)))
+        return Samples(self.signals / self.scale())
 
     def finite(self) -> Array:
         return jnp.isfinite(self.signals).all()
@@ -272,8 +282,11 @@ class Gram:
         squares, directions = jnp.linalg.eigh(self.gram)
         return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
 
+    def scale(self) -> Float[Array, ""]:
+        return jnp.sqrt(_unit(jnp.max(jnp.abs(self.gram))))
+
     def normalised(self) -> "Gram":
-        return Gram(self.gram / _unit(jnp.max(jnp.abs(self.gram))), self.count)
+        return Gram(self.gram / self.scale() / self.scale(), self.count)
 
     def finite(self) -> Array:
         return jnp.isfinite(self.gram).all()
