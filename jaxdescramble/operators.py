@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import transforms
+from jaxdescramble import decompositions, transforms
 from jaxdescramble.checks import is_traced, one_of, positive_integer, real_array
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
@@ -290,7 +290,7 @@ def from_matrix(matrix: ArrayLike) -> Dense:
     n, traced = dense.shape[1], is_traced(dense)
     if not traced and not bool(jnp.isfinite(dense).all()):
         raise ValueError("matrix: contains NaN or infinity; an operator must be finite.")
-    _, singular, rows = jnp.linalg.svd(dense, full_matrices=True)
+    _, singular, rows = decompositions.svd(dense)
     squares = jnp.zeros(n, dense.dtype).at[: len(singular)].set(singular**2)
     ascending = squares[::-1]
     rounding = 8 * n * jnp.finfo(dense.dtype).eps * (0 if traced else float(squares[0]))

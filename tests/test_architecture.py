@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
 FLOORS = [
     # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
-    {"checks"},
+    {"checks", "files"},
     {"status"},
-    {"transforms"},
+    {"transforms", "decompositions"},
     {"operators"},
     # Ground floor and up, as in the README.
     {"objectives", "groups", "interpreter", "datasets"},

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.descramble.signals import Solver, descramble
@@ -113,7 +114,7 @@ def _joint(tap: Tap) -> Array:
     """The layer's input signals beside its own weight, both at the signals' spectral norm."""
 
     def one(weight: Array, signals: Array) -> Array:
-        scale = jnp.linalg.norm(signals, ord=2) / jnp.linalg.norm(weight, ord=2)
+        scale = decompositions.singular_values(signals)[0] / decompositions.singular_values(weight)[0]
         return jnp.concatenate([scale * weight.T, signals], axis=1)
 
     together = one

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdescramble import objectives
 from jaxdescramble.checks import real_array, same_size
+from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.operators import from_matrix
 from jaxdescramble.status import check_status
@@ -115,7 +114,7 @@ class Descrambling:
             arrays[f"parameter:{name}"] = np.asarray(matrix)
         header = {"format": FORMAT, "objective": self.objective.name, "settings": dict(self.objective.settings)}
         header["summary"] = self.objective.summary.__name__.lower()
-        _write_npz(Path(path), {**fields, **arrays, "header": np.asarray(json.dumps(header))})
+        write_arrays(path, {**fields, **arrays, "header": np.asarray(json.dumps(header))})
 
     @staticmethod
     def load(path: str | Path, objective: Objective | None = None) -> "Descrambling":
@@ -159,18 +158,6 @@ def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndar
     if "given_operator" in parameters:
         settings = {"operator": from_matrix(jnp.asarray(parameters["given_operator"]))}
     return factory(**settings, summary=header["summary"])
-
-
-def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _score(objective: Objective, point: Array, columns: Array) -> Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of
 from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.groups import orthogonal
@@ -140,7 +141,7 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
     modes = canonical_modes(directions[:, ::-1] if largest else directions, operator)
     point = operator.synthesise(modes.T)
     if group == "SO":
-        modes = modes.at[:, -1].multiply(jnp.linalg.slogdet(jax.lax.stop_gradient(point))[0])
+        modes = modes.at[:, -1].multiply(decompositions.determinant_sign(jax.lax.stop_gradient(point)))
         point = operator.synthesise(modes.T)
     value = _value(jnp.where(finite, point, 0), scaled, operator)
     singular = _root(squares) * summary.scale()

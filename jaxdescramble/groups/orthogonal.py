@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, positive_integer
 
 NAMES = ("O", "SO")
@@ -67,8 +68,21 @@ def random(key: PRNGKeyArray, n: int, group: str = "O", dtype=float) -> Float[Ar
     1.0
     """
     one_of(group, "group", NAMES)
-    point = jax.random.orthogonal(key, positive_integer(n, "n"), dtype=dtype)
+    point = random_columns(key, positive_integer(n, "n"), n, dtype)
     return special(point) if group == "SO" else point
+
+
+def random_columns(key: PRNGKeyArray, n: int, k: int, dtype=float) -> Float[Array, "n k"]:
+    """The first k <= n columns of a Haar-distributed element of O(n).
+
+    >>> Q = random_columns(jax.random.key(0), 5, 2)
+    >>> bool(abs(Q.T @ Q - jnp.eye(2)).max() < 1e-5)
+    True
+
+    Source: Mezzadri, Notices of the AMS 54 (2007): QR of a Gaussian matrix, signs taken from the diagonal of R.
+    """
+    Q, R = decompositions.qr(jax.random.normal(key, (n, k), dtype))
+    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
 
 
 def special(point: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -77,7 +91,7 @@ def special(point: Float[Array, "n n"]) -> Float[Array, "n n"]:
     >>> special(jnp.asarray([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [[0.0, 1.0], [-1.0, -0.0]]
     """
-    sign = jnp.where(jnp.linalg.slogdet(point)[0] < 0, -1, 1).astype(point.dtype)
+    sign = jnp.where(decompositions.determinant_sign(point) < 0, -1, 1).astype(point.dtype)
     return point.at[-1].multiply(sign)
 
 
@@ -107,10 +121,10 @@ def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "
 
 
 def _decompose(matrix: Array, is_special: bool) -> tuple[Array, Array, Array]:
-    U, s, Vh = jnp.linalg.svd(jax.lax.stop_gradient(matrix))
+    U, s, Vh = decompositions.svd(jax.lax.stop_gradient(matrix))
     if is_special:
         # The smallest singular value pays least for the wrong sign.
-        sign = jnp.where(jnp.linalg.slogdet(_dot(U, Vh))[0] < 0, -1, 1).astype(s.dtype)
+        sign = jnp.where(decompositions.determinant_sign(_dot(U, Vh)) < 0, -1, 1).astype(s.dtype)
         U, s = U.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
     return U, s, Vh
 

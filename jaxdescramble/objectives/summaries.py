@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from jaxdescramble import decompositions
+
 _pytree = functools.partial(jax.tree_util.register_dataclass)
 
 
@@ -138,7 +140,7 @@ class Factor:
         return _dot(half, half.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        directions, singular, _ = jnp.linalg.svd(self.factor.T)
+        directions, singular, _ = decompositions.svd(self.factor.T)
         return directions, singular
 
     def scale(self) -> Float[Array, ""]:
@@ -161,7 +163,7 @@ def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
     >>> abs(triangularise(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
     [[5.0]]
     """
-    return jnp.linalg.qr(rows, mode="r")
+    return decompositions.triangle(rows)
 
 
 @triangularise.defjvp
@@ -173,14 +175,17 @@ def _triangularise_jvp(primals, tangents):
 @jax.custom_jvp
 def _orthonormal(rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
     """Q of the decomposition, in the same gauge: `dQ = (1 - Q Q^T) d(rows) pinv(R)`, met in second derivatives only."""
-    return jnp.linalg.qr(rows, mode="reduced")[0]
+    return decompositions.qr(rows)[0]
 
 
 @_orthonormal.defjvp
 def _orthonormal_jvp(primals, tangents):
     (rows,), (change,) = primals, tangents
     Q = _orthonormal(rows)
-    return Q, _dot(change - _dot(Q, _dot(Q.T, change)), jnp.linalg.pinv(jax.lax.stop_gradient(triangularise(rows))))
+    U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(triangularise(rows)))
+    resolved = singular > len(singular) * jnp.finfo(singular.dtype).eps * singular[0]
+    inverse = jnp.where(resolved, 1 / jnp.where(resolved, singular, 1), 0)
+    return Q, _dot(_dot(change - _dot(Q, _dot(Q.T, change)), Vh.T * inverse[None, :]), U.T)
 
 
 @_pytree
@@ -225,7 +230,7 @@ class Samples:
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
-        directions, singular, _ = jnp.linalg.svd(self.signals, full_matrices=m < n)
+        directions, singular, _ = decompositions.svd(self.signals, full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
 
     def scale(self) -> Float[Array, ""]:
@@ -279,7 +284,7 @@ class Gram:
         return _dot(_dot(matrix, self.gram), matrix.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        squares, directions = jnp.linalg.eigh(self.gram)
+        squares, directions = decompositions.eigh(self.gram)
         return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
 
     def scale(self) -> Float[Array, ""]:

@@ -17,7 +17,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import real_array
+from jaxdescramble.groups import orthogonal
 from jaxdescramble.reading.fourier import band_edge, frequency_concentration, matrix, notch_depth, pair
 from jaxdescramble.reading.ridge import (
     distance_map_monotonicity,
@@ -185,10 +187,10 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
     Source: Sule, Spencer, Czaja 2025, isotropic hidden data; the use as a null is ours.
     """
     W = matrix(weight, axes="(n, m)")
-    singular = jnp.linalg.svd(W, compute_uv=False)
+    singular = decompositions.singular_values(W)
     left_key, right_key = jax.random.split(key)
     left, right = (
-        jax.random.orthogonal(k, size, m=len(singular), dtype=W.dtype)
+        orthogonal.random_columns(k, size, len(singular), W.dtype)
         for k, size in zip((left_key, right_key), W.shape, strict=True)
     )
     return jnp.matmul(left * singular[None, :], right.T, precision="highest")

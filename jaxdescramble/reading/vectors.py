@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import transforms
+from jaxdescramble import decompositions, transforms
 from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.reading.fourier import fold, pair, ratio
 
@@ -203,7 +203,7 @@ def _gram(columns: Array) -> Array:
 def _left_vectors(M: Array, count: int) -> tuple[Float[Array, "o c"], Float[Array, " c"]]:
     """Leading left singular vectors, and for each whether its singular value stands clear of rounding (1 or 0)."""
     count = min(positive_integer(count, "count"), *M.shape)
-    left, singular, _ = jnp.linalg.svd(M, full_matrices=False)
+    left, singular, _ = decompositions.svd(M, full_matrices=False)
     floor = max(M.shape) * jnp.finfo(M.dtype).eps * singular[0]
     return left[:, :count], (singular[:count] > floor).astype(M.dtype)
 

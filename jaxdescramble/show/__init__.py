@@ -1,1 +1,22 @@
-"""What people see: figures, the report, the command line."""
+"""What people see: figures, the report, the command line. Needs the extra `jaxdescramble[demo]` when called."""
+
+from jaxdescramble.show.evidence import nulls_figure, replica_figure
+from jaxdescramble.show.figures import (
+    first_layer_figure,
+    last_layer_figure,
+    layers_figure,
+    products_figure,
+    vectors_figure,
+)
+from jaxdescramble.show.report import write_report
+
+__all__ = [
+    "first_layer_figure",
+    "last_layer_figure",
+    "layers_figure",
+    "nulls_figure",
+    "products_figure",
+    "replica_figure",
+    "vectors_figure",
+    "write_report",
+]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TIME, DISTANCE = "Time (μs)", "Distance (Å)"
 # Amber darkened until it can be read as text.
 VERDICT_COLOURS = {STANDS: GREEN, IN_PART: "#b87700", BY_CONSTRUCTION: GREY, FAILS: VERMILION}
-NULL_COLOURS = {"random frame": BLUE, "untrained": "#3d8fd1", "shuffled targets": PURPLE}
+NULL_COLOURS = {"random frame": BLUE, "untrained": GREY, "shuffled targets": PURPLE}
 LAYER_TITLES = {"first": "First layer", "last": "Last layer", "last, joint tap": "Last layer, the paper's joint tap"}
 
 
@@ -80,7 +80,7 @@ def replica_figure(demonstration: Demonstration) -> "Figure":
     _plain_log_ticks(c.xaxis)
     panel(c, "c", "L-curve and its corner", r"Residual $\|TF-P\|$", r"Size $\|T\|$")
 
-    axes = rest.subgridspec(2, 3, height_ratios=(1, 1.2)).subplots()
+    axes: Any = rest.subgridspec(2, 3, height_ratios=(1, 1.2)).subplots()
     for column, index in enumerate(_quartiles(demonstration)):
         trace, clean = (np.asarray(x[:, index]) for x in (demonstration.test.trace, demonstration.test.clean))
         above, below = axes[:, column]
@@ -240,11 +240,8 @@ def _margins(
 
 
 def finding_on(reading: Reading, layer: str, findings: list[Finding]) -> Finding | None:
-    """The finding that rests on a reading, if one does: its reasons begin with the reading's name."""
-    for finding in findings:
-        if finding.layer == layer and finding.because.startswith(f"{reading.name} {reading.value:.3g} "):
-            return finding
-    return None
+    """The finding that rests on a reading, if one does."""
+    return next((one for one in findings if (one.layer, one.reading) == (layer, reading.name)), None)
 
 
 def _quartiles(demonstration: Demonstration) -> list[int]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TIME, DISTANCE, LINK = "Time (μs)", "Distance (Å)", "Link index"
 INPUT_FREQUENCY, LINK_FREQUENCY = "Input frequency (cycles per record)", "Link frequency (cycles)"
+TIME, DISTANCE, LINK = "Time (μs)", "Distance (Å)", "Link index"
+# One small program each, where their parts, compiled apart, would take longer than drawing.
+_band_edge, _fourier_energy, _fourier_map, _ridge = (
+    jax.jit(function) for function in (band_edge, fourier_energy, fourier_map, ridge)
+)
 
 
 @styled
@@ -69,7 +74,7 @@ def first_layer_figure(demonstration: Demonstration) -> "Figure":
         (c, "c", "$|F_+W_1F_-|$, raw", raw),
         (d, "d", "$|F_+P\\,W_1F_-|$, descrambled", found),
     ):
-        spectrum = fourier_map(weight)
+        spectrum = _fourier_map(weight)
         link, given = (np.asarray(axis) for axis in spectrum[:2])
         # The ends are Nyquist's frequencies: each stands for both signs, so the picture shows both.
         magnitude = np.pad(np.asarray(spectrum.magnitude), ((0, 1 - len(link) % 2), (0, 1 - len(given) % 2)), "wrap")
@@ -81,11 +86,11 @@ def first_layer_figure(demonstration: Demonstration) -> "Figure":
     for weight, colour, name in ((start, GREY, "before training"), (raw, BLUE, "trained")):
         density = _input_spectrum(weight)
         e.plot(density / density.sum(), color=colour, label=name)
-        edge = float(band_edge(weight))
+        edge = float(_band_edge(weight))
         e.axvline(edge, color=colour, lw=0.6, ls=(0, (3, 2)))
     e.set(xlim=(0, points / 2), yscale="log", xticks=range(0, points // 2 + 1, max(1, points // 8)))
-    e.legend(loc="upper right", bbox_to_anchor=(0.93, 1.04))
-    panel(e, "e", "Band-pass (dashed: 95%)", "|Input frequency|", "Energy share")
+    e.legend(loc="upper right", bbox_to_anchor=(0.93, 1.04), frameon=True, edgecolor="none", framealpha=0.85)
+    panel(e, "e", "Band (dashed: 95%)", "|Input frequency|", "Energy share")
 
     reach = min(12, points // 4)
     for skip, colour in ((0, AMBER), (1, BLUE)):
@@ -133,7 +138,7 @@ def last_layer_figure(demonstration: Demonstration) -> "Figure":
         d.plot(centroid, r, color=colour, label=label)
     d.set(xlim=(0, None), ylim=(r[0], r[-1]))
     d.legend(loc="upper center", bbox_to_anchor=(0.4, -0.17))
-    panel(d, "d", "Centroid of the rows", "|Link frequency| (cycles)", DISTANCE)
+    panel(d, "d", "Row centroids", "|Link frequency| (cycles)", DISTANCE)
     return figure
 
 
@@ -162,7 +167,9 @@ def products_figure(demonstration: Demonstration) -> "Figure":
     image(c, blocks, label="Amplitude", decades=2)
     # Beyond lies what training left of the initial noise.
     reach = min(20, len(blocks) - 1) + 0.5
-    c.set(xlim=(-0.5, reach), ylim=(-0.5, reach))
+    c.set(
+        xlim=(-0.5, reach), ylim=(-0.5, reach), xticks=range(0, int(reach) + 1, 5), yticks=range(0, int(reach) + 1, 5)
+    )
     panel(c, "c", "Panel b by frequency", "|Link frequency| (cycles)", "|Link frequency| (cycles)")
     image(d, raw @ raw.T, (r[0], r[-1], r[0], r[-1]), label="Inner product")
     panel(d, "d", f"${inner}{inner}^T$, in every frame", DISTANCE, DISTANCE)
@@ -171,7 +178,7 @@ def products_figure(demonstration: Demonstration) -> "Figure":
 
     e = figure.add_subplot(cells[1, 1:])
     layers = sorted(params)
-    for layer, colour in zip(layers, (BLUE, GREEN, VERMILION)[: len(layers) - 1] + (VERMILION,), strict=True):
+    for layer, colour in zip(layers, (BLUE, GREEN, VERMILION) if len(layers) > 2 else (BLUE, VERMILION), strict=True):
         for source, options in (
             (params, {"ls": "-", "marker": "o", "ms": 1.6, "label": f"${layer[0]}_{layer[1:]}$, trained"}),
             (demonstration.net.initial_params, {"ls": (0, (2, 1.5)), "label": f"${layer[0]}_{layer[1:]}$, before"}),
@@ -179,6 +186,7 @@ def products_figure(demonstration: Demonstration) -> "Figure":
             values = np.linalg.svd(np.asarray(source[layer], np.float64), compute_uv=False)
             e.plot(np.arange(1, len(values) + 1), values, color=colour, lw=0.8, **options)
     e.set(yscale="log", xlim=(0, len(values) + 1))  # pyright: ignore[reportPossiblyUnboundVariable]
+    e.set_ylim(top=4 * e.get_ylim()[1])  # room for the legend
     e.legend(loc="upper right", ncols=len(layers))
     panel(e, "e", "Singular values, in every frame", "Number", "Singular value")
     return figure
@@ -293,7 +301,7 @@ def _last_name(demonstration: Demonstration) -> str:
 def _draw_laws(ax: "Axes", weight: Float[Array, "n m"]) -> None:
     """The 95% band, the paper's cube law, and where the ridge is found, on a centred 2-D spectrum."""
     n, m = weight.shape
-    edge, found = float(band_edge(weight)), ridge(weight)
+    edge, found = float(_band_edge(weight)), _ridge(weight)
     for sign in (-1, 1):
         ax.axvline(sign * edge, color="white", lw=0.6, ls=(0, (3, 2)))
     k = np.linspace(-n / 2, n / 2, 200)
@@ -314,7 +322,7 @@ def _draw_laws(ax: "Axes", weight: Float[Array, "n m"]) -> None:
 
 def _input_spectrum(weight: Float[Array, "n m"], skip: int = 0) -> np.ndarray:
     """Energy by |input frequency| in each of its two-sided bins, the first `skip` link frequencies left out."""
-    energy = np.asarray(fourier_energy(weight), np.float64)[skip:].sum(axis=0)
+    energy = np.asarray(_fourier_energy(weight), np.float64)[skip:].sum(axis=0)
     energy[1 : (weight.shape[1] + 1) // 2] /= 2
     return energy
 

@@ -63,7 +63,7 @@ STYLE = {
     "legend.borderaxespad": 0.3,
     "legend.labelspacing": 0.3,
     "image.interpolation": "nearest",
-    "figure.constrained_layout.w_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.04,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.wspace": 0.02,
     "figure.constrained_layout.hspace": 0.03,
@@ -100,14 +100,18 @@ def styled(function: F) -> F:
         with plotting().rc_context({**plotting().rcParamsDefault, **STYLE, "backend": plotting().get_backend()}):
             figure = function(*args, **kwargs)
             # Constrained layout would measure every text again for the PDF and again for the PNG.
-            figure.draw_without_rendering()
+            engine = figure.get_layout_engine()
+            if engine is not None:
+                engine.execute(figure)
+                if any(ax.get_box_aspect() and ax.get_label() != "<colorbar>" for ax in figure.axes):
+                    engine.execute(figure)  # what square panels leave is known after the first time
             figure.set_layout_engine("none")
             return figure
 
     return draw  # pyright: ignore[reportReturnType]
 
 
-def sheet(width: float, height: float) -> "Figure":
+def sheet(width: float | int, height: float | int) -> "Figure":
     """An empty figure, sizes in mm."""
     return plotting("matplotlib.figure").Figure(figsize=(width / 25.4, height / 25.4), layout="constrained", dpi=200)
 
@@ -122,11 +126,11 @@ def panel(ax: "Axes", letter: str, title: str = "", x: str = "", y: str = "") ->
 def image(
     ax: "Axes",
     matrix: Any,
-    extent: tuple[float, float, float, float] | None = None,
+    extent: tuple[Any, Any, Any, Any] | None = None,
     *,
     label: str = "",
     limit: float | None = None,
-    decades: float | None = None,
+    decades: float | int | None = None,
 ) -> None:
     """A matrix, rows upwards, with its colour bar.
 
@@ -145,13 +149,13 @@ def image(
     # Pixels are centred on their coordinates.
     dx, dy = (right - left) / max(columns - 1, 1) / 2, (top - bottom) / max(rows - 1, 1) / 2
     if decades is None:
-        limit = limit or float(np.percentile(np.abs(values), 99.5)) or 1.0
-        norm, cmap = colors.Normalize(-limit, limit), SIGNED
-        beyond = "both" if np.abs(values).max() > limit else "neither"
+        reach = limit or float(np.percentile(np.abs(values), 99.5)) or 1.0
+        norm, cmap = colors.Normalize(-reach, reach), SIGNED
+        beyond = "both" if np.abs(values).max() > reach else "neither"
     else:
-        largest = float(values.max()) or 1.0
-        norm, cmap, beyond = colors.LogNorm(largest / 10**decades, largest), ENERGY, "min"
-        values = np.maximum(values, largest / 10**decades)
+        reach = float(values.max()) or 1.0
+        norm, cmap, beyond = colors.LogNorm(reach / 10**decades, reach), ENERGY, "min"
+        values = np.maximum(values, reach / 10**decades)
     drawn = ax.imshow(
         values,
         norm=norm,
@@ -164,9 +168,11 @@ def image(
     for spine in ax.spines.values():
         spine.set_visible(True)
     # A bar of the same breadth beside every panel, as high as the panel.
-    breadth, height = 1.4, ax.get_position().height * ax.figure.get_figheight() * 25.4
-    width = ax.get_position().width * ax.figure.get_figwidth() * 25.4
-    bar = ax.figure.colorbar(
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    breadth, position = 1.4, ax.get_position()
+    height, width = position.height * figure.get_figheight() * 25.4, position.width * figure.get_figwidth() * 25.4
+    bar = figure.colorbar(
         drawn, ax=ax, extend=beyond, fraction=1.1 * breadth / width, pad=0.02, aspect=height / breadth, extendfrac=0.04
     )
     bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
@@ -175,13 +181,13 @@ def image(
     if decades is not None:
         bar.set_label(label, labelpad=1)
         return
-    largest = np.format_float_positional(limit, precision=2, fractional=False, trim="-")
-    bar.set_ticks([-limit, 0, limit], labels=[f"\N{MINUS SIGN}{largest}", "0", largest])
+    largest = np.format_float_positional(reach, precision=2, fractional=False, trim="-")
+    bar.set_ticks([-reach, 0, reach], labels=[f"\N{MINUS SIGN}{largest}", "0", largest])
     # The label stands beside the zero, which leaves room that the longer numbers take.
     bar.set_label(label, labelpad=2 - 3.6 * len(largest))
 
 
-def note(ax: "Axes", x: float, y: float, text: str, **options: Any) -> None:
+def note(ax: "Axes", x: float | int, y: float | int, text: str, **options: Any) -> None:
     """Small print inside an axes, in fractions of it, legible on any picture."""
     effects = plotting("matplotlib.patheffects")
     halo = options.pop("halo", "white")
@@ -189,8 +195,8 @@ def note(ax: "Axes", x: float, y: float, text: str, **options: Any) -> None:
     ax.text(x, y, text, path_effects=[effects.withStroke(linewidth=1.4, foreground=halo)], **settings)
 
 
-def save(figure: "Figure", path: Any, kind: str, dpi: float = 200) -> None:
-    """Write a figure into an open file or a path as "png" or "pdf", without the date that would make each one differ."""
+def save(figure: "Figure", path: Any, kind: str, dpi: int = 200) -> None:
+    """Write a figure into an open file or a path as "png" or "pdf", without the date that makes each file differ."""
     with plotting().rc_context(STYLE):
         metadata = {"CreationDate": None} if kind == "pdf" else None
         figure.savefig(path, format=kind, dpi=dpi, metadata=metadata)

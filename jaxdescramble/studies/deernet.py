@@ -7,7 +7,6 @@ Every training step sees traces that were simulated for it and are never seen ag
 import functools
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from jaxdescramble.checks import positive_integer
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, draw, simulate
+from jaxdescramble.files import write_arrays
 
 # Steps between two looks at a run from outside; one compiled loop.
 CHUNK = 100
@@ -237,17 +237,7 @@ class Checkpoint:
 
     def save(self, tree: Any, step: int) -> None:
         leaves: dict[str, Any] = {f"leaf_{i:03}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, identity=json.dumps(self.identity), step=step, **leaves)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_arrays(self.path, {"identity": json.dumps(self.identity), "step": step, **leaves})
 
     def load(self, like: Any) -> tuple[Any, int]:
         """The tree, with the structure of `like`, and the step it was saved at."""

@@ -154,7 +154,7 @@ def demonstrate(
     clock.lap("read")
 
     report("building the replica", 0, 1)
-    replica = rational_replica(keys["replica"], settings.signals)
+    replica = rational_replica(keys["replica"], settings.signals, grid=settings.plan.grid, priors=settings.plan.priors)
     estimates = {"network": network(net.params, test.trace.T).T, "replica": replica.apply(test.trace)}
     agreements = {name: agreement(estimate, test.distribution) for name, estimate in estimates.items()}
     agreements["replica and network"] = agreement(estimates["replica"], estimates["network"])

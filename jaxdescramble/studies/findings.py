@@ -17,6 +17,7 @@ class Finding:
     Attributes:
         claim: in a few words.
         layer: which battery of readings it was held against.
+        reading: the reading of it that decides, or "" where none does.
         verdict: one of "stands", "stands in part", "comes by construction", "does not stand".
         because: the numbers behind the verdict.
         depends_on_point: whether descrambling has anything to do with it.
@@ -24,6 +25,7 @@ class Finding:
 
     claim: str
     layer: str
+    reading: str
     verdict: str
     because: str
     depends_on_point: bool
@@ -59,7 +61,7 @@ def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreem
         _from_reading("Frequency multiplexing: sinusoidal link vectors, data-only tap", "last", last["link purity"]),
         _by_construction("Frequency multiplexing, the paper's joint tap", "last, joint tap", joint),
         _from_reading("Layer 2 maps fast oscillations to short distances", "last", last["distance map"]),
-        _from_reading("Rows of layer 2 form nearly orthogonal bands", "last", last["link bandedness"]),
+        _from_reading("Link waves of layer 2 form nearly orthogonal bands", "last", last["link bandedness"]),
         _from_reading(
             "Output vectors are Chebyshev polynomials",
             "last",
@@ -70,6 +72,7 @@ def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreem
         Finding(
             "Two filters and one matrix replicate the network",
             "network",
+            "",
             STANDS if float(replica.correlation) > 0.95 * float(net.correlation) else IN_PART,
             f"correlation with the truth {float(replica.correlation):.3f}, the network's {float(net.correlation):.3f}",
             False,
@@ -94,14 +97,16 @@ def beaten(reading: Reading) -> dict[str, bool]:
 def _from_reading(claim: str, layer: str, reading: Reading, at_best: str | None = None, more: str = "") -> Finding:
     verdicts = beaten(reading)
     verdict = (at_best or STANDS) if all(verdicts.values()) else IN_PART if any(verdicts.values()) else FAILS
-    return Finding(claim, layer, verdict, _numbers(reading) + more, reading.depends_on_point)
+    return Finding(claim, layer, reading.name, verdict, _numbers(reading) + more, reading.depends_on_point)
 
 
 def _by_construction(claim: str, layer: str, reading: Reading) -> Finding:
     verdicts = beaten(reading)
     typical = max(float(draws.mean()) for name, draws in reading.nulls.items() if name != "shuffled targets")
     made = typical > 0.8 * reading.value or not any(verdicts.values())
-    return Finding(claim, layer, BY_CONSTRUCTION if made else STANDS, _numbers(reading), reading.depends_on_point)
+    return Finding(
+        claim, layer, reading.name, BY_CONSTRUCTION if made else STANDS, _numbers(reading), reading.depends_on_point
+    )
 
 
 def _numbers(reading: Reading) -> str:

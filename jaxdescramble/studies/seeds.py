@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdescramble.decompositions import svd
 from jaxdescramble.exact import Stabiliser, align
 from jaxdescramble.operators import derivative
 from jaxdescramble.reading import fourier_map, random_frame
@@ -186,8 +187,8 @@ def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
 
 
 def _in_random_input_frame(key, weight: Float[Array, "link input"]) -> Array:
-    left, singular, _ = jnp.linalg.svd(weight, full_matrices=False)
-    turned = jnp.linalg.svd(random_frame(key, weight), full_matrices=False)[2]
+    left, singular, _ = svd(weight, full_matrices=False)
+    turned = svd(random_frame(key, weight), full_matrices=False)[2]
     return jnp.matmul(left * singular[None, :], turned, precision="highest")
 
 

@@ -1,0 +1,212 @@
+"""The command line: `jaxdescramble demo`, `jaxdescramble seeds`."""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from jaxdescramble.show import report as reports
+from jaxdescramble.show import terminal
+from jaxdescramble.show.style import extra
+from jaxdescramble.studies import demonstration as demonstrations
+from jaxdescramble.studies.deernet import TrainingPlan
+from jaxdescramble.studies.demonstration import Demonstration, Settings
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+class StoppedError(Exception):
+    """Ends a command with a message on stderr and an exit code."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
+def main() -> None:
+    """The entry point `jaxdescramble`."""
+    try:
+        application = build()
+    except ImportError as error:
+        print(f"jaxdescramble: {error}", file=sys.stderr)
+        sys.exit(REFUSED)
+    application()
+
+
+def build() -> Any:
+    """The typer application. Built when it is asked for: typer is an extra.
+
+    Raises:
+        ImportError: typer is not installed.
+    """
+    typer = extra("typer", "the command line needs typer")
+    app = typer.Typer(
+        name="jaxdescramble",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Descramble a trained network and hold what is read off it against chance.",
+    )
+
+    def said(asked: bool) -> bool:
+        if asked:
+            print(f"jaxdescramble {version('jaxdescramble')}")
+            raise typer.Exit()
+        return asked
+
+    @app.callback()
+    def whole(
+        _: Annotated[
+            bool, typer.Option("--version", callback=said, is_eager=True, help="Print the version and exit.")
+        ] = False,
+    ) -> None:
+        pass
+
+    seed = typer.Option(help="Of the one key that all chance comes from.", min=0)
+    out = typer.Option(help="Folder for checkpoints and results; running again goes on from what is there.")
+    quick = typer.Option("--quick", help="Seconds instead of a minute: exercises everything, proves nothing.")
+    layers = typer.Option(help="Layers of the network.", min=2, max=3)
+    plain = typer.Option("--no-figures", help="Numbers and the page alone.")
+
+    @app.command()
+    def demo(
+        seed: Annotated[int, seed] = 0,
+        out: Annotated[Path, out] = Path("jaxdescramble-demo"),
+        quick: Annotated[bool, quick] = False,
+        layers: Annotated[int, layers] = 2,
+        no_figures: Annotated[bool, plain] = False,
+    ) -> None:
+        """Train DEERNet, descramble it, and hold every reading against its nulls."""
+        _guarded(typer, lambda: run_demo(_settings(seed, layers, quick), out, not no_figures))
+
+    @app.command()
+    def seeds(
+        first: Annotated[int, typer.Option(help="First seed.", min=0)] = 0,
+        count: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 10,
+        out: Annotated[Path, out] = Path("jaxdescramble-seeds"),
+        quick: Annotated[bool, quick] = False,
+        layers: Annotated[int, layers] = 2,
+    ) -> None:
+        """Run the demonstration for several seeds, and put their findings side by side."""
+        _guarded(typer, lambda: run_seeds(range(first, first + count), layers, quick, out))
+
+    return app
+
+
+def run_demo(settings: Settings, folder: Path, figures: bool = True) -> None:
+    """One demonstration with its report, shown on the terminal.
+
+    Raises:
+        StoppedError: interrupted, refused by a checkpoint, or a file that cannot be written.
+    """
+    screen, began = terminal.console(), time.perf_counter()
+    screen.print(f"Demonstration, seed {settings.seed}, in {folder}", soft_wrap=True)
+    if figures:
+        # A missing extra is said now, not after a minute of training.
+        extra("matplotlib", "figures need matplotlib")
+    _writable(folder)
+    found = _demonstrated(settings, folder, figures, screen)
+    terminal.summary(screen, reports.report(found), folder, time.perf_counter() - began)
+
+
+def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
+    """Several demonstrations, those that are there left out, and what they have in common.
+
+    Raises:
+        StoppedError: as for `run_demo`; what is finished stays and is not run again.
+    """
+    from jaxdescramble.studies.seeds import across_seeds
+
+    screen, began = terminal.console(), time.perf_counter()
+    _writable(folder)
+    folders = []
+    for seed in seeds:
+        settings, one = _settings(seed, layers, quick), folder / f"seed-{seed}"
+        folders.append(one)
+        if _finished(one, settings):
+            screen.print(f"seed {seed}: there already")
+            continue
+        screen.print(f"seed {seed} ({seed - seeds.start + 1} of {len(seeds)})")
+        _demonstrated(settings, one, False, screen)
+    result = across_seeds(folders)
+    reports.write_text(folder / "seeds.md", result.markdown())
+    reports.write_text(folder / "seeds.json", json.dumps(result.summary, indent=1) + "\n")
+    screen.print(result.markdown(), soft_wrap=True)
+    screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+
+
+def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:
+    stages = terminal.Stages(screen)
+    try:
+        with stages:
+            found = demonstrations.demonstrate(settings, folder, stages)
+            stages("writing", 0, 1)
+            reports.write_report(found, folder, figures, stages)
+    except KeyboardInterrupt as error:
+        raise StoppedError(terminal.interrupted(stages, folder, _step), INTERRUPTED) from error
+    return found
+
+
+def _settings(seed: int, layers: int, quick: bool) -> Settings:
+    return Settings.quick(seed, layers) if quick else Settings(seed, TrainingPlan(layers=layers))
+
+
+def _guarded(typer: Any, action: Any) -> None:
+    """One line for what went wrong, unless the environment asks for the traceback."""
+    try:
+        action()
+        return
+    except (StoppedError, OSError, ValueError, TypeError, FloatingPointError, ImportError, KeyboardInterrupt) as error:
+        if os.environ.get("JAXDESCRAMBLE_DEBUG") == "1" and not isinstance(error, StoppedError):
+            raise
+        message, code = _said(error)
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def _said(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, StoppedError):
+        return str(error), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        why = error.strerror or str(error)
+        return f"{where}{why}. What was written before is whole and stays; the same command goes on.", FAILED
+    return " ".join(str(error).split()), REFUSED
+
+
+def _writable(folder: Path) -> None:
+    """Finds out before a minute of training whether its result can be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+
+
+def _finished(folder: Path, settings: Settings) -> bool:
+    try:
+        with open(folder / "report.json", encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return False
+    same = content.get("format") == reports.FORMAT and content.get("settings") == reports.settings_of(settings)
+    return same and (folder / "matrices.npz").exists()
+
+
+def _step(checkpoint: Path) -> int | None:
+    """The step a checkpoint was written at, None if it cannot be read."""
+    import numpy as np
+
+    try:
+        with open(checkpoint, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return int(file["step"])
+    except Exception:  # whatever is wrong with the file, the next run says it
+        return None

@@ -1,0 +1,120 @@
+"""What the command line shows while it works, and what it says at the end."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jaxdescramble.show.page import headlines, number
+from jaxdescramble.show.style import extra
+from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
+
+COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
+CHECKPOINTS = ("training", "training the null")
+
+
+def console() -> Any:
+    """A rich console that leaves what is written to it alone: no colours for numbers, no markup from data."""
+    return extra("rich.console", "the command line needs rich").Console(highlight=False, markup=False)
+
+
+class Stages:
+    """Shows the stages of a run: bars and spinners on a terminal, one line a stage anywhere else.
+
+    A context manager; calling it as `progress(stage, done, total)` is the callback of `demonstrate` and `write_report`.
+    """
+
+    def __init__(self, screen: Any):
+        self.screen, self.stage, self.done, self.total = screen, "", 0, 1
+        self.reached: list[str] = []
+        self.first_step: dict[str, int] = {}
+        self._task, self._bars, self._since = None, None, time.perf_counter()
+
+    def __enter__(self) -> "Stages":
+        if self.screen.is_terminal:
+            parts = extra("rich.progress", "the command line needs rich")
+            self._bars = parts.Progress(
+                parts.SpinnerColumn(finished_text="\N{CHECK MARK}"),
+                parts.TextColumn("{task.description:<22}", markup=False),
+                parts.BarColumn(bar_width=30),
+                parts.TextColumn("{task.fields[count]:>11}", markup=False),
+                parts.TimeElapsedColumn(),
+                console=self.screen,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self.stage:
+            self._finish()
+            self.stage, self._since = stage, time.perf_counter()
+            self.reached.append(stage)
+            if stage != "done":
+                self._begin(stage, total)
+        self.done, self.total = done, total
+        if done:
+            self.first_step.setdefault(stage, done)
+        if self._bars is not None and self._task is not None:
+            count = f"{done}/{total}" if total > 1 else ""
+            self._bars.update(self._task, completed=done, count=count)
+
+    def _begin(self, stage: str, total: int) -> None:
+        if self._bars is not None:
+            # Without steps to count there is nothing to fill: the bar runs back and forth.
+            self._task = self._bars.add_task(stage, total=total if total > 1 else None, count="")
+        else:
+            self.screen.print(f"{stage}, {total} steps ..." if stage in CHECKPOINTS else f"{stage} ...")
+
+    def _finish(self) -> None:
+        if self._bars is None or self._task is None:
+            return
+        total = max(self.total, 1)
+        # A stage that the checkpoint had finished never counts its steps.
+        count = "" if self.total <= 1 else "kept" if not self.done else f"{total}/{total}"
+        self._bars.update(self._task, total=total, completed=total, count=count)
+        self._task = None
+
+
+def interrupted(stages: Stages, folder: Path, checkpoint_step: Callable[[Path], int | None]) -> str:
+    """What to say after Ctrl-C: how far it came, what is kept, how to go on."""
+    where = f"while {stages.stage}" if stages.stage else "before it began"
+    if stages.stage in CHECKPOINTS:
+        where += f", at step {stages.done} of {stages.total}"
+    kept = []
+    for stage in CHECKPOINTS:
+        path = folder / f"{stage.replace(' ', '-')}.npz"
+        step = checkpoint_step(path) if path.exists() else None
+        if step is not None:
+            kept.append(f"{path} (step {step})")
+    saved = f"Kept: {', '.join(kept)}." if kept else "Nothing had been saved yet."
+    return f"Interrupted {where}. {saved} The same command goes on from there."
+
+
+def summary(screen: Any, content: Mapping[str, Any], folder: Path, seconds: float) -> None:
+    """Headline numbers, findings with their verdicts, where the files are, and how long it took."""
+    tables, text = (extra(f"rich.{name}", "the command line needs rich") for name in ("table", "text"))
+    screen.print()
+    numbers = tables.Table.grid(padding=(0, 2))
+    numbers.add_column(justify="right")
+    numbers.add_column()
+    for value, what in headlines(content):
+        numbers.add_row(text.Text(value, style="bold"), text.Text(what))
+    screen.print(numbers)
+    screen.print()
+    findings = tables.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    findings.add_column("The paper's finding")
+    findings.add_column("Verdict", no_wrap=True)
+    for one in content["findings"]:
+        findings.add_row(text.Text(one["claim"]), text.Text(one["verdict"], style=COLOURS[one["verdict"]]))
+    screen.print(findings)
+    screen.print()
+    screen.print(f"{folder / 'index.html'}  ({number(seconds, 2)} s)", soft_wrap=True)
