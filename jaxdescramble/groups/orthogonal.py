@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
@@ -56,7 +57,7 @@ def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float
     return _dot(point, jax.scipy.linalg.expm(velocity))
 
 
-def random(key: PRNGKeyArray, n: int, group: str = "O", dtype=float) -> Float[Array, "n n"]:
+def random(key: PRNGKeyArray, n: int, group: str = "O", dtype: DTypeLike = float) -> Float[Array, "n n"]:
     """A Haar-distributed element of O(n) or SO(n).
 
     Args:
@@ -72,7 +73,7 @@ def random(key: PRNGKeyArray, n: int, group: str = "O", dtype=float) -> Float[Ar
     return special(point) if group == "SO" else point
 
 
-def random_columns(key: PRNGKeyArray, n: int, k: int, dtype=float) -> Float[Array, "n k"]:
+def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) -> Float[Array, "n k"]:
     """The first k <= n columns of a Haar-distributed element of O(n).
 
     >>> Q = random_columns(jax.random.key(0), 5, 2)
