@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 
 import jaxdescramble as jd
+from jaxdescramble.show import figures
 
 
 class Denoiser(nnx.Module):
@@ -22,8 +23,7 @@ class Denoiser(nnx.Module):
         return self.decode(nnx.tanh(self.encode(x)))
 
 
-def waves(key, count):
-    """Noisy sums of two waves, and the same without noise."""
+def waves(key, count):  # noisy sums of two waves, and the same without noise
     frequency, phase, noise = jax.random.split(key, 3)
     t = jnp.arange(64) / 64
     k = jax.random.randint(frequency, (count, 2, 1), 1, 9)
@@ -38,28 +38,22 @@ def main(steps: int, out: str):
     @nnx.jit
     def step(model, optimizer, key):
         noisy, clean = waves(key, 256)
-        loss, gradient = nnx.value_and_grad(lambda m: jnp.mean((m(noisy) - clean) ** 2))(model)
-        optimizer.update(model, gradient)
-        return loss
+        optimizer.update(model, nnx.grad(lambda m: jnp.mean((m(noisy) - clean) ** 2))(model))
 
-    loss = jnp.inf
     for i in range(steps):
-        loss = step(model, optimizer, jax.random.fold_in(key, i))
+        step(model, optimizer, jax.random.fold_in(key, i))
 
     graph, params = nnx.split(model)
     layers = jd.descramble_network(lambda params, x: nnx.merge(graph, params)(x), params, waves(key, 2000)[0])
     for name, layer in layers.items():
         for side, found in layer.sides.items():
             print(f"{name} {side}: roughness {found.initial_value:.2e} -> {found.value:.2e}, rank {found.rank}")
-    print(f"loss {loss:.3f}; the figure is in {out}")
-
-    from jaxdescramble.show import figures
-
     figures.layers_figure(layers).savefig(out, dpi=150)
+    print(f"the figure is in {out}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--out", default="flax-layers.png")
     main(**vars(parser.parse_args()))

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
@@ -53,6 +54,16 @@ def is_traced(value: object) -> bool:
     False
     """
     return isinstance(value, Tracer)
+
+
+def is_finite(array: Array) -> bool:
+    """Whether every number of an array is finite, decided on the host; True of a traced array, of which none is known.
+
+    >>> is_finite(jnp.asarray([1.0, jnp.nan]))
+    False
+    """
+    # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
+    return is_traced(array) or bool(np.isfinite(np.asarray(array)).all())
 
 
 def one_of(value: object, name: str, allowed: Collection[str]) -> str:

@@ -38,7 +38,7 @@ def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) 
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             error.filename, error.filename2 = str(path), None
         raise
 

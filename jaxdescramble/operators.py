@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions, transforms
-from jaxdescramble.checks import is_traced, one_of, positive_integer, real_array
+from jaxdescramble.checks import is_finite, is_traced, one_of, positive_integer, real_array
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
 SCHEMES = ("spectral", "difference")
@@ -185,7 +185,7 @@ class Derivative:
 
         >>> D = derivative(8, order=1)
         >>> x = jnp.sin(2 * jnp.pi * jnp.arange(8) / 8)
-        >>> float(D.apply(x)[0].round(4)), round(2 * math.pi / 8, 4)
+        >>> round(float(D.apply(x)[0]), 4), round(2 * math.pi / 8, 4)
         (0.7854, 0.7854)
         """
         modes = self._to_grid_modes(x)
@@ -277,7 +277,8 @@ def from_matrix(matrix: ArrayLike) -> Dense:
         matrix: L, shape (k, n).
 
     Returns:
-        A `Dense` operator, a pytree of arrays.
+        A `Dense` operator, a pytree of arrays. Of a traced L it has first derivatives of values (of objectives, closed
+        forms and bounds), its basis being held still; those of points in L are not given (they read zero).
 
     Raises:
         ValueError, TypeError: not a real floating matrix, or not finite.
@@ -287,25 +288,39 @@ def from_matrix(matrix: ArrayLike) -> Dense:
     [0.0, 1.0, 3.0]
     """
     dense = real_array(matrix, "matrix", (2,), "(rows, points)")
-    n, traced = dense.shape[1], is_traced(dense)
-    if not traced and not bool(jnp.isfinite(dense).all()):
+    if is_traced(dense):
+        return _from_traced(dense)
+    if not is_finite(dense):
         raise ValueError("matrix: contains NaN or infinity; an operator must be finite.")
-    _, singular, rows = decompositions.svd(dense)
-    squares = jnp.zeros(n, dense.dtype).at[: len(singular)].set(singular**2)
-    ascending = squares[::-1]
-    rounding = 8 * n * jnp.finfo(dense.dtype).eps * (0 if traced else float(squares[0]))
-    runs = (1,) * n if traced else _run_lengths(np.diff(np.asarray(ascending)) > rounding)
-    return Dense(dense, ascending, rows[::-1].T, runs)
+    return _from_known(np.asarray(matrix, np.float64), dense.dtype)
 
 
-def combine(weights: Sequence[float], operators: Sequence[Operator]) -> Dense:
+def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> Dense:
+    # On the host and in float64 whatever the type: the slow modes of a Laplacian differ by less than float32 resolves
+    # of the fast ones, and modes taken for equal that are not would be mixed.
+    n = matrix.shape[1]
+    _, singular, rows = np.linalg.svd(matrix)
+    singular = np.concatenate([np.zeros(n - len(singular)), singular[::-1]])
+    rounding = 8 * n * np.finfo(np.float64).eps * singular[-1]
+    known, squares, basis = (jnp.asarray(array, dtype) for array in (matrix, singular**2, rows[::-1].T))
+    return Dense(known, squares, basis, _run_lengths(np.diff(singular) > rounding))
+
+
+def _from_traced(matrix: Float[Array, "k n"]) -> Dense:
+    _, _, rows = decompositions.svd(jax.lax.stop_gradient(matrix))
+    basis = rows[::-1].T
+    # With the basis held still, the derivative of `|L t|^2` is the exact first derivative of the eigenvalue.
+    return Dense(matrix, jnp.sum(_product(matrix, basis) ** 2, axis=0), basis, (1,) * matrix.shape[1])
+
+
+def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> Dense:
     """The operator of a weighted sum of quadratic terms on one set of signals.
 
     `sum_k w_k ||D_k x||^2 = ||D x||^2` with `D = [sqrt(w_1) D_1; sqrt(w_2) D_2; ...]`, decomposed numerically
     (`from_matrix`).
 
     Args:
-        weights: one number per operator, none negative.
+        weights: one number per operator, none negative; traced ones may be differentiated, as `from_matrix` says.
         operators: operators on the same number of points.
 
     Raises:
@@ -320,7 +335,12 @@ def combine(weights: Sequence[float], operators: Sequence[Operator]) -> Dense:
     sizes = [operator.size for operator in operators]
     if len(set(sizes)) > 1:
         raise ValueError(f"combine: the operators act on different numbers of points, {sizes}.")
-    if any(not w >= 0 for w in weights):
-        raise ValueError(f"combine: weights {list(weights)} must be numbers of at least 0.")
+    known = not any(is_traced(w) for w in weights) and all(hasattr(d, "matrix") for d in operators)
+    if known:
+        if any(not w >= 0 for w in weights):
+            raise ValueError(f"combine: weights {list(weights)} must be numbers of at least 0.")
+        parts = [math.sqrt(w) * np.asarray(d.matrix, np.float64) for w, d in zip(weights, operators, strict=True)]  # pyright: ignore
+        if all(np.isfinite(part).all() for part in parts):
+            return _from_known(np.concatenate(parts), jnp.zeros(0).dtype)
     eye = jnp.eye(sizes[0])
-    return from_matrix(jnp.concatenate([math.sqrt(w) * d.apply(eye) for w, d in zip(weights, operators, strict=True)]))
+    return from_matrix(jnp.concatenate([jnp.sqrt(w) * d.apply(eye) for w, d in zip(weights, operators, strict=True)]))

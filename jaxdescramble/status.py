@@ -12,7 +12,8 @@ class Status(enum.IntEnum):
     """How a problem ended: an integer per problem, so that it survives `jit` and `vmap`.
 
     `SOLVED` and `KINK` are answers; the others say why there is none. `KINK` is an exact answer at which the value
-    has no gradient in the signals, only a supergradient (equal singular values meet unequal eigenvalues).
+    has no gradient in the signals, only a supergradient: singular values that are equal, in this precision, meet
+    unequal eigenvalues.
     """
 
     SOLVED = 0
@@ -28,8 +29,9 @@ class Status(enum.IntEnum):
 
 DIAGNOSES = {
     Status.ZERO_SIGNALS: (
-        "the signals are all zero, so every point is a minimiser. Likely causes: no columns were given to the summary, "
-        "dead neurons (a ReLU layer that never fires), or the wrong tap. Pass signals with some energy."
+        "the signals, or their squares, are all zero, so every point is a minimiser. Likely causes: no columns were "
+        "given to the summary, dead neurons (a ReLU layer that never fires), the wrong tap, or entries whose squares "
+        "leave the type's range (rescale them). Pass signals with some energy."
     ),
     Status.NOT_FINITE: (
         "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "

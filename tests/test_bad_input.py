@@ -52,6 +52,11 @@ CASES = {
     ),
     "a name in place of an objective": (lambda: jd.descramble(S, "smoothness"), TypeError, "objective: got str"),
     "an unknown solver": (lambda: jd.descramble(S, solver="exact"), TypeError, "solver: got 'exact'"),
+    "a function as a solver": (
+        lambda: jd.descramble(S, solver=lambda objective, summary, group: None),
+        TypeError,
+        "no pytree of numbers",
+    ),
     "a solver class": (lambda: jd.descramble(S, solver=jd.exact.ClosedForm), TypeError, "a solver value"),
     "an unknown group": (lambda: jd.descramble(S, group="U"), ValueError, "group: got 'U'; choose one of 'O', 'SO'"),
     "an unknown boundary": (lambda: jd.objectives.smoothness(boundary="open"), ValueError, "boundary: got 'open'"),

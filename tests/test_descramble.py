@@ -232,3 +232,72 @@ class StandStill:
         return jd.exact.Extremum(
             jnp.eye(n), value, jnp.zeros(()), jnp.ones(n), jnp.asarray(n), jnp.asarray(0, jnp.int32)
         )
+
+
+def test_half_precision_networks_are_read_in_float32(key):
+    params = {"a": jax.random.normal(key, (12, 8), jnp.bfloat16), "b": jnp.ones((8, 2), jnp.bfloat16)}
+    x = jax.random.normal(key, (40, 12), jnp.bfloat16)
+    layer = jd.descramble_network(lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"], params, x)["['a']"]
+    assert layer.weight.dtype == jnp.float32
+    assert float(layer.sides["output"].check().value) < float(layer.sides["output"].initial_value)
+
+
+def test_an_objective_for_each_side_and_errors_that_name_the_layer(key):
+    params, x = parameters(key), jax.random.normal(jax.random.key(1), (100, 12))
+    with pytest.raises(ValueError, match=r"layer \['b'\]\['kernel'\], output side: smoothness: the grid"):
+        jd.descramble_network(network, params, x, jd.objectives.smoothness(shape=(2, 5)))
+    grids = {10: (2, 5), 8: (2, 4)}
+    asked = []
+
+    def choose(name, side, size):
+        asked.append((name, side, size))
+        return jd.objectives.smoothness(shape=grids[size]) if side == "output" else None
+
+    layers = jd.descramble_network(network, params, x, lambda *side: choose(*side) if side[2] in grids else None)
+    assert list(layers["['b']['kernel']"].sides) == ["output"]
+    assert layers["['c']['kernel']"].sides == {}
+    assert ("['b']['kernel']", "input", 10) in asked
+
+
+def test_a_zero_layer_with_the_joint_tap_has_an_answer(key):
+    params = parameters(key)
+    params["b"]["kernel"] = jnp.zeros_like(params["b"]["kernel"])
+    layers = jd.descramble_network(network, params, jax.random.normal(key, (50, 12)), joint=True)
+    layers["['b']['kernel']"].input.check()
+
+
+def test_summaries_in_lists_and_in_batches(key):
+    objective, S = smoothness(), jax.random.normal(key, (3, 5, 20))
+    batch = jax.vmap(objective.summarise)(S)
+    np.testing.assert_allclose(jd.descramble(batch).value, jd.descramble(S).value, rtol=1e-10)
+    listed = jd.descramble([objective.summarise(one) for one in S])
+    np.testing.assert_allclose(listed[1].value, jd.descramble(S[1]).value, rtol=1e-10)
+
+
+@jax.tree_util.register_static
+class Doubled:
+    """An operator that no file can hold."""
+
+    size = 4
+    multiplicities = (1, 2, 1)
+    eigenvalues = 2 * derivative(4).eigenvalues
+    basis = derivative(4).basis
+
+    def apply(self, x):
+        return 2**0.5 * derivative(4).apply(x)
+
+    def analyse(self, x):
+        return derivative(4).analyse(x)
+
+    def synthesise(self, c):
+        return derivative(4).synthesise(c)
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_an_operator_that_no_file_can_hold_is_given_to_load_again(tmp_path, key):
+    found = jd.descramble(jax.random.normal(key, (4, 9)), smoothness(operator=Doubled()))
+    found.save(tmp_path / "found.npz")
+    with pytest.raises(ValueError, match="pass it as load"):
+        jd.Descrambling.load(tmp_path / "found.npz")
+    back = jd.Descrambling.load(tmp_path / "found.npz", objective=found.objective)
+    np.testing.assert_allclose(back.point, found.point)

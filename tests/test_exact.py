@@ -404,3 +404,18 @@ def test_jit_vmap_and_one_compilation():
     assert poisoned.status.tolist() == [0, 0, Status.NOT_FINITE, 0]
     np.testing.assert_allclose(together_with_poison.value[3], looped[3].value, rtol=1e-12)
     assert bool(jnp.isnan(poisoned.point[2]).all())
+
+
+@pytest.mark.both_precisions
+@pytest.mark.parametrize("n", [64, 256])
+def test_numerical_operators_reach_their_bound_in_float32(n):
+    step = np.eye(n, k=1)[:-1] - np.eye(n)[:-1]
+    S = planted(np.random.default_rng(0), n, 1 / (1 + np.arange(n)) ** 3.0, 2 * n).astype(jnp.float32)
+    found = exact.brockett_minimiser(from_matrix(jnp.asarray(step.T @ step, jnp.float32)), Samples(S))
+    np.testing.assert_allclose(found.value, found.bound, rtol=2e-2)
+
+
+@pytest.mark.both_precisions
+def test_a_decaying_spectrum_is_no_kink():
+    S = planted(np.random.default_rng(0), 64, 1 / (1 + np.arange(64)) ** 2.0).astype(jnp.float32)
+    assert int(exact.brockett_minimiser(derivative(64, boundary="neumann"), Samples(S)).status) == Status.SOLVED

@@ -29,14 +29,14 @@ def numbers(pattern, text):
 
 def test_my_flax_network(tmp_path):
     text = run("my_flax_network.py", "--steps", 60, "--out", "layers.png", folder=tmp_path)
-    before, after = numbers(r"encode.*roughness (\S+) -> (\S+),", text)
+    before, after = numbers(r"encode.*output: roughness (\S+) -> (\S+),", text)
     assert before > 5 * after
     assert (tmp_path / "layers.png").stat().st_size > 10_000
 
 
 def test_my_equinox_network(tmp_path):
     text = run("my_equinox_network.py", "--steps", 60, folder=tmp_path)
-    before, after, unseen = numbers(r"layers\[1\].*: (\S+) -> (\S+) \(unseen signals (\S+)\)", text)
+    before, after, unseen = numbers(r"layers\[1\].*roughness (\S+) -> (\S+) \(unseen signals (\S+)\)", text)
     assert before > 50 * after
     assert unseen < 10 * after
 
@@ -59,4 +59,4 @@ def test_published_networks_all_six_layers_in_one_call(tmp_path):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(script):
-    assert len(script.read_text().splitlines()) <= (65 if script.name.startswith("my_") else 100)
+    assert len(script.read_text().splitlines()) < (60 if script.name.startswith("my_") else 100)

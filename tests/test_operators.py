@@ -154,3 +154,28 @@ def test_bad_matrices_and_sums_are_refused_with_a_reason():
         combine([1.0], [derivative(3), derivative(3)])
     with pytest.raises(ValueError, match="at least 0"):
         combine([-1.0], [derivative(3)])
+
+
+@pytest.mark.parametrize("n", [16, 64, 256])
+def test_a_float32_laplacian_keeps_its_slow_modes_apart(n):
+    # In float32 the slowest eigenvalues of a long path differ by less than rounding of the largest.
+    step = np.eye(n, k=1)[:-1] - np.eye(n)[:-1]
+    dense = from_matrix(jnp.asarray(step.T @ step, jnp.float32))
+    assert dense.multiplicities == (1,) * n
+    np.testing.assert_allclose(dense.eigenvalues, derivative(n, 2, "neumann", "difference").eigenvalues, atol=1e-5)
+    np.testing.assert_allclose(dense.eigenvalues[1], (2 * np.sin(np.pi / 2 / n)) ** 4, rtol=1e-3)
+    both = combine([1.0, 0.5], [derivative(n, 2), derivative(n, 1)])
+    assert set(both.multiplicities) == {1, 2}
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 6), (8, 6)])
+def test_operators_made_inside_jit_work_and_have_derivatives_of_values(shape):
+    matrix, weights = jnp.asarray(np.random.default_rng(0).standard_normal(shape)), jnp.ones(6)
+    inside = jax.jit(lambda m: from_matrix(m).eigenvalues)(matrix)
+    np.testing.assert_allclose(inside, from_matrix(matrix).eigenvalues, atol=tolerance(inside) * 10)
+    closed_over = jax.jit(lambda w: from_matrix(matrix).eigenvalues @ w)(weights)
+    np.testing.assert_allclose(closed_over, jnp.sum(matrix**2), rtol=1e-4)
+    slope = jax.grad(lambda m: jnp.sum(from_matrix(m).eigenvalues))(matrix)
+    np.testing.assert_allclose(slope, 2 * matrix, atol=1e-3)
+    learned = jax.grad(lambda w: combine([w, 1.0], [derivative(6, 1), derivative(6, 2)]).eigenvalues.sum())(2.0)
+    np.testing.assert_allclose(learned, derivative(6, 1).eigenvalues.sum(), rtol=1e-4)

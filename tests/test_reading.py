@@ -437,7 +437,11 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="fraction"):
         band_edge(W, 1.0)
     with pytest.raises(ValueError, match="neighbours"):
-        notch_depth(W, neighbours=4)
+        notch_depth(W, neighbours=0)
+    # A record of 8 points has 3 frequencies that come in pairs: asking for more takes those.
+    bumpy = jnp.asarray(np.random.default_rng(0).standard_normal((8, 8)))
+    np.testing.assert_allclose(notch_depth(bumpy, neighbours=4), notch_depth(bumpy, neighbours=3))
+    assert np.isnan(float(notch_depth(W[:, :1])))
     with pytest.raises(ValueError, match="family: got 'bessel'"):
         polynomial_match(W, W, "bessel")
     with pytest.raises(ValueError, match="count"):

@@ -12,7 +12,7 @@ from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.descramble.signals import Solver, descramble
-from jaxdescramble.objectives import Objective
+from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.wiretap import Tap, wiretap
 
 ENDS = ("ordered", "free")
@@ -43,7 +43,7 @@ def descramble_network(
     f: Callable[..., Any],
     params: Any,
     x: Any,
-    objective: Objective | None = None,
+    objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
     solver: Solver | None = None,
     *,
     group: str = "O",
@@ -60,7 +60,9 @@ def descramble_network(
         f: `f(params, x)`, any JAX function: a plain one, a Flax or Equinox model's.
         params: its parameters, a pytree.
         x: a batch of inputs, large enough to be typical: at least a few times as many samples as features.
-        objective: for every layer and side; `objectives.smoothness()` if none is given.
+        objective: for every layer and side, `objectives.smoothness()` if none is given; or a function
+            `(name, side, size) -> objective`, side "output" or "input" and size its number of features, that gives None
+            for a side that is to be left as it is.
         solver: the closed form if none is given.
         group: "O" or "SO".
         joint: descramble input sides on `[m W^T, X]`, `m = ||X||_2 / ||W||_2`, the paper's tap for its second layer:
@@ -95,29 +97,50 @@ def descramble_network(
     layers = {}
     for name, tap in taps.items():
         free = ends == "free"
-        output = None
-        if free or not tap.layout.to_output:
-            output = descramble(tap.preactivation, objective, solver, group=group)
-        link = None
-        if free or not tap.layout.from_input:
-            link = descramble(_joint(tap) if joint else tap.input, objective, solver, group=group)
-        weight = tap.weight
-        if output is not None:
-            weight = jnp.matmul(output.point, weight, precision="highest")
-        if link is not None:
-            weight = jnp.matmul(weight, jnp.swapaxes(link.point, -1, -2), precision="highest")
-        layers[name] = LayerDescrambling(output, link, weight)
+        found: dict[str, Descrambling | None] = {"output": None, "input": None}
+        for side, kept, signals in (
+            ("output", tap.layout.to_output, tap.preactivation),
+            ("input", tap.layout.from_input, tap.input),
+        ):
+            chosen = _objective_for(objective, name, side, signals.shape[-2])
+            if (kept and not free) or chosen is None:
+                continue
+            if joint and side == "input":
+                signals = _joint(tap)
+            try:
+                found[side] = descramble(_single(signals), chosen, solver, group=group)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"layer {name}, {side} side: {error}") from error
+        weight = _single(tap.weight)
+        if (left := found["output"]) is not None:
+            weight = jnp.matmul(left.point, weight, precision="highest")
+        if (right := found["input"]) is not None:
+            weight = jnp.matmul(weight, jnp.swapaxes(right.point, -1, -2), precision="highest")
+        layers[name] = LayerDescrambling(found["output"], found["input"], weight)
     return layers
+
+
+def _objective_for(given: Any, name: str, side: str, size: int) -> Any:
+    if given is None:
+        return smoothness()
+    return given(name, side, size) if callable(given) and not isinstance(given, Objective) else given
+
+
+def _single(array: Array) -> Array:
+    """Half precision as float32: networks may run in it, orthogonality cannot be kept in it."""
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _joint(tap: Tap) -> Array:
     """The layer's input signals beside its own weight, both at the signals' spectral norm."""
 
     def one(weight: Array, signals: Array) -> Array:
-        scale = decompositions.singular_values(signals)[0] / decompositions.singular_values(weight)[0]
+        largest = decompositions.singular_values(weight)[0]
+        scale = decompositions.singular_values(signals)[0] / jnp.where(largest > 0, largest, 1)
         return jnp.concatenate([scale * weight.T, signals], axis=1)
 
     together = one
     for _ in range(tap.weight.ndim - 2):
         together = jax.vmap(together)
-    return together(tap.weight, jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:])))
+    weight, signals = _single(tap.weight), _single(tap.input)
+    return together(weight, jnp.broadcast_to(signals, (*weight.shape[:-2], *signals.shape[-2:])))

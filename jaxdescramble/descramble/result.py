@@ -108,13 +108,20 @@ class Descrambling:
             OSError: the file cannot be written (no such folder, a full disk).
         """
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)[:-1]}
-        arrays: dict[str, np.ndarray] = {}
-        for name, parameter in self.objective.parameters:
-            matrix = getattr(parameter, "matrix", parameter)
-            arrays[f"parameter:{name}"] = np.asarray(matrix)
+        arrays = {
+            f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
+            for name, parameter in self.objective.parameters
+        }
         header = {"format": FORMAT, "objective": self.objective.name, "settings": dict(self.objective.settings)}
         header["summary"] = self.objective.summary.__name__.lower()
-        write_arrays(path, {**fields, **arrays, "header": np.asarray(json.dumps(header))})
+        try:
+            text = json.dumps(header)
+        except TypeError:
+            text = None
+        if text is None or any(array.dtype == object for array in arrays.values()):
+            # What a file cannot hold has to be given to `load` again; the numbers are kept all the same.
+            arrays, text = {}, json.dumps({"format": FORMAT, "objective": "", "settings": {}, "summary": ""})
+        write_arrays(path, {**fields, **arrays, "header": np.asarray(text)})
 
     @staticmethod
     def load(path: str | Path, objective: Objective | None = None) -> "Descrambling":

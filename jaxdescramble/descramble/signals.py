@@ -20,7 +20,7 @@ AXES = "(features, samples) or (layers, ..., features, samples)"
 
 @runtime_checkable
 class Solver(Protocol):
-    """A value that minimises an objective over a group: `ClosedForm()`, or an iterative one. Hashable or a pytree."""
+    """A value that minimises an objective over a group: `ClosedForm()`, or an iterative one. A pytree of numbers."""
 
     def __call__(self, objective: Objective, summary: Summary, group: str) -> Extremum: ...
 
@@ -66,11 +66,17 @@ def descramble(
         )
     if not callable(solver) or isinstance(solver, type):
         raise TypeError(f"solver: got {solver!r}; expected a solver value such as exact.ClosedForm().")
+    if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
+        raise TypeError(
+            f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
+            "register_dataclass, or wrap a function in jax.tree_util.Partial."
+        )
     one_of(group, "group", orthogonal.NAMES)
-    if isinstance(signals, list | tuple) and signals and all(getattr(item, "ndim", 0) >= 2 for item in signals):
+    if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
         return [descramble(item, objective, solver, group=group) for item in signals]
     if hasattr(signals, "principal"):
-        return Descrambling(**_solve_summary(objective, solver, group, signals), objective=objective)  # pyright: ignore
+        axes = jax.tree.leaves(signals)[0].ndim - 2
+        return Descrambling(**_solve_summary(objective, solver, group, signals, axes), objective=objective)  # pyright: ignore
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
     return Descrambling(**_solve_signals(objective, solver, group, columns), objective=objective)
 
@@ -91,7 +97,12 @@ def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -
     }
 
 
-_solve_summary = jax.jit(_solve, static_argnames="group")
+@functools.partial(jax.jit, static_argnames=("group", "axes"))
+def _solve_summary(objective: Objective, solver: Solver, group: str, summary: Summary, axes: int) -> dict[str, Array]:
+    def one(objective: Objective, summary: Summary) -> dict[str, Array]:
+        return _solve(objective, solver, group, summary)
+
+    return batched(one, axes)(objective, summary)
 
 
 @functools.partial(jax.jit, static_argnames="group")
@@ -100,3 +111,8 @@ def _solve_signals(objective: Objective, solver: Solver, group: str, signals: Ar
         return _solve(objective, solver, group, objective.summarise(columns))
 
     return batched(one, signals.ndim - 2)(objective, signals)
+
+
+def _is_problem(item: object) -> bool:
+    """Whether an item of a list is signals or a summary of them."""
+    return getattr(item, "ndim", 0) >= 2 or hasattr(item, "principal")

@@ -191,10 +191,10 @@ def _frame_jvp(runs, primals, tangents):
 
 
 def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Array, " n"], Bool[Array, "n n"]]:
-    """Which singular values stand clear of rounding, and which pairs cannot be told apart."""
+    """Which singular values stand clear of rounding, and which pairs cannot be told apart in this precision."""
     seen = singular**summary.exponent
-    rounding = len(seen) * jnp.finfo(seen.dtype).eps * seen[0]
-    return seen > rounding, jnp.abs(seen[:, None] - seen[None, :]) <= rounding
+    rounding = jnp.finfo(seen.dtype).eps * seen[0]
+    return seen > len(seen) * rounding, jnp.abs(seen[:, None] - seen[None, :]) <= 8 * rounding
 
 
 def _root(squares: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -5,10 +5,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxdescramble.checks import is_traced, real_array
+from jaxdescramble.checks import is_finite, is_traced, real_array
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.operators import Derivative, derivative
 
@@ -70,10 +71,11 @@ def circulant_minimiser(
         )
     n = c.shape[0]
     if not is_traced(c):
-        if not bool(jnp.isfinite(c).all()):
+        if not is_finite(c):
             raise ValueError("autocovariance: contains NaN or infinity.")
-        odd = float(jnp.max(jnp.abs(c - jnp.roll(c[::-1], 1))))
-        if odd > 100 * n * float(jnp.finfo(c.dtype).eps) * float(jnp.max(jnp.abs(c))):
+        known = np.asarray(c)
+        odd = float(np.max(np.abs(known - np.roll(known[::-1], 1))))
+        if odd > 100 * n * float(np.finfo(known.dtype).eps) * float(np.max(np.abs(known))):
             raise ValueError(
                 f"autocovariance: c[k] and c[n-k] differ by up to {odd:.3g}; a second moment is symmetric. "
                 "Average the two."

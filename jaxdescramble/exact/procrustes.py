@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, one_of, real_array
+from jaxdescramble.checks import is_finite, one_of, real_array
 from jaxdescramble.groups import orthogonal
 
 
@@ -68,7 +68,7 @@ def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
     """The orthogonal P with the largest diagonal sum of `P W`: for layers whose input and output share an axis.
 
     `max tr(P W) = ||W||_*` (nuclear norm) at `P = V U^T` for `W = U diag(s) V^T`; the value is `-tr(P W) / ||W||_*`, -1
-    at the optimum over O(n). A rectangular W is judged by the sum of its main diagonal.
+    at the optimum over O(n). A rectangular W is judged by its leading square part, zeros filled in.
 
     Args:
         weight: W, shape (n, k).
@@ -95,5 +95,5 @@ def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
 
 
 def _refuse_nan(array: Array, name: str) -> None:
-    if not is_traced(array) and not bool(jnp.isfinite(array).all()):
+    if not is_finite(array):
         raise ValueError(f"{name}: contains NaN or infinity; find the columns with jnp.isfinite({name}).all(axis=0).")

@@ -107,7 +107,7 @@ class Factor:
     [[5.0, 2.0], [2.0, 2.0]]
     """
 
-    factor: Float[Array, "n n"]
+    factor: Float[Array, "*batch n n"]
     count: Any  # an int32 scalar; of type float0 where this is a tangent
     exponent: ClassVar[int] = 1
 
@@ -197,7 +197,7 @@ class Samples:
     (2, 3)
     """
 
-    signals: Float[Array, "n m"]
+    signals: Float[Array, "*batch n m"]
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -252,7 +252,7 @@ class Gram:
     [[3.0, 3.0], [3.0, 3.0]]
     """
 
-    gram: Float[Array, "n n"]
+    gram: Float[Array, "*batch n n"]
     count: Any  # an int32 scalar; of type float0 where this is a tangent
     exponent: ClassVar[int] = 2
 

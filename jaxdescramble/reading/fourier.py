@@ -8,14 +8,13 @@ returned in.
 
 from typing import NamedTuple
 
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
-from jaxdescramble.checks import positive_integer, real_array
+from jaxdescramble.checks import is_finite, positive_integer, real_array
 
 
 class FourierMap(NamedTuple):
@@ -118,13 +117,13 @@ def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3)
     Args:
         weight: descrambled weight, shape (link, input).
         link_zero: count link frequency zero.
-        neighbours: how many frequencies to compare with.
+        neighbours: how many frequencies to compare with; all there are, if they are fewer.
 
     Returns:
-        A ratio; 0 for a zero matrix, infinite when zero is the only frequency there.
+        A ratio; 0 for a zero matrix, infinite when zero is the only frequency there, NaN for a single input.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix, fewer input frequencies than neighbours.
+        TypeError, ValueError: not a finite real matrix, no neighbours.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> row = 0.5 + sum(jnp.cos(k * t) for k in (1, 2, 3))
@@ -135,11 +134,10 @@ def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3)
     """
     W = matrix(weight)
     neighbours = positive_integer(neighbours, "neighbours")
-    if 2 * neighbours >= W.shape[1]:
-        raise ValueError(
-            f"neighbours: got {neighbours}; a record of {W.shape[1]} points has {(W.shape[1] - 1) // 2} frequencies "
-            "that come in pairs. Ask for fewer."
-        )
+    # A short record has fewer frequencies that come in pairs: all of them are neighbours then.
+    neighbours = min(neighbours, max((W.shape[1] - 1) // 2, 1))
+    if W.shape[1] < 2:
+        return jnp.asarray(jnp.nan, W.dtype)
     energy = jnp.sum(fourier_energy(W)[0 if link_zero else 1 :], axis=0)
     beside = jnp.sum(energy[1 : neighbours + 1]) / (2 * neighbours)
     return jnp.where(energy[0] == 0, 0, energy[0] / jnp.where(energy[0] == 0, 1, beside))
@@ -180,7 +178,7 @@ def frequency_concentration(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]
 def matrix(weight: ArrayLike, name: str = "weight", axes: str = "(link, input)") -> Float[Array, "n m"]:
     """The argument as a matrix of finite real numbers (finiteness cannot be known of a traced one)."""
     array = real_array(weight, name, (2,), axes)
-    if not isinstance(array, jax.core.Tracer) and not bool(jnp.isfinite(array).all()):
+    if not is_finite(array):
         raise ValueError(f"{name}: contains NaN or infinity; was the descrambling solved? (its .check() says)")
     return array
 

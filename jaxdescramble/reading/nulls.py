@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import real_array
+from jaxdescramble.checks import is_finite, real_array
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.reading.fourier import band_edge, frequency_concentration, matrix, notch_depth, pair
 from jaxdescramble.reading.ridge import (
@@ -283,7 +283,7 @@ def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...
                 f"nulls[{name!r}]: got stacks of shapes {fits.shape} and {reads.shape}; expected (draws, *{shape}) "
                 "twice."
             )
-        if not bool(jnp.isfinite(part).all()):
+        if not is_finite(part):
             raise ValueError(f"nulls[{name!r}]: contains NaN or infinity; was every draw's descrambling solved?")
     return fits, reads
 

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -247,7 +248,16 @@ class Checkpoint:
             with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 identity, step = dict(json.loads(str(file["identity"]))), int(file["step"])
                 leaves = [file[name] for name in sorted(file.files) if name.startswith("leaf_")]
-        except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+            zipfile.BadZipFile,
+            zlib.error,
+            NotImplementedError,
+        ) as error:
             raise ValueError(
                 f"checkpoint: {self.path} is not a readable checkpoint ({type(error).__name__}: {error}); "
                 "delete it to train from the start, or name another file."
