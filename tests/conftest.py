@@ -33,3 +33,10 @@ def as_installed():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_what_was_compiled():
+    """Compiled programs of thousands of tests would fill the memory of a small machine."""
+    yield
+    jax.clear_caches()

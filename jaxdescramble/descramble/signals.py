@@ -26,7 +26,7 @@ class Solver(Protocol):
 
 
 def descramble(
-    signals: ArrayLike | Summary | Sequence[ArrayLike],
+    signals: ArrayLike | Summary | Sequence[ArrayLike | Summary],
     objective: Objective | None = None,
     solver: Solver | None = None,
     *,
@@ -36,7 +36,8 @@ def descramble(
 
     Args:
         signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a
-            list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`).
+            list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`),
+            or a list of summaries.
         objective: what "readable" means; `objectives.smoothness()` if none is given.
         solver: how to look for it; the closed form if none is given.
         group: "O", or "SO" for determinant one.
