@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
+from jaxdescramble.products import matmul
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,18 +331,15 @@ def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) ->
         signals = fold(value, axes, order).astype(jnp.promote_types(value.dtype, jnp.float32))
         matrix = matrix.astype(signals.dtype)
         signals = folder.heads_apart(signals, place) if label == "out" else jnp.expand_dims(signals, heads)
-        signals = _undo(matrix, _product(matrix, signals))
+        signals = _undo(matrix, matmul(matrix, signals))
         signals = folder.heads_together(signals, place) if label == "out" else jnp.squeeze(signals, heads)
         return unfold(signals.astype(value.dtype), axes, order, value.shape)
 
     return change
 
 
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-
-
 def _undo(matrix: Array, changed: Array) -> Array:
     """`P^-1` of signals, refined once: a plain solve in float32 changes the function three times as much."""
     inverse = jnp.linalg.inv(matrix)
-    signals = _product(inverse, changed)
-    return signals + _product(inverse, changed - _product(matrix, signals))
+    signals = matmul(inverse, changed)
+    return signals + matmul(inverse, changed - matmul(matrix, signals))

@@ -7,12 +7,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.products import matmul
 
 NAMES = ("O", "SO")
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
@@ -22,7 +19,7 @@ def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
     0.0
     """
     eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
-    return jnp.linalg.norm(_dot(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
+    return jnp.linalg.norm(matmul(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
 
 
 def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
@@ -40,7 +37,7 @@ def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Ar
     >>> tangent(jnp.eye(2), jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
-    return _dot(point, skew(_dot(point.T, vector)))
+    return matmul(point, skew(matmul(point.T, vector)))
 
 
 def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -54,7 +51,7 @@ def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float
     >>> abs(geodesic(jnp.eye(2), quarter) - jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).max() < 1e-6
     Array(True, dtype=bool)
     """
-    return _dot(point, jax.scipy.linalg.expm(velocity))
+    return matmul(point, jax.scipy.linalg.expm(velocity))
 
 
 def random(key: PRNGKeyArray, n: int, group: str = "O", dtype: DTypeLike = float) -> Float[Array, "n n"]:
@@ -125,7 +122,7 @@ def _decompose(matrix: Array, is_special: bool) -> tuple[Array, Array, Array]:
     U, s, Vh = decompositions.svd(jax.lax.stop_gradient(matrix))
     if is_special:
         # The smallest singular value pays least for the wrong sign.
-        sign = jnp.where(decompositions.determinant_sign(_dot(U, Vh)) < 0, -1, 1).astype(s.dtype)
+        sign = jnp.where(decompositions.determinant_sign(matmul(U, Vh)) < 0, -1, 1).astype(s.dtype)
         U, s = U.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
     return U, s, Vh
 
@@ -134,16 +131,16 @@ def _make_polar(is_special: bool):
     @jax.custom_jvp
     def nearest(matrix: Array) -> tuple[Array, Array]:
         U, s, Vh = _decompose(matrix, is_special)
-        return _dot(U, Vh), s
+        return matmul(U, Vh), s
 
     @nearest.defjvp
     def _(primals, tangents):
         U, s, Vh = _decompose(primals[0], is_special)
-        K = _dot(_dot(U.T, tangents[0]), Vh.T)
+        K = matmul(matmul(U.T, tangents[0]), Vh.T)
         total = s[:, None] + s[None, :]
         unique = jnp.abs(total) > 4 * len(s) * jnp.finfo(s.dtype).eps * s[0]
         turn = jnp.where(unique, (K - K.T) / jnp.where(unique, total, 1), 0)
-        return (_dot(U, Vh), s), (_dot(_dot(U, turn), Vh), jnp.diagonal(K))
+        return (matmul(U, Vh), s), (matmul(matmul(U, turn), Vh), jnp.diagonal(K))
 
     return nearest
 

@@ -13,7 +13,6 @@ A Gram matrix squares the condition number: in float32 it loses all singular val
 """
 
 import dataclasses
-import functools
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -22,13 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
-
-_pytree = functools.partial(jax.tree_util.register_dataclass)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    # Accelerators would otherwise multiply float32 in TF32 or bfloat16 passes, three digits short of orthogonality.
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+from jaxdescramble.products import matmul
 
 
 @runtime_checkable
@@ -93,7 +86,7 @@ def _unit(largest: Array) -> Array:
     return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
 
 
-@_pytree
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factor:
     """The triangular factor of a QR decomposition of `S^T`, updated batch by batch; the default.
@@ -133,11 +126,11 @@ class Factor:
         return jnp.sum(self.factor**2)
 
     def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(_dot(matrix, self.factor.T) ** 2)
+        return jnp.sum(matmul(matrix, self.factor.T) ** 2)
 
     def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        half = _dot(matrix, self.factor.T)
-        return _dot(half, half.T)
+        half = matmul(matrix, self.factor.T)
+        return matmul(half, half.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         directions, singular, _ = decompositions.svd(self.factor.T)
@@ -169,7 +162,7 @@ def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
 @triangularise.defjvp
 def _triangularise_jvp(primals, tangents):
     (rows,), (change,) = primals, tangents
-    return triangularise(rows), _dot(_orthonormal(rows).T, change)
+    return triangularise(rows), matmul(_orthonormal(rows).T, change)
 
 
 @jax.custom_jvp
@@ -185,10 +178,10 @@ def _orthonormal_jvp(primals, tangents):
     U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(triangularise(rows)))
     resolved = singular > len(singular) * jnp.finfo(singular.dtype).eps * singular[0]
     inverse = jnp.where(resolved, 1 / jnp.where(resolved, singular, 1), 0)
-    return Q, _dot(_dot(change - _dot(Q, _dot(Q.T, change)), Vh.T * inverse[None, :]), U.T)
+    return Q, matmul(matmul(change - matmul(Q, matmul(Q.T, change)), Vh.T * inverse[None, :]), U.T)
 
 
-@_pytree
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """The signals themselves: for objectives that are not quadratic, and for small data. Grows with every update.
@@ -222,11 +215,11 @@ class Samples:
         return jnp.sum(self.signals**2)
 
     def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(_dot(matrix, self.signals) ** 2)
+        return jnp.sum(matmul(matrix, self.signals) ** 2)
 
     def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        half = _dot(matrix, self.signals)
-        return _dot(half, half.T)
+        half = matmul(matrix, self.signals)
+        return matmul(half, half.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
@@ -243,7 +236,7 @@ class Samples:
         return jnp.isfinite(self.signals).all()
 
 
-@_pytree
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gram:
     """The Gram matrix `S S^T`: the cheapest update, half the digits. On request, best in float64.
@@ -269,7 +262,7 @@ class Gram:
         return self.gram.dtype
 
     def update(self, signals: Float[Array, "n m"]) -> "Gram":
-        return Gram(self.gram + _dot(signals, signals.T), self.count + signals.shape[1])
+        return Gram(self.gram + matmul(signals, signals.T), self.count + signals.shape[1])
 
     def merge(self, other: "Gram") -> "Gram":
         return Gram(self.gram + other.gram, self.count + other.count)
@@ -278,10 +271,10 @@ class Gram:
         return jnp.trace(self.gram)
 
     def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(_dot(matrix, self.gram) * matrix)
+        return jnp.sum(matmul(matrix, self.gram) * matrix)
 
     def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        return _dot(_dot(matrix, self.gram), matrix.T)
+        return matmul(matmul(matrix, self.gram), matrix.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         squares, directions = decompositions.eigh(self.gram)

@@ -23,13 +23,12 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from jaxdescramble.checks import positive_integer
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, draw, simulate
 from jaxdescramble.files import write_arrays
+from jaxdescramble.products import matmul
 
 # Steps between two looks at a run from outside; one compiled loop.
 CHUNK = 100
 # Noise is cut from a tape of this many batches, drawn afresh for every chunk: it would cost as much as the network.
 TAPE = 16
-# Accelerators would round the factors otherwise, and the signals of one network would differ between machines.
-_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ def network(params: dict[str, Array], traces: Float[Array, "samples points"]) ->
     """
     *hidden, last = (params[name] for name in sorted(params))
     for weight in hidden:
-        traces = jnp.tanh(_product(traces, weight.T))
-    return jax.nn.sigmoid(_product(traces, last.T))
+        traces = jnp.tanh(matmul(traces, weight.T))
+    return jax.nn.sigmoid(matmul(traces, last.T))
 
 
 def initial_parameters(key: PRNGKeyArray, plan: TrainingPlan | None = None, dtype: Any = float) -> dict[str, Array]:
@@ -112,8 +111,8 @@ def _loss(params: dict[str, Array], traces: Array, targets: Array) -> Array:
     # `network` on columns, the order in which the simulator writes: no transpose of a megabyte at every step.
     *hidden, last = (params[name] for name in sorted(params))
     for weight in hidden:
-        traces = jnp.tanh(_product(weight, traces))
-    return jnp.mean((jax.nn.sigmoid(_product(last, traces)) - targets) ** 2)
+        traces = jnp.tanh(matmul(weight, traces))
+    return jnp.mean((jax.nn.sigmoid(matmul(last, traces)) - targets) ** 2)
 
 
 @functools.partial(jax.jit, static_argnames="plan")

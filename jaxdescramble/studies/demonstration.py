@@ -186,10 +186,9 @@ def frames(params: dict[str, Array], traces: Float[Array, "points samples"]) -> 
     """First and last weight of many networks, in the frames that descrambling finds on these traces."""
 
     def one(params: dict[str, Array]) -> Frames:
-        plain, joint = (
-            list(descramble_network(network, params, traces.T, joint=flag).values()) for flag in (False, True)
-        )
-        return Frames(plain[0].weight, plain[-1].weight, joint[-1].weight)
+        layers, joint = _descrambled(params, traces)
+        first, *_, last = layers.values()
+        return Frames(first.weight, last.weight, joint.weight)
 
     return jax.vmap(one)(params)
 
@@ -247,7 +246,7 @@ def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> di
 
 
 def _function_change(params, layers: dict[str, LayerDescrambling], traces: Array) -> float:
-    """Largest change of the network's output when `P^-1 P` is put in at every side, relative to the largest output."""
+    """Change of the network's outputs when `P^-1 P` is put in at every side: its norm over that of the outputs."""
     outputs, inputs = (
         {name: layer.sides[side].point for name, layer in layers.items() if side in layer.sides}
         for side in ("output", "input")
