@@ -7,10 +7,11 @@
 
 from importlib.metadata import version
 
-from jaxdescramble import datasets, exact, groups, objectives, operators, reading
+from jaxdescramble import datasets, exact, groups, objectives, operators, reading, solvers
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, descramble, descramble_network
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
+from jaxdescramble.solvers import Solution, minimise, riemannian
 from jaxdescramble.status import Status
 from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
 
@@ -21,6 +22,7 @@ __all__ = [
     "LayerDescrambling",
     "Layout",
     "Objective",
+    "Solution",
     "Status",
     "Tap",
     "datasets",
@@ -29,9 +31,12 @@ __all__ = [
     "exact",
     "groups",
     "insert",
+    "minimise",
     "objectives",
     "operators",
     "reading",
     "reorder",
+    "riemannian",
+    "solvers",
     "wiretap",
 ]

@@ -6,7 +6,8 @@ program of three vmapped QR decompositions). So a batch is taken one matrix at a
 LAPACK has threads of its own, and as a batch everywhere else.
 
 Like the functions of `jax.numpy.linalg` behind them but for one matrix each, and without derivatives: whoever needs one
-writes the rule that suits the gauge (`objectives.summaries`, `groups.orthogonal`, `exact.brockett`).
+writes the rule that suits the gauge (`objectives.summaries`, `groups.orthogonal`, `exact.brockett`). An inverse has no
+gauge, and has its derivatives.
 """
 
 import functools
@@ -15,7 +16,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float
+
+from jaxdescramble.products import matmul
 
 
 def _one_at_a_time(decompose: Callable[[Array], Any]) -> Callable[[Array], Any]:
@@ -37,6 +40,7 @@ _singular_values = _one_at_a_time(lambda matrix: jnp.linalg.svd(matrix, compute_
 _eigh = _one_at_a_time(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
 _qr = _one_at_a_time(lambda matrix: tuple(jnp.linalg.qr(matrix, mode="reduced")))
 _triangle = _one_at_a_time(lambda matrix: jnp.linalg.qr(matrix, mode="r"))
+_inverse = _one_at_a_time(jnp.linalg.inv)
 _sign = _one_at_a_time(lambda matrix: jnp.linalg.slogdet(matrix)[0])
 
 
@@ -67,6 +71,15 @@ def eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
     return _eigh(matrix)
 
 
+def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors in columns, of a complex Hermitian matrix.
+
+    >>> eigh_hermitian(jnp.asarray([[0.0, 1j], [-1j, 0.0]]))[0].round(4).tolist()
+    [-1.0, 1.0]
+    """
+    return _eigh(matrix)
+
+
 def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
     """The reduced decomposition `Q, R`.
 
@@ -92,3 +105,19 @@ def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
     -1.0
     """
     return _sign(matrix)
+
+
+@jax.custom_jvp
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse X of a well-conditioned matrix; differentiable any number of times, `dX = -X dM X`.
+
+    >>> inverse(jnp.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
+    [[0.5, 0.0], [0.0, 0.25]]
+    """
+    return _inverse(matrix)
+
+
+@inverse.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    found = inverse(primals[0])
+    return found, -matmul(matmul(found, tangents[0]), found)

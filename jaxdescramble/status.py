@@ -11,20 +11,24 @@ from jaxdescramble.checks import is_traced
 class Status(enum.IntEnum):
     """How a problem ended: an integer per problem, so that it survives `jit` and `vmap`.
 
-    `SOLVED` and `KINK` are answers; the others say why there is none. `KINK` is an exact answer at which the value
-    has no gradient in the signals, only a supergradient: singular values that are equal, in this precision, meet
-    unequal eigenvalues.
+    `SOLVED`, `KINK` and `PRECISION` are answers; the others say why there is none. `KINK` is an exact answer at which
+    the value has no gradient in the signals, only a supergradient: singular values that are equal, in this precision,
+    meet unequal eigenvalues. `PRECISION` is where an iterative solver could lower the value no further, short of the
+    gradient norm it was asked for: what is left is rounding.
     """
 
     SOLVED = 0
     KINK = 1
     ZERO_SIGNALS = 2
     NOT_FINITE = 3
+    PRECISION = 4
+    STEPS_SPENT = 5
+    OFF_GROUP = 6
 
     @property
     def usable(self) -> bool:
         """Whether the point of a result with this status is a minimiser."""
-        return self in (Status.SOLVED, Status.KINK)
+        return self in (Status.SOLVED, Status.KINK, Status.PRECISION)
 
 
 DIAGNOSES = {
@@ -37,6 +41,14 @@ DIAGNOSES = {
         "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "
         "diverged network, or a division by zero in preprocessing. Find the columns with "
         "`jnp.isfinite(signals).all(axis=0)`."
+    ),
+    Status.STEPS_SPENT: (
+        "all steps were taken before the gradient vanished. The point is orthogonal and as good as its value says. Go "
+        "on from it (start=result.point), allow more max_steps, ask for less (tolerance=), or give a preconditioner."
+    ),
+    Status.OFF_GROUP: (
+        "the point is not orthogonal, most likely because the start was not. Project it: "
+        "groups.orthogonal.polar(start)[0]."
     ),
 }
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of
 from jaxdescramble.descramble.result import Descrambling
-from jaxdescramble.descramble.signals import Solver, descramble
+from jaxdescramble.descramble.signals import descramble
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.wiretap import Tap, wiretap
 
@@ -44,7 +44,7 @@ def descramble_network(
     params: Any,
     x: Any,
     objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
-    solver: Solver | None = None,
+    solver: Any = None,
     *,
     group: str = "O",
     joint: bool = False,

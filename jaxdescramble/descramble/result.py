@@ -17,6 +17,7 @@ from jaxdescramble import objectives
 from jaxdescramble.checks import real_array, same_size
 from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
+from jaxdescramble.objectives.summaries import SUMMARIES
 from jaxdescramble.operators import from_matrix
 from jaxdescramble.status import check_status
 
@@ -156,15 +157,23 @@ class Descrambling:
 
 def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:
     factory = getattr(objectives, header["objective"], None) if header["objective"] else None
-    if factory is None:
-        raise ValueError(
-            f"{path}: its objective {header['objective'] or '(unnamed)'!r} is not one of jaxdescramble.objectives; "
-            "pass it as load(path, objective=...)."
-        )
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in header["settings"].items()}
-    if "given_operator" in parameters:
-        settings = {"operator": from_matrix(jnp.asarray(parameters["given_operator"]))}
-    return factory(**settings, summary=header["summary"])
+    try:
+        if factory is None:
+            raise TypeError(f"{header['objective'] or '(unnamed)'!r} is not one of jaxdescramble.objectives")
+        objective = factory(**settings, **{name: _parameter(name, value) for name, value in parameters.items()})
+    except TypeError as error:
+        raise ValueError(
+            f"{path}: its objective has to be given ({error}); pass it as load(path, objective=...)."
+        ) from error
+    return dataclasses.replace(objective, summary=SUMMARIES[header["summary"]])
+
+
+def _parameter(name: str, value: np.ndarray) -> Any:
+    """A parameter as its factory takes it: numbers as numbers, so that an objective is equal to the one saved."""
+    if name == "operator":
+        return from_matrix(jnp.asarray(value))
+    return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
 def _score(objective: Objective, point: Array, columns: Array) -> Array:

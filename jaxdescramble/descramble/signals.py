@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxdescramble.checks import one_of, real_array
-from jaxdescramble.descramble.result import Descrambling, batched
-from jaxdescramble.exact import ClosedForm, Extremum
+from jaxdescramble.checks import one_of, real_array, same_size
+from jaxdescramble.descramble.iterate import is_iterative, iterate, solver_for
+from jaxdescramble.descramble.result import Descrambling
+from jaxdescramble.exact import Extremum
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
 
@@ -20,7 +21,10 @@ AXES = "(features, samples) or (layers, ..., features, samples)"
 
 @runtime_checkable
 class Solver(Protocol):
-    """A value that minimises an objective over a group: `ClosedForm()`, or an iterative one. A pytree of numbers."""
+    """A value that minimises an objective over a group, `exact.ClosedForm()` for one. A pytree of numbers.
+
+    The iterative ones of `jaxdescramble.solvers` know no objective and no group; `descramble` takes them as well.
+    """
 
     def __call__(self, objective: Objective, summary: Summary, group: str) -> Extremum: ...
 
@@ -28,9 +32,11 @@ class Solver(Protocol):
 def descramble(
     signals: ArrayLike | Summary | Sequence[ArrayLike | Summary],
     objective: Objective | None = None,
-    solver: Solver | None = None,
+    solver: Any = None,
     *,
     group: str = "O",
+    start: ArrayLike | None = None,
+    keys: Array | None = None,
 ) -> Any:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
@@ -39,8 +45,12 @@ def descramble(
             list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`),
             or a list of summaries.
         objective: what "readable" means; `objectives.smoothness()` if none is given.
-        solver: how to look for it; the closed form if none is given.
+        solver: how to look for it, such as `solvers.LBFGS()`, or `exact.ClosedForm()`. If none is given: the closed
+            form where there is one, the polar fixed point for minus a convex function, else preconditioned L-BFGS.
         group: "O", or "SO" for determinant one.
+        start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
+            determinant one. None for the raw frame, or a polar step from it where that is better.
+        keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept.
 
     Returns:
         A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
@@ -59,32 +69,52 @@ def descramble(
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
     objective = smoothness() if objective is None else objective
-    solver = ClosedForm() if solver is None else solver
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
             "mind the parentheses - or Objective(function)."
         )
-    if not callable(solver) or isinstance(solver, type):
-        raise TypeError(f"solver: got {solver!r}; expected a solver value such as exact.ClosedForm().")
+    solver = solver_for(objective) if solver is None else solver
+    if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
+        raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
     if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
         raise TypeError(
             f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
             "register_dataclass, or wrap a function in jax.tree_util.Partial."
         )
     one_of(group, "group", orthogonal.NAMES)
+    if not is_iterative(solver) and (start is not None or keys is not None):
+        raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        return [descramble(item, objective, solver, group=group) for item in signals]
+        return [descramble(item, objective, solver, group=group, start=start, keys=keys) for item in signals]
     if hasattr(signals, "principal"):
         axes = jax.tree.leaves(signals)[0].ndim - 2
-        return Descrambling(**_solve_summary(objective, solver, group, signals, axes), objective=objective)  # pyright: ignore
+        start = _start(start, signals.size, axes)  # pyright: ignore[reportAttributeAccessIssue]
+        found = _solve_summary(objective, solver, group, signals, start, keys, axes)  # pyright: ignore
+        return Descrambling(**found, objective=objective)
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
-    return Descrambling(**_solve_signals(objective, solver, group, columns), objective=objective)
+    start = _start(start, columns.shape[-2], columns.ndim - 2)
+    return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
 
 
-def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -> dict[str, Array]:
+def _start(start: ArrayLike | None, n: int, axes: int) -> Array | None:
+    """The start as an array of one point, or of one for each problem."""
+    if start is None:
+        return None
+    point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
+    same_size(point, -1, n, "start", "the signals' features")
+    same_size(point, -2, n, "start", "the signals' features")
+    return point
+
+
+def _solve(
+    objective: Objective, solver: Any, group: str, summary: Summary, start: Array | None, keys: Array | None
+) -> dict[str, Array]:
     """The fields of a `Descrambling`, its objective left out: that one is not to be batched."""
-    found = solver(objective, summary, group)
+    if is_iterative(solver):
+        found = iterate(objective, summary, group, solver, start, keys)
+    else:
+        found = solver(objective, summary, group)
     return {
         "point": found.point,
         "value": found.value,
@@ -99,19 +129,33 @@ def _solve(objective: Objective, solver: Solver, group: str, summary: Summary) -
 
 
 @functools.partial(jax.jit, static_argnames=("group", "axes"))
-def _solve_summary(objective: Objective, solver: Solver, group: str, summary: Summary, axes: int) -> dict[str, Array]:
-    def one(objective: Objective, summary: Summary) -> dict[str, Array]:
-        return _solve(objective, solver, group, summary)
+def _solve_summary(
+    objective: Objective,
+    solver: Any,
+    group: str,
+    summary: Summary,
+    start: Array | None,
+    keys: Array | None,
+    axes: int,
+) -> dict[str, Array]:
+    def one(summary: Summary, start: Array | None) -> dict[str, Array]:
+        return _solve(objective, solver, group, summary, start, keys)
 
-    return batched(one, axes)(objective, summary)
+    each = None if start is None or start.ndim == 2 else 0
+    for _ in range(axes):
+        one = jax.vmap(one, (0, each))
+    return one(summary, start)
 
 
 @functools.partial(jax.jit, static_argnames="group")
-def _solve_signals(objective: Objective, solver: Solver, group: str, signals: Array) -> dict[str, Array]:
-    def one(objective: Objective, columns: Array) -> dict[str, Array]:
-        return _solve(objective, solver, group, objective.summarise(columns))
-
-    return batched(one, signals.ndim - 2)(objective, signals)
+def _solve_signals(
+    objective: Objective, solver: Any, group: str, signals: Array, start: Array | None, keys: Array | None
+) -> dict[str, Array]:
+    axes = signals.ndim - 2
+    summarise = objective.summarise
+    for _ in range(axes):
+        summarise = jax.vmap(summarise)
+    return _solve_summary(objective, solver, group, summarise(signals), start, keys, axes)
 
 
 def _is_problem(item: object) -> bool:

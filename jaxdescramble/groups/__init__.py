@@ -1,5 +1,5 @@
 """The groups that descramblers are taken from."""
 
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.groups import orthogonal, retractions
 
-__all__ = ["orthogonal"]
+__all__ = ["orthogonal", "retractions"]

@@ -1,4 +1,11 @@
-"""The orthogonal group O(n) and its component SO(n): elements, tangent vectors, geodesics, the polar projection."""
+"""The orthogonal group O(n) and its component SO(n): elements, tangent vectors, geodesics, distance.
+
+Matters of one element stand for a batch under `jax.vmap`. Velocities are skew matrices Omega in *body* coordinates,
+radians: the tangent vector at P is `P Omega`, the geodesic `P exp(t Omega)`, the metric the Frobenius inner product.
+
+Real numbers only. U(n) does not fall out: a transpose would have to become an adjoint everywhere, determinants a phase
+and "SO" a constraint on it, and every gradient a conjugate. Stack real and imaginary parts as samples instead.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,41 +14,34 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.groups.exponentials import exponential_of_any
+from jaxdescramble.groups.logarithms import logarithm
+from jaxdescramble.groups.projections import NAMES, defect, polar, polish, skew, special, square, tangent
 from jaxdescramble.products import matmul
 
-NAMES = ("O", "SO")
-
-
-def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
-    """Distance from orthogonality, `||P^T P - 1||_F`.
-
-    >>> float(defect(jnp.eye(3)))
-    0.0
-    """
-    eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
-    return jnp.linalg.norm(matmul(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
-
-
-def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """Skew part `(M - M^T) / 2`: the projection onto the Lie algebra.
-
-    >>> skew(jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
-    [[0.0, 1.0], [-1.0, 0.0]]
-    """
-    return (matrix - jnp.swapaxes(matrix, -1, -2)) / 2
-
-
-def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
-
-    >>> tangent(jnp.eye(2), jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
-    [[0.0, 1.0], [-1.0, 0.0]]
-    """
-    return matmul(point, skew(matmul(point.T, vector)))
+__all__ = [
+    "NAMES",
+    "defect",
+    "distance",
+    "geodesic",
+    "logarithm",
+    "polar",
+    "polish",
+    "random",
+    "random_columns",
+    "skew",
+    "special",
+    "tangent",
+    "to_body",
+    "to_spatial",
+    "transport",
+]
 
 
 def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Where the geodesic from P with body velocity Omega is at time one, `P exp(Omega)`.
+
+    For velocities of any length; `retractions.exponential` is the faster one for lengths within its cap.
 
     Args:
         point: P.
@@ -51,23 +51,130 @@ def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float
     >>> abs(geodesic(jnp.eye(2), quarter) - jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).max() < 1e-6
     Array(True, dtype=bool)
     """
-    return matmul(point, jax.scipy.linalg.expm(velocity))
+    return matmul(point, exponential_of_any(velocity))
 
 
-def random(key: PRNGKeyArray, n: int, group: str = "O", dtype: DTypeLike = float) -> Float[Array, "n n"]:
-    """A Haar-distributed element of O(n) or SO(n).
+def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The length of the shortest geodesic, `||log(P^T Q)||_F = (2 sum_j theta_j^2)^(1/2)`, radians.
+
+    Between the two components it is infinite. Turning both by one element, from either side, changes nothing.
+    Differentiable once, at P = Q with derivative zero.
+
+    Args:
+        p: P, orthogonal.
+        q: Q, orthogonal, of the same size.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
+    >>> bool(abs(distance(jnp.eye(2), jnp.asarray([[0.0, -1.0], [1.0, 0.0]])) - jnp.pi / jnp.sqrt(2)) < 1e-6)
+    True
+    >>> float(distance(jnp.eye(2), jnp.diag(jnp.asarray([1.0, -1.0]))))
+    inf
+
+    Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2 (their metric is half of this, squared).
+    """
+    p = square(p, "p")
+    between = matmul(p.T, square(q, "q", like=p))
+    apart = decompositions.determinant_sign(jax.lax.stop_gradient(between)) < 0
+    # Both branches of `where` are differentiated: the one not taken must be finite too.
+    total = jnp.sum(logarithm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between)) ** 2)
+    length = jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
+    return jnp.where(apart, jnp.inf, length)
+
+
+def transport(
+    point: Float[Array, "n n"], velocity: Float[Array, "n n"], vector: Float[Array, "n n"]
+) -> Float[Array, "n n"]:
+    """Parallel transport along the geodesic `P exp(t Omega)` from t = 0 to 1, `exp(-Omega/2) V exp(Omega/2)`.
+
+    The Levi-Civita connection's: an isometry under which velocities of geodesics stay themselves. (Leaving V as it is
+    in body coordinates is the other, flat, connection: cheaper, an isometry too, right to first order.)
+
+    Args:
+        point: P, where V stands. The group looks alike from everywhere: its numbers make no difference.
+        velocity: skew Omega, body coordinates at P, radians.
+        vector: skew V, body coordinates at P.
+
+    Returns:
+        Skew, in body coordinates at `P exp(Omega)`.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
+    >>> W = jnp.asarray([[0.0, -1.0], [1.0, 0.0]])
+    >>> transport(jnp.eye(2), W, 3 * W).round(4).tolist()
+    [[0.0, -3.0], [3.0, 0.0]]
+
+    Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2.3.
+    """
+    point = square(point, "point")
+    half = exponential_of_any(square(velocity, "velocity", like=point) / 2)
+    return skew(matmul(matmul(half.T, square(vector, "vector", like=point)), half))
+
+
+def to_spatial(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A velocity in the spatial frame, `P Omega P^T`: the same motion is `exp(t P Omega P^T) P`.
+
+    Args:
+        point: P.
+        velocity: skew Omega, body coordinates.
+
+    >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
+    >>> to_spatial(flip, jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    return matmul(matmul(point, velocity), point.T)
+
+
+def to_body(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A velocity in the body frame, `P^T Omega P`, from one in the spatial frame: undoes `to_spatial`.
+
+    Args:
+        point: P.
+        velocity: skew Omega, spatial coordinates.
+
+    >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
+    >>> to_body(flip, jnp.asarray([[0.0, 1.0], [-1.0, 0.0]])).tolist()
+    [[0.0, -1.0], [1.0, 0.0]]
+    """
+    return matmul(matmul(point.T, velocity), point)
+
+
+def random(
+    key: PRNGKeyArray, n: int, group: str = "O", dtype: DTypeLike = float, determinant: int | None = None
+) -> Float[Array, "n n"]:
+    """A Haar-distributed element of O(n), of SO(n), or of the component of reflections.
+
+    For a batch, `jax.vmap(lambda k: random(k, n))(jax.random.split(key, batch))`.
 
     Args:
         key: source of chance.
         n: size.
         group: "O" or "SO".
+        dtype: floating type.
+        determinant: +1 or -1 for one component of O(n) alone; None for both, with equal chance.
+
+    Raises:
+        TypeError: a size that is no integer.
+        ValueError: an unknown group, a size below 1, a determinant that the group does not have.
 
     >>> float(jnp.linalg.det(random(jax.random.key(0), 5, "SO")).round(4))
     1.0
+    >>> float(jnp.linalg.det(random(jax.random.key(0), 5, determinant=-1)).round(4))
+    -1.0
     """
     one_of(group, "group", NAMES)
+    if determinant not in (None, 1, -1):
+        raise ValueError(f"determinant: got {determinant!r}; choose 1, -1, or None for either.")
+    if group == "SO":
+        if determinant == -1:
+            raise ValueError("determinant: got -1, but elements of SO have determinant 1. Ask for group='O'.")
+        determinant = 1
     point = random_columns(key, positive_integer(n, "n"), n, dtype)
-    return special(point) if group == "SO" else point
+    return point if determinant is None else special(point, determinant)
 
 
 def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) -> Float[Array, "n k"]:
@@ -81,68 +188,3 @@ def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) 
     """
     Q, R = decompositions.qr(jax.random.normal(key, (n, k), dtype))
     return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
-
-
-def special(point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The point itself if its determinant is positive, else with its last row turned round.
-
-    >>> special(jnp.asarray([[0.0, 1.0], [1.0, 0.0]])).tolist()
-    [[0.0, 1.0], [-1.0, -0.0]]
-    """
-    sign = jnp.where(decompositions.determinant_sign(point) < 0, -1, 1).astype(point.dtype)
-    return point.at[-1].multiply(sign)
-
-
-def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-    """The nearest element of the group to a matrix, and the singular values whose sum is `tr(Q^T M)`.
-
-    `M = U S V^T` gives `Q = U V^T`, the maximiser of `tr(Q^T M)` over O(n); over SO(n) the smallest singular value
-    enters with the sign of `det(U V^T)`. Differentiable at equal singular values too: with `K = U^T dM V`,
-    `dQ = U [(K - K^T)_ij / (s_i + s_j)] V^T`; where `s_i + s_j = 0` the nearest element is not unique and that part of
-    the derivative is set to zero.
-
-    Args:
-        matrix: M, square.
-        group: "O" or "SO".
-
-    Returns:
-        Q, and the singular values, descending, the last one signed for "SO".
-
-    >>> Q, s = polar(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))
-    >>> Q.round(4).tolist(), s.round(4).tolist()
-    ([[0.0, 1.0], [1.0, 0.0]], [2.0, 1.0])
-
-    Source: Higham, Functions of Matrices (2008), chapter 8.
-    """
-    one_of(group, "group", NAMES)
-    return _polar_special(matrix) if group == "SO" else _polar_full(matrix)
-
-
-def _decompose(matrix: Array, is_special: bool) -> tuple[Array, Array, Array]:
-    U, s, Vh = decompositions.svd(jax.lax.stop_gradient(matrix))
-    if is_special:
-        # The smallest singular value pays least for the wrong sign.
-        sign = jnp.where(decompositions.determinant_sign(matmul(U, Vh)) < 0, -1, 1).astype(s.dtype)
-        U, s = U.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
-    return U, s, Vh
-
-
-def _make_polar(is_special: bool):
-    @jax.custom_jvp
-    def nearest(matrix: Array) -> tuple[Array, Array]:
-        U, s, Vh = _decompose(matrix, is_special)
-        return matmul(U, Vh), s
-
-    @nearest.defjvp
-    def _(primals, tangents):
-        U, s, Vh = _decompose(primals[0], is_special)
-        K = matmul(matmul(U.T, tangents[0]), Vh.T)
-        total = s[:, None] + s[None, :]
-        unique = jnp.abs(total) > 4 * len(s) * jnp.finfo(s.dtype).eps * s[0]
-        turn = jnp.where(unique, (K - K.T) / jnp.where(unique, total, 1), 0)
-        return (matmul(U, Vh), s), (matmul(matmul(U, turn), Vh), jnp.diagonal(K))
-
-    return nearest
-
-
-_polar_full, _polar_special = _make_polar(False), _make_polar(True)

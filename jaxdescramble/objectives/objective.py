@@ -16,7 +16,8 @@ from jaxdescramble.operators import Operator
 class Curvature(NamedTuple):
     """A diagonal model of an objective's Hessian in body coordinates, `P(t) = P exp(t frame W frame^T)`, W skew.
 
-    The second derivative along `W = E_ij - E_ji` is modelled by `diagonal[i, j]`.
+    The second derivative along `W = E_ij - E_ji` is modelled by `diagonal[i, j]`. The frame may depend on the point:
+    `frame = P^T` turns rows of P, `exp(t W) P`, which is the frame in which sums over neurons are simple.
     """
 
     frame: Float[Array, "n n"]
@@ -50,8 +51,14 @@ class Objective:
         name: what `Descrambling.load` looks up in `jaxdescramble.objectives`; the function's own name if empty.
         operator: `operator(n, **settings, **parameters)`, given by an objective that is
             `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`: the D on n points. Such an objective has a closed form.
-        curvature: `curvature(point, summary, **settings, **parameters) -> Curvature`, for preconditioners.
+        curvature: `curvature(summary, **settings, **parameters)`, for preconditioners: a function `at(point)` that
+            gives a `Curvature`. What does not depend on the point is computed once, where the function is made.
         bound: `bound(summary, **settings, **parameters)`, a number that no orthogonal point goes below.
+        smoothing: the name of the parameter that rounds the corners ("epsilon"), if one does: continuation lowers it.
+        concave: whether it is minus a convex function of the matrix P: then the polar fixed point
+            `P <- polar(-gradient)` never goes up.
+        sparse_under: `sparse_under(n, **settings, **parameters)`, the D of an objective that is a (smoothed) L1 norm of
+            `D P S`; starting points are made from it.
     """
 
     function: Callable[..., Array]
@@ -61,8 +68,11 @@ class Objective:
     parameters: tuple[tuple[str, Any], ...] = ()
     name: str = ""
     operator: Callable[..., Operator] | None = None
-    curvature: Callable[..., Curvature] | None = None
+    curvature: Callable[..., Callable[[Array], Curvature]] | None = None
     bound: Callable[..., Array] | None = None
+    smoothing: str = ""
+    concave: bool = False
+    sparse_under: Callable[..., Operator] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -114,6 +124,19 @@ class Objective:
     def operator_on(self, n: int) -> Operator | None:
         """The D of a quadratic objective on n points, or None where there is no such D."""
         return None if self.operator is None else self.operator(n, **self.options)
+
+    def curvature_on(self, summary: Summary) -> Callable[[Array], Curvature] | None:
+        """The curvature as a function of the point, for these signals, or None where the objective gives none."""
+        return None if self.curvature is None else self.curvature(summary, **self.options)
+
+    def bound_on(self, summary: Summary) -> Array | None:
+        """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
+        return None if self.bound is None else self.bound(summary, **self.options)
+
+    def smoothed(self, factor: ArrayLike) -> "Objective":
+        """The objective with corners rounded `factor` times as widely; itself where there are none to round."""
+        wider = ((name, factor * value if name == self.smoothing else value) for name, value in self.parameters)
+        return dataclasses.replace(self, parameters=tuple(wider))
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
         """Parameters are leaves; all else, the names of parameters included, is structure."""

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.objectives.objective import Curvature, Objective
-from jaxdescramble.objectives.summaries import Factor, Gram, Samples, Summary
+from jaxdescramble.objectives.spatial import ratio, spatial_curvature
+from jaxdescramble.objectives.summaries import SUMMARIES, Summary
 from jaxdescramble.operators import BOUNDARIES, SCHEMES, Operator, derivative
-
-SUMMARIES = {"factor": Factor, "gram": Gram, "samples": Samples}
+from jaxdescramble.products import matmul
 
 
 def smoothness(
@@ -50,13 +50,13 @@ def smoothness(
     Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is this package's.
     """
     kind = SUMMARIES[one_of(summary, "summary", tuple(SUMMARIES))]
-    functions: dict[str, Any] = {"operator": _operator, "curvature": _curvature, "bound": rearrangement_bound}
+    functions: dict[str, Any] = {"operator": _operator, "curvature": _curvature, "bound": _bound}
     if operator is not None:
         if not callable(getattr(operator, "synthesise", None)):
             raise TypeError(
                 f"operator: got {type(operator).__name__}; make one with operators.derivative or operators.from_matrix."
             )
-        return Objective(_smoothness, kind, name="smoothness", parameters=(("given_operator", operator),), **functions)
+        return Objective(_smoothness, kind, name="smoothness", parameters=(("operator", operator),), **functions)
     names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
     settings = (
         ("order", positive_integer(order, "order")),
@@ -69,8 +69,8 @@ def smoothness(
     return Objective(_smoothness, kind, name="smoothness", settings=settings, **functions)
 
 
-def _operator(n: int, given_operator: Operator | None = None, shape: tuple[int, ...] | None = None, **grid) -> Operator:
-    D = derivative(n if shape is None else shape, **grid) if given_operator is None else given_operator
+def _operator(n: int, operator: Operator | None = None, shape: tuple[int, ...] | None = None, **grid) -> Operator:
+    D = derivative(n if shape is None else shape, **grid) if operator is None else operator
     if D.size != n:
         given = f"grid {shape}" if shape else "operator"
         raise ValueError(
@@ -79,14 +79,27 @@ def _operator(n: int, given_operator: Operator | None = None, shape: tuple[int, 
     return D
 
 
-def _largest(D: Operator, dtype) -> Array:
-    """The normalising eigenvalue, 1 where D vanishes altogether (a single point)."""
-    largest = jnp.asarray(D.eigenvalues)[-1].astype(dtype)
-    return jnp.where(largest > 0, largest, 1)
-
-
 def _smoothness(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
     return roughness(point, summary, _operator(summary.size, **options))
+
+
+def _bound(summary: Summary, **options) -> Float[Array, ""]:
+    return rearrangement_bound(summary, _operator(summary.size, **options))
+
+
+def _curvature(summary: Summary, **options) -> "PrincipalCurvature":
+    return PrincipalCurvature(summary, _operator(summary.size, **options))
+
+
+def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:
+    """`lambda_max(D^T D)`, 1 where D vanishes altogether (a single point): what a quadratic form is divided by.
+
+    >>> from jaxdescramble.operators import derivative
+    >>> float(largest_eigenvalue(derivative(4, scheme="difference"), float))
+    16.0
+    """
+    largest = jnp.asarray(D.eigenvalues)[-1].astype(dtype)
+    return jnp.where(largest > 0, largest, 1)
 
 
 def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Float[Array, ""]:
@@ -95,14 +108,11 @@ def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Floa
     Taken as a sum of squares: a trace of Gram products would cancel, and err by 1e-4 where the answer is small.
     """
     scaled = summary.normalised()
-    total = scaled.power()
-    energy = scaled.energy(D.apply(point)) / _largest(D, point.dtype)
-    return jnp.where(total > 0, energy / jnp.where(total > 0, total, 1), 0)
+    return ratio(scaled.energy(D.apply(point)) / largest_eigenvalue(D, point.dtype), scaled.power())
 
 
-def rearrangement_bound(summary: Summary, **options) -> Float[Array, ""]:
+def rearrangement_bound(summary: Summary, D: Operator) -> Float[Array, ""]:
     """`sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`, a ascending, sigma descending: no orthogonal P goes below."""
-    D = _operator(summary.size, **options)
     _, singular = summary.normalised().principal()
     return paired_roughness(D.eigenvalues, singular**2)
 
@@ -115,17 +125,31 @@ def paired_roughness(eigenvalues: ArrayLike, powers: Float[Array, " n"]) -> Floa
     """
     a = jnp.asarray(eigenvalues, powers.dtype)
     a = a / jnp.where(jnp.max(a) > 0, jnp.max(a), 1)
-    total = jnp.sum(powers)
-    return jnp.where(total > 0, jnp.sum(a * powers) / jnp.where(total > 0, total, 1), 0)
+    return ratio(jnp.sum(a * powers), jnp.sum(powers))
 
 
-def _curvature(point: Float[Array, "n n"], summary: Summary, **options) -> Curvature:
-    """In the eigenbasis of B the Hessian's diagonal is `2 (At_ii - At_jj)(b_j - b_i)`, with `At = U^T P^T A P U`."""
-    D = _operator(summary.size, **options)
-    scaled = summary.normalised()
-    directions, singular = scaled.principal()
-    b = singular**2
-    height = jnp.sum(D.apply(jnp.matmul(point, directions, precision="highest")) ** 2, axis=0)
-    scale = jnp.sum(b) * _largest(D, b.dtype)
-    diagonal = 2 * (height[:, None] - height[None, :]) * (b[None, :] - b[:, None])
-    return Curvature(directions, diagonal / jnp.where(scale > 0, scale, 1))
+class PrincipalCurvature:
+    """The curvature of `||D P S||_F^2 / (lambda_max ||S||_F^2)` in the principal directions U of the signals.
+
+    There the Hessian's diagonal is `2 (At_ii - At_jj)(b_j - b_i)`, with `At = U^T P^T A P U`, and near the answer there
+    is little beside it. `diagonal(point)` is the Hessian's diagonal in the neurons' frame instead, for sums with
+    objectives that have theirs there.
+    """
+
+    def __init__(self, summary: Summary, D: Operator):
+        self._scaled, self._D = summary.normalised(), D
+        self._directions, singular = self._scaled.principal()
+        b = singular**2
+        self._unit = ratio(jnp.ones((), b.dtype), jnp.sum(b) * largest_eigenvalue(D, b.dtype))
+        self._slopes = 2 * self._unit * (b[None, :] - b[:, None])
+
+    def __call__(self, point: Float[Array, "n n"]) -> Curvature:
+        height = jnp.sum(self._D.apply(matmul(point, self._directions)) ** 2, axis=0)
+        return Curvature(self._directions, (height[:, None] - height[None, :]) * self._slopes)
+
+    def diagonal(self, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """The second derivatives along `exp(t W) P`, `W = E_ij - E_ji`."""
+        columns = self._D.apply(jnp.eye(self._D.size, dtype=point.dtype))
+        A, B = matmul(columns.T, columns), self._scaled.moment(point)
+        across = jnp.diagonal(A)[:, None] * jnp.diagonal(B)[None, :]
+        return 2 * self._unit * spatial_curvature(across, jnp.sum(A * B, axis=1), A * B)

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
 from jaxdescramble.products import matmul
@@ -211,6 +211,10 @@ class Samples:
     def merge(self, other: "Samples") -> "Samples":
         return self.update(other.signals)
 
+    def draw(self, key: PRNGKeyArray, size: int) -> "Samples":
+        """So many samples, drawn with replacement: a minibatch."""
+        return Samples(self.signals[:, jax.random.randint(key, (size,), 0, self.signals.shape[1])])
+
     def power(self) -> Float[Array, ""]:
         return jnp.sum(self.signals**2)
 
@@ -223,6 +227,8 @@ class Samples:
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
+        if m > n:  # a triangle has the same directions and singular values, and as many digits of them
+            return Factor.empty(n, self.dtype).update(self.signals).principal()
         directions, singular, _ = decompositions.svd(self.signals, full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
 
@@ -288,3 +294,6 @@ class Gram:
 
     def finite(self) -> Array:
         return jnp.isfinite(self.gram).all()
+
+
+SUMMARIES = {"factor": Factor, "gram": Gram, "samples": Samples}

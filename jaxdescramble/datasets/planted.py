@@ -1,0 +1,156 @@
+"""Planted signals: readable ones, turned away by a hidden Haar-random frame that a descrambler is to find again.
+
+`S = Q^T (Y + noise)`, Q the frame, Y readable in the way that one objective judges: then `P = Q` makes `P S` readable.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble.checks import positive_integer
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.products import matmul
+
+
+class Planted(NamedTuple):
+    """Signals and what was hidden in them.
+
+    Attributes:
+        signals: S, what a descrambler is given.
+        frame: Q, orthogonal, with `Q S` readable up to noise.
+        clean: Y, without noise, in the readable frame.
+    """
+
+    signals: Float[Array, "n m"]
+    frame: Float[Array, "n n"]
+    clean: Float[Array, "n m"]
+
+
+def piecewise_constant(
+    key: PRNGKeyArray, n: int, m: int, jumps: float = 3.5, noise: float | None = None, dtype: DTypeLike = float
+) -> Planted:
+    """Signals that stand still but for a few jumps, for total variation.
+
+    Between any two neighbours there is a jump with probability `jumps / (n - 1)`; levels are standard normal. The frame
+    is what total variation can tell up to the sign of all neurons, the direction of the line, and a reflection of the
+    mean over neurons (`operators.derivative`'s constant mode), which it does not see.
+
+    Args:
+        key: source of chance.
+        n: features.
+        m: samples.
+        jumps: mean number of jumps per sample, at most n - 1.
+        noise: white noise, decibels below the mean square of the signals; None for none.
+        dtype: floating type.
+
+    Raises:
+        ValueError: sizes that are not positive, more jumps than there are places for them.
+
+    >>> planted = piecewise_constant(jax.random.key(0), 16, 100)
+    >>> float(jnp.mean(jnp.sum(abs(jnp.diff(planted.clean, axis=0)) > 0, axis=0)).round())
+    4.0
+
+    Source: the model of Rudin, Osher, Fatemi, Physica D 60 (1992).
+    """
+    _check(n, m)
+    if not 0 <= jumps <= max(n - 1, 0):
+        raise ValueError(f"jumps: got {jumps}; {n} neurons have places for 0 to {n - 1}.")
+    where, height, rest = jax.random.split(key, 3)
+    jumped = jax.random.uniform(where, (n - 1, m), dtype) < jumps / max(n - 1, 1)
+    piece = jnp.concatenate([jnp.zeros((1, m), int), jnp.cumsum(jumped, axis=0)])
+    levels = jax.random.normal(height, (n, m), dtype)
+    return _hidden(rest, jnp.take_along_axis(levels, piece, axis=0), noise)
+
+
+def local(
+    key: PRNGKeyArray,
+    n: int,
+    m: int,
+    width: float = 3.0,
+    noise: float | None = None,
+    smooth: bool = False,
+    dtype: DTypeLike = float,
+) -> Planted:
+    """Signals of one bump each, for locality on a line.
+
+    The bump's centre is anywhere on the line. By default it is a window in which every neuron has a random sign and
+    size of its own, so that signals fill the space evenly and the frame can be told, up to the signs of neurons and the
+    direction of the line. If smooth, all neurons of a bump share one random sign, and their profile is a Gaussian: such
+    signals fill only the slow half of the space, a frame that packs them onto fewer neurons is more local than the one
+    in which they were made, and only the value can be judged.
+
+    Args:
+        key: source of chance.
+        n: features.
+        m: samples.
+        width: of the window, or full width of the Gaussian at half maximum; in neurons.
+        noise: white noise, decibels below the mean square of the signals; None for none.
+        smooth: see above.
+        dtype: floating type.
+
+    Raises:
+        ValueError: sizes that are not positive.
+
+    >>> planted = local(jax.random.key(0), 16, 100)
+    >>> int(jnp.max(jnp.sum(planted.clean != 0, axis=0)))
+    3
+    """
+    _check(n, m)
+    if not width >= 1:
+        raise ValueError(f"width: got {width}; a bump is at least one neuron wide.")
+    where, size, rest = jax.random.split(key, 3)
+    centre = jax.random.uniform(where, (1, m), dtype, -0.5, n - 0.5)
+    away = jnp.arange(n, dtype=dtype)[:, None] - centre
+    if smooth:
+        Y = jax.random.rademacher(size, (1, m), dtype) * jnp.exp2(-((2 * away / width) ** 2))
+    else:
+        Y = jax.random.normal(size, (n, m), dtype) * (2 * jnp.abs(away) <= width)
+    return _hidden(rest, Y, noise)
+
+
+def sparse(
+    key: PRNGKeyArray, n: int, m: int, active: float = 0.1, noise: float | None = None, dtype: DTypeLike = float
+) -> Planted:
+    """Signals of few active neurons, for sparsity: Bernoulli-Gaussian. The frame can be told up to order and signs.
+
+    Args:
+        key: source of chance.
+        n: features.
+        m: samples.
+        active: probability that a neuron is at work.
+        noise: white noise, decibels below the mean square of the signals; None for none.
+        dtype: floating type.
+
+    Raises:
+        ValueError: sizes that are not positive, an `active` that is no probability.
+
+    >>> planted = sparse(jax.random.key(0), 16, 1000)
+    >>> float(jnp.mean(planted.clean != 0).round(1))
+    0.1
+
+    Source: Spielman, Wang, Wright, COLT 2012, the model of complete dictionary learning.
+    """
+    _check(n, m)
+    if not 0 <= active <= 1:
+        raise ValueError(f"active: got {active}; a probability is between 0 and 1.")
+    where, size, rest = jax.random.split(key, 3)
+    Y = jax.random.normal(size, (n, m), dtype) * jax.random.bernoulli(where, active, (n, m))
+    return _hidden(rest, Y, noise)
+
+
+def _check(n: int, m: int) -> None:
+    positive_integer(n, "n")
+    positive_integer(m, "m")
+
+
+def _hidden(key: PRNGKeyArray, clean: Float[Array, "n m"], noise: float | None) -> Planted:
+    turn, chance = jax.random.split(key)
+    frame = orthogonal.random(turn, len(clean), "O", clean.dtype)
+    signals = clean
+    if noise is not None:
+        size = jnp.sqrt(jnp.mean(clean**2)) * 10 ** (-noise / 20)
+        signals = clean + size * jax.random.normal(chance, clean.shape, clean.dtype)
+    return Planted(matmul(frame.T, signals), frame, clean)

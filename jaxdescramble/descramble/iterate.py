@@ -1,0 +1,112 @@
+"""Descramble by iteration: which start, which solver, and what is said about the problem itself."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxdescramble.exact import ClosedForm
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.objectives import Objective, Summary
+from jaxdescramble.solvers import LBFGS, PolarPower, Restarts, minimise
+from jaxdescramble.status import Status
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["point", "value", "bound", "singular_values", "rank", "steps", "status"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an iterative solver found: as `exact.Extremum`, with the steps it took.
+
+    Attributes:
+        bound: what the objective says that no orthogonal point goes below; minus infinity if it says nothing.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    bound: Float[Array, "*batch"]
+    singular_values: Float[Array, "*batch n"]
+    rank: Int[Array, "*batch"]
+    steps: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+
+
+def is_iterative(solver: Any) -> bool:
+    """Whether a solver is one of `jaxdescramble.solvers`, or follows their protocol.
+
+    >>> is_iterative(LBFGS()), is_iterative(ClosedForm())
+    (True, False)
+    """
+    return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
+
+
+def solver_for(objective: Objective) -> Any:
+    """The solver that suits what an objective says about itself.
+
+    A quadratic form has its closed form; minus a convex function has the polar fixed point; whatever else is minimised
+    by L-BFGS, preconditioned by a Hessian that is measured.
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> solver_for(smoothness())
+    ClosedForm()
+    """
+    if objective.operator is not None:
+        return ClosedForm()
+    return PolarPower() if objective.concave else LBFGS()
+
+
+def iterate(
+    objective: Objective,
+    summary: Summary,
+    group: str,
+    solver: Any,
+    start: Float[Array, "n n"] | None = None,
+    keys: Array | None = None,
+) -> Found:
+    """Minimise an objective of a summary by an iterative solver.
+
+    Args:
+        objective, summary, group: as in `descramble`.
+        solver: a value of `jaxdescramble.solvers`.
+        start: where to start; None for the better of the raw frame and the polar step from it.
+        keys: of restarts, one each; None for none.
+    """
+    finite = summary.finite()
+    # A poisoned problem is solved as zeros, so that no decomposition meets a NaN; its point says so afterwards.
+    safe = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
+    if start is None:
+        start = _first_guess(objective, safe, group)
+    if keys is not None:
+        solver = Restarts(solver, keys, group)
+    found = minimise(objective, start, safe, solver=solver)
+    bound = objective.bound_on(safe)
+    _, singular = jax.lax.stop_gradient(safe).principal()
+    seen = singular**safe.exponent
+    rank = jnp.sum(seen > safe.size * jnp.finfo(seen.dtype).eps * seen[0], dtype=jnp.int32)
+    status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
+    missing = jnp.asarray(jnp.nan, safe.dtype)
+    return Found(
+        point=jnp.where(finite, found.point, missing),
+        value=jnp.where(finite, found.value, missing),
+        bound=jnp.where(finite, -jnp.inf if bound is None else bound, missing).astype(safe.dtype),
+        singular_values=jnp.where(finite, singular, missing),
+        rank=rank,
+        steps=found.steps,
+        status=jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32),
+    )
+
+
+def _first_guess(objective: Objective, summary: Summary, group: str) -> Array:
+    """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones."""
+    fixed, quiet = jax.lax.stop_gradient((objective, summary))
+    eye = jnp.eye(summary.size, dtype=summary.dtype)
+    value, slope = jax.value_and_grad(lambda point: fixed(point, quiet))(eye)
+    slope = jnp.where(jnp.isfinite(slope).all(), slope, -eye)
+    polar, _ = orthogonal.polar(-slope, group)
+    return jnp.where(fixed(polar, quiet) < value, polar, eye)

@@ -1,0 +1,125 @@
+"""Entropies: samples whose energy is in few neurons, or in few frequencies."""
+
+import math
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.spatial import (
+    SpatialCurvature,
+    entrywise_curvature,
+    positive_number,
+    ratio,
+    turned,
+)
+from jaxdescramble.objectives.summaries import Samples, Summary
+
+
+def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
+    """Shannon entropy of how a sample's energy is spread over the neurons, in [0, 1].
+
+    `f(P) = sum_s E_s H_s / (log n sum_s E_s)`, `H_s = -sum_i p_is log((p_is + delta) / (1 + delta))`,
+    `p_is = y_is^2 / E_s`, `Y = P S`, `delta = epsilon^2 / n`
+
+    0 for samples of one neuron each (and for n = 1), 1 for energy spread evenly; unchanged when S is scaled, when
+    samples are repeated or permuted, and when neurons are permuted or change sign. There is no closed form; the bound
+    is 0, reached where samples can be made one-hot together.
+
+    Args:
+        epsilon: the amplitude, in units of a sample's root mean square, below which a neuron counts as silent: the
+            floor that keeps the second derivative at y = 0 finite. f differs from its limit, epsilon to 0, by at most
+            `epsilon^2 (1 + 1/n) / log n`.
+
+    Returns:
+        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+
+    Raises:
+        ValueError, TypeError: epsilon is not a positive number.
+
+    >>> [round(float(entropy()(jnp.eye(4), S)), 4) for S in (jnp.ones((4, 1)), jnp.eye(4))]
+    [1.0, 0.0]
+
+    Source: Shannon entropy is among the figures of merit that Amey et al. 2021 name; of energies, it is that of Coifman
+    and Wickerhauser, IEEE Trans. Information Theory 38 (1992).
+    """
+    parameters = (("epsilon", positive_number(epsilon, "epsilon")),)
+    return Objective(
+        _entropy,
+        Samples,
+        parameters=parameters,
+        name="entropy",
+        curvature=_curvature,
+        bound=_bound,
+        smoothing="epsilon",
+    )
+
+
+def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
+    """Shannon entropy of each sample's power spectrum along the neurons, in [0, 1]: 0 for samples of one frequency.
+
+    As `entropy`, with p the power at each of the `n // 2 + 1` frequencies of a circle of n neurons, over E_s: 0 for
+    pure waves, 1 for power spread evenly over the frequencies. Unchanged when S is scaled, when samples are repeated or
+    permuted, and when the circle is turned or reflected. There is no closed form; the bound is 0, reached where samples
+    fall into planes orthogonal to each other, one for each frequency.
+
+    Args:
+        epsilon: as in `entropy`, of the amplitudes of frequencies.
+
+    Returns:
+        An `Objective` with a bound.
+
+    Raises:
+        ValueError, TypeError: epsilon is not a positive number.
+
+    >>> wave = jnp.cos(2 * jnp.pi * jnp.arange(8) / 8)[:, None]
+    >>> [abs(round(float(spectral_entropy()(jnp.eye(8), S)), 3)) for S in (wave, wave + 1)]
+    [0.0, 0.395]
+
+    Source: Powell and Percival, J. Phys. A 12 (1979); Shannon entropy is named by Amey et al. 2021.
+    """
+    parameters = (("epsilon", positive_number(epsilon, "epsilon")),)
+    return Objective(
+        _spectral_entropy,
+        Samples,
+        parameters=parameters,
+        name="spectral_entropy",
+        bound=_bound,
+        smoothing="epsilon",
+    )
+
+
+def _surprise(power: Float[Array, "k m"], energies: Float[Array, "1 m"], epsilon: ArrayLike) -> Float[Array, "k m"]:
+    """`-E p log((p + delta) / (1 + delta)) / log k`: concave in p, 0 at p = 0 and p = 1."""
+    k = len(power)
+    delta = jnp.asarray(epsilon, power.dtype) ** 2 / k
+    return -power * jnp.log((ratio(power, energies) + delta) / (1 + delta)) / (math.log(k) if k > 1 else 1)
+
+
+def _terms(Y: Array, energies: Array, epsilon: ArrayLike) -> Array:
+    return _surprise(Y**2, energies, epsilon)
+
+
+def _entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+    Y, energies = turned(point, summary)
+    return jnp.sum(_terms(Y, energies, epsilon)) / max(Y.size, 1)
+
+
+def _spectral_entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+    Y, energies = turned(point, summary)
+    spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
+    # Real signals have every frequency twice, but for the constant and, of an even n, the fastest.
+    k = jnp.arange(len(spectrum))[:, None]
+    count = jnp.where((k == 0) | (2 * k == len(Y)), 1, 2).astype(Y.dtype)
+    power = count * (spectrum.real**2 + spectrum.imag**2)
+    return jnp.sum(_surprise(power, energies, epsilon)) / max(Y.size, 1)
+
+
+def _bound(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+    del epsilon
+    return jnp.zeros((), summary.dtype)
+
+
+def _curvature(summary: Summary, epsilon: ArrayLike) -> SpatialCurvature:
+    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, epsilon))

@@ -1,0 +1,185 @@
+"""Order along the neurons: signals that repeat, and signals that only rise."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble import transforms
+from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness
+from jaxdescramble.objectives.spatial import positive_number, ratio, turned
+from jaxdescramble.objectives.summaries import Factor, Samples, Summary
+from jaxdescramble.objectives.variation import ENDS, differences, largest_variation
+from jaxdescramble.operators import Operator
+from jaxdescramble.products import matmul
+
+
+def periodicity(period: int, boundary: str = "periodic") -> Objective:
+    """How far signals are from repeating every `period` neurons, in [0, 1].
+
+    `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`, `(D y)_i = y_i - y_(i + period)`
+
+    0 for signals of that period; unchanged when S is scaled, when samples are repeated or permuted, and when S is
+    turned on the right. On a circle this is one less the autocorrelation at that lag, `r = <y, shift^period y> / <y,
+    y>`: `f = 2 (1 - r) / lambda_max`, and `lambda_max` is 4 where some wave changes sign at that lag.
+
+    Args:
+        period: in neurons, less than n.
+        boundary: "periodic" (the neurons lie on a circle) or "neumann" (on a line: only pairs within it).
+
+    Returns:
+        An `Objective` with an operator (so it has a closed form), a curvature and a bound, which is attained.
+
+    Raises:
+        ValueError, TypeError: a period that is no positive integer or not less than n, an unknown boundary.
+
+    >>> wave = jnp.sin(2 * jnp.pi * jnp.arange(6) / 3)[:, None]
+    >>> [abs(round(float(periodicity(lag)(jnp.eye(6), wave)), 4)) for lag in (3, 1)]
+    [0.0, 0.75]
+
+    Source: periodicity and autocorrelation are among the figures of merit that Amey et al. 2021 name.
+    """
+    settings = (("period", positive_integer(period, "period")), ("boundary", one_of(boundary, "boundary", ENDS)))
+    return Objective(
+        _periodicity,
+        Factor,
+        settings=settings,
+        name="periodicity",
+        operator=_lag,
+        curvature=_curvature,
+        bound=_bound,
+    )
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Lag:
+    """The difference between neurons a period apart, an operator whose eigenbasis is known on paper.
+
+    On a circle the modes are waves; a line falls apart into `period` chains of neurons, each with its own cosines.
+
+    >>> Lag(4, 2, "periodic").apply(jnp.asarray([1.0, 2.0, 4.0, 8.0])).tolist()
+    [-3.0, -6.0, 3.0, 6.0]
+    """
+
+    size: int
+    period: int
+    boundary: str
+
+    @functools.cached_property
+    def _modes(self) -> tuple[np.ndarray, np.ndarray]:
+        n, lag = self.size, self.period
+        if self.boundary == "periodic":
+            values = (2 * np.sin(lag * transforms.angles(n, "periodic") / 2)) ** 2
+            basis = transforms.basis(n, "periodic")
+        else:
+            values, basis = np.zeros(n), np.zeros((n, n))
+            for first in range(min(lag, n)):
+                chain = np.arange(first, n, lag)
+                values[chain] = (2 * np.sin(transforms.angles(len(chain), "neumann") / 2)) ** 2
+                basis[np.ix_(chain, chain)] = transforms.basis(len(chain), "neumann")
+        ascending = np.argsort(np.round(values, 12), kind="stable")
+        return values[ascending], basis[:, ascending]
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """Eigenvalues of `D^T D`, ascending, float64, shape (n,)."""
+        return self._modes[0]
+
+    @property
+    def basis(self) -> np.ndarray:
+        """Orthonormal eigenvectors in columns, float64, shape (n, n)."""
+        return self._modes[1]
+
+    @functools.cached_property
+    def multiplicities(self) -> tuple[int, ...]:
+        """Sizes of the runs of equal eigenvalues, ascending."""
+        return tuple(np.unique(np.round(self.eigenvalues, 12), return_counts=True)[1].tolist())
+
+    def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
+        """`D x` along axis 0."""
+        return x - jnp.roll(x, -self.period, 0) if self.boundary == "periodic" else x[: -self.period] - x[self.period :]
+
+    def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+        """Mode coefficients `T^T x` along axis 0."""
+        return self._product(self.basis.T, x)
+
+    def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+        """`T c` along axis 0."""
+        return self._product(self.basis, c)
+
+    def _product(self, matrix: np.ndarray, x: Array) -> Array:
+        return matmul(jnp.asarray(matrix, x.dtype), x.reshape((self.size, -1))).reshape(x.shape)
+
+
+def _lag(n: int, period: int, boundary: str) -> Operator:
+    if 1 < n <= period:
+        raise ValueError(f"periodicity: a period of {period} does not fit {n} features; it must be less.")
+    return Lag(n, period, boundary)
+
+
+def _periodicity(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
+    return roughness(point, summary, _lag(summary.size, **options))
+
+
+def _curvature(summary: Summary, **options) -> PrincipalCurvature:
+    return PrincipalCurvature(summary, _lag(summary.size, **options))
+
+
+def _bound(summary: Summary, **options) -> Float[Array, ""]:
+    return rearrangement_bound(summary, _lag(summary.size, **options))
+
+
+def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
+    """How far signals fall on their way along the neurons, in [0, 1]: 0 if no sample ever falls.
+
+    `f(P) = sum_ks phi(max(-d_ks, 0)) / (sqrt(lambda_max(D^T D) K m) ||S||_F)`, `d = D P S`,
+    `phi(x) = x^3 / (x^2 + (epsilon s)^2)`
+
+    with D the first differences on a line, `K = n - 1` to a sample, and `s = ||S||_F / sqrt(n m)`; the normalisation is
+    that of `total_variation`. Unchanged when S is scaled and when samples are repeated or permuted; not when it changes
+    sign. There is no closed form; the bound is 0.
+
+    Args:
+        epsilon: in units of s, how widely the corner is rounded, to a function with two continuous derivatives: f falls
+            short of its limit, epsilon to 0 (the total descent), by at most epsilon.
+
+    Returns:
+        An `Objective` with a bound.
+
+    Raises:
+        ValueError, TypeError: epsilon is not a positive number.
+
+    >>> rise = jnp.asarray([[0.0], [1.0], [1.0], [3.0]])
+    >>> [round(float(monotonicity()(jnp.eye(4), S)), 4) for S in (rise, -rise)]
+    [0.0, 0.2826]
+
+    Source: monotonicity is among the figures of merit that Amey et al. 2021 name; the formula is this package's.
+    """
+    return Objective(
+        _monotonicity,
+        Samples,
+        parameters=(("epsilon", positive_number(epsilon, "epsilon")),),
+        name="monotonicity",
+        bound=_never_falling,
+        smoothing="epsilon",
+    )
+
+
+def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+    Y, _ = turned(point, summary)
+    d = differences(Y)
+    fall = jnp.where(d < 0, -d, 0)
+    descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
+    return jnp.sum(descent) / largest_variation(d, len(Y))
+
+
+def _never_falling(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+    del epsilon
+    return jnp.zeros((), summary.dtype)

@@ -1,0 +1,163 @@
+"""Sparsity: samples in which few neurons do all the work."""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble.checks import one_of
+from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.spatial import (
+    SpatialCurvature,
+    entrywise_curvature,
+    in_own_unit,
+    mean,
+    positive_number,
+    ratio,
+    softened,
+    spatial_curvature,
+    turned,
+)
+from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.operators import Operator, from_matrix
+from jaxdescramble.products import matmul
+
+EPSILONS = {"l1": 1e-3, "logcosh": 1.0}
+MEASURES = ("l1", "logcosh", "l4", "participation")
+
+
+def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective:
+    """How many neurons share the work: small when few entries of `P S` are far from zero.
+
+    With Y = P S in units of `s = ||S||_F / sqrt(n m)`, `E_s` the energies of its samples, `sum E_s = n m`:
+
+    | measure         | f                                              | range    | bound                          |
+    |-----------------|------------------------------------------------|----------|--------------------------------|
+    | "l1"            | `mean(sqrt(y^2 + epsilon^2) - epsilon)`        | [0, 1]   | `sum_s phi(sqrt(E_s)) / (n m)` |
+    | "logcosh"       | `mean(epsilon log cosh(y / epsilon))`          | [0, 1]   | the same                       |
+    | "l4"            | `-sum y^4 / sum_s E_s^2`                       | [-1, 0]  | -1                             |
+    | "participation" | `sum_s E_s^3 / sum_i y_is^4 / (n sum_s E_s)`   | [1/n, 1] | 1/n                            |
+
+    "l1" is `sum |y| / (sqrt(n m) ||S||_F)` but for the corner. The bounds hold since each entry's share `phi(y)` is a
+    concave function of `y^2`, zero at zero; they are attained where samples can be made one-hot together, that is where
+    any two are parallel or orthogonal. All are unchanged when S is scaled and when samples are repeated or permuted,
+    and when neurons are permuted or change sign: P is found up to those. There is no closed form; minus "l4" is convex,
+    so the polar fixed point applies.
+
+    Args:
+        measure: see above. "participation" is the effective number of neurons at work, over n.
+        epsilon: in units of s, how widely the corner of |y| is rounded: 1e-3 for "l1" unless given, 1 for "logcosh",
+            whose slope is then tanh(y), the score function of FastICA and Picard-O. As epsilon goes to 0 both tend to
+            the mean of |y|, from below and at most epsilon away. The other measures have no corner and take none.
+
+    Returns:
+        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+
+    Raises:
+        ValueError, TypeError: an unknown measure, an epsilon that is not positive or has no meaning.
+
+    >>> even, sparse = jnp.ones((4, 1)), jnp.eye(4)[:, :1]
+    >>> [round(float(sparsity()(jnp.eye(4), S)), 3) for S in (even, sparse)]
+    [0.999, 0.5]
+
+    Source: Hyvarinen, IEEE Trans. Neural Networks 10 (1999), log cosh and the fourth power; Ablin, Cardoso, Gramfort
+    2018 (Picard-O); Zhai et al., JMLR 21 (2020), complete dictionary learning by L4.
+    """
+    one_of(measure, "measure", MEASURES)
+    settings = (("measure", measure),)
+    if measure not in EPSILONS:
+        if epsilon is not None:
+            raise ValueError(f"epsilon: measure {measure!r} has no corner to round; leave epsilon out.")
+        if measure == "participation":
+            functions = {"curvature": _participation_curvature, "bound": _participation_bound}
+            return Objective(_participation, Samples, settings=settings, name="sparsity", **functions)
+        return Objective(
+            _sparsity, settings=settings, name="sparsity", curvature=_curvature, bound=_bound, concave=True
+        )
+    given = positive_number(EPSILONS[measure] if epsilon is None else epsilon, "epsilon")
+    return Objective(
+        _sparsity,
+        Samples,
+        settings=settings,
+        parameters=(("epsilon", given),),
+        name="sparsity",
+        curvature=_curvature,
+        bound=_bound,
+        smoothing="epsilon",
+        sparse_under=_sparse_under,
+    )
+
+
+@jax.custom_jvp
+def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`log cosh x` without overflow, exact for small x; its derivative is tanh.
+
+    >>> log_cosh(jnp.asarray([0.0, 1024.0])).round().tolist()
+    [0.0, 1023.0]
+    """
+    size = jnp.abs(x)
+    return size + jnp.log1p(jnp.expm1(-2 * size) / 2)
+
+
+log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
+
+
+def _terms(Y: Array, energies: Array, measure: str, epsilon: ArrayLike = 1.0) -> Array:
+    """What each entry adds; a concave function of its square, 0 at 0."""
+    floor = jnp.asarray(epsilon, Y.dtype)
+    if measure == "l1":
+        return softened(Y**2, floor)
+    if measure == "logcosh":
+        return floor * log_cosh(Y / floor)
+    return -ratio(Y**4, mean(energies**2) / len(Y))
+
+
+def _sparsity(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
+    return mean(_terms(*turned(point, summary), **options))
+
+
+def _curvature(summary: Summary, **options) -> SpatialCurvature:
+    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, **options))
+
+
+def _bound(summary: Summary, **options) -> Float[Array, ""]:
+    S = in_own_unit(summary)
+    energies = jnp.sum(S**2, axis=0, keepdims=True)
+    lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
+    one_hot = jnp.zeros_like(S).at[:1].set(lengths)
+    return mean(_terms(one_hot, energies, **options))
+
+
+def _sparse_under(n: int, **options) -> Operator:
+    del options
+    with jax.ensure_compile_time_eval():
+        return from_matrix(jnp.eye(n))
+
+
+def _participation(point: Float[Array, "n n"], summary: Summary, measure: str) -> Float[Array, ""]:
+    Y, energies = turned(point, summary)
+    concentration = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
+    return jnp.sum(ratio(energies[0], concentration)) / (len(Y) * max(Y.size, 1))
+
+
+def _participation_bound(summary: Summary, measure: str) -> Float[Array, ""]:
+    S = in_own_unit(summary)
+    return mean(S**2) / len(S)  # 1/n, or 0 for signals that are zero
+
+
+def _participation_curvature(summary: Summary, measure: str) -> SpatialCurvature:
+    """Of a sample, with `p = y^2 / E` and `q = sum p^2`: `F = E / q`, `F_i = -4 p_i y_i / q^2`,
+    `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`."""
+    S = in_own_unit(summary)
+    energies = jnp.sum(S**2, axis=0, keepdims=True)
+
+    def diagonal(point: Array) -> Array:
+        Y = matmul(point, S)
+        p = ratio(Y**2, energies)
+        q = jnp.sum(p**2, axis=0, keepdims=True)
+        across = matmul(ratio(32 * p**3, q**3) - ratio(12 * p, q**2), (Y**2).T)
+        radial = -4 * jnp.sum(ratio(energies * p**2, q**2), axis=1)
+        cross = 32 * matmul(ratio(energies * p**2, q**3), (p**2).T)
+        return spatial_curvature(across, radial, cross) / (len(S) * max(S.size, 1))
+
+    return SpatialCurvature(diagonal)

@@ -1,0 +1,32 @@
+"""Geodesic solvers on the orthogonal group, one verb: `minimise`."""
+
+from jaxdescramble.solvers.combinators import Chain, Continuation, Restarts
+from jaxdescramble.solvers.conjugate_gradient import ConjugateGradient
+from jaxdescramble.solvers.first_order import Optax, riemannian
+from jaxdescramble.solvers.gradient_descent import GradientDescent
+from jaxdescramble.solvers.lbfgs import LBFGS
+from jaxdescramble.solvers.minibatches import Minibatches
+from jaxdescramble.solvers.minimise import minimise
+from jaxdescramble.solvers.polar_power import PolarPower
+from jaxdescramble.solvers.preconditioners import Analytic, Kronecker
+from jaxdescramble.solvers.solution import History, Solution
+from jaxdescramble.solvers.trust_region import TrustRegion
+
+__all__ = [
+    "LBFGS",
+    "Analytic",
+    "Chain",
+    "ConjugateGradient",
+    "Continuation",
+    "GradientDescent",
+    "History",
+    "Kronecker",
+    "Minibatches",
+    "Optax",
+    "PolarPower",
+    "Restarts",
+    "Solution",
+    "TrustRegion",
+    "minimise",
+    "riemannian",
+]

@@ -1,0 +1,129 @@
+"""Solvers made of solvers: restarts, continuation, one after another."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.products import matmul
+from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.preconditioners import name_of
+from jaxdescramble.solvers.solution import Solution
+from jaxdescramble.solvers.solve import solve
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+    """The best of several solves: from the given start, and from Haar-random points.
+
+    Attributes:
+        solver: what each of them uses.
+        keys: sources of chance, one for each further start.
+        group: "SO" keeps the determinant class of the start; "O" draws from both classes.
+
+    >>> from jaxdescramble import solvers
+    >>> def double_well(point):
+    ...     return (point[0, 0] ** 2 - 0.5) ** 2 + 0.1 * point[0, 0]
+    >>> solver = Restarts(solvers.LBFGS(), jax.random.split(jax.random.key(0), 3))
+    >>> float(solvers.minimise(double_well, jnp.eye(2), solver=solver).value) < -0.07
+    True
+
+    Source: common practice; Haar measure as in `groups.orthogonal.random`.
+    """
+
+    solver: Any
+    keys: PRNGKeyArray
+    group: str = dataclasses.field(default="SO", metadata={"static": True})
+
+    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+        """The solution of least value; its `steps` are those of all."""
+        n = start.shape[0]
+        turns = jax.vmap(lambda key: orthogonal.random(key, n, self.group, start.dtype))(self.keys)
+        turns = jnp.concatenate([jnp.eye(n, dtype=start.dtype)[None], turns])
+        found = jax.vmap(lambda turn: solve(function, matmul(start, turn), args, self.solver, report))(turns)
+        best = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
+        chosen = jax.tree.map(lambda leaf: leaf[best], found)
+        return _with_work(chosen, found.steps.sum(), found.evaluations.sum())
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """Rounded corners first: solve with the objective's smoothing enlarged, then less and less, then as it is.
+
+    Attributes:
+        solver: what each stage uses.
+        factors: what the parameter is multiplied by, stage by stage; a last stage with 1 is added.
+
+    >>> from jaxdescramble import objectives, solvers
+    >>> objective = objectives.sparsity()
+    >>> signals = jax.random.laplace(jax.random.key(0), (4, 200))
+    >>> solver = Continuation(solvers.LBFGS(), (100.0, 10.0))
+    >>> found = solvers.minimise(objective, jnp.eye(4), objective.summarise(signals), solver=solver)
+    >>> bool(found.value <= objective(jnp.eye(4), signals))
+    True
+
+    Source: graduated non-convexity, Blake and Zisserman, Visual Reconstruction (1987).
+    """
+
+    solver: Any
+    factors: tuple[float, ...] = (1000.0, 100.0, 10.0)
+
+    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+        """The solution of the last stage; its `steps` are those of all."""
+        if not getattr(function, "smoothing", ""):
+            raise TypeError(
+                f"Continuation: {name_of(function)} names no smoothing parameter. Use an objective that has one "
+                "(objectives.total_variation, sparsity), or give Objective(..., smoothing='its name')."
+            )
+        factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
+
+        def stage(point: Array, factor: Array) -> tuple[Array, Solution]:
+            found = solve(function.smoothed(factor), point, args, self.solver, report)
+            usable = jnp.isfinite(found.point).all()
+            return jnp.where(usable, found.point, point), found
+
+        _, found = jax.lax.scan(stage, start, factors)
+        return _with_work(jax.tree.map(lambda leaf: leaf[-1], found), found.steps.sum(), found.evaluations.sum())
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """One solver after another, each from where the last one stopped.
+
+    Attributes:
+        solvers: in order.
+
+    >>> import optax
+    >>> from jaxdescramble import solvers
+    >>> def misfit(point, goal):
+    ...     return jnp.sum((point - goal) ** 2)
+    >>> solver = Chain((solvers.Optax(optax.adam(0.1), max_steps=20), solvers.TrustRegion()))
+    >>> int(solvers.minimise(misfit, jnp.eye(3), jnp.eye(3)[::-1] * 0.9, solver=solver).status)
+    0
+
+    Source: common practice.
+    """
+
+    solvers: tuple[Any, ...]
+
+    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+        """The solution of the last solver; its `steps` are those of all."""
+        steps = evaluations = jnp.zeros((), jnp.int32)
+        found = None
+        for solver in self.solvers:
+            found = solve(function, start, args, solver, report)
+            start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
+            steps, evaluations = steps + found.steps, evaluations + found.evaluations
+        if found is None:
+            raise ValueError("Chain: got no solvers; give at least one.")
+        return _with_work(found, steps, evaluations)
+
+
+def _with_work(solution: Solution, steps: Array, evaluations: Array) -> Solution:
+    return dataclasses.replace(solution, steps=steps.astype(jnp.int32), evaluations=evaluations.astype(jnp.int32))

@@ -1,0 +1,134 @@
+"""Any optax transformation on the orthogonal group."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble.products import matmul
+from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.problem import Iterate, Problem
+
+
+def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """An optax transformation that keeps orthogonal parameters orthogonal.
+
+    The Euclidean gradient G is taken to the Lie algebra, `g = skew(P^T G)`, the inner transformation sees g as the
+    gradient of a parameter at zero and answers with a skew velocity Omega, and the update is `P exp(Omega) - P`,
+    brought back onto the group to rounding: over any number of steps nothing drifts. Moments live in body coordinates,
+    whose transport is the identity. A velocity that turns a plane by more than `groups.retractions.CAP` is shortened.
+
+    Not for `optax.lbfgs`, whose memory is differences of parameters, which stay zero here; use `solvers.LBFGS`.
+
+    Args:
+        transform: such as `optax.adam(1e-2)`. What it is given as `value_fn` (line searches) is pulled back too.
+
+    Returns:
+        A `GradientTransformation` for pytrees of orthogonal matrices (..., n, n); `update` needs `params`.
+
+    Raises:
+        ValueError: no params, or parameters that are not square.
+
+    >>> optimiser = riemannian(optax.sgd(0.1))
+    >>> P = jnp.eye(2)
+    >>> state = optimiser.init(P)
+    >>> updates, state = optimiser.update(jnp.asarray([[0.0, 1.0], [0.0, 0.0]]), state, P)
+    >>> P = optax.apply_updates(P, updates)
+    >>> bool(abs(P.T @ P - jnp.eye(2)).max() < 1e-6)
+    True
+
+    Source: Lezcano-Casado, NeurIPS 2019 ("dynamic trivialisations"); Becigneul, Ganea, ICLR 2019, for Adam.
+    """
+    inner = optax.with_extra_args_support(transform)
+
+    def init(params: Any) -> Any:
+        return inner.init(jax.tree.map(_zeros, params))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError("riemannian: update needs the parameters: optimiser.update(gradients, state, params).")
+
+        def moved(velocities: Any) -> Any:
+            return jax.tree.map(_move, params, velocities)
+
+        if (value_fn := extra.get("value_fn")) is not None:
+            extra["value_fn"] = lambda velocities, *args, **kwargs: value_fn(moved(velocities), *args, **kwargs)
+        if "grad" in extra:
+            extra["grad"] = jax.tree.map(_to_algebra, extra["grad"], params)
+        slopes = jax.tree.map(_to_algebra, updates, params)
+        velocities, state = inner.update(slopes, state, jax.tree.map(_zeros, params), **extra)
+        return jax.tree.map(lambda new, old: new - old, moved(velocities), params), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _zeros(point: Array) -> Array:
+    if jnp.ndim(point) < 2 or point.shape[-1] != point.shape[-2]:
+        raise ValueError(
+            f"riemannian: a parameter of shape {jnp.shape(point)} is no orthogonal matrix; use optax.partition to give "
+            "other parameters another optimiser."
+        )
+    return jnp.zeros_like(point)
+
+
+def _to_algebra(slope: Array, point: Array) -> Array:
+    return orthogonal.skew(matmul(jnp.swapaxes(point, -1, -2), slope))
+
+
+def _move(point: Array, velocity: Array) -> Array:
+    def one(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        # Skew in exact arithmetic, but optax need not keep it so to the last digit.
+        return retractions.exponential(point, retractions.limit(orthogonal.skew(velocity))[0])
+
+    for _ in range(point.ndim - 2):
+        one = jax.vmap(one)
+    return one(point, velocity)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Optax:
+    """Any optax transformation as a solver: `Optax(optax.adam(1e-2), max_steps=1000)`.
+
+    Takes every step it is given, up or down, and ends where it is after `max_steps`, or when the gradient vanishes.
+
+    Attributes:
+        transform: an optax transformation; its identity is part of the program, so build it once.
+        max_steps: steps (fixed at compile time, as is the tolerance).
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
+
+    >>> from jaxdescramble import solvers
+    >>> def misfit(point, goal):
+    ...     return jnp.sum((point - goal) ** 2)
+    >>> goal = jnp.asarray([[0.0, -1.0], [1.0, 0.0]])
+    >>> found = solvers.minimise(misfit, jnp.eye(2), goal, solver=Optax(optax.adam(0.05), max_steps=200))
+    >>> bool(abs(found.point - goal).max() < 1e-2)
+    True
+
+    Source: `riemannian`.
+    """
+
+    transform: optax.GradientTransformation
+    max_steps: int = 1000
+    tolerance: float | None = None
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+        """See `solvers.descent.Descent`."""
+        transform = optax.with_extra_args_support(self.transform)
+        zero = jnp.zeros_like(start.gradient)
+
+        def step(iterate: Iterate, state: Any) -> tuple[Iterate, Any, Info]:
+            def value_fn(velocity: Array) -> Array:
+                return problem.value(_move(iterate.point, velocity))
+
+            given = {"value": iterate.value, "grad": iterate.gradient, "value_fn": value_fn}
+            velocity, state = transform.update(iterate.gradient, state, zero, **given)
+            trial = problem.evaluate(_move(iterate.point, velocity))
+            return trial, state, Info(jnp.zeros((), bool), jnp.ones((), jnp.int32))
+
+        return transform.init(zero), step

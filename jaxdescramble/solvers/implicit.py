@@ -1,0 +1,104 @@
+"""Derivatives of the answer: what a minimiser does when the data change, without differentiating the iterations."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.products import matmul
+from jaxdescramble.solvers.problem import Problem, inner, norm
+from jaxdescramble.solvers.solution import Solution
+
+
+@jax.custom_jvp
+def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
+    """The same solution, differentiable in `args` and in the numbers of `function`.
+
+    `dP = P Omega` with `H Omega = -dg`, and `df` at fixed P, which is all there is at a stationary point; all other
+    fields are locally constant. The Hessian of a function with a gauge is singular, but dg has no part in its null
+    space: conjugate gradients from zero give the least change.
+
+    Args:
+        solution: of `minimise(function, start, *args)`.
+        function, args: pytrees.
+    """
+    return solution
+
+
+@attach.defjvp
+def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Solution, Solution]:
+    solution = attach(*primals)
+    return solution, _tangent(solution, primals[1:], tangents[1:])
+
+
+@jax.jit
+def _tangent(solution: Solution, data: tuple, changes: tuple) -> Solution:
+    point = solution.point
+
+    def gradient_at(function: Callable, args: tuple) -> Array:
+        return Problem(function, args).evaluate(point).gradient
+
+    def value_at(function: Callable, args: tuple) -> Array:
+        return Problem(function, args).value(point)
+
+    _, slope = jax.jvp(gradient_at, data, changes)
+    _, value = jax.jvp(value_at, data, changes)
+    problem = Problem(*data)
+    turn = solve_hessian(problem.hessian(problem.evaluate(point)), -slope)
+    still = jax.tree.map(_still, solution)
+    return dataclasses.replace(still, point=matmul(point, turn), value=value)
+
+
+def _still(leaf: Array) -> Any:
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def solve_hessian(product: Callable[[Array], Array], target: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Skew Omega of least norm with `H Omega = target`, H symmetric and positive on the complement of its null space.
+
+    >>> solve_hessian(lambda W: 2 * W, jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])).tolist()
+    [[0.0, 2.0], [-2.0, 0.0]]
+    """
+
+    def on_all(matrix: Array) -> Array:
+        # Symmetric on the space of all matrices too, which is where reverse mode may come from.
+        turn = orthogonal.skew(matrix)
+        return product(turn) + matrix - turn
+
+    def solve(_: Callable, right: Array) -> Array:
+        turn = orthogonal.skew(right)
+        return _conjugate_gradients(product, turn) + right - turn
+
+    return orthogonal.skew(jax.lax.custom_linear_solve(on_all, target, solve, symmetric=True))
+
+
+def _conjugate_gradients(product: Callable[[Array], Array], target: Array) -> Array:
+    n, dtype = target.shape[-1], target.dtype
+    goal = 10 * jnp.finfo(dtype).eps * norm(target)
+    limit = 2 * n * (n - 1) + 100
+
+    def body(state: tuple) -> tuple:
+        turn, residual, direction, weight, count = state
+        image = product(direction)
+        bend = inner(direction, image)
+        # Zero or negative curvature: the gauge, or rounding. Nothing more can be resolved there.
+        alive = bend > 0
+        alpha = jnp.where(alive, weight / jnp.where(alive, bend, 1), 0)
+        turn, residual = turn + alpha * direction, residual - alpha * image
+        new = inner(residual, residual)
+        direction = residual + jnp.where(alive, new / jnp.where(weight > 0, weight, 1), 0) * direction
+        return turn, residual, direction, jnp.where(alive, new, 0), count + 1
+
+    def goes_on(state: tuple) -> Array:
+        return (state[3] > goal**2) & (state[4] < limit)
+
+    weight = inner(target, target)
+    start = (jnp.zeros_like(target), target, target, weight, jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(goes_on, body, start)[0]

@@ -1,0 +1,121 @@
+"""Limited-memory BFGS with its memory in the Lie algebra."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble.solvers import preconditioners
+from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.line_search import line_search
+from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
+from jaxdescramble.solvers.problem import TINY, Iterate, Problem, better, farthest, inner, norm
+
+
+class _Memory(NamedTuple):
+    """The last pairs, newest first; an empty place has weight 0."""
+
+    steps: Float[Array, "memory n n"]
+    changes: Float[Array, "memory n n"]
+    weights: Float[Array, " memory"]  # 1 / <step, change>
+
+
+class _State(NamedTuple):
+    memory: _Memory
+    preconditioner: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LBFGS:
+    """Quasi-Newton descent: curvature learned from the gradients of the last steps. The solver of first resort.
+
+    Steps and changes of the gradient are kept in body coordinates, whose transport is the identity; `optax.lbfgs`
+    cannot do this, since it takes differences of parameters, which stay zero in the Lie algebra.
+
+    Attributes:
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
+        max_steps: outer steps.
+        preconditioner: the Hessian that the memory corrects: `Kronecker()` measures one, `Analytic()` takes the
+            objective's, None is a multiple of the identity.
+        memory: how many pairs are kept (fixed at compile time).
+
+    >>> from jaxdescramble import solvers
+    >>> def misfit(point, goal):
+    ...     return jnp.sum((point - goal) ** 2)
+    >>> goal = jnp.asarray([[0.0, -1.0], [1.0, 0.0]])
+    >>> found = solvers.minimise(misfit, jnp.eye(2), goal, solver=LBFGS())
+    >>> bool(abs(found.point - goal).max() < 1e-3)
+    True
+
+    Source: Nocedal, Wright, Numerical Optimization (2006), algorithm 7.4; Huang, Gallivan, Absil, SIAM J. Optim. 25
+    (2015) 1660, for the group.
+    """
+
+    tolerance: float | None = None
+    max_steps: int = 10_000
+    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
+    memory: int = dataclasses.field(default=10, metadata={"static": True})
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+        """See `solvers.descent.Descent`."""
+        modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
+        n, dtype = start.point.shape[0], start.value.dtype
+        nothing = jnp.zeros((self.memory, n, n), dtype)
+        empty = _Memory(nothing, nothing, jnp.zeros(self.memory, dtype))
+
+        def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
+            divide, guided, modelled = prepare(iterate, state.preconditioner)
+            memory, known = state.memory, state.memory.weights[0] > 0
+            direction = -_two_loops(iterate.gradient, memory, divide)
+            slope = inner(iterate.gradient, direction)
+            good = slope < -1e-8 * norm(iterate.gradient) * norm(direction)
+            direction = jnp.where(good, direction, -divide(iterate.gradient))
+            far = farthest(direction)
+            # Without any curvature known the first step is as far as a step may go.
+            first = jnp.where((known & good) | guided, 1.0, far)
+            found = line_search(problem, iterate, direction, first)
+            moved = found.step * direction
+            change = found.iterate.gradient - iterate.gradient
+            bend = inner(moved, change)
+            kept = found.success & (bend > 1e-10 * norm(moved) * norm(change))
+            # Where a guide still turns planes by a radian, its metric changes too fast for a memory.
+            kept = kept & (~guided | (far > 2))
+            pushed = _push(memory, moved, change, 1 / jnp.where(kept, bend, 1))
+            memory = better(kept, pushed, memory)
+            # A search that fails with a memory is tried again without; without, it has stalled.
+            memory = better(found.success & good, memory, better(found.success, memory, empty))
+            return found.iterate, _State(memory, modelled), Info(~found.success & ~known, found.evaluations)
+
+        return _State(empty, modelled), step
+
+
+def _push(memory: _Memory, step: Array, change: Array, weight: Array) -> _Memory:
+    new = (step[None], change[None], weight[None])
+    return _Memory(*(jnp.concatenate([one, old[:-1]]) for one, old in zip(new, memory, strict=True)))
+
+
+def _two_loops(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
+    count = len(memory.weights)
+
+    def back(k: Array, carry: tuple) -> tuple:
+        q, alphas = carry
+        alpha = memory.weights[k] * inner(memory.steps[k], q)
+        return q - alpha * memory.changes[k], alphas.at[k].set(alpha)
+
+    q, alphas = jax.lax.fori_loop(0, count, back, (gradient, jnp.zeros_like(memory.weights)))
+    r = divide(q)
+    # Shanno and Phua: the newest pair sets the scale.
+    newest = memory.changes[0]
+    scale = 1 / jnp.maximum(memory.weights[0] * inner(newest, divide(newest)), TINY)
+    r = jnp.where(memory.weights[0] > 0, scale, 1.0) * r
+
+    def forth(k: Array, r: Array) -> Array:
+        i = count - 1 - k
+        beta = memory.weights[i] * inner(memory.changes[i], r)
+        return r + (alphas[i] - beta) * memory.steps[i]
+
+    return jax.lax.fori_loop(0, count, forth, r)

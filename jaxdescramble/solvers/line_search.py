@@ -1,0 +1,97 @@
+"""A line search along a geodesic, by slopes: the body velocity of a geodesic is constant, so the slope is exact.
+
+Accepts by the Wolfe conditions or, where differences of values drown in rounding, by their approximate form, which
+looks at slopes alone (Hager and Zhang 2005, equations 4.1 to 4.3): so the gradient can be driven to rounding.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble.solvers.problem import Iterate, Problem, better, farthest, inner
+
+DECREASE = 0.1
+SLOPE = 0.9
+EVALUATIONS = 20
+
+
+class Search(NamedTuple):
+    """What a line search found.
+
+    Attributes:
+        iterate: where the search ended.
+        step: how far that is, in units of the direction.
+        evaluations: of the function with its gradient.
+        success: whether the function fell.
+    """
+
+    iterate: Iterate
+    step: Float[Array, ""]
+    evaluations: Array
+    success: Array
+
+
+class _State(NamedTuple):
+    low: Iterate
+    low_step: Array
+    low_slope: Array
+    high_step: Array
+    high_slope: Array
+    step: Array
+    evaluations: Array
+    done: Array
+
+
+def line_search(problem: Problem, start: Iterate, direction: Float[Array, "n n"], first: Float[Array, ""]) -> Search:
+    """Look for a point on `P exp(t direction)` that satisfies the Wolfe conditions.
+
+    Args:
+        problem: what falls.
+        start: where t = 0; the direction descends there.
+        direction: skew body velocity.
+        first: the first t to try. No t turns by more than `retractions.CAP`.
+
+    Source: Hager and Zhang, SIAM J. Optim. 16 (2005) 170; bracketing by secants of the slope, safeguarded.
+    """
+    dtype = start.value.dtype
+    longest = farthest(direction)
+    slope = inner(start.gradient, direction)
+    # Values that differ by less are equal to rounding.
+    blur = 10 * jnp.finfo(dtype).eps * jnp.abs(start.value)
+
+    def body(state: _State) -> _State:
+        t = state.step
+        trial = problem.move(start, t * direction)
+        trial_slope = inner(trial.gradient, direction)
+        finite = trial.finite
+        low_enough = finite & (trial.value <= start.value + DECREASE * t * slope)
+        level = finite & (trial.value <= start.value + blur)
+        flat = trial_slope >= SLOPE * slope
+        done = (low_enough | (level & (trial_slope <= (2 * DECREASE - 1) * slope))) & flat
+        done = done | (low_enough & (t >= longest))
+        # The new end of the bracket: beyond the minimum if the value is too high or the slope points back.
+        beyond = ~(low_enough | level) | (trial_slope >= 0)
+        keep = done | ~beyond
+        low, low_step, low_slope = better(keep, (trial, t, trial_slope), (state.low, state.low_step, state.low_slope))
+        high_step = jnp.where(beyond, t, state.high_step)
+        high_slope = jnp.where(beyond, jnp.where(finite, trial_slope, jnp.nan), state.high_slope)
+        width = high_step - low_step
+        secant = low_slope / (low_slope - high_slope)
+        inside = jnp.where(secant > 0, jnp.clip(secant, 0.1, 0.9), 0.5)  # a NaN or a wrong sign: halve
+        # Nothing beyond yet: extrapolate the slope, by two to five times.
+        growth = jnp.clip(-low_slope / (low_slope - state.low_slope), 1.0, 4.0)
+        onward = low_step + jnp.where(growth >= 1, growth, 1.0) * low_step
+        step = jnp.where(jnp.isfinite(high_step), low_step + inside * width, jnp.minimum(onward, longest))
+        return _State(low, low_step, low_slope, high_step, high_slope, step, state.evaluations + 1, done)
+
+    def goes_on(state: _State) -> Array:
+        return ~state.done & (state.evaluations < EVALUATIONS)
+
+    zero, infinite = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
+    first = jnp.minimum(first, longest).astype(dtype)
+    nothing = _State(start, zero, slope, infinite, infinite, first, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    end = jax.lax.while_loop(goes_on, body, nothing)
+    success = end.done | ((end.low_step > 0) & (end.low.value < start.value))
+    return Search(better(success, end.low, start), end.low_step, end.evaluations, success)

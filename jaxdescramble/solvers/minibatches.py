@@ -1,0 +1,76 @@
+"""First-order descent on minibatches: for more samples than a gradient should cost."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from jaxdescramble.solvers.descent import Report, report_step, summed_up
+from jaxdescramble.solvers.first_order import riemannian
+from jaxdescramble.solvers.preconditioners import name_of
+from jaxdescramble.solvers.problem import Problem
+from jaxdescramble.solvers.solution import Solution
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Minibatches:
+    """Any optax transformation, each step on other samples, drawn with replacement.
+
+    For functions whose data are a summary that holds samples (`objectives.Samples`). The value, gradient norm and
+    status that are reported at the end are those of all samples. Let the step size fall (an optax schedule): at a
+    constant one the point keeps wandering about the minimum, and the status is `STEPS_SPENT`.
+
+    Attributes:
+        transform: such as `optax.adam(optax.cosine_decay_schedule(0.1, 1000))`; its identity is part of the program.
+        key: source of chance.
+        size: samples to a batch.
+        max_steps: steps.
+        tolerance: of the gradient norm at the end, for the status.
+
+    >>> from jaxdescramble import objectives, solvers
+    >>> objective = objectives.sparsity("logcosh", epsilon=1.0)
+    >>> summary = objective.summarise(jax.random.laplace(jax.random.key(0), (4, 2000)))
+    >>> start = solvers.minimise(objective, jnp.eye(4), summary).point
+    >>> solver = Minibatches(optax.sgd(0.1), jax.random.key(1), size=50, max_steps=20)
+    >>> solvers.minimise(objective, start, summary, solver=solver).steps.item()
+    20
+
+    Source: Bonnabel, IEEE Trans. Automat. Contr. 58 (2013) 2217.
+    """
+
+    transform: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
+    key: PRNGKeyArray
+    size: int = dataclasses.field(metadata={"static": True})
+    max_steps: int = 1000
+    tolerance: float | None = None
+
+    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+        """See `solvers.solve.solve`."""
+        if not any(hasattr(argument, "draw") for argument in args):
+            raise TypeError(
+                f"Minibatches: {name_of(function)} is given no samples to draw from. Use an objective that keeps "
+                "samples (total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
+            )
+        optimiser = riemannian(self.transform)
+
+        def step(k: Array, carry: tuple) -> tuple:
+            point, state, record = carry
+            drawn = tuple(_draw(argument, jax.random.fold_in(self.key, k), self.size) for argument in args)
+            iterate = Problem(function, drawn).evaluate(point)
+            record = report_step(report, record, k, iterate)
+            updates, state = optimiser.update(iterate.euclidean, state, point)
+            return optax.apply_updates(point, updates), state, record
+
+        carry = (start, optimiser.init(start), report.start(start.dtype))
+        point, _, record = jax.lax.fori_loop(0, jnp.asarray(self.max_steps), step, carry)
+        end = Problem(function, args).evaluate(point)
+        steps = jnp.asarray(self.max_steps, jnp.int32)
+        return summed_up(end, steps, steps + 1, record, self.tolerance)
+
+
+def _draw(argument: Any, key: PRNGKeyArray, size: int) -> Any:
+    return argument.draw(key, size) if hasattr(argument, "draw") else argument

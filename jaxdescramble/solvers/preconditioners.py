@@ -1,0 +1,233 @@
+"""Preconditioners: diagonal models of the Hessian in a frame that suits it, and the plane rotations that they ask for.
+
+A preconditioner is a value that a solver takes. `bind(problem, start)` does once what does not depend on the point and
+returns a state and `refresh(iterate, state) -> (Curvature, state)`. In the frame F the gradient is then divided
+entrywise, `M^-1 g = F ((F^T g F) / d) F^T`; see `turned` for d.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxdescramble import decompositions
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.objectives.objective import Curvature
+from jaxdescramble.products import matmul
+from jaxdescramble.solvers.problem import Iterate, Problem, norm
+
+Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
+
+FLOOR = 0.6
+"""The least divisor in units of the largest is the type's eps to this power: 4e-10 in float64, 7e-5 in float32."""
+
+MISFIT = 0.03
+"""How far, relatively, the image of a matrix of rank one may be from rank one in a Kronecker product."""
+
+COLUMNS = 32
+"""Hessian products taken together by `Kronecker`: enough to fill a matrix product, few enough for memory."""
+
+
+@runtime_checkable
+class Preconditioner(Protocol):
+    """A value that models the Hessian of a problem by a diagonal in a frame."""
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+        """An initial state, and the function that models the Hessian at a point."""
+        ...
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Analytic:
+    """The curvature that the objective itself gives.
+
+    For smoothness that is Brockett's: in the eigenbasis of `B = S S^T`, with `At = P^T A P`, the Hessian is nearly
+    diagonal near the answer, `2 (At_ii - At_jj)(b_j - b_i)`.
+
+    A function that is no objective with a `curvature` raises `TypeError`.
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> from jaxdescramble.solvers import TrustRegion, minimise
+    >>> objective = smoothness(order=1)
+    >>> summary = objective.summarise(jax.random.normal(jax.random.key(0), (6, 20)))
+    >>> found = minimise(objective, jnp.eye(6), summary, solver=TrustRegion(preconditioner=Analytic()))
+    >>> bool(abs(found.value - objective.bound(summary, **objective.options)) < 1e-5)
+    True
+    """
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+        """See `Preconditioner`."""
+        given = getattr(problem.function, "curvature_on", None)
+        at = None if given is None else given(*problem.args)
+        if at is None:
+            raise TypeError(
+                f"Analytic: {name_of(problem.function)} gives no curvature. Use an objective that does "
+                "(objectives.smoothness), give Objective(..., curvature=...), or use solvers.Kronecker(), which "
+                "measures it."
+            )
+        return (), lambda iterate, state: (at(iterate.point), state)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Kronecker:
+    """A Kronecker product `D^2 f[V] = A V B` measured on any function: for objectives that nobody foresaw.
+
+    Whatever judges `D P S` has nearly such a Hessian, A from the operator and B from the signals. With one fixed sign
+    vector u, B is the Hessian of `y -> f(P + u y^T)` and A that of `x -> f(P + x u^T)`, each up to a factor: 2 n
+    Hessian products, exact for quadratic forms. In the eigenbasis of B the plane (i, j) then has the curvature
+    `At_ii b_j + At_jj b_i - M_ii - M_jj`, with `At = P^T A P` and M the symmetric part of `P^T grad f`.
+
+    One product in advance tells whether the Hessian is of that form at all: if a matrix of rank one is not taken to
+    one, as at the corners of an L1 norm, nothing is measured and the solver goes on without a preconditioner.
+
+    Attributes:
+        every: measure anew after so many steps; 0 for only once, at the start.
+
+    >>> from jaxdescramble.solvers import LBFGS, minimise
+    >>> def roughness(point, signals):
+    ...     return jnp.sum(jnp.diff(point @ signals, axis=0) ** 2)
+    >>> signals = jax.random.normal(jax.random.key(0), (6, 20))
+    >>> int(minimise(roughness, jnp.eye(6), signals, solver=LBFGS(preconditioner=Kronecker())).status)
+    0
+
+    Source: this package; the factors are those of K-FAC (Martens, Grosse, ICML 2015), measured instead of sampled.
+    """
+
+    every: int = 0
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+        """See `Preconditioner`."""
+
+        def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
+            age, factors = state
+            due = (jnp.asarray(self.every) > 0) & (age >= jnp.asarray(self.every))
+            factors = jax.lax.cond(due, lambda: _factors(problem, iterate.point), lambda: factors)
+            A, b, frame, fits = factors
+            modes = matmul(iterate.point, frame)
+            a = jnp.sum(modes * matmul(A, modes), axis=0)
+            bent = jnp.sum(frame * matmul(iterate.symmetric, frame), axis=0)
+            one_way = a[:, None] * b[None, :] - bent[:, None]
+            diagonal = jnp.where(fits, one_way + one_way.T, jnp.inf)
+            return Curvature(frame, diagonal), (jnp.where(due, 1, age + 1), factors)
+
+        return (jnp.zeros((), jnp.int32), _factors(problem, start.point)), refresh
+
+
+class _Factors(NamedTuple):
+    """`D^2 f[V] = A V B` with `B = frame diag(values) frame^T`, and whether it is so."""
+
+    left: Float[Array, "n n"]
+    values: Float[Array, " n"]
+    frame: Float[Array, "n n"]
+    fits: Array
+
+
+def _factors(problem: Problem, point: Float[Array, "n n"]) -> _Factors:
+    n, dtype = point.shape[0], point.dtype
+    signs, eye = jnp.asarray(rudin_shapiro(n), dtype), jnp.eye(n, dtype=dtype)
+    others = jnp.asarray(rudin_shapiro(2 * n)[n:], dtype)
+
+    def measure() -> _Factors:
+        B = hessian(lambda y: signs[:, None] * y[None, :])
+        A = hessian(lambda x: x[:, None] * signs[None, :])
+        # u^T A u = u^T B u is the product of what each factor was scaled by.
+        common = signs @ matmul(B, signs[:, None])[:, 0]
+        values, frame = decompositions.eigh(B)
+        return _Factors(A / jnp.where(common == 0, 1, common), values, frame, jnp.ones((), bool))
+
+    def hessian(along: Callable[[Array], Array]) -> Array:
+        slope = jax.grad(lambda x: problem.value(point + along(x)))
+        _, product = jax.linearize(slope, jnp.zeros(n, dtype))
+        found = jax.lax.map(product, eye, batch_size=min(n, COLUMNS))
+        return jnp.where(jnp.isfinite(found).all(), (found + found.T) / 2, eye)
+
+    # A Kronecker product takes the matrix u v^T of rank one to another, (A u)(B v)^T.
+    _, seen = jax.jvp(jax.grad(problem.value), (point,), (signs[:, None] * others[None, :],))
+    column, row = matmul(seen, others[:, None]), matmul(signs[None, :], seen)
+    corner = signs @ column[:, 0]
+    foreseen = column * row / jnp.where(corner == 0, 1, corner)
+    fits = norm(seen - foreseen) <= MISFIT * norm(seen)
+    nothing = _Factors(eye, jnp.ones(n, dtype), eye, jnp.zeros((), bool))
+    return jax.lax.cond(fits, measure, lambda: nothing)
+
+
+def rudin_shapiro(n: int) -> np.ndarray:
+    """The first n Rudin-Shapiro signs: the sequence of +1 and -1 whose spectrum is flattest, so that no mode is missed.
+
+    >>> rudin_shapiro(8).astype(int).tolist()
+    [1, 1, 1, -1, 1, 1, -1, 1]
+
+    Source: Rudin, Proc. AMS 10 (1959) 855: the parity of the number of times that 11 occurs in the binary index.
+    """
+    index = np.arange(n)
+    pairs = sum(((index >> bit) & (index >> (bit + 1)) & 1 for bit in range(n.bit_length())), np.zeros(n, int))
+    return np.where(pairs % 2 == 0, 1.0, -1.0)
+
+
+def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
+    """The divisors d with which `M^-1 g` turns every plane of the frame to the bottom of its own sinusoid.
+
+    Along a rotation in one plane a quadratic form is `c + r cos(2 theta - phi)`. With slope s and curvature h its
+    minimum is at `theta = -atan2(2 s, h) / 2`: Newton's step where h is large, an eighth of a turn where there is no
+    curvature, a quarter turn at a maximum. So `d = 2 s / atan2(2 s, h)`, which is positive, and h near the answer: all
+    planes of Jacobi's method at once. Divisors below `eps^FLOOR` of the largest are raised to it. A curvature that is
+    zero everywhere, or not finite, models nothing: the divisors are then 1, and the flag beside them False.
+
+    >>> flat = Curvature(jnp.eye(2), jnp.zeros((2, 2)))
+    >>> round(float(turned(flat, jnp.asarray([[0.0, 0.5], [-0.5, 0.0]]))[0].diagonal[0, 1]), 4)  # 4 / pi
+    1.2732
+
+    Source: this package.
+    """
+    frame, diagonal = curvature
+    slope = 2 * jnp.abs(matmul(matmul(frame.T, gradient), frame))
+    angle = jnp.arctan2(2 * slope, diagonal)
+    sloping = (slope > 0) & (angle > 0)
+    size = jnp.where(sloping, 2 * slope / jnp.where(sloping, angle, 1), jnp.abs(diagonal))
+    largest = jnp.max(size)
+    known = (largest > 0) & jnp.isfinite(largest)
+    least = float(jnp.finfo(size.dtype).eps) ** FLOOR
+    return Curvature(frame, jnp.where(known, jnp.maximum(size, least * largest), 1)), known
+
+
+def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """`M^-1` of a skew matrix: the velocity of steepest descent in the metric of a positive diagonal.
+
+    >>> turn = jnp.asarray([[0.0, 6.0], [-6.0, 0.0]])
+    >>> divide(Curvature(jnp.eye(2), jnp.full((2, 2), 3.0)), turn)[0].tolist()
+    [0.0, 4.0]
+    """
+    frame, diagonal = curvature
+    rotated = 2 * matmul(matmul(frame.T, velocity), frame)
+    return orthogonal.skew(matmul(matmul(frame, rotated / diagonal), frame.T))
+
+
+def bind(preconditioner: Preconditioner | None, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    """An initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models anything, state)`."""
+    if preconditioner is None:
+        return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
+    state, refresh = preconditioner.bind(problem, start)
+
+    def prepare(iterate: Iterate, state: Any) -> tuple[Callable[[Array], Array], Array, Any]:
+        curvature, state = refresh(iterate, state)
+        divisors, known = turned(curvature, iterate.gradient)
+        return functools.partial(divide, divisors), known, state
+
+    return state, prepare
+
+
+def name_of(function: Any) -> str:
+    """What to call a function in a message.
+
+    >>> name_of(jax.tree_util.Partial(divide))
+    'divide'
+    """
+    inner = getattr(function, "func", function)
+    return getattr(inner, "name", "") or getattr(inner, "__name__", type(inner).__name__)

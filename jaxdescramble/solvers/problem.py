@@ -1,0 +1,129 @@
+"""A problem as solvers see it: one scalar function on O(n), its gradient and its Hessian, in body coordinates.
+
+Near P the group is `P exp(Omega)`, Omega skew. There, with the Frobenius inner product on skew matrices, G the
+Euclidean gradient of f and M the symmetric part of `P^T G`,
+
+    f(P exp(Omega)) = f(P) + <g, Omega> + <Omega, H Omega> / 2 + ...
+    g = skew(P^T G),   H Omega = skew(P^T D^2 f[P Omega] - (M Omega + Omega M) / 2).
+
+Body velocities need no transport: the left-invariant transport along any curve is the identity, and an isometry. So
+memories, moments and conjugate directions are plain arrays of skew matrices.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble.products import matmul
+
+TINY = 1e-30
+"""Divides nothing by zero, in any type."""
+
+
+class Iterate(NamedTuple):
+    """A point, and what the function is there.
+
+    Attributes:
+        point: P.
+        value: f(P).
+        gradient: g, skew.
+        symmetric: M, what the curvature of the group contributes to the Hessian; `P (g + M)` is the Euclidean gradient.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    gradient: Float[Array, "*batch n n"]
+    symmetric: Float[Array, "*batch n n"]
+
+    @property
+    def finite(self) -> Array:
+        """Whether value and gradient are numbers."""
+        return jnp.isfinite(self.value) & jnp.isfinite(self.gradient).all()
+
+    @property
+    def euclidean(self) -> Float[Array, "*batch n n"]:
+        """The gradient in the space of all matrices."""
+        return matmul(self.point, self.gradient + self.symmetric)
+
+
+def inner(a: Array, b: Array) -> Float[Array, ""]:
+    """`<A, B> = tr(A^T B)`.
+
+    >>> float(inner(jnp.ones((2, 2)), jnp.eye(2)))
+    2.0
+    """
+    return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def norm(a: Array) -> Float[Array, ""]:
+    """Frobenius norm.
+
+    >>> float(norm(2 * jnp.ones((2, 2))))
+    4.0
+    """
+    return jnp.sqrt(jnp.sum(a * a))
+
+
+def better(flag: Array, yes: Any, no: Any) -> Any:
+    """One of two pytrees, by a scalar flag.
+
+    >>> better(jnp.asarray(True), (1.0, 2.0), (3.0, 4.0))[0].tolist()
+    1.0
+    """
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def farthest(direction: Float[Array, "n n"]) -> Float[Array, ""]:
+    """The largest t for which `t * direction` turns no plane by more than `CAP`; large for a zero direction.
+
+    >>> float(farthest(jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])))
+    0.5
+    """
+    # Of n/2 planes the one that turns most has at least the mean of all squares: this much is beyond reach for sure.
+    beyond = 2 * retractions.CAP * direction.shape[-1] ** 0.5 / jnp.maximum(norm(direction), TINY)
+    return beyond * retractions.limit(beyond * direction)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A function of a point and arguments.
+
+    Attributes:
+        function: `function(point, *args) -> scalar`.
+        args: data, a tuple of pytrees.
+    """
+
+    function: Callable[..., Any]
+    args: tuple
+
+    def value(self, point: Float[Array, "n n"]) -> Float[Array, ""]:
+        """f(P) alone."""
+        return self.function(point, *self.args)
+
+    def evaluate(self, point: Float[Array, "n n"]) -> Iterate:
+        """Value and gradient at a point."""
+        value, slope = jax.value_and_grad(self.value)(point)
+        body = matmul(point.T, slope)
+        gradient = orthogonal.skew(body)
+        return Iterate(point, value, gradient, body - gradient)
+
+    def move(self, iterate: Iterate, velocity: Float[Array, "n n"]) -> Iterate:
+        """Along the geodesic with a body velocity of at most `retractions.CAP`, and back onto the group to rounding."""
+        return self.evaluate(retractions.exponential(iterate.point, velocity))
+
+    def hessian(self, iterate: Iterate) -> Callable[[Float[Array, "n n"]], Float[Array, "n n"]]:
+        """The product `Omega -> H Omega` at a point: linearised once, then cheap."""
+        point, symmetric = iterate.point, iterate.symmetric
+        _, derivative = jax.linearize(jax.grad(self.value), point)
+
+        def product(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+            bend = matmul(point.T, derivative(matmul(point, velocity)))
+            # M Omega + Omega M = X - X^T with X = M Omega, since M is symmetric and Omega skew.
+            return orthogonal.skew(bend - matmul(symmetric, velocity))
+
+        return product

@@ -1,0 +1,59 @@
+"""What a solver gives back."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import Array, Float
+
+from jaxdescramble.status import check_status
+
+
+class History(NamedTuple):
+    """A trace of a solve, one entry after each step; NaN from the last step on.
+
+    Attributes:
+        value: f.
+        gradient_norm: `||g||_F`.
+    """
+
+    value: Float[Array, "*batch length"]
+    gradient_norm: Float[Array, "*batch length"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Solution:
+    """A point of the group, and how it was come by. A pytree; leading axes are batches.
+
+    Attributes:
+        point: P, orthogonal to rounding, in the determinant class of the start. Differentiable (`minimise`).
+        value: f(P), at this very point. Differentiable.
+        gradient_norm: `||skew(P^T grad f)||_F`.
+        steps: outer steps taken.
+        status: a `jaxdescramble.Status`.
+        evaluations: of the function, its gradient or a Hessian product, together.
+        history: values and gradient norms after each step, if asked for.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    gradient_norm: Float[Array, "*batch"]
+    steps: Any  # int32; of type float0 where this is a tangent
+    status: Any
+    evaluations: Any
+    history: History | None = None
+
+    def check(self) -> "Solution":
+        """This result, if every problem of the batch was solved.
+
+        Raises:
+            FloatingPointError: says which problems were not, why, and what to do.
+        """
+        check_status(self.status, "minimise")
+        return self

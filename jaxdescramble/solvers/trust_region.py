@@ -1,0 +1,162 @@
+"""Trust-region Newton: conjugate gradients on the Hessian, stopped at negative curvature or at the border of trust."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble.groups import retractions
+from jaxdescramble.solvers import preconditioners
+from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
+from jaxdescramble.solvers.problem import TINY, Iterate, Problem, better, farthest, inner, norm
+
+
+class _State(NamedTuple):
+    radius: Array
+    preconditioner: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrustRegion:
+    """Newton's method with a region of trust (Steihaug-Toint): for the last digits, and past saddles.
+
+    Each step minimises the quadratic model `<g, W> + <W, H W> / 2` over `||W||_M <= radius` by preconditioned conjugate
+    gradients, from Hessian products alone, and turns the point by W along a geodesic.
+
+    Attributes:
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
+        max_steps: outer steps.
+        max_inner: Hessian products per step.
+        preconditioner: a model of the Hessian: `Kronecker()` measures one, `Analytic()` takes the objective's, None
+            is the identity.
+        accept: least ratio of actual to predicted decrease.
+
+    >>> from jaxdescramble import solvers
+    >>> def misfit(point, goal):
+    ...     return jnp.sum((point - goal) ** 2)
+    >>> goal = jnp.asarray([[0.0, -1.0], [1.0, 0.0]])
+    >>> found = solvers.minimise(misfit, jnp.eye(2), goal, solver=TrustRegion())
+    >>> bool(abs(found.point - goal).max() < 1e-3)
+    True
+
+    Source: Absil, Baker, Gallivan, Found. Comput. Math. 7 (2007) 303; Conn, Gould, Toint, Trust-Region Methods (2000).
+    """
+
+    tolerance: float | None = None
+    max_steps: int = 1000
+    max_inner: int = 1000
+    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
+    accept: float = 0.1
+
+    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+        """See `solvers.descent.Descent`."""
+        modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
+        eps = jnp.finfo(start.value.dtype).eps
+
+        def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
+            divide, _, modelled = prepare(iterate, state.preconditioner)
+            product = problem.hessian(iterate)
+            steepest = divide(iterate.gradient)
+            cauchy = farthest(steepest) * jnp.sqrt(jnp.maximum(inner(iterate.gradient, steepest), 0))
+            radius = jnp.where(jnp.isfinite(state.radius), state.radius, cauchy)
+            found = _steihaug(product, divide, iterate, steepest, radius, self.max_inner)
+            velocity, factor = retractions.limit(found.velocity)
+            trial = problem.move(iterate, velocity)
+            predicted = -factor * (
+                inner(iterate.gradient, found.velocity) + factor * inner(found.velocity, found.image) / 2
+            )
+            # Differences of values below this are rounding: both sides of the ratio are then called equal.
+            blur = 1e3 * eps * jnp.abs(iterate.value)
+            ratio = (iterate.value - trial.value + blur) / (predicted + blur)
+            at_floor = predicted <= blur
+            nearer = norm(trial.gradient) < norm(iterate.gradient)
+            taken = trial.finite & jnp.where(at_floor, nearer, ratio > self.accept)
+            length = factor * found.length
+            shrunk = ~(ratio > 0.25) | ~trial.finite
+            grown = (ratio > 0.75) & found.border
+            radius = jnp.where(shrunk, 0.25 * length, jnp.where(grown, 2 * radius, radius))
+            info = Info(stalled=~taken & (at_floor | ~(length > 0)), evaluations=found.products + 2)
+            return better(taken, trial, iterate), _State(radius, modelled), info
+
+        return _State(jnp.full((), jnp.inf, start.value.dtype), modelled), step
+
+
+class _Steihaug(NamedTuple):
+    velocity: Array
+    image: Array  # H velocity
+    length: Array  # ||velocity||_M
+    border: Array
+    products: Array
+
+
+class _Conjugate(NamedTuple):
+    velocity: Array
+    image: Array
+    residual: Array
+    direction: Array
+    weight: Array  # <residual, M^-1 residual>
+    velocity_square: Array  # ||velocity||_M^2 and its companions, by recurrence: M itself is never applied
+    cross: Array
+    direction_square: Array
+    products: Array
+    border: Array
+    done: Array
+
+
+def _steihaug(
+    product: Callable[[Array], Array],
+    divide: Callable[[Array], Array],
+    iterate: Iterate,
+    steepest: Float[Array, "n n"],
+    radius: Array,
+    max_inner: int | Array,
+) -> _Steihaug:
+    gradient, dtype = iterate.gradient, iterate.gradient.dtype
+    size = norm(gradient)
+    # Superlinear: solve the harder, the nearer the answer.
+    relative = size / jnp.maximum(jnp.sqrt(size**2 + norm(iterate.symmetric) ** 2), TINY)
+    goal = size * jnp.minimum(0.1, relative)
+    weight = inner(gradient, steepest)
+    zero, nothing = jnp.zeros((), dtype), jnp.zeros_like(gradient)
+
+    def body(c: _Conjugate) -> _Conjugate:
+        image = product(c.direction)
+        bend = inner(c.direction, image)
+        alpha = c.weight / jnp.where(bend > 0, bend, 1)
+        reach = c.velocity_square + alpha * (2 * c.cross + alpha * c.direction_square)
+        leaves = ~(bend > 0) | ~(reach < radius**2)
+        to_border = (
+            -c.cross + jnp.sqrt(jnp.maximum(c.cross**2 + c.direction_square * (radius**2 - c.velocity_square), 0))
+        ) / jnp.where(c.direction_square > 0, c.direction_square, 1)
+        move = jnp.where(leaves, to_border, alpha)
+        velocity, moved = c.velocity + move * c.direction, c.image + move * image
+        residual = c.residual + alpha * image
+        descent = divide(residual)
+        new_weight = inner(residual, descent)
+        beta = new_weight / jnp.where(c.weight > 0, c.weight, 1)
+        return _Conjugate(
+            velocity=velocity,
+            image=moved,
+            residual=residual,
+            direction=beta * c.direction - descent,
+            weight=new_weight,
+            velocity_square=jnp.where(leaves, radius**2, reach),
+            cross=beta * (c.cross + alpha * c.direction_square),
+            direction_square=new_weight + beta**2 * c.direction_square,
+            products=c.products + 1,
+            border=leaves,
+            done=leaves | (norm(residual) <= goal) | ~(new_weight > 0),
+        )
+
+    start = _Conjugate(
+        nothing, nothing, gradient, -steepest, weight, zero, zero, weight, jnp.zeros((), jnp.int32),
+        jnp.zeros((), bool), ~(weight > 0),
+    )  # fmt: skip
+    end = jax.lax.while_loop(lambda c: ~c.done & (c.products < max_inner), body, start)
+    length = jnp.sqrt(jnp.maximum(end.velocity_square, 0))
+    return _Steihaug(end.velocity, end.image, length, end.border, end.products)
