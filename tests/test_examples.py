@@ -60,3 +60,11 @@ def test_published_networks_all_six_layers_in_one_call(tmp_path):
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(script):
     assert len(script.read_text().splitlines()) < (60 if script.name.startswith("my_") else 100)
+
+
+def test_learn_a_prefilter(tmp_path):
+    text = run("learn_a_prefilter.py", "--rounds", 30, folder=tmp_path)
+    kept, left_out = numbers(r"good samples (\S+), of foreign ones (\S+)", text)
+    before, after = numbers(r"frame off by (\S+) before, (\S+) after", text)
+    assert kept > 1.3 * left_out
+    assert after < before / 3

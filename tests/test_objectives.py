@@ -1,6 +1,6 @@
 """The objective protocol, and one battery that every objective has to pass.
 
-A new objective joins the battery by one line in `BATTERY`.
+A new objective joins the battery by itself, with its defaults; other options of it by one line in `BATTERY`.
 """
 
 import functools
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdescramble import objectives
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import (
@@ -70,6 +71,9 @@ BATTERY = {
         (0.2, smoothness(summary="gram")), (0.5, sparsity(epsilon=0.5)), (0.3, locality())
     ),
 }
+# One that is not named above joins with its defaults: a new objective is its function and a line in `__init__`.
+NAMED = {objective.name for objective in BATTERY.values()}
+BATTERY |= {name: getattr(objectives, name)() for name in objectives.__all__ if name.islower() and name not in NAMED}
 each_objective = pytest.mark.parametrize("objective", BATTERY.values(), ids=BATTERY.keys())
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Int
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary
-from jaxdescramble.solvers import LBFGS, PolarPower, Restarts, minimise
+from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, minimise
+from jaxdescramble.solvers.starts import reads_sources
 from jaxdescramble.status import Status
 
 
@@ -75,7 +76,8 @@ def iterate(
         objective, summary, group: as in `descramble`.
         solver: a value of `jaxdescramble.solvers`.
         start: where to start; None for the better of the raw frame and the polar step from it.
-        keys: of restarts, one each; None for none.
+        keys: of further starts, one each; None for none. Where the order of neurons can be read off sparse sources, the
+            keys are those of the search for the sources; elsewhere starts are Haar-random.
     """
     finite = summary.finite()
     # A poisoned problem is solved as zeros, so that no decomposition meets a NaN; its point says so afterwards.
@@ -83,7 +85,7 @@ def iterate(
     if start is None:
         start = _first_guess(objective, safe, group)
     if keys is not None:
-        solver = Restarts(solver, keys, group)
+        solver = FromSources(solver, keys) if reads_sources(objective, safe) else Restarts(solver, keys, group)
     found = minimise(objective, start, safe, solver=solver)
     bound = objective.bound_on(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()

@@ -50,7 +50,9 @@ def descramble(
         group: "O", or "SO" for determinant one.
         start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
             determinant one. None for the raw frame, or a polar step from it where that is better.
-        keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept.
+        keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept;
+            for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
+            neurons is read off from (`solvers.FromSources`).
 
     Returns:
         A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status

@@ -211,6 +211,10 @@ class Samples:
     def merge(self, other: "Samples") -> "Samples":
         return self.update(other.signals)
 
+    def thin(self, step: int) -> "Samples":
+        """Every so many samples only."""
+        return Samples(self.signals[:, ::step])
+
     def draw(self, key: PRNGKeyArray, size: int) -> "Samples":
         """So many samples, drawn with replacement: a minibatch."""
         return Samples(self.signals[:, jax.random.randint(key, (size,), 0, self.signals.shape[1])])

@@ -1,6 +1,6 @@
 """Geodesic solvers on the orthogonal group, one verb: `minimise`."""
 
-from jaxdescramble.solvers.combinators import Chain, Continuation, Restarts
+from jaxdescramble.solvers.combinators import Chain, Continuation, Progressive, Restarts
 from jaxdescramble.solvers.conjugate_gradient import ConjugateGradient
 from jaxdescramble.solvers.first_order import Optax, riemannian
 from jaxdescramble.solvers.gradient_descent import GradientDescent
@@ -10,6 +10,7 @@ from jaxdescramble.solvers.minimise import minimise
 from jaxdescramble.solvers.polar_power import PolarPower
 from jaxdescramble.solvers.preconditioners import Analytic, Kronecker
 from jaxdescramble.solvers.solution import History, Solution
+from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
 from jaxdescramble.solvers.trust_region import TrustRegion
 
 __all__ = [
@@ -18,13 +19,17 @@ __all__ = [
     "Chain",
     "ConjugateGradient",
     "Continuation",
+    "FromModes",
+    "FromSources",
     "GradientDescent",
     "History",
     "Kronecker",
     "Minibatches",
     "Optax",
     "PolarPower",
+    "Progressive",
     "Restarts",
+    "Seriated",
     "Solution",
     "TrustRegion",
     "minimise",

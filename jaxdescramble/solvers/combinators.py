@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.preconditioners import name_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import solve
@@ -71,7 +73,7 @@ class Continuation:
     """
 
     solver: Any
-    factors: tuple[float, ...] = (1000.0, 100.0, 10.0)
+    factors: tuple[ArrayLike, ...] = (1000.0, 100.0, 10.0)
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """The solution of the last stage; its `steps` are those of all."""
@@ -123,6 +125,46 @@ class Chain:
         if found is None:
             raise ValueError("Chain: got no solvers; give at least one.")
         return _with_work(found, steps, evaluations)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Progressive:
+    """Few samples first: a solve on every 16th sample costs a sixteenth, and starts the solve on all of them near by.
+
+    Attributes:
+        solver: what the last stage uses.
+        rough: what the stages before it use; a low `tolerance` is enough.
+        steps: of each stage every how many samples are kept; a last stage with all is added (fixed at compile time).
+
+    >>> from jaxdescramble import objectives, solvers
+    >>> objective = objectives.sparsity("logcosh")
+    >>> summary = objective.summarise(jax.random.laplace(jax.random.key(0), (4, 800)))
+    >>> int(solvers.minimise(objective, jnp.eye(4), summary, solver=Progressive(solvers.LBFGS())).status)
+    0
+
+    Source: Byrd, Chin, Nocedal, Wu, Math. Program. 134 (2012) 127, sample size selection.
+    """
+
+    solver: Any
+    rough: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-2, preconditioner=None))
+    steps: tuple[int, ...] = dataclasses.field(default=(8,), metadata={"static": True})
+
+    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+        """The solution on all samples; its `steps` are those of all stages."""
+        if not any(hasattr(argument, "thin") for argument in args):
+            raise TypeError(
+                f"Progressive: {name_of(function)} is given no samples to thin out. Use an objective that keeps "
+                "samples (total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
+            )
+        steps = evaluations = jnp.zeros((), jnp.int32)
+        for step in self.steps:
+            few = tuple(argument.thin(step) if hasattr(argument, "thin") else argument for argument in args)
+            found = solve(function, start, few, self.rough, report)
+            start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
+            steps, evaluations = steps + found.steps, evaluations + found.evaluations
+        found = solve(function, start, args, self.solver, report)
+        return _with_work(found, steps + found.steps, evaluations + found.evaluations)
 
 
 def _with_work(solution: Solution, steps: Array, evaluations: Array) -> Solution:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble.solvers import preconditioners
@@ -47,8 +48,8 @@ class ConjugateGradient:
     Source: Hager, Zhang, SIAM J. Optim. 16 (2005) 170; on groups: Edelman, Arias, Smith, SIMAX 20 (1998) 303.
     """
 
-    tolerance: float | None = None
-    max_steps: int = 10_000
+    tolerance: ArrayLike | None = None
+    max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:

@@ -37,8 +37,8 @@ class Descent(Protocol):
     computed in `bind` is computed once per solve.
     """
 
-    tolerance: float | None
-    max_steps: int
+    tolerance: ArrayLike | None
+    max_steps: ArrayLike
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
         """The initial state and the step."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.groups import orthogonal, retractions
@@ -114,8 +115,8 @@ class Optax:
     """
 
     transform: optax.GradientTransformation
-    max_steps: int = 1000
-    tolerance: float | None = None
+    max_steps: ArrayLike = 1000
+    tolerance: ArrayLike | None = None
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
@@ -128,7 +129,7 @@ class Optax:
 
             given = {"value": iterate.value, "grad": iterate.gradient, "value_fn": value_fn}
             velocity, state = transform.update(iterate.gradient, state, zero, **given)
-            trial = problem.evaluate(_move(iterate.point, velocity))
+            trial = problem.evaluate(_move(iterate.point, jnp.asarray(velocity)))
             return trial, state, Info(jnp.zeros((), bool), jnp.ones((), jnp.int32))
 
         return transform.init(zero), step

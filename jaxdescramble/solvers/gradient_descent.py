@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble.solvers import preconditioners
@@ -44,8 +45,8 @@ class GradientDescent:
     Source: Barzilai, Borwein, IMA J. Numer. Anal. 8 (1988) 141; Iannazzo, Porcelli, IMA J. Numer. Anal. 38 (2018) 495.
     """
 
-    tolerance: float | None = None
-    max_steps: int = 10_000
+    tolerance: ArrayLike | None = None
+    max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:

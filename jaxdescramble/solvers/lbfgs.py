@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.solvers import preconditioners
@@ -55,8 +56,8 @@ class LBFGS:
     (2015) 1660, for the group.
     """
 
-    tolerance: float | None = None
-    max_steps: int = 10_000
+    tolerance: ArrayLike | None = None
+    max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
     memory: int = dataclasses.field(default=10, metadata={"static": True})
 

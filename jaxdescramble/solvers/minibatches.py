@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.solvers.descent import Report, report_step, summed_up
@@ -45,8 +46,8 @@ class Minibatches:
     transform: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
     key: PRNGKeyArray
     size: int = dataclasses.field(metadata={"static": True})
-    max_steps: int = 1000
-    tolerance: float | None = None
+    max_steps: ArrayLike = 1000
+    tolerance: ArrayLike | None = None
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """See `solvers.solve.solve`."""

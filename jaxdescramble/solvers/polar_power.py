@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
@@ -36,8 +37,8 @@ class PolarPower:
     Source: Journee et al., J. Mach. Learn. Res. 11 (2010) 517; for L4, Zhai et al., J. Mach. Learn. Res. 21 (2020) 165.
     """
 
-    tolerance: float | None = None
-    max_steps: int = 10_000
+    tolerance: ArrayLike | None = None
+    max_steps: ArrayLike = 10_000
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""

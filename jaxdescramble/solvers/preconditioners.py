@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
@@ -25,6 +26,9 @@ Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
 
 FLOOR = 0.6
 """The least divisor in units of the largest is the type's eps to this power: 4e-10 in float64, 7e-5 in float32."""
+
+STEADY = 1e-6
+"""The least divisor of a steady metric, in units of the largest."""
 
 MISFIT = 0.03
 """How far, relatively, the image of a matrix of rank one may be from rank one in a Kronecker product."""
@@ -100,7 +104,7 @@ class Kronecker:
     Source: this package; the factors are those of K-FAC (Martens, Grosse, ICML 2015), measured instead of sampled.
     """
 
-    every: int = 0
+    every: ArrayLike = 0
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
         """See `Preconditioner`."""
@@ -197,6 +201,21 @@ def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
     return Curvature(frame, jnp.where(known, jnp.maximum(size, least * largest), 1)), known
 
 
+def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
+    """The divisors `d = |h|`, at least `STEADY` of the largest: a metric that does not change with the slope.
+
+    For methods that measure how far they trust a model: by the divisors of `turned`, far along slow planes is near.
+
+    >>> steady(Curvature(jnp.eye(2), jnp.full((2, 2), -3.0)), jnp.zeros((2, 2)))[0].diagonal[0].tolist()
+    [3.0, 3.0]
+    """
+    frame, diagonal = curvature
+    size = jnp.abs(diagonal)
+    largest = jnp.max(size)
+    known = (largest > 0) & jnp.isfinite(largest)
+    return Curvature(frame, jnp.where(known, jnp.maximum(size, STEADY * largest), 1)), known
+
+
 def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """`M^-1` of a skew matrix: the velocity of steepest descent in the metric of a positive diagonal.
 
@@ -209,7 +228,9 @@ def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, 
     return orthogonal.skew(matmul(matmul(frame, rotated / diagonal), frame.T))
 
 
-def bind(preconditioner: Preconditioner | None, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+def bind(
+    preconditioner: Preconditioner | None, problem: Problem, start: Iterate, divisors: Callable = turned
+) -> tuple[Any, Callable]:
     """An initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models anything, state)`."""
     if preconditioner is None:
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
@@ -217,8 +238,8 @@ def bind(preconditioner: Preconditioner | None, problem: Problem, start: Iterate
 
     def prepare(iterate: Iterate, state: Any) -> tuple[Callable[[Array], Array], Array, Any]:
         curvature, state = refresh(iterate, state)
-        divisors, known = turned(curvature, iterate.gradient)
-        return functools.partial(divide, divisors), known, state
+        metric, known = divisors(curvature, iterate.gradient)
+        return functools.partial(divide, metric), known, state
 
     return state, prepare
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
@@ -86,26 +86,23 @@ class FromSources:
        tridiagonal matrix, or nearly so. It is found greedily and improved by reversing stretches of it.
     3. `P = polar(D^T B)`, which minimises `||D P - B||_F`; then the solver.
 
-    An objective without `sparse_under` is taken to have D = 1: `FromSources(Seriated(solver), key)` suits locality.
+    An objective without `sparse_under` is taken to have D = 1: `FromSources(Seriated(solver), keys)` suits locality.
 
     Attributes:
         solver: what is run from there.
-        key: source of chance.
-        count: how many searches for sources, of which the best is used (fixed at compile time).
+        keys: sources of chance, one for each search for sources, of which the best is used.
         search: what the sources are found with.
 
     Raises:
         TypeError: the first argument of the function is no summary with samples.
         ValueError: fewer samples than features; a D whose rows form no chain, such as that of a 2-D grid.
 
-    >>> from jaxdescramble import objectives, solvers
+    >>> from jaxdescramble import datasets, objectives, solvers
+    >>> hidden = datasets.planted.piecewise_constant(jax.random.key(0), 16, 160)
     >>> objective = objectives.total_variation()
-    >>> heights = jax.random.normal(jax.random.key(0), (12, 240))
-    >>> signals = jnp.cumsum(heights * (jax.random.uniform(jax.random.key(1), (12, 240)) < 0.2), axis=0)
-    >>> start = jnp.eye(12)[jax.random.permutation(jax.random.key(2), 12)]
-    >>> solver = FromSources(solvers.LBFGS(), jax.random.key(3))
-    >>> found = solvers.minimise(objective, start, objective.summarise(signals), solver=solver)
-    >>> bool(found.value <= objective(jnp.eye(12), signals) + 1e-5)
+    >>> solver = FromSources(solvers.LBFGS(max_steps=200), jax.random.split(jax.random.key(1), 2))
+    >>> found = solvers.minimise(objective, jnp.eye(16), objective.summarise(hidden.signals), solver=solver)
+    >>> bool(found.value <= objective(hidden.frame, hidden.signals) + 1e-5)
     True
 
     Source: this package. Sparse sources are those of complete dictionary learning (Sun, Qu, Wright, IEEE Trans. Inf.
@@ -114,9 +111,8 @@ class FromSources:
     """
 
     solver: Any
-    key: PRNGKeyArray
-    count: int = dataclasses.field(default=4, metadata={"static": True})
-    search: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300))
+    keys: Any
+    search: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300, preconditioner=None))
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
@@ -154,7 +150,7 @@ class FromSources:
         # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
         whiten = jnp.where(known[:, None], whiten, U.T)
         density_of = jax.tree_util.Partial(_density)
-        turns = jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(jax.random.split(self.key, self.count))
+        turns = jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(self.keys)
         found = jax.vmap(lambda turn: solve(density_of, turn, (white,), self.search, Report()))(turns)
         best = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
         turn = _sharpened(found.point[best], white)
@@ -265,14 +261,36 @@ def _sparse_under(function: Any, n: int) -> np.ndarray | None:
     return None if D.shape == (n, n) and np.array_equal(D, np.eye(n)) else D
 
 
-def _independent(D: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """The rank r of D, whose first r rows are a chain of independent ones, and a unit vector that D does not see."""
+def reads_sources(function: Any, summary: Any) -> bool:
+    """Whether `FromSources` can make a start for an objective of these signals: it is an L1 norm of `P S` or of
+    differences along a line or circle, and there are samples enough.
+
+    >>> from jaxdescramble import objectives
+    >>> summary = objectives.Samples(jnp.ones((4, 9)))
+    >>> reads_sources(objectives.total_variation(), summary), reads_sources(objectives.locality(), summary)
+    (True, False)
+    """
+    signals = getattr(summary, "signals", None)
+    if getattr(function, "sparse_under", None) is None or signals is None or signals.shape[1] < signals.shape[0]:
+        return False
+    D = _sparse_under(function, signals.shape[0])
+    return D is None or _chain_rank(D)[1]
+
+
+def _chain_rank(D: np.ndarray) -> tuple[int, bool]:
+    """The rank r of D, and whether its first r rows are a chain of independent ones."""
     rank = int(np.linalg.matrix_rank(D))
     rows = D[:rank] / np.linalg.norm(D[:rank], axis=1, keepdims=True)
     cosines = np.abs(rows @ rows.T) - np.eye(rank)
     next_door = np.abs(np.subtract.outer(np.arange(rank), np.arange(rank))) == 1
     is_chain = rank > 1 and cosines[next_door].min() > cosines[~next_door].max(initial=0) + 0.05
-    if np.linalg.matrix_rank(D[:rank]) < rank or not is_chain:
+    return rank, bool(is_chain and np.linalg.matrix_rank(D[:rank]) == rank)
+
+
+def _independent(D: np.ndarray, name: str) -> tuple[int, np.ndarray]:
+    """The rank r of D, whose first r rows are a chain of independent ones, and a unit vector that D does not see."""
+    rank, is_chain = _chain_rank(D)
+    if not is_chain:
         raise ValueError(
             f"FromSources: the differences that {name} looks at form no chain (a line or a circle of neurons does). "
             "Use solvers.FromModes or solvers.Restarts."

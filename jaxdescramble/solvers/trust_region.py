@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.groups import retractions
@@ -47,15 +48,15 @@ class TrustRegion:
     Source: Absil, Baker, Gallivan, Found. Comput. Math. 7 (2007) 303; Conn, Gould, Toint, Trust-Region Methods (2000).
     """
 
-    tolerance: float | None = None
-    max_steps: int = 1000
-    max_inner: int = 1000
+    tolerance: ArrayLike | None = None
+    max_steps: ArrayLike = 1000
+    max_inner: ArrayLike = 1000
     preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
-    accept: float = 0.1
+    accept: ArrayLike = 0.1
 
     def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
-        modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
+        modelled, prepare = preconditioners.bind(self.preconditioner, problem, start, preconditioners.steady)
         eps = jnp.finfo(start.value.dtype).eps
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
@@ -114,7 +115,7 @@ def _steihaug(
     iterate: Iterate,
     steepest: Float[Array, "n n"],
     radius: Array,
-    max_inner: int | Array,
+    max_inner: ArrayLike,
 ) -> _Steihaug:
     gradient, dtype = iterate.gradient, iterate.gradient.dtype
     size = norm(gradient)
