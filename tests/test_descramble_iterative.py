@@ -1,4 +1,4 @@
-"""`descramble` by iteration: any objective, any solver, batches, lists, starts, keys, and problems without an answer."""
+"""`descramble` by iteration: objectives, solvers, batches, lists, starts, keys, and problems without an answer."""
 
 import dataclasses
 import functools
