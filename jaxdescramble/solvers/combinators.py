@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.products import matmul
@@ -38,7 +38,7 @@ class Restarts:
     """
 
     solver: Any
-    keys: PRNGKeyArray
+    keys: Any  # an array of keys
     group: str = dataclasses.field(default="SO", metadata={"static": True})
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
