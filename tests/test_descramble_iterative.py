@@ -1,4 +1,4 @@
-"""`descramble` by iteration: objectives, solvers, batches, lists, starts, keys, and problems without an answer."""
+"""`descramble` by iteration: objectives, solvers, batches, lists, starts, keys, problems without an answer."""
 
 import dataclasses
 import functools
@@ -64,7 +64,8 @@ def test_every_objective_is_minimised_by_the_solver_that_suits_it(name):
     if objective.bound is None:
         assert float(found.gap) == np.inf
     else:
-        np.testing.assert_allclose(found.gap, found.value - objective.bound_on(objective.summarise(signals())))
+        bound = objective.bound_on(objective.summarise(signals()))
+        np.testing.assert_allclose(found.gap, found.value - bound, rtol=1e-12, atol=1e-14)
         assert float(found.gap) > -1e-13
 
 
@@ -108,7 +109,7 @@ def test_linear_objectives_are_solved_where_they_start(group):
 
 @pytest.mark.both_precisions
 def test_a_planted_sparse_frame_is_found_up_to_order_and_signs():
-    S, hidden = planted()
+    S, hidden = planted(m=1000)
     found = jd.descramble(S, L4, keys=jax.random.split(jax.random.key(0), 5)).check()
     assert float(found.value) <= float(L4(hidden, S)) + 50 * EPS
     frame = np.abs(np.asarray(found.point @ hidden.T))
@@ -166,17 +167,15 @@ def test_starts_one_for_all_or_one_per_layer():
 
 @needs_x64
 def test_more_keys_never_end_higher():
-    S = signals(4, N, 30)
-    few, more = (jd.descramble(S, L4, keys=jax.random.split(jax.random.key(1), k)) for k in (1, 8))
-    none = jd.descramble(S, L4)
-    assert float(more.value) <= float(few.value) + 1e-12
-    assert float(few.value) <= float(none.value) + 1e-12
-    assert float(more.value) < float(none.value) - 1e-4
+    S, keys = signals(0, N, 30), [jax.random.split(jax.random.key(1), count) for count in (2, 8)]
+    none, few, more = (jd.descramble(S, locality(), PLAIN, keys=given) for given in (None, *keys))
+    assert float(few.value) < float(none.value) - 1e-2
+    assert float(more.value) < float(few.value) - 1e-3
     assert int(more.steps) > int(few.steps) > int(none.steps)
-    special = jd.descramble(S, L4, keys=jax.random.split(jax.random.key(1), 8), group="SO")
-    np.testing.assert_allclose(np.linalg.det(special.point), 1, rtol=1e-10, atol=0)
-    batch = jd.descramble(jnp.stack([S, S]), L4, keys=jax.random.split(jax.random.key(1), 8))
-    np.testing.assert_allclose(batch.value, more.value, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(more.value, locality()(more.point, S), rtol=1e-12, atol=0)
+    special = jd.descramble(jnp.stack([S, S]), L4, keys=keys[1], group="SO")
+    np.testing.assert_allclose(np.linalg.det(special.point), [1, 1], rtol=1e-10, atol=0)
+    np.testing.assert_allclose(special.value[1], special.value[0], rtol=1e-12, atol=0)
 
 
 @pytest.mark.both_precisions

@@ -10,7 +10,7 @@ from jaxdescramble.objectives import smoothness
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers import LBFGS, Analytic, ConjugateGradient, GradientDescent, Kronecker, TrustRegion, minimise
-from jaxdescramble.solvers.preconditioners import divide, rudin_shapiro, turned
+from jaxdescramble.solvers.preconditioners import FLOOR, divide, rudin_shapiro, turned
 from jaxdescramble.solvers.problem import Problem
 from jaxdescramble.status import Status
 
@@ -155,9 +155,9 @@ def test_turned_without_slope_or_curvature():
         none, known = turned(Curvature(eye, zero.at[0, 1].set(hopeless)), orthogonal.skew(random_matrix(0, 3)))
         assert not bool(known)
         np.testing.assert_array_equal(none.diagonal, 1.0)
-    bent, _ = turned(Curvature(eye, zero.at[0, 1].set(-4.0).at[1, 2].set(1e-9)), zero)
+    bent, _ = turned(Curvature(eye, zero.at[0, 1].set(-4.0).at[1, 2].set(1e-12)), zero)
     np.testing.assert_allclose(bent.diagonal[0, 1], 4, rtol=1e-6, atol=0)
-    np.testing.assert_allclose(bent.diagonal[1, 2], 4e-6, rtol=1e-5, atol=0)  # the floor
+    np.testing.assert_allclose(bent.diagonal[1, 2], 4 * jnp.finfo(zero.dtype).eps ** FLOOR, rtol=1e-5, atol=0)
 
 
 @pytest.mark.both_precisions
