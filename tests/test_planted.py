@@ -92,8 +92,7 @@ def test_noise_is_as_loud_as_asked_for(key):
     np.testing.assert_allclose(silent.frame @ silent.signals, silent.clean, atol=1e-12)
 
 
-@pytest.mark.parametrize("determinant", [1, -1])
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("determinant", "order"), [(1, 2), (-1, 1)])
 def test_every_start_keeps_the_determinant_class(key, keys, order, determinant):
     signals = planted.piecewise_constant(key, 12, 120).signals
     objective = objectives.total_variation(order)
