@@ -22,12 +22,18 @@ from jaxdescramble.products import matmul
 
 
 def _one_at_a_time(decompose: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    alone = jax.custom_batching.custom_vmap(decompose)
+    def guarded(matrix: Array) -> Any:
+        # LAPACK's dbdsqr iterates for ever on an infinity.
+        finite = jnp.isfinite(matrix).all()
+        found = decompose(jnp.where(finite, matrix, 0))
+        return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.asarray(jnp.nan, leaf.dtype)), found)
+
+    alone = jax.custom_batching.custom_vmap(guarded)
 
     @alone.def_vmap
     def _(axis_size: int, in_batched: list[bool], matrices: Array) -> tuple[Any, Any]:
         found = jax.lax.platform_dependent(
-            matrices, cpu=functools.partial(jax.lax.map, alone), default=jax.vmap(decompose)
+            matrices, cpu=functools.partial(jax.lax.map, alone), default=jax.vmap(guarded)
         )
         return found, jax.tree.map(lambda leaf: True, found)
 

@@ -45,6 +45,8 @@ def analyse(x: Array, boundary: str, axis: int) -> Array:
     """`T^T x` along `axis`."""
     x = jnp.moveaxis(x, axis, -1)
     n = x.shape[-1]
+    if n == 1:  # one mode, the constant; XLA's Fourier transform of length one fails on CPUs, depending on layouts
+        return jnp.moveaxis(x, -1, axis)
     if boundary == "neumann":
         modes = jfft.dct(x, norm="ortho")
     elif boundary == "dirichlet":
@@ -61,6 +63,8 @@ def synthesise(c: Array, boundary: str, axis: int) -> Array:
     """`T c` along `axis`: the inverse of `analyse`."""
     c = jnp.moveaxis(c, axis, -1)
     n = c.shape[-1]
+    if n == 1:
+        return jnp.moveaxis(c, -1, axis)
     if boundary == "neumann":
         x = jfft.idct(c, norm="ortho")
     elif boundary == "dirichlet":

@@ -6,10 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxdescramble.checks import one_of, real_array, same_size
+from jaxdescramble.checks import is_traced, one_of, real_array, same_size
 from jaxdescramble.descramble.iterate import is_iterative, iterate, solver_for
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.exact import Extremum
@@ -87,26 +88,48 @@ def descramble(
     one_of(group, "group", orthogonal.NAMES)
     if not is_iterative(solver) and (start is not None or keys is not None):
         raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
+    keys = _keys(keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
         return [descramble(item, objective, solver, group=group, start=start, keys=keys) for item in signals]
     if hasattr(signals, "principal"):
         axes = jax.tree.leaves(signals)[0].ndim - 2
-        start = _start(start, signals.size, axes)  # pyright: ignore[reportAttributeAccessIssue]
+        start = _start(start, signals.size, axes, group)  # pyright: ignore[reportAttributeAccessIssue]
         found = _solve_summary(objective, solver, group, signals, start, keys, axes)  # pyright: ignore
         return Descrambling(**found, objective=objective)
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
-    start = _start(start, columns.shape[-2], columns.ndim - 2)
+    start = _start(start, columns.shape[-2], columns.ndim - 2, group)
     return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
 
 
-def _start(start: ArrayLike | None, n: int, axes: int) -> Array | None:
+def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
     """The start as an array of one point, or of one for each problem."""
     if start is None:
         return None
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
     same_size(point, -1, n, "start", "the signals' features")
     same_size(point, -2, n, "start", "the signals' features")
+    if not is_traced(point):
+        host = np.asarray(point)
+        defect = np.abs(np.swapaxes(host, -1, -2) @ host - np.eye(n)).max()
+        if defect > 1e-2:
+            raise ValueError(
+                f"start: not orthogonal, |P^T P - 1| = {defect:.3g}; use groups.orthogonal.polar(start)[0]."
+            )
+        if group == "SO" and (np.linalg.det(host) < 0).any():
+            raise ValueError("start: determinant -1, for group 'SO'; use groups.orthogonal.special(start).")
     return point
+
+
+def _keys(keys: Any) -> Any:
+    """Keys as restarts take them: one axis."""
+    if keys is None:
+        return None
+    typed = hasattr(keys, "dtype") and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if getattr(keys, "ndim", 0) != (1 if typed else 2):
+        raise TypeError(
+            f"keys: got {keys!r}; expected an array of keys, one for each restart: jax.random.split(key, count)."
+        )
+    return keys
 
 
 def _solve(

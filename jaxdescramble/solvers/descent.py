@@ -93,7 +93,11 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
     # A start that is no number is solved at the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
-    first = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
+    # Everything below is in units of the first gradient, a power of two: squares neither overflow nor vanish.
+    begun = orthogonal.polish(jnp.where(known, start, eye))
+    unit = _unit(jax.grad(problem.value)(begun))
+    problem = Problem(function, args, unit)
+    first = problem.evaluate(begun)
     state, step = solver.bind(problem, first)
 
     def judged(iterate: Iterate, scale: Array, stalled: Array | bool) -> Array:
@@ -104,7 +108,7 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
     def body(loop: _Loop) -> _Loop:
         iterate, state, info = step(loop.iterate, loop.state)
         scale = jnp.maximum(loop.scale, _size(iterate))
-        record = report_step(report, loop.record, loop.steps, iterate)
+        record = report_step(report, loop.record, loop.steps, iterate, unit)
         evaluations = loop.evaluations + info.evaluations
         status = judged(iterate, scale, info.stalled)
         return _Loop(iterate, state, scale, loop.steps + 1, evaluations, status, record)
@@ -116,22 +120,24 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
     begin = _Loop(first, state, scale, zero, zero + 1, judged(first, scale, False), report.start(start.dtype))
     end = jax.lax.while_loop(goes_on, body, begin)
     status = jnp.where(end.status == RUNNING, Status.STEPS_SPENT, end.status)
-    return _solution(end.iterate, end.steps, end.evaluations, status, end.record)
+    return _solution(end.iterate, end.steps, end.evaluations, status, end.record, unit)
 
 
-def report_step(report: Report, record: History | None, steps: Array, iterate: Iterate) -> History | None:
+def report_step(
+    report: Report, record: History | None, steps: Array, iterate: Iterate, unit: ArrayLike = 1.0
+) -> History | None:
     """The record with one more step in it; the callback is called if it is its turn."""
-    size = norm(iterate.gradient)
+    value, size = jnp.asarray(unit) * iterate.value, jnp.asarray(unit) * norm(iterate.gradient)
     if report.callback is not None:
 
         def tell() -> None:
             assert report.callback is not None
-            jax.debug.callback(report.callback, steps + 1, iterate.value, size)
+            jax.debug.callback(report.callback, steps + 1, value, size)
 
         jax.lax.cond((steps + 1) % report.every == 0, tell, lambda: None)
     if record is None:
         return None
-    seen = History(iterate.value, size)
+    seen = History(value, size)
     return jax.tree.map(lambda entries, new: entries.at[steps].set(new, mode="drop"), record, seen)
 
 
@@ -144,14 +150,16 @@ def summed_up(
     return _solution(iterate, steps, evaluations, status, record)
 
 
-def _solution(iterate: Iterate, steps: Array, evaluations: Array, status: Array, record: History | None) -> Solution:
+def _solution(
+    iterate: Iterate, steps: Array, evaluations: Array, status: Array, record: History | None, unit: ArrayLike = 1.0
+) -> Solution:
     dtype = iterate.value.dtype
     off = orthogonal.defect(iterate.point) > jnp.sqrt(jnp.finfo(dtype).eps)
     lost, missing = status == Status.NOT_FINITE, jnp.asarray(jnp.nan, dtype)
     return Solution(
         point=jnp.where(lost, missing, iterate.point),
-        value=jnp.where(lost, missing, iterate.value),
-        gradient_norm=jnp.where(lost, missing, norm(iterate.gradient)),
+        value=jnp.where(lost, missing, unit * iterate.value),
+        gradient_norm=jnp.where(lost, missing, unit * norm(iterate.gradient)),
         steps=steps,
         status=jnp.where(off & ~lost, Status.OFF_GROUP, status).astype(jnp.int32),
         evaluations=evaluations,
@@ -163,6 +171,13 @@ def _flat(iterate: Iterate, scale: Array, tolerance: ArrayLike | None) -> Array:
     if tolerance is None:
         tolerance = default_tolerance(iterate.value.dtype)
     return norm(iterate.gradient) <= jnp.asarray(tolerance) * scale
+
+
+def _unit(slope: Array) -> Array:
+    """The power of two next to the largest entry, 1 where there is none."""
+    largest = jnp.max(jnp.abs(slope))
+    usable = (largest > 0) & jnp.isfinite(largest)
+    return jnp.where(usable, jnp.ldexp(jnp.ones((), slope.dtype), jnp.frexp(jnp.where(usable, largest, 1))[1] - 1), 1)
 
 
 def _size(iterate: Iterate) -> Array:

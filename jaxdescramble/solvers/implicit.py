@@ -2,11 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdescramble.groups import orthogonal
@@ -15,7 +13,6 @@ from jaxdescramble.solvers.problem import Problem, inner, norm
 from jaxdescramble.solvers.solution import Solution
 
 
-@jax.custom_jvp
 def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
     """The same solution, differentiable in `args` and in the numbers of `function`.
 
@@ -27,19 +24,23 @@ def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
         solution: of `minimise(function, start, *args)`.
         function, args: pytrees.
     """
-    return solution
+    point, value = _attached(solution.point, solution.value, function, args)
+    return dataclasses.replace(solution, point=point, value=value)
 
 
-@attach.defjvp
-def _attach_jvp(primals: tuple, tangents: tuple) -> tuple[Solution, Solution]:
-    solution = attach(*primals)
-    return solution, _tangent(solution, primals[1:], tangents[1:])
+@jax.custom_jvp
+def _attached(point: Array, value: Array, function: Callable, args: tuple) -> tuple[Array, Array]:
+    return point, value
+
+
+@_attached.defjvp
+def _attached_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    point, value = _attached(*primals)
+    return (point, value), _tangent(point, primals[2:], tangents[2:])
 
 
 @jax.jit
-def _tangent(solution: Solution, data: tuple, changes: tuple) -> Solution:
-    point = solution.point
-
+def _tangent(point: Array, data: tuple, changes: tuple) -> tuple[Array, Array]:
     def gradient_at(function: Callable, args: tuple) -> Array:
         return Problem(function, args).evaluate(point).gradient
 
@@ -50,14 +51,7 @@ def _tangent(solution: Solution, data: tuple, changes: tuple) -> Solution:
     _, value = jax.jvp(value_at, data, changes)
     problem = Problem(*data)
     turn = solve_hessian(problem.hessian(problem.evaluate(point)), -slope)
-    still = jax.tree.map(_still, solution)
-    return dataclasses.replace(still, point=matmul(point, turn), value=value)
-
-
-def _still(leaf: Array) -> Any:
-    if jnp.issubdtype(leaf.dtype, jnp.floating):
-        return jnp.zeros_like(leaf)
-    return np.zeros(leaf.shape, jax.dtypes.float0)
+    return matmul(point, turn), value
 
 
 def solve_hessian(product: Callable[[Array], Array], target: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -70,11 +64,13 @@ def solve_hessian(product: Callable[[Array], Array], target: Float[Array, "n n"]
     def on_all(matrix: Array) -> Array:
         # Symmetric on the space of all matrices too, which is where reverse mode may come from.
         turn = orthogonal.skew(matrix)
-        return product(turn) + matrix - turn
+        return product(turn) + (matrix - turn)
 
     def solve(_: Callable, right: Array) -> Array:
         turn = orthogonal.skew(right)
-        return _conjugate_gradients(product, turn) + right - turn
+        size = jnp.max(jnp.abs(turn))
+        size = jnp.where(size > 0, size, 1)  # squares neither overflow nor vanish
+        return size * _conjugate_gradients(product, turn / size) + (right - turn)
 
     return orthogonal.skew(jax.lax.custom_linear_solve(on_all, target, solve, symmetric=True))
 

@@ -75,6 +75,8 @@ def minimise(
             raise ValueError(
                 f"start: ||P^T P - 1|| = {defect:.3g}, not orthogonal; use groups.orthogonal.polar(start)[0]."
             )
+    if not (isinstance(every, int) and every > 0 and isinstance(history, int) and history >= 0):
+        raise ValueError(f"history, every: got {history!r} and {every!r}; expected at least 0 and at least 1 steps.")
     # A plain function is structure, one that is a pytree (an objective) brings numbers.
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     _check_scalar(pure, point, args)

@@ -96,14 +96,17 @@ class Problem:
     Attributes:
         function: `function(point, *args) -> scalar`.
         args: data, a tuple of pytrees.
+        unit: what values are divided by.
     """
 
     function: Callable[..., Any]
     args: tuple
+    unit: Array | None = None
 
     def value(self, point: Float[Array, "n n"]) -> Float[Array, ""]:
         """f(P) alone."""
-        return self.function(point, *self.args)
+        value = jnp.asarray(self.function(point, *self.args), point.dtype)
+        return value if self.unit is None else value / self.unit
 
     def evaluate(self, point: Float[Array, "n n"]) -> Iterate:
         """Value and gradient at a point."""

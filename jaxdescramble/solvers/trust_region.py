@@ -78,10 +78,12 @@ class TrustRegion:
             nearer = norm(trial.gradient) < norm(iterate.gradient)
             taken = trial.finite & jnp.where(at_floor, nearer, ratio > self.accept)
             length = factor * found.length
-            shrunk = ~(ratio > 0.25) | ~trial.finite
+            # A step along the gauge, of no use but long: try again nearer before giving up.
+            refused = at_floor & ~nearer & found.border
+            shrunk = ~(ratio > 0.25) | ~trial.finite | refused
             grown = (ratio > 0.75) & found.border
             radius = jnp.where(shrunk, 0.25 * length, jnp.where(grown, 2 * radius, radius))
-            info = Info(stalled=~taken & (at_floor | ~(length > 0)), evaluations=found.products + 2)
+            info = Info(stalled=~taken & ((at_floor & ~refused) | ~(length > 0)), evaluations=found.products + 2)
             return better(taken, trial, iterate), _State(radius, modelled), info
 
         return _State(jnp.full((), jnp.inf, start.value.dtype), modelled), step
