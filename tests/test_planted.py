@@ -92,6 +92,7 @@ def test_noise_is_as_loud_as_asked_for(key):
     np.testing.assert_allclose(silent.frame @ silent.signals, silent.clean, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("determinant", "order"), [(1, 2), (-1, 1)])
 def test_every_start_keeps_the_determinant_class(key, keys, order, determinant):
     signals = planted.piecewise_constant(key, 12, 120).signals
@@ -123,6 +124,7 @@ def test_circle_is_a_chain_too(key, keys):
     assert found.value <= objective(jnp.eye(16), signals)
 
 
+@pytest.mark.slow
 def test_batches_equal_single_solves(keys):
     generator, objective, _ = PROBLEMS["steps"]
 

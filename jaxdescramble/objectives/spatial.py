@@ -45,8 +45,8 @@ def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
     """`S / s`, whose entries have root mean square 1 (or are all zero).
 
     >>> from jaxdescramble.objectives.summaries import Samples
-    >>> in_own_unit(Samples(jnp.asarray([[6e-30], [8e-30]]))).round(4).tolist()
-    [[0.8485], [1.1314]]
+    >>> [round(float(x), 4) for x in in_own_unit(Samples(jnp.asarray([[6e-30], [8e-30]])))[:, 0]]
+    [0.8485, 1.1314]
     """
     size, unit = _unit(summary)
     return summary.signals / size / unit  # pyright: ignore[reportAttributeAccessIssue]
