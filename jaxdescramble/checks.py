@@ -91,6 +91,21 @@ def positive_integer(value: object, name: str) -> int:
     return number
 
 
+def positive_number(value: ArrayLike, name: str) -> ArrayLike:
+    """`value` as it is if it is a positive number (a traced one is taken to be), a Python number as a float.
+
+    >>> positive_number(1, "epsilon")
+    1.0
+    """
+    if np.ndim(value) != 0 or (not is_traced(value) and not isinstance(value, int | float | np.generic | Array)):
+        raise TypeError(f"{name}: expected a positive number, got {value!r}.")
+    if is_traced(value):
+        return value
+    if isinstance(value, bool) or not 0 < float(value) < float("inf"):  # pyright: ignore[reportArgumentType]
+        raise ValueError(f"{name}: expected a positive number, got {value!r}.")
+    return value if isinstance(value, Array) else float(value)  # pyright: ignore[reportArgumentType]
+
+
 def same_size(array: Array, axis: int, size: int, name: str, against: str) -> None:
     """Raise `ValueError` unless `array.shape[axis] == size`.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float
 
 from jaxdescramble.products import matmul
 
@@ -127,3 +127,12 @@ def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     found = inverse(primals[0])
     return found, -matmul(matmul(found, tangents[0]), found)
+
+
+def resolved(singular: Float[Array, " n"]) -> Bool[Array, " n"]:
+    """Which singular values, given in descending order, stand clear of rounding: `> n eps s_1`.
+
+    >>> resolved(jnp.asarray([1.0, 1e-3, 1e-20])).tolist()
+    [True, True, False]
+    """
+    return singular > len(singular) * jnp.finfo(singular.dtype).eps * singular[0]

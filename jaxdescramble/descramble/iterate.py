@@ -1,28 +1,22 @@
 """Descramble by iteration: which start, which solver, and what is said about the problem itself."""
 
-import dataclasses
-import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxdescramble import decompositions
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary
+from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, minimise
 from jaxdescramble.solvers.starts import reads_sources
 from jaxdescramble.status import Status
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["point", "value", "bound", "singular_values", "rank", "steps", "status"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What an iterative solver found: as `exact.Extremum`, with the steps it took.
 
     Attributes:
@@ -36,15 +30,6 @@ class Found:
     rank: Int[Array, "*batch"]
     steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
-
-
-def is_iterative(solver: Any) -> bool:
-    """Whether a solver is one of `jaxdescramble.solvers`, or follows their protocol.
-
-    >>> is_iterative(LBFGS()), is_iterative(ClosedForm())
-    (True, False)
-    """
-    return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
 
 
 def solver_for(objective: Objective) -> Any:
@@ -80,8 +65,8 @@ def iterate(
             keys are those of the search for the sources; elsewhere starts are Haar-random.
     """
     finite = summary.finite()
-    # A poisoned problem is solved as zeros, so that no decomposition meets a NaN; its point says so afterwards.
-    safe = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
+    # A poisoned problem is solved as zeros; its point says so afterwards.
+    safe = cleared(summary)
     if start is None:
         start = _first_guess(objective, safe, group)
     if keys is not None:
@@ -89,8 +74,7 @@ def iterate(
     found = minimise(objective, start, safe, solver=solver)
     bound = objective.bound_on(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()
-    seen = singular**safe.exponent
-    rank = jnp.sum(seen > safe.size * jnp.finfo(seen.dtype).eps * seen[0], dtype=jnp.int32)
+    rank = jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32)
     status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
     missing = jnp.asarray(jnp.nan, safe.dtype)
     return Found(

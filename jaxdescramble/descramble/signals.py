@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble.checks import is_traced, one_of, real_array, same_size
-from jaxdescramble.descramble.iterate import is_iterative, iterate, solver_for
+from jaxdescramble.descramble.iterate import iterate, solver_for
 from jaxdescramble.descramble.result import Descrambling
-from jaxdescramble.exact import Extremum
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.solvers.solve import is_iterative
 
 AXES = "(features, samples) or (layers, ..., features, samples)"
-
-
-@runtime_checkable
-class Solver(Protocol):
-    """A value that minimises an objective over a group, `exact.ClosedForm()` for one. A pytree of numbers.
-
-    The iterative ones of `jaxdescramble.solvers` know no objective and no group; `descramble` takes them as well.
-    """
-
-    def __call__(self, objective: Objective, summary: Summary, group: str) -> Extremum: ...
 
 
 def descramble(
@@ -46,8 +36,10 @@ def descramble(
             list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`),
             or a list of summaries.
         objective: what "readable" means; `objectives.smoothness()` if none is given.
-        solver: how to look for it, such as `solvers.LBFGS()`, or `exact.ClosedForm()`. If none is given: the closed
-            form where there is one, the polar fixed point for minus a convex function, else preconditioned L-BFGS.
+        solver: how to look for it, such as `solvers.LBFGS()`, or a value that is called as
+            `solver(objective, summary, group)`, such as `exact.ClosedForm()`; a pytree of numbers. If none is given:
+            the closed form where there is one, the polar fixed point for minus a convex function, else preconditioned
+            L-BFGS.
         group: "O", or "SO" for determinant one.
         start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
             determinant one. None for the raw frame, or a polar step from it where that is better.
@@ -108,15 +100,9 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
     same_size(point, -1, n, "start", "the signals' features")
     same_size(point, -2, n, "start", "the signals' features")
-    if not is_traced(point):
-        host = np.asarray(point)
-        defect = np.abs(np.swapaxes(host, -1, -2) @ host - np.eye(n)).max()
-        if defect > 1e-2:
-            raise ValueError(
-                f"start: not orthogonal, |P^T P - 1| = {defect:.3g}; use groups.orthogonal.polar(start)[0]."
-            )
-        if group == "SO" and (np.linalg.det(host) < 0).any():
-            raise ValueError("start: determinant -1, for group 'SO'; use groups.orthogonal.special(start).")
+    orthogonal.check_orthogonal(point, "start")
+    if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():
+        raise ValueError("start: determinant -1, for group 'SO'; use groups.orthogonal.special(start).")
     return point
 
 

@@ -23,7 +23,7 @@ from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness, roughness
-from jaxdescramble.objectives.summaries import Summary
+from jaxdescramble.objectives.summaries import Summary, cleared
 from jaxdescramble.operators import Operator
 from jaxdescramble.status import Status
 
@@ -132,8 +132,8 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
             "they must be the same."
         )
     finite = summary.finite() & jnp.isfinite(jnp.asarray(operator.eigenvalues)).all()
-    # A poisoned problem is solved as zeros, so that no decomposition meets a NaN; its point says so afterwards.
-    scaled = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary).normalised()
+    # A poisoned problem is solved as zeros; its point says so afterwards.
+    scaled = cleared(summary).normalised()
     eigenvalues = jnp.asarray(operator.eigenvalues, scaled.dtype)
     paired = eigenvalues[::-1] if largest else eigenvalues
     runs = operator.multiplicities[::-1] if largest else operator.multiplicities
@@ -194,7 +194,7 @@ def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Ar
     """Which singular values stand clear of rounding, and which pairs cannot be told apart in this precision."""
     seen = singular**summary.exponent
     rounding = jnp.finfo(seen.dtype).eps * seen[0]
-    return seen > len(seen) * rounding, jnp.abs(seen[:, None] - seen[None, :]) <= 8 * rounding
+    return decompositions.resolved(seen), jnp.abs(seen[:, None] - seen[None, :]) <= 8 * rounding
 
 
 def _root(squares: Float[Array, " n"]) -> Float[Array, " n"]:

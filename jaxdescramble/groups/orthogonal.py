@@ -16,11 +16,23 @@ from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.groups.exponentials import exponential_of_any
 from jaxdescramble.groups.logarithms import logarithm
-from jaxdescramble.groups.projections import NAMES, defect, polar, polish, skew, special, square, tangent
+from jaxdescramble.groups.projections import (
+    NAMES,
+    check_orthogonal,
+    defect,
+    orthonormal,
+    polar,
+    polish,
+    skew,
+    special,
+    square,
+    tangent,
+)
 from jaxdescramble.products import matmul
 
 __all__ = [
     "NAMES",
+    "check_orthogonal",
     "defect",
     "distance",
     "geodesic",
@@ -186,5 +198,4 @@ def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) 
 
     Source: Mezzadri, Notices of the AMS 54 (2007): QR of a Gaussian matrix, signs taken from the diagonal of R.
     """
-    Q, R = decompositions.qr(jax.random.normal(key, (n, k), dtype))
-    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
+    return orthonormal(jax.random.normal(key, (n, k), dtype))

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import one_of, real_array
+from jaxdescramble.checks import is_traced, one_of, real_array
 from jaxdescramble.products import matmul
 
 NAMES = ("O", "SO")
@@ -40,6 +41,20 @@ def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
     return jnp.linalg.norm(matmul(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
 
 
+def check_orthogonal(point: Array, name: str) -> None:
+    """Raise `ValueError` if a matrix, or one of a batch, is further than 1e-2 from orthogonal; a traced one passes.
+
+    >>> check_orthogonal(jnp.eye(2), "start")
+    """
+    if is_traced(point):
+        return
+    # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
+    host = np.asarray(point)
+    off = np.linalg.norm(np.swapaxes(host, -1, -2) @ host - np.eye(host.shape[-1]), axis=(-2, -1)).max()
+    if not off <= 1e-2:
+        raise ValueError(f"{name}: ||P^T P - 1|| = {off:.3g}, not orthogonal; use groups.orthogonal.polar({name})[0].")
+
+
 def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """Skew part `(M - M^T) / 2`: the projection onto the Lie algebra.
 
@@ -71,6 +86,16 @@ def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     # As a correction: what is already orthogonal is changed by rounding's square, not by rounding.
     eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
     return point - matmul(point, matmul(jnp.swapaxes(point, -1, -2), point) - eye) / 2
+
+
+def orthonormal(matrix: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """The factor Q of the QR decomposition whose R has no negative diagonal entry: unique where the rank is k.
+
+    >>> orthonormal(jnp.asarray([[-2.0], [0.0]])).tolist()
+    [[-1.0], [0.0]]
+    """
+    Q, R = decompositions.qr(matrix)
+    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
 
 
 def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n n"]:

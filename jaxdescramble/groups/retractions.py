@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
 from jaxdescramble.groups.exponentials import CAP, exponential_minus_one, is_double, limit
-from jaxdescramble.groups.projections import polish, square
+from jaxdescramble.groups.projections import orthonormal, polish, square
 from jaxdescramble.products import matmul
 
 __all__ = ["CAP", "RETRACTIONS", "cayley", "exponential", "limit", "polar", "qr"]
@@ -153,8 +153,7 @@ def _checked(point: Array, velocity: Array) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def _orthogonal_factor(matrix: Array) -> Array:
-    Q, R = decompositions.qr(matrix)
-    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
+    return orthonormal(matrix)
 
 
 @_orthogonal_factor.defjvp

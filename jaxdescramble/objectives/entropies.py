@@ -6,11 +6,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble.checks import positive_number
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,
-    positive_number,
+    no_less_than_zero,
     ratio,
     turned,
 )
@@ -51,7 +52,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         parameters=parameters,
         name="entropy",
         curvature=_curvature,
-        bound=_bound,
+        bound=no_less_than_zero,
         smoothing="epsilon",
     )
 
@@ -85,7 +86,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         Samples,
         parameters=parameters,
         name="spectral_entropy",
-        bound=_bound,
+        bound=no_less_than_zero,
         smoothing="epsilon",
     )
 
@@ -114,11 +115,6 @@ def _spectral_entropy(point: Float[Array, "n n"], summary: Summary, epsilon: Arr
     count = jnp.where((k == 0) | (2 * k == len(Y)), 1, 2).astype(Y.dtype)
     power = count * (spectrum.real**2 + spectrum.imag**2)
     return jnp.sum(_surprise(power, energies, epsilon)) / max(Y.size, 1)
-
-
-def _bound(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
-    del epsilon
-    return jnp.zeros((), summary.dtype)
 
 
 def _curvature(summary: Summary, epsilon: ArrayLike) -> SpatialCurvature:

@@ -14,6 +14,7 @@ from jaxdescramble.objectives.spatial import (
     grid_of,
     grid_shape,
     in_own_unit,
+    no_less_than_zero,
     ratio,
     spatial_curvature,
     turned,
@@ -57,7 +58,7 @@ def locality(
     Source: locality is among the figures of merit that Amey et al. 2021 name; circular variance is in Mardia and Jupp,
     Directional Statistics (2000), section 2.3.
     """
-    functions = {"name": "locality", "curvature": _curvature, "bound": _bound}
+    functions = {"name": "locality", "curvature": _curvature, "bound": no_less_than_zero}
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")
     if positions is not None:
@@ -94,11 +95,6 @@ def _locality(point: Float[Array, "n n"], summary: Summary, **options) -> Float[
     # About the centroid, one coordinate at a time: a difference of two moments would cancel for local signals.
     squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
     return jnp.sum(Y**2 * squares) / max(Y.size, 1)
-
-
-def _bound(summary: Summary, **options) -> Float[Array, ""]:
-    del options
-    return jnp.zeros((), summary.dtype)
 
 
 def _curvature(summary: Summary, **options) -> SpatialCurvature:

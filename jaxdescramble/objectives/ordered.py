@@ -10,10 +10,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import one_of, positive_integer, positive_number
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness
-from jaxdescramble.objectives.spatial import positive_number, ratio, turned
+from jaxdescramble.objectives.spatial import no_less_than_zero, ratio, turned
 from jaxdescramble.objectives.summaries import Factor, Samples, Summary
 from jaxdescramble.objectives.variation import ENDS, differences, largest_variation
 from jaxdescramble.operators import Operator
@@ -167,7 +167,7 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
         Samples,
         parameters=(("epsilon", positive_number(epsilon, "epsilon")),),
         name="monotonicity",
-        bound=_never_falling,
+        bound=no_less_than_zero,
         smoothing="epsilon",
     )
 
@@ -178,8 +178,3 @@ def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLi
     fall = jnp.where(d < 0, -d, 0)
     descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
     return jnp.sum(descent) / largest_variation(d, len(Y))
-
-
-def _never_falling(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
-    del epsilon
-    return jnp.zeros((), summary.dtype)

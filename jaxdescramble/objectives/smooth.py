@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.objectives.objective import Curvature, Objective
-from jaxdescramble.objectives.spatial import ratio, spatial_curvature
+from jaxdescramble.objectives.spatial import end_names, grid_shape, ratio, spatial_curvature
 from jaxdescramble.objectives.summaries import SUMMARIES, Summary
 from jaxdescramble.operators import BOUNDARIES, SCHEMES, Operator, derivative
 from jaxdescramble.products import matmul
@@ -57,15 +57,12 @@ def smoothness(
                 f"operator: got {type(operator).__name__}; make one with operators.derivative or operators.from_matrix."
             )
         return Objective(_smoothness, kind, name="smoothness", parameters=(("operator", operator),), **functions)
-    names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
     settings = (
         ("order", positive_integer(order, "order")),
-        ("boundary", names[0] if len(names) == 1 else names),
+        ("boundary", end_names(boundary, BOUNDARIES)),
         ("scheme", one_of(scheme, "scheme", SCHEMES)),
-        ("shape", None if shape is None else tuple(positive_integer(n, "shape") for n in shape)),
+        ("shape", grid_shape(shape)),
     )
-    for name in names:
-        one_of(name, "boundary", BOUNDARIES)
     return Objective(_smoothness, kind, name="smoothness", settings=settings, **functions)
 
 

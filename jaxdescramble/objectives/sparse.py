@@ -5,14 +5,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import one_of, positive_number
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,
     in_own_unit,
     mean,
-    positive_number,
     ratio,
     softened,
     spatial_curvature,

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, positive_integer
+from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.products import matmul
@@ -114,21 +114,6 @@ def entrywise_curvature(summary: Summary, terms: Callable[[Array, Array], Array]
     return SpatialCurvature(diagonal)
 
 
-def positive_number(value: ArrayLike, name: str) -> ArrayLike:
-    """`value` as it is if it is a positive number (a traced one is taken to be), a Python number as a float.
-
-    >>> positive_number(1, "epsilon")
-    1.0
-    """
-    if np.ndim(value) != 0 or (not is_traced(value) and not isinstance(value, int | float | np.generic | Array)):
-        raise TypeError(f"{name}: expected a positive number, got {value!r}.")
-    if is_traced(value):
-        return value
-    if isinstance(value, bool) or not 0 < float(value) < float("inf"):  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"{name}: expected a positive number, got {value!r}.")
-    return value if isinstance(value, Array) else float(value)  # pyright: ignore[reportArgumentType]
-
-
 def grid_shape(shape: Sequence[int] | None) -> tuple[int, ...] | None:
     """A grid as a setting holds it: a tuple of positive integers, or None for a line or circle.
 
@@ -136,6 +121,24 @@ def grid_shape(shape: Sequence[int] | None) -> tuple[int, ...] | None:
     (2, 3)
     """
     return None if shape is None else tuple(positive_integer(n, "shape") for n in shape)
+
+
+def end_names(boundary: str | Sequence[str], allowed: Sequence[str]) -> str | tuple[str, ...]:
+    """What happens at the ends, as a setting holds it: one name for all axes, or one for each.
+
+    >>> end_names(["periodic"], ("neumann", "periodic"))
+    'periodic'
+    """
+    names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
+    for name in names:
+        one_of(name, "boundary", allowed)
+    return names[0] if len(names) == 1 else names
+
+
+def no_less_than_zero(summary: Summary, **options) -> Float[Array, ""]:
+    """The bound of objectives of which no more is known than that they are not negative."""
+    del options
+    return jnp.zeros((), summary.dtype)
 
 
 def grid_of(n: int, shape: tuple[int, ...] | None, name: str) -> tuple[int, ...]:

@@ -81,6 +81,16 @@ class Summary(Protocol):
         ...
 
 
+def cleared(summary: Summary) -> Summary:
+    """The summary itself if it is finite, else one of zeros, so that no decomposition meets a NaN.
+
+    >>> float(cleared(Samples(jnp.full((2, 3), jnp.nan))).power())
+    0.0
+    """
+    finite = summary.finite()
+    return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
+
+
 def _unit(largest: Array) -> Array:
     """What to divide by: the scale itself, frozen, or 1 where there is nothing to scale."""
     return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
@@ -176,7 +186,7 @@ def _orthonormal_jvp(primals, tangents):
     (rows,), (change,) = primals, tangents
     Q = _orthonormal(rows)
     U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(triangularise(rows)))
-    resolved = singular > len(singular) * jnp.finfo(singular.dtype).eps * singular[0]
+    resolved = decompositions.resolved(singular)
     inverse = jnp.where(resolved, 1 / jnp.where(resolved, singular, 1), 0)
     return Q, matmul(matmul(change - matmul(Q, matmul(Q.T, change)), Vh.T * inverse[None, :]), U.T)
 

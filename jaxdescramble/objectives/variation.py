@@ -11,15 +11,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import positive_integer, positive_number
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
+    end_names,
     grid_of,
     grid_shape,
     in_own_unit,
-    positive_number,
     softened,
     spatial_curvature,
     turned,
@@ -71,14 +71,11 @@ def total_variation(
 
     Source: Rudin, Osher, Fatemi, Physica D 60 (1992); order 2 is Kim et al., l1 trend filtering, SIAM Review 51 (2009).
     """
-    names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
-    for name in names:
-        one_of(name, "boundary", ENDS)
     if not isinstance(isotropic, bool):
         raise TypeError(f"isotropic: expected True or False, got {isotropic!r}.")
     settings = (
         ("order", positive_integer(order, "order")),
-        ("boundary", names[0] if len(names) == 1 else names),
+        ("boundary", end_names(boundary, ENDS)),
         ("shape", grid_shape(shape)),
         ("isotropic", isotropic),
     )

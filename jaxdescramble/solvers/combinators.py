@@ -12,7 +12,7 @@ from jaxdescramble.groups import orthogonal
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
-from jaxdescramble.solvers.preconditioners import name_of
+from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import solve
 
@@ -116,15 +116,9 @@ class Chain:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """The solution of the last solver; its `steps` are those of all."""
-        steps = evaluations = jnp.zeros((), jnp.int32)
-        found = None
-        for solver in self.solvers:
-            found = solve(function, start, args, solver, report)
-            start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
-            steps, evaluations = steps + found.steps, evaluations + found.evaluations
-        if found is None:
+        if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
-        return _with_work(found, steps, evaluations)
+        return _one_after_another(function, start, [(solver, args) for solver in self.solvers], report)
 
 
 @jax.tree_util.register_dataclass
@@ -152,20 +146,25 @@ class Progressive:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """The solution on all samples; its `steps` are those of all stages."""
-        if not any(hasattr(argument, "thin") for argument in args):
-            raise TypeError(
-                f"Progressive: {name_of(function)} is given no samples to thin out. Use an objective that keeps "
-                "samples (total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
-            )
-        steps = evaluations = jnp.zeros((), jnp.int32)
-        for step in self.steps:
-            few = tuple(argument.thin(step) if hasattr(argument, "thin") else argument for argument in args)
-            found = solve(function, start, few, self.rough, report)
-            start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
-            steps, evaluations = steps + found.steps, evaluations + found.evaluations
-        found = solve(function, start, args, self.solver, report)
-        return _with_work(found, steps + found.steps, evaluations + found.evaluations)
+        check_samples("Progressive", "thin", function, args)
+        stages = [(self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
+        return _one_after_another(function, start, [*stages, (self.solver, args)], report)
 
 
-def _with_work(solution: Solution, steps: Array, evaluations: Array) -> Solution:
+def _thinned(argument: Any, step: int) -> Any:
+    return argument.thin(step) if hasattr(argument, "thin") else argument
+
+
+def _one_after_another(function: Any, start: Array, stages: list[tuple[Any, tuple]], report: Report) -> Solution:
+    """The last of several solves, of a solver and its data each; its work is that of all."""
+    solutions = []
+    for solver, data in stages:
+        found = solve(function, start, data, solver, report)
+        start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
+        solutions.append(found)
+    steps, evaluations = sum(found.steps for found in solutions), sum(found.evaluations for found in solutions)
+    return _with_work(solutions[-1], steps, evaluations)
+
+
+def _with_work(solution: Solution, steps: Any, evaluations: Any) -> Solution:
     return dataclasses.replace(solution, steps=steps.astype(jnp.int32), evaluations=evaluations.astype(jnp.int32))

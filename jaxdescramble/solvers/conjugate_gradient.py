@@ -75,7 +75,7 @@ class ConjugateGradient:
             far = farthest(direction)
             first = jnp.where(state.step > 0, jnp.minimum(2 * again, far), far)
             first = jnp.where(guided & fresh, 1.0, first)
-            found = line_search(problem, iterate, direction, first)
+            found = line_search(problem, iterate, direction, first, far)
             # A search that fails along a conjugate direction is tried again along the steepest; there, it has stalled.
             kept = jnp.where(found.success, direction, 0)
             state = _State(kept, iterate.gradient, jnp.where(found.success, found.step, 0), slope, modelled)

@@ -94,10 +94,10 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
     # Everything below is in units of the first gradient, a power of two: squares neither overflow nor vanish.
-    begun = orthogonal.polish(jnp.where(known, start, eye))
-    unit = _unit(jax.grad(problem.value)(begun))
+    raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
+    unit = _unit(raw.gradient + raw.symmetric)
     problem = Problem(function, args, unit)
-    first = problem.evaluate(begun)
+    first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
     state, step = solver.bind(problem, first)
 
     def judged(iterate: Iterate, scale: Array, stalled: Array | bool) -> Array:

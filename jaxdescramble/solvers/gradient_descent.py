@@ -56,8 +56,9 @@ class GradientDescent:
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
             divide, guided, modelled = prepare(iterate, state.preconditioner)
             direction = -divide(iterate.gradient)
-            first = jnp.where(guided, 1.0, jnp.where(state.step > 0, state.step, farthest(direction)))
-            found = line_search(problem, iterate, direction, first)
+            far = farthest(direction)
+            first = jnp.where(guided, 1.0, jnp.where(state.step > 0, state.step, far))
+            found = line_search(problem, iterate, direction, first, far)
             # The curvature met along this step sets the length of the next.
             bend = inner(direction, found.iterate.gradient - iterate.gradient)
             length = inner(direction, direction) * found.step / jnp.where(bend > 0, bend, 1)

@@ -74,11 +74,11 @@ class LBFGS:
             direction = -_two_loops(iterate.gradient, memory, divide)
             slope = inner(iterate.gradient, direction)
             good = slope < -1e-8 * norm(iterate.gradient) * norm(direction)
-            direction = jnp.where(good, direction, -divide(iterate.gradient))
+            direction = jax.lax.cond(good, lambda: direction, lambda: -divide(iterate.gradient))
             far = farthest(direction)
             # Without any curvature known the first step is as far as a step may go.
             first = jnp.where((known & good) | guided, 1.0, far)
-            found = line_search(problem, iterate, direction, first)
+            found = line_search(problem, iterate, direction, first, far)
             moved = found.step * direction
             change = found.iterate.gradient - iterate.gradient
             bend = inner(moved, change)
@@ -88,7 +88,7 @@ class LBFGS:
             pushed = _push(memory, moved, change, 1 / jnp.where(kept, bend, 1))
             memory = better(kept, pushed, memory)
             # A search that fails with a memory is tried again without; without, it has stalled.
-            memory = better(found.success & good, memory, better(found.success, memory, empty))
+            memory = better(found.success, memory, empty)
             return found.iterate, _State(memory, modelled), Info(~found.success & ~known, found.evaluations)
 
         return _State(empty, modelled), step

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.solvers.problem import Iterate, Problem, better, farthest, inner
+from jaxdescramble.solvers.problem import Iterate, Problem, better, inner
 
 DECREASE = 0.1
 SLOPE = 0.9
@@ -44,19 +44,21 @@ class _State(NamedTuple):
     done: Array
 
 
-def line_search(problem: Problem, start: Iterate, direction: Float[Array, "n n"], first: Float[Array, ""]) -> Search:
+def line_search(
+    problem: Problem, start: Iterate, direction: Float[Array, "n n"], first: Float[Array, ""], longest: Float[Array, ""]
+) -> Search:
     """Look for a point on `P exp(t direction)` that satisfies the Wolfe conditions.
 
     Args:
         problem: what falls.
         start: where t = 0; the direction descends there.
         direction: skew body velocity.
-        first: the first t to try. No t turns by more than `retractions.CAP`.
+        first: the first t to try.
+        longest: the last: no plane may turn by more than `retractions.CAP` (`problem.farthest`).
 
     Source: Hager and Zhang, SIAM J. Optim. 16 (2005) 170; bracketing by secants of the slope, safeguarded.
     """
     dtype = start.value.dtype
-    longest = farthest(direction)
     slope = inner(start.gradient, direction)
     # Values that differ by less are equal to rounding.
     blur = 10 * jnp.finfo(dtype).eps * jnp.abs(start.value)

@@ -11,8 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.solvers.descent import Report, report_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
-from jaxdescramble.solvers.preconditioners import name_of
-from jaxdescramble.solvers.problem import Problem
+from jaxdescramble.solvers.problem import Problem, check_samples
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -51,11 +50,7 @@ class Minibatches:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """See `solvers.solve.solve`."""
-        if not any(hasattr(argument, "draw") for argument in args):
-            raise TypeError(
-                f"Minibatches: {name_of(function)} is given no samples to draw from. Use an objective that keeps "
-                "samples (total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
-            )
+        check_samples("Minibatches", "draw", function, args)
         optimiser = riemannian(self.transform)
 
         def step(k: Array, carry: tuple) -> tuple:

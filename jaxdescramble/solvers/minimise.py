@@ -6,15 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
-from jaxdescramble.checks import is_traced, real_array
+from jaxdescramble.checks import real_array
+from jaxdescramble.groups import orthogonal
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import solve
+from jaxdescramble.solvers.solve import is_iterative, solve
 
 
 def minimise(
@@ -62,19 +62,12 @@ def minimise(
     solver = LBFGS() if solver is None else solver
     if not callable(function):
         raise TypeError(f"function: got {type(function).__name__}; expected a function of a point and data.")
-    if isinstance(solver, type) or not (hasattr(solver, "bind") or hasattr(solver, "run")):
+    if not is_iterative(solver):
         raise TypeError(f"solver: got {solver!r}; expected a solver value such as solvers.LBFGS().")
     point = real_array(start, "start", (2,), "(n, n); use jax.vmap for many problems")
     if point.shape[0] != point.shape[1]:
         raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
-    if not is_traced(point):
-        # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
-        host = np.asarray(point)
-        defect = np.linalg.norm(host.T @ host - np.eye(len(host)))
-        if defect > 1e-2:
-            raise ValueError(
-                f"start: ||P^T P - 1|| = {defect:.3g}, not orthogonal; use groups.orthogonal.polar(start)[0]."
-            )
+    orthogonal.check_orthogonal(point, "start")
     if not (isinstance(every, int) and every > 0 and isinstance(history, int) and history >= 0):
         raise ValueError(f"history, every: got {history!r} and {every!r}; expected at least 0 and at least 1 steps.")
     # A plain function is structure, one that is a pytree (an objective) brings numbers.

@@ -20,7 +20,7 @@ from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.products import matmul
-from jaxdescramble.solvers.problem import Iterate, Problem, norm
+from jaxdescramble.solvers.problem import Iterate, Problem, name_of, norm
 
 Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
 
@@ -88,8 +88,9 @@ class Kronecker:
     Hessian products, exact for quadratic forms. In the eigenbasis of B the plane (i, j) then has the curvature
     `At_ii b_j + At_jj b_i - M_ii - M_jj`, with `At = P^T A P` and M the symmetric part of `P^T grad f`.
 
-    One product in advance tells whether the Hessian is of that form at all: if a matrix of rank one is not taken to
-    one, as at the corners of an L1 norm, nothing is measured and the solver goes on without a preconditioner.
+    Two products in advance tell whether the Hessian is of that form at all: if a matrix of rank one is not taken to
+    one, and to the same one elsewhere, as at the corners of an L1 norm, nothing is measured and the solver goes on
+    without a preconditioner.
 
     Attributes:
         every: measure anew after so many steps; 0 for only once, at the start.
@@ -198,10 +199,7 @@ def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
     angle = jnp.arctan2(2 * slope, diagonal)
     sloping = (slope > 0) & (angle > 0)
     size = jnp.where(sloping, 2 * slope / jnp.where(sloping, angle, 1), jnp.abs(diagonal))
-    largest = jnp.max(size)
-    known = (largest > 0) & jnp.isfinite(largest)
-    least = float(jnp.finfo(size.dtype).eps) ** FLOOR
-    return Curvature(frame, jnp.where(known, jnp.maximum(size, least * largest), 1)), known
+    return _raised(frame, size, float(jnp.finfo(size.dtype).eps) ** FLOOR)
 
 
 def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
@@ -212,11 +210,14 @@ def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
     >>> steady(Curvature(jnp.eye(2), jnp.full((2, 2), -3.0)), jnp.zeros((2, 2)))[0].diagonal[0].tolist()
     [3.0, 3.0]
     """
-    frame, diagonal = curvature
-    size = jnp.abs(diagonal)
+    return _raised(curvature.frame, jnp.abs(curvature.diagonal), STEADY)
+
+
+def _raised(frame: Array, size: Float[Array, "n n"], least: float) -> tuple[Curvature, Array]:
+    """Divisors of at least this part of the largest; 1, and False, where they model nothing."""
     largest = jnp.max(size)
     known = (largest > 0) & jnp.isfinite(largest)
-    return Curvature(frame, jnp.where(known, jnp.maximum(size, STEADY * largest), 1)), known
+    return Curvature(frame, jnp.where(known, jnp.maximum(size, least * largest), 1)), known
 
 
 def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -245,13 +246,3 @@ def bind(
         return functools.partial(divide, metric), known, state
 
     return state, prepare
-
-
-def name_of(function: Any) -> str:
-    """What to call a function in a message.
-
-    >>> name_of(jax.tree_util.Partial(divide))
-    'divide'
-    """
-    inner = getattr(function, "func", function)
-    return getattr(inner, "name", "") or getattr(inner, "__name__", type(inner).__name__)

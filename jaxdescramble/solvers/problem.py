@@ -89,6 +89,29 @@ def farthest(direction: Float[Array, "n n"]) -> Float[Array, ""]:
     return beyond * retractions.limit(beyond * direction)[1]
 
 
+def name_of(function: Any) -> str:
+    """What to call a function in a message.
+
+    >>> name_of(jax.tree_util.Partial(inner))
+    'inner'
+    """
+    inner = getattr(function, "func", function)
+    return getattr(inner, "name", "") or getattr(inner, "__name__", type(inner).__name__)
+
+
+def check_samples(solver: str, method: str, function: Any, args: tuple) -> None:
+    """Raise `TypeError` unless one of the arguments is a summary whose samples can be taken apart by that method.
+
+    >>> from jaxdescramble.objectives import Samples
+    >>> check_samples("Minibatches", "draw", inner, (Samples(jnp.eye(2)),))
+    """
+    if not any(hasattr(argument, method) for argument in args):
+        raise TypeError(
+            f"{solver}: {name_of(function)} is given no samples to {method}. Use an objective that keeps samples "
+            "(total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """A function of a point and arguments.

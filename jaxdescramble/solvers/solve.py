@@ -11,6 +11,16 @@ from jaxdescramble.solvers.descent import Report, descend
 from jaxdescramble.solvers.solution import Solution
 
 
+def is_iterative(solver: Any) -> bool:
+    """Whether a value is a solver as `minimise` knows them: it can `bind`, or it is a combinator that can `run`.
+
+    >>> from jaxdescramble.solvers import LBFGS
+    >>> is_iterative(LBFGS()), is_iterative(LBFGS)
+    (True, False)
+    """
+    return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
+
+
 def solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
     """What a solver finds: step by step if it can `bind`, else as the combinator that it is (`run`)."""
     if not hasattr(solver, "bind"):

@@ -21,11 +21,12 @@ from jaxtyping import Array, Float, Int
 
 from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
+from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.operators import Operator
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
-from jaxdescramble.solvers.preconditioners import name_of
+from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import solve
 
@@ -144,7 +145,7 @@ class FromSources:
         """Unit rows that make sparse sources of the signals, how dense each of these is, and the work."""
         n, m = signals.shape
         U, s, Vh = decompositions.svd(signals, full_matrices=False)
-        known = s > n * jnp.finfo(s.dtype).eps * s[0]
+        known = decompositions.resolved(s)
         white = jnp.where(known[:, None], Vh, 0) * m**0.5
         whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
         # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
@@ -215,8 +216,7 @@ def _summary_of(function: Any, args: tuple) -> Any:
 
 def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, ""]:
     """How dense the sources are: the mean of |z|, its corner rounded."""
-    size = jnp.abs(matmul(turn, white)) / CORNER
-    return CORNER * jnp.mean(size + jnp.log1p(jnp.expm1(-2 * size) / 2))
+    return CORNER * jnp.mean(log_cosh(matmul(turn, white) / CORNER))
 
 
 def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, "n n"]:
