@@ -16,16 +16,13 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-jax.config.update("jax_enable_x64", True)
-
-import numpy as np  # noqa: E402
-from scipy.optimize import linear_sum_assignment  # noqa: E402
-
-from jaxdescramble import objectives, operators, solvers  # noqa: E402
-from jaxdescramble.datasets import planted  # noqa: E402
-from jaxdescramble.groups import orthogonal  # noqa: E402
-from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated  # noqa: E402
+from jaxdescramble import objectives, operators, solvers
+from jaxdescramble.datasets import planted
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
 
 PLAIN = solvers.LBFGS(preconditioner=None, max_steps=500)
 DIAGONAL = solvers.LBFGS(preconditioner=solvers.Analytic(), max_steps=500)
@@ -131,6 +128,7 @@ def main():
     parser.add_argument("--curve", type=int, nargs="*", default=[8, 12, 16, 24, 48])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
     lines = [
         "# Planted recovery",
         "",

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_objectives_family import EPS, M, N, both, drawn, one_hot
 
 from jaxdescramble import exact
 from jaxdescramble.groups import orthogonal
@@ -25,19 +26,6 @@ from jaxdescramble.objectives import (
     weighted,
 )
 from jaxdescramble.operators import combine, derivative
-
-N, M = 6, 9
-EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
-both = pytest.mark.both_precisions
-
-
-def drawn(seed=0, n=N, m=M):
-    return np.random.default_rng(seed).standard_normal((n, m)).astype(jnp.zeros(0).dtype)
-
-
-def one_hot(m=8):
-    return jnp.eye(N)[:, jnp.arange(m) % N]
-
 
 ATTAINED = {
     "locality": locality(),
