@@ -142,7 +142,7 @@ def test_batches_equal_loops_and_problems_without_an_answer_say_so():
 
 
 @needs_x64
-def test_lists_of_any_shapes_are_solved_one_by_one():
+def test_lists_of_any_shapes_are_solved_shape_by_shape():
     shapes = ((3, 9), (5, 30), (3, 9), (2, 4, 12))
     listed = [jnp.asarray(np.random.default_rng(k).standard_normal(shape)) for k, shape in enumerate(shapes)]
     found = jd.descramble([*listed, L4.summarise(listed[1])], L4)
@@ -150,6 +150,20 @@ def test_lists_of_any_shapes_are_solved_one_by_one():
     for one, S in zip(found, listed, strict=False):
         np.testing.assert_allclose(one.value, jd.descramble(S, L4).value, rtol=1e-12, atol=0)
     np.testing.assert_allclose(found[4].value, found[1].value, rtol=1e-12, atol=0)
+    starts = jnp.stack([jnp.eye(4), jnp.eye(4)[::-1]])
+    for one in jd.descramble([listed[3], listed[3]], L4, start=starts):
+        np.testing.assert_allclose(one.value, jd.descramble(listed[3], L4, start=starts).value, rtol=1e-12, atol=0)
+
+
+@needs_x64
+def test_one_problem_of_a_batch_is_taken_out_by_its_place():
+    found = jd.descramble(jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4, 12))))
+    one = found.problem((1, -1))
+    np.testing.assert_array_equal(one.point, found.point[1, 2])
+    assert (found.problem(0).value.shape, one.objective) == ((3,), found.objective)
+    for place in (2, (0, 3), (0, 0, 0)):
+        with pytest.raises(IndexError, match=r"shape \(2, 3\)"):
+            found.problem(place)
 
 
 @needs_x64
@@ -292,7 +306,7 @@ def test_every_layer_of_a_network_by_iteration():
     np.testing.assert_allclose(inp.value, jd.descramble(jnp.tanh(hidden), L4).value, rtol=1e-9, atol=0)
     np.testing.assert_allclose(layers["['a']"].weight, out.point @ params["a"].T, rtol=0, atol=1e-12)
     assert float(out.value) < float(out.initial_value)
-    with pytest.raises(TypeError, match=r"layer \['a'\], output side: Continuation"):
+    with pytest.raises(TypeError, match=r"layer \['a'\], output side; layer \['b'\], input side: Continuation"):
         jd.descramble_network(network, params, x, L4, solvers.Continuation(PLAIN))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,7 @@ def descramble_network(
 
     Layer k is read as `P_k W_k Q_k^T`: P_k makes its preactivations readable, Q_k its input signals, that is what the
     activation before it left. Nothing in the network changes: `P^-1 P` is put in and one half of it is looked at
-    (`jaxdescramble.insert` does put it in).
+    (`jaxdescramble.insert` does put it in). Sides of one shape are solved in one program.
 
     Args:
         f: `f(params, x)`, any JAX function: a plain one, a Flax or Equinox model's.
@@ -94,30 +94,50 @@ def descramble_network(
             "descramble_network: f has no linear layer, a product of x with a parameter. Layers inside while loops, "
             "convolutions and weights that are computed from parameters are not read."
         )
-    layers = {}
+    alike: dict[Any, list[_Side]] = {}
     for name, tap in taps.items():
-        free = ends == "free"
-        found: dict[str, Descrambling | None] = {"output": None, "input": None}
         for side, kept, signals in (
             ("output", tap.layout.to_output, tap.preactivation),
             ("input", tap.layout.from_input, tap.input),
         ):
             chosen = _objective_for(objective, name, side, signals.shape[-2])
-            if (kept and not free) or chosen is None:
+            if (kept and ends != "free") or chosen is None:
                 continue
-            if joint and side == "input":
-                signals = _joint(tap)
-            try:
-                found[side] = descramble(_single(signals), chosen, solver, group=group)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"layer {name}, {side} side: {error}") from error
-        weight = _single(tap.weight)
-        if (left := found["output"]) is not None:
+            signals = _single(_joint(tap) if joint and side == "input" else signals)
+            alike.setdefault((_identity(chosen), signals.shape, signals.dtype), []).append(
+                _Side(name, side, chosen, signals)
+            )
+    found: dict[tuple[str, str], Descrambling] = {}
+    for sides in alike.values():
+        names = [(one.name, one.side) for one in sides]
+        try:
+            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group)
+        except (TypeError, ValueError) as error:
+            where = "; ".join(f"layer {name}, {side} side" for name, side in names)
+            raise type(error)(f"{where}: {error}") from error
+        found |= zip(names, solved, strict=True)
+    layers = {}
+    for name, tap in taps.items():
+        left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
+        if left is not None:
             weight = jnp.matmul(left.point, weight, precision="highest")
-        if (right := found["input"]) is not None:
+        if right is not None:
             weight = jnp.matmul(weight, jnp.swapaxes(right.point, -1, -2), precision="highest")
-        layers[name] = LayerDescrambling(found["output"], found["input"], weight)
+        layers[name] = LayerDescrambling(left, right, weight)
     return layers
+
+
+class _Side(NamedTuple):
+    name: str
+    side: str
+    objective: Objective
+    signals: Array
+
+
+def _identity(objective: Any) -> tuple:
+    """What two objectives share if they are one and the same problem: made by the same call, or holding the same."""
+    leaves, structure = jax.tree.flatten(objective)
+    return structure, *(leaf if isinstance(leaf, int | float) else id(leaf) for leaf in leaves)
 
 
 def _objective_for(given: Any, name: str, side: str, size: int) -> Any:

@@ -77,6 +77,19 @@ class Descrambling:
         check_status(self.status, "descramble")
         return self
 
+    def problem(self, index: int | tuple[int, ...]) -> "Descrambling":
+        """One problem of the batch, by its place on the leading axes.
+
+        Raises:
+            IndexError: there is no such problem.
+        """
+        axes = self.point.shape[:-2]
+        place = index if isinstance(index, tuple) else (index,)
+        if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
+            raise IndexError(f"problem {index}: the batch has the shape {axes}.")
+        numbers = {name: leaf[place] for name, leaf in vars(self).items() if name != "objective"}
+        return Descrambling(**numbers, objective=self.objective)
+
     def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
         """`P S` for signals old or new, shape (n, m), with the batch axes of the point if there are any.
 

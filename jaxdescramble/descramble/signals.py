@@ -1,7 +1,7 @@
 """Descramble signals: one layer's, many layers' in one program, or a summary of more than memory holds."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -33,8 +33,8 @@ def descramble(
 
     Args:
         signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a
-            list of such arrays of any sizes; or a summary built from batches (`objective.empty`, `.update`, `.merge`),
-            or a list of summaries.
+            list of such arrays of any sizes, those of one shape solved in one program; or a summary built from batches
+            (`objective.empty`, `.update`, `.merge`), or a list of summaries.
         objective: what "readable" means; `objectives.smoothness()` if none is given.
         solver: how to look for it, such as `solvers.LBFGS()`, or a value that is called as
             `solver(objective, summary, group)`, such as `exact.ClosedForm()`; a pytree of numbers. If none is given:
@@ -82,7 +82,8 @@ def descramble(
         raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
     keys = _keys(keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        return [descramble(item, objective, solver, group=group, start=start, keys=keys) for item in signals]
+        solve = functools.partial(descramble, objective=objective, solver=solver, group=group, keys=keys)
+        return _alike_together(list(signals), solve, start)
     if hasattr(signals, "principal"):
         axes = jax.tree.leaves(signals)[0].ndim - 2
         start = _start(start, signals.size, axes, group)  # pyright: ignore[reportAttributeAccessIssue]
@@ -91,6 +92,24 @@ def descramble(
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
     start = _start(start, columns.shape[-2], columns.ndim - 2, group)
     return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
+
+
+def _alike_together(items: list, solve: Callable[..., Descrambling], start: ArrayLike | None) -> list[Descrambling]:
+    """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
+    alike: dict[Any, list[int]] = {}
+    for place, item in enumerate(items):
+        leaves, structure = jax.tree.flatten(item)
+        alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
+    found: dict[int, Descrambling] = {}
+    for places in alike.values():
+        if len(places) == 1:
+            found[places[0]] = solve(items[places[0]], start=start)
+            continue
+        # A start for the layers of one item is the same for all of them.
+        begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
+        batch = solve(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin)
+        found |= {place: batch.problem(k) for k, place in enumerate(places)}
+    return [found[place] for place in range(len(items))]
 
 
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
