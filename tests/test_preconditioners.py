@@ -258,3 +258,17 @@ def test_rudin_shapiro_signs_miss_no_frequency():
             assert peak <= (2 * n) ** 0.5 * (1 + 1e-12)
     energies = np.abs(np.fft.rfft(rudin_shapiro(64))) ** 2
     assert energies.min() > 0
+
+
+@needs_x64
+@pytest.mark.parametrize("solver", [LBFGS, TrustRegion, GradientDescent])
+def test_a_curvature_that_is_given_serves_as_well_as_one_that_is_measured(solver):
+    # A quadratic form's factors are measured exactly: both must take the same way, in whatever unit the solver works.
+    objective = smoothness(order=1)
+    summary = objective.summarise(random_matrix(0, 12, 40) * jnp.linspace(1, 30, 12)[:, None])
+    start = orthogonal.random(jax.random.key(1), 12)
+    given, found = (
+        minimise(objective, start, summary, solver=solver(preconditioner=kind)) for kind in (Analytic(), Kronecker())
+    )
+    assert abs(int(given.steps) - int(found.steps)) <= 2
+    np.testing.assert_allclose(given.value, objective.bound_on(summary), rtol=1e-9, atol=0)

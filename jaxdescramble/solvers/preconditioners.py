@@ -75,7 +75,13 @@ class Analytic:
                 "(objectives.smoothness), give Objective(..., curvature=...), or use solvers.Kronecker(), which "
                 "measures it."
             )
-        return (), lambda iterate, state: (at(iterate.point), state)
+        unit = 1 if problem.unit is None else problem.unit
+
+        def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
+            frame, diagonal = at(iterate.point)
+            return Curvature(frame, diagonal / unit), state
+
+        return (), refresh
 
 
 @jax.tree_util.register_dataclass
