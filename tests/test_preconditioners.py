@@ -261,7 +261,7 @@ def test_rudin_shapiro_signs_miss_no_frequency():
 
 
 @needs_x64
-@pytest.mark.parametrize("solver", [LBFGS, TrustRegion, GradientDescent])
+@pytest.mark.parametrize("solver", [LBFGS, GradientDescent])
 def test_a_curvature_that_is_given_serves_as_well_as_one_that_is_measured(solver):
     # A quadratic form's factors are measured exactly: both must take the same way, in whatever unit the solver works.
     objective = smoothness(order=1)
