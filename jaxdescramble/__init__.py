@@ -8,7 +8,7 @@
 from importlib.metadata import version
 
 from jaxdescramble import datasets, exact, groups, objectives, operators, reading, solvers
-from jaxdescramble.descramble import Descrambling, LayerDescrambling, descramble, descramble_network
+from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
 from jaxdescramble.solvers import Solution, minimise, riemannian
@@ -25,6 +25,7 @@ __all__ = [
     "Solution",
     "Status",
     "Tap",
+    "bootstrap",
     "datasets",
     "descramble",
     "descramble_network",

@@ -2,13 +2,16 @@
 
 from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximiser, brockett_minimiser
 from jaxdescramble.exact.circulant import circulant_minimiser
+from jaxdescramble.exact.degeneracy import Degeneracy, degeneracy
 from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
+from jaxdescramble.exact.large_data import from_weights, sampling_error
 from jaxdescramble.exact.procrustes import diagonal_sum, procrustes
 
 __all__ = [
     "Alignment",
     "CircularShifts",
     "ClosedForm",
+    "Degeneracy",
     "Extremum",
     "Stabiliser",
     "align",
@@ -16,6 +19,9 @@ __all__ = [
     "brockett_minimiser",
     "canonical",
     "circulant_minimiser",
+    "degeneracy",
     "diagonal_sum",
+    "from_weights",
     "procrustes",
+    "sampling_error",
 ]

@@ -1,5 +1,6 @@
 """What a descrambled matrix does, in numbers, each with its nulls."""
 
+from jaxdescramble.reading.consistency import Consistency, consistency
 from jaxdescramble.reading.fourier import (
     FourierMap,
     band_edge,
@@ -38,12 +39,14 @@ from jaxdescramble.reading.vectors import (
 __all__ = [
     "FIRST_LAYER",
     "SECOND_LAYER",
+    "Consistency",
     "FourierMap",
     "Measure",
     "Reading",
     "Ridge",
     "band_edge",
     "compare",
+    "consistency",
     "distance_map_monotonicity",
     "fourier_energy",
     "fourier_map",

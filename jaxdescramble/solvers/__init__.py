@@ -11,6 +11,7 @@ from jaxdescramble.solvers.polar_power import PolarPower
 from jaxdescramble.solvers.preconditioners import Analytic, Kronecker
 from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
+from jaxdescramble.solvers.stationarity import Stationarity, stationarity
 from jaxdescramble.solvers.trust_region import TrustRegion
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "Restarts",
     "Seriated",
     "Solution",
+    "Stationarity",
     "TrustRegion",
     "minimise",
     "riemannian",
+    "stationarity",
 ]

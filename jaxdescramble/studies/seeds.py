@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdescramble.decompositions import svd
-from jaxdescramble.exact import Stabiliser, align
+from jaxdescramble.exact import Stabiliser
 from jaxdescramble.operators import derivative
-from jaxdescramble.reading import fourier_map, random_frame
+from jaxdescramble.reading import fourier_map
+from jaxdescramble.reading.consistency import chance_twin, mean_over_pairs, pairwise_cosines
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
     for name, words, link_first in (("first", "layer 1, P W", True), ("last", "last layer, W Q^T", False)):
         weights = jnp.stack([jnp.asarray(one[name] if link_first else one[name].T) for one in matrices])
         keys = jax.random.split(jax.random.key(0), len(weights))
-        chance = jax.vmap(_in_random_input_frame)(keys, weights)
+        chance = jax.vmap(chance_twin)(keys, weights)
         raw = jnp.stack([jnp.asarray(one[f"raw_{name}"] if link_first else one[f"raw_{name}"].T) for one in matrices])
         for label, one, other in (
             (f"{words}: correlation after alignment", _pairs(weights, True), _pairs(chance, True)),
@@ -186,29 +186,13 @@ def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _in_random_input_frame(key, weight: Float[Array, "link input"]) -> Array:
-    left, singular, _ = svd(weight, full_matrices=False)
-    turned = svd(random_frame(key, weight), full_matrices=False)[2]
-    return jnp.matmul(left * singular[None, :], turned, precision="highest")
-
-
 def _pairs(weights: Float[Array, "seeds link input"], aligned: bool) -> Array:
-    gauge = Stabiliser(derivative(weights.shape[1]))
-
-    def alike(one: Array, other: Array) -> Array:
-        one = align(one, other, gauge).aligned if aligned else one
-        return jnp.sum(one * other) / (jnp.linalg.norm(one) * jnp.linalg.norm(other))
-
-    return _mean_over_pairs(jax.vmap(jax.vmap(alike, (None, 0)), (0, None))(weights, weights))
+    gauge = Stabiliser(derivative(weights.shape[1])) if aligned else None
+    return mean_over_pairs(pairwise_cosines(weights, gauge))
 
 
 def _maps(weights: Float[Array, "seeds link input"]) -> Array:
     maps = jax.vmap(lambda weight: jnp.ravel(fourier_map(weight).magnitude))(weights)
     maps = maps - maps.mean(axis=1, keepdims=True)
     maps = maps / jnp.linalg.norm(maps, axis=1, keepdims=True)
-    return _mean_over_pairs(maps @ maps.T)
-
-
-def _mean_over_pairs(square: Float[Array, "seeds seeds"]) -> Array:
-    n = len(square)
-    return (jnp.sum(square) - jnp.trace(square)) / max(n * (n - 1), 1)
+    return mean_over_pairs(maps @ maps.T)
