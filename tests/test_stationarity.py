@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdescramble as jd
 from jaxdescramble import exact, objectives
 from jaxdescramble.groups import orthogonal, retractions
 from jaxdescramble.solvers import minimise, stationarity
@@ -74,6 +75,7 @@ def test_anywhere_else_the_hessian_is_the_riemannian_one(key):
     np.testing.assert_allclose(jax.grad(along)(0.0), found.lowest, rtol=1e-8, atol=0)
 
 
+@pytest.mark.slow
 @needs_x64
 def test_few_steps_bound_the_extremes_from_inside_and_say_how_far_off_they_may_be(key):
     objective, summary = summarised(3, n=12, m=40)
@@ -96,6 +98,7 @@ def test_edges(key):
         stationarity(lambda P: jnp.trace(P), jnp.eye(2), key=key, steps=0)
 
 
+@pytest.mark.slow
 @needs_x64
 def test_batches(key):
     objective, summary = summarised(2, n=5)
@@ -104,3 +107,15 @@ def test_batches(key):
     for i in range(3):
         alone = stationarity(objective, starts[i], summary, key=key)
         np.testing.assert_allclose(found.lowest[i], alone.lowest, rtol=1e-9, atol=0)
+
+
+@needs_x64
+def test_a_descrambling_without_a_bound_is_certified_as_a_minimum(key):
+    S = jnp.stack([orthogonal.random(one, 5) @ jax.random.laplace(one, (5, 200)) for one in jax.random.split(key)])
+    found = jd.descramble(S, jd.objectives.locality())
+    certificate = found.stationarity(S, key=key)
+    assert certificate.lowest.shape == (2,)
+    assert (certificate.gradient_norm < 1e-7).all()
+    assert (certificate.lowest > 1e-4).all()  # a strict minimum
+    with pytest.raises(ValueError, match="batch"):
+        found.stationarity(S[:1], key=key)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import objectives
 from jaxdescramble.checks import real_array, same_size
@@ -19,6 +19,7 @@ from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
 from jaxdescramble.operators import from_matrix
+from jaxdescramble.solvers import Stationarity, stationarity
 from jaxdescramble.status import check_status
 
 FORMAT = 1
@@ -107,13 +108,34 @@ class Descrambling:
         Raises:
             ValueError: the features or the number of layers do not fit.
         """
+        columns = self._columns(signals)
+        return batched(_score, columns.ndim - 2)(self.objective, self.point, columns)
+
+    def _columns(self, signals: ArrayLike) -> Array:
         columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
             raise ValueError(
                 f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}."
             )
-        return batched(_score, columns.ndim - 2)(self.objective, self.point, columns.astype(self.point.dtype))
+        return columns.astype(self.point.dtype)
+
+    def stationarity(self, signals: ArrayLike, *, key: PRNGKeyArray, steps: int = 60) -> Stationarity:
+        """Whether P is a minimum where no bound says so: gradient norm and extreme curvatures, modulo gauge.
+
+        For answers of an iterative solver whose `gap` stays open; some 60 products with the Hessian, for who asks.
+
+        Args:
+            signals: those that were descrambled, with their batch axes.
+            key, steps: as in `solvers.stationarity`.
+
+        Raises:
+            ValueError: the features or the number of layers do not fit.
+        """
+        columns = self._columns(signals)
+        return batched(functools.partial(_stationarity, key=key, steps=steps), columns.ndim - 2)(
+            self.objective, self.point, columns
+        )
 
     def save(self, path: str | Path) -> None:
         """Write to a `.npz` file; an old file stays whole until the new one is.
@@ -191,6 +213,10 @@ def _parameter(name: str, value: np.ndarray) -> Any:
 
 def _score(objective: Objective, point: Array, columns: Array) -> Array:
     return objective(point, objective.summarise(columns))
+
+
+def _stationarity(objective: Objective, point: Array, columns: Array, key: Any, steps: int) -> Stationarity:
+    return stationarity(objective, point, objective.summarise(columns), key=key, steps=steps)
 
 
 def batched(function: Callable, axes: int) -> Callable:
