@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxdescramble.interpreter import Block, Graph, Operation, find_products, study, trace
+from jaxdescramble.interpreter import Block, Graph, Operation, find_products, groups, study, trace
 from jaxdescramble.interpreter.axes import Axes, axis, cut, foreign, labels, moved, moved_back, taken
 from jaxdescramble.interpreter.facts import Facts
 from jaxdescramble.interpreter.graph import IDENTITY, SLICES
@@ -29,6 +29,8 @@ ALONG = {
     "rev": "dimensions",
     "sort": "dimension",
 }
+# Pooling: one operand, looked at through a window.
+WINDOWS = frozenset({"reduce_window_sum", "reduce_window_max", "reduce_window_min"})
 ARRANGING = frozenset({"transpose", "reshape", "squeeze", "broadcast_in_dim"})
 
 
@@ -194,6 +196,15 @@ class _Passage:
             return [self.padded((*common[:place], (), *common[place:]), after[0])]
         if name == "dot_general":
             return [self.product(operation, operands)]
+        if name == "conv_general_dilated":
+            return [self.convolution(operation, operands, after[0])]
+        if name in WINDOWS:
+            if any(
+                UNIT in labels(d) and n > 1
+                for d, n in zip(operands[0], operation.params["window_dimensions"], strict=True)
+            ):
+                self.fail(operation, "treats them by their place")
+            return [tuple(d if UNIT in labels(d) else axis("", n) for d, n in zip(operands[0], after[0], strict=True))]
         self.fail(operation, "is none of the operations that they can be followed through")
 
     def common(
@@ -226,6 +237,33 @@ class _Passage:
             self.satisfy(operation.inputs[k], operands[k], tuple(needed[k]), operation)
         free = [[d for i, d in enumerate(needed[k]) if i not in contract[k] and i not in batch[k]] for k in (0, 1)]
         return (*(needed[0][i] for i in batch[0]), *free[0], *free[1])
+
+    def convolution(self, operation: Operation, operands: list[Axes], shape: tuple[int, ...]) -> Axes:
+        """Channels in are met by the weight's; channels out are the weight's own. In groups: of one channel each."""
+        numbers, count = operation.params["dimension_numbers"], groups(operation)
+        data, weight = operands
+        (_, channel), (out, into) = numbers.lhs_spec[:2], numbers.rhs_spec[:2]
+        places = [*(data[i] for i in numbers.lhs_spec if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
+        if any(UNIT in labels(d) for d in places):
+            self.fail(operation, "treats them by their place")
+        needed = list(weight)
+        apart = self.graph.shape(operation.inputs[1])[out] == count
+        if UNIT in labels(data[channel]):
+            if count > 1 and not apart:
+                self.fail(operation, "brings them together in groups")
+            needed[out if count > 1 else into] = data[channel]
+        met = list(data)
+        if UNIT in labels(weight[into]) or (count > 1 and UNIT in labels(weight[out])):
+            if count > 1 and (not apart or UNIT in labels(weight[into])):
+                self.fail(operation, "brings them together in groups")
+            met[channel] = weight[out if count > 1 else into]
+        if UNIT in labels(data[channel]) and met[channel] != data[channel]:
+            self.fail(operation, "brings them together with themselves in another arrangement")
+        self.satisfy(operation.inputs[0], data, tuple(met), operation)
+        self.satisfy(operation.inputs[1], weight, tuple(needed), operation)
+        result = list(foreign(shape))
+        result[numbers.out_spec[1]] = needed[out]
+        return tuple(result)
 
     def scan(self, operation: Operation, body: Block, operands: list[Axes]) -> list[Axes]:
         for i, (number, axes) in enumerate(zip(body.inputs, operands, strict=True)):

@@ -69,9 +69,11 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
     """The same function, returning besides its result what goes on at every linear layer.
 
     A layer is a product (`dot_general`) of something that depends on x with a parameter leaf, the leaf at most
-    rearranged, sliced, or converted in type. Lookups in a table, products of data with data (attention) or of
-    parameters with parameters are none; convolutions, weights computed from parameters (weight norm), and layers inside
-    `while` or `cond` are passed over, the last with a warning.
+    rearranged, sliced, or converted in type; or a convolution with one, which is a product with the patches that its
+    window sees: out are its channels, in are (channels, *window), samples are (batch, *places). Lookups in a table,
+    products of data with data (attention) or of parameters with parameters are none; convolutions in groups, weights
+    computed from parameters (weight norm), and layers inside `while` or `cond` are passed over, the last with a
+    warning.
 
     A layer's name is its leaf's path in `params` as `jax.tree_util.keystr` writes it (`params` if that is one bare
     array), followed by the slice of it that was used, if not all: `['qkv'][:, 0:64]`; uses after the first are
@@ -265,7 +267,11 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
     product, folder, layout = layer.product, _Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
-    signal = folder.stacked(product.data, values[product.data], product.data_axes, ["in", "sample"])
+    loops = len(facts.loops.get(product.data, ()))
+    patches = product.patches
+    for _ in range(loops if product.is_convolution else 0):
+        patches = jax.vmap(patches)
+    signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
     activation = None if layer.activation is None else folder.signals(layer.activation, values[layer.activation])
     signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(_heads(layer)))))
@@ -299,6 +305,11 @@ def _replacements(
             if name not in layers:
                 raise ValueError(f"{argument}: there is no layer {name}; there are {', '.join(layers) or 'none'}.")
             layer, layout = layers[name], _layout(layers[name])
+            if argument == "inputs" and layer.product.is_convolution:
+                raise ValueError(
+                    f"inputs: {name} is a convolution, whose patches overlap: no Q at them is one at its input. Put "
+                    "P at the layer before."
+                )
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
                 # As in `Tap.input`, where heads read the same.

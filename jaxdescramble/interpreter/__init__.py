@@ -3,7 +3,7 @@
 from jaxdescramble.interpreter.evaluate import evaluate
 from jaxdescramble.interpreter.facts import Facts, Origin, study
 from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
-from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products
+from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products, groups
 
 __all__ = [
     "Affine",
@@ -17,6 +17,7 @@ __all__ = [
     "evaluate",
     "find_layers",
     "find_products",
+    "groups",
     "leaves_of",
     "study",
     "trace",

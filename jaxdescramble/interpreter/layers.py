@@ -4,7 +4,10 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
-from jaxdescramble.interpreter.axes import FOREIGN, Axes, axis, cut, foreign, labels, moved
+import jax
+from jax import Array
+
+from jaxdescramble.interpreter.axes import FOREIGN, Atom, Axes, axis, cut, foreign, labels, moved
 from jaxdescramble.interpreter.facts import Facts, arranges
 from jaxdescramble.interpreter.graph import SLICES, Block, Graph, Operation
 
@@ -13,7 +16,10 @@ AFFINE = frozenset({"add", "sub", "mul", "div"})
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Product:
-    """A `dot_general` of data with a view of a parameter leaf: a layer, as it stands in the graph.
+    """A `dot_general` or a convolution of data with a view of a parameter leaf: a layer, as it stands in the graph.
+
+    A convolution is a product with the patches of the data that its window sees: there `data_axes` are those of
+    `patches(data)`, whose features are (channel, place in the window).
 
     `side` is the position of the weight among the operands. The axes of weight, data and result are written with the
     labels `batch0, batch1, ...` (dimensions shared by both), `out` (the weight's free ones), `in` (contracted) and
@@ -36,6 +42,27 @@ class Product:
     @property
     def data(self) -> int:
         return self.operation.inputs[1 - self.side]
+
+    @property
+    def is_convolution(self) -> bool:
+        return self.operation.name == "conv_general_dilated"
+
+    def patches(self, data: Array) -> Array:
+        """The data as the product reads it: itself, or what each position of a convolution's window sees of it."""
+        if not self.is_convolution:
+            return data
+        params, shape = self.operation.params, self.operation.equation.invars[1].aval.shape
+        numbers = params["dimension_numbers"]
+        return jax.lax.conv_general_dilated_patches(
+            data,
+            [shape[i] for i in numbers.rhs_spec[2:]],
+            params["window_strides"],
+            params["padding"],
+            params["lhs_dilation"],
+            params["rhs_dilation"],
+            dimension_numbers=numbers,
+            precision=jax.lax.Precision.HIGHEST,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,31 +103,37 @@ def find_products(graph: Graph, facts: Facts) -> tuple[dict[str, Product], list[
     found: dict[str, Product] = {}
     hidden: list[Product] = []
     counts: dict[str, int] = {}
-    for operation, readable in _dots(graph, True):
+    for operation, readable in _products(graph, True):
         left, right = operation.inputs
+        describe = _convolution if operation.name == "conv_general_dilated" else _product
         views = [_from(facts, value) for value in (left, right)]
-        for side in (0, 1):
+        for side in (1,) if operation.name == "conv_general_dilated" else (0, 1):
             leaf, other = views[side], operation.inputs[1 - side]
             if leaf is None or views[1 - side] is not None or other not in facts.data:
                 continue
             base = (graph.names[leaf] or "params") + facts.origin[operation.inputs[side]].cut
             if not readable:
-                hidden.append(_product(base, operation, side, leaf, graph))
+                hidden.append(describe(base, operation, side, leaf, graph))
                 continue
             counts[base] = counts.get(base, 0) + 1
             name = base if counts[base] == 1 else f"{base}#{counts[base]}"
-            found[name] = _product(name, operation, side, leaf, graph)
+            found[name] = describe(name, operation, side, leaf, graph)
     return found, hidden
 
 
-def _dots(block: Block, readable: bool) -> Iterator[tuple[Operation, bool]]:
+def _products(block: Block, readable: bool) -> Iterator[tuple[Operation, bool]]:
     for operation in block.operations:
         if operation.body is not None:
-            yield from _dots(operation.body, readable)
+            yield from _products(operation.body, readable)
         for inner in operation.unread:
-            yield from _dots(inner, False)
-        if operation.name == "dot_general":
+            yield from _products(inner, False)
+        if operation.name == "dot_general" or (operation.name == "conv_general_dilated" and groups(operation) == 1):
             yield operation, readable
+
+
+def groups(operation: Operation) -> int:
+    """Into how many convolutions of fewer channels a convolution falls."""
+    return operation.params["feature_group_count"] * operation.params["batch_group_count"]
 
 
 def _from(facts: Facts, value: int) -> int | None:
@@ -136,6 +169,31 @@ def _product(name: str, operation: Operation, side: int, leaf: int, graph: Graph
     result = [operands[0][i] for i in batch[0]]
     result += [operands[k][i] for k in (0, 1) for i in free[k]]
     return Product(name, operation, side, leaf, operands[side], operands[1 - side], tuple(result), sizes)
+
+
+def _convolution(name: str, operation: Operation, side: int, leaf: int, graph: Graph) -> Product:
+    numbers = operation.params["dimension_numbers"]
+    weight, data = graph.shape(operation.inputs[1]), graph.shape(operation.inputs[0])
+    result = graph.shape(operation.outputs[0])
+    window, places = [weight[i] for i in numbers.rhs_spec[2:]], [result[i] for i in numbers.out_spec[2:]]
+    sizes = {
+        "out": (weight[numbers.rhs_spec[0]],),
+        "in": (weight[numbers.rhs_spec[1]], *window),
+        "sample": (data[numbers.lhs_spec[0]], *places),
+    }
+
+    def laid(spec: tuple[int, ...], *dimensions: tuple[Atom, ...]) -> Axes:
+        """(batch or out, features or in, *spatial) in the order in which the array has them."""
+        return tuple(dimensions[spec.index(i)] for i in range(len(spec)))
+
+    def spread(label: str) -> list[tuple[Atom, ...]]:
+        return [axis(label, size, math.prod(sizes[label][i + 1 :])) for i, size in enumerate(sizes[label])]
+
+    out, samples = axis("out", *sizes["out"]), spread("sample")
+    # The patches' features are channels with the window's places inside, which is the order of "in".
+    patches = laid(numbers.out_spec, samples[0], axis("in", math.prod(sizes["in"])), *samples[1:])
+    axes = laid(numbers.out_spec, samples[0], out, *samples[1:])
+    return Product(name, operation, side, leaf, laid(numbers.rhs_spec, out, *spread("in")), patches, axes, sizes)
 
 
 def find_layers(graph: Graph, facts: Facts) -> tuple[dict[str, Layer], list[Product]]:
