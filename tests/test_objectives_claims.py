@@ -203,3 +203,32 @@ REFUSED = {
 def test_bad_input_is_refused_in_words(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+ASSIGNMENTS = {
+    "smoothness": smoothness(),
+    "smoothness on a grid": smoothness(order=1, boundary="neumann", shape=(2, 3)),
+    "periodicity": periodicity(2),
+    "locality": locality(),
+    "locality on a circle": locality(layout="circle"),
+    "variation": total_variation(),
+    "variation on a circle": total_variation(boundary="periodic"),
+    "variation on a grid": total_variation(shape=(2, 3)),
+}
+
+
+@both
+@pytest.mark.parametrize("objective", ASSIGNMENTS.values(), ids=ASSIGNMENTS.keys())
+def test_over_permutations_the_objective_is_a_quadratic_assignment(objective):
+    S = drawn(3)
+    summary = objective.summarise(S)
+    a, b = objective.assignment_on(summary)
+    for seed in range(4):
+        p = np.random.default_rng(seed).permutation(N)
+        paired = jnp.sum(a * b[p][:, p])
+        np.testing.assert_allclose(objective(jnp.eye(N)[p], summary), paired, rtol=100 * EPS, atol=100 * EPS)
+
+
+def test_objectives_that_are_no_assignment_say_so():
+    for objective in (total_variation(order=2), total_variation(shape=(2, 3), isotropic=True), sparsity()):
+        assert objective.assignment_on(objective.summarise(drawn())) is None

@@ -58,7 +58,7 @@ def locality(
     Source: locality is among the figures of merit that Amey et al. 2021 name; circular variance is in Mardia and Jupp,
     Directional Statistics (2000), section 2.3.
     """
-    functions = {"name": "locality", "curvature": _curvature, "bound": no_less_than_zero}
+    functions = {"name": "locality", "curvature": _curvature, "bound": no_less_than_zero, "assignment": _assignment}
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")
     if positions is not None:
@@ -95,6 +95,18 @@ def _locality(point: Float[Array, "n n"], summary: Summary, **options) -> Float[
     # About the centroid, one coordinate at a time: a difference of two moments would cancel for local signals.
     squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
     return jnp.sum(Y**2 * squares) / max(Y.size, 1)
+
+
+def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
+    """`|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`: the spread about the centroid, pair by pair."""
+    S = in_own_unit(summary)
+    x = _places(summary.size, S.dtype, **options)
+    inner = matmul(x, x.T)
+    heights = jnp.diagonal(inner)
+    square = S**2
+    shares = ratio(square, jnp.sum(square, axis=0, keepdims=True))
+    apart = (heights[:, None] + heights[None, :]) / 2 - inner
+    return apart, matmul(square, shares.T) / max(S.size, 1)
 
 
 def _curvature(summary: Summary, **options) -> SpatialCurvature:

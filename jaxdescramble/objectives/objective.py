@@ -59,6 +59,9 @@ class Objective:
             `P <- polar(-gradient)` never goes up.
         sparse_under: `sparse_under(n, **settings, **parameters)`, the D of an objective that is a (smoothed) L1 norm of
             `D P S`; starting points are made from it.
+        assignment: `assignment(summary, **settings, **parameters)`, matrices a and b with
+            `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`; or None for these settings.
+            Such an objective is a quadratic assignment problem over S(n).
     """
 
     function: Callable[..., Array]
@@ -73,6 +76,7 @@ class Objective:
     smoothing: str = ""
     concave: bool = False
     sparse_under: Callable[..., Operator] | None = None
+    assignment: Callable[..., tuple[Array, Array] | None] | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -132,6 +136,10 @@ class Objective:
     def bound_on(self, summary: Summary) -> Array | None:
         """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
         return None if self.bound is None else self.bound(summary, **self.options)
+
+    def assignment_on(self, summary: Summary) -> tuple[Array, Array] | None:
+        """The matrices of the quadratic assignment problem over permutations, or None where there are none."""
+        return None if self.assignment is None else self.assignment(summary, **self.options)
 
     def smoothed(self, factor: ArrayLike) -> "Objective":
         """The objective with corners rounded `factor` times as widely; itself where there are none to round."""

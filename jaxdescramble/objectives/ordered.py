@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxdescramble import transforms
 from jaxdescramble.checks import one_of, positive_integer, positive_number
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness
+from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness, roughness_assignment
 from jaxdescramble.objectives.spatial import no_less_than_zero, ratio, turned
 from jaxdescramble.objectives.summaries import Factor, Samples, Summary
 from jaxdescramble.objectives.variation import ENDS, differences, largest_variation
@@ -54,6 +54,7 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
         operator=_lag,
         curvature=_curvature,
         bound=_bound,
+        assignment=_assignment,
     )
 
 
@@ -130,6 +131,10 @@ def _periodicity(point: Float[Array, "n n"], summary: Summary, **options) -> Flo
 
 def _curvature(summary: Summary, **options) -> PrincipalCurvature:
     return PrincipalCurvature(summary, _lag(summary.size, **options))
+
+
+def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
+    return roughness_assignment(summary, _lag(summary.size, **options))
 
 
 def _bound(summary: Summary, **options) -> Float[Array, ""]:

@@ -50,7 +50,12 @@ def smoothness(
     Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is this package's.
     """
     kind = SUMMARIES[one_of(summary, "summary", tuple(SUMMARIES))]
-    functions: dict[str, Any] = {"operator": _operator, "curvature": _curvature, "bound": _bound}
+    functions: dict[str, Any] = {
+        "operator": _operator,
+        "curvature": _curvature,
+        "bound": _bound,
+        "assignment": _assignment,
+    }
     if operator is not None:
         if not callable(getattr(operator, "synthesise", None)):
             raise TypeError(
@@ -86,6 +91,19 @@ def _bound(summary: Summary, **options) -> Float[Array, ""]:
 
 def _curvature(summary: Summary, **options) -> "PrincipalCurvature":
     return PrincipalCurvature(summary, _operator(summary.size, **options))
+
+
+def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
+    return roughness_assignment(summary, _operator(summary.size, **options))
+
+
+def roughness_assignment(summary: Summary, D: Operator) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    """`D^T D / lambda_max` and `S S^T / ||S||_F^2`: the roughness over permutations."""
+    scaled = summary.normalised()
+    eye = jnp.eye(summary.size, dtype=scaled.dtype)
+    columns = D.apply(eye)
+    b = ratio(scaled.moment(eye), scaled.power())
+    return matmul(columns.T, columns) / largest_eigenvalue(D, scaled.dtype), b
 
 
 def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:

@@ -89,6 +89,7 @@ def total_variation(
         bound=_bound,
         smoothing="epsilon",
         sparse_under=_sparse_under,
+        assignment=_assignment,
     )
 
 
@@ -176,6 +177,20 @@ def _sparse_under(n: int, epsilon: ArrayLike, **layout) -> Operator:
     del epsilon
     with jax.ensure_compile_time_eval():
         return from_matrix(differences(jnp.eye(n), **layout).reshape((-1, n)))
+
+
+def _assignment(summary: Summary, epsilon: ArrayLike, **layout) -> tuple[Array, Array] | None:
+    """Who stands next to whom, and how far apart any two are: a shortest path through the neurons."""
+    grid, _ = _axes(summary.size, layout["boundary"], layout["shape"])
+    if layout["order"] > 1 or (layout["isotropic"] and len(grid) > 1):
+        return None
+    S = in_own_unit(summary)
+    with jax.ensure_compile_time_eval():
+        D = np.asarray(differences(jnp.eye(len(S)), **layout), np.float64)[0]
+    a = -np.minimum(D.T @ D, 0) * (1 - np.eye(len(S))) / 2
+    floor = jnp.asarray(epsilon, S.dtype)
+    apart = jax.lax.map(lambda row: jnp.sum(softened((S - row[None, :]) ** 2, floor), axis=1), S)
+    return jnp.asarray(a, S.dtype), apart / largest_variation(differences(S, **layout), len(S), **layout)
 
 
 def _bound(summary: Summary, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
