@@ -62,9 +62,33 @@ def test_examples_stay_short(script):
     assert len(script.read_text().splitlines()) < (60 if script.name.startswith("my_") else 100)
 
 
+def test_many_networks(tmp_path):
+    text = run("many_networks.py", "--count", 3, "--steps", 20, "--draws", 3, folder=tmp_path)
+    score, chance = numbers(r"first layer: agreement (\S+), by chance (\S+), p", text)
+    assert score > 0.5 > 0.2 > chance
+    assert (tmp_path / "many_networks.png").stat().st_size > 10_000
+
+
 def test_learn_a_prefilter(tmp_path):
     text = run("learn_a_prefilter.py", "--rounds", 30, folder=tmp_path)
     kept, left_out = numbers(r"good samples (\S+), of foreign ones (\S+)", text)
     before, after = numbers(r"frame off by (\S+) before, (\S+) after", text)
     assert kept > 1.3 * left_out
     assert after < before / 3
+
+
+def test_relaxometry(tmp_path):
+    text = run("relaxometry.py", "--steps", 150, "--seeds", 1, "--table", "table.md", folder=tmp_path)
+    for kind in ("joined", "fitted", "duplicated"):
+        trained, quartic, _, random = numbers(rf"10000 {kind} +(\S+) +(\S+) +(\S+) +(\S+)", text)
+        assert min(trained, quartic) > 0.6 > 0.2 > random
+    assert (tmp_path / "relaxometry.png").stat().st_size > 10_000
+    assert "| 900 | joined | 3 |" in (tmp_path / "table.md").read_text()
+
+
+def test_bandpass(tmp_path):
+    text = run("bandpass.py", "--points", 128, "--steps", 200, folder=tmp_path)
+    raw, random, descrambled, untrained = numbers(r"likeness of W2 P\^T +(\S+) +(\S+) +(\S+) +(\S+)", text)
+    assert descrambled > 0.9
+    assert max(map(abs, (raw, random, untrained))) < 0.1
+    assert (tmp_path / "bandpass.png").stat().st_size > 10_000

@@ -1,5 +1,5 @@
 """Simulators that make their own data, and readers of files that you have; nothing is downloaded."""
 
-from jaxdescramble.datasets import deer, deernet_weights, planted
+from jaxdescramble.datasets import bandpass, deer, deernet_weights, planted, relaxometry
 
-__all__ = ["deer", "deernet_weights", "planted"]
+__all__ = ["bandpass", "deer", "deernet_weights", "planted", "relaxometry"]

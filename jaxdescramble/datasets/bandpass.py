@@ -1,0 +1,139 @@
+"""White noise and what an ideal band-pass filter leaves of it. Signals are (features, samples).
+
+The record is one period: frequencies are the multiples of `rate / points`, and the filter is a projection that commutes
+with every shift. So what a network has to learn is known exactly.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble.checks import positive_integer, real_array, same_size
+
+
+@dataclass(frozen=True)
+class Band:
+    """A record and the band of frequencies that a filter passes.
+
+    Args:
+        low, high: edges of the band in Hz, both inside it.
+        points: length of the record.
+        rate: sampling rate in Hz; with as many points as Hz the record lasts a second and frequencies are whole Hz.
+
+    Raises:
+        ValueError: a band that is empty or reaches beyond half the sampling rate.
+
+    >>> Band(10.0, 50.0).rank, Band(100.0, 200.0).rank
+    (82, 202)
+
+    Source: Sule, Spencer, Czaja, ACHA 79, 101793 (2025), whose networks pass 10 to 50 or 100 to 200 Hz at 1024 points
+    and 1024 Hz. They filter tones in noise with a digital filter; noise alone and the ideal filter are ours.
+    """
+
+    low: float = 100.0
+    high: float = 200.0
+    points: int = 1024
+    rate: float = 1024.0
+
+    def __post_init__(self):
+        if positive_integer(self.points, "points") < 2:
+            raise ValueError(f"points: got {self.points}; a record has at least two points.")
+        if not self.rate > 0:
+            raise ValueError(f"rate: got {self.rate}; the sampling rate, in Hz, must be positive.")
+        if not 0 <= self.low <= self.high <= self.rate / 2:
+            raise ValueError(
+                f"low, high: got {self.low} and {self.high}; a band has 0 <= low <= high <= {self.rate / 2} Hz, half "
+                "the sampling rate."
+            )
+        if not self.passes.any():
+            raise ValueError(
+                f"low, high: no frequency of the record lies between {self.low} and {self.high} Hz; they are "
+                f"{self.rate / self.points} Hz apart."
+            )
+
+    @property
+    def frequency(self) -> np.ndarray:
+        """Frequencies of the record in Hz, shape (points // 2 + 1,), float64."""
+        return np.fft.rfftfreq(self.points, 1 / self.rate)
+
+    @property
+    def passes(self) -> np.ndarray:
+        """Which of the frequencies pass, shape (points // 2 + 1,), bool."""
+        return (self.frequency >= self.low) & (self.frequency <= self.high)
+
+    @property
+    def rank(self) -> int:
+        """Dimensions that pass: a cosine and a sine for each frequency, one at zero and at half the sampling rate."""
+        alone = (self.frequency == 0) | (self.frequency == self.rate / 2)
+        return int(np.sum(np.where(alone, 1, 2)[self.passes]))
+
+
+class BandBatch(NamedTuple):
+    """Records in columns, before and after the filter."""
+
+    signal: Float[Array, "points samples"]
+    passed: Float[Array, "points samples"]
+
+
+def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
+    """The ideal filter: what lies outside the band is removed, what lies inside stays as it is.
+
+    Args:
+        signals: shape (points, samples).
+        band: what passes.
+
+    Raises:
+        TypeError, ValueError: not a real matrix with the band's number of points.
+
+    >>> time = jnp.arange(64) / 64
+    >>> tones = jnp.stack([jnp.sin(2 * jnp.pi * f * time) for f in (5, 20)], axis=1)
+    >>> left = jnp.linalg.norm(band_pass(tones, Band(10.0, 25.0, 64, 64.0)), axis=0)
+    >>> [round(float(size), 3) for size in left]
+    [0.0, 5.657]
+    """
+    signals = real_array(signals, "signals", (2,), "(points, samples)")
+    same_size(signals, 0, band.points, "signals", "the band")
+    spectrum = jnp.where(band.passes[:, None], jnp.fft.rfft(signals, axis=0), 0)
+    return jnp.fft.irfft(spectrum, band.points, axis=0).astype(signals.dtype)
+
+
+def filter_matrix(band: Band, dtype: Any = float) -> Float[Array, "points points"]:
+    """The filter as a matrix: a circulant projection of rank `band.rank`.
+
+    >>> Pi = filter_matrix(Band(2.0, 3.0, 16, 16.0))
+    >>> round(float(jnp.trace(Pi))), bool(jnp.allclose(Pi @ Pi, Pi, atol=1e-6))
+    (4, True)
+    """
+    return band_pass(jnp.eye(band.points, dtype=dtype), band)
+
+
+@functools.partial(jax.jit, static_argnames=("count", "band", "dtype"))
+def _sample(key, count, band, dtype) -> BandBatch:
+    signal = jax.random.normal(key, (band.points, count), dtype)
+    return BandBatch(signal, band_pass(signal, band))
+
+
+def sample(key: PRNGKeyArray, count: int, band: Band | None = None, dtype: Any = float) -> BandBatch:
+    """Standard white noise, and the same after the filter.
+
+    Args:
+        key: random key; the same key gives the same signals.
+        count: number of samples.
+        band: the record and what passes; by default 100 to 200 Hz.
+        dtype: of both results; by default JAX's default floating-point type.
+
+    Raises:
+        TypeError, ValueError: a count that is not a positive integer.
+
+    >>> batch = sample(jax.random.key(0), 200)
+    >>> batch.signal.shape, round(float(jnp.mean(batch.passed**2)), 2)  # 202 of 1024
+    ((1024, 200), 0.2)
+    """
+    dtype = jax.dtypes.canonicalize_dtype(dtype)
+    return _sample(key, positive_integer(count, "count"), band or Band(), dtype.name)
