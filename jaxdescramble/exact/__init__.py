@@ -1,10 +1,11 @@
-"""Exact answers: closed-form minimisers with certified bounds, gauge and alignment."""
+"""Exact answers: closed-form minimisers with certified bounds, gauge and alignment, linear networks."""
 
 from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximiser, brockett_minimiser
 from jaxdescramble.exact.circulant import circulant_minimiser
 from jaxdescramble.exact.degeneracy import Degeneracy, degeneracy
 from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
 from jaxdescramble.exact.large_data import from_weights, sampling_error
+from jaxdescramble.exact.linear_networks import learning_times, linear_network_modes
 from jaxdescramble.exact.procrustes import diagonal_sum, procrustes
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "degeneracy",
     "diagonal_sum",
     "from_weights",
+    "learning_times",
+    "linear_network_modes",
     "procrustes",
     "sampling_error",
 ]
