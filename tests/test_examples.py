@@ -92,3 +92,10 @@ def test_bandpass(tmp_path):
     assert descrambled > 0.9
     assert max(map(abs, (raw, random, untrained))) < 0.1
     assert (tmp_path / "bandpass.png").stat().st_size > 10_000
+
+
+def test_semantic_development(tmp_path):
+    text = run("semantic_development.py", "--hidden", 64, "--out", "modes.png", folder=tmp_path)
+    assert numbers(r"two layers: off by at most (\S+) of", text)[0] < 0.06
+    assert numbers(r"8 of 8 modes: descrambled weights off by (\S+)", text)[0] < 0.02
+    assert (tmp_path / "modes.png").stat().st_size > 50_000

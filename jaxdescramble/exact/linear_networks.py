@@ -35,6 +35,11 @@ def linear_network_modes(
     `||Y - W X||_F^2 / (2 m)` over m samples with `X X^T / m = 1`, and `Y X^T / m = U diag(s) V^T`. The start is
     balanced, `W_(l+1)^T W_(l+1) = W_l W_l^T`, and aligned with U and V: each weight holds the N-th root of u.
 
+    A small random start is neither. Of two layers the part grows in which both agree, `u0 = ||W_1 v + W_2^T u||^2 / 4`
+    with v and u the singular vectors of a mode: with hundreds of hidden neurons within 2% of s, with tens within 3 to
+    20%. Of three layers nothing as simple is known: with hundreds a mode follows within 1 to 9% from when it is a tenth
+    learned; with tens, modes of like strength turn into one another on their way, and none of this need hold.
+
     Args:
         singular_values: s, shape (k,), not negative. A mode of the weights that the target lacks (s = 0) fades.
         initial: u0, one number or shape (k,). From two layers on not negative, and a mode at 0 stays there.
@@ -65,7 +70,7 @@ def linear_network_modes(
 
 
 def learning_times(
-    singular_values: ArrayLike, initial: ArrayLike, tau: ArrayLike, depth: int = 2, fraction: float = 0.5
+    singular_values: ArrayLike, initial: ArrayLike, tau: ArrayLike, depth: int = 2, fraction: ArrayLike = 0.5
 ) -> Float[Array, " k"]:
     """When each mode has grown to a fraction f of its singular value: the inverse of `linear_network_modes`.
 
@@ -120,7 +125,7 @@ def _strengths(
 ) -> Float[Array, "t k"]:
     def strength(s, u0, t):
         if depth == 1:
-            return s + (u0 - s) * jnp.exp(-t)
+            return u0 * jnp.exp(-t) - s * jnp.expm1(-t)
         return u0 / _shrinkage(2 * t if depth == 2 else _clock(s, u0, t, depth), s, u0)
 
     return jax.vmap(jax.vmap(strength, (0, 0, None)), (None, None, 0))(s, u0, elapsed)
@@ -152,7 +157,7 @@ def _mean_decay(x: Array) -> Array:
     """`(1 - e^-x) / x = integral_0^1 e^(-x y) dy`: a Gauss rule where the derivatives of the quotient would cancel."""
     small = x < 1
     near, far = jnp.where(small, x, 0), jnp.where(small, 1, x)
-    y, weights = _rule(7, 1, x)
+    y, weights = _rule(7, 1.0, x)
     return jnp.where(small, jnp.sum(weights * jnp.exp(-near * y)), -jnp.expm1(-far) / far)
 
 
@@ -194,9 +199,9 @@ def _clock(s: Array, u0: Array, elapsed: Array, depth: int) -> Array:
 
 
 def _integral(theta: Array, s: Array, u0: Array, depth: int) -> Array:
-    """`integral_0^theta D^r`, in terms of `q = s / u`, which starts at `s / u0` and ends at 1.
+    """`integral_0^theta D^r = (u0/s)^r / s (s theta + bend(s/u0) - bend(q))`, with `q = s/u` on its way from s/u0 to 1.
 
-    Where q is small the terms of the closed form are all but equal; a series takes over, which is regular at s = 0.
+    Where q is small these terms all but cancel, and the integral from 0 to q takes their place: it is regular at s = 0.
     """
     rate, power = 1 - 2 / depth, 2 - 2 / depth
     shrinkage = _shrinkage(theta, s, u0)
