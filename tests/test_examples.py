@@ -99,3 +99,11 @@ def test_semantic_development(tmp_path):
     assert numbers(r"two layers: off by at most (\S+) of", text)[0] < 0.06
     assert numbers(r"8 of 8 modes: descrambled weights off by (\S+)", text)[0] < 0.02
     assert (tmp_path / "modes.png").stat().st_size > 50_000
+
+
+def test_convolutional_network(tmp_path):
+    text = run("convolutional_network.py", "--channels", 8, "--steps", 150, folder=tmp_path)
+    before, after, bound = numbers(r"along the channels (\S+) -> (\S+), bound (\S+)", text)
+    assert bound <= after < 0.95 * before
+    assert numbers(r"changed by (\S+):", text)[0] < 1e-4
+    assert (tmp_path / "channels.png").stat().st_size > 10_000

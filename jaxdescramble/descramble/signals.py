@@ -12,11 +12,13 @@ from jaxtyping import Array
 
 from jaxdescramble.checks import is_traced, one_of, real_array, same_size
 from jaxdescramble.descramble.iterate import iterate, solver_for
+from jaxdescramble.descramble.permute import permute
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.solvers.solve import is_iterative
 
+GROUPS = (*orthogonal.NAMES, "permutation")
 AXES = "(features, samples) or (layers, ..., features, samples)"
 
 
@@ -40,12 +42,15 @@ def descramble(
             `solver(objective, summary, group)`, such as `exact.ClosedForm()`; a pytree of numbers. If none is given:
             the closed form where there is one, the polar fixed point for minus a convex function, else preconditioned
             L-BFGS.
-        group: "O", or "SO" for determinant one.
+        group: "O"; "SO" for determinant one; or "permutation", S(n), for objectives that are a quadratic assignment
+            problem there (`Objective.assignment`): the point is then a permutation matrix, `point.argmax(axis=-1)` the
+            order of the neurons, for `reorder`; solver and start are left out.
         start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
             determinant one. None for the raw frame, or a polar step from it where that is better.
         keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept;
             for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
-            neurons is read off from (`solvers.FromSources`).
+            neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
+            is one, from a fixed key.
 
     Returns:
         A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
@@ -64,12 +69,15 @@ def descramble(
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
     objective = smoothness() if objective is None else objective
+    one_of(group, "group", GROUPS)
+    if group == "permutation" and (solver is not None or start is not None):
+        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out, or give keys.")
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
             "mind the parentheses - or Objective(function)."
         )
-    solver = solver_for(objective) if solver is None else solver
+    given, solver = solver, solver_for(objective) if solver is None else solver
     if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
         raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
     if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
@@ -77,12 +85,11 @@ def descramble(
             f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
             "register_dataclass, or wrap a function in jax.tree_util.Partial."
         )
-    one_of(group, "group", orthogonal.NAMES)
-    if not is_iterative(solver) and (start is not None or keys is not None):
+    if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
         raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
     keys = _keys(keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        solve = functools.partial(descramble, objective=objective, solver=solver, group=group, keys=keys)
+        solve = functools.partial(descramble, objective=objective, solver=given, group=group, keys=keys)
         return _alike_together(list(signals), solve, start)
     if hasattr(signals, "principal"):
         axes = jax.tree.leaves(signals)[0].ndim - 2
@@ -141,7 +148,9 @@ def _solve(
     objective: Objective, solver: Any, group: str, summary: Summary, start: Array | None, keys: Array | None
 ) -> dict[str, Array]:
     """The fields of a `Descrambling`, its objective left out: that one is not to be batched."""
-    if is_iterative(solver):
+    if group == "permutation":
+        found = permute(objective, summary, keys)
+    elif is_iterative(solver):
         found = iterate(objective, summary, group, solver, start, keys)
     else:
         found = solver(objective, summary, group)

@@ -1,5 +1,5 @@
 """The groups that descramblers are taken from."""
 
-from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble.groups import orthogonal, permutation, retractions
 
-__all__ = ["orthogonal", "retractions"]
+__all__ = ["orthogonal", "permutation", "retractions"]

@@ -59,7 +59,7 @@ class Objective:
             `P <- polar(-gradient)` never goes up.
         sparse_under: `sparse_under(n, **settings, **parameters)`, the D of an objective that is a (smoothed) L1 norm of
             `D P S`; starting points are made from it.
-        assignment: `assignment(summary, **settings, **parameters)`, matrices a and b with
+        assignment: `assignment(summary, **settings, **parameters)`, symmetric matrices a and b with
             `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`; or None for these settings.
             Such an objective is a quadratic assignment problem over S(n).
     """

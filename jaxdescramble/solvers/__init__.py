@@ -9,6 +9,7 @@ from jaxdescramble.solvers.minibatches import Minibatches
 from jaxdescramble.solvers.minimise import minimise
 from jaxdescramble.solvers.polar_power import PolarPower
 from jaxdescramble.solvers.preconditioners import Analytic, Kronecker
+from jaxdescramble.solvers.quadratic_assignment import Assignment, quadratic_assignment
 from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
 from jaxdescramble.solvers.stationarity import Stationarity, stationarity
@@ -17,6 +18,7 @@ from jaxdescramble.solvers.trust_region import TrustRegion
 __all__ = [
     "LBFGS",
     "Analytic",
+    "Assignment",
     "Chain",
     "ConjugateGradient",
     "Continuation",
@@ -35,6 +37,7 @@ __all__ = [
     "Stationarity",
     "TrustRegion",
     "minimise",
+    "quadratic_assignment",
     "riemannian",
     "stationarity",
 ]
