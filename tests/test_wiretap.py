@@ -236,7 +236,7 @@ def test_lookups_and_attention_products_are_no_layers():
     assert taps["['w']"].layout.from_input
 
 
-def test_convolutions_and_computed_weights_are_passed_over():
+def test_computed_weights_are_passed_over_and_convolutions_are_not():
     def f(params, x):
         x = jax.lax.conv_general_dilated(x, params["kernel"], (1,), "SAME")
         normed = params["v"] / jnp.linalg.norm(params["v"], axis=0)
@@ -244,7 +244,7 @@ def test_convolutions_and_computed_weights_are_passed_over():
 
     params = {"kernel": normal(1, 3, 2, 3), "v": normal(2, 12, 5), "w": normal(3, 5, 2)}
     taps = tapped(f, params, normal(4, 7, 2, 4))
-    assert list(taps) == ["['w']"]
+    assert list(taps) == ["['kernel']", "['w']"]
     assert not taps["['w']"].layout.from_input
 
 
