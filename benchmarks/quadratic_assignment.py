@@ -1,6 +1,6 @@
 """Quadratic assignment: published instances, and planted ones, beside SciPy in the same time.
 
-Run: python benchmarks/quadratic_assignment.py [--only nug30 chr25a] [--out FILE]
+Run: python -m benchmarks.quadratic_assignment [--only nug30 chr25a] [--out FILE]
 
 Ours is one call with its defaults, compiled before. SciPy gets as many random starts of FAQ, each refined by 2opt, as
 fit into the time that ours took, one at least; the best counts. Gaps are to the published optimum; of planted
@@ -18,56 +18,17 @@ import jax
 import numpy as np
 from scipy.optimize import quadratic_assignment as scipys
 
+from benchmarks.qaplib import load
 from jaxdescramble.solvers import quadratic_assignment
 
-DATA = Path(__file__).parent / "qaplib"
-NUGENT = {"nug12": (3, 4), "nug15": (3, 5), "nug20": (4, 5), "nug30": (5, 6), "sko42": (6, 7)}
 NAMES = ("nug12", "nug15", "nug20", "nug30", "sko42", "chr12c", "chr25a", "had20", "rou12", "tai25a", "tai30a", "scr20",
          "bur26e", "lipa20a")  # fmt: skip
 
 
-def blocks(name):
-    """The matrices of a file, integers, a blank line between two."""
-    parts = (DATA / f"{name}.txt").read_text().strip().split("\n\n")
-    return [np.array([[int(x) for x in line.split()] for line in part.splitlines()]) for part in parts]
-
-
-def grid(rows, columns):
-    """Distances along the streets of a town."""
-    y, x = np.divmod(np.arange(rows * columns), columns)
-    return abs(x[:, None] - x) + abs(y[:, None] - y)
-
-
-def taillard(n):
-    """Uniform random flows and distances, as Taillard drew them."""
-    seed, found = 123456789, []
-    for _ in range(2):
-        matrix = np.zeros((n, n), int)
-        for i in range(n):
-            for j in range(i + 1, n):
-                seed = seed * 16807 % (2**31 - 1)
-                matrix[i, j] = matrix[j, i] = 100 * seed // (2**31 - 1)
-        found.append(matrix)
-    return found[1], found[0]
-
-
 def published(name):
     """a, b and the optimum."""
-    lines = (line.split() for line in (DATA / "solutions.txt").read_text().splitlines())
-    optimum, *order = next([int(x) for x in line[1:]] for line in lines if line and line[0] == name)
-    p = np.asarray(order) - 1
-    if name in NUGENT:
-        a, b = grid(*NUGENT[name]), blocks(name)[0]
-    elif name.startswith("tai"):
-        a, b = taillard(len(p))
-    elif name.startswith("scr"):
-        a, b = blocks(name)[0], grid(5, 4)
-    else:
-        a, b = blocks(name)
-    reached = [(a * b[np.ix_(q, q)]).sum() for q in (p, np.argsort(p))]
-    if optimum not in reached:
-        raise ValueError(f"{name}: the published permutation gives {reached}, not the optimum {optimum}.")
-    return a, b, optimum
+    found = load(name)
+    return found.a, found.b, found.optimum
 
 
 def planted(n):
@@ -107,7 +68,7 @@ def main(only, out):
     lines = [
         "# Quadratic assignment",
         "",
-        f"`python benchmarks/quadratic_assignment.py`; {platform.machine()}, {os.cpu_count()} cores, jax "
+        f"`python -m benchmarks.quadratic_assignment`; {platform.machine()}, {os.cpu_count()} cores, jax "
         f"{jax.__version__}, float64. Gaps to the optimum in percent; SciPy's is the best of its starts in equal time.",
         "",
         "| instance | n | optimum | gap | gap, SciPy faq + 2opt | its starts | seconds | compile, s | bound |",
