@@ -81,7 +81,7 @@ def tabu(
         gains = jnp.where(down == u, at[None, :], jnp.where(down == v, of[None, :], gains))
         gains = jnp.where(across == u, at[:, None], jnp.where(across == v, of[:, None], gains))
         here = ((down == u) & (across == v)) | ((down == v) & (across == u))
-        until = jnp.where(here, k.astype(jnp.int32) + tenures[k], until)
+        until = jnp.where(here, (k + tenures[k]).astype(jnp.int32), until)
         fell = value < best - least
         return p, G, gains, until, value, jnp.minimum(value, best), jnp.where(fell, p, best_p)
 
@@ -231,17 +231,19 @@ def kick(key: PRNGKeyArray, p: Int[Array, " n"]) -> Int[Array, " n"]:
     """
     n = len(p)
     # One draw for all: each call of a generator takes a third of a second to compile.
-    chance = jax.random.uniform(key, (n + 5,))
+    chance = jax.random.uniform(key, (n + 2,))
     places = jnp.arange(n, dtype=jnp.int32)
     order = jnp.argsort(chance[:n]).astype(jnp.int32)
     length = 2 + jnp.floor(chance[n] * max(2, 2 * n // 5 - 1)).astype(jnp.int32)
     following = jnp.where(places + 1 < length, jnp.roll(order, -1), jnp.where(places < length, order[0], order))
     ring = places.at[order].set(following)
-    first, second, third = jnp.sort(jnp.floor(chance[n + 1 : n + 4] * (n + 1)).astype(jnp.int32))
+    if n < 3:
+        return p[ring]
+    first, second, third = jnp.sort(order[:3])
     border = first + third - second
-    after = jnp.where(places < border, places + second - first, places - third + second)
-    bridge = jnp.where((places >= first) & (places < third), after, places)
-    return p[jnp.where(chance[n + 4] < 0.5, ring, bridge)]
+    after = jnp.where(places <= border, places + second - first, places - border + first - 1)
+    bridge = jnp.where((places >= first) & (places <= third), after, places)
+    return p[jnp.where(chance[n + 1] < 0.5, ring, bridge)]
 
 
 def _shifted(m: Float[Array, "n m"], by: Int[Array, ""] | int, axis: int) -> Float[Array, "n m"]:

@@ -75,21 +75,23 @@ def relax(a: Float[Array, "n n"], b: Float[Array, "n n"], start: Float[Array, "n
         return matmul(a[:, back], b.T) + matmul(a.T[:, back], b)
 
     def step(state: tuple) -> tuple:
-        P, slope, prices, k, _ = state
-        found = assign(slope, prices)
+        P, slope, prices, k, flat, _, _ = state
+        # The last assignment rounds P; in the same loop, because every copy of the assignment is slow to compile.
+        last = flat | (k == RELAXED_STEPS)
+        found = assign(jnp.where(last, -P, slope), jnp.where(last, jnp.min(-P, axis=0), prices))
         q = found.columns
         change = slope_at_corner(q) - slope
         downhill = jnp.sum(slope * P) - jnp.sum(slope[places, q])
         curvature = jnp.sum(change[places, q]) - jnp.sum(change * P)
         convex = curvature > 0
         length = jnp.where(convex, jnp.clip(downhill / jnp.where(convex, curvature, 1), 0, 1), 1)
-        P = ((1 - length) * P).at[places, q].add(length)
+        moved = ((1 - length) * P).at[places, q].add(length)
         flat = downhill <= 1e-6 * jnp.sum(jnp.abs(slope * P))
-        return P, slope + length * change, found.prices, k + 1, flat
+        return moved, slope + length * change, found.prices, k + 1, flat, q, last
 
-    slope = slope_at(start)
-    state = (start, slope, jnp.min(slope, axis=0), 0, jnp.zeros((), bool))
-    return permutation.nearest(jax.lax.while_loop(lambda s: (s[3] < RELAXED_STEPS) & ~s[4], step, state)[0])
+    slope, no = slope_at(start), jnp.zeros((), bool)
+    state = (start, slope, jnp.min(slope, axis=0), 0, no, permutation.identity(n), no)
+    return jax.lax.while_loop(lambda state: ~state[6], step, state)[5]
 
 
 def spectral(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Int[Array, " n"]:
