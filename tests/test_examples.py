@@ -69,6 +69,25 @@ def test_many_networks(tmp_path):
     assert (tmp_path / "many_networks.png").stat().st_size > 10_000
 
 
+def test_isotropic_null(tmp_path):
+    text = run("isotropic_null.py", "--draws", 40, "--samples", 500, "--table", "null.md", folder=tmp_path)
+    reading = r"\| notch, all link frequencies \| 1 \+- (\S+) \| (\S+) \+- (\S+) \| (\S+) \+- (\S+) \|"
+    spread, form, form_spread, mean, mean_spread = numbers(reading, text)
+    assert max(abs(form - 1), abs(mean - 1)) < 4 * spread / 40**0.5 + 0.03  # a ratio's mean is above 1 in second order
+    assert 0.6 * spread < min(form_spread, mean_spread) <= max(form_spread, mean_spread) < 1.5 * spread
+    assert numbers(r"off by (\S+)%", text)[0] < 2
+    assert (tmp_path / "isotropic-null.png").stat().st_size > 50_000
+    assert "| band edge |" in (tmp_path / "null.md").read_text()
+
+
+def test_how_many_samples(tmp_path):
+    text = run("how_many_samples.py", "--repeats", 15, folder=tmp_path)
+    measured, predicted = numbers(r"64000 samples: \S+ = (\S+), theory (\S+)", text)
+    assert 0.7 < measured / predicted < 1.4
+    assert numbers(r"holds (\d+)% of", text)[0] > 75
+    assert (tmp_path / "samples.png").stat().st_size > 50_000
+
+
 def test_learn_a_prefilter(tmp_path):
     text = run("learn_a_prefilter.py", "--rounds", 30, folder=tmp_path)
     kept, left_out = numbers(r"good samples (\S+), of foreign ones (\S+)", text)

@@ -4,6 +4,7 @@ from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximise
 from jaxdescramble.exact.circulant import circulant_minimiser
 from jaxdescramble.exact.degeneracy import Degeneracy, degeneracy
 from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
+from jaxdescramble.exact.isotropic import isotropic_form, isotropic_moments, marchenko_pastur
 from jaxdescramble.exact.large_data import from_weights, sampling_error
 from jaxdescramble.exact.linear_networks import learning_times, linear_network_modes
 from jaxdescramble.exact.procrustes import diagonal_sum, procrustes
@@ -23,8 +24,11 @@ __all__ = [
     "degeneracy",
     "diagonal_sum",
     "from_weights",
+    "isotropic_form",
+    "isotropic_moments",
     "learning_times",
     "linear_network_modes",
+    "marchenko_pastur",
     "procrustes",
     "sampling_error",
 ]
