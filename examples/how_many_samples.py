@@ -49,8 +49,8 @@ def main(repeats: int, out: str):
     _, W = stirred_filters(keys[0])
     apart = jnp.abs(jnp.arange(POINTS)[:, None] - jnp.arange(POINTS)[None, :])
     half = jnp.linalg.cholesky(0.5**apart)  # a first-order autoregressive process
-    objective = jd.objectives.smoothness(boundary="neumann")
-    operator = objective.operator_on(FILTERS)
+    operator = jd.operators.derivative(FILTERS, 2, "neumann")
+    objective = jd.objectives.smoothness(operator=operator)
     gauge, limit = jd.exact.Stabiliser(operator), jd.exact.from_weights(W, None, None, 0.5**apart, objective)
 
     def signals(key, count):
