@@ -22,7 +22,7 @@ from benchmarks.qaplib import load
 from jaxdescramble.solvers import quadratic_assignment
 
 NAMES = ("nug12", "nug15", "nug20", "nug30", "sko42", "chr12c", "chr25a", "had20", "rou12", "tai25a", "tai30a", "scr20",
-         "bur26e", "lipa20a")  # fmt: skip
+         "bur26e", "lipa20a", "kra30a", "esc16a")  # fmt: skip
 
 
 def published(name):

@@ -1,7 +1,7 @@
 """Strict settings for the whole suite: they are set before JAX is first imported.
 
 `JAXDESCRAMBLE_TEST_X64=0` turns 64-bit types off; `tests/test_default_precision.py` runs the tests marked
-`both_precisions` that way in a second pass.
+`both_precisions` or `default_precision` that way in a second pass.
 """
 
 import os

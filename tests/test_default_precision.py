@@ -1,4 +1,4 @@
-"""The second pass: the tests marked `both_precisions`, with 64-bit types disabled, as most users run JAX."""
+"""The second pass, with 64-bit types disabled, as most users run JAX: what is marked for both passes or for this one."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 
 @pytest.mark.skipif(os.environ.get("JAXDESCRAMBLE_TEST_X64", "1") == "0", reason="this is the second pass")
 def test_the_suite_passes_with_64_bit_types_disabled():
-    marks = "both_precisions and not slow and not gpu"
+    marks = "(both_precisions or default_precision) and not slow and not gpu"
     command = [sys.executable, "-m", "pytest", "-q", "-m", marks, "--numprocesses=0",
                "-p", "no:cacheprovider", str(TESTS)]  # fmt: skip
     environment = os.environ | {"JAXDESCRAMBLE_TEST_X64": "0"}

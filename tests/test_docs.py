@@ -16,9 +16,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 MODULES = sorted(module.name for module in pkgutil.walk_packages(jaxdescramble.__path__, "jaxdescramble."))
 
-pytestmark = [pytest.mark.both_precisions, pytest.mark.usefixtures("as_installed")]
+pytestmark = pytest.mark.usefixtures("as_installed")
 
 
+@pytest.mark.default_precision
 @pytest.mark.parametrize("name", ["jaxdescramble", *MODULES])
 def test_docstring_examples(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -44,6 +45,7 @@ def test_every_public_function_and_class_has_an_example_or_is_a_plain_record():
     assert missing == []
 
 
+@pytest.mark.default_precision
 @pytest.mark.parametrize("number", range(README.count("```python")))
 def test_readme_blocks(number, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

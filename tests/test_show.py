@@ -26,7 +26,6 @@ from jaxdescramble.studies import findings as verdicts
 from jaxdescramble.studies.deernet import TrainingPlan
 from jaxdescramble.studies.demonstration import Settings
 
-pytestmark = pytest.mark.xdist_group("show")
 STAGES = ["training", "training the null", "descrambling", "reading", "building the replica", "done", "writing"]
 
 
