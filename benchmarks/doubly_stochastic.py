@@ -4,8 +4,8 @@ Run: python -m benchmarks.doubly_stochastic [--starts 16] [--out FILE]    (needs
 
 From the same random doubly stochastic starts, in one compiled and vmapped program each: our relaxation, whose direction
 is the permutation of an exact assignment, and the same steps with the transport plan of ott-jax in its place, at two
-entropies (of the slope's spread). Both are rounded to the nearest permutation. Values are gaps to the published optimum,
-of planted instances to the hidden order, in percent: the median and the best of the starts.
+entropies (of the slope's spread). Both are rounded to the nearest permutation. Values are gaps to the known optimum, in
+percent: the median and the best of the starts.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ott.geometry.geometry import Geometry
-from ott.solvers.linear import solve
+from ott.geometry.geometry import Geometry  # pyright: ignore[reportMissingImports]
+from ott.solvers.linear import solve  # pyright: ignore[reportMissingImports]
 
 from benchmarks.qaplib import load
 from benchmarks.quadratic_assignment import planted

@@ -7,7 +7,7 @@
 
 from importlib.metadata import version
 
-from jaxdescramble import datasets, exact, groups, objectives, operators, reading, solvers
+from jaxdescramble import datasets, exact, groups, objectives, operators, reading, solvers, switched
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
@@ -39,5 +39,6 @@ __all__ = [
     "reorder",
     "riemannian",
     "solvers",
+    "switched",
     "wiretap",
 ]

@@ -4,6 +4,7 @@ from jaxdescramble.interpreter.evaluate import evaluate
 from jaxdescramble.interpreter.facts import Facts, Origin, study
 from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
 from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products, groups
+from jaxdescramble.interpreter.pieces import Pieces, follow
 
 __all__ = [
     "Affine",
@@ -13,10 +14,12 @@ __all__ = [
     "Layer",
     "Operation",
     "Origin",
+    "Pieces",
     "Product",
     "evaluate",
     "find_layers",
     "find_products",
+    "follow",
     "groups",
     "leaves_of",
     "study",

@@ -65,7 +65,7 @@ class _Run:
                 if place in self.replace:
                     values[position] = self.replace[place](values[position], steps)
             if operation.body is None:
-                results = _bind(operation, values)
+                results = bind(operation, values)
             else:
                 results = self.scan(operation, operation.body, values, known, found, steps)
             for number, value in zip(operation.outputs, results, strict=True):
@@ -106,7 +106,7 @@ class _Run:
         return [*carry, *stacked]
 
 
-def _bind(operation: Operation, values: list[Any]) -> Sequence[Any]:
+def bind(operation: Operation, values: list[Any]) -> Sequence[Any]:
     equation = operation.equation
     # The parameters alone in some releases of jax, (functions, parameters) in others.
     bound = equation.primitive.get_bind_params(dict(equation.params))

@@ -129,13 +129,13 @@ class Graph(Block):
         return tuple(self.avals[value].shape)
 
 
-def trace(function: Callable, *arguments: Any) -> Graph:
+def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
     """The graph of a function at these arguments.
 
     Calls (`jit`, `checkpoint`, ...) are opened. `custom_jvp` and `custom_vjp` calls with no product or loop inside stay
     whole, so that they keep their derivative; others are opened and differentiate as their body does, `checkpoint`
     without its saving of memory. What does not change from one step of a scan to the next is moved out of it. What does
-    not matter for the result is left out.
+    not matter for the result is left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened.
     """
     leaves, names = [], []
     for argument in arguments:
@@ -144,7 +144,7 @@ def trace(function: Callable, *arguments: Any) -> Graph:
         leaves.append([leaf for _, leaf in with_path])
     # A bare lambda: tracing wants something hashable, and a callable model may not be.
     closed, result = jax.make_jaxpr(lambda *arguments: function(*arguments), return_shape=True)(*arguments)
-    builder = _Builder()
+    builder = _Builder(opened)
     inputs = builder.fresh(closed.jaxpr.invars)
     with builder.scope() as operations:
         outputs = builder.emit(closed, inputs)
@@ -173,7 +173,8 @@ class _Scope:
 class _Builder:
     """Turns jaxprs into blocks, numbering values as they come."""
 
-    def __init__(self):
+    def __init__(self, opened: bool):
+        self.opened = opened
         self.avals: list[Any] = []
         self.constants: dict[int, Any] = {}
         self.scopes: list[_Scope] = []
@@ -216,7 +217,7 @@ class _Builder:
     def write(self, equation: Any, inputs: list[int]) -> Sequence[int]:
         name = equation.primitive.name
         bodies = _bodies(equation)
-        if name in CALLS or (name in CUSTOM and _holds(equation, PRODUCTS | LOOPS)):
+        if name in CALLS or (name in CUSTOM and (self.opened or _holds(equation, PRODUCTS | LOOPS))):
             outer, self.callers = self.callers, (*self.callers, equation)
             results = self.emit(bodies[0], inputs)
             self.callers = outer

@@ -1,0 +1,214 @@
+"""What switched projections see of a network: its neurons, their gates, and the affine piece that an input lands on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from jaxdescramble.checks import real_array
+from jaxdescramble.interpreter import (
+    Block,
+    Facts,
+    Graph,
+    Operation,
+    Pieces,
+    find_products,
+    follow,
+    leaves_of,
+    study,
+    trace,
+)
+from jaxdescramble.interpreter.facts import arranges
+from jaxdescramble.interpreter.graph import IDENTITY
+
+OUTPUT = "output"
+CLIPS = frozenset({"max", "min", "clamp"})
+POOLS = frozenset({"reduce_window_max", "reduce_window_min", "reduce_max", "reduce_min"})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neurons:
+    """A traced network with its neurons.
+
+    Attributes:
+        graph, facts: of `f(params, x)`.
+        hidden: by name, the value that is a neuron's preactivation. A neuron is what a gate decides on; max-pools
+            between the two are looked through.
+        edges: by name, the gates that decide on it: the value that each reads and which of its edges it is.
+        winners: by name, the results of operations that take the largest or smallest of several.
+        blocked: gates that read what has no piece, and the operation that is to blame.
+        batch: number of samples.
+    """
+
+    graph: Graph
+    facts: Facts
+    hidden: dict[str, int]
+    edges: dict[str, list[tuple[int, int]]]
+    winners: dict[str, int]
+    blocked: dict[int, Operation]
+    batch: int
+
+    @property
+    def x(self) -> int:
+        return self.graph.arguments[1][0]
+
+    def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
+        """A run along the piece of x; see `interpreter.follow`. Refuses where a wanted neuron has no piece."""
+        names = list(names)
+        pieces = follow(
+            self.graph, self.facts, leaves_of((params, x)), moved, {self.value(name) for name in names} | set(moved)
+        )
+        for name in names:
+            if self.value(name) in pieces.refused:
+                raise unsupported(name, pieces.refused[self.value(name)])
+        return pieces
+
+    def value(self, name: str) -> int:
+        """The number of a neuron's, or of the output's, value; `ValueError` for a name that there is not."""
+        if name == OUTPUT:
+            if len(self.graph.outputs) != 1:
+                raise ValueError(
+                    f"f: returned {len(self.graph.outputs)} arrays; {OUTPUT!r} is the only one it returns."
+                )
+            return self.graph.outputs[0]
+        if name not in self.hidden:
+            raise ValueError(f"neuron: no layer is called {name!r}; there are {[*self.hidden, OUTPUT]}.")
+        return self.hidden[name]
+
+    def arranged(self, name: str, value: Array) -> Array:
+        """A neuron's numbers with the batch first: what stands in a scan comes with the steps in front."""
+        axis = len(self.facts.loops.get(self.value(name), ()))
+        value = jnp.moveaxis(value, axis, 0) if value.ndim > axis else value
+        if value.ndim == 0 or value.shape[0] != self.batch:
+            raise ValueError(
+                f"{name}: shape {value.shape} does not begin with the batch of x, {self.batch}; switched projections "
+                "take x of shape (batch, ...) and a network that keeps its samples apart. Of a function of one sample "
+                "take jax.vmap(f, (None, 0))."
+            )
+        return value
+
+    def lowest(self, name: str, pieces: Pieces) -> Array:
+        """Where a neuron's lowest piece ends."""
+        return functools.reduce(jnp.minimum, self._edges(name, pieces))
+
+    def piece(self, name: str, pieces: Pieces) -> Array:
+        """On which piece a neuron is: how many of its edges lie below it."""
+        value = self.arranged(name, pieces.real[self.hidden[name]])
+        return sum(((value > edge).astype(jnp.int32) for edge in self._edges(name, pieces)), jnp.zeros((), jnp.int32))
+
+    def _edges(self, name: str, pieces: Pieces) -> Iterator[Array]:
+        shape = self.graph.shape(self.hidden[name])
+        steps = len(self.facts.loops.get(self.hidden[name], ()))
+        for value, position in self.edges[name]:
+            edge = pieces.edges[value][position]
+            wide = edge.shape[steps:]
+            if edge.ndim > steps and wide != shape:  # the gate stands behind a pool
+                raise ValueError(
+                    f"{name}: its gate turns at values of shape {wide}, which do not belong to the neurons, of shape "
+                    f"{shape}; give one number for all."
+                )
+            if edge.ndim == steps:
+                yield edge.reshape((1, *edge.shape, *(1 for _ in shape[1:]))) if steps else edge
+            else:
+                yield jnp.moveaxis(edge, steps, 0)
+
+
+def unsupported(name: str, operation: Operation) -> NotImplementedError:
+    """The error for a neuron without an affine piece."""
+    return NotImplementedError(
+        f"{name}: depends on x by way of `{operation.name}` ({operation.source}), which is not piecewise linear. Ask "
+        "for neurons before it, or leave it out of f (a softmax at the end, say); gates may be relu, leaky_relu, "
+        "relu6, hard_tanh, abs, clip, max-pools, where of a comparison."
+    )
+
+
+def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neurons, Array]:
+    """The neurons of a network at inputs of this shape, and x as an array.
+
+    Raises:
+        TypeError, ValueError: x is not one array of real numbers, (batch, ...); a network without a gate is none.
+    """
+    x = real_array(x, "x", tuple(range(1, 9)), "(batch, ...)")
+    graph = trace(f, params, x, opened=True)
+    facts = study(graph)
+    pieces: list[Pieces] = []
+
+    def run(arguments: list[Any]) -> None:
+        pieces.append(follow(graph, facts, arguments, {graph.arguments[1][0]: arguments[-1]}))
+
+    jax.eval_shape(run, leaves_of((params, x)))
+    hidden, edges, winners = _named(graph, facts, pieces[0])
+    return Neurons(graph, facts, hidden, edges, winners, pieces[0].blocked, len(x)), x
+
+
+def _named(
+    graph: Graph, facts: Facts, pieces: Pieces
+) -> tuple[dict[str, int], dict[str, list[tuple[int, int]]], dict[str, int]]:
+    owners = _owners(graph, facts)
+    order = {number: i for i, number in enumerate(owners)}
+    roots: dict[int, int] = {}  # what came out of a gate goes on as the neuron that went in
+    for (value, _), operation in pieces.gates.items():
+        if operation.name in CLIPS:
+            roots[operation.outputs[0]] = value
+        for reader, position in facts.readers[operation.outputs[0]]:
+            if reader.name == "select_n" and position == 0:
+                roots[reader.outputs[0]] = value
+
+    def neuron(value: int) -> int:
+        while True:
+            if value in roots:
+                value = roots[value]
+            elif (behind := _behind_a_pool(value, graph, facts)) is not None:
+                value = behind
+            else:
+                return value
+
+    of: dict[int, list[tuple[int, int]]] = {}
+    for gate in sorted(pieces.gates, key=lambda gate: order.get(gate[0], -1)):
+        of.setdefault(neuron(gate[0]), []).append(gate)
+    names: dict[str, int] = {}
+
+    def name(value: int, what: str) -> str:
+        base = (owners.get(value) or "input") + what
+        names[base] = names.get(base, 0) + 1
+        return base if names[base] == 1 else f"{base}#{names[base]}"
+
+    hidden = {name(value, ""): value for value in sorted(of, key=lambda value: order.get(value, -1))}
+    edges = {one: of[value] for one, value in hidden.items()}
+    winners = {name(number, " winner"): number for number in sorted(pieces.winners, key=lambda n: order.get(n, -1))}
+    return hidden, edges, winners
+
+
+def _behind_a_pool(value: int, graph: Graph, facts: Facts) -> int | None:
+    """What a max-pool chose from to make a value, by arranging alone after it; None if there is no such pool."""
+    maker = facts.makers.get(value)
+    while maker is not None and (maker.name in IDENTITY or arranges(maker, graph)):
+        maker = facts.makers.get(maker.inputs[0])
+    return maker.inputs[0] if maker is not None and maker.name in POOLS and maker.inputs[0] in facts.data else None
+
+
+def _owners(graph: Graph, facts: Facts) -> dict[int, str | None]:
+    """For every value, in the order of computation, the name of the last layer that it comes from."""
+    products = {product.operation: name for name, product in find_products(graph, facts)[0].items()}
+    owners: dict[int, str | None] = dict.fromkeys(graph.inputs)
+    rank = {name: i for i, name in enumerate(products.values())}
+
+    def walk(block: Block) -> None:
+        for operation in block.operations:
+            known = [owners[n] for n in operation.reads if owners.get(n) is not None]
+            last = max(known, key=lambda name: rank[name], default=None)  # pyright: ignore
+            if operation.body is not None:
+                owners.update({n: owners.get(m) for n, m in zip(operation.body.inputs, operation.inputs, strict=True)})
+                walk(operation.body)
+                ends = [owners.get(n) for n in operation.body.outputs]
+                owners.update({n: end or last for n, end in zip(operation.outputs, ends, strict=True)})
+            else:
+                owners.update(dict.fromkeys(operation.outputs, products.get(operation, last)))
+
+    walk(graph)
+    return owners
