@@ -2,6 +2,7 @@
 
 from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximiser, brockett_minimiser
 from jaxdescramble.exact.circulant import circulant_minimiser
+from jaxdescramble.exact.commuting import CommonModes, commuting_minimiser
 from jaxdescramble.exact.degeneracy import Degeneracy, degeneracy
 from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
 from jaxdescramble.exact.isotropic import isotropic_form, isotropic_moments, marchenko_pastur
@@ -13,6 +14,7 @@ __all__ = [
     "Alignment",
     "CircularShifts",
     "ClosedForm",
+    "CommonModes",
     "Degeneracy",
     "Extremum",
     "Stabiliser",
@@ -21,6 +23,7 @@ __all__ = [
     "brockett_minimiser",
     "canonical",
     "circulant_minimiser",
+    "commuting_minimiser",
     "degeneracy",
     "diagonal_sum",
     "from_weights",
