@@ -7,7 +7,7 @@
 
 from importlib.metadata import version
 
-from jaxdescramble import datasets, exact, groups, objectives, operators, reading, solvers, switched
+from jaxdescramble import attribution, datasets, exact, groups, objectives, operators, reading, solvers, switched
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
@@ -25,6 +25,7 @@ __all__ = [
     "Solution",
     "Status",
     "Tap",
+    "attribution",
     "bootstrap",
     "datasets",
     "descramble",

@@ -193,6 +193,11 @@ class _Run:
         return number in self.facts.data and self.inexact(number)
 
 
+def along_piece(operation: Operation, real: list[Any], moved: list[Any]) -> Sequence[Any]:
+    """What a gate or a maximum makes of other operands, set as the real ones set it."""
+    return RULES[operation.name](operation, real, moved, [True] * len(real)).results
+
+
 class _Went(NamedTuple):
     """What became of an operation on the piece: its results, where its operands have kinks, which one won."""
 

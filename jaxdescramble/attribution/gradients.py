@@ -1,0 +1,185 @@
+"""Attribution by gradients: the methods that switched projections are compared with, on any JAX function."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble.checks import is_traced, positive_integer, real_array
+
+Function = Callable[[Any, Any], Any]
+
+
+def gradient(
+    f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
+) -> Float[Array, "batch *features"]:
+    """Gradient of one output of every sample: `d f_t(x) / d x`.
+
+    Args:
+        f: `f(params, x)`, returns (batch, classes) or (batch,); best before any softmax, which mixes all classes.
+        x: (batch, ...); samples are kept apart by f.
+        target: the output to explain: an integer, one for every sample, or None for the largest of each.
+
+    Returns:
+        Shaped like x.
+
+    Raises:
+        TypeError, ValueError: x that is no array of real numbers, outputs of another shape, a target that there is not.
+
+    >>> f = lambda W, x: jax.nn.relu(x) @ W
+    >>> gradient(f, jnp.asarray([[1.0], [2.0]]), jnp.asarray([[3.0, -1.0]])).tolist()
+    [[1.0, 0.0]]
+
+    Source: Simonyan, Vedaldi, Zisserman 2014 (arXiv 1312.6034).
+    """
+    x, target = targets(f, params, x, target)
+    return _slope(f, params, target)(x)
+
+
+def input_x_gradient(
+    f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
+) -> Float[Array, "batch *features"]:
+    """Input times gradient, `x * d f_t(x) / d x`: what each input adds to the output, if the piece is linear.
+
+    Args, returns, errors: as for `gradient`.
+
+    >>> f = lambda W, x: x @ W
+    >>> input_x_gradient(f, jnp.asarray([[1.0], [2.0]]), jnp.asarray([[3.0, -1.0]])).tolist()
+    [[3.0, -2.0]]
+
+    Source: Shrikumar et al. 2016 (arXiv 1605.01713).
+    """
+    x, target = targets(f, params, x, target)
+    return x * _slope(f, params, target)(x)
+
+
+def integrated_gradients(
+    f: Function,
+    params: Any,
+    x: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    baseline: ArrayLike = 0.0,
+    steps: int = 64,
+    chunk_size: int | None = None,
+) -> Float[Array, "batch *features"]:
+    """Gradients along the straight way from a baseline: `(x - x0) int_0^1 f'(x0 + a (x - x0)) da`.
+
+    They add up to `f_t(x) - f_t(x0)`, but for the error of the quadrature (Gauss and Legendre's).
+
+    Args:
+        f, params, x, target: as for `gradient`; the target is chosen at x.
+        baseline: x0, broadcast to x.
+        steps: points of the quadrature.
+        chunk_size: how many points are computed at a time; all of them if none is given.
+
+    Returns, errors: as for `gradient`.
+
+    >>> f = lambda W, x: (x @ W) ** 2
+    >>> integrated_gradients(f, jnp.ones((2, 1)), jnp.asarray([[1.0, 2.0]])).round(4).tolist()
+    [[3.0, 6.0]]
+
+    Source: Sundararajan, Taly, Yan 2017 (arXiv 1703.01365).
+    """
+    x, target = targets(f, params, x, target)
+    start = jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
+    places, shares = (
+        jnp.asarray(a / 2, x.dtype) for a in np.polynomial.legendre.leggauss(positive_integer(steps, "steps"))
+    )
+    slope = _slope(f, params, target)
+
+    def part(at: tuple[Array, Array]) -> Array:
+        place, share = at
+        return share * slope(start + (place + 0.5) * (x - start))
+
+    return (x - start) * _total(part, (places, shares), steps, chunk_size)
+
+
+def smooth_grad(
+    f: Function,
+    params: Any,
+    x: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    key: PRNGKeyArray,
+    samples: int = 50,
+    noise: float = 0.15,
+    chunk_size: int | None = None,
+) -> Float[Array, "batch *features"]:
+    """Mean gradient at noisy copies of the input.
+
+    Args:
+        f, params, x, target: as for `gradient`; the target is chosen at x.
+        key: source of chance.
+        samples: noisy copies.
+        noise: standard deviation, in units of each sample's range, largest less smallest feature.
+        chunk_size: how many copies are computed at a time; all of them if none is given.
+
+    Returns, errors: as for `gradient`.
+
+    >>> f = lambda W, x: x @ W
+    >>> smooth_grad(f, jnp.asarray([[1.0], [2.0]]), jnp.ones((1, 2)), key=jax.random.key(0)).round(4).tolist()
+    [[1.0, 2.0]]
+
+    Source: Smilkov et al. 2017 (arXiv 1706.03825).
+    """
+    x, target = targets(f, params, x, target)
+    slope, axes = _slope(f, params, target), tuple(range(1, x.ndim))
+    scale = noise * (jnp.max(x, axis=axes, keepdims=True) - jnp.min(x, axis=axes, keepdims=True))
+
+    def one(key: Array) -> Array:
+        return slope(x + scale * jax.random.normal(key, x.shape, x.dtype))
+
+    keys = jax.random.split(key, positive_integer(samples, "samples"))
+    return _total(one, keys, samples, chunk_size) / samples
+
+
+def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
+    """x as an array, and the number of the output to explain for every sample."""
+    x = real_array(x, "x", tuple(range(1, 9)), "(batch, ...)")
+    shape = getattr(jax.eval_shape(f, params, x), "shape", None)
+    if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
+        raise ValueError(
+            f"f: returned {'several arrays' if shape is None else f'shape {shape}'} for x of shape {x.shape}; expected "
+            "(batch, classes) or (batch,). Of a function of one sample take jax.vmap(f, (None, 0))."
+        )
+    classes = shape[1] if len(shape) == 2 else 1
+    if target is None:
+        scores = f(params, x).reshape(len(x), classes)
+        return x, jnp.argmax(scores, axis=1)
+    chosen = jnp.asarray(target)
+    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (len(x),)):
+        raise TypeError(f"target: got {target!r}; expected an integer, or one for each of the {len(x)} samples.")
+    if not is_traced(chosen) and not (0 <= int(chosen.min()) <= int(chosen.max()) < classes):
+        raise ValueError(f"target: got {target!r}; f has outputs 0 to {classes - 1}.")
+    return x, jnp.broadcast_to(chosen, (len(x),))
+
+
+def score(f: Function, params: Any, x: Array, target: Array) -> Float[Array, " batch"]:
+    """The outputs that are to be explained."""
+    out = f(params, x)
+    return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]
+
+
+def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
+    return jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
+
+
+def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | None) -> Array:
+    """Sum of a function over a leading axis, so many at a time."""
+    if chunk is not None:
+        positive_integer(chunk, "chunk_size")
+    one = jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], items))
+    chunk = min(count, chunk or count)
+    whole = count // chunk * chunk
+
+    def step(total: Array, some: Any) -> tuple[Array, None]:
+        return total + jnp.sum(jax.vmap(part)(some), axis=0), None
+
+    blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape((-1, chunk, *leaf.shape[1:])), items)
+    total = jax.lax.scan(step, jnp.zeros(one.shape, one.dtype), blocks)[0]
+    return total if whole == count else step(total, jax.tree.map(lambda leaf: leaf[whole:], items))[0]
