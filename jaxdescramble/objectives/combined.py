@@ -24,8 +24,8 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
 
     As every term is dimensionless, weights mean something: smoothness plus a tenth of locality is that for any signals.
     Unchanged by whatever leaves all terms unchanged. It reads what its terms read, or samples where they read different
-    summaries. The bound is the sum of the terms' bounds, where all have one and no weight is negative; of quadratic
-    terms it is the rearrangement bound of their sum, which is attained.
+    summaries. The bound and the relaxation are sums of the terms', where all have one and no weight is negative; of
+    quadratic terms the bound is the rearrangement bound of their sum, which is attained.
 
     There is no closed form. A sum of quadratic terms has one as `smoothness(operator=operators.combine(...))`, in the
     natural unit of the combined operator, its largest eigenvalue, which is not that of the sum.
@@ -61,6 +61,8 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
     natural = all(is_traced(w) or float(w) >= 0 for w in weights)
     curvature: Any = _curvature if all(objective.curvature is not None for objective in objectives) else None
     bound = _bound if natural and all(objective.bound is not None for objective in objectives) else None
+    known = all(objective.bound is not None or objective.relaxation is not None for objective in objectives)
+    deep = natural and known and any(objective.relaxation is not None for objective in objectives)
     if all(objective.operator is not None for objective in objectives):
         curvature, bound = _quadratic_curvature, _quadratic_bound
     softness = (("softness", 1.0),) if any(objective.smoothing for objective in objectives) else ()
@@ -72,6 +74,7 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
         name="weighted",
         curvature=curvature,
         bound=bound,
+        relaxation=_relaxation if deep else None,
         smoothing="softness" if softness else "",
         concave=natural and all(objective.concave for objective in objectives),
     )
@@ -109,6 +112,12 @@ def _weighted(
 
 def _bound(summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0) -> Float[Array, ""]:
     return _total(weights, [term.smoothed(softness).bound_on(summary) for term in terms])  # pyright: ignore
+
+
+def _relaxation(
+    summary: Summary, steps: int, weights: Weights, terms: Terms, softness: ArrayLike = 1.0
+) -> Float[Array, ""]:
+    return _total(weights, [term.smoothed(softness).tightest_bound_on(summary, steps) for term in terms])  # pyright: ignore
 
 
 def _curvature(

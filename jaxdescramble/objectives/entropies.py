@@ -8,9 +8,11 @@ from jaxtyping import Array, Float
 
 from jaxdescramble.checks import positive_number
 from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.relaxations import from_levels
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,
+    in_own_unit,
     no_less_than_zero,
     ratio,
     turned,
@@ -26,7 +28,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
 
     0 for samples of one neuron each (and for n = 1), 1 for energy spread evenly; unchanged when S is scaled, when
     samples are repeated or permuted, and when neurons are permuted or change sign. There is no closed form; the bound
-    is 0, reached where samples can be made one-hot together.
+    is 0, reached where samples can be made one-hot together, and `Descrambling.tightest_bound` knows a higher one.
 
     Args:
         epsilon: the amplitude, in units of a sample's root mean square, below which a neuron counts as silent: the
@@ -34,7 +36,8 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
             `epsilon^2 (1 + 1/n) / log n`.
 
     Returns:
-        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
+        relaxation.
 
     Raises:
         ValueError, TypeError: epsilon is not a positive number.
@@ -53,6 +56,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         name="entropy",
         curvature=_curvature,
         bound=no_less_than_zero,
+        relaxation=_relaxation,
         smoothing="epsilon",
     )
 
@@ -69,7 +73,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         epsilon: as in `entropy`, of the amplitudes of frequencies.
 
     Returns:
-        An `Objective` with a bound.
+        An `Objective` with a bound and a relaxation.
 
     Raises:
         ValueError, TypeError: epsilon is not a positive number.
@@ -87,6 +91,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         parameters=parameters,
         name="spectral_entropy",
         bound=no_less_than_zero,
+        relaxation=_spectral_relaxation,
         smoothing="epsilon",
     )
 
@@ -110,11 +115,24 @@ def _entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -
 def _spectral_entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, energies = turned(point, summary)
     spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
-    # Real signals have every frequency twice, but for the constant and, of an even n, the fastest.
-    k = jnp.arange(len(spectrum))[:, None]
-    count = jnp.where((k == 0) | (2 * k == len(Y)), 1, 2).astype(Y.dtype)
-    power = count * (spectrum.real**2 + spectrum.imag**2)
+    power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
     return jnp.sum(_surprise(power, energies, epsilon)) / max(Y.size, 1)
+
+
+def _ranks(n: int) -> list[int]:
+    """Real signals have every frequency twice, but for the constant and, of an even n, the fastest."""
+    return [1 if k == 0 or 2 * k == n else 2 for k in range(n // 2 + 1)]
+
+
+def _relaxation(summary: Summary, steps: int, epsilon: ArrayLike, ranks: list[int] | None = None) -> Float[Array, ""]:
+    S = in_own_unit(summary)
+    energies = jnp.sum(S**2, axis=0, keepdims=True)
+    count = jnp.arange(1, len(ranks or S) + 1, dtype=S.dtype)[:, None]
+    return from_levels(S, count * _surprise(energies / count, energies, epsilon), ranks, steps) / max(S.size, 1)
+
+
+def _spectral_relaxation(summary: Summary, steps: int, epsilon: ArrayLike) -> Float[Array, ""]:
+    return _relaxation(summary, steps, epsilon, _ranks(summary.size))
 
 
 def _curvature(summary: Summary, epsilon: ArrayLike) -> SpatialCurvature:

@@ -9,11 +9,13 @@ from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, real_array, same_size
 from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.relaxations import concentration, spread
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     grid_of,
     grid_shape,
     in_own_unit,
+    mean,
     no_less_than_zero,
     ratio,
     spatial_curvature,
@@ -37,7 +39,7 @@ def locality(
     is not less elsewhere. On a circle f is the circular variance. 0 for samples of one neuron each, and for n = 1;
     unchanged when S is scaled, when samples are repeated, permuted or change sign, when neurons change sign, and when
     the layout is reflected. There is no closed form; the bound is 0, reached where samples can be made one-hot
-    together.
+    together, and `Descrambling.tightest_bound` knows a higher one.
 
     Args:
         layout: "line" (positions 0, 1, ... n - 1), "circle" (equally spaced points of the unit circle) or "grid".
@@ -45,7 +47,8 @@ def locality(
         positions: in place of a layout, shape (n, d): a parameter, which may be traced and differentiated.
 
     Returns:
-        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
+        relaxation.
 
     Raises:
         ValueError, TypeError: an unknown layout, a grid without a shape or that does not hold n points, positions that
@@ -58,7 +61,8 @@ def locality(
     Source: locality is among the figures of merit that Amey et al. 2021 name; circular variance is in Mardia and Jupp,
     Directional Statistics (2000), section 2.3.
     """
-    functions = {"name": "locality", "curvature": _curvature, "bound": no_less_than_zero, "assignment": _assignment}
+    functions = {"name": "locality", "curvature": _curvature, "assignment": _assignment}
+    functions |= {"bound": no_less_than_zero, "relaxation": _relaxation}
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")
     if positions is not None:
@@ -107,6 +111,19 @@ def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
     shares = ratio(square, jnp.sum(square, axis=0, keepdims=True))
     apart = (heights[:, None] + heights[None, :]) / 2 - inner
     return apart, matmul(square, shares.T) / max(S.size, 1)
+
+
+def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
+    """The better of two: all that is not in one neuron is as far apart as neighbours at least."""
+    S = in_own_unit(summary)
+    x = _places(summary.size, S.dtype, **options)
+    energies = jnp.sum(S**2, axis=0)
+    inner = matmul(x, x.T)
+    heights = jnp.diagonal(inner)
+    apart = (heights[:, None] + heights[None, :]) / 2 - inner
+    nearest = jnp.min(jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, apart)) if len(x) > 1 else 0.0
+    nearest = nearest - 8 * jnp.finfo(S.dtype).eps
+    return jnp.maximum(spread(S, x, steps), nearest * mean(S**2) * (1 - concentration(S, energies, steps=steps)))
 
 
 def _curvature(summary: Summary, **options) -> SpatialCurvature:

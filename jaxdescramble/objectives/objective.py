@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
@@ -54,6 +55,8 @@ class Objective:
         curvature: `curvature(summary, **settings, **parameters)`, for preconditioners: a function `at(point)` that
             gives a `Curvature`. What does not depend on the point is computed once, where the function is made.
         bound: `bound(summary, **settings, **parameters)`, a number that no orthogonal point goes below.
+        relaxation: `relaxation(summary, steps, **settings, **parameters)`, such a number again, from steps + 1
+            eigenvalue problems in symmetric matrices: computed only for who asks.
         smoothing: the name of the parameter that rounds the corners ("epsilon"), if one does: continuation lowers it.
         concave: whether it is minus a convex function of the matrix P: then the polar fixed point
             `P <- polar(-gradient)` never goes up.
@@ -73,6 +76,7 @@ class Objective:
     operator: Callable[..., Operator] | None = None
     curvature: Callable[..., Callable[[Array], Curvature]] | None = None
     bound: Callable[..., Array] | None = None
+    relaxation: Callable[..., Array] | None = None
     smoothing: str = ""
     concave: bool = False
     sparse_under: Callable[..., Operator] | None = None
@@ -136,6 +140,18 @@ class Objective:
     def bound_on(self, summary: Summary) -> Array | None:
         """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
         return None if self.bound is None else self.bound(summary, **self.options)
+
+    def tightest_bound_on(self, summary: Summary, steps: int = 40) -> Array | None:
+        """The larger of the bound and the relaxation, for these signals, or None where the objective knows neither.
+
+        Raises:
+            ValueError: the signals are too large for the relaxation.
+        """
+        bound = self.bound_on(summary)
+        if self.relaxation is None:
+            return bound
+        found = self.relaxation(summary, steps, **self.options)
+        return found if bound is None else jnp.maximum(bound, found)
 
     def assignment_on(self, summary: Summary) -> tuple[Array, Array] | None:
         """The matrices of the quadratic assignment problem over permutations, or None where there are none."""

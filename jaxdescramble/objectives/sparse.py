@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, positive_number
 from jaxdescramble.objectives.objective import Objective
+from jaxdescramble.objectives.relaxations import concentration, from_levels
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,
@@ -50,7 +51,8 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
             the mean of |y|, from below and at most epsilon away. The other measures have no corner and take none.
 
     Returns:
-        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
+        relaxation (`Descrambling.tightest_bound`): from the largest sum of `y^4` there can be.
 
     Raises:
         ValueError, TypeError: an unknown measure, an epsilon that is not positive or has no meaning.
@@ -68,11 +70,11 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
         if epsilon is not None:
             raise ValueError(f"epsilon: measure {measure!r} has no corner to round; leave epsilon out.")
         if measure == "participation":
-            functions = {"curvature": _participation_curvature, "bound": _participation_bound}
+            functions = {"bound": _participation_bound, "relaxation": _participation_relaxation}
+            functions["curvature"] = _participation_curvature
             return Objective(_participation, Samples, settings=settings, name="sparsity", **functions)
-        return Objective(
-            _sparsity, settings=settings, name="sparsity", curvature=_curvature, bound=_bound, concave=True
-        )
+        functions = {"curvature": _curvature, "bound": _bound, "relaxation": _relaxation}
+        return Objective(_sparsity, settings=settings, name="sparsity", concave=True, **functions)
     given = positive_number(EPSILONS[measure] if epsilon is None else epsilon, "epsilon")
     return Objective(
         _sparsity,
@@ -82,6 +84,7 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
         name="sparsity",
         curvature=_curvature,
         bound=_bound,
+        relaxation=_relaxation,
         smoothing="epsilon",
         sparse_under=_sparse_under,
     )
@@ -127,6 +130,13 @@ def _bound(summary: Summary, **options) -> Float[Array, ""]:
     return mean(_terms(one_hot, energies, **options))
 
 
+def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
+    S = in_own_unit(summary)
+    energies = jnp.sum(S**2, axis=0, keepdims=True)
+    count = jnp.arange(1, len(S) + 1, dtype=S.dtype)[:, None]
+    return from_levels(S, count * _terms(jnp.sqrt(energies / count), energies, **options), steps=steps) / max(S.size, 1)
+
+
 def _sparse_under(n: int, **options) -> Operator:
     del options
     with jax.ensure_compile_time_eval():
@@ -142,6 +152,13 @@ def _participation(point: Float[Array, "n n"], summary: Summary, measure: str) -
 def _participation_bound(summary: Summary, measure: str) -> Float[Array, ""]:
     S = in_own_unit(summary)
     return mean(S**2) / len(S)  # 1/n, or 0 for signals that are zero
+
+
+def _participation_relaxation(summary: Summary, steps: int, measure: str) -> Float[Array, ""]:
+    """`1 / q` is convex: its mean is at least that of the mean."""
+    S = in_own_unit(summary)
+    found = mean(S**2) / (len(S) * concentration(S, jnp.sum(S**2, axis=0), steps=steps))
+    return found * (1 - 8 * jnp.finfo(S.dtype).eps)
 
 
 def _participation_curvature(summary: Summary, measure: str) -> SpatialCurvature:
