@@ -11,17 +11,17 @@ import resource
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from jaxdescramble.show import style
 from jaxdescramble.studies.deernet import TrainingPlan
 from jaxdescramble.studies.many_networks import many_networks
 
 
-def picture(found, path):
+@style.styled
+def picture(found):
     """First layers of eight networks, as trained and descrambled, and the scores beside their nulls."""
     shown = min(8, len(found.weights))
-    figure = Figure(figsize=(style.DOUBLE / 25.4, 90 / 25.4), dpi=200, layout="constrained")
+    figure = style.sheet(style.DOUBLE, 90)
     raw, tidy, scores = np.ravel(figure.subfigures(3, 1, height_ratios=(1, 1, 1.2)))  # pyright: ignore
     largest = float(np.abs(found.weights).max())
     for part, title, stack in ((raw, "$W_1$ as trained", found.networks.params["W1"]), (tidy, "$PW_1$", found.weights)):
@@ -29,7 +29,7 @@ def picture(found, path):
             matrix = np.asarray(stack[k])
             size = largest if stack is found.weights else np.abs(matrix).max()
             axes.imshow(matrix, cmap=style.SIGNED, vmin=-size / 2, vmax=size / 2, aspect="auto")
-            axes.set(xticks=[], yticks=[], title=f"network {k + 1}" if part is raw else "")
+            axes.set(xticks=[], yticks=[], title=f"Network {k + 1}" if part is raw else "")
             if k == 0:
                 axes.set_ylabel(title)
     axes = scores.subplots()
@@ -37,8 +37,8 @@ def picture(found, path):
         axes.plot(score.null, np.full(len(score.null), row), "|", color=style.GREY)
         axes.plot(score.score, row, "D", color=style.VERMILION)
     axes.set(yticks=range(len(found.scores)), yticklabels=list(found.scores), xlim=(-0.05, 1.05), ylim=(3.5, -0.5))
-    axes.set_xlabel("mean cosine between pairs of networks, after alignment; grey: chance twins")
-    figure.savefig(path)
+    axes.set_xlabel("Mean cosine between pairs of networks, after alignment; grey: chance twins")
+    return figure
 
 
 def main(count: int, steps: int, draws: int, out: str, checkpoint: str | None):
@@ -54,7 +54,7 @@ def main(count: int, steps: int, draws: int, out: str, checkpoint: str | None):
     print(f"{count} networks of {steps} steps: {with_style}; at most {memory:.1f} GiB")
     for name, score in found.scores.items():
         print(f"{name}: agreement {score.score:.3f}, by chance {score.null.mean():.3f}, p {score.p_value:.3f}")
-    picture(found, out)
+    picture(found).savefig(out, dpi=200)
     print(f"Picture: {out}")
 
 
