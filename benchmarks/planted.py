@@ -134,7 +134,7 @@ def main():
         "",
         f"`python benchmarks/planted.py`, {platform.machine()}, one core of {os.cpu_count()}, jax {jax.__version__}, "
         "float64.",
-        "Median distance in units of sqrt(n). The objective called sum is sparsity + 0.3 locality.",
+        "Median distance in units of sqrt(n). The objective called weighted is sparsity + 0.3 locality.",
         "",
         "| signals | objective | start | n | m / n | noise | value | frame | median distance | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
