@@ -1,4 +1,4 @@
-"""The second pass, with 64-bit types disabled, as most users run JAX: what is marked for both passes or for this one."""
+"""The second pass, with 64-bit types disabled, as most users run JAX: what is marked for both passes, or for it."""
 
 import os
 import subprocess
