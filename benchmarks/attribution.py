@@ -27,7 +27,8 @@ LOW, HIGH = -4.0, 4.0
 
 def dense():
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12), torch.nn.ReLU(), torch.nn.Linear(12, 5)]
+    layers = [torch.nn.Linear(20, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12), torch.nn.ReLU(),
+              torch.nn.Linear(12, 5)]  # fmt: skip
     model = torch.nn.Sequential(*layers).double()
     params = [(one.weight.detach().numpy().T, one.bias.detach().numpy()) for one in layers[::2]]
 

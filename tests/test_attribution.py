@@ -137,6 +137,41 @@ def test_scales_after_a_layer_count_as_part_of_it():
 
 
 @needs_x64
+def test_what_comes_before_the_first_layer_belongs_to_the_input():
+    def prepared(params, x):
+        return net(params, (x.reshape(len(x), 2, 3) - 0.25).reshape(len(x), 6) / 0.5)
+
+    low, high = jnp.full((1, 6), -4.0), jnp.full((1, 6), 4.0)
+    for input_rule in ("w2", "z-box"):
+        one = at.lrp(prepared, [W, B], X, 1, input_rule=input_rule, low=low, high=high)
+        two = at.lrp(net, [W, B], (X - 0.25) / 0.5, 1, input_rule=input_rule, low=-8.5, high=7.5)
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-10)
+
+
+@needs_x64
+def test_gates_of_all_kinds_hand_on_what_they_get():
+    def other(params, x):
+        h = jax.nn.leaky_relu(x @ params[0])
+        h = jnp.concatenate([jnp.maximum(h[:, :2], h[:, 2:4]), jnp.minimum(h[:, 3:], h[:, :2])], axis=1)
+        h = jnp.stack([h[:, :2], h[:, 2:]], axis=2).reshape(len(x), 4)
+        return h @ params[1][:4, :3]
+
+    found = at.lrp(other, [W[0], W[1]], X, jnp.asarray([2, 0, 1]), rule="z")
+    expected = at.input_x_gradient(other, [W[0], W[1]], X, jnp.asarray([2, 0, 1]))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@needs_x64
+def test_noise_is_in_units_of_the_range_of_a_sample(key):
+    slope = at.smooth_grad(lambda _, x: jnp.sum(x**2, axis=1), None, X, key=key, samples=20_000, noise=0.2)
+    drawn = [jax.random.normal(k, X.shape) for k in jax.random.split(key, 3)]
+    few = at.smooth_grad(lambda _, x: jnp.sum(x**2, axis=1), None, X, key=key, samples=3, noise=0.2)
+    scale = 0.2 * (X.max(axis=1) - X.min(axis=1))[:, None]
+    np.testing.assert_allclose(few, 2 * X + 2 * scale * sum(drawn) / 3, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(slope, 2 * X, rtol=0, atol=0.05)
+
+
+@needs_x64
 def test_noise_and_chunks(key):
     many = at.smooth_grad(net, [W, B], X, key=key, samples=7, noise=0.3)
     np.testing.assert_allclose(
@@ -168,6 +203,9 @@ def test_refusals_name_what_is_wrong():
             r"`\w+` \(.*test_attr",
         ),
         (lambda: at.lrp(net, [W, B], X, rule="gamma"), ValueError, "rule"),
+        (lambda: at.lrp(lambda p, x: 1 / (x @ p), W[0], X), NotImplementedError, "`div`"),
+        (lambda: at.lrp(lambda p, x: jax.nn.relu(x) * 2, None, X, input_rule="w2"), ValueError, "input_rule: no layer"),
+        (lambda: at.deep_taylor(net, [W, B], X), ValueError, r"low, high: x reaches from"),
         (lambda: at.lrp(net, [W, B], X, rule="alpha-beta", alpha=2.0), ValueError, "alpha - beta = 1"),
         (lambda: at.lrp(net, [W, B], X, epsilon=0.0), ValueError, "epsilon"),
         (lambda: at.gradient(net, [W, B], X, 3), ValueError, "outputs 0 to 2"),

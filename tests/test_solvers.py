@@ -271,3 +271,12 @@ def test_two_hundred_and_fifty_six_problems_equal_as_many_single_ones():
         for batch in (together, march):
             np.testing.assert_allclose(batch.value[i], alone.value, rtol=1e-11, atol=0)
             np.testing.assert_allclose(batch.point[i], alone.point, rtol=0, atol=1e-6)
+    # One that is not finite leaves the other 255 as they were.
+    spoiled = jax.tree.map(
+        lambda leaf: leaf.at[100].set(jnp.nan) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, problems
+    )
+    beside = jax.vmap(lambda start, s: minimise(BROCKETT, start, s, solver=solver))(points, spoiled)
+    good = np.arange(256) != 100
+    assert beside.status[100] == Status.NOT_FINITE
+    np.testing.assert_array_equal(np.asarray(beside.status)[good], np.asarray(together.status)[good])
+    np.testing.assert_allclose(np.asarray(beside.point)[good], np.asarray(together.point)[good], rtol=0, atol=1e-12)

@@ -114,6 +114,83 @@ def test_the_piece_is_the_network_and_its_slope_the_gradient(name):
     np.testing.assert_allclose(root, 0, rtol=0, atol=1e-13)
 
 
+def hidden_of(name, p, x):
+    """Preactivations of some hidden layers, written without the library."""
+    if name == "dense":
+        first = x @ p["a"] + p["b"]
+        return {"['a']": first, "['c']": jax.nn.relu(first) @ p["c"] + p["d"]}
+    first = conv(x, p["k"]) + p["g"]
+    second = conv(nn.max_pool(jax.nn.relu(first), (2, 2), (2, 2)), p["l"])
+    h = nn.avg_pool(jax.nn.relu(second), (2, 2), (2, 2)).reshape(len(x), -1)
+    return {"['k']": first, "['l']": second, "['m']": h @ p["m"], "['n']": (h + jax.nn.relu(h @ p["m"])) @ p["n"]}
+
+
+@needs_x64
+@pytest.mark.parametrize("name", ["dense", "pooled"])
+def test_hidden_projections_are_the_gradients_of_preactivations(name):
+    p, x = drawn(8), inputs(name)
+    on = gates(NETS[name], p, x)
+    for layer, v in hidden_of(name, p, x).items():
+        np.testing.assert_array_equal(on[layer], v > 0)
+        for index in (0, 3):
+
+            def one(x, layer=layer, index=index):
+                return jnp.sum(hidden_of(name, p, x)[layer].reshape(len(x), -1)[:, index])
+
+            found = project(NETS[name], p, x, (layer, index))
+            np.testing.assert_allclose(found.weight, jax.grad(one)(x), rtol=0, atol=1e-13)
+
+
+@needs_x64
+def test_insens_by_hand():
+    p, x = jax.tree.map(np.asarray, drawn(11)), np.asarray(inputs("dense", 4))
+    found = insens(dense, p, x)
+    for k, one in enumerate(x):
+        v1 = one @ p["a"] + p["b"][0]
+        v2 = np.maximum(v1, 0) @ p["c"] + p["d"][0]
+        rows = [(v, w) for v, w in zip(v1, p["a"].T, strict=True)]
+        rows += [(v, w) for v, w in zip(v2, (p["a"] * (v1 > 0) @ p["c"]).T, strict=True)]
+        silent = [(v, w) for v, w in rows if v <= 0]
+        omega = sum(v * w / max(w @ w, 1e-300) for v, w in silent) / len(silent)
+        np.testing.assert_allclose(found.map[k], omega, rtol=0, atol=1e-14)
+        assert int(found.count[k]) == len(silent)
+
+
+@needs_x64
+def test_what_is_no_gate_is_none():
+    W, x = jnp.eye(3), jnp.asarray([[-1.0, 1.0, 1.0]])
+
+    def soft(W, x):  # a softmax begins with max(x, -inf)
+        return jax.nn.softmax(jax.nn.relu(x @ W))
+
+    assert gates(soft, W, x)["params"].tolist() == [[0, 1, 1]]
+    assert int(insens(soft, W, x).count[0]) == 1
+    with pytest.raises(ValueError, match="no gate"):
+        insens(lambda W, x: jax.nn.softmax(x @ W), W, x)
+
+    def stopped(W, x):  # what a stop_gradient stops is no part of the value
+        return jax.nn.relu(jax.lax.stop_gradient(x) @ W + 1)
+
+    w, b = project(stopped, W, x, ("params", 1))
+    assert (w.tolist(), b.tolist()) == ([[0, 1, 0]], [1])
+
+
+@needs_x64
+def test_a_gate_after_a_gate_decides_on_what_it_reads():
+    W, x = jnp.eye(2), jnp.asarray([[-0.3, 1.0]])
+
+    def clipped(W, x):
+        return jnp.clip(jax.nn.leaky_relu(x @ W, 0.1), -0.05, 1)
+
+    # The slope of leaky_relu lies between: -0.3 becomes -0.03, which is above -0.05.
+    assert [one.tolist() for one in gates(clipped, W, x).values()] == [[[0, 1]], [[1, 1]]]
+
+    def chosen(W, x):
+        return jax.nn.relu(jnp.where(x[:, :1] > 0, x @ W, 0))
+
+    assert set(gates(chosen, W, x)) == {"input", "params"}
+
+
 @needs_x64
 def test_what_insens_does_not_see():
     p, x = drawn(2), inputs("dense", 3)
@@ -272,13 +349,38 @@ def test_what_has_no_piece_is_named_with_its_line():
     np.testing.assert_array_equal(hidden.weight, [[0, 0, 1]])
 
 
+def test_loops_and_branches_do_not_hide_what_has_no_piece():
+    W, x = jnp.stack([jnp.eye(3)] * 3), -jnp.ones((1, 3))
+
+    def late(W, x):  # nothing is wrong before the second turn
+        return jax.lax.scan(lambda h, w: (jnp.tanh(jax.nn.relu(h @ w)), None), x, W)[0]
+
+    def early(W, x):
+        return jax.lax.scan(lambda h, w: (jax.nn.relu(h @ w), None), jnp.tanh(x), W)[0]
+
+    def branched(W, x):
+        h = jax.nn.relu(x @ W[0])
+        return jax.lax.cond(W[0, 0, 0] > 0, lambda h: jax.nn.relu(h @ W[1]), lambda h: h @ W[1], h)
+
+    for net, operation in ((late, "tanh"), (early, "tanh"), (branched, "cond")):
+        with pytest.raises(NotImplementedError, match=f"`{operation}`"):
+            insens(net, W, x)
+    for net in (late, early):
+        with pytest.raises(NotImplementedError, match="`tanh`"):
+            project(net, W, x, ("params", (1, 0)))
+
+
+@pytest.mark.usefixtures("as_installed")
 def test_bad_input_is_named():
     p, x = drawn(0, jnp.float32), inputs("dense", 1, dtype=jnp.float32)
     for call, error, message in (
         (lambda: project(dense, p, x, ("nothing", 0)), ValueError, r"no layer is called 'nothing'; there are"),
         (lambda: project(dense, p, x, ("['a']", 5)), ValueError, "5 neurons, 0 to 4"),
         (lambda: project(dense, p, x, ("output", (0, 0))), ValueError, r"shape \(3,\)"),
-        (lambda: project(lambda p, x: p["a"].T @ x, p, x[0], 0), ValueError, r"jax\.vmap\(f, \(None, 0\)\)"),
+        (lambda: project(lambda p, x: p["a"].T @ x.T, p, x, 0), ValueError, r"jax\.vmap\(f, \(None, 0\)\)"),
+        (lambda: project(dense, p, x[0], 0), ValueError, "x: expected"),
+        (lambda: project(dense, p, x, "['a']"), TypeError, r"neuron: got .*\(layer, index\)"),
+        (lambda: insens(dense, p, x, "probes", key=jax.random.key(0), route="forward"), ValueError, "route"),
         (lambda: insens(lambda p, x: x @ p["a"], p, x), ValueError, "no gate"),
         (lambda: insens(dense, p, x, "guess"), ValueError, "method"),
         (lambda: insens(dense, p, x, "probes"), ValueError, "random signs"),

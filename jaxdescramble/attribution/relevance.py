@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.attribution.gradients import Function, targets
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import is_traced, one_of
 from jaxdescramble.interpreter import Facts, Graph, Operation, evaluate, leaves_of, study, trace
 from jaxdescramble.interpreter.evaluate import bind
 from jaxdescramble.interpreter.facts import arranges
@@ -22,7 +22,9 @@ LAYERS = frozenset({"dot_general", "conv_general_dilated"})
 SUMS = frozenset({"reduce_sum", "reduce_window_sum", "cumsum"})
 GATES = frozenset({"max", "min", "clamp", "select_n"})
 SCALINGS = frozenset({"mul", "div", "neg"})
-MOVES = SLICES | frozenset({"pad", "rev", "concatenate", "gather", "dynamic_slice", "broadcast_in_dim", "expand_dims"})
+MOVES = SLICES | frozenset(
+    """pad rev concatenate stack gather dynamic_slice dynamic_update_slice broadcast_in_dim expand_dims""".split()  # noqa: SIM905
+)
 POOLS = frozenset({"reduce_window_max", "reduce_max"})
 
 
@@ -72,9 +74,10 @@ def lrp(
         f: `f(params, x)` of linear and convolutional layers, normalisation in inference form, relu and its kin,
             pools, sums; returns (batch, classes) before any softmax.
         params, x, target: as for `gradient`.
-        rule: of all layers, but that of `input_rule` ("same" for none) for those that read x itself.
+        rule: of all layers, but that of `input_rule` ("same" for none) for those that read x itself, at most moved,
+            shifted and scaled feature by feature.
         epsilon, alpha, beta: of the rules.
-        low, high: l and h of "z-box": the smallest and largest that x may be.
+        low, high: l and h of "z-box": the smallest and largest that x may be, broadcast to x.
 
     Returns:
         Shaped like x. With rule "z" and no biases it adds up to `f_t(x)`, and equals `x * gradient` for relu networks.
@@ -99,12 +102,26 @@ def lrp(
     everywhere = Rule(rule, epsilon, alpha, beta, low, high)
     first = everywhere if input_rule == "same" else dataclasses.replace(everywhere, name=input_rule)
     x, target = targets(f, params, x, target)
+    if (
+        "z-box" in (rule, first.name)
+        and not any(map(is_traced, (x, low, high)))
+        and bool(((x < low) | (x > high)).any())
+    ):
+        raise ValueError(
+            f"low, high: x reaches from {float(x.min()):.3g} to {float(x.max()):.3g}, which is not between {low} and "
+            f"{high}; say what x may be, or take another input rule, such as 'w2'."
+        )
     graph = trace(f, params, x, opened=True)
     back = _Back(graph, study(graph), leaves_of((params, x)), everywhere, first)
     out = back.values[graph.outputs[0]]
     flat = out.reshape(len(x), -1)
     start = jnp.where(jnp.arange(flat.shape[1])[None, :] == target[:, None], flat, 0).reshape(out.shape)
-    return back.run(start)
+    found = back.run(start)
+    if first is not everywhere and not back.used:
+        raise ValueError(
+            f"input_rule: no layer reads x itself, at most moved, shifted and scaled, so {input_rule!r} has no place."
+        )
+    return found
 
 
 def deep_taylor(
@@ -142,7 +159,10 @@ class _Back:
         outputs, found = evaluate(graph, arguments, wanted | set(graph.inputs) | set(graph.outputs))
         del outputs
         self.values = {**graph.constants, **dict(zip(graph.inputs, arguments, strict=True)), **found}
+        self.arguments = arguments
         self.chains = self._chains()
+        self.near, self.early = self._before_the_layers()
+        self.used = False
 
     def _chains(self) -> dict[int, list[Operation]]:
         """By its last value, each layer with the biases and scales that follow it."""
@@ -163,6 +183,19 @@ class _Back:
                 value = reader.outputs[0]
             chains[value] = chain
         return chains
+
+    def _before_the_layers(self) -> tuple[set[int], set[Operation]]:
+        """What x is before any layer: moved, shifted and scaled, feature by feature; and the operations that do it."""
+        near, early = set(self.graph.arguments[1]), set()
+        for operation in self.graph.operations:
+            live = [i for i, n in enumerate(operation.inputs) if n in self.facts.data]
+            if len(live) != 1 or operation.inputs[live[0]] not in near:
+                continue
+            is_affine = operation.name in ("add", "sub", "mul", "neg") or (operation.name == "div" and live == [0])
+            if is_affine or operation.name == "pad" or arranges(operation, self.graph):
+                near.update(operation.outputs)
+                early.add(operation)
+        return near, early
 
     def run(self, start: Array) -> Array:
         (x,) = self.graph.arguments[1]
@@ -196,8 +229,8 @@ class _Back:
     def _layer(self, chain: list[Operation], side: int, R: Array) -> Array:
         head = chain[0]
         number = head.inputs[side]
-        origin = self.facts.origin.get(number)
-        rule = self.first if origin is not None and origin.leaf in self.graph.arguments[1] else self.rule
+        rule = self.first if number in self.near else self.rule
+        self.used |= number in self.near
         a, w = self.values[number], self.values[head.inputs[1 - side]]
         z = self.values[chain[-1].outputs[0]]
 
@@ -245,16 +278,28 @@ class _Back:
             ones = jnp.ones_like(a)
             G = _share(R, product(ones, w**2), 0.0)
             return jax.vjp(lambda a: product(a, w**2), ones)[1](G)[0]
-        low, high = (jnp.broadcast_to(jnp.asarray(edge, a.dtype), a.shape) for edge in (rule.low, rule.high))
-        if any(step.name in ("mul", "div") for step in chain[1:]):
+        turned = any(step.name == "sub" and step.inputs[1] in self.facts.data for step in chain[1:])
+        if turned or any(step.name in ("mul", "div") for step in chain[1:]):
             raise NotImplementedError(
-                f"z-box: a scale follows the input layer ({chain[-1].source}); fold it into the weight."
+                f"z-box: a scale or a minus follows the layer ({chain[-1].source}); fold it into the weight."
             )
+        edges = [self._at_edge(number, edge) for edge in (rule.low, rule.high)]
+        low, high = jnp.minimum(*edges), jnp.maximum(*edges)
         # Without the bias, as published: the nearest root is looked for within the box.
         total = product(a, w) - product(low, up) - product(high, down)
         G = _share(R, total, 0.0)
         pulls = [jax.vjp(lambda a, m=m: product(a, m), a)[1](G)[0] for m in (w, up, down)]
         return a * pulls[0] - low * pulls[1] - high * pulls[2]
+
+    def _at_edge(self, number: int, edge: Any) -> Array:
+        """The smallest or largest that x may be, as a layer reads it."""
+        a = self.values[number]
+        if number not in self.near:
+            return jnp.broadcast_to(jnp.asarray(edge, a.dtype), a.shape)
+        (x,) = self.graph.arguments[1]
+        at = jnp.broadcast_to(jnp.asarray(edge, self.values[x].dtype), self.values[x].shape)
+        given = [at if n == x else value for n, value in zip(self.graph.inputs, self.arguments, strict=True)]
+        return evaluate(self.graph, given, {number})[1][number]
 
     def _other(self, operation: Operation, R: list[Array]) -> list[tuple[int, Array]]:
         name, inputs = operation.name, operation.inputs
@@ -273,10 +318,16 @@ class _Back:
 
             return list(jax.vjp(run, *(values[i] for i in floating))[1](G))
 
-        if name in MOVES or name in POOLS or arranges(operation, self.graph):
+        if name == "stop_gradient":
+            parts = R
+        elif operation in self.early and name not in MOVES and not arranges(operation, self.graph):
+            parts = [_unspread(R[0], values[floating[0]].shape)]  # feature by feature: they keep what is theirs
+        elif name in MOVES or name in POOLS or arranges(operation, self.graph):
             # Nothing is mixed: what comes out goes back to where it was. Of a maximum, to the first that ties.
             parts = [_first_winner(operation, values[0], R[0])] if name in POOLS else pulled(R)
         elif name in GATES or name in SCALINGS or name == "abs":
+            if name == "div" and 1 in floating:
+                raise self._refusal(operation)
             if len(floating) == 1:
                 parts = [_unspread(R[0], values[floating[0]].shape)]
             elif name in ("max", "min"):

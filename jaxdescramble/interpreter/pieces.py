@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdescramble.checks import is_traced
 from jaxdescramble.interpreter.evaluate import bind
 from jaxdescramble.interpreter.facts import Facts
 from jaxdescramble.interpreter.graph import IDENTITY, SLICES, Block, Graph, Operation
@@ -134,8 +135,8 @@ class _Run:
         rule = _rule(operation, live) if culprit is None else None
         if rule is None:
             state.refused.update(dict.fromkeys(outputs, culprit or operation))
-            if operation.name in RULES and culprit is not None:
-                self.result.blocked[outputs[0]] = culprit
+            if operation.unread or (operation.name in RULES and culprit is not None):
+                self.result.blocked[outputs[0]] = culprit or operation
             return
         went = rule(operation, values, [state.other(number) for number in inputs], live)
         state.moved.update(zip(outputs, went.results, strict=True))
@@ -145,6 +146,8 @@ class _Run:
             self.found[2][outputs[0]] = went.winner
 
     def gate(self, value: int, edge: Any, operation: Operation) -> None:
+        if not is_traced(edge) and np.isinf(np.asarray(edge)).all():
+            return  # `max(x, -inf)`, as a softmax begins, decides nothing
         edges = self.found[3].setdefault(value, [])
         self.result.gates[value, len(edges)] = operation
         edges.append(jnp.asarray(edge))
@@ -161,10 +164,15 @@ class _Run:
             for number, inner in zip(operation.inputs, body.inputs, strict=True)
         ]
         culprit, blamed = state.blamed(operation), {}
+        inherited = {
+            inner: state.refused[number]
+            for number, inner in zip(operation.inputs, body.inputs, strict=True)
+            if number in state.refused
+        }
 
         def step(carry: Any, slices: Any) -> Any:
             real, moved = ([*one, *two] for one, two in zip(carry, slices, strict=True))
-            inner = _State(dict(state.real), dict(state.moved), dict(state.refused))
+            inner = _State(dict(state.real), dict(state.moved), {**state.refused, **inherited})
             inner.real.update(zip(body.inputs, real, strict=True))
             inner.moved.update({n: v for n, v in zip(body.inputs, moved, strict=True) if v is not None})
             self.found = ({}, {}, {}, {})
@@ -176,10 +184,20 @@ class _Run:
             moved = [inner.other(number) if self.floating(number) else None for number in body.outputs]
             return (real[:count], moved[:count]), ((real[count:], moved[count:]), self.found)
 
+        carry, slices = (starts[:count], others[:count]), (starts[count:], others[count:])
+        gates = dict(self.result.gates)
+        while True:
+            # What one turn refuses the next one starts from: turn until nothing new is refused.
+            jax.eval_shape(lambda c, s: step(c, jax.tree.map(lambda leaf: leaf[0], s)), carry, slices)
+            ends = zip(body.inputs[:count], body.outputs[:count], strict=True)
+            more = {start: blamed[end] for start, end in ends if end in blamed and start not in inherited}
+            self.result.gates = dict(gates)
+            if not more:
+                break
+            inherited.update(more)
         (real, moved), ((real_ys, moved_ys), seen) = jax.lax.scan(
-            step, (starts[:count], others[:count]), (starts[count:], others[count:]),
-            length=params["length"], reverse=params["reverse"], unroll=params["unroll"],
-        )  # fmt: skip
+            step, carry, slices, length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
+        )
         self.found = found
         for mine, more in zip(found, seen, strict=True):
             mine.update(more)
@@ -224,7 +242,8 @@ def _rule(operation: Operation, live: list[bool]) -> Rule | None:
 
 
 def _again(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    return _Went(bind(operation, moved))
+    # The value goes on through a stop_gradient: only its derivative, as JAX has it, does not.
+    return _Went(moved if operation.name == "stop_gradient" else bind(operation, moved))
 
 
 def _extreme(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:

@@ -117,7 +117,7 @@ def expected_readings(singular: Float[Array, " r"], outputs: int, inputs: int) -
         outputs, inputs: n, k.
 
     >>> round(expected_readings(jnp.ones(8), 8, 16)["notch, all link frequencies"][1], 3)
-    0.365
+    0.372
     """
     gram, rest = (jnp.diag(jnp.pad(s**2, (0, inputs - len(s)))) for s in (singular, singular[1:]))
     trace = float(jnp.trace(gram))

@@ -77,6 +77,8 @@ class Neurons:
                 )
             return self.graph.outputs[0]
         if name not in self.hidden:
+            for blame in self.blocked.values():
+                raise unsupported(name, blame)
             raise ValueError(f"neuron: no layer is called {name!r}; there are {[*self.hidden, OUTPUT]}.")
         return self.hidden[name]
 
@@ -131,9 +133,9 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     """The neurons of a network at inputs of this shape, and x as an array.
 
     Raises:
-        TypeError, ValueError: x is not one array of real numbers, (batch, ...); a network without a gate is none.
+        TypeError, ValueError: x is not one array of real numbers, (batch, ...).
     """
-    x = real_array(x, "x", tuple(range(1, 9)), "(batch, ...)")
+    x = real_array(x, "x", tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
     graph = trace(f, params, x, opened=True)
     facts = study(graph)
     pieces: list[Pieces] = []
@@ -151,13 +153,19 @@ def _named(
 ) -> tuple[dict[str, int], dict[str, list[tuple[int, int]]], dict[str, int]]:
     owners = _owners(graph, facts)
     order = {number: i for i, number in enumerate(owners)}
-    roots: dict[int, int] = {}  # what came out of a gate goes on as the neuron that went in
-    for (value, _), operation in pieces.gates.items():
+    roots: dict[int, int] = {}  # what a gate passes on unchanged, or cuts off, goes on as the neuron that went in
+
+    def root(value: int) -> int:
+        return root(roots[value]) if value in roots else value
+
+    for (value, _), operation in sorted(pieces.gates.items(), key=lambda gate: order.get(gate[1].outputs[0], -1)):
         if operation.name in CLIPS:
             roots[operation.outputs[0]] = value
         for reader, position in facts.readers[operation.outputs[0]]:
             if reader.name == "select_n" and position == 0:
-                roots[reader.outputs[0]] = value
+                passed = {root(n) for n in reader.inputs[1:] if n in facts.data}
+                if passed == {root(value)}:
+                    roots[reader.outputs[0]] = value
 
     def neuron(value: int) -> int:
         while True:

@@ -1,5 +1,6 @@
 """Switched linear projections: the affine map that a neuron is at an input."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,12 +23,12 @@ class Projection(NamedTuple):
 
 
 class Centre(NamedTuple):
-    """Where a neuron's piece is zero, and what of the input keeps it from there.
+    """Where a neuron's piece is zero, and how its value is shared among the inputs.
 
     Attributes:
         centre: the nearest root `x - omega` of the active piece.
         sensitivity: `omega = (v / |w|^2) w`, zero where w is.
-        contributions: `omega_j w_j`, which add up to v.
+        contributions: `omega_j w_j = v w_j^2 / |w|^2`: shares of v, all of its sign.
         value: v, shape (batch,).
     """
 
@@ -81,7 +82,8 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
 def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Centre:
     """The nearest input at which a neuron's active piece is zero, and what separates x from it.
 
-    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `omega_j w_j` add up to v. Where w = 0, omega is 0.
+    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: how it is
+    shared among the inputs, not what each adds. Where w = 0, omega is 0.
 
     Args, errors: as for `project`.
 
@@ -107,8 +109,8 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
 
     A neuron is what a gate decides on, before any max-pool between them; it is called by the parameter of the last
     layer before it. Its pieces are counted from below: how many of the gate's edges are less than the preactivation, so
-    that a tie counts as below. 0 is *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for
-    hard_tanh.
+    that a tie counts as below (also where, as leaky_relu does, the function itself goes on from above). 0 is
+    *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
 
     Args, errors: as for `project`; an operation without pieces only hides what depends on it.
 
@@ -135,7 +137,12 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
 
 
 def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
-    name, index = (OUTPUT, neuron) if isinstance(neuron, int | np.integer) else neuron
+    if hasattr(neuron, "__index__"):
+        neuron = (OUTPUT, operator.index(neuron))  # pyright: ignore[reportArgumentType]
+    if not (isinstance(neuron, tuple) and len(neuron) == 2 and isinstance(neuron[0], str)):
+        raise TypeError(f"neuron: got {neuron!r}; expected (layer, index), or the index of an output.")
+    name, index = neuron
+    index = operator.index(index) if hasattr(index, "__index__") else index  # pyright: ignore[reportArgumentType]
     value = neurons.value(name)
     loops = len(neurons.facts.loops.get(value, ()))
     shape = neurons.graph.shape(value)
@@ -144,7 +151,7 @@ def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
     steps = tuple(operation.params["length"] for operation in neurons.facts.loops.get(value, ()))
     shape = (*steps, *shape[1:])
     size = int(np.prod(shape))
-    if isinstance(index, int | np.integer):
+    if isinstance(index, int):
         if not 0 <= index < size:
             raise ValueError(f"neuron: index {index} of {name!r}, which has {size} neurons, 0 to {size - 1}.")
         return name, tuple(int(i) for i in np.unravel_index(int(index), shape))

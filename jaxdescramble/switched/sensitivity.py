@@ -120,21 +120,25 @@ def insens(
         positive_integer(chunk_size, "chunk_size")
     if cap is not None:
         positive_number(cap, "cap")
-    plans, costs = _plans(f, neurons, params, x)
     if method == "probes":
         if key is None:
             raise ValueError("key: method 'probes' draws random signs; give it key=jax.random.key(...).")
+        if route is not None:
+            raise ValueError(f"route: got {route!r}; method 'probes' has its own, leave it out.")
+    elif route is not None:
+        one_of(route, "route", ROUTES)
+    ways, costs = _ways(f, neurons, params, x)
+    if method == "probes":
+        assert key is not None
         signs = jax.random.split(key, positive_integer(probes, "probes"))
-        shape = x.shape[1:]
-        route = "probes"
-        plans = {route: _Plan(probes, neurons.x, lambda k: jax.random.rademacher(signs[k], shape, x.dtype))}
+        shape, route = x.shape[1:], "probes"
+        ways[route] = lambda: _Plan(probes, neurons.x, lambda k: jax.random.rademacher(signs[k], shape, x.dtype))
     elif route is None:
         route = min(costs, key=lambda name: costs[name])
-    elif one_of(route, "route", ROUTES) not in costs:
+    elif route not in costs:
         raise ValueError(f"route: {route!r} does not lead through this network; {[*costs]} do.")
-    map_, count, zero, share = _insens(
-        neurons, params, x, None if route == "reverse" else plans[route], chunk_size, method == "probes", cap
-    )
+    plan = ways[route]() if route in ways else None
+    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", cap)
     return Insens(map_, count, zero, share, route, tuple(costs.items()))
 
 
@@ -234,7 +238,7 @@ def _by_neuron(
 
         def one(i: Array, name: str = name, size: int = size) -> Array:
             ones = {other: jnp.zeros_like(value) for other, value in above.items()}
-            hot = jnp.zeros((batch, size), x.dtype).at[:, i].set(1)
+            hot = jnp.zeros((batch, size), above[name].dtype).at[:, i].set(1)
             ones[name] = hot.reshape(above[name].shape)
             return jnp.sum(backward(ones)[0].reshape(batch, -1) ** 2, axis=1)
 
@@ -243,10 +247,10 @@ def _by_neuron(
     return found
 
 
-def _plans(
+def _ways(
     f: Callable[[Any, Any], Any], neurons: Neurons, params: Any, x: Array
-) -> tuple[dict[str, _Plan], dict[str, float]]:
-    """Ways to the norms, and what each costs: multiplications on all samples."""
+) -> tuple[dict[str, Callable[[], _Plan]], dict[str, float]]:
+    """How to make the probes of each route, and what it costs: multiplications on all samples."""
     graph, shape = neurons.graph, x.shape[1:]
     of = multiplications(graph)
     whole, features = sum(of.values()), math.prod(shape)
@@ -254,29 +258,29 @@ def _plans(
     def one_hot(k: Array) -> Array:
         return jnp.zeros(features, x.dtype).at[k].set(1).reshape(shape)
 
-    plans = {"forward": _Plan(features, neurons.x, one_hot)}
+    ways = {"forward": lambda: _Plan(features, neurons.x, one_hot)}
     costs = {"forward": float(features * whole)}
     seen = reaches(graph, neurons.facts)
     # Over all neurons: a place of one class must be alone in what any of them sees.
     each = [colours(graph, seen.get(number, {})) for number in neurons.hidden.values()]
     classes = tuple(max(sizes) for sizes in zip(*each, strict=True))
     if math.prod(classes) < features:
-        plans["coloured"] = _Plan(math.prod(classes), neurons.x, functools.partial(_class, classes, shape, x.dtype))
+        mixed = functools.partial(_class, classes, shape, x.dtype)
+        ways["coloured"] = lambda: _Plan(math.prod(classes), neurons.x, mixed)
         costs["coloured"] = float(math.prod(classes) * whole)
     first = _first_layer(neurons)
     if first is not None:
         out = graph.shape(neurons.facts.makers[first].outputs[0])
         width = math.prod(out[1:])
         if out[0] == neurons.batch and width < features:
-            half = _half(f, params, x[:1])
-            plans["first layer"] = _Plan(width, first, lambda k: half[k].reshape(out[1:]))
+            ways["first layer"] = functools.partial(_behind_first, f, params, x[:1], first, out[1:])
             costs["first layer"] = float(width * (whole - of[neurons.facts.makers[first]]) + features * width**2)
     hidden = sum(math.prod(graph.shape(number)) for number in neurons.hidden.values()) // neurons.batch
     costs["reverse"] = float(hidden * whole)
-    return plans, costs
+    return ways, costs
 
 
-def _half(f: Callable[[Any, Any], Any], params: Any, x: Array) -> Array:
+def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
     """R of the first layer's transpose: its rows are probes behind that layer that stand for all before it."""
     neurons, x = read(f, params, x)
     first = _first_layer(neurons)
@@ -285,7 +289,8 @@ def _half(f: Callable[[Any, Any], Any], params: Any, x: Array) -> Array:
         return evaluate(neurons.graph, leaves_of((params, z)), {first})[1][first]  # pyright: ignore
 
     W = jax.jacrev(heard)(x)
-    return jnp.linalg.qr(W.reshape(-1, x.size).T, mode="r")
+    half = jnp.linalg.qr(W.reshape(-1, x.size).T, mode="r")
+    return _Plan(len(half), value, lambda k: half[k].reshape(shape))
 
 
 def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k: Array) -> Array:
