@@ -22,7 +22,7 @@ from jaxdescramble.switched.reach import colours, multiplications, reaches
 METHODS = ("exact", "probes")
 ROUTES = ("forward", "coloured", "first layer", "reverse")
 # Numbers that the probes of one chunk may fill, unless the user says how many go together.
-ROOM = 2**25
+ROOM = 2**23
 
 
 @functools.partial(
@@ -90,7 +90,7 @@ def insens(
         f, params, x: as for `project`. Hidden neurons are those that a gate decides on, before any max-pool between
             them; outputs are none.
         method: "exact" or "probes".
-        chunk_size: how many probes go together; as many as fit into 128 MB unless given. It changes memory alone.
+        chunk_size: how many probes go together; as many as fit into 32 MB unless given: caches like that. It changes memory alone.
         key: source of chance for "probes"; `probes`: how many.
         route: one of the four, if not the cheapest.
         cap: the longest that |v| / |w| may be; longer omega are cut to it. None: any length.
