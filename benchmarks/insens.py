@@ -3,8 +3,8 @@
 Run: python -m benchmarks.insens [--out FILE]    (Captum's row needs torch and captum)
 
 28 x 28 inputs, 5 x 5 x 32, pool, 5 x 5 x 64, pool, dense 1024, dense 10; float32, random weights. The floor is the time
-of the forward route's products alone, as matrix products of their sizes (patches by kernels), in the same run. Everything
-is warmed up.
+of the forward route's products alone, as matrix products of their sizes (patches by kernels), in the same run.
+Everything is warmed up.
 """
 
 import argparse

@@ -90,7 +90,8 @@ def insens(
         f, params, x: as for `project`. Hidden neurons are those that a gate decides on, before any max-pool between
             them; outputs are none.
         method: "exact" or "probes".
-        chunk_size: how many probes go together; as many as fit into 32 MB unless given: caches like that. It changes memory alone.
+        chunk_size: how many probes go together; as many as fit into 32 MB, which caches like, unless given. It
+            changes memory alone.
         key: source of chance for "probes"; `probes`: how many.
         route: one of the four, if not the cheapest.
         cap: the longest that |v| / |w| may be; longer omega are cut to it. None: any length.
