@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxdescramble as jd
@@ -158,3 +159,67 @@ def test_a_circular_convolution_of_stationary_signals_is_descrambled_by_a_permut
     assert not np.allclose(share, np.eye(n), atol=0.5)  # this kernel is no low-pass: the waves do change places
     circle = jd.exact.circulant_minimiser(jnp.fft.irfft(np.abs(np.fft.rfft(taps)) ** 2, n))
     np.testing.assert_allclose(circle.value, found.value, rtol=1e-9)
+
+
+def wrapped_network(params, x):
+    """Two convolutions on a circle, one channel after another: what the first hears is stationary if x is."""
+    h = x[:, None]
+    for k, name in enumerate(("first", "second")):
+        around = jnp.concatenate([h[..., -2:], h, h[..., :2]], axis=2)
+        h = jax.lax.conv_general_dilated(around, params[name], (1,), "VALID")
+        h = jnp.tanh(h) if k == 0 else h
+    return h[:, 0]
+
+
+@needs_x64
+@pytest.mark.parametrize(("task", "is_low_pass"), [("denoise", True), ("edges", False)])
+def test_trained_convolutions_are_descrambled_by_the_permutation_that_their_gains_predict(key, task, is_low_pass):
+    """The optimal P lays the wave that the channel says loudest on the slowest, and so on: nothing for a low-pass."""
+    n, frequency = 16, np.abs(np.fft.fftfreq(16, 1 / 16))
+    power = 1 / (1 + frequency**2)
+
+    def batch(key, size=256):
+        clean, noise = jax.random.normal(key, (2, size, n))
+        clean = jnp.fft.ifft(jnp.fft.fft(clean) * jnp.sqrt(power)[None]).real
+        wanted = clean if task == "denoise" else clean - (jnp.roll(clean, 2, 1) + jnp.roll(clean, -2, 1)) / 2
+        return clean + 0.3 * noise, wanted
+
+    optimiser = optax.adam(1e-2)
+
+    @jax.jit
+    def train(params, keys):
+        def step(carry, key):
+            params, state = carry
+            x, wanted = batch(key)
+            slope = jax.grad(lambda p: jnp.mean((wrapped_network(p, x) - wanted) ** 2))(params)
+            updates, state = optimiser.update(slope, state)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, optimiser.init(params)), keys)[0][0]
+
+    start = {"first": 0.3 * jax.random.normal(key, (1, 1, 5)), "second": 0.3 * jax.random.normal(key, (1, 1, 5))}
+    params = train(start, jax.random.split(key, 600))
+    x, wanted = batch(jax.random.key(9), 20_000)
+    assert jnp.mean((wrapped_network(params, x) - wanted) ** 2) < 0.5 * jnp.mean(wanted**2)
+    tap = jd.wiretap(wrapped_network)(params, x)[1]["['first']"]
+    S = tap.preactivation[0].reshape(-1, n).T
+    found = jd.descramble(S)
+    # What the channel says of each wave: the input's power through the kernel's gain.
+    kernel = np.zeros(n)
+    kernel[:3], kernel[-2:] = np.asarray(params["first"])[0, 0, 2::-1], np.asarray(params["first"])[0, 0, :2:-1]
+    said = (power + 0.09) * np.abs(np.fft.fft(kernel)) ** 2
+    D = jd.objectives.smoothness().operator_on(n)
+    modes = np.concatenate([[0], np.repeat(np.arange(1, n // 2), 2), [n // 2]])
+    order = np.argsort(-said[modes], kind="stable")
+    share = np.asarray(D.analyse(found.point @ D.basis)) ** 2
+    # Within a pair of places the gauge is free, and waves that are equally loud to the samples' error share places.
+    loud, first, there = said[modes], 0, 0.0
+    for k in D.multiplicities:
+        places = slice(first, first + k)
+        near = (np.abs(np.log(loud[:, None] / loud[order][None, places])) < 0.05).any(axis=1)
+        there += share[places][:, near].sum()
+        first += k
+    assert there > 0.97 * n
+    np.testing.assert_allclose(found.bound, (np.sort(loud)[::-1] * np.asarray(D.eigenvalues)).sum()
+                               / (np.max(D.eigenvalues) * loud.sum()), rtol=0.03)  # fmt: skip
+    assert (list(order) == list(range(n))) == is_low_pass
