@@ -41,7 +41,7 @@ def timed(function, repeats=3):
     return best
 
 
-def captums(params, images):
+def captums(images):
     """Seconds of Captum's integrated gradients, 64 steps, of one image; None where it is not installed."""
     try:
         import captum.attr  # pyright: ignore[reportMissingImports]
@@ -54,7 +54,6 @@ def captums(params, images):
     model = torch.nn.Sequential(*layers)
     image = torch.tensor(np.asarray(images[:1]).transpose(0, 3, 1, 2), requires_grad=True)
     method = captum.attr.IntegratedGradients(model)
-    del params
     return timed(lambda: method.attribute(image, target=0, n_steps=64).detach().numpy())
 
 
@@ -74,7 +73,6 @@ def main(out: Path):
         left, right = jax.random.normal(keys[0], (rows, inner)), jax.random.normal(keys[1], (inner, columns))
         product = jax.jit(lambda a, b: a @ b)
         floor += timed(functools.partial(product, left, right), 5)
-        del left
     probed = jax.jit(lambda x, k: switched.insens(network, params, x, "probes", key=k).map)
     rough = timed(lambda: probed(images[:1], keys[1]))
     neurons = 28 * 28 * 32 + 14 * 14 * 64 + 1024
@@ -83,7 +81,7 @@ def main(out: Path):
     np.testing.assert_allclose(each(images[:1]), found.map, rtol=0, atol=1e-5 * float(jnp.abs(found.map).max()))
     usual = jax.jit(lambda x: attribution.integrated_gradients(network, params, x, 0))
     integrated = timed(lambda: usual(images[:1]))
-    theirs = captums(params, images)
+    theirs = captums(images)
     lines = [
         "# Exact Insens of a convolutional network",
         "",

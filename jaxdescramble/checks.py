@@ -47,6 +47,15 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
     return array
 
 
+def samples_first(x: ArrayLike) -> Array:
+    """The input of a network as an array, a sample to each entry of its first axis; raises as `real_array` does.
+
+    >>> samples_first([[1.0, 2.0]]).shape
+    (1, 2)
+    """
+    return real_array(x, "x", tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
+
+
 def is_traced(value: object) -> bool:
     """Whether a value's numbers are not to be had, because it is being traced by `jit`, `vmap` or `grad`.
 

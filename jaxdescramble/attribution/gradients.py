@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import is_traced, positive_integer, real_array
+from jaxdescramble.checks import is_traced, positive_integer, samples_first
 
 Function = Callable[[Any, Any], Any]
 
@@ -140,7 +140,7 @@ def smooth_grad(
 
 def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
     """x as an array, and the number of the output to explain for every sample."""
-    x = real_array(x, "x", tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
+    x = samples_first(x)
     shape = getattr(jax.eval_shape(f, params, x), "shape", None)
     if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
         raise ValueError(

@@ -155,10 +155,8 @@ class _Back:
 
     def __init__(self, graph: Graph, facts: Facts, arguments: list[Any], rule: Rule, first: Rule):
         self.graph, self.facts, self.rule, self.first = graph, facts, rule, first
-        wanted = {n for operation in graph.operations for n in (*operation.inputs, *operation.outputs)}
-        outputs, found = evaluate(graph, arguments, wanted | set(graph.inputs) | set(graph.outputs))
-        del outputs
-        self.values = {**graph.constants, **dict(zip(graph.inputs, arguments, strict=True)), **found}
+        wanted = {n for operation in graph.operations for n in operation.outputs}
+        self.values = {**graph.constants, **evaluate(graph, arguments, wanted | set(graph.inputs))[1]}
         self.arguments = arguments
         self.chains = self._chains()
         self.near, self.early = self._before_the_layers()
@@ -233,32 +231,32 @@ class _Back:
         self.used |= number in self.near
         a, w = self.values[number], self.values[head.inputs[1 - side]]
         z = self.values[chain[-1].outputs[0]]
+        after = []  # what follows the product: its name, whether the constant comes first, and the constant
+        for step in chain[1:]:
+            swapped = step.inputs[1] in self.facts.data
+            after.append((step.name, swapped, self.values[step.inputs[0 if swapped else 1]]))
 
         def product(a: Array, w: Array) -> Array:
             return bind(head, [a, w] if side == 0 else [w, a])[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
             """What is positive and what is negative of a layer's output, biases and scales included."""
-            for step in chain[1:]:
-                before = next(i for i, n in enumerate(step.inputs) if n in self.facts.data)
-                c = self.values[step.inputs[1 - before]]
-                if step.name in ("add", "sub"):
-                    c = -c if step.name == "sub" and before == 0 else c
-                    if step.name == "sub" and before == 1:
+            for name, swapped, c in after:
+                if name in ("add", "sub"):
+                    c = -c if name == "sub" and not swapped else c
+                    if name == "sub" and swapped:
                         above, below = -below, -above
                     above, below = above + jnp.maximum(c, 0), below + jnp.minimum(c, 0)
                 else:
-                    c = 1 / c if step.name == "div" else c
+                    c = 1 / c if name == "div" else c
                     above, below = jnp.where(c > 0, c * above, c * below), jnp.where(c > 0, c * below, c * above)
             return above, below
 
         def scaled(R: Array) -> Array:
             """A cotangent of the layer's output as one of the product's."""
-            for step in reversed(chain[1:]):
-                before = next(i for i, n in enumerate(step.inputs) if n in self.facts.data)
-                c = self.values[step.inputs[1 - before]]
-                R = R * c if step.name == "mul" else R / c if step.name == "div" else R
-                R = -R if step.name == "sub" and before == 1 else R
+            for name, swapped, c in reversed(after):
+                R = R * c if name == "mul" else R / c if name == "div" else R
+                R = -R if name == "sub" and swapped else R
             return R
 
         if rule.name in ("z", "epsilon"):
@@ -278,8 +276,7 @@ class _Back:
             ones = jnp.ones_like(a)
             G = _share(R, product(ones, w**2), 0.0)
             return jax.vjp(lambda a: product(a, w**2), ones)[1](G)[0]
-        turned = any(step.name == "sub" and step.inputs[1] in self.facts.data for step in chain[1:])
-        if turned or any(step.name in ("mul", "div") for step in chain[1:]):
+        if any(name in ("mul", "div") or (name == "sub" and swapped) for name, swapped, _ in after):
             raise NotImplementedError(
                 f"z-box: a scale or a minus follows the layer ({chain[-1].source}); fold it into the weight."
             )

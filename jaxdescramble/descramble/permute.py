@@ -6,6 +6,7 @@ from jaxtyping import Array
 
 from jaxdescramble import decompositions
 from jaxdescramble.descramble.iterate import Found
+from jaxdescramble.groups import permutation
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import quadratic_assignment
@@ -34,7 +35,7 @@ def permute(objective: Objective, summary: Summary, keys: Array | None) -> Found
         )
     keys = jax.random.key(0)[None] if keys is None else keys
     found = quadratic_assignment(*matrices, keys[0], restarts=len(keys), symmetric=True)
-    point = jnp.eye(summary.size, dtype=safe.dtype)[found.point]
+    point = permutation.matrix(found.point, safe.dtype)
     known = objective.bound_on(safe)
     bound = found.bound if known is None else jnp.maximum(found.bound, known)
     _, singular = safe.principal()

@@ -104,13 +104,16 @@ def _locality(point: Float[Array, "n n"], summary: Summary, **options) -> Float[
 def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
     """`|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`: the spread about the centroid, pair by pair."""
     S = in_own_unit(summary)
-    x = _places(summary.size, S.dtype, **options)
-    inner = matmul(x, x.T)
-    heights = jnp.diagonal(inner)
     square = S**2
     shares = ratio(square, jnp.sum(square, axis=0, keepdims=True))
-    apart = (heights[:, None] + heights[None, :]) / 2 - inner
-    return apart, matmul(square, shares.T) / max(S.size, 1)
+    return _apart(_places(summary.size, S.dtype, **options)), matmul(square, shares.T) / max(S.size, 1)
+
+
+def _apart(x: Float[Array, "n d"]) -> Float[Array, "n n"]:
+    """Half the squared distances between places."""
+    inner = matmul(x, x.T)
+    heights = jnp.diagonal(inner)
+    return (heights[:, None] + heights[None, :]) / 2 - inner
 
 
 def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
@@ -118,10 +121,7 @@ def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
     S = in_own_unit(summary)
     x = _places(summary.size, S.dtype, **options)
     energies = jnp.sum(S**2, axis=0)
-    inner = matmul(x, x.T)
-    heights = jnp.diagonal(inner)
-    apart = (heights[:, None] + heights[None, :]) / 2 - inner
-    nearest = jnp.min(jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, apart)) if len(x) > 1 else 0.0
+    nearest = jnp.min(jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, _apart(x))) if len(x) > 1 else 0.0
     nearest = nearest - 8 * jnp.finfo(S.dtype).eps
     return jnp.maximum(spread(S, x, steps), nearest * mean(S**2) * (1 - concentration(S, energies, steps=steps)))
 

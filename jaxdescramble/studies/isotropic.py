@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import special, stats
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import positive_integer
 from jaxdescramble.descramble import descramble
 from jaxdescramble.exact import isotropic_form, isotropic_moments
@@ -92,7 +93,7 @@ def isotropic_null(
     endless, found = descramble([W, said], objective)  # the columns of W are what it says of white inputs, without end
     tidy, ideal = (matmul(one.check().point, W) for one in (found, endless))
     of_all = jax.jit(jax.vmap(functools.partial(measure, FIRST_LAYER)))
-    singular = jnp.linalg.svd(W, compute_uv=False)
+    singular = jax.vmap(decompositions.singular_values)(W)
     drawn = jax.vmap(lambda k, s: isotropic_form(k, s, inputs, operator))(keys[2], singular)
     readings, forms = (
         {name: np.asarray(values, np.float64) for name, values in of_all(stack, stack).items()}

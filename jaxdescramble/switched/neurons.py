@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxdescramble.checks import real_array
+from jaxdescramble.checks import samples_first
 from jaxdescramble.interpreter import (
     Block,
     Facts,
@@ -60,9 +60,8 @@ class Neurons:
     def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
         """A run along the piece of x; see `interpreter.follow`. Refuses where a wanted neuron has no piece."""
         names = list(names)
-        pieces = follow(
-            self.graph, self.facts, leaves_of((params, x)), moved, {self.value(name) for name in names} | set(moved)
-        )
+        wanted = {self.value(name) for name in names}
+        pieces = follow(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
         for name in names:
             if self.value(name) in pieces.refused:
                 raise unsupported(name, pieces.refused[self.value(name)])
@@ -135,7 +134,7 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     Raises:
         TypeError, ValueError: x is not one array of real numbers, (batch, ...).
     """
-    x = real_array(x, "x", tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
+    x = samples_first(x)
     graph = trace(f, params, x, opened=True)
     facts = study(graph)
     pieces: list[Pieces] = []

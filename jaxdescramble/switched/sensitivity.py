@@ -12,6 +12,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, positive_integer, positive_number
 from jaxdescramble.interpreter import evaluate, leaves_of
 from jaxdescramble.interpreter.facts import arranges
@@ -156,7 +157,7 @@ def _insens(
 
     def forward(value: int) -> Callable[[Array], dict[str, Array]]:
         """The linear part of the piece, from a value's change to every neuron's."""
-        start = evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
+        start = x if value == neurons.x else evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
 
         def run(z: Array) -> dict[str, Array]:
             moved = neurons.follow(params, x, {value: z}, names).moved
@@ -164,11 +165,13 @@ def _insens(
 
         return jax.linearize(run, start)[1]
 
-    backward = jax.linear_transpose(forward(neurons.x), x)
+    from_x = forward(neurons.x)
+    backward = jax.linear_transpose(from_x, x)
     if plan is None:
         norms = _by_neuron(backward, above, chunk, x)
     else:
-        norms = _by_probe(forward(plan.value), plan, above, chunk, x)
+        through = from_x if plan.value == neurons.x else forward(plan.value)
+        norms = _by_probe(through, plan, above, chunk, x)
         if is_mean:
             norms = {name: square / plan.size for name, square in norms.items()}
     silent = {name: v <= 0 for name, v in above.items()}
@@ -185,16 +188,11 @@ def _insens(
         }
         lengths = {name: jnp.minimum(length, cap) for name, length in lengths.items()}
 
-    def total(of: dict[str, Array]) -> Array:
-        return sum((jnp.sum(one.reshape(len(x), -1), axis=1) for one in of.values()), jnp.zeros(len(x)))
+    def total(of: dict[str, Array], dtype: Any) -> Array:
+        sums = (jnp.sum(one.reshape(len(x), -1), axis=1, dtype=dtype) for one in of.values())
+        return sum(sums, jnp.zeros(len(x), dtype))
 
-    count, zero = (
-        sum(
-            (jnp.sum(one.reshape(len(x), -1), axis=1, dtype=jnp.int32) for one in of.values()),
-            jnp.zeros(len(x), jnp.int32),
-        )
-        for of in (silent, {name: silent[name] & ~weighted[name] for name in names})
-    )
+    count, zero = total(silent, jnp.int32), total({name: silent[name] & ~weighted[name] for name in names}, jnp.int32)
     many = jnp.maximum(count, 1).astype(x.dtype)
     cotangents = {
         name: jnp.where(weighted[name], shares[name] * above[name] / jnp.where(weighted[name], norms[name], 1), 0)
@@ -203,7 +201,7 @@ def _insens(
     }
     (map_,) = backward({name: one.astype(above[name].dtype) for name, one in cotangents.items()})
     longest = functools.reduce(jnp.maximum, (jnp.max(one.reshape(len(x), -1), axis=1) for one in lengths.values()))
-    whole = total(lengths).astype(x.dtype)
+    whole = total(lengths, x.dtype)
     return map_, count, zero, jnp.where(whole > 0, longest / jnp.where(whole > 0, whole, 1), 0)
 
 
@@ -290,7 +288,7 @@ def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: in
         return evaluate(neurons.graph, leaves_of((params, z)), {first})[1][first]  # pyright: ignore
 
     W = jax.jacrev(heard)(x)
-    half = jnp.linalg.qr(W.reshape(-1, x.size).T, mode="r")
+    half = decompositions.triangle(W.reshape(-1, x.size).T)
     return _Plan(len(half), value, lambda k: half[k].reshape(shape))
 
 
