@@ -9,12 +9,12 @@ PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
 FLOORS = [
     # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
-    {"checks", "files", "products"},
+    {"checks", "files", "products", "extras"},
     {"status"},
     {"transforms", "decompositions"},
     {"operators", "groups"},
     # Ground floor and up, as in the README.
-    {"objectives", "interpreter", "datasets"},
+    {"objectives", "interpreter", "datasets", "targets"},
     {"exact", "solvers"},
     {"wiretap", "reorder", "switched", "attribution", "gated", "path_kernel"},
     {"descramble"},
@@ -22,8 +22,8 @@ FLOORS = [
     {"studies"},
     {"show"},
 ]
-EXTRAS = {"matplotlib": {"show"}, "rich": {"show"}, "typer": {"show"}}
-FORBIDDEN = {"flax", "haiku", "equinox", "torch", "sklearn"}
+EXTRAS = {"matplotlib": {"show"}, "rich": {"show"}, "typer": {"show"}, "sklearn": {"datasets"}}
+FORBIDDEN = {"flax", "haiku", "equinox", "torch"}
 
 
 def room(path: Path) -> str:
@@ -44,6 +44,10 @@ def imported_modules(tree: ast.AST):
                 yield from (f"jaxdescramble.{alias.name}" for alias in node.names)
             else:
                 yield node.module
+        elif (
+            isinstance(node, ast.Call) and ast.unparse(node.func) == "extra" and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.args[0].value
 
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

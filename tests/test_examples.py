@@ -59,7 +59,7 @@ def test_published_networks_all_six_layers_in_one_call(tmp_path):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(script):
-    assert len(script.read_text().splitlines()) < (60 if script.name.startswith("my_") else 100)
+    assert len(script.read_text().splitlines()) < (60 if script.name.startswith(("my_", "why_")) else 100)
 
 
 def test_many_networks(tmp_path):
@@ -126,3 +126,19 @@ def test_convolutional_network(tmp_path):
     assert bound <= after < 0.95 * before
     assert numbers(r"changed by (\S+):", text)[0] < 1e-4
     assert (tmp_path / "channels.png").stat().st_size > 10_000
+
+
+def test_why_a_three(tmp_path):
+    text = run("why_a_three.py", 100, folder=tmp_path)
+    scored, mapped = numbers(r"3 scores (\S+) more than \d; its map gives (\S+)", text)
+    assert scored > 1
+    assert abs(scored - mapped) < 2e-3  # no biases: the map is all
+    assert (tmp_path / "why-a-three.png").stat().st_size > 10_000
+
+
+def test_what_keeps_the_state(tmp_path):
+    text = run("what_keeps_the_state.py", "--steps", 200, folder=tmp_path)
+    assert numbers(r"accuracy (\S+) on", text)[0] > 0.9
+    insens, gradient = numbers(r"change: Insens (\S+), gradient (\S+)", text)
+    assert max(abs(insens), abs(gradient)) <= 1
+    assert len(re.findall(r"^ +\S+ +0\.\d+ +\d+\.\d%", text, re.MULTILINE)) == 13

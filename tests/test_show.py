@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from jaxdescramble import extras
 from jaxdescramble.show import (
     commands,
     evidence,
@@ -298,14 +299,14 @@ def test_the_traceback_is_there_for_who_asks(run, monkeypatch):
 
 @pytest.mark.parametrize("missing", ["matplotlib", "rich", "typer"])
 def test_a_missing_extra_is_named(missing, found, tmp_path, monkeypatch, capsys):
-    import_module = style.importlib.import_module
+    import_module = extras.importlib.import_module
 
     def without(name, *rest):
         if name.split(".")[0] == missing:
             raise ModuleNotFoundError(f"No module named {name!r}")
         return import_module(name, *rest)
 
-    monkeypatch.setattr(style.importlib, "import_module", without)
+    monkeypatch.setattr(extras.importlib, "import_module", without)
     monkeypatch.setattr(demonstrations, "demonstrate", lambda *_: pytest.fail("trained in vain"))
     if missing == "typer":
         with pytest.raises(SystemExit) as stopped:

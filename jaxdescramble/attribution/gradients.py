@@ -9,9 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import is_traced, positive_integer, samples_first
-
-Function = Callable[[Any, Any], Any]
+from jaxdescramble.checks import positive_integer
+from jaxdescramble.targets import Function, score, targets
 
 
 def gradient(
@@ -138,33 +137,6 @@ def smooth_grad(
     return _total(one, keys, samples, chunk_size) / samples
 
 
-def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
-    """x as an array, and the number of the output to explain for every sample."""
-    x = samples_first(x)
-    shape = getattr(jax.eval_shape(f, params, x), "shape", None)
-    if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
-        raise ValueError(
-            f"f: returned {'several arrays' if shape is None else f'shape {shape}'} for x of shape {x.shape}; expected "
-            "(batch, classes) or (batch,). Of a function of one sample take jax.vmap(f, (None, 0))."
-        )
-    classes = shape[1] if len(shape) == 2 else 1
-    if target is None:
-        scores = f(params, x).reshape(len(x), classes)
-        return x, jnp.argmax(scores, axis=1)
-    chosen = jnp.asarray(target)
-    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (len(x),)):
-        raise TypeError(f"target: got {target!r}; expected an integer, or one for each of the {len(x)} samples.")
-    if not is_traced(chosen) and not (0 <= int(chosen.min()) <= int(chosen.max()) < classes):
-        raise ValueError(f"target: got {target!r}; f has outputs 0 to {classes - 1}.")
-    return x, jnp.broadcast_to(chosen, (len(x),))
-
-
-def score(f: Function, params: Any, x: Array, target: Array) -> Float[Array, " batch"]:
-    """The outputs that are to be explained."""
-    out = f(params, x)
-    return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]
-
-
 def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
     return jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
 
@@ -176,6 +148,8 @@ def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | No
     one = jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], items))
     chunk = min(count, chunk or count)
     whole = count // chunk * chunk
+    if chunk == count:  # no loop, in which XLA's gradients of convolutions are ten times as slow on a CPU
+        return jnp.sum(jax.vmap(part)(items), axis=0)
 
     def step(total: Array, some: Any) -> tuple[Array, None]:
         return total + jnp.sum(jax.vmap(part)(some), axis=0), None

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.attribution.gradients import Function, targets
 from jaxdescramble.checks import is_traced, one_of
 from jaxdescramble.interpreter import Facts, Graph, Operation, evaluate, leaves_of, study, trace
 from jaxdescramble.interpreter.evaluate import bind
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import SLICES
 from jaxdescramble.interpreter.pieces import along_piece
+from jaxdescramble.targets import Function, targets
 
 RULES = ("z", "epsilon", "alpha-beta", "w2", "z-box")
 INPUT_RULES = (*RULES, "same")

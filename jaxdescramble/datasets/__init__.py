@@ -1,5 +1,5 @@
 """Simulators that make their own data, and readers of files that you have; nothing is downloaded."""
 
-from jaxdescramble.datasets import bandpass, deer, deernet_weights, planted, relaxometry
+from jaxdescramble.datasets import bandpass, deer, deernet_weights, picture_files, pictures, planted, relaxometry
 
-__all__ = ["bandpass", "deer", "deernet_weights", "planted", "relaxometry"]
+__all__ = ["bandpass", "deer", "deernet_weights", "picture_files", "pictures", "planted", "relaxometry"]

@@ -1,7 +1,8 @@
-"""The command line: `jaxdescramble demo`, `jaxdescramble seeds`."""
+"""The command line: `jaxdescramble demo`, `seeds`, `attribution`."""
 
 import json
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -9,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+from jaxdescramble.extras import extra
 from jaxdescramble.show import report as reports
 from jaxdescramble.show import terminal
-from jaxdescramble.show.style import extra
 from jaxdescramble.studies import demonstration as demonstrations
 from jaxdescramble.studies.deernet import TrainingPlan
 from jaxdescramble.studies.demonstration import Demonstration, Settings
@@ -94,6 +95,17 @@ def build() -> Any:
         """Run the demonstration for several seeds, and put their findings side by side."""
         _guarded(typer, lambda: run_seeds(range(first, first + count), layers, quick, out))
 
+    @app.command()
+    def attribution(
+        seeds: Annotated[int, typer.Option(help="Networks of each configuration.", min=1)] = 3,
+        pictures: Annotated[int, typer.Option(help="Unseen pictures that the tests are made on.", min=1)] = 64,
+        out: Annotated[Path, out] = Path("jaxdescramble-attribution"),
+        quick: Annotated[bool, quick] = False,
+        no_figures: Annotated[bool, plain] = False,
+    ) -> None:
+        """Train classifiers, and put inactive-state sensitivity and other attributions to the test."""
+        _guarded(typer, lambda: run_attribution(seeds, pictures, quick, out, not no_figures))
+
     return app
 
 
@@ -137,6 +149,64 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     reports.write_text(folder / "seeds.json", json.dumps(result.summary, indent=1) + "\n")
     screen.print(result.markdown(), soft_wrap=True)
     screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+
+
+def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figures: bool = True) -> None:
+    """The evaluation of attributions: tables, verdicts and pictures.
+
+    Raises:
+        StoppedError: as for `run_demo`; what is finished stays and is not run again.
+    """
+    from jaxdescramble.studies import claims
+    from jaxdescramble.studies.evaluation import Settings, evaluate
+
+    screen, began = terminal.console(), time.perf_counter()
+    if figures:
+        extra("matplotlib", "figures need matplotlib")
+    _writable(folder)
+    stages = terminal.Stages(screen)
+    try:
+        with stages:
+            found = evaluate(Settings(seeds, pictures, quick), folder, stages)
+            stages("writing", 0, 1)
+            reports.write_text(folder / "attribution.json", json.dumps(found, indent=1) + "\n")
+            text = claims.markdown(found["cells"], found["settings"], _where("jaxdescramble attribution"))
+            reports.write_text(folder / "attribution.md", text)
+            if figures:
+                _draw_attribution(found["cells"], folder)
+    except KeyboardInterrupt as error:
+        kept = f"Finished configurations are kept in {folder}; the same command goes on."
+        raise StoppedError(f"Interrupted while {stages.stage}. {kept}", INTERRUPTED) from error
+    for claim in claims.judge(found["cells"]):
+        screen.print(f"{claim.verdict:>22}  {claim.claim}", soft_wrap=True)
+    screen.print(f"{folder / 'attribution.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+
+
+def _draw_attribution(cells: Any, folder: Path) -> None:
+    import numpy as np
+
+    from jaxdescramble.show import gallery
+
+    shown = {}
+    for of in dict.fromkeys(cell["set"] for cell in cells):
+        with np.load(folder / f"cell-{of}-{cells[0]['network']}-0.npz") as file:
+            shown[of] = dict(file)
+    drawn = {
+        "gallery": gallery.gallery_figure(shown),
+        "evaluation": gallery.evaluation_figure(cells),
+        "patterns": gallery.patterns_figure(shown),
+    }
+    for name, figure in drawn.items():
+        reports.write_figure(folder / name, figure)
+
+
+def _where(command: str) -> str:
+    """How a table was made, and on what."""
+    import jax
+
+    device = jax.devices()[0]
+    kind = f"{platform.machine()}, {os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
+    return f"`{command}`; {kind}, jax {version('jax')}, Python {platform.python_version()}, float32."
 
 
 def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:

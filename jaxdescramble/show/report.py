@@ -63,9 +63,7 @@ def write_report(
     for done, (name, draw) in enumerate(FIGURES.items() if figures else ()):
         if progress is not None:
             progress("drawing", done, len(FIGURES))
-        figure = draw(demonstration)
-        for kind in ("png", "pdf"):
-            write_atomically(folder / f"{name}.{kind}", functools.partial(save, figure, kind=kind))
+        write_figure(folder / name, draw(demonstration))
         drawn.append(name)
     write_text(folder / "index.html", page(content, drawn))
     return folder / "index.html"
@@ -133,6 +131,12 @@ def matrices(demonstration: Demonstration) -> dict[str, np.ndarray]:
 def write_text(path: Path, text: str) -> None:
     """A text file, replaced whole."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """A figure as PNG and as PDF, replaced whole."""
+    for kind in ("png", "pdf"):
+        write_atomically(path.with_name(f"{path.name}.{kind}"), functools.partial(save, figure, kind=kind))
 
 
 def _reading(reading: Reading) -> dict[str, Any]:

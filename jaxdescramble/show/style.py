@@ -5,12 +5,13 @@ of the user's.
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from jaxdescramble.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,19 +73,6 @@ STYLE = {
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def extra(module: str, what: str) -> ModuleType:
-    """A module of an optional dependency, or an `ImportError` that says how to get it.
-
-    >>> extra("no_such_module", "figures need matplotlib")
-    Traceback (most recent call last):
-    ImportError: figures need matplotlib: pip install 'jaxdescramble[demo]'
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{what}: pip install 'jaxdescramble[demo]'") from error
 
 
 def plotting(module: str = "matplotlib") -> ModuleType:

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jaxdescramble.extras import extra
 from jaxdescramble.show.page import headlines, number
-from jaxdescramble.show.style import extra
 from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}

@@ -1,6 +1,7 @@
 """Switched linear projections: the linear piece that an input lands on, and what keeps its gates as they are."""
 
+from jaxdescramble.switched.patterns import Patterns, patterns
 from jaxdescramble.switched.project import Centre, Projection, centre, gates, project
 from jaxdescramble.switched.sensitivity import Insens, insens
 
-__all__ = ["Centre", "Insens", "Projection", "centre", "gates", "insens", "project"]
+__all__ = ["Centre", "Insens", "Patterns", "Projection", "centre", "gates", "insens", "patterns", "project"]

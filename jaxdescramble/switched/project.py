@@ -98,10 +98,16 @@ def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name
     x = jnp.asarray(x)
     axes = tuple(range(1, x.ndim))
     value = jnp.sum(weight * x, axis=axes) + bias
+    omega = to_root(value, weight)
+    return Centre(x - omega, omega, omega * weight, value)
+
+
+def to_root(value: Float[Array, "*neurons"], weight: Float[Array, "*neurons_and_features"]) -> Array:
+    """`omega = (v / |w|^2) w`, from the root of an affine map to x; zero where w is."""
+    axes = tuple(range(value.ndim, weight.ndim))
     square = jnp.sum(weight**2, axis=axes)
     scale = jnp.where(square > 0, value / jnp.where(square > 0, square, 1), 0)
-    omega = jnp.expand_dims(scale, axes) * weight
-    return Centre(x - omega, omega, omega * weight, value)
+    return jnp.expand_dims(scale, axes) * weight
 
 
 def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, Int[Array, "batch *neurons"]]:

@@ -17,6 +17,7 @@ from jaxdescramble.checks import one_of, positive_integer, positive_number
 from jaxdescramble.interpreter import evaluate, leaves_of
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import PRODUCTS
+from jaxdescramble.switched.losers import lost
 from jaxdescramble.switched.neurons import Neurons, read, unsupported
 from jaxdescramble.switched.reach import colours, multiplications, reaches
 
@@ -71,6 +72,7 @@ def insens(
     probes: int = 32,
     route: str | None = None,
     cap: float | None = None,
+    losers: bool = False,
 ) -> Insens:
     """Inactive-state sensitivity: the mean of what separates x from the edge of each silent neuron's half-space.
 
@@ -96,6 +98,8 @@ def insens(
         key: source of chance for "probes"; `probes`: how many.
         route: one of the four, if not the cheapest.
         cap: the longest that |v| / |w| may be; longer omega are cut to it. None: any length.
+        losers: count as inactive also neurons that are active and lose in every max-pool that reads them, where only
+            max-pools do.
 
     Returns:
         An `Insens`. A weight of zero gives omega = 0, kept in the count and reported; so does v at the edge. With no
@@ -140,12 +144,19 @@ def insens(
     elif route not in costs:
         raise ValueError(f"route: {route!r} does not lead through this network; {[*costs]} do.")
     plan = ways[route]() if route in ways else None
-    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", cap)
+    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", cap, losers)
     return Insens(map_, count, zero, share, route, tuple(costs.items()))
 
 
 def _insens(
-    neurons: Neurons, params: Any, x: Array, plan: _Plan | None, chunk: int | None, is_mean: bool, cap: float | None
+    neurons: Neurons,
+    params: Any,
+    x: Array,
+    plan: _Plan | None,
+    chunk: int | None,
+    is_mean: bool,
+    cap: float | None,
+    losers: bool,
 ) -> tuple[Array, Array, Array, Array]:
     names = list(neurons.hidden)
     numbers = [neurons.hidden[name] for name in names]
@@ -175,6 +186,9 @@ def _insens(
         if is_mean:
             norms = {name: square / plan.size for name, square in norms.items()}
     silent = {name: v <= 0 for name, v in above.items()}
+    for name in names if losers else ():
+        loses = lost(neurons, name, params, x)
+        silent[name] = silent[name] if loses is None else silent[name] | loses
     weighted = {name: silent[name] & (norms[name] > 0) for name in names}
     lengths = {
         name: jnp.where(weighted[name], jnp.abs(above[name]) / jnp.sqrt(jnp.where(weighted[name], norms[name], 1)), 0)
