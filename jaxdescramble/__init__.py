@@ -7,7 +7,19 @@
 
 from importlib.metadata import version
 
-from jaxdescramble import attribution, datasets, exact, groups, objectives, operators, reading, solvers, switched
+from jaxdescramble import (
+    attribution,
+    datasets,
+    exact,
+    gated,
+    groups,
+    objectives,
+    operators,
+    path_kernel,
+    reading,
+    solvers,
+    switched,
+)
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
@@ -31,11 +43,13 @@ __all__ = [
     "descramble",
     "descramble_network",
     "exact",
+    "gated",
     "groups",
     "insert",
     "minimise",
     "objectives",
     "operators",
+    "path_kernel",
     "reading",
     "reorder",
     "riemannian",

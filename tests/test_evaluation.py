@@ -13,6 +13,7 @@ from jaxdescramble.show import commands
 from jaxdescramble.studies import claims, evaluation, saliency
 from jaxdescramble.studies.classifiers import ClassifierPlan, accuracy, classifier, initial_parameters, train
 from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
+from jaxdescramble.studies.parts import kept
 
 
 def dot(*places, size=9):
@@ -151,7 +152,7 @@ def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     assert "kept ..." in again.output
     assert (tmp_path / "out" / "cell-digits-dense-0.npz").stat().st_mtime_ns == began
     (tmp_path / "out" / "cell-digits-dense-0.json").write_text("{")
-    assert evaluation._kept(tmp_path / "out" / "cell-digits-dense-0.json", {}) is None
+    assert kept(tmp_path / "out", "cell-digits-dense-0", numbers["settings"]) is None
 
 
 def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):

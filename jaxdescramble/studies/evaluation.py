@@ -4,7 +4,7 @@ Six configurations, three networks on two sets of pictures, several seeds of eac
 cell that is finished stays in its folder, and a run goes on from those that are there.
 """
 
-import json
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ from jaxtyping import Array
 from jaxdescramble.checks import positive_integer
 from jaxdescramble.datasets import pictures
 from jaxdescramble.datasets.pictures import Pictures
-from jaxdescramble.files import write_arrays, write_atomically
 from jaxdescramble.studies import saliency
 from jaxdescramble.studies.classifiers import ClassifierPlan, Params, accuracy, classifier, initial_parameters, train
+from jaxdescramble.studies.parts import kept, part
 from jaxdescramble.switched import patterns
 
 Progress = Callable[[str, int, int], None]
@@ -88,32 +88,17 @@ def evaluate(settings: Settings, folder: Path, progress: Progress | None = None)
     names = [(of, net, seed) for of in SETS for net in settings.plans for seed in range(settings.seeds)]
     cells = []
     for done, (of, net, seed) in enumerate(names):
-        stage = f"{of}, {net}, seed {seed}"
-        path = folder / f"cell-{of}-{net}-{seed}.json"
-        wanted = json.loads(json.dumps({"plan": asdict(settings.plans[net]), "pictures": settings.pictures}))
-        found = _kept(path, wanted)
+        name, plan = f"cell-{of}-{net}-{seed}", settings.plans[net]
+        wanted = {"plan": asdict(plan), "pictures": settings.pictures}
         if progress is not None:
-            progress(stage if found is None else "kept", done, len(names))
-        if found is None:
-            key = jax.random.fold_in(jax.random.key(SETS.index(of)), 100 * list(settings.plans).index(net) + seed)
-            numbers, arrays = cell(key, of, settings.plans[net], settings.pictures)
-            found = {"set": of, "network": net, "seed": seed, "settings": wanted, **numbers}
-            write_arrays(path.with_suffix(".npz"), arrays)
-            text = json.dumps(found, indent=1) + "\n"
-            write_atomically(path, lambda file, text=text: file.write(text.encode()))
-        cells.append(found)
+            there = kept(folder, name, wanted) is not None
+            progress("kept" if there else f"{of}, {net}, seed {seed}", done, len(names))
+        key = jax.random.fold_in(jax.random.key(SETS.index(of)), 100 * list(settings.plans).index(net) + seed)
+        found = part(folder, name, wanted, functools.partial(cell, key, of, plan, settings.pictures))
+        cells.append({"set": of, "network": net, "seed": seed, **found})
     if progress is not None:
         progress("done", len(names), len(names))
     return {"settings": asdict(settings), "cells": cells}
-
-
-def _kept(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    same = isinstance(found, dict) and found.get("settings") == wanted
-    return found if same and path.with_suffix(".npz").exists() else None
 
 
 def pictures_of(of: str) -> tuple[Pictures, Pictures]:

@@ -1,0 +1,188 @@
+"""Gated networks at work: preactivations, gates, outputs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble.checks import real_array
+from jaxdescramble.gated.architecture import Turn
+from jaxdescramble.gated.layers import Layers, affine
+from jaxdescramble.gated.spec import Spec, layers_of
+
+Params = Mapping[str, Any]
+
+
+def apply(
+    params: Params,
+    x: ArrayLike,
+    spec: Spec,
+    *,
+    value_input: ArrayLike | None = None,
+    gates: Sequence[Array] | None = None,
+) -> Float[Array, "batch outputs"]:
+    """The network: values that go through gates.
+
+    `h_0 = x` (or ones); `h_l = G_l(x) * (W_l h_(l-1))`; `f = W_d h_(d-1)`. The gates given, it is linear in
+    the input of the values and in each of their weights (affine, with skips or biases).
+
+    Args:
+        params: as `init` makes them.
+        x: (batch, inputs) or (batch, *space, channels).
+        spec: the network.
+        value_input: what values start from, shaped like x or like one sample of it; None for what the spec says.
+        gates: what to go through in the place of the network's own gates, as `gates` gives them.
+
+    Returns:
+        f, (batch, outputs).
+
+    Raises:
+        ValueError, TypeError: arrays that do not fit the spec; a value input for a dnn that makes its own gates.
+
+    >>> from jaxdescramble.gated import Dense, init
+    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> apply(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec).shape
+    (7, 2)
+
+    Source: Lakshminarayanan, Singh: arXiv 2006.10529; 2110.03403.
+    """
+    x = _samples(x, "x", spec)
+    net, values = spec.architecture, layers_of(params, "values", spec)
+    if spec.kind == "dnn" and value_input is not None and gates is None:
+        raise ValueError(
+            "value_input: a dnn makes its gates of its own values; give gates=gates(params, x, spec) with it, or take "
+            "a kind that has features."
+        )
+    h = net.hidden(values[:-1], _start(value_input, x, spec), _turn(params, x, spec, gates))
+    return affine(values[-1], h, net.padding)
+
+
+def gates(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch *units"]]:
+    """What each gated layer of the values lets through: `G_l(x)`.
+
+    Args:
+        params, x, spec: as for `apply`.
+
+    Returns:
+        An array for every gated layer, in the order in which the values go through them: (batch, width) or
+        (batch, *space, channels).
+
+    Raises:
+        ValueError, TypeError: arrays that do not fit the spec.
+
+    >>> from jaxdescramble.gated import Dense, init
+    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> [g.shape for g in gates(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec)]
+    [(7, 4), (7, 3)]
+
+    Source: as for `apply`.
+    """
+    return [spec.gate(q) for q in preactivations(params, x, spec)]
+
+
+def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch *units"]]:
+    """What the gates decide on, in the order in which the values go through them; args and errors as for `gates`.
+
+    >>> from jaxdescramble.gated import Dense, init
+    >>> spec = Spec(Dense(5, (4, 3), 2), order=None)
+    >>> params = init(jax.random.key(0), spec)
+    >>> at = lambda x: preactivations(params, x[None], spec)[1][0]
+    >>> x, y = jnp.eye(5)[:2]
+    >>> bool(jnp.allclose(at(2 * x - y), 2 * at(x) - at(y), atol=1e-6))  # linear in x
+    True
+
+    Source: as for `apply`.
+    """
+    x = _samples(x, "x", spec)
+    if spec.kind == "dnn":
+        found = noted(layers_of(params, "values", spec)[:-1], x, spec)
+    else:
+        found = noted(layers_of(params, "features", spec), x, spec)
+    return [found[i] for i in spec.order] if spec.order is not None else found
+
+
+def noted(layers: Layers, x: Float[Array, "batch *features"], spec: Spec) -> list[Array]:
+    """The preactivations of these layers in the order of their own walk.
+
+    >>> from jaxdescramble.gated import Dense
+    >>> noted([{"weight": 2 * jnp.eye(1)}] * 2, jnp.ones((1, 1)), Spec(Dense(1, (1, 1), 1)))[1].tolist()
+    [[4.0]]
+    """
+    net, found = spec.architecture, []
+    if spec.kind == "dlgn-sf":
+        return [affine(layer, view, net.padding) for layer, view in zip(layers, net.views(x), strict=True)]
+
+    def turn(q: Array) -> Array:
+        found.append(q)
+        if spec.kind == "dlgn":
+            return q
+        return (spec.gate if spec.kind == "dnn" else spec.feature_gate).through(q, q)
+
+    net.hidden(layers, x, turn)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """`f(params, x)` of a spec; equal for equal specs, so that a jitted function of it is compiled once."""
+
+    spec: Spec
+
+    def __call__(self, params: Params, x: ArrayLike) -> Float[Array, "batch outputs"]:
+        return apply(params, x, self.spec)
+
+
+def as_function(spec: Spec) -> Callable[[Params, ArrayLike], Float[Array, "batch outputs"]]:
+    """A spec as `f(params, x)`, for `wiretap`, `switched`, `attribution` and all else that takes a function.
+
+    With hard gates it is piecewise linear, and `switched.gates` finds them by the names of the features' weights. The
+    preactivations of a dgn decide on two gates each, their own and that of the values: an open one is on piece 2.
+
+    >>> from jaxdescramble import switched
+    >>> from jaxdescramble.gated import Dense, init
+    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> f, params = as_function(spec), init(jax.random.key(0), spec)
+    >>> list(switched.gates(f, params, jnp.ones((7, 5))))
+    ["['features'][0]['weight']", "['features'][1]['weight']"]
+    """
+    return Network(spec)
+
+
+def _turn(params: Params, x: Array, spec: Spec, given: Sequence[Array] | None) -> Turn:
+    """What happens to the values at each gate in turn."""
+    if given is not None:
+        gates = iter(_checked(given, x, spec))
+        return lambda h: next(gates) * h
+    if spec.kind == "dnn":
+        return lambda h: spec.gate.through(h, h)
+    features = iter(preactivations(params, x, spec))
+    return lambda h: spec.gate.through(next(features), h)
+
+
+def _samples(x: ArrayLike, name: str, spec: Spec) -> Array:
+    shape = spec.architecture.input_shape
+    axes = "(batch, inputs)" if len(shape) == 1 else "(batch, *space, channels)"
+    x = real_array(x, name, (len(shape) + 1,), axes)
+    if x.shape[1:] != shape:
+        raise ValueError(f"{name}: shape {x.shape} does not fit the architecture, whose samples have shape {shape}.")
+    return x
+
+
+def _start(value_input: ArrayLike | None, x: Array, spec: Spec) -> Array:
+    if value_input is None:
+        return x if spec.value_input == "x" else jnp.ones_like(x)
+    start = jnp.asarray(value_input)
+    if start.shape not in (x.shape, x.shape[1:]):
+        raise ValueError(f"value_input: shape {start.shape}; expected that of x, {x.shape}, or of one of its samples.")
+    return jnp.broadcast_to(start.reshape((-1, *x.shape[1:])), x.shape)
+
+
+def _checked(gates: Sequence[Array], x: Array, spec: Spec) -> list[Array]:
+    wanted = [(len(x), *shape) for shape in spec.architecture.gate_shapes]
+    found = [gate.shape for gate in gates]
+    if found != wanted:
+        raise ValueError(f"gates: got shapes {found}; expected one array for each gated layer, {wanted}.")
+    return list(gates)

@@ -1,0 +1,149 @@
+"""Is it the gates that learn? Gates frozen at stages of a training, values trained anew, and the kernels they make."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble import gated, path_kernel
+from jaxdescramble.datasets.pictures import Pictures
+from jaxdescramble.studies import gating
+from jaxdescramble.studies.gating import GatingPlan, Replicas
+
+REGULARISATIONS = tuple(10.0**k for k in range(-6, 1))
+SHARES = (0.0, 0.02, 0.1, 0.3, 1.0)
+# Of each part, for kernels of convolutions, which cost the square of the number of positions for every pair.
+CONVOLUTIONAL = 300
+
+
+class Stages(NamedTuple):
+    """What gates of a ReLU network are worth, by stage of its training and seed.
+
+    Attributes:
+        steps: of the training that the gates had, by stage.
+        network: test accuracy of the ReLU network itself.
+        values: of fresh values trained behind its frozen gates (stage 0: FRNPF-II, the others FLNPF).
+        kernel: of ridge regression with the neural path kernel of those gates; on 300 pictures of each part if they
+            are convolutional.
+        alignment: of that kernel with the classes, centred, on the training pictures.
+        complexity: `y^T H^-1 y` there, in units of the number of pictures.
+        dependent: test accuracy by seed of values that start as a copy of their frozen random features (FRNPF-DI).
+        decoupled: of gates and values that both learn (DLNPF).
+    """
+
+    steps: tuple[int, ...]
+    network: Float[np.ndarray, "stages seeds"]
+    values: Float[np.ndarray, "stages seeds"]
+    kernel: Float[np.ndarray, "stages seeds"]
+    alignment: Float[np.ndarray, "stages seeds"]
+    complexity: Float[np.ndarray, "stages seeds"]
+    dependent: Float[np.ndarray, " seeds"]
+    decoupled: Float[np.ndarray, " seeds"]
+
+
+def learning_in_gates(
+    key: PRNGKeyArray,
+    name: str,
+    parts: tuple[Pictures, Pictures, Pictures],
+    plan: GatingPlan,
+    seeds: int,
+    callback: Callable[[int, int], None] | None = None,
+) -> Stages:
+    """Train ReLU networks, freeze their gates at stages, and ask what values and kernels make of them.
+
+    Args:
+        key: source of chance.
+        name: "dense", "conv" or "skip".
+        parts: pictures to learn from, to choose the step (of values) and the regularisation by, to report.
+        plan: sizes and training, of the ReLU networks and of all values.
+        seeds: how many of each.
+        callback: called as `callback(done, total)`.
+    """
+    seen, _, unseen = parts
+    shape, classes = seen.images.shape[1:], int(np.max(seen.labels)) + 1
+    relu, gating_ = plan.spec(name, "dnn", shape, classes), plan.spec(name, "dgn", shape, classes)
+    frozen = gated.Spec(gating_.architecture, "dgn", gated.Hard())
+    say = callback or (lambda done, total: None)
+    for_networks, for_values, for_decoupled = jax.random.split(key, 3)
+    networks = gating.replicas(for_networks, relu, seeds)
+    steps = tuple(round(share * plan.steps) for share in SHARES)
+    taken = gating.snapshots(relu, networks, seen, plan, steps)
+    say(1, 4)
+    fresh = _fresh(for_values, frozen, seeds)
+    features = [_features(params) for params in taken] + [fresh.params["values"][:-1]]
+    rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
+    behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
+    course = gating.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
+    values = np.asarray(course.chosen).reshape(len(rows), seeds)
+    say(2, 4)
+    both = _fresh(for_decoupled, gating_, seeds)
+    decoupled = gating.train({("", ""): gating_}, {("", ""): both}, parts, plan)["", ""].chosen
+    say(3, 4)
+    kernel = kernel_of(name, plan)
+    fewer = [Pictures(*(one[:CONVOLUTIONAL] for one in pictures)) if name == "conv" else pictures for pictures in parts]
+    kernels = [[_kernel(kernel, _one(row.params, k), frozen, fewer) for k in range(seeds)] for row in rows[:-1]]
+    say(4, 4)
+    return Stages(
+        steps,
+        np.stack([gating.accuracies(networks._replace(params=params), unseen, relu) for params in taken]),
+        values[:-1],
+        *(np.asarray([[one[i] for one in row] for row in kernels]) for i in range(3)),
+        dependent=values[-1],
+        decoupled=np.asarray(decoupled),
+    )
+
+
+def kernel_of(name: str, plan: GatingPlan) -> Callable[..., Array]:
+    """The path kernel of an architecture."""
+    if name == "conv":
+        return path_kernel.convolutional
+    return functools.partial(path_kernel.residual, depth=plan.depth) if name == "skip" else path_kernel.dense
+
+
+def _fresh(key: Array, spec: gated.Spec, seeds: int) -> Replicas:
+    """Replicas of one seed each, values from x and gates in order."""
+    found = gating.replicas(key, spec, seeds)
+    return jax.tree.map(lambda leaf: leaf[:seeds], found)
+
+
+def _features(params: Any) -> Any:
+    """The layers of ReLU networks that make gates."""
+    return params["values"][:-1]
+
+
+def _one(params: Any, k: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[k], params)
+
+
+def _kernel(
+    kernel: Callable[..., Array], params: Any, spec: gated.Spec, parts: Sequence[Pictures]
+) -> tuple[float, float, float]:
+    """Accuracy of ridge regression with the kernel of these gates, its alignment and complexity."""
+    seen, chosen_by, unseen = parts
+
+    def data(pictures: Pictures) -> tuple[Array, list[Array]]:
+        x = jnp.asarray(pictures.images, jnp.float32).reshape(-1, *spec.architecture.input_shape)
+        return x, [gate.astype(jnp.int8) for gate in _gates(params, x, spec)]
+
+    learned = data(seen)
+    labels = jnp.asarray(seen.labels)
+    K = path_kernel.gather(path_kernel.tiles(kernel, learned)).astype(np.float32)
+    beside, new = (path_kernel.gather(path_kernel.tiles(kernel, data(one), learned)) for one in (chosen_by, unseen))
+    best, accuracy = -1.0, 0.0
+    for regularisation in REGULARISATIONS:
+        fit = path_kernel.ridge(K, labels, regularisation)
+        right = float(jnp.mean(path_kernel.classify(fit, beside) == jnp.asarray(chosen_by.labels)))
+        if bool(fit.solved) and right > best:
+            best = right
+            accuracy = float(jnp.mean(path_kernel.classify(fit, new) == jnp.asarray(unseen.labels)))
+    suits = float(path_kernel.alignment(K, labels))
+    return accuracy, suits, float(path_kernel.complexity(K, labels, 1e-3)) / len(labels)
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _gates(params: Any, x: Array, spec: gated.Spec) -> list[Array]:
+    return gated.gates(params, x, spec)

@@ -1,0 +1,278 @@
+"""Gated networks side by side: where gates come from, what values start from, and in what order gates are passed.
+
+Every variant of every architecture is trained on the same pictures in one program: variants that differ in data alone
+(ones for x, the order of gates, the seed) are replicas of one network under `vmap`.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxdescramble import gated
+from jaxdescramble.checks import positive_integer
+from jaxdescramble.datasets.pictures import Pictures
+
+KINDS = ("dnn", "dgn", "dlgn", "dlgn-sf")
+ARCHITECTURES = ("dense", "conv", "skip")
+Programs = dict[tuple[str, str], gated.Spec]
+
+
+@dataclass(frozen=True)
+class GatingPlan:
+    """Sizes and training.
+
+    Args:
+        widths: of the dense gated layers; `channels`: of the convolutions, which are circular and averaged over space.
+        blocks, depth: of the network with skips, as wide as the first dense layer.
+        beta, epsilon: of the soft gates that all kinds but the ReLU network learn with.
+        steps, batch, learning_rate: of Adam, falling to 0 along a cosine.
+        chunks: how often the validation pictures are asked; what is reported is where they are answered best.
+    """
+
+    widths: tuple[int, ...] = (128,) * 4
+    channels: tuple[int, ...] = (16,) * 3
+    blocks: int = 2
+    depth: int = 2
+    beta: float = 4.0
+    epsilon: float = 0.1
+    steps: int = 1000
+    batch: int = 32
+    learning_rate: float = 3e-3
+    chunks: int = 10
+
+    def __post_init__(self):
+        for name in ("blocks", "depth", "steps", "batch", "chunks"):
+            positive_integer(getattr(self, name), name)
+
+    def architecture(self, name: str, shape: tuple[int, int, int], classes: int) -> Any:
+        """The network called "dense", "conv" or "skip" for pictures of this shape."""
+        inputs = int(np.prod(shape))
+        if name == "conv":
+            return gated.Convolutional(shape, self.channels, classes)
+        if name == "skip":
+            return gated.Residual(inputs, self.widths[0], self.blocks, self.depth, classes)
+        return gated.Dense(inputs, self.widths, classes)
+
+    def spec(self, name: str, kind: str, shape: tuple[int, int, int], classes: int) -> gated.Spec:
+        """A spec, soft gates where gates are learned; the ReLU network's are hard."""
+        gate = gated.Hard() if kind == "dnn" else gated.Soft(self.beta, self.epsilon)
+        return gated.Spec(self.architecture(name, shape, classes), kind, gate)
+
+
+class Replicas(NamedTuple):
+    """Networks of one spec that are trained side by side; a leading axis on everything.
+
+    Attributes:
+        params: to start from, or as they are.
+        ones: 1 where values start from ones, 0 where from x.
+        order: of the gate layers.
+        keys: of the batches.
+    """
+
+    params: Any
+    ones: Float[Array, " replicas"]
+    order: Int[Array, "replicas layers"]
+    keys: Array
+
+
+class Course(NamedTuple):
+    """What became of the replicas: accuracies after every chunk of steps, and parameters at the end."""
+
+    validation: Float[Array, "replicas chunks"]
+    test: Float[Array, "replicas chunks"]
+    params: Any
+
+    @property
+    def chosen(self) -> Float[Array, " replicas"]:
+        """Accuracy on the test pictures where the validation pictures are answered best, the first time."""
+        best = jnp.argmax(self.validation, axis=1)
+        return jnp.take_along_axis(self.test, best[:, None], axis=1)[:, 0]
+
+
+def answer(params: Any, x: Array, spec: gated.Spec, ones: Array, order: Array) -> Float[Array, "batch classes"]:
+    """A gated network whose start of values and order of gates are numbers: the same program for all.
+
+    >>> spec = gated.Spec(gated.Dense(3, (4, 4), 2))
+    >>> params, x = gated.init(jax.random.key(0), spec), jnp.ones((1, 3))
+    >>> swapped = gated.Spec(gated.Dense(3, (4, 4), 2), order=(1, 0), value_input="ones")
+    >>> y = answer(params, x, spec, jnp.asarray(1.0), jnp.asarray([1, 0]))
+    >>> bool(jnp.allclose(y, gated.apply(params, x, swapped)))
+    True
+    """
+    if spec.kind == "dnn":
+        return gated.apply(params, x, spec)
+    stacked = jnp.stack(gated.gates(params, x, spec))
+    start = ones * jnp.ones_like(x) + (1 - ones) * x
+    return gated.apply(params, x, spec, value_input=start, gates=list(jnp.take(stacked, order, axis=0)))
+
+
+def variants(spec: gated.Spec) -> list[tuple[str, str]]:
+    """What values start from and the order of gates: one for a ReLU network, four for all others."""
+    return (
+        [("x", "in order")] if spec.kind == "dnn" else list(itertools.product(("x", "ones"), ("in order", "permuted")))
+    )
+
+
+def replicas(key: PRNGKeyArray, spec: gated.Spec, seeds: int) -> Replicas:
+    """Every variant of a spec for every seed, variant by variant; the seed decides weights, batches and orders.
+
+    Orders are random permutations, never the identity; all gate layers have one shape.
+    """
+    layers = len(spec.architecture.gate_shapes)
+    by_seed = jax.random.split(key, seeds)
+
+    def permuted(key: Array) -> Array:
+        # Drawn among all but the identity.
+        others = jnp.asarray([p for p in itertools.permutations(range(layers)) if p != tuple(range(layers))])
+        return others[jax.random.randint(key, (), 0, len(others))]
+
+    params = jax.vmap(lambda key: gated.init(jax.random.fold_in(key, 0), spec, dtype=jnp.float32))(by_seed)
+    rows: list[Replicas] = []
+    for start, order in variants(spec):
+        moved = jax.vmap(lambda key: permuted(jax.random.fold_in(key, 1)))(by_seed)
+        straight = jnp.broadcast_to(jnp.arange(layers), (seeds, layers))
+        rows.append(
+            Replicas(
+                params,
+                jnp.full(seeds, float(start == "ones"), jnp.float32),
+                moved if order == "permuted" else straight,
+                jax.vmap(lambda key: jax.random.fold_in(key, 2))(by_seed),
+            )
+        )
+    return jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
+
+
+def train(
+    programs: Programs,
+    groups: Mapping[tuple[str, str], Replicas],
+    parts: tuple[Pictures, Pictures, Pictures],
+    plan: GatingPlan,
+    *,
+    learned: tuple[str, ...] = ("features", "values"),
+    callback: Callable[[int, int], None] | None = None,
+) -> dict[tuple[str, str], Course]:
+    """Train every group of replicas in one program.
+
+    Args:
+        programs: the spec of each group.
+        groups: what to start from.
+        parts: pictures to learn from, to choose the step by, to report.
+        plan: of the training.
+        learned: which networks are; the others stay as they are.
+        callback: called as `callback(done, steps)` after every chunk.
+
+    Returns:
+        By group, its course.
+    """
+    seen, _, _ = parts
+    names, specs = tuple(programs), tuple(programs.values())
+    held = [groups[name] for name in names]
+    length = -(-plan.steps // plan.chunks)
+    state = _states(held, plan, learned)
+    x, labels = jnp.asarray(seen.images, jnp.float32), jnp.asarray(seen.labels)
+    scores: list[list[tuple[Array, Array]]] = [[] for _ in names]
+    for chunk in range(plan.chunks):
+        held, state = _advance(held, state, chunk * length, (chunk + 1) * length, x, labels, specs, plan, learned)
+        for i, (spec, group) in enumerate(zip(specs, held, strict=True)):
+            scores[i].append(tuple(_accuracy(group, one.images, one.labels, spec) for one in parts[1:]))  # pyright: ignore
+        if callback is not None:
+            callback((chunk + 1) * length, plan.chunks * length)
+    return {
+        name: Course(*(jnp.stack([pair[k] for pair in score], axis=1) for k in (0, 1)), group.params)
+        for name, score, group in zip(names, scores, held, strict=True)
+    }
+
+
+def snapshots(
+    spec: gated.Spec, group: Replicas, pictures: Pictures, plan: GatingPlan, stages: Sequence[int]
+) -> list[Any]:
+    """Parameters of replicas after so many steps each of one training.
+
+    Args:
+        spec, group, plan: as for `train`.
+        pictures: to learn from.
+        stages: numbers of steps, rising.
+    """
+    held, learned = [group], tuple(group.params)
+    state = _states(held, plan, learned)
+    x, labels = jnp.asarray(pictures.images, jnp.float32), jnp.asarray(pictures.labels)
+    found, done = [], 0
+    for stage in stages:
+        held, state = _advance(held, state, done, stage, x, labels, (spec,), plan, learned)
+        found.append(held[0].params)
+        done = stage
+    return found
+
+
+def accuracies(group: Replicas, pictures: Pictures, spec: gated.Spec) -> Float[Array, " replicas"]:
+    """Share of the pictures that each replica answers rightly."""
+    return _accuracy(group, pictures.images, pictures.labels, spec)
+
+
+def _states(groups: Sequence[Replicas], plan: GatingPlan, learned: tuple[str, ...]) -> list[Any]:
+    return [jax.vmap(_optimiser(plan, group.params, learned).init)(group.params) for group in groups]
+
+
+def _optimiser(plan: GatingPlan, params: Any, learned: tuple[str, ...]) -> optax.GradientTransformation:
+    adam = optax.adam(optax.cosine_decay_schedule(plan.learning_rate, plan.steps))
+    return optax.transforms.selective_transform(adam, freeze_mask={name: name not in learned for name in params})
+
+
+@functools.partial(jax.jit, static_argnames=("specs", "plan", "learned"))
+def _advance(
+    groups: list[Replicas],
+    states: list[Any],
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    x: Array,
+    labels: Array,
+    specs: tuple[gated.Spec, ...],
+    plan: GatingPlan,
+    learned: tuple[str, ...],
+) -> tuple[list[Replicas], list[Any]]:
+    """Some steps of all groups, one loop around them."""
+
+    def one(replica: Replicas, state: Any, i: Array, spec: gated.Spec) -> tuple[Any, Any]:
+        some = jax.random.randint(jax.random.fold_in(replica.keys, i), (plan.batch,), 0, len(x))
+
+        def loss(params: Any) -> Array:
+            scores = answer(params, _shaped(x[some], spec), spec, replica.ones, replica.order)
+            return optax.softmax_cross_entropy_with_integer_labels(scores, labels[some]).mean()
+
+        update, state = _optimiser(plan, replica.params, learned).update(
+            jax.grad(loss)(replica.params), state, replica.params
+        )
+        return optax.apply_updates(replica.params, update), state
+
+    def step(i: Array, carry: tuple[list[Replicas], list[Any]]) -> tuple[list[Replicas], list[Any]]:
+        groups, states = carry
+        moved = [
+            jax.vmap(functools.partial(one, spec=spec), in_axes=(0, 0, None))(group, state, i)
+            for group, state, spec in zip(groups, states, specs, strict=True)
+        ]
+        return [g._replace(params=m[0]) for g, m in zip(groups, moved, strict=True)], [m[1] for m in moved]
+
+    return jax.lax.fori_loop(start, stop, step, (groups, states))
+
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _accuracy(group: Replicas, images: Array, labels: Array, spec: gated.Spec) -> Float[Array, " replicas"]:
+    x = _shaped(jnp.asarray(images, jnp.float32), spec)
+
+    def one(replica: Replicas) -> Array:
+        scores = answer(replica.params, x, spec, replica.ones, replica.order)
+        return jnp.mean(jnp.argmax(scores, axis=1) == labels)
+
+    return jax.lax.map(one, group)
+
+
+def _shaped(images: Array, spec: gated.Spec) -> Array:
+    return images.reshape(len(images), *spec.architecture.input_shape)

@@ -1,0 +1,123 @@
+"""Is a deep linearly gated network a universal spectral approximator? Sines of rising frequency, learned by each kind.
+
+One input, x in [-1, 1], and biases everywhere. A ReLU network folds: its pieces may be exponentially many in depth.
+The gates of a linearly gated network turn where a linear function of x is zero: a unit of a gating layer has one such
+place on the line, so all layers together make at most as many kinks as there are gating units.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble import gated
+
+KINDS = ("dnn", "dgn", "dlgn")
+POINTS = 512
+
+
+class Spectrum(NamedTuple):
+    """Errors after training.
+
+    Attributes:
+        frequencies: periods of the target on [-1, 1].
+        widths: of every gated layer.
+        errors: by kind, mean square error over that of the answer 0, on unseen points.
+    """
+
+    frequencies: tuple[int, ...]
+    widths: tuple[int, ...]
+    errors: dict[str, Float[np.ndarray, "widths frequencies seeds"]]
+
+
+def spectrum(
+    key: PRNGKeyArray,
+    frequencies: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    widths: Sequence[int] = (16, 64, 256),
+    seeds: int = 3,
+    layers: int = 4,
+    steps: int = 3000,
+    learning_rate: float = 3e-3,
+    kinds: Sequence[str] = KINDS,
+    callback: Callable[[int, int], None] | None = None,
+) -> Spectrum:
+    """Train every kind at every width on every target, side by side.
+
+    `y = sin(pi k x + phase)`, phases at random; full batches of 512 points on an even grid, Adam, the rate falling to 0
+    along a cosine; errors at the middles between the points.
+
+    Args:
+        key: source of chance.
+        frequencies, widths, seeds: what is tried.
+        layers: gated layers.
+        steps, learning_rate: of the training.
+        kinds: of gated networks; those with features have soft gates.
+        callback: called as `callback(done, total)`.
+
+    >>> found = spectrum(jax.random.key(0), (1,), (8,), seeds=1, steps=2, kinds=("dlgn",))
+    >>> found.errors["dlgn"].shape
+    (1, 1, 1)
+    """
+    frequencies, widths = tuple(frequencies), tuple(widths)
+    errors: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    total, done = len(widths) * len(kinds), 0
+    for width in widths:
+        for kind in kinds:
+            spec = gated.Spec(
+                gated.Dense(1, (width,) * layers, 1, biases=True),
+                kind,
+                gated.Hard() if kind == "dnn" else gated.Soft(),
+            )
+            keys = jax.random.split(key, (len(frequencies), seeds))
+            found = _fit(keys, jnp.asarray(frequencies, jnp.float32), spec, steps, learning_rate)
+            errors[kind].append(np.asarray(found))
+            done += 1
+            if callback is not None:
+                callback(done, total)
+    return Spectrum(frequencies, widths, {kind: np.stack(one) for kind, one in errors.items()})
+
+
+def kinks(params: Any, spec: gated.Spec) -> int:
+    """Of a linearly gated network on the line, how many gates turn inside (-1, 1): no more pieces than this plus one.
+
+    >>> spec = gated.Spec(gated.Dense(1, (3, 3), 1, biases=True))
+    >>> kinks(gated.init(jax.random.key(0), spec), spec)  # without biases they all turn at 0
+    6
+    """
+    weights = gated.primal_weights(params, spec)
+    places = [-one.bias / one.weight[:, 0] for one in weights]
+    return int(sum((jnp.abs(place) < 1).sum() for place in places))
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "steps", "learning_rate"))
+def _fit(keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning_rate: float) -> Array:
+    grid = jnp.linspace(-1, 1, POINTS, dtype=jnp.float32)[:, None]
+    middles = (grid[1:] + grid[:-1]) / 2
+    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+    def one(key: Array, frequency: Array) -> Array:
+        for_weights, for_phase = jax.random.split(key)
+        phase = jax.random.uniform(for_phase, (), jnp.float32, 0, 2 * jnp.pi)
+        # Biases of order one spread the gates over the line.
+        start = gated.init(for_weights, spec, bias_scale=0.5, dtype=jnp.float32)
+
+        def target(x: Array) -> Array:
+            return jnp.sin(jnp.pi * frequency * x + phase)
+
+        def loss(params: Any, x: Array) -> Array:
+            return jnp.mean((gated.apply(params, x, spec) - target(x)) ** 2)
+
+        def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            params, state = carry
+            update, state = optimiser.update(jax.grad(loss)(params, grid), state)
+            return optax.apply_updates(params, update), state
+
+        params, _ = jax.lax.fori_loop(0, steps, step, (start, optimiser.init(start)))
+        return loss(params, middles) / jnp.mean(target(middles) ** 2)
+
+    return jax.vmap(jax.vmap(one, (0, None)), (0, 0))(keys, frequencies)
