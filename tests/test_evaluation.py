@@ -104,12 +104,15 @@ def test_every_method_is_the_library_s_own(key):
 
 def cell(of, network, seed, better):
     own, other = (0.8, 0.4) if better else (0.4, 0.8)
-    rest = {name: [other] * 6 for name in (*saliency.METHODS, *saliency.CONTROLS)} | {"Insens": [own] * 6}
-    steps = {name: {"0.3": {"woken": other}} for name in ("-Insens", "random", "+gradient")}
+    rest = dict.fromkeys((*saliency.METHODS, *saliency.CONTROLS), other) | {"Insens": own}
+    steps = {
+        name: {"0.3": {"woken": other}} for name in ("-Insens", "random", "+gradient", "-gradient", "+input", "-input")
+    }
     return {
-        "set": of, "network": network, "seed": seed, "accuracy": 0.9, "active": 0.2, "kept": rest,
+        "set": of, "network": network, "seed": seed, "accuracy": 0.9, "active": 0.2,
+        "kept": {name: {"1.0": [value] * 6} for name, value in rest.items()},
         "outline": {name: {"1.0": v} for name, v in (("outline", own), ("figure", other), ("elsewhere", other))},
-        "noise": {name: {"0.3": rest[name][0]} for name in rest},
+        "noise": {name: {"0.3": value} for name, value in rest.items()},
         "steps": {**steps, "+Insens": {"0.3": {"woken": other - 0.1 if better else other}}},
         "random": {name: {"all layers, ink": 0.2 if better else 0.9} for name in saliency.METHODS},
         "input": dict.fromkeys(rest, 0.5),

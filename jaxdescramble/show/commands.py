@@ -1,31 +1,20 @@
-"""The command line: `jaxdescramble demo`, `seeds`, `attribution`."""
+"""The command line: `jaxdescramble demo`, `seeds`, `attribution`, `gates`."""
 
 import json
 import os
-import platform
 import sys
-import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 from jaxdescramble.extras import extra
+from jaxdescramble.show import experiments, terminal
 from jaxdescramble.show import report as reports
-from jaxdescramble.show import terminal
+from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, StoppedError
 from jaxdescramble.studies import demonstration as demonstrations
 from jaxdescramble.studies.deernet import TrainingPlan
 from jaxdescramble.studies.demonstration import Demonstration, Settings
-
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
-
-
-class StoppedError(Exception):
-    """Ends a command with a message on stderr and an exit code."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
 
 
 def main() -> None:
@@ -104,7 +93,22 @@ def build() -> Any:
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
         """Train classifiers, and put inactive-state sensitivity and other attributions to the test."""
-        _guarded(typer, lambda: run_attribution(seeds, pictures, quick, out, not no_figures))
+        _guarded(typer, lambda: experiments.run_attribution(seeds, pictures, quick, out, not no_figures))
+
+    @app.command()
+    def gates(
+        seeds: Annotated[int, typer.Option(help="Networks of each variant.", min=1)] = 5,
+        pictures: Annotated[
+            list[str] | None,
+            typer.Option(help="digits, shifted, mnist, cifar10, cifar100; may be given several times."),
+        ] = None,
+        folder: Annotated[Path | None, typer.Option(help="Where files of mnist, cifar10, cifar100 are.")] = None,
+        out: Annotated[Path, out] = Path("jaxdescramble-gates"),
+        quick: Annotated[bool, quick] = False,
+        no_figures: Annotated[bool, plain] = False,
+    ) -> None:
+        """Train gated networks of every kind side by side, and hold the claims made for them against the numbers."""
+        _guarded(typer, lambda: experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures))
 
     return app
 
@@ -120,7 +124,7 @@ def run_demo(settings: Settings, folder: Path, figures: bool = True) -> None:
     if figures:
         # A missing extra is said now, not after a minute of training.
         extra("matplotlib", "figures need matplotlib")
-    _writable(folder)
+    terminal.writable(folder)
     found = _demonstrated(settings, folder, figures, screen)
     terminal.summary(screen, reports.report(found), folder, time.perf_counter() - began)
 
@@ -134,7 +138,7 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     from jaxdescramble.studies.seeds import across_seeds
 
     screen, began = terminal.console(), time.perf_counter()
-    _writable(folder)
+    terminal.writable(folder)
     folders = []
     for seed in seeds:
         settings, one = _settings(seed, layers, quick), folder / f"seed-{seed}"
@@ -149,64 +153,6 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     reports.write_text(folder / "seeds.json", json.dumps(result.summary, indent=1) + "\n")
     screen.print(result.markdown(), soft_wrap=True)
     screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
-
-
-def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figures: bool = True) -> None:
-    """The evaluation of attributions: tables, verdicts and pictures.
-
-    Raises:
-        StoppedError: as for `run_demo`; what is finished stays and is not run again.
-    """
-    from jaxdescramble.studies import claims
-    from jaxdescramble.studies.evaluation import Settings, evaluate
-
-    screen, began = terminal.console(), time.perf_counter()
-    if figures:
-        extra("matplotlib", "figures need matplotlib")
-    _writable(folder)
-    stages = terminal.Stages(screen)
-    try:
-        with stages:
-            found = evaluate(Settings(seeds, pictures, quick), folder, stages)
-            stages("writing", 0, 1)
-            reports.write_text(folder / "attribution.json", json.dumps(found, indent=1) + "\n")
-            text = claims.markdown(found["cells"], found["settings"], _where("jaxdescramble attribution"))
-            reports.write_text(folder / "attribution.md", text)
-            if figures:
-                _draw_attribution(found["cells"], folder)
-    except KeyboardInterrupt as error:
-        kept = f"Finished configurations are kept in {folder}; the same command goes on."
-        raise StoppedError(f"Interrupted while {stages.stage}. {kept}", INTERRUPTED) from error
-    for claim in claims.judge(found["cells"]):
-        screen.print(f"{claim.verdict:>22}  {claim.claim}", soft_wrap=True)
-    screen.print(f"{folder / 'attribution.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
-
-
-def _draw_attribution(cells: Any, folder: Path) -> None:
-    import numpy as np
-
-    from jaxdescramble.show import gallery
-
-    shown = {}
-    for of in dict.fromkeys(cell["set"] for cell in cells):
-        with np.load(folder / f"cell-{of}-{cells[0]['network']}-0.npz") as file:
-            shown[of] = dict(file)
-    drawn = {
-        "gallery": gallery.gallery_figure(shown),
-        "evaluation": gallery.evaluation_figure(cells),
-        "patterns": gallery.patterns_figure(shown),
-    }
-    for name, figure in drawn.items():
-        reports.write_figure(folder / name, figure)
-
-
-def _where(command: str) -> str:
-    """How a table was made, and on what."""
-    import jax
-
-    device = jax.devices()[0]
-    kind = f"{platform.machine()}, {os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
-    return f"`{command}`; {kind}, jax {version('jax')}, Python {platform.python_version()}, float32."
 
 
 def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:
@@ -248,17 +194,6 @@ def _said(error: BaseException) -> tuple[str, int]:
         why = error.strerror or str(error)
         return f"{where}{why}. What was written before is whole and stays; the same command goes on.", FAILED
     return " ".join(str(error).split()), REFUSED
-
-
-def _writable(folder: Path) -> None:
-    """Finds out before a minute of training whether its result can be kept."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        error.filename = str(folder)
-        raise
 
 
 def _finished(folder: Path, settings: Settings) -> bool:

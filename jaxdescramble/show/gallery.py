@@ -75,7 +75,7 @@ def evaluation_figure(cells: claims.Cells) -> "Figure":
     upper = np.ravel(np.asarray(top.subgridspec(2, columns).subplots(), object))
     for i, (ax, (name, group)) in enumerate(zip(upper, groups.items(), strict=False)):
         for method, colour in CURVES.items():
-            curve = np.mean([cell["kept"][method] for cell in group], axis=0)
+            curve = np.mean([list(cell["kept"][method].values()) for cell in group], axis=(0, 1))
             ax.plot(100 * np.asarray(SHARES), curve, "o-", color=colour, lw=1.4 if method == "Insens" else 0.8)
         label = ("Pixels kept (%)" if i >= columns else "", "Accuracy" if i % columns == 0 else "")
         panel(ax, "abcdefghi"[i], name, *label)

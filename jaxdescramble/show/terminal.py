@@ -1,5 +1,6 @@
 """What the command line shows while it works, and what it says at the end."""
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,30 @@ from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STAN
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
 CHECKPOINTS = ("training", "training the null")
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+
+
+class StoppedError(Exception):
+    """Ends a command with a message on stderr and an exit code."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
+def writable(folder: Path) -> None:
+    """Finds out before minutes of work whether its result can be kept.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 def console() -> Any:

@@ -167,14 +167,15 @@ def _outline(params: Params, unseen: Pictures, key: Array) -> dict[str, dict[str
 
 def _kept_pixels(
     params: Params, images: Array, labels: Array, maps: Mapping[str, Array], key: Array
-) -> dict[str, list[float]]:
-    """Test b: accuracy with the strongest pixels of a map left clean, by share."""
-    found = {}
+) -> dict[str, dict[str, list[float]]]:
+    """Test b: accuracy with the strongest pixels of a map left clean, by level of the noise elsewhere and by share."""
+    found: dict[str, dict[str, list[float]]] = {}
     for name, values in maps.items():
-        found[name] = []
-        for share in SHARES:
-            clean = saliency.strongest(values, share)
-            found[name].append(saliency.accuracy_where_clean(params, images, labels, clean, 1.0, key))
+        masks = [saliency.strongest(values, share) for share in SHARES]
+        found[name] = {
+            str(level): [saliency.accuracy_where_clean(params, images, labels, clean, level, key) for clean in masks]
+            for level in LEVELS
+        }
     return found
 
 

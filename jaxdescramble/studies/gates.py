@@ -115,6 +115,7 @@ def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures,
     """Pictures to learn from, to choose by, and to report: 60, 20 and 20 percent, or a file's own test part."""
     key = jax.random.key(20211103)
     if of in FROM_FILES:
+        assert folder is not None, "Settings asks for it"
         learned, chosen_by = pictures.split(FROM_FILES[of](folder, "train"), key, 0.9, 0.1)
         return learned, chosen_by, FROM_FILES[of](folder, "test")
     if of == "digits":

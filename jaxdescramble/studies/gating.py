@@ -52,7 +52,7 @@ class GatingPlan:
         for name in ("blocks", "depth", "steps", "batch", "chunks"):
             positive_integer(getattr(self, name), name)
 
-    def architecture(self, name: str, shape: tuple[int, int, int], classes: int) -> Any:
+    def architecture(self, name: str, shape: tuple[int, ...], classes: int) -> Any:
         """The network called "dense", "conv" or "skip" for pictures of this shape."""
         inputs = int(np.prod(shape))
         if name == "conv":
@@ -61,7 +61,7 @@ class GatingPlan:
             return gated.Residual(inputs, self.widths[0], self.blocks, self.depth, classes)
         return gated.Dense(inputs, self.widths, classes)
 
-    def spec(self, name: str, kind: str, shape: tuple[int, int, int], classes: int) -> gated.Spec:
+    def spec(self, name: str, kind: str, shape: tuple[int, ...], classes: int) -> gated.Spec:
         """A spec, soft gates where gates are learned; the ReLU network's are hard."""
         gate = gated.Hard() if kind == "dnn" else gated.Soft(self.beta, self.epsilon)
         return gated.Spec(self.architecture(name, shape, classes), kind, gate)
@@ -186,7 +186,7 @@ def train(
         if callback is not None:
             callback((chunk + 1) * length, plan.chunks * length)
     return {
-        name: Course(*(jnp.stack([pair[k] for pair in score], axis=1) for k in (0, 1)), group.params)
+        name: Course(jnp.stack([one for one, _ in score], 1), jnp.stack([two for _, two in score], 1), group.params)
         for name, score, group in zip(names, scores, held, strict=True)
     }
 

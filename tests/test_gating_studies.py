@@ -1,0 +1,180 @@
+"""The studies of gated networks: variants side by side, gates frozen at stages, waves, and verdicts by fixed rules."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jaxdescramble import gated, path_kernel
+from jaxdescramble.datasets.pictures import Pictures
+from jaxdescramble.show import commands
+from jaxdescramble.studies import gate_claims, gate_learning, gates, gating
+from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
+from jaxdescramble.studies.gating import GatingPlan, Replicas
+from jaxdescramble.studies.spectrum import kinks, spectrum
+
+PLAN = GatingPlan(widths=(8, 8, 8), channels=(3, 3), blocks=1, steps=12, batch=8, chunks=3)
+
+
+def parts(count=40):
+    """Bright on the left or on the right."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    images = rng.uniform(size=(count, 4, 4, 1))
+    images[:, :, :2] += 0.5 * labels[:, None, None, None]
+    whole = Pictures(jnp.asarray(images, jnp.float32), jnp.asarray(labels))
+    return whole, whole, whole
+
+
+@pytest.mark.parametrize("kind", ["dgn", "dlgn", "dlgn-sf"])
+def test_replicas_are_the_networks_that_specs_describe(key, kind):
+    spec = PLAN.spec("dense", kind, (4, 4, 1), 2)
+    group = gating.replicas(key, spec, 3)
+    x = jax.random.uniform(key, (5, 16), jnp.float32)
+    assert gating.variants(spec) == [("x", "in order"), ("x", "permuted"), ("ones", "in order"), ("ones", "permuted")]
+    assert np.asarray(group.ones).tolist() == [0.0] * 6 + [1.0] * 6
+    orders = np.asarray(group.order).reshape(4, 3, 3)
+    assert (orders[[0, 2]] == [0, 1, 2]).all()
+    assert all(sorted(one) == [0, 1, 2] != one.tolist() for one in orders[[1, 3]].reshape(-1, 3))
+    for k in (0, 4, 8, 11):
+        one: Replicas = jax.tree.map(lambda leaf, k=k: leaf[k], group)
+        said = dataclasses.replace(
+            spec, value_input="ones" if float(one.ones) else "x", order=tuple(int(i) for i in one.order)
+        )
+        ours = gating.answer(one.params, x, spec, one.ones, one.order)
+        np.testing.assert_allclose(ours, gated.apply(one.params, x, said), rtol=1e-5, atol=1e-6)
+
+
+def test_side_by_side_is_one_by_one(key):
+    specs = {("dense", kind): PLAN.spec("dense", kind, (4, 4, 1), 2) for kind in ("dnn", "dlgn")}
+    groups = {name: gating.replicas(key, spec, 2) for name, spec in specs.items()}
+    together = gating.train(specs, groups, parts(), PLAN)
+    name = ("dense", "dlgn")
+    alone_group = jax.tree.map(lambda leaf: leaf[5:6], groups[name])
+    alone = gating.train({name: specs[name]}, {name: alone_group}, parts(), PLAN)[name]
+    same = jax.tree.map(lambda leaf: leaf[5:6], together[name].params)
+    for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(same), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
+    assert together[name].test.shape == (8, 3)
+    # And learn they do: chance is one half.
+    longer = dataclasses.replace(PLAN, steps=600)
+    course = gating.train(specs, groups, parts(), longer)["dense", "dnn"]
+    assert float(course.test[:, -1].min()) > 0.9
+
+
+def test_what_is_frozen_stays_and_the_step_is_chosen_by_validation(key):
+    spec = dataclasses.replace(PLAN.spec("dense", "dgn", (4, 4, 1), 2), gate=gated.Hard())
+    group = gating.replicas(key, spec, 1)
+    course = gating.train({("", ""): spec}, {("", ""): group}, parts(), PLAN, learned=("values",))["", ""]
+    for before, after in zip(group.params["features"], course.params["features"], strict=True):
+        np.testing.assert_array_equal(before["weight"], after["weight"])
+    assert float(jnp.abs(group.params["values"][0]["weight"] - course.params["values"][0]["weight"]).max()) > 1e-4
+    told = gating.Course(jnp.asarray([[0.1, 0.9, 0.9]]), jnp.asarray([[0.5, 0.2, 0.7]]), None)
+    assert told.chosen.tolist() == pytest.approx([0.2])
+
+
+def test_snapshots_are_stages_of_one_training(key):
+    spec = PLAN.spec("dense", "dnn", (4, 4, 1), 2)
+    group = gating.replicas(key, spec, 2)
+    early, late = gating.snapshots(spec, group, parts()[0], PLAN, (0, 12))
+    np.testing.assert_array_equal(early["values"][0]["weight"], group.params["values"][0]["weight"])
+    whole = gating.train({("", ""): spec}, {("", ""): group}, parts(), PLAN)["", ""].params
+    np.testing.assert_allclose(late["values"][1]["weight"], whole["values"][1]["weight"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv", "skip"])
+def test_stages_of_gates(key, name):
+    seen = parts()
+    found = gate_learning.learning_in_gates(key, name, seen, PLAN, 1)
+    assert found.steps == (0, 0, 1, 4, 12)
+    assert all(one.shape == (5, 1) for one in found[1:6])
+    np.testing.assert_allclose(found.kernel[0], found.kernel[1])  # the same gates
+    assert found.kernel.min() > 0.7
+    # The kernel is that of the gates of the first stage, by hand.
+    if name == "dense":
+        relu = PLAN.spec("dense", "dnn", (4, 4, 1), 2)
+        start = gating.replicas(jax.random.split(key, 3)[0], relu, 1).params
+        x = seen[0].images.reshape(-1, 16)
+        h, K = x, x @ x.T
+        for layer in jax.tree.map(lambda leaf: leaf[0], start)["values"][:-1]:
+            q = h @ layer["weight"].T
+            K, h = K * ((q > 0).astype(jnp.float32) @ (q > 0).astype(jnp.float32).T), jnp.maximum(q, 0)
+        np.testing.assert_allclose(found.alignment[0], path_kernel.alignment(K, seen[0].labels), rtol=1e-4)
+
+
+def test_slow_waves_are_learned_and_fast_ones_are_not():
+    found = spectrum(jax.random.key(0), (1, 24), (16,), seeds=2, layers=2, steps=400, kinds=("dnn", "dlgn"))
+    for kind in ("dnn", "dlgn"):
+        slow, fast = found.errors[kind][0].mean(axis=1)
+        assert slow < 0.1 < 0.7 < fast
+    spec = gated.Spec(gated.Dense(1, (5, 7), 1, biases=True))
+    params = gated.init(jax.random.key(1), spec, bias_scale=0.3)
+    line = jnp.linspace(-1, 1, 20001)[:, None]
+    turns = sum(int((jnp.diff(g, axis=0) != 0).sum()) for g in gated.gates(params, line, spec))
+    assert kinks(params, spec) == turns > 0
+
+
+def test_verdicts_follow_the_numbers():
+    def found(dlgn, conv, learned, kernel, cheap):
+        rows = {"dnn": {"x, in order": [0.88]}} | {
+            kind: {"x, in order": [dlgn], "x, permuted": [cheap], "ones, in order": [dlgn], "ones, permuted": [dlgn]}
+            for kind in ("dgn", "dlgn", "dlgn-sf")
+        }
+        accuracy = {"dense": rows, "skip": rows, "conv": rows}
+        shifted = {**accuracy, "conv": {kind: {v: [conv] for v in one} for kind, one in rows.items()}}
+        stage = {"steps": [0, 9], "network": [[0.1], [0.9]], "values": [[0.5], [learned]], "dependent": [0.5],
+                 "kernel": [[0.5], [kernel]], "alignment": [[0.1], [0.2]], "complexity": [[2.0], [1.0]],
+                 "decoupled": [0.8]}  # fmt: skip
+        rest = {"hardening": {}, "seconds": 1.0, "networks": 4}
+        return {
+            "settings": {"seeds": 1, "plan": {"steps": 9, "batch": 4}, "spectrum_steps": 9},
+            "comparison": {"digits": {"accuracy": accuracy, **rest}, "shifted": {"accuracy": shifted, **rest}},
+            "stages": {"digits": {"dense": stage}},
+            "spectrum": {"frequencies": [1], "widths": [8], "errors": {"dlgn": [[[0.5, 0.1, 0.3]]]}},
+        }
+
+    good = found(0.85, 0.99, 0.8, 0.8, 0.84)
+    assert [one.verdict for one in gate_claims.judge(good)] == [STANDS] * 5
+    bad = found(0.6, 0.5, 0.6, 0.5, 0.2)
+    verdicts = [one.verdict for one in gate_claims.judge(bad)]
+    assert verdicts == [FAILS, FAILS, FAILS, IN_PART, FAILS]  # in convolutions on shifted pictures all kinds are as bad
+    page = gate_claims.markdown(good, "here")
+    assert "| dense | dlgn | 0.850 | 0.840 | 0.850 | 0.850 | 0.966 |" in page
+    assert "| dlgn | 8 | 0.3 |" in page
+    assert "| digits | dense | 9 | 0.900 | 0.800 | 0.800 | 0.200 | 1.000 |" in page
+
+
+def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(gates, "QUICK", PLAN)
+    monkeypatch.setattr(gates, "ARCHITECTURES", ("dense",))
+    monkeypatch.setattr(gate_claims, "ARCHITECTURES", ("dense",))
+    monkeypatch.setattr("jaxdescramble.show.gating.ARCHITECTURES", ("dense",))
+    out = tmp_path / "out"
+    arguments = ["gates", "--quick", "--pictures", "digits", "--out", str(out)]
+    shown = CliRunner().invoke(commands.build(), arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "comparison, digits ..." in shown.output
+    assert {"gates.md", "gates.json", "comparison.png", "spectrum.pdf", "comparison-digits.json", "spectrum.json",
+            "stages-digits-dense.json"} <= {path.name for path in out.iterdir()}  # fmt: skip
+    found = json.loads((out / "gates.json").read_text())
+    assert found["comparison"]["digits"]["networks"] == 2 * (1 + 3 * 4)
+    before = (out / "comparison-digits.json").stat().st_mtime_ns
+    (out / "spectrum.json").unlink()
+    assert CliRunner().invoke(commands.build(), [*arguments, "--no-figures"]).exit_code == 0
+    assert (out / "comparison-digits.json").stat().st_mtime_ns == before
+    assert (out / "spectrum.json").exists()
+
+
+def test_bad_input_is_named(tmp_path):
+    for arguments, words in (
+        (["--pictures", "faces"], "'faces'"),
+        (["--pictures", "mnist"], "say where they are"),
+        (["--pictures", "cifar10", "--folder", str(tmp_path), "--out", str(tmp_path / "out")], "cifar-10-batches-py"),
+    ):
+        shown = CliRunner().invoke(commands.build(), ["gates", "--quick", "--no-figures", *arguments])
+        assert shown.exit_code == commands.REFUSED
+        assert words in shown.output
