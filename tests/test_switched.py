@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdescramble.groups import orthogonal
-from jaxdescramble.switched import centre, gates, insens, project
+from jaxdescramble.switched import centre, gates, insens, patterns, project
 from jaxdescramble.switched.neurons import read
 from jaxdescramble.switched.reach import colours, reaches
 
@@ -377,7 +377,7 @@ def test_bad_input_is_named():
         (lambda: project(dense, p, x, ("nothing", 0)), ValueError, r"no layer is called 'nothing'; there are"),
         (lambda: project(dense, p, x, ("['a']", 5)), ValueError, "5 neurons, 0 to 4"),
         (lambda: project(dense, p, x, ("output", (0, 0))), ValueError, r"shape \(3,\)"),
-        (lambda: project(lambda p, x: p["a"].T @ x.T, p, x, 0), ValueError, r"jax\.vmap\(f, \(None, 0\)\)"),
+        (lambda: project(lambda p, x: p["a"].T @ x[0], p, x, 0), ValueError, r"jax\.vmap\(f, \(None, 0\)\)"),
         (lambda: project(dense, p, x[0], 0), ValueError, "x: expected"),
         (lambda: project(dense, p, x, "['a']"), TypeError, r"neuron: got .*\(layer, index\)"),
         (lambda: insens(dense, p, x, "probes", key=jax.random.key(0), route="forward"), ValueError, "route"),
@@ -405,3 +405,44 @@ def test_routes_are_chosen_by_cost():
     costs = dict(found.costs)
     assert found.route == "first layer" == min(costs, key=costs.__getitem__)
     assert [a for a, b in itertools.pairwise(sorted(costs.values())) if a == b] == []
+
+
+@needs_x64
+@pytest.mark.parametrize("batch", [1, 5, 4])  # 5 and 4 are also numbers of units
+def test_networks_of_one_sample_under_vmap(batch):
+    """Weights on the left, samples last: as Equinox writes its layers."""
+    p, x = drawn(19), inputs("dense", batch)
+
+    def one(p, x):
+        first = jax.nn.relu(p["a"].T @ x + p["b"][0])
+        return p["e"].T @ jax.nn.relu(p["c"].T @ first + p["d"][0])
+
+    f = jax.vmap(one, (None, 0))
+    np.testing.assert_allclose(f(p, x), dense(p, x), rtol=0, atol=1e-13)
+    truth = insens(dense, p, x)
+    for route in dict(truth.costs):
+        np.testing.assert_allclose(insens(f, p, x, route=route).map, truth.map, rtol=0, atol=1e-14)
+    for layer in ("['a']", "['c']"):
+        np.testing.assert_array_equal(gates(f, p, x)[layer], gates(dense, p, x)[layer])
+        for a, b in zip(project(f, p, x, (layer, 3)), project(dense, p, x, (layer, 3)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+        for a, b in zip(patterns(f, p, x, layer, 1), patterns(dense, p, x, layer, 1), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    wide = jax.random.normal(jax.random.key(3), (9, 6))
+    behind = insens(lambda p, x: f(p, x @ wide), p, jax.random.normal(jax.random.key(4), (batch, 9)))
+    assert behind.route == "first layer"
+
+
+@needs_x64
+def test_pools_under_vmap():
+    p, x = drawn(20), inputs("pooled", 3)
+
+    def after(p, x):
+        h = nn.max_pool(jax.nn.relu(conv(x, p["k"]) + p["g"]), (2, 2), (2, 2))
+        return h.sum(axis=(1, 2)) @ p["f"][:2]
+
+    alone = jax.vmap(lambda p, x: after(p, x[None])[0], (None, 0))
+    one, two = (insens(net, p, x, losers=True) for net in (after, alone))
+    np.testing.assert_allclose(one.map, two.map, rtol=0, atol=1e-14)
+    for name, piece in gates(after, p, x).items():
+        np.testing.assert_array_equal(np.ravel(gates(alone, p, x)[name]), np.ravel(piece))

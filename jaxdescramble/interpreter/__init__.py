@@ -1,5 +1,6 @@
 """Walks the operations of any JAX function: which are layers, what flows through them, and where each axis goes."""
 
+from jaxdescramble.interpreter.carry import follow_axis
 from jaxdescramble.interpreter.evaluate import evaluate
 from jaxdescramble.interpreter.facts import Facts, Origin, study
 from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
@@ -20,6 +21,7 @@ __all__ = [
     "find_layers",
     "find_products",
     "follow",
+    "follow_axis",
     "groups",
     "leaves_of",
     "study",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import jax
 from jax import Array
 
-from jaxdescramble.interpreter.axes import FOREIGN, Atom, Axes, axis, cut, foreign, labels, moved
+from jaxdescramble.interpreter.axes import Atom, Axes, axis, foreign, labels, moved
+from jaxdescramble.interpreter.carry import carried
 from jaxdescramble.interpreter.facts import Facts, arranges
 from jaxdescramble.interpreter.graph import SLICES, Block, Graph, Operation
 
@@ -316,27 +317,18 @@ def _factors(product: Product, facts: Facts) -> tuple[tuple[int, bool], ...]:
         if (value, axes) in seen or not any("out" in labels(dimension) for dimension in axes):
             continue
         seen.add((value, axes))
-        before = graph.shape(value)
         for operation, position in facts.readers[value]:
             if operation.name == "dot_general":
                 _, batch = operation.params["dimension_numbers"]
                 batched = [axes[i] for i in batch[position]]
                 found.update((d[0].size, d[0].stride) for d in batched if labels(d) == {"out"} and len(d) == 1)
                 continue
+            if operation.body is not None:
+                continue
             for i, output in enumerate(operation.outputs):
-                after = graph.shape(output)
-                if operation.name in SLICES:
-                    waiting.append((output, cut(operation, i, axes, before)))
-                elif operation.name == "stack":
-                    place = operation.params["axis"]
-                    waiting.append((output, (*axes[:place], axis(FOREIGN, after[place]), *axes[place:])))
-                elif (operation.pointwise or operation.name == "concatenate") and len(before) == len(after):
-                    sizes = zip(before, after, axes, foreign(after), strict=True)
-                    waiting.append((output, tuple(kept if old == new else lost for old, new, kept, lost in sizes)))
-                elif output == operation.output_for(position) and operation.body is None:
-                    onward = moved(operation, axes, before, after)
-                    if onward is not None:
-                        waiting.append((output, onward))
+                onward = carried(operation, position, i, axes, graph)
+                if onward is not None:
+                    waiting.append((output, onward))
     found.discard((total, 1))
     rest, factors = total, []
     for size, stride in sorted(found, key=lambda piece: -piece[1]):

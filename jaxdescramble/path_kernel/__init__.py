@@ -14,6 +14,7 @@ from jaxdescramble.path_kernel.learning import (
     predict,
     ridge,
 )
+from jaxdescramble.path_kernel.of_network import open_gates
 from jaxdescramble.path_kernel.paths import Paths, enumerate_paths
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "gather",
     "leave_one_out",
     "network",
+    "open_gates",
     "predict",
     "residual",
     "ridge",

@@ -34,7 +34,7 @@ def lost(neurons: Neurons, name: str, params: Any, x: Array) -> Bool[Array, "bat
             before = jax.ShapeDtypeStruct(neurons.graph.shape(operation.inputs[0]), won.dtype)
             (won,) = jax.linear_transpose(lambda v, operation=operation: bind(operation, [v])[0], before)(won)
         wins = wins + won
-    return wins == 0
+    return neurons.arranged(name, wins == 0)
 
 
 def _pools_behind(neurons: Neurons, value: int) -> list[tuple[Operation, tuple[Operation, ...]]]:

@@ -19,10 +19,12 @@ from jaxdescramble.interpreter import (
     Pieces,
     find_products,
     follow,
+    follow_axis,
     leaves_of,
     study,
     trace,
 )
+from jaxdescramble.interpreter.axes import axis
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import IDENTITY
 
@@ -42,7 +44,7 @@ class Neurons:
         edges: by name, the gates that decide on it: the value that each reads and which of its edges it is.
         winners: by name, the results of operations that take the largest or smallest of several.
         blocked: gates that read what has no piece, and the operation that is to blame.
-        batch: number of samples.
+        batch: number of samples; `batch_axes`: where they stand in a value, if not first.
     """
 
     graph: Graph
@@ -52,6 +54,7 @@ class Neurons:
     winners: dict[str, int]
     blocked: dict[int, Operation]
     batch: int
+    batch_axes: dict[int, int]
 
     @property
     def x(self) -> int:
@@ -83,8 +86,9 @@ class Neurons:
 
     def arranged(self, name: str, value: Array) -> Array:
         """A neuron's numbers with the batch first: what stands in a scan comes with the steps in front."""
-        axis = len(self.facts.loops.get(self.value(name), ()))
-        value = jnp.moveaxis(value, axis, 0) if value.ndim > axis else value
+        number = self.value(name)
+        place = len(self.facts.loops.get(number, ())) + self.batch_axes.get(number, 0)
+        value = jnp.moveaxis(value, place, 0) if value.ndim > place else value
         if value.ndim == 0 or value.shape[0] != self.batch:
             raise ValueError(
                 f"{name}: shape {value.shape} does not begin with the batch of x, {self.batch}; switched projections "
@@ -92,6 +96,11 @@ class Neurons:
                 "take jax.vmap(f, (None, 0))."
             )
         return value
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape of one sample's part of a value, without the steps of scans around it."""
+        place, shape = self.batch_axes.get(value, 0), self.graph.shape(value)
+        return shape[:place] + shape[place + 1 :]
 
     def lowest(self, name: str, pieces: Pieces) -> Array:
         """Where a neuron's lowest piece ends."""
@@ -116,7 +125,7 @@ class Neurons:
             if edge.ndim == steps:
                 yield edge.reshape((1, *edge.shape, *(1 for _ in shape[1:]))) if steps else edge
             else:
-                yield jnp.moveaxis(edge, steps, 0)
+                yield jnp.moveaxis(edge, steps + self.batch_axes.get(self.hidden[name], 0), 0)
 
 
 def unsupported(name: str, operation: Operation) -> NotImplementedError:
@@ -144,7 +153,20 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
 
     jax.eval_shape(run, leaves_of((params, x)))
     hidden, edges, winners = _named(graph, facts, pieces[0])
-    return Neurons(graph, facts, hidden, edges, winners, pieces[0].blocked, len(x)), x
+    return Neurons(graph, facts, hidden, edges, winners, pieces[0].blocked, len(x), _batch_axes(graph, len(x))), x
+
+
+def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
+    """Where the samples stand, in values that have them elsewhere than in front: under `vmap` they may come last."""
+    found = {}
+    whole = axis("batch", batch)
+    for value, axes in follow_axis(graph, graph.arguments[1][0], 0, "batch").items():
+        if batch > 1 and whole in axes:
+            found[value] = axes.index(whole)
+    if batch == 1:  # any axis of one place will do: the numbers are the same in the same order
+        shapes = ((value, tuple(aval.shape)) for value, aval in enumerate(graph.avals) if hasattr(aval, "shape"))
+        found = {value: shape.index(1) for value, shape in shapes if 1 in shape}
+    return {value: place for value, place in found.items() if place}
 
 
 def _named(

@@ -91,7 +91,8 @@ def patterns(
     if chunk_size is not None:
         positive_integer(chunk_size, "chunk_size")
     pieces = network.follow(params, x, {network.x: x}, [layer])
-    v = network.arranged(layer, pieces.real[value])
+    real = pieces.real[value]
+    v = network.arranged(layer, real)
     size = math.prod(v.shape[1:])
     chosen = _chosen(neurons, layer, size)
 
@@ -117,9 +118,9 @@ def patterns(
     # One chunk needs no loop, in which gradients of convolutions are ten times as slow on a CPU.
     rows = jax.vmap(one)(chosen) if together == len(chosen) else jax.lax.map(one, chosen, batch_size=together)
     weight = jnp.moveaxis(rows, 0, 1)
-    real = pieces.real[value]
     above = jnp.broadcast_to(v > network.lowest(layer, pieces), v.shape)
-    effect, flat, active = (one.reshape(len(x), size)[:, chosen] for one in (slope(real, value), real, above))
+    slopes = network.arranged(layer, slope(real, value))
+    effect, flat, active = (one.reshape(len(x), size)[:, chosen] for one in (slopes, v, above))
     rest = of_target(real, value) - jnp.sum(effect * flat, axis=1)
     through = jnp.einsum("bn,bn...->b...", effect, weight, precision=jax.lax.Precision.HIGHEST)
     return Patterns(weight, flat, active, effect, rest, slope(x, network.x) - through)

@@ -137,9 +137,19 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
         winner, loops = pieces.winners[number], len(neurons.facts.loops.get(number, ()))
         operand = neurons.facts.makers[number].inputs[0]
         if neurons.facts.makers[number].name.startswith("reduce_window"):
-            winner = winner % max(int(np.prod(neurons.graph.shape(operand)[1:])), 1)
-        found[name] = jnp.moveaxis(winner, loops, 0) if winner.ndim > loops else winner
+            winner = _within_sample(neurons, operand, winner)
+        place = loops + neurons.batch_axes.get(number, 0)
+        found[name] = jnp.moveaxis(winner, place, 0) if winner.ndim > place else winner
     return found
+
+
+def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
+    """A place among all of a value's numbers as one among those of its sample."""
+    shape, batch = neurons.graph.shape(value), neurons.batch_axes.get(value, 0)
+    if not shape:
+        return place
+    after = int(np.prod(shape[batch + 1 :]))
+    return place // (after * shape[batch]) * after + place % after
 
 
 def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
@@ -151,11 +161,10 @@ def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
     index = operator.index(index) if hasattr(index, "__index__") else index  # pyright: ignore[reportArgumentType]
     value = neurons.value(name)
     loops = len(neurons.facts.loops.get(value, ()))
-    shape = neurons.graph.shape(value)
-    if not shape or shape[0] != neurons.batch:
-        neurons.arranged(name, jnp.zeros((1,) * loops + shape))
+    # Says what is wrong with a value without a batch.
+    jax.eval_shape(lambda: neurons.arranged(name, jnp.zeros((1,) * loops + neurons.graph.shape(value))))
     steps = tuple(operation.params["length"] for operation in neurons.facts.loops.get(value, ()))
-    shape = (*steps, *shape[1:])
+    shape = (*steps, *neurons.shape(value))
     size = int(np.prod(shape))
     if isinstance(index, int):
         if not 0 <= index < size:

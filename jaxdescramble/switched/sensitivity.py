@@ -169,12 +169,13 @@ def _insens(
     def forward(value: int) -> Callable[[Array], dict[str, Array]]:
         """The linear part of the piece, from a value's change to every neuron's."""
         start = x if value == neurons.x else evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
+        place = neurons.batch_axes.get(value, 0)
 
         def run(z: Array) -> dict[str, Array]:
-            moved = neurons.follow(params, x, {value: z}, names).moved
+            moved = neurons.follow(params, x, {value: jnp.moveaxis(z, 0, place)}, names).moved
             return {name: neurons.arranged(name, moved[n]) for name, n in zip(names, numbers, strict=True)}
 
-        return jax.linearize(run, start)[1]
+        return jax.linearize(run, jnp.moveaxis(start, place, 0))[1]
 
     from_x = forward(neurons.x)
     backward = jax.linear_transpose(from_x, x)
@@ -283,10 +284,10 @@ def _ways(
         costs["coloured"] = float(math.prod(classes) * whole)
     first = _first_layer(neurons)
     if first is not None:
-        out = graph.shape(neurons.facts.makers[first].outputs[0])
-        width = math.prod(out[1:])
-        if out[0] == neurons.batch and width < features:
-            ways["first layer"] = functools.partial(_behind_first, f, params, x[:1], first, out[1:])
+        shape_behind = neurons.shape(first)
+        width = math.prod(shape_behind)
+        if width * neurons.batch == math.prod(graph.shape(first)) and width < features:
+            ways["first layer"] = functools.partial(_behind_first, f, params, x[:1], first, shape_behind)
             costs["first layer"] = float(width * (whole - of[neurons.facts.makers[first]]) + features * width**2)
     hidden = sum(math.prod(graph.shape(number)) for number in neurons.hidden.values()) // neurons.batch
     costs["reverse"] = float(hidden * whole)

@@ -1,0 +1,127 @@
+"""Where the systems meet: gates and pieces of gated networks by both rooms, kernels of other people's networks, frames
+of gating networks."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdescramble as jd
+from jaxdescramble import gated, path_kernel, switched
+
+needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
+
+
+class Convolutions(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for channels in (4, 5):
+            x = nn.relu(nn.Conv(channels, (3, 3), padding="CIRCULAR", use_bias=False, param_dtype=float)(x))
+        return nn.Dense(2, use_bias=False, param_dtype=float)(x.mean(axis=(1, 2)))
+
+
+@needs_x64
+def test_the_kernel_of_a_flax_network_is_the_gram_of_its_paths(key):
+    model, x = Convolutions(), jax.random.normal(key, (3, 4, 4, 2))
+    params = model.init(key, x)
+    gates = path_kernel.open_gates(switched.gates(model.apply, params, x))
+    assert [gate.shape for gate in gates] == [(3, 4, 4, 4), (3, 4, 4, 5)]
+    h = nn.Conv(4, (3, 3), padding="CIRCULAR", use_bias=False, param_dtype=float).apply(
+        {"params": params["params"]["Conv_0"]}, x
+    )
+    np.testing.assert_array_equal(gates[0], h > 0)
+    # Value weights of Rademacher signs behind these gates: E[f f'] is the kernel; here exactly, by all paths.
+    K = path_kernel.convolutional(x, x, gates, gates, normalise="none")
+    G1, G2 = (np.asarray(gate, float) for gate in gates)
+    by_hand = np.zeros((3, 3))
+    shifts = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)]
+    for i in np.ndindex(4, 4):
+        for j in np.ndindex(4, 4):
+            inner = np.zeros((3, 3))
+            for t in shifts:
+                i1, j1 = ((np.add(at, t)) % 4 for at in (i, j))
+                first = np.zeros((3, 3))
+                for u in shifts:
+                    i0, j0 = ((np.add(at, u)) % 4 for at in (i1, j1))
+                    first += np.asarray(x)[:, i0[0], i0[1]] @ np.asarray(x)[:, j0[0], j0[1]].T
+                inner += first * (G1[:, i1[0], i1[1]] @ G1[:, j1[0], j1[1]].T)
+            by_hand += inner * (G2[:, i[0], i[1]] @ G2[:, j[0], j[1]].T)
+    np.testing.assert_allclose(K, by_hand / 16**2, rtol=1e-12)
+
+
+@needs_x64
+def test_the_kernel_of_an_equinox_network(key):
+    model = eqx.nn.MLP(3, 2, 6, 2, use_bias=False, use_final_bias=False, dtype=float, key=key)
+    arrays, static = eqx.partition(model, eqx.is_array)
+    x = jax.random.normal(key, (4, 3))
+    gates = path_kernel.open_gates(switched.gates(lambda p, x: jax.vmap(eqx.combine(p, static))(x), arrays, x))
+    K, h = x @ x.T, x
+    for layer in model.layers[:-1]:
+        q = h @ layer.weight.T
+        on = (q > 0).astype(float)
+        K, h = K * (on @ on.T) / 6, on * q
+    np.testing.assert_allclose(path_kernel.dense(x, x, gates, gates), K, rtol=1e-13)
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_other_gates_are_refused():
+    x = jnp.ones((1, 4, 4, 1), jnp.float32)
+    pools = switched.gates(lambda p, x: nn.max_pool(jax.nn.relu(x), (2, 2), (2, 2)), None, x)
+    clips = switched.gates(lambda p, x: jax.nn.relu6(9 * x), None, x)
+    for pieces, words in ((pools, "chooses among neurons"), (clips, "pieces up to 2"), ({}, "no gates")):
+        with pytest.raises(ValueError, match=words):
+            path_kernel.open_gates(pieces)
+
+
+@needs_x64
+@pytest.mark.parametrize("kind", ["dlgn", "dlgn-sf"])
+def test_switched_projections_of_a_linearly_gated_network_are_its_primal_weights(key, kind):
+    """Pieces that are known in closed form: the gates' maps, and the output's product of gated weights."""
+    spec = gated.Spec(gated.Dense(6, (5, 4), 3, biases=True), kind)
+    params, x = gated.init(key, spec, bias_scale=0.3), jax.random.normal(key, (3, 6))
+    f = gated.as_function(spec)
+    gates = gated.gates(params, x, spec)
+    pieces = switched.gates(f, params, x)
+    for gate, piece, primal, name in zip(
+        gates, pieces.values(), gated.primal_weights(params, spec), pieces, strict=True
+    ):
+        np.testing.assert_array_equal(gate, piece)
+        for i in (0, 3):
+            w, b = switched.project(f, params, x, (name, i))
+            np.testing.assert_allclose(w, jnp.broadcast_to(primal.weight[i], w.shape), rtol=0, atol=1e-14)
+            np.testing.assert_allclose(b, jnp.broadcast_to(primal.bias[i], b.shape), rtol=0, atol=1e-14)
+    first, second, last = params["values"]
+    w = switched.project(f, params, x, 1).weight
+    for k in range(3):
+        masked = last["weight"][1] * gates[1][k] @ second["weight"] * gates[0][k] @ first["weight"]
+        np.testing.assert_allclose(w[k], masked, rtol=0, atol=1e-13)
+
+
+@needs_x64
+def test_insens_of_a_linearly_gated_network_in_closed_form(key):
+    spec = gated.Spec(gated.Dense(6, (5, 4), 3), "dlgn")
+    params, x = gated.init(key, spec), jax.random.normal(key, (3, 6))
+    found = switched.insens(gated.as_function(spec), params, x)
+    V = jnp.concatenate([one.weight for one in gated.primal_weights(params, spec)])
+    q = x @ V.T
+    silent = (q <= 0).astype(float)
+    omega = (silent * q / jnp.sum(V**2, axis=1)[None]) @ V / jnp.sum(silent, axis=1)[:, None]
+    np.testing.assert_allclose(found.map, omega, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(found.count, jnp.sum(silent, axis=1))
+
+
+@needs_x64
+def test_the_frame_of_a_gating_network_is_that_of_its_primal_weights(key):
+    """A deep linear network on whitened inputs: descrambling its signals is descrambling `V_l ... V_1`, exactly."""
+    spec = gated.Spec(gated.Dense(8, (6, 5), 2), "dlgn")
+    params = gated.init(key, spec)
+    x = jnp.linalg.qr(jax.random.normal(key, (40, 8)))[0]  # x^T x = 1
+    signals = gated.preactivations(params, x, spec)[1].T
+    objective = jd.objectives.smoothness()
+    found = jd.descramble(signals, objective)
+    limit = jd.exact.from_weights(gated.primal_weights(params, spec)[1].weight, objective=objective)
+    np.testing.assert_allclose(found.value, limit.value, rtol=1e-10)
+    free = jd.exact.degeneracy(objective.operator_on(5), objective.summarise(signals))
+    assert float(jd.exact.align(limit.point, found.point, free).distance) < 1e-7
