@@ -10,8 +10,14 @@ from typer.testing import CliRunner
 
 from jaxdescramble.datasets.pictures import Pictures, shapes
 from jaxdescramble.show import commands
-from jaxdescramble.studies import claims, evaluation, saliency
-from jaxdescramble.studies.classifiers import ClassifierPlan, accuracy, classifier, initial_parameters, train
+from jaxdescramble.studies.attributions import claims, evaluation, saliency
+from jaxdescramble.studies.attributions.classifiers import (
+    ClassifierPlan,
+    accuracy,
+    classifier,
+    initial_parameters,
+    train,
+)
 from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
 from jaxdescramble.studies.parts import kept
 

@@ -136,6 +136,16 @@ def test_why_a_three(tmp_path):
     assert (tmp_path / "why-a-three.png").stat().st_size > 10_000
 
 
+def test_gating_network(tmp_path):
+    text = run("gating_network.py", "--steps", 300, folder=tmp_path)
+    assert numbers(r"accuracy (\S+); hard gates change", text)[0] > 0.85
+    before, after = numbers(r"\ntrained: roughness (\S+) -> (\S+),", text)
+    (limit,) = numbers(r"autocorrelation alone: (\S+)", text)
+    assert before > 20 * after
+    assert abs(limit - after) < 0.01 * after  # no ReLU in between: the weights are enough
+    assert (tmp_path / "gating-network.png").stat().st_size > 50_000
+
+
 def test_what_keeps_the_state(tmp_path):
     text = run("what_keeps_the_state.py", "--steps", 200, folder=tmp_path)
     assert numbers(r"accuracy (\S+) on", text)[0] > 0.9

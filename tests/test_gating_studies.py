@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from jaxdescramble import gated, path_kernel
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.show import commands
-from jaxdescramble.studies import gate_claims, gate_learning, gates, gating
 from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
-from jaxdescramble.studies.gating import GatingPlan, Replicas
-from jaxdescramble.studies.spectrum import kinks, spectrum
+from jaxdescramble.studies.gating import claims, comparison, training
+from jaxdescramble.studies.gating.spectrum import kinks, spectrum
+from jaxdescramble.studies.gating.stages import learning_in_gates
+from jaxdescramble.studies.gating.training import GatingPlan, Replicas
 
 PLAN = GatingPlan(widths=(8, 8, 8), channels=(3, 3), blocks=1, steps=12, batch=8, chunks=3)
 
@@ -33,9 +34,9 @@ def parts(count=40):
 @pytest.mark.parametrize("kind", ["dgn", "dlgn", "dlgn-sf"])
 def test_replicas_are_the_networks_that_specs_describe(key, kind):
     spec = PLAN.spec("dense", kind, (4, 4, 1), 2)
-    group = gating.replicas(key, spec, 3)
+    group = training.replicas(key, spec, 3)
     x = jax.random.uniform(key, (5, 16), jnp.float32)
-    assert gating.variants(spec) == [("x", "in order"), ("x", "permuted"), ("ones", "in order"), ("ones", "permuted")]
+    assert training.variants(spec) == [("x", "in order"), ("x", "permuted"), ("ones", "in order"), ("ones", "permuted")]
     assert np.asarray(group.ones).tolist() == [0.0] * 6 + [1.0] * 6
     orders = np.asarray(group.order).reshape(4, 3, 3)
     assert (orders[[0, 2]] == [0, 1, 2]).all()
@@ -45,51 +46,51 @@ def test_replicas_are_the_networks_that_specs_describe(key, kind):
         said = dataclasses.replace(
             spec, value_input="ones" if float(one.ones) else "x", order=tuple(int(i) for i in one.order)
         )
-        ours = gating.answer(one.params, x, spec, one.ones, one.order)
+        ours = training.answer(one.params, x, spec, one.ones, one.order)
         np.testing.assert_allclose(ours, gated.apply(one.params, x, said), rtol=1e-5, atol=1e-6)
 
 
 def test_side_by_side_is_one_by_one(key):
     specs = {("dense", kind): PLAN.spec("dense", kind, (4, 4, 1), 2) for kind in ("dnn", "dlgn")}
-    groups = {name: gating.replicas(key, spec, 2) for name, spec in specs.items()}
-    together = gating.train(specs, groups, parts(), PLAN)
+    groups = {name: training.replicas(key, spec, 2) for name, spec in specs.items()}
+    together = training.train(specs, groups, parts(), PLAN)
     name = ("dense", "dlgn")
     alone_group = jax.tree.map(lambda leaf: leaf[5:6], groups[name])
-    alone = gating.train({name: specs[name]}, {name: alone_group}, parts(), PLAN)[name]
+    alone = training.train({name: specs[name]}, {name: alone_group}, parts(), PLAN)[name]
     same = jax.tree.map(lambda leaf: leaf[5:6], together[name].params)
     for one, other in zip(jax.tree.leaves(alone.params), jax.tree.leaves(same), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)
     assert together[name].test.shape == (8, 3)
     # And learn they do: chance is one half.
     longer = dataclasses.replace(PLAN, steps=600)
-    course = gating.train(specs, groups, parts(), longer)["dense", "dnn"]
+    course = training.train(specs, groups, parts(), longer)["dense", "dnn"]
     assert float(course.test[:, -1].min()) > 0.9
 
 
 def test_what_is_frozen_stays_and_the_step_is_chosen_by_validation(key):
     spec = dataclasses.replace(PLAN.spec("dense", "dgn", (4, 4, 1), 2), gate=gated.Hard())
-    group = gating.replicas(key, spec, 1)
-    course = gating.train({("", ""): spec}, {("", ""): group}, parts(), PLAN, learned=("values",))["", ""]
+    group = training.replicas(key, spec, 1)
+    course = training.train({("", ""): spec}, {("", ""): group}, parts(), PLAN, learned=("values",))["", ""]
     for before, after in zip(group.params["features"], course.params["features"], strict=True):
         np.testing.assert_array_equal(before["weight"], after["weight"])
     assert float(jnp.abs(group.params["values"][0]["weight"] - course.params["values"][0]["weight"]).max()) > 1e-4
-    told = gating.Course(jnp.asarray([[0.1, 0.9, 0.9]]), jnp.asarray([[0.5, 0.2, 0.7]]), None)
+    told = training.Course(jnp.asarray([[0.1, 0.9, 0.9]]), jnp.asarray([[0.5, 0.2, 0.7]]), None)
     assert told.chosen.tolist() == pytest.approx([0.2])
 
 
 def test_snapshots_are_stages_of_one_training(key):
     spec = PLAN.spec("dense", "dnn", (4, 4, 1), 2)
-    group = gating.replicas(key, spec, 2)
-    early, late = gating.snapshots(spec, group, parts()[0], PLAN, (0, 12))
+    group = training.replicas(key, spec, 2)
+    early, late = training.snapshots(spec, group, parts()[0], PLAN, (0, 12))
     np.testing.assert_array_equal(early["values"][0]["weight"], group.params["values"][0]["weight"])
-    whole = gating.train({("", ""): spec}, {("", ""): group}, parts(), PLAN)["", ""].params
+    whole = training.train({("", ""): spec}, {("", ""): group}, parts(), PLAN)["", ""].params
     np.testing.assert_allclose(late["values"][1]["weight"], whole["values"][1]["weight"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dense", "conv", "skip"])
 def test_stages_of_gates(key, name):
     seen = parts()
-    found = gate_learning.learning_in_gates(key, name, seen, PLAN, 1)
+    found = learning_in_gates(key, name, seen, PLAN, 1)
     assert found.steps == (0, 0, 1, 4, 12)
     assert all(one.shape == (5, 1) for one in found[1:6])
     np.testing.assert_allclose(found.kernel[0], found.kernel[1])  # the same gates
@@ -97,7 +98,7 @@ def test_stages_of_gates(key, name):
     # The kernel is that of the gates of the first stage, by hand.
     if name == "dense":
         relu = PLAN.spec("dense", "dnn", (4, 4, 1), 2)
-        start = gating.replicas(jax.random.split(key, 3)[0], relu, 1).params
+        start = training.replicas(jax.random.split(key, 3)[0], relu, 1).params
         x = seen[0].images.reshape(-1, 16)
         h, K = x, x @ x.T
         for layer in jax.tree.map(lambda leaf: leaf[0], start)["values"][:-1]:
@@ -138,20 +139,20 @@ def test_verdicts_follow_the_numbers():
         }
 
     good = found(0.85, 0.99, 0.8, 0.8, 0.84)
-    assert [one.verdict for one in gate_claims.judge(good)] == [STANDS] * 5
+    assert [one.verdict for one in claims.judge(good)] == [STANDS] * 5
     bad = found(0.6, 0.5, 0.6, 0.5, 0.2)
-    verdicts = [one.verdict for one in gate_claims.judge(bad)]
+    verdicts = [one.verdict for one in claims.judge(bad)]
     assert verdicts == [FAILS, FAILS, FAILS, IN_PART, IN_PART]  # all variants of convolutions on shifts are as bad
-    page = gate_claims.markdown(good, "here")
+    page = claims.markdown(good, "here")
     assert "| dense | dlgn | 0.850 | 0.840 | 0.850 | 0.850 | 0.966 |" in page
     assert "| dlgn | 8 | 0.3 |" in page
     assert "| digits | dense | 9 | 0.900 | 0.800 | 0.800 | 0.200 | 1.000 |" in page
 
 
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
-    monkeypatch.setattr(gates, "QUICK", PLAN)
-    monkeypatch.setattr(gates, "ARCHITECTURES", ("dense",))
-    monkeypatch.setattr(gate_claims, "ARCHITECTURES", ("dense",))
+    monkeypatch.setattr(comparison, "QUICK", PLAN)
+    monkeypatch.setattr(comparison, "ARCHITECTURES", ("dense",))
+    monkeypatch.setattr(claims, "ARCHITECTURES", ("dense",))
     monkeypatch.setattr("jaxdescramble.show.gating.ARCHITECTURES", ("dense",))
     out = tmp_path / "out"
     arguments = ["gates", "--quick", "--pictures", "digits", "--out", str(out)]

@@ -16,8 +16,9 @@ from jaxdescramble.extras import extra
 from jaxdescramble.show import report as reports
 from jaxdescramble.show import terminal
 from jaxdescramble.show.terminal import INTERRUPTED, StoppedError
-from jaxdescramble.studies import claims, evaluation, gate_claims
-from jaxdescramble.studies import gates as gating
+from jaxdescramble.studies.attributions import claims, evaluation
+from jaxdescramble.studies.gating import claims as gate_claims
+from jaxdescramble.studies.gating import comparison
 
 
 def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figures: bool = True) -> None:
@@ -63,8 +64,8 @@ def run_gates(
         StoppedError: interrupted; what is finished stays and is not run again.
         ValueError: an unknown set of pictures, or files that cannot be read.
     """
-    sets, where_files = pictures or gating.BUILT_IN, None if files is None else str(files)
-    settings = gating.Settings.quick(sets, where_files) if quick else gating.Settings(sets, where_files, seeds)
+    sets, where_files = pictures or comparison.BUILT_IN, None if files is None else str(files)
+    settings = comparison.Settings.quick(sets, where_files) if quick else comparison.Settings(sets, where_files, seeds)
 
     def draw(found: Any) -> dict[str, Any]:
         from jaxdescramble.show.gating import comparison_figure, spectrum_figure
@@ -74,7 +75,7 @@ def run_gates(
     _experiment(
         "gates",
         folder,
-        lambda progress: gating.compare_gates(settings, folder, progress),
+        lambda progress: comparison.compare_gates(settings, folder, progress),
         lambda found: gate_claims.markdown(found, where("jaxdescramble gates")),
         draw if figures else None,
         gate_claims.judge,

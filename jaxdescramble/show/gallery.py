@@ -21,8 +21,8 @@ from jaxdescramble.show.style import (
     sheet,
     styled,
 )
-from jaxdescramble.studies import claims
-from jaxdescramble.studies.evaluation import SHARES
+from jaxdescramble.studies.attributions import claims
+from jaxdescramble.studies.attributions.evaluation import SHARES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdescramble.show.style import AMBER, BLUE, DOUBLE, GREY, INK, PALE, SKY, VERMILION, panel, sheet, styled
-from jaxdescramble.studies.gate_claims import PLAIN
-from jaxdescramble.studies.gating import ARCHITECTURES, KINDS
+from jaxdescramble.studies.gating.claims import PLAIN
+from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +21,7 @@ def comparison_figure(found: Mapping[str, Any]) -> "Figure":
     """Accuracies of every kind and variant, a dot for each seed; and of values behind gates frozen at stages.
 
     Args:
-        found: what `studies.gates.compare_gates` gave.
+        found: what `studies.gating.comparison.compare_gates` gave.
     """
     sets = list(found["comparison"])
     figure = sheet(DOUBLE, 58 * len(sets))
@@ -68,7 +68,7 @@ def spectrum_figure(found: Mapping[str, Any]) -> "Figure":
     """Error against frequency, by kind, a line for each width: the wider the darker.
 
     Args:
-        found: what `studies.gates.compare_gates` gave.
+        found: what `studies.gating.comparison.compare_gates` gave.
     """
     waves = found["spectrum"]
     figure = sheet(DOUBLE, 58)

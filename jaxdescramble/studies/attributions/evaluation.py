@@ -18,8 +18,15 @@ from jaxtyping import Array
 from jaxdescramble.checks import positive_integer
 from jaxdescramble.datasets import pictures
 from jaxdescramble.datasets.pictures import Pictures
-from jaxdescramble.studies import saliency
-from jaxdescramble.studies.classifiers import ClassifierPlan, Params, accuracy, classifier, initial_parameters, train
+from jaxdescramble.studies.attributions import saliency
+from jaxdescramble.studies.attributions.classifiers import (
+    ClassifierPlan,
+    Params,
+    accuracy,
+    classifier,
+    initial_parameters,
+    train,
+)
 from jaxdescramble.studies.parts import kept, part
 from jaxdescramble.switched import patterns
 

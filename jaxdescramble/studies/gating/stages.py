@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import gated, path_kernel
 from jaxdescramble.datasets.pictures import Pictures
-from jaxdescramble.studies import gating
-from jaxdescramble.studies.gating import GatingPlan, Replicas
+from jaxdescramble.studies.gating import training
+from jaxdescramble.studies.gating.training import GatingPlan, Replicas
 
 REGULARISATIONS = tuple(10.0**k for k in range(-6, 1))
 SHARES = (0.0, 0.02, 0.1, 0.3, 1.0)
@@ -65,23 +65,23 @@ def learning_in_gates(
     """
     seen, _, unseen = parts
     shape, classes = seen.images.shape[1:], int(np.max(seen.labels)) + 1
-    relu, gating_ = plan.spec(name, "dnn", shape, classes), plan.spec(name, "dgn", shape, classes)
-    frozen = gated.Spec(gating_.architecture, "dgn", gated.Hard())
+    relu, learning = plan.spec(name, "dnn", shape, classes), plan.spec(name, "dgn", shape, classes)
+    frozen = gated.Spec(learning.architecture, "dgn", gated.Hard())
     say = callback or (lambda done, total: None)
     for_networks, for_values, for_decoupled = jax.random.split(key, 3)
-    networks = gating.replicas(for_networks, relu, seeds)
+    networks = training.replicas(for_networks, relu, seeds)
     steps = tuple(round(share * plan.steps) for share in SHARES)
-    taken = gating.snapshots(relu, networks, seen, plan, steps)
+    taken = training.snapshots(relu, networks, seen, plan, steps)
     say(1, 4)
     fresh = _fresh(for_values, frozen, seeds)
     features = [_features(params) for params in taken] + [fresh.params["values"][:-1]]
     rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
     behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
-    course = gating.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
+    course = training.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
     values = np.asarray(course.chosen).reshape(len(rows), seeds)
     say(2, 4)
-    both = _fresh(for_decoupled, gating_, seeds)
-    decoupled = gating.train({("", ""): gating_}, {("", ""): both}, parts, plan)["", ""].chosen
+    both = _fresh(for_decoupled, learning, seeds)
+    decoupled = training.train({("", ""): learning}, {("", ""): both}, parts, plan)["", ""].chosen
     say(3, 4)
     kernel = kernel_of(name, plan)
     fewer = [Pictures(*(one[:CONVOLUTIONAL] for one in pictures)) if name == "conv" else pictures for pictures in parts]
@@ -89,7 +89,7 @@ def learning_in_gates(
     say(4, 4)
     return Stages(
         steps,
-        np.stack([gating.accuracies(networks._replace(params=params), unseen, relu) for params in taken]),
+        np.stack([training.accuracies(networks._replace(params=params), unseen, relu) for params in taken]),
         values[:-1],
         *(np.asarray([[one[i] for one in row] for row in kernels]) for i in range(3)),
         dependent=values[-1],
@@ -106,7 +106,7 @@ def kernel_of(name: str, plan: GatingPlan) -> Callable[..., Array]:
 
 def _fresh(key: Array, spec: gated.Spec, seeds: int) -> Replicas:
     """Replicas of one seed each, values from x and gates in order."""
-    found = gating.replicas(key, spec, seeds)
+    found = training.replicas(key, spec, seeds)
     return jax.tree.map(lambda leaf: leaf[:seeds], found)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdescramble.studies.attributions.saliency import CONTROLS, METHODS
 from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
-from jaxdescramble.studies.saliency import CONTROLS, METHODS
 
 Cells = Sequence[Mapping[str, Any]]
 OTHERS = tuple(name for name in METHODS if name != "Insens")

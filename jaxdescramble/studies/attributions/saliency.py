@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.stats import rankdata
 
 from jaxdescramble import attribution, switched
-from jaxdescramble.studies.classifiers import Params, classifier
+from jaxdescramble.studies.attributions.classifiers import Params, classifier
 
 Images = Float[Array, "samples height width channels"]
 STEPS, COPIES, TOGETHER = 32, 32, 16

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdescramble.studies.claims import Claim, spread
+from jaxdescramble.studies.attributions.claims import Claim, spread
 from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
-from jaxdescramble.studies.gating import ARCHITECTURES, KINDS
+from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS
 
 PLAIN = "x, in order"
 # What the paper has for CIFAR-10 and CIFAR-100: the ratio of test accuracies that a linearly gated network keeps.

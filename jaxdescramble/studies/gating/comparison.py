@@ -18,10 +18,11 @@ from jaxdescramble import gated
 from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.datasets import picture_files, pictures
 from jaxdescramble.datasets.pictures import Pictures
-from jaxdescramble.studies import gate_learning, gating
-from jaxdescramble.studies.gating import ARCHITECTURES, KINDS, GatingPlan
+from jaxdescramble.studies.gating import training
+from jaxdescramble.studies.gating.spectrum import spectrum
+from jaxdescramble.studies.gating.stages import learning_in_gates
+from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS, GatingPlan
 from jaxdescramble.studies.parts import part
-from jaxdescramble.studies.spectrum import spectrum
 
 Progress = Callable[[str, int, int], None]
 BUILT_IN = ("digits", "shifted")
@@ -142,16 +143,16 @@ def comparison(
     """
     shape, classes = parts[0].images.shape[1:], int(np.max(parts[0].labels)) + 1
     programs = {(name, kind): plan.spec(name, kind, shape, classes) for name in ARCHITECTURES for kind in KINDS}  # pyright: ignore
-    groups = {pair: gating.replicas(key, spec, seeds) for pair, spec in programs.items()}
+    groups = {pair: training.replicas(key, spec, seeds) for pair, spec in programs.items()}
     began = time.perf_counter()
-    courses = gating.train(programs, groups, parts, plan, callback=callback)
+    courses = training.train(programs, groups, parts, plan, callback=callback)
     seconds = time.perf_counter() - began
     accuracy: dict[str, Any] = {}
     validation: dict[str, Any] = {}
     hardening: dict[str, Any] = {}
     for (name, kind), course in courses.items():
         spec = programs[name, kind]
-        rows = zip(gating.variants(spec), *(np.asarray(one).reshape(-1, seeds) for one in
+        rows = zip(training.variants(spec), *(np.asarray(one).reshape(-1, seeds) for one in
                                             (course.chosen, course.validation.max(axis=1))), strict=True)  # fmt: skip
         for variant, test, chosen in rows:
             accuracy.setdefault(name, {}).setdefault(kind, {})[", ".join(variant)] = test.tolist()
@@ -170,7 +171,7 @@ def comparison(
 
 
 def _stages(*arguments: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    found = gate_learning.learning_in_gates(*arguments)
+    found = learning_in_gates(*arguments)
     return {name: np.asarray(value).tolist() for name, value in found._asdict().items()}, {}
 
 
