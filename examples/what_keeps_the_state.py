@@ -1,7 +1,8 @@
 """Which inputs keep a network's neurons in the state they are in? Thirteen measurements of 178 wines, three growers.
 
 A network learns to tell the growers apart. Of every wine, Insens says what holds its silent neurons silent; then each
-measurement is set to its mean, and the neurons that change their state are counted.
+measurement is set to its mean, and the neurons that change their state are counted. Four networks, and what simpler
+measures would have said.
 
     python examples/what_keeps_the_state.py [--steps 400]    (needs scikit-learn)
 """
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from scipy.stats import spearmanr
 from sklearn.datasets import load_wine
@@ -42,27 +44,35 @@ def states(params, x):
     return jnp.concatenate([piece > 0 for piece in jd.switched.gates(f, params, x).values()], axis=1)
 
 
+def measures(params, x):
+    """What each measurement is worth, by Insens and by others; and the share of states that change without it."""
+    found = jax.jit(lambda p, x: jd.switched.insens(f, p, x).map)(params, x)
+    slope = jd.attribution.gradient(f, params, x)
+    rows = {"Insens": found, "gradient": slope, "input x gradient": slope * x,
+            "input x first layer": x * jnp.linalg.norm(params[0][0], axis=1)[None]}  # fmt: skip
+    rows = {name: jnp.abs(row).mean(axis=0) for name, row in rows.items()}
+    active, without = states(params, x), jax.jit(states)
+    changed = [(without(params, x.at[:, j].set(0.0)) != active).mean() for j in range(13)]
+    return rows | {"states changed": jnp.stack(changed)}
+
+
 def main(steps: int):
     wines: Any = load_wine()
-    x, labels = jnp.asarray(wines.data), jnp.asarray(wines.target)
-    x = (x - x.mean(axis=0)) / x.std(axis=0)
-    order = jax.random.permutation(jax.random.key(1), len(x))
-    x, labels = x[order], labels[order]
-    params = jax.jit(train, static_argnums=3)(jax.random.key(0), x[:120], labels[:120], steps)
-    seen, names = x[120:], wines.feature_names
-    accuracy = float((f(params, seen).argmax(axis=1) == labels[120:]).mean())
-    active = states(params, seen)
-    print(f"accuracy {accuracy:.2f} on 58 unseen wines, {100 * float(active.mean()):.0f}% of the neurons active")
-
-    omega = jd.switched.insens(f, params, seen).map
-    weight = jnp.abs(omega).mean(axis=0)
-    changed = jnp.stack([(states(params, seen.at[:, j].set(0.0)) != active).mean() for j in range(13)])
-    likely = jnp.abs(jd.attribution.gradient(f, params, seen)).mean(axis=0)
-    print(f"{'':>30}  Insens  states changed  gradient")
-    for j in jnp.argsort(-weight).tolist():
-        print(f"{names[j]:>30}  {weight[j]:6.3f}  {100 * changed[j]:13.1f}%  {likely[j]:8.2f}")
-    ours, theirs = (float(spearmanr(one, changed)[0]) for one in (weight, likely))  # pyright: ignore
-    print(f"rank correlation with the states that change: Insens {ours:.2f}, gradient {theirs:.2f}")
+    order = jax.random.permutation(jax.random.key(1), 178)
+    x, labels = jnp.asarray(wines.data)[order], jnp.asarray(wines.target)[order]
+    x = (x - x[:120].mean(axis=0)) / x[:120].std(axis=0)
+    networks = [jax.jit(train, static_argnums=3)(jax.random.key(k), x[:120], labels[:120], steps) for k in range(4)]
+    right = np.mean([(f(params, x[120:]).argmax(axis=1) == labels[120:]).mean() for params in networks])
+    print(f"accuracy {right:.2f} on 58 unseen wines")
+    tables = [measures(params, x[120:]) for params in networks]
+    first = tables[0]
+    print(f"{'':>30}  {'  '.join(first)}")
+    for j in jnp.argsort(-first["Insens"]).tolist():
+        print(f"{wines.feature_names[j]:>30}  " + "  ".join(f"{row[j]:{len(name)}.3f}" for name, row in first.items()))
+    print("rank correlation with the states that change, four networks:")
+    for name in list(first)[:-1]:
+        ranks = [float(spearmanr(table[name], table["states changed"])[0]) for table in tables]  # pyright: ignore
+        print(f"{name:>30}  {np.mean(ranks):.2f}   ({', '.join(f'{one:.2f}' for one in ranks)})")
 
 
 if __name__ == "__main__":

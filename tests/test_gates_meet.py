@@ -26,7 +26,7 @@ class Convolutions(nn.Module):
 def test_the_kernel_of_a_flax_network_is_the_gram_of_its_paths(key):
     model, x = Convolutions(), jax.random.normal(key, (3, 4, 4, 2))
     params = model.init(key, x)
-    gates = path_kernel.open_gates(switched.gates(model.apply, params, x))
+    gates = switched.path_gates(model.apply, params, x)
     assert [gate.shape for gate in gates] == [(3, 4, 4, 4), (3, 4, 4, 5)]
     h = nn.Conv(4, (3, 3), padding="CIRCULAR", use_bias=False, param_dtype=float).apply(
         {"params": params["params"]["Conv_0"]}, x
@@ -56,7 +56,7 @@ def test_the_kernel_of_an_equinox_network(key):
     model = eqx.nn.MLP(3, 2, 6, 2, use_bias=False, use_final_bias=False, dtype=float, key=key)
     arrays, static = eqx.partition(model, eqx.is_array)
     x = jax.random.normal(key, (4, 3))
-    gates = path_kernel.open_gates(switched.gates(lambda p, x: jax.vmap(eqx.combine(p, static))(x), arrays, x))
+    gates = switched.path_gates(lambda p, x: jax.vmap(eqx.combine(p, static))(x), arrays, x)
     K, h = x @ x.T, x
     for layer in model.layers[:-1]:
         q = h @ layer.weight.T
@@ -65,14 +65,44 @@ def test_the_kernel_of_an_equinox_network(key):
     np.testing.assert_allclose(path_kernel.dense(x, x, gates, gates), K, rtol=1e-13)
 
 
+@needs_x64
+@pytest.mark.parametrize("activation", [jax.nn.leaky_relu, jnp.abs, jax.nn.relu6, lambda v: 2 * jnp.where(v > 0, v, 0)])
+def test_slopes_are_gates(key, activation):
+    W, V = jax.random.normal(key, (3, 4)), jax.random.normal(key, (4, 2))
+    x = 3 * jax.random.normal(key, (5, 3))
+    (gates,) = switched.path_gates(lambda p, x: activation(x @ p[0]) @ p[1], (W, V), x)
+    slope = jax.vmap(jax.vmap(jax.grad(activation)))(x @ W)
+    np.testing.assert_array_equal(gates, slope)
+    # A network without offsets is the sum over its paths: f = <phi, v>.
+    if activation is not jax.nn.relu6:
+        np.testing.assert_allclose(activation(x @ W) @ V, (gates * (x @ W)) @ V, rtol=1e-13)
+
+
 @pytest.mark.usefixtures("as_installed")
-def test_other_gates_are_refused():
-    x = jnp.ones((1, 4, 4, 1), jnp.float32)
-    pools = switched.gates(lambda p, x: nn.max_pool(jax.nn.relu(x), (2, 2), (2, 2)), None, x)
-    clips = switched.gates(lambda p, x: jax.nn.relu6(9 * x), None, x)
-    for pieces, words in ((pools, "chooses among neurons"), (clips, "pieces up to 2"), ({}, "no gates")):
-        with pytest.raises(ValueError, match=words):
-            path_kernel.open_gates(pieces)
+def test_what_no_path_goes_through_is_refused():
+    W, x = jnp.eye(2, dtype=jnp.float32), jnp.ones((1, 2), jnp.float32)
+    picture = jnp.ones((1, 4, 4, 1), jnp.float32)
+    spec = gated.Spec(gated.Dense(2, (2, 2), 1), "dlgn")
+    params = gated.init(jax.random.key(0), spec, dtype=jnp.float32)
+
+    def around(W, x):
+        h = x @ W
+        return jax.nn.relu(h) @ W + h @ W
+
+    def twice(W, x):
+        h = x @ W
+        return jax.nn.relu(h) @ W + jnp.abs(h) @ W
+
+    for call, error, words in (
+        (lambda: switched.path_gates(lambda p, x: nn.max_pool(jax.nn.relu(x), (2, 2), (2, 2)), None, picture),
+         NotImplementedError, "chooses among neurons"),
+        (lambda: switched.path_gates(around, W, x), NotImplementedError, "2 values, itself among"),
+        (lambda: switched.path_gates(twice, W, x), NotImplementedError, "2 values, not itself"),
+        (lambda: switched.path_gates(gated.as_function(spec), params, x), NotImplementedError, r"gated\.gates"),
+        (lambda: switched.path_gates(lambda W, x: x @ W, W, x), ValueError, "no gates"),
+    ):  # fmt: skip
+        with pytest.raises(error, match=words):
+            call()
 
 
 @needs_x64
@@ -123,5 +153,6 @@ def test_the_frame_of_a_gating_network_is_that_of_its_primal_weights(key):
     found = jd.descramble(signals, objective)
     limit = jd.exact.from_weights(gated.primal_weights(params, spec)[1].weight, objective=objective)
     np.testing.assert_allclose(found.value, limit.value, rtol=1e-10)
-    free = jd.exact.degeneracy(objective.operator_on(5), objective.summarise(signals))
-    assert float(jd.exact.align(limit.point, found.point, free).distance) < 1e-7
+    # What no gauge changes: P^T D^T D P.
+    curves = [objective.operator_on(5).apply(point) for point in (found.point, limit.point)]
+    np.testing.assert_allclose(curves[0].T @ curves[0], curves[1].T @ curves[1], rtol=0, atol=1e-7)

@@ -22,13 +22,17 @@ PLAN = GatingPlan(widths=(8, 8, 8), channels=(3, 3), blocks=1, steps=12, batch=8
 
 
 def parts(count=40):
-    """Bright on the left or on the right."""
+    """Bright on the left or not; of the pictures to choose by half are misnamed."""
     rng = np.random.default_rng(0)
-    labels = np.arange(count) % 2
-    images = rng.uniform(size=(count, 4, 4, 1))
-    images[:, :, :2] += 0.5 * labels[:, None, None, None]
-    whole = Pictures(jnp.asarray(images, jnp.float32), jnp.asarray(labels))
-    return whole, whole, whole
+
+    def drawn(misnamed):
+        labels = np.arange(count) % 2
+        images = rng.uniform(size=(count, 4, 4, 1))
+        images[:, :, :2] += 0.5 * labels[:, None, None, None]
+        labels = np.where((np.arange(count) // 2) % 2 < misnamed, 1 - labels, labels)
+        return Pictures(jnp.asarray(images, jnp.float32), jnp.asarray(labels))
+
+    return drawn(0), drawn(1), drawn(0)
 
 
 @pytest.mark.parametrize("kind", ["dgn", "dlgn", "dlgn-sf"])
@@ -64,7 +68,8 @@ def test_side_by_side_is_one_by_one(key):
     # And learn they do: chance is one half.
     longer = dataclasses.replace(PLAN, steps=600)
     course = training.train(specs, groups, parts(), longer)["dense", "dnn"]
-    assert float(course.test[:, -1].min()) > 0.9
+    assert float(course.test[:, -1].min()) > 0.85
+    assert float(jnp.abs(course.validation[:, -1] - 0.5).max()) < 0.15  # not the pictures that are reported
 
 
 def test_what_is_frozen_stays_and_the_step_is_chosen_by_validation(key):
@@ -94,7 +99,7 @@ def test_stages_of_gates(key, name):
     assert found.steps == (0, 0, 1, 4, 12)
     assert all(one.shape == (5, 1) for one in found[1:6])
     np.testing.assert_allclose(found.kernel[0], found.kernel[1])  # the same gates
-    assert found.kernel.min() > 0.7
+    assert found.kernel.min() > 0.6  # on unseen pictures
     # The kernel is that of the gates of the first stage, by hand.
     if name == "dense":
         relu = PLAN.spec("dense", "dnn", (4, 4, 1), 2)
@@ -109,6 +114,9 @@ def test_stages_of_gates(key, name):
 
 def test_slow_waves_are_learned_and_fast_ones_are_not():
     found = spectrum(jax.random.key(0), (1, 24), (16,), seeds=2, layers=2, steps=400, kinds=("dnn", "dlgn"))
+    assert found.kinks.shape == found.hardened["dlgn"].shape == (1, 2, 2)
+    assert 0 < found.kinks.min() <= found.kinks.max() <= 32
+    assert (found.hardened["dlgn"] > found.errors["dlgn"])[0, 0].all()  # waves of soft gates have corners then
     for kind in ("dnn", "dlgn"):
         slow, fast = found.errors[kind][0].mean(axis=1)
         assert slow < 0.1 < 0.7 < fast
@@ -116,7 +124,7 @@ def test_slow_waves_are_learned_and_fast_ones_are_not():
     params = gated.init(jax.random.key(1), spec, bias_scale=0.3)
     line = jnp.linspace(-1, 1, 20001)[:, None]
     turns = sum(int((jnp.diff(g, axis=0) != 0).sum()) for g in gated.gates(params, line, spec))
-    assert kinks(params, spec) == turns > 0
+    assert int(kinks(params, spec)) == turns > 0
 
 
 def test_verdicts_follow_the_numbers():
@@ -135,17 +143,31 @@ def test_verdicts_follow_the_numbers():
             "settings": {"seeds": 1, "plan": {"steps": 9, "batch": 4}, "spectrum_steps": 9},
             "comparison": {"digits": {"accuracy": accuracy, **rest}, "shifted": {"accuracy": shifted, **rest}},
             "stages": {"digits": {"dense": stage}},
-            "spectrum": {"frequencies": [1], "widths": [8], "errors": {"dlgn": [[[0.5, 0.1, 0.3]]]}},
+            "spectrum": {
+                "frequencies": [1, 2],
+                "widths": [8],
+                "kinks": [[[5], [7]]],
+                "errors": {"dlgn": [[[0.01], [0.8]]], "dnn": [[[0.01], [0.7]]]},
+                "hardened": {"dlgn": [[[0.3], [0.4]]]},
+            },
         }
 
     good = found(0.85, 0.99, 0.8, 0.8, 0.84)
-    assert [one.verdict for one in claims.judge(good)] == [STANDS] * 5
+    assert [one.verdict for one in claims.judge(good)] == [STANDS] * 6
     bad = found(0.6, 0.5, 0.6, 0.5, 0.2)
     verdicts = [one.verdict for one in claims.judge(bad)]
-    assert verdicts == [FAILS, FAILS, FAILS, IN_PART, IN_PART]  # all variants of convolutions on shifts are as bad
+    assert verdicts == [
+        FAILS,
+        FAILS,
+        FAILS,
+        IN_PART,
+        IN_PART,
+        STANDS,
+    ]  # all variants of convolutions on shifts are as bad
     page = claims.markdown(good, "here")
     assert "| dense | dlgn | 0.850 | 0.840 | 0.850 | 0.850 | 0.966 |" in page
-    assert "| dlgn | 8 | 0.3 |" in page
+    assert "| dlgn | 8 | 0.01 | 0.8 | 6 |" in page
+    assert "| dlgn, hard gates | 8 | 0.3 | 0.4 | 6 |" in page
     assert "| digits | dense | 9 | 0.900 | 0.800 | 0.800 | 0.200 | 1.000 |" in page
 
 
@@ -159,15 +181,16 @@ def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     shown = CliRunner().invoke(commands.build(), arguments)
     assert shown.exit_code == 0, shown.output
     assert "comparison, digits ..." in shown.output
-    assert {"gates.md", "gates.json", "comparison.png", "spectrum.pdf", "comparison-digits.json", "spectrum.json",
-            "stages-digits-dense.json"} <= {path.name for path in out.iterdir()}  # fmt: skip
+    assert {"gates.md", "gates.json", "comparison.png", "spectrum.pdf"} <= {path.name for path in out.iterdir()}
+    (compared,), (waves,), (_,) = (list(out.glob(f"{part}-*.json"))
+                                   for part in ("comparison-digits", "spectrum", "stages-digits-dense"))  # fmt: skip
     found = json.loads((out / "gates.json").read_text())
     assert found["comparison"]["digits"]["networks"] == 2 * (1 + 3 * 4)
-    before = (out / "comparison-digits.json").stat().st_mtime_ns
-    (out / "spectrum.json").unlink()
+    before = compared.stat().st_mtime_ns
+    waves.unlink()
     assert CliRunner().invoke(commands.build(), [*arguments, "--no-figures"]).exit_code == 0
-    assert (out / "comparison-digits.json").stat().st_mtime_ns == before
-    assert (out / "spectrum.json").exists()
+    assert compared.stat().st_mtime_ns == before
+    assert waves.exists()
 
 
 def test_bad_input_is_named(tmp_path):

@@ -212,3 +212,19 @@ def test_what_does_not_fit_is_said():
         jax.jit(pk.ridge)(jnp.eye(2), jnp.asarray([0, 1]))
     with pytest.raises(ValueError, match=r"f: returned shape \(\)"):
         pk.empirical_ntk(lambda p, x: (x @ p).sum(), jnp.ones((5, 1)), data[0], data[0])
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_tiles_that_were_used_before_are_missed():
+    x, gates = jnp.ones((5, 2)), [jnp.ones((5, 3))]
+    used = pk.tiles(pk.dense, (x, gates), tile_size=2)
+    next(used)
+    with pytest.raises(ValueError, match="do not cover"):
+        pk.gather(used)
+    fit = pk.ridge(jnp.eye(5), jnp.arange(5.0))
+    used = pk.tiles(pk.dense, (x, gates), (x, gates), tile_size=2)
+    next(used)
+    with pytest.raises(ValueError, match="all 5 training samples"):
+        pk.predict(fit, used)
+    with pytest.raises(TypeError, match="x1: got int"):
+        pk.expected_ntk(pk.dense, jnp.ones((1, 2), int), jnp.ones((1, 2), int), [x[:1]], [x[:1]], 1.0)

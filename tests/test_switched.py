@@ -446,3 +446,32 @@ def test_pools_under_vmap():
     np.testing.assert_allclose(one.map, two.map, rtol=0, atol=1e-14)
     for name, piece in gates(after, p, x).items():
         np.testing.assert_array_equal(np.ravel(gates(alone, p, x)[name]), np.ravel(piece))
+
+
+@needs_x64
+@pytest.mark.parametrize("batch", [4, 5])  # 4 units behind a table of patches
+def test_indexing_does_not_lose_the_samples(batch):
+    W = jax.random.normal(jax.random.key(0), (4, 8)), jax.random.normal(jax.random.key(1), (3, 4))
+    places, x = jnp.asarray([[0, 1, 2, 3], [2, 3, 4, 5]]), jax.random.normal(jax.random.key(2), (batch, 6))
+
+    def one(W, r):
+        return W[1] @ jax.nn.relu(W[0] @ r[places].reshape(8))
+
+    def many(W, x):
+        return jax.nn.relu(x[:, places].reshape(len(x), 8) @ W[0].T) @ W[1].T
+
+    f = jax.vmap(one, (None, 0))
+    np.testing.assert_allclose(f(W, x), many(W, x), rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(gates(f, W, x)["[0]"], gates(many, W, x)["[0]"])
+    np.testing.assert_allclose(insens(f, W, x).map, insens(many, W, x).map, rtol=0, atol=1e-14)
+
+
+@needs_x64
+def test_samples_that_cannot_be_followed_are_refused():
+    W, x = jnp.eye(2), jnp.ones((4, 4))
+
+    def mixed(W, x):  # samples and features in one axis, and cut another way
+        return jax.nn.relu(jnp.transpose(x.reshape(2, 8)).reshape(8, 2) @ W).reshape(4, 4)
+
+    with pytest.raises(ValueError, match="4 samples of x cannot be followed into it"):
+        gates(mixed, W, x)

@@ -26,6 +26,8 @@ def carried(operation: Operation, position: int, output: int, axes: Axes, graph:
         return tuple(dimension for i, dimension in enumerate(axes) if i not in params["axes"])
     if name == "dot_general":
         return _product(operation, position, axes, after)
+    if name == "gather":
+        return _gathered(operation, position, axes, after)
     if name == "conv_general_dilated":
         numbers, result = params["dimension_numbers"], list(foreign(after))
         if position == 0 and params["batch_group_count"] == 1:
@@ -73,6 +75,24 @@ def follow_axis(graph: Graph, start: int, at: int, label: str) -> dict[int, Axes
 
     walk(graph)
     return known
+
+
+def _gathered(operation: Operation, position: int, axes: Axes, after: tuple[int, ...]) -> Axes:
+    numbers, sizes = operation.params["dimension_numbers"], operation.params["slice_sizes"]
+    result = list(foreign(after))
+    # Where indices stand in the result, in their order, but for the last axis, along which one index is written.
+    of_indices = [i for i in range(len(after)) if i not in numbers.offset_dims]
+    if position == 1:
+        for i, place in enumerate(of_indices):
+            result[place] = axes[i]
+        return tuple(result)
+    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+    for i, place in zip((i for i in range(len(axes)) if i not in gone), numbers.offset_dims, strict=True):
+        if after[place] == sizes[i] == operation.equation.invars[0].aval.shape[i]:
+            result[place] = axes[i]
+    for i, j in zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True):
+        result[of_indices[j]] = axes[i]
+    return tuple(result)
 
 
 def _product(operation: Operation, position: int, axes: Axes, after: tuple[int, ...]) -> Axes:

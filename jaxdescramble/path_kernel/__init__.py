@@ -14,7 +14,6 @@ from jaxdescramble.path_kernel.learning import (
     predict,
     ridge,
 )
-from jaxdescramble.path_kernel.of_network import open_gates
 from jaxdescramble.path_kernel.paths import Paths, enumerate_paths
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "gather",
     "leave_one_out",
     "network",
-    "open_gates",
     "predict",
     "residual",
     "ridge",

@@ -88,12 +88,17 @@ def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
     [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0, 9.0]]
 
     Raises:
-        ValueError: no tiles.
+        ValueError: no tiles, or not all of them.
     """
     held = [(rows, columns, np.asarray(block)) for rows, columns, block in blocks]
     if not held:
         raise ValueError("tiles: there are none; an iterator that was used before is empty.")
     whole = np.empty((max(rows.stop for rows, _, _ in held), max(c.stop for _, c, _ in held)), held[0][2].dtype)
+    places = {(rows.start, columns.start): block.size for rows, columns, block in held}
+    if len(places) < len(held) or sum(places.values()) != whole.size:
+        raise ValueError(
+            f"tiles: {len(held)} of them do not cover {whole.shape} once; an iterator's may have been used before."
+        )
     for rows, columns, block in held:
         whole[rows, columns] = block
     return whole

@@ -265,7 +265,8 @@ def expected_ntk(
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), in the limit of width; exact and for all architectures,
     derived here.
     """
-    dtype = jnp.result_type(jnp.asarray(x1), jnp.asarray(x2))
+    x1, x2 = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
+    dtype = jnp.result_type(x1, x2)
     point = [jnp.asarray(variances, dtype)]
     point += [] if bias_variances is None else [jnp.asarray(bias_variances, dtype)]
 

@@ -121,6 +121,7 @@ def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m t
         same_size(K, 1, len(fit.coefficients), "kernel", "the training samples")
         return matmul(K, fit.coefficients)
     found: dict[tuple[int, int], Array] = {}
+    heard: dict[tuple[int, int], int] = {}
     for rows, columns, block in blocks:
         if columns.stop > len(fit.coefficients):
             raise ValueError(
@@ -129,6 +130,12 @@ def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m t
         share = matmul(block, fit.coefficients[columns])
         place = (rows.start, rows.stop)
         found[place] = found[place] + share if place in found else share
+        heard[place] = heard.get(place, 0) + columns.stop - columns.start
+    if not found or set(heard.values()) != {len(fit.coefficients)} or min(found)[0] != 0:
+        raise ValueError(
+            f"kernel: its tiles do not cover all {len(fit.coefficients)} training samples once; an iterator's may have "
+            "been used before."
+        )
     return jnp.concatenate([found[place] for place in sorted(found)])
 
 

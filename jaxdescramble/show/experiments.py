@@ -36,9 +36,10 @@ def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figure
         from jaxdescramble.show import gallery
 
         shown = {}
-        for of in dict.fromkeys(cell["set"] for cell in found["cells"]):
-            with np.load(folder / f"cell-{of}-{found['cells'][0]['network']}-0.npz") as file:
-                shown[of] = dict(file)
+        for cell in found["cells"]:
+            if cell["set"] not in shown:
+                with np.load(folder / cell["arrays"]) as file:
+                    shown[cell["set"]] = dict(file)
         return {
             "gallery": gallery.gallery_figure(shown),
             "evaluation": gallery.evaluation_figure(found["cells"]),

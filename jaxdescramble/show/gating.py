@@ -82,6 +82,6 @@ def spectrum_figure(found: Mapping[str, Any]) -> "Figure":
         ax.axhline(1, color=PALE, lw=0.6, zorder=0)
         ax.set(xscale="log", yscale="log", xticks=waves["frequencies"], xticklabels=map(str, waves["frequencies"]))
         ax.minorticks_off()
-        panel(ax, "abc"[i], NAMES[kind], "Half waves on [-1, 1]", "Relative error" if i == 0 else "")
+        panel(ax, "abc"[i], NAMES[kind], "Periods on [-1, 1]", "Relative error" if i == 0 else "")
         ax.legend(loc="lower right")
     return figure

@@ -1,5 +1,6 @@
 """Long experiments in parts, each kept in a file of its own when it is finished, and not done again."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,15 +18,25 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+def place(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
+    """The file of a part, without its suffix. Parts of other settings have other names, and leave each other alone.
+
+    >>> place(Path("."), "part", {"terms": 2}) == place(Path("."), "part", {"terms": 3})
+    False
+    """
+    digest = hashlib.sha256(json.dumps(plain(settings), sort_keys=True).encode()).hexdigest()
+    return folder / f"{name}-{digest[:8]}"
+
+
 def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """A part that is there, whole and of these settings; None if it has to be made.
 
     >>> kept(Path("nowhere"), "part", {}) is None
     True
     """
-    path = folder / f"{name}.json"
+    path = place(folder, name, settings)
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.with_suffix(".json").read_text())
     except (OSError, ValueError):
         return None
     same = isinstance(found, dict) and found.get("settings") == plain(settings)
@@ -33,7 +44,7 @@ def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def part(folder: Path, name: str, settings: Mapping[str, Any], make: Callable[[], Made]) -> dict[str, Any]:
-    """A part of an experiment, from its files `name.json` and `name.npz` if they are there, else made and kept.
+    """A part of an experiment, from its files if they are there, else made and kept as `.npz` and, last, `.json`.
 
     Args:
         folder: where parts are kept.
@@ -51,9 +62,10 @@ def part(folder: Path, name: str, settings: Mapping[str, Any], make: Callable[[]
     """
     found = kept(folder, name, settings)
     if found is None:
+        path = place(folder, name, settings)
         numbers, arrays = make()
         found = plain({"settings": settings, **numbers})
-        write_arrays(folder / f"{name}.npz", arrays)
+        write_arrays(path.with_suffix(".npz"), arrays)
         text = json.dumps(found, indent=1) + "\n"
-        write_atomically(folder / f"{name}.json", lambda file: file.write(text.encode()))
+        write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
     return found

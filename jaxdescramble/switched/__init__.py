@@ -3,5 +3,17 @@
 from jaxdescramble.switched.patterns import Patterns, patterns
 from jaxdescramble.switched.project import Centre, Projection, centre, gates, project
 from jaxdescramble.switched.sensitivity import Insens, insens
+from jaxdescramble.switched.slopes import path_gates
 
-__all__ = ["Centre", "Insens", "Patterns", "Projection", "centre", "gates", "insens", "patterns", "project"]
+__all__ = [
+    "Centre",
+    "Insens",
+    "Patterns",
+    "Projection",
+    "centre",
+    "gates",
+    "insens",
+    "path_gates",
+    "patterns",
+    "project",
+]

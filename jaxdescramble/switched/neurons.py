@@ -44,7 +44,7 @@ class Neurons:
         edges: by name, the gates that decide on it: the value that each reads and which of its edges it is.
         winners: by name, the results of operations that take the largest or smallest of several.
         blocked: gates that read what has no piece, and the operation that is to blame.
-        batch: number of samples; `batch_axes`: where they stand in a value, if not first.
+        batch: number of samples; `batch_axes`: where they stand in a value.
     """
 
     graph: Graph
@@ -88,12 +88,13 @@ class Neurons:
         """A neuron's numbers with the batch first: what stands in a scan comes with the steps in front."""
         number = self.value(name)
         place = len(self.facts.loops.get(number, ())) + self.batch_axes.get(number, 0)
+        known = number in self.batch_axes or number not in self.facts.data
         value = jnp.moveaxis(value, place, 0) if value.ndim > place else value
-        if value.ndim == 0 or value.shape[0] != self.batch:
+        if not known or value.ndim == 0 or value.shape[0] != self.batch:
             raise ValueError(
-                f"{name}: shape {value.shape} does not begin with the batch of x, {self.batch}; switched projections "
-                "take x of shape (batch, ...) and a network that keeps its samples apart. Of a function of one sample "
-                "take jax.vmap(f, (None, 0))."
+                f"{name}: the {self.batch} samples of x cannot be followed into it (shape {value.shape}); switched "
+                "projections take x of shape (batch, ...) and a network that keeps its samples apart. Of a function of "
+                "one sample take jax.vmap(f, (None, 0))."
             )
         return value
 
@@ -166,7 +167,7 @@ def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
     if batch == 1:  # any axis of one place will do: the numbers are the same in the same order
         shapes = ((value, tuple(aval.shape)) for value, aval in enumerate(graph.avals) if hasattr(aval, "shape"))
         found = {value: shape.index(1) for value, shape in shapes if 1 in shape}
-    return {value: place for value, place in found.items() if place}
+    return found
 
 
 def _named(

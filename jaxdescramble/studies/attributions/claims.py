@@ -11,23 +11,23 @@ from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
 
 Cells = Sequence[Mapping[str, Any]]
 OTHERS = tuple(name for name in METHODS if name != "Insens")
-NOISE, STEP = "0.3", "0.3"
+NOISE, STEP = "0.1", "0.3"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and what became of it: "stands" where it holds in every configuration, "stands in part" in some.
+    """A claim and what became of it: "stands" where every configuration bears it out, "stands in part" where some do.
 
     Attributes:
         claim: in a few words.
         verdict: one of `findings`' constants.
-        holds: by configuration, whether it does, by means over seeds.
+        holds: by configuration, whether it does; None where the numbers leave it open.
         because: the numbers behind it.
     """
 
     claim: str
     verdict: str
-    holds: dict[str, bool]
+    holds: dict[str, bool | None]
     because: str
 
 
@@ -52,7 +52,7 @@ def kept(cell: Mapping[str, Any], name: str) -> float:
 
 
 def under_noise(cell: Mapping[str, Any], name: str) -> float:
-    """Cosine of test c."""
+    """Cosine of test c; of "share that stays", the share of pictures that it is a mean over."""
     return cell["noise"][name][NOISE]
 
 
@@ -64,6 +64,11 @@ def woken(cell: Mapping[str, Any], name: str) -> float:
 def randomised(cell: Mapping[str, Any], name: str) -> float:
     """Rank correlation of test e, all layers drawn anew, where there is ink."""
     return cell["random"][name]["all layers, ink"]
+
+
+def likeness(cell: Mapping[str, Any], name: str) -> float:
+    """Cosine between a map and its picture."""
+    return cell["input"][name]
 
 
 # Title, what is shown, rows, and how a row is read off a cell.
@@ -91,9 +96,9 @@ TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any], str]
     ),
     (
         "c. Under noise",
-        f"Cosine between the maps of a picture and of one with noise of standard deviation {NOISE}, cut to [0, 1], "
-        "where the class stays; and of the pictures themselves.",
-        (*METHODS, "input"),
+        "Modulus of the cosine between the maps of a picture and of one with noise of standard deviation "
+        f"{NOISE}, cut to [0, 1], where the class stays; and of the pictures themselves.",
+        ("share that stays", *METHODS, "input"),
         under_noise,
     ),
     (
@@ -113,62 +118,86 @@ TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any], str]
         "Likeness to the input",
         "Cosine between map and picture.",
         (*METHODS, "edges", "Insens, untrained"),
-        lambda cell, name: cell["input"][name],
+        likeness,
     ),
 )
 
 
 def judge(cells: Cells) -> list[Claim]:
-    """A verdict on each claim, by fixed rules on means over seeds."""
+    """A verdict on each claim, by fixed rules: a configuration bears it out if, seed by seed, Insens is ahead of the
+    best of its rivals by two standard errors, and leaves it open if neither is."""
     groups = configurations(cells)
 
-    def mean(read: Callable[[Mapping[str, Any], str], float], group: Cells, name: str) -> float:
-        return float(np.mean([read(cell, name) for cell in group]))
+    def claim(words: str, rule: Callable[[Cells], tuple[bool | None, str]]) -> Claim:
+        return judged(words, {name: rule(group) for name, group in groups.items()})
 
-    def best(read: Callable[[Mapping[str, Any], str], float], group: Cells) -> tuple[str, float]:
-        return max(((name, mean(read, group, name)) for name in OTHERS), key=lambda pair: pair[1])
-
-    def claim(words: str, rule: Callable[[Cells], tuple[bool, str]]) -> Claim:
-        told = {name: rule(group) for name, group in groups.items()}
-        holds = {name: yes for name, (yes, _) in told.items()}
-        verdict = STANDS if all(holds.values()) else IN_PART if any(holds.values()) else FAILS
-        return Claim(words, verdict, holds, "; ".join(f"{name}: {why}" for name, (_, why) in told.items()))
-
-    def outlined(group: Cells) -> tuple[bool, str]:
-        near, alone, far = (mean(outline, group, name) for name in ("outline", "figure", "elsewhere"))
-        return near > max(alone, far), f"{near:.2f} against {far:.2f} elsewhere, {alone:.2f} without"
-
-    def chooses(group: Cells) -> tuple[bool, str]:
-        own, (name, other) = mean(kept, group, "Insens"), best(kept, group)
-        return own > other, f"{own:.2f}, {name} {other:.2f}"
-
-    def above_controls(group: Cells) -> tuple[bool, str]:
-        own = mean(kept, group, "Insens")
-        name, other = max(((one, mean(kept, group, one)) for one in CONTROLS), key=lambda pair: pair[1])
-        return own > other, f"{own:.2f}, {name} {other:.2f}"
-
-    def steady(group: Cells) -> tuple[bool, str]:
-        own, (name, other) = mean(under_noise, group, "Insens"), best(under_noise, group)
-        return own > other, f"{own:.3f}, {name} {other:.3f}"
-
-    def keeps(group: Cells) -> tuple[bool, str]:
-        on, back, chance = (mean(woken, group, name) for name in ("+Insens", "-Insens", "random"))
-        why = f"{100 * on:.1f}% woken, {100 * back:.1f}% backwards, {100 * chance:.1f}% at random"
-        return on < min(back, chance), why
-
-    def learned(group: Cells) -> tuple[bool, str]:
-        own = mean(randomised, group, "Insens")
-        like = float(np.mean([cell["input"]["Insens"] for cell in group]))
-        return own < 0.5, f"{own:.2f} with all parameters drawn anew, cosine with the input {like:.2f}"
+    def learned(group: Cells) -> tuple[bool | None, str]:
+        own, like = ([read(cell, "Insens") for cell in group] for read in (randomised, likeness))
+        why = f"{np.mean(own):.2f} with all parameters drawn anew, cosine with the picture {np.mean(like):.2f}"
+        return ahead(np.asarray(own), np.full(len(own), 0.5), lower=True), why
 
     return [
-        claim("The background just around a figure matters more than as much of it elsewhere", outlined),
-        claim("Insens finds the pixels that the network needs better than the other methods", chooses),
-        claim("Insens finds them better than controls that know nothing of the network", above_controls),
-        claim("Insens changes less under noise than the other methods, where the class stays", steady),
-        claim("A step along Insens wakes fewer silent neurons than one backwards or at random", keeps),
-        claim("Insens shows what was learned: other parameters give another map (rank correlation below .5)", learned),
+        claim(
+            "The background just around a figure matters more than as much of it elsewhere",
+            lambda group: against(group, outline, "outline", ("elsewhere", "figure")),
+        ),
+        claim(
+            "Insens finds the pixels that the network needs better than the other methods",
+            lambda group: against(group, kept, "Insens", OTHERS),
+        ),
+        claim(
+            "Insens finds them better than controls that know nothing of the network",
+            lambda group: against(group, kept, "Insens", CONTROLS),
+        ),
+        claim(
+            "Insens changes less under noise than the other methods, where the class stays",
+            lambda group: against(group, under_noise, "Insens", OTHERS),
+        ),
+        claim(
+            "A step along Insens wakes fewer silent neurons than one backwards or at random",
+            lambda group: against(group, woken, "+Insens", ("-Insens", "random"), lower=True),
+        ),
+        claim(
+            "... and than one along the picture itself",
+            lambda group: against(group, woken, "+Insens", ("+input",), lower=True),
+        ),
+        claim("Insens shows what was learned: rank correlation below .5 with other parameters' maps", learned),
     ]
+
+
+def against(
+    group: Cells,
+    read: Callable[[Mapping[str, Any], str], float],
+    own: str,
+    rivals: Sequence[str],
+    lower: bool = False,
+) -> tuple[bool | None, str]:
+    """Whether one row is ahead of the best of others, and the numbers in words."""
+    rows = {name: np.asarray([read(cell, name) for cell in group]) for name in (own, *rivals)}
+    pick = min if lower else max
+    best = pick(rivals, key=lambda name: rows[name].mean())
+    return ahead(rows[own], rows[best], lower), f"{rows[own].mean():.3f}, {best} {rows[best].mean():.3f}"
+
+
+def ahead(own: np.ndarray, other: np.ndarray, lower: bool = False) -> bool | None:
+    """Whether the mean difference, seed by seed, is above two standard errors; None if neither it nor its opposite is.
+
+    >>> ahead(np.asarray([0.9, 0.8]), np.asarray([0.5, 0.4])), ahead(np.asarray([0.9, 0.2]), np.asarray([0.5, 0.5]))
+    (True, None)
+    """
+    difference = (other - own) if lower else (own - other)
+    error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+    if abs(difference.mean()) <= 2 * error + 1e-12:
+        return None
+    return bool(difference.mean() > 0)
+
+
+def judged(words: str, told: Mapping[str, tuple[bool | None, str]]) -> Claim:
+    """A claim that stands if everything bears it out, and does not if nothing does."""
+    holds = {name: yes for name, (yes, _) in told.items()}
+    verdict = STANDS if holds and all(holds.values()) else IN_PART if any(holds.values()) else FAILS
+    marks = {True: "yes", False: "no", None: "open"}
+    return Claim(words, verdict, holds, "; ".join(f"{name}: {marks[yes]}, {why}" for name, (yes, why) in told.items()))
 
 
 def markdown(cells: Cells, settings: Mapping[str, Any], setting: str) -> str:
@@ -177,7 +206,8 @@ def markdown(cells: Cells, settings: Mapping[str, Any], setting: str) -> str:
     lines = ["# Insens and other attributions, put to the test", "", setting, ""]
     lines += [
         f"{settings['seeds']} seeds of each configuration, {settings['pictures']} unseen pictures (all for accuracies "
-        "and test a). Means +- standard deviations over seeds; claims are judged on the means.",
+        "and test a). Means +- standard deviations over seeds. A configuration bears a claim out (yes) if Insens is "
+        "ahead of the best of its rivals, seed by seed, by two standard errors; no, if it is behind by as much.",
         "",
         "| claim | verdict | numbers |",
         "|---|---|---|",

@@ -27,7 +27,7 @@ from jaxdescramble.studies.attributions.classifiers import (
     initial_parameters,
     train,
 )
-from jaxdescramble.studies.parts import kept, part
+from jaxdescramble.studies.parts import kept, part, place
 from jaxdescramble.switched import patterns
 
 Progress = Callable[[str, int, int], None]
@@ -49,6 +49,10 @@ NOISES = (0.1, 0.3)
 STEPS = (0.1, 0.3)
 INK = 0.2
 SHOWN = 6
+MARGIN = 4
+# Everything that a kept cell depends on, but for the code: whoever changes a test counts up.
+TESTS = {"levels": LEVELS, "shares": SHARES, "noises": NOISES, "steps": STEPS, "ink": INK, "margin": MARGIN,
+         "copies": (saliency.STEPS, saliency.COPIES), "version": 2}  # fmt: skip
 PATTERNS = 4
 
 
@@ -81,12 +85,11 @@ def evaluate(settings: Settings, folder: Path, progress: Progress | None = None)
 
     Args:
         settings: what to run.
-        folder: where each finished cell is kept, as `cell-SET-NETWORK-SEED.json` and `.npz`; those of the same settings
-            are not run again.
+        folder: where each finished cell is kept; those of the same settings are not run again.
         progress: called as `progress(stage, done, total)`.
 
     Returns:
-        "settings", "cells" (a list of dicts of numbers) and, by configuration, "summary".
+        "settings" and "cells", a list of dicts of numbers, each with the name of its "arrays" in the folder.
 
     Raises:
         ImportError: scikit-learn, whose digits are used, is not installed.
@@ -96,13 +99,14 @@ def evaluate(settings: Settings, folder: Path, progress: Progress | None = None)
     cells = []
     for done, (of, net, seed) in enumerate(names):
         name, plan = f"cell-{of}-{net}-{seed}", settings.plans[net]
-        wanted = {"plan": asdict(plan), "pictures": settings.pictures}
+        wanted = {"plan": asdict(plan), "pictures": settings.pictures, "set": of, "seed": seed, "tests": TESTS}
         if progress is not None:
             there = kept(folder, name, wanted) is not None
             progress("kept" if there else f"{of}, {net}, seed {seed}", done, len(names))
         key = jax.random.fold_in(jax.random.key(SETS.index(of)), 100 * list(settings.plans).index(net) + seed)
         found = part(folder, name, wanted, functools.partial(cell, key, of, plan, settings.pictures))
-        cells.append({"set": of, "network": net, "seed": seed, **found})
+        arrays = place(folder, name, wanted).with_suffix(".npz").name
+        cells.append({"set": of, "network": net, "seed": seed, "arrays": arrays, **found})
     if progress is not None:
         progress("done", len(names), len(names))
     return {"settings": asdict(settings), "cells": cells}
@@ -112,7 +116,10 @@ def pictures_of(of: str) -> tuple[Pictures, Pictures]:
     """Pictures to learn from and unseen ones, always the same."""
     key = jax.random.key(20191125)
     if of == "digits":
-        learned, unseen = pictures.split(pictures.digits(dtype=jnp.float32), key, 0.8, 0.2)
+        # In a margin, as those of MNIST have it: there has to be a background beyond the outline.
+        scanned = pictures.digits(28 - 2 * MARGIN, jnp.float32)
+        wide = jnp.pad(scanned.images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
+        learned, unseen = pictures.split(Pictures(wide, scanned.labels), key, 0.8, 0.2)
         return learned, unseen
     one, two = jax.random.split(key)
     return pictures.shapes(one, 4000, dtype=jnp.float32), pictures.shapes(two, 500, dtype=jnp.float32)
@@ -178,7 +185,7 @@ def _kept_pixels(
     """Test b: accuracy with the strongest pixels of a map left clean, by level of the noise elsewhere and by share."""
     found: dict[str, dict[str, list[float]]] = {}
     for name, values in maps.items():
-        masks = [saliency.strongest(values, share) for share in SHARES]
+        masks = [saliency.strongest(values, share, jax.random.fold_in(key, 1)) for share in SHARES]
         found[name] = {
             str(level): [saliency.accuracy_where_clean(params, images, labels, clean, level, key) for clean in masks]
             for level in LEVELS
@@ -189,17 +196,20 @@ def _kept_pixels(
 def _under_noise(
     params: Params, images: Array, maps: Mapping[str, Array], for_noise: Array, for_maps: Array
 ) -> dict[str, dict[str, float]]:
-    """Test c: cosine between the maps of a picture with noise and without, where the class stays; and of pictures."""
+    """Test c: |cosine| between the maps of a picture with noise and without, where the class stays; and of pictures.
+
+    Its modulus, since a relevance is of the sign of the score that it explains, which may change where the class stays.
+    """
     found: dict[str, dict[str, float]] = {"share that stays": {}}
     for i, level in enumerate(NOISES):
         noise = level * jax.random.normal(jax.random.fold_in(for_noise, i), images.shape, images.dtype)
         noisy = jnp.clip(images + noise, 0, 1)
         stays = saliency.classes(params, noisy) == saliency.classes(params, images)
         many = max(int(stays.sum()), 1)
-        again = saliency.maps(params, noisy, for_maps) | {"input": noisy}
+        again = saliency.maps(params, noisy, jax.random.fold_in(for_maps, 1 + i)) | {"input": noisy}
         found["share that stays"][str(level)] = float(stays.mean())
         for name, one in (dict(maps) | {"input": images}).items():
-            cosine = jnp.sum(jnp.where(stays, saliency.cosines(one, again[name]), 0)) / many
+            cosine = jnp.sum(jnp.where(stays, jnp.abs(saliency.cosines(one, again[name])), 0)) / many
             found.setdefault(name, {})[str(level)] = float(cosine)
     return found
 

@@ -6,6 +6,7 @@ Parts that are finished stay in their folder, and a run goes on from those that 
 import dataclasses
 import functools
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from jaxdescramble.datasets import picture_files, pictures
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.studies.gating import training
 from jaxdescramble.studies.gating.spectrum import spectrum
-from jaxdescramble.studies.gating.stages import learning_in_gates
+from jaxdescramble.studies.gating.stages import KERNELS, learning_in_gates
 from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS, GatingPlan
 from jaxdescramble.studies.parts import part
 
 Progress = Callable[[str, int, int], None]
 BUILT_IN = ("digits", "shifted")
 FROM_FILES = {"mnist": picture_files.mnist, "cifar10": picture_files.cifar10, "cifar100": picture_files.cifar100}
+# Whoever changes what a kept part depends on counts up.
+VERSION = 2
 QUICK = GatingPlan(widths=(16,) * 3, channels=(4,) * 2, blocks=1, steps=40, batch=16, chunks=2)
 
 
@@ -53,7 +56,12 @@ class Settings:
     spectrum_steps: int = 3000
 
     def __post_init__(self):
-        positive_integer(self.seeds, "seeds")
+        for name in ("seeds", "stage_seeds", "spectrum_steps"):
+            positive_integer(getattr(self, name), name)
+        if not self.sets:
+            raise ValueError("sets: got none; there are digits, shifted, mnist, cifar10, cifar100.")
+        for size in (*self.frequencies, *self.widths):
+            positive_integer(size, "frequencies, widths")
         for of in self.sets:
             one_of(of, "sets", (*BUILT_IN, *FROM_FILES))
             if of in FROM_FILES and self.folder is None:
@@ -83,11 +91,13 @@ def compare_gates(settings: Settings, folder: Path, progress: Progress | None = 
     say = progress or (lambda stage, done, total: None)
     plan = settings.plan
     found: dict[str, Any] = {"settings": dataclasses.asdict(settings), "comparison": {}, "stages": {}}
-    for i, of in enumerate(settings.sets):
-        key = jax.random.fold_in(jax.random.key(6), i)
+    for of in settings.sets:
+        key = jax.random.fold_in(jax.random.key(6), zlib.crc32(of.encode()))
         parts = functools.cache(functools.partial(pictures_of, of, settings.folder))
         stage = f"comparison, {of}"
-        wanted = {"plan": dataclasses.asdict(plan), "seeds": settings.seeds, "set": of}
+        from_files = settings.folder if of in FROM_FILES else None
+        common = {"plan": dataclasses.asdict(plan), "set": of, "folder": from_files, "version": VERSION}
+        wanted = common | {"seeds": settings.seeds}
         say(stage, 0, plan.chunks)
         found["comparison"][of] = part(
             folder, f"comparison-{of}", wanted,
@@ -97,7 +107,7 @@ def compare_gates(settings: Settings, folder: Path, progress: Progress | None = 
         )  # fmt: skip
         for name in ARCHITECTURES:
             stage = f"stages, {of}, {name}"
-            wanted = {"plan": dataclasses.asdict(plan), "seeds": settings.stage_seeds, "set": of, "architecture": name}
+            wanted = common | {"seeds": settings.stage_seeds, "architecture": name, "kernels": KERNELS}
             say(stage, 0, 4)
             found["stages"].setdefault(of, {})[name] = part(
                 folder, f"stages-{of}-{name}", wanted,
@@ -107,6 +117,7 @@ def compare_gates(settings: Settings, folder: Path, progress: Progress | None = 
             )  # fmt: skip
     say("waves", 0, 1)
     wanted = {name: getattr(settings, name) for name in ("frequencies", "widths", "spectrum_steps")}
+    wanted["version"] = VERSION
     found["spectrum"] = part(folder, "spectrum", wanted, lambda: _spectrum(settings, functools.partial(say, "waves")))
     say("done", 1, 1)
     return found
@@ -179,5 +190,7 @@ def _spectrum(settings: Settings, callback: Callable[[int, int], None]) -> tuple
     found = spectrum(
         jax.random.key(7), settings.frequencies, settings.widths, steps=settings.spectrum_steps, callback=callback
     )
-    errors = {kind: one.tolist() for kind, one in found.errors.items()}
-    return {"frequencies": found.frequencies, "widths": found.widths, "errors": errors}, {}
+    by_kind = {
+        what: {kind: one.tolist() for kind, one in getattr(found, what).items()} for what in ("errors", "hardened")
+    }
+    return {"frequencies": found.frequencies, "widths": found.widths, "kinks": found.kinks.tolist(), **by_kind}, {}

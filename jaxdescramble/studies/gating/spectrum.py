@@ -5,6 +5,7 @@ The gates of a linearly gated network turn where a linear function of x is zero:
 place on the line, so all layers together make at most as many kinks as there are gating units.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import gated
 
@@ -27,12 +28,16 @@ class Spectrum(NamedTuple):
     Attributes:
         frequencies: periods of the target on [-1, 1].
         widths: of every gated layer.
-        errors: by kind, mean square error over that of the answer 0, on unseen points.
+        errors: by kind, mean square error over that of the answer 0, on unseen points; `hardened`: of kinds with
+            features, the same with hard gates.
+        kinks: of the linearly gated networks, how many gates turn inside (-1, 1).
     """
 
     frequencies: tuple[int, ...]
     widths: tuple[int, ...]
     errors: dict[str, Float[np.ndarray, "widths frequencies seeds"]]
+    hardened: dict[str, Float[np.ndarray, "widths frequencies seeds"]]
+    kinks: Int[np.ndarray, "widths frequencies seeds"]
 
 
 def spectrum(
@@ -65,6 +70,8 @@ def spectrum(
     """
     frequencies, widths = tuple(frequencies), tuple(widths)
     errors: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    hardened: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds if kind != "dnn"}
+    turns: list[np.ndarray] = []
     total, done = len(widths) * len(kinds), 0
     for width in widths:
         for kind in kinds:
@@ -74,33 +81,42 @@ def spectrum(
                 gated.Hard() if kind == "dnn" else gated.Soft(),
             )
             keys = jax.random.split(key, (len(frequencies), seeds))
-            found = _fit(keys, jnp.asarray(frequencies, jnp.float32), spec, steps, learning_rate)
-            errors[kind].append(np.asarray(found))
+            error, with_hard, turning = _fit(keys, jnp.asarray(frequencies, jnp.float32), spec, steps, learning_rate)
+            errors[kind].append(np.asarray(error))
+            if kind != "dnn":
+                hardened[kind].append(np.asarray(with_hard))
+            if kind == "dlgn":
+                turns.append(np.asarray(turning))
             done += 1
             if callback is not None:
                 callback(done, total)
-    return Spectrum(frequencies, widths, {kind: np.stack(one) for kind, one in errors.items()})
+    soft, hard = ({kind: np.stack(one) for kind, one in by_kind.items()} for by_kind in (errors, hardened))
+    none = np.zeros((0, len(frequencies), seeds), np.int32)
+    return Spectrum(frequencies, widths, soft, hard, np.stack(turns) if turns else none)
 
 
-def kinks(params: Any, spec: gated.Spec) -> int:
+def kinks(params: Any, spec: gated.Spec) -> Int[Array, ""]:
     """Of a linearly gated network on the line, how many gates turn inside (-1, 1): no more pieces than this plus one.
 
     >>> spec = gated.Spec(gated.Dense(1, (3, 3), 1, biases=True))
-    >>> kinks(gated.init(jax.random.key(0), spec), spec)  # without biases they all turn at 0
+    >>> int(kinks(gated.init(jax.random.key(0), spec), spec))  # without biases they all turn at 0
     6
     """
     weights = gated.primal_weights(params, spec)
-    places = [-one.bias / one.weight[:, 0] for one in weights]
-    return int(sum((jnp.abs(place) < 1).sum() for place in places))
+    places = jnp.concatenate([-one.bias / one.weight[:, 0] for one in weights])
+    return jnp.sum(jnp.abs(places) < 1)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "steps", "learning_rate"))
-def _fit(keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning_rate: float) -> Array:
+def _fit(
+    keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning_rate: float
+) -> tuple[Array, Array, Array]:
+    """Errors, errors with hard gates, and gates that turn on the line."""
     grid = jnp.linspace(-1, 1, POINTS, dtype=jnp.float32)[:, None]
     middles = (grid[1:] + grid[:-1]) / 2
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
-    def one(key: Array, frequency: Array) -> Array:
+    def one(key: Array, frequency: Array) -> tuple[Array, Array, Array]:
         for_weights, for_phase = jax.random.split(key)
         phase = jax.random.uniform(for_phase, (), jnp.float32, 0, 2 * jnp.pi)
         # Biases of order one spread the gates over the line.
@@ -109,7 +125,7 @@ def _fit(keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning
         def target(x: Array) -> Array:
             return jnp.sin(jnp.pi * frequency * x + phase)
 
-        def loss(params: Any, x: Array) -> Array:
+        def loss(params: Any, x: Array, spec: gated.Spec = spec) -> Array:
             return jnp.mean((gated.apply(params, x, spec) - target(x)) ** 2)
 
         def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -118,6 +134,9 @@ def _fit(keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning
             return optax.apply_updates(params, update), state
 
         params, _ = jax.lax.fori_loop(0, steps, step, (start, optimiser.init(start)))
-        return loss(params, middles) / jnp.mean(target(middles) ** 2)
+        size = jnp.mean(target(middles) ** 2)
+        hard = loss(params, middles, dataclasses.replace(spec, gate=gated.Hard()))
+        turning = kinks(params, spec) if spec.kind == "dlgn" else jnp.zeros((), int)
+        return loss(params, middles) / size, hard / size, turning
 
     return jax.vmap(jax.vmap(one, (0, None)), (0, 0))(keys, frequencies)

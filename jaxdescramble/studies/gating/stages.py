@@ -16,8 +16,10 @@ from jaxdescramble.studies.gating.training import GatingPlan, Replicas
 
 REGULARISATIONS = tuple(10.0**k for k in range(-6, 1))
 SHARES = (0.0, 0.02, 0.1, 0.3, 1.0)
-# Of each part, for kernels of convolutions, which cost the square of the number of positions for every pair.
-CONVOLUTIONAL = 300
+# Pictures of each part that kernels are made of, at most: all of the built-in sets, but for convolutions, whose kernels
+# cost the square of the number of positions for every pair.
+MOST = {"dense": 3000, "conv": 300, "skip": 3000}
+KERNELS = {"shares": SHARES, "regularisations": REGULARISATIONS, "most": MOST}
 
 
 class Stages(NamedTuple):
@@ -27,8 +29,7 @@ class Stages(NamedTuple):
         steps: of the training that the gates had, by stage.
         network: test accuracy of the ReLU network itself.
         values: of fresh values trained behind its frozen gates (stage 0: FRNPF-II, the others FLNPF).
-        kernel: of ridge regression with the neural path kernel of those gates; on 300 pictures of each part if they
-            are convolutional.
+        kernel: of ridge regression with the neural path kernel of those gates, on at most `MOST` pictures.
         alignment: of that kernel with the classes, centred, on the training pictures.
         complexity: `y^T H^-1 y` there, in units of the number of pictures.
         dependent: test accuracy by seed of values that start as a copy of their frozen random features (FRNPF-DI).
@@ -58,7 +59,7 @@ def learning_in_gates(
     Args:
         key: source of chance.
         name: "dense", "conv" or "skip".
-        parts: pictures to learn from, to choose the step (of values) and the regularisation by, to report.
+        parts: pictures to learn from, to choose the regularisation by, to report.
         plan: sizes and training, of the ReLU networks and of all values.
         seeds: how many of each.
         callback: called as `callback(done, total)`.
@@ -78,13 +79,14 @@ def learning_in_gates(
     rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
     behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
     course = training.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
-    values = np.asarray(course.chosen).reshape(len(rows), seeds)
+    # At the last step, as the networks are: to choose the best step for one of them would favour it.
+    values = np.asarray(course.test[:, -1]).reshape(len(rows), seeds)
     say(2, 4)
     both = _fresh(for_decoupled, learning, seeds)
-    decoupled = training.train({("", ""): learning}, {("", ""): both}, parts, plan)["", ""].chosen
+    decoupled = training.train({("", ""): learning}, {("", ""): both}, parts, plan)["", ""].test[:, -1]
     say(3, 4)
     kernel = kernel_of(name, plan)
-    fewer = [Pictures(*(one[:CONVOLUTIONAL] for one in pictures)) if name == "conv" else pictures for pictures in parts]
+    fewer = [Pictures(*(one[: MOST[name]] for one in pictures)) for pictures in parts]
     kernels = [[_kernel(kernel, _one(row.params, k), frozen, fewer) for k in range(seeds)] for row in rows[:-1]]
     say(4, 4)
     return Stages(

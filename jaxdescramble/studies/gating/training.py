@@ -51,6 +51,12 @@ class GatingPlan:
     def __post_init__(self):
         for name in ("blocks", "depth", "steps", "batch", "chunks"):
             positive_integer(getattr(self, name), name)
+        for name in ("widths", "channels"):
+            sizes = getattr(self, name)
+            if not 2 <= len(sizes) <= 8 or len(set(sizes)) != 1:
+                raise ValueError(
+                    f"{name}: got {sizes}; expected 2 to 8 equal sizes, so that gate layers can be permuted."
+                )
 
     def architecture(self, name: str, shape: tuple[int, ...], classes: int) -> Any:
         """The network called "dense", "conv" or "skip" for pictures of this shape."""
@@ -130,9 +136,9 @@ def replicas(key: PRNGKeyArray, spec: gated.Spec, seeds: int) -> Replicas:
     by_seed = jax.random.split(key, seeds)
 
     def permuted(key: Array) -> Array:
-        # Drawn among all but the identity.
-        others = jnp.asarray([p for p in itertools.permutations(range(layers)) if p != tuple(range(layers))])
-        return others[jax.random.randint(key, (), 0, len(others))]
+        drawn = jax.random.permutation(key, layers)
+        # The identity, which one in so many is, gives way to the turn by one.
+        return jnp.where((drawn == jnp.arange(layers)).all(), jnp.roll(drawn, 1), drawn)
 
     params = jax.vmap(lambda key: gated.init(jax.random.fold_in(key, 0), spec, dtype=jnp.float32))(by_seed)
     rows: list[Replicas] = []
