@@ -8,6 +8,7 @@ import argparse
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import jaxdescramble as jd
@@ -40,11 +41,12 @@ def picture(before, after, filters):
     """Primal weights of the gates as trained and descrambled, and rows of each as pictures."""
     figure = style.sheet(style.DOUBLE, 84)
     top, bottom = figure.add_gridspec(2, 1, height_ratios=(1, 1))
-    for ax, letter, matrix, title in zip(top.subgridspec(1, 2).subplots(), "ab", (before, after),
-                                         ("as trained", "descrambled"), strict=True):  # fmt: skip
+    upper, lower = (np.asarray(part.subgridspec(*shape).subplots(), object) for part, shape in
+                    ((top, (1, 2)), (bottom, (2, 10))))  # fmt: skip
+    for ax, letter, matrix, title in zip(upper, "ab", (before, after), ("as trained", "descrambled"), strict=True):
         style.image(ax, matrix, label="Weight")
         style.panel(ax, letter, f"Primal weights $V_3V_2V_1$, {title}", "Pixel", "Gate")
-    for row, name in zip(bottom.subgridspec(2, 10).subplots(), ("trained", "descrambled"), strict=True):
+    for row, name in zip(lower, ("trained", "descrambled"), strict=True):
         for ax, values in zip(row, filters[name], strict=True):
             reach = float(jnp.abs(values).max())
             ax.imshow(values.reshape(16, 16), cmap=style.SIGNED, vmin=-reach, vmax=reach)
@@ -67,8 +69,9 @@ def main(steps: int, out: str):
         found = jd.descramble(signals, objective).check()
         weight = jd.gated.primal_weights(now, SPEC)[2].weight
         energy = jnp.linalg.svd(weight, compute_uv=False) ** 2  # the same in every frame
-        print(f"{stage}: roughness {found.initial_value:.3g} -> {found.value:.3g}, gap {found.gap:.1e}; "
-              f"90% of the gates' weights in {int((jnp.cumsum(energy) / energy.sum() < 0.9).sum()) + 1} patterns of 48")  # fmt: skip
+        patterns = int((jnp.cumsum(energy) / energy.sum() < 0.9).sum()) + 1
+        print(f"{stage}: roughness {found.initial_value:.3g} -> {found.value:.3g}, gap {found.gap:.1e}")
+        print(f"{stage}: 90% of the gates' weights in {patterns} patterns of 48")
     # Of linear signals P S = (P V) x the frame is that of the primal weights, as the theory says; no ReLU in between.
     limit = jd.exact.from_weights(weight, autocorrelation=x.T @ x / len(x), objective=objective)
     print(f"from the weights and the pictures' autocorrelation alone: {limit.value:.3g}")
