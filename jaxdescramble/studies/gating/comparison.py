@@ -52,8 +52,8 @@ class Settings:
     plan: GatingPlan = dataclasses.field(default_factory=GatingPlan)
     stage_seeds: int = 3
     frequencies: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    widths: tuple[int, ...] = (16, 64, 256)
-    spectrum_steps: int = 3000
+    widths: tuple[int, ...] = (16, 64, 128)
+    spectrum_steps: int = 2000
 
     def __post_init__(self):
         for name in ("seeds", "stage_seeds", "spectrum_steps"):

@@ -43,10 +43,10 @@ class Spectrum(NamedTuple):
 def spectrum(
     key: PRNGKeyArray,
     frequencies: Sequence[int] = (1, 2, 4, 8, 16, 32),
-    widths: Sequence[int] = (16, 64, 256),
+    widths: Sequence[int] = (16, 64, 128),
     seeds: int = 3,
     layers: int = 4,
-    steps: int = 3000,
+    steps: int = 2000,
     learning_rate: float = 3e-3,
     kinds: Sequence[str] = KINDS,
     callback: Callable[[int, int], None] | None = None,
