@@ -174,6 +174,7 @@ def test_verdicts_follow_the_numbers():
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "QUICK", PLAN)
     monkeypatch.setattr(comparison, "ARCHITECTURES", ("dense",))
+    monkeypatch.setattr(comparison, "pictures_of", lambda of, folder: parts())
     monkeypatch.setattr(claims, "ARCHITECTURES", ("dense",))
     monkeypatch.setattr("jaxdescramble.show.gating.ARCHITECTURES", ("dense",))
     out = tmp_path / "out"
