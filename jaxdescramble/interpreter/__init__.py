@@ -4,7 +4,7 @@ from jaxdescramble.interpreter.carry import follow_axis
 from jaxdescramble.interpreter.evaluate import evaluate
 from jaxdescramble.interpreter.facts import Facts, Origin, study
 from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
-from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products, groups
+from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products, groups, made_of
 from jaxdescramble.interpreter.pieces import Pieces, follow
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "follow_axis",
     "groups",
     "leaves_of",
+    "made_of",
     "study",
     "trace",
 ]

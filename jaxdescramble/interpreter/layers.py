@@ -256,13 +256,10 @@ def _affine(product: Product, facts: Facts, loops: set[Operation]) -> tuple[tupl
     return tuple(steps), value, axes
 
 
-def _activation(start: int, facts: Facts) -> int | None:
-    """The last value through which everything goes that pointwise operations make of a preactivation and hand on.
-
-    Often it is the only one handed on; a norm behind it may also hand on its square. None if that is the preactivation.
-    """
+def made_of(start: int, facts: Facts) -> tuple[dict[int, frozenset[int]], list[int]]:
+    """What pointwise operations make of one value alone: each such value with those that every way to it goes through,
+    and the ones that are handed on to others."""
     graph, home = facts.graph, facts.home[start]
-    # For each value of the closure, those that every way to it from the start goes through.
     through: dict[int, frozenset[int]] = {start: frozenset({start})}
     inner = set()
     for operation in home.operations:
@@ -277,6 +274,15 @@ def _activation(start: int, facts: Facts) -> int | None:
         for number in through
         if number in facts.returned or any(reader not in inner for reader, _ in facts.readers[number])
     ]
+    return through, leaving
+
+
+def _activation(start: int, facts: Facts) -> int | None:
+    """The last value through which everything goes that pointwise operations make of a preactivation and hand on.
+
+    Often it is the only one handed on; a norm behind it may also hand on its square. None if that is the preactivation.
+    """
+    through, leaving = made_of(start, facts)
     if not leaving:
         return None
     shared = frozenset.intersection(*(through[number] for number in leaving))

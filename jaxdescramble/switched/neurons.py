@@ -158,7 +158,7 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
 
 
 def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
-    """Where the samples stand, in values that have them elsewhere than in front: under `vmap` they may come last."""
+    """Where the samples stand in each value that they can be followed into: under `vmap` they may come last."""
     found = {}
     whole = axis("batch", batch)
     for value, axes in follow_axis(graph, graph.arguments[1][0], 0, "batch").items():

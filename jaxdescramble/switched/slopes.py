@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.interpreter import follow, leaves_of
+from jaxdescramble.interpreter import follow, leaves_of, made_of
 from jaxdescramble.switched.neurons import Neurons, read
 
 
@@ -63,19 +63,7 @@ def _activation(neurons: Neurons, name: str) -> int:
     value, facts, graph = neurons.hidden[name], neurons.facts, neurons.graph
     if facts.loops.get(value):
         raise NotImplementedError(f"{name}: stands inside a scan; write the layers out for path kernels.")
-    made, inner = {value}, set()
-    for operation in facts.home[value].operations:
-        data = [number for number in operation.inputs if number in facts.data]
-        alike = all(graph.shape(number) == graph.shape(value) for number in operation.outputs)
-        if operation.pointwise and alike and data and made.issuperset(data):
-            made.update(operation.outputs)
-            inner.add(operation)
-    leaving = {
-        number
-        for number in made
-        if jnp.issubdtype(graph.avals[number].dtype, jnp.inexact)
-        and (number in facts.returned or any(reader not in inner for reader, _ in facts.readers[number]))
-    }
+    leaving = {n for n in made_of(value, facts)[1] if jnp.issubdtype(graph.avals[n].dtype, jnp.inexact)}
     if len(leaving) != 1 or value in leaving:
         raise NotImplementedError(
             f"{name}: path gates are those of neurons that go on by one activation of their own; this one goes on as "

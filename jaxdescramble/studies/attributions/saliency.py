@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.stats import rankdata
 
 from jaxdescramble import attribution, switched
-from jaxdescramble.studies.attributions.classifiers import Params, classifier
+from jaxdescramble.studies.attributions.classifiers import Params, accuracy, classifier
 
 Images = Float[Array, "samples height width channels"]
 STEPS, COPIES, TOGETHER = 64, 50, 8
@@ -120,7 +120,7 @@ def outlines(images: Images, reach: int = 3, ink: float = 0.2) -> dict[str, Bool
 @jax.jit
 def _hits(params: Params, images: Array, labels: Array, clean: Array, level: Array, key: Array) -> Array:
     noise = level * jax.random.uniform(key, images.shape, images.dtype)
-    return jnp.mean(jnp.argmax(classifier(params, jnp.where(clean, images, noise)), axis=1) == labels)
+    return accuracy(params, jnp.where(clean, images, noise), labels)
 
 
 def accuracy_where_clean(
@@ -181,7 +181,7 @@ def _states(params: Params, x: Array) -> tuple[Array, Array]:
     """Of every hidden neuron whether it is active, and the class."""
     pieces = switched.gates(classifier, params, x)
     on = [piece.reshape(len(x), -1) > 0 for name, piece in pieces.items() if not name.endswith(" winner")]
-    return jnp.concatenate(on, axis=1), jnp.argmax(classifier(params, x), axis=1)
+    return jnp.concatenate(on, axis=1), classes(params, x)
 
 
 def share_active(params: Params, images: Images) -> float:

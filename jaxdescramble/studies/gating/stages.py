@@ -75,7 +75,8 @@ def learning_in_gates(
     taken = training.snapshots(relu, networks, seen, plan, steps)
     say(1, 4)
     fresh = _fresh(for_values, frozen, seeds)
-    features = [_features(params) for params in taken] + [fresh.params["values"][:-1]]
+    # What makes gates: the networks' layers at each stage, and the fresh values themselves.
+    features = [params["values"][:-1] for params in (*taken, fresh.params)]
     rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
     behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
     course = training.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
@@ -110,11 +111,6 @@ def _fresh(key: Array, spec: gated.Spec, seeds: int) -> Replicas:
     """Replicas of one seed each, values from x and gates in order."""
     found = training.replicas(key, spec, seeds)
     return jax.tree.map(lambda leaf: leaf[:seeds], found)
-
-
-def _features(params: Any) -> Any:
-    """The layers of ReLU networks that make gates."""
-    return params["values"][:-1]
 
 
 def _one(params: Any, k: int) -> Any:
