@@ -25,6 +25,7 @@ from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
 from jaxdescramble.solvers import Solution, minimise, riemannian
 from jaxdescramble.status import Status
+from jaxdescramble.sweep import Problem, grid, sweep
 from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
 
 __version__ = version("jaxdescramble")
@@ -34,6 +35,7 @@ __all__ = [
     "LayerDescrambling",
     "Layout",
     "Objective",
+    "Problem",
     "Solution",
     "Status",
     "Tap",
@@ -44,6 +46,7 @@ __all__ = [
     "descramble_network",
     "exact",
     "gated",
+    "grid",
     "groups",
     "insert",
     "minimise",
@@ -54,6 +57,7 @@ __all__ = [
     "reorder",
     "riemannian",
     "solvers",
+    "sweep",
     "switched",
     "wiretap",
 ]

@@ -1,5 +1,6 @@
 """Files that are either the old one or the whole new one, whatever happens: a full disk, a killed process."""
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -35,6 +36,7 @@ def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) 
         # Temporary files are made for their owner's eyes only; results are to be shared like any other file.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
     except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -51,6 +53,18 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
     3.0
     """
     write_atomically(path, functools.partial(np.savez_compressed, **arrays))
+
+
+def _flush_folder(folder: Path) -> None:
+    """Until its folder is on the disk, a new name is not; where folders cannot be flushed, the system sees to it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

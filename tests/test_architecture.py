@@ -14,15 +14,23 @@ FLOORS = [
     {"transforms", "decompositions"},
     {"operators", "groups"},
     # Ground floor and up, as in the README.
-    {"objectives", "interpreter", "datasets", "targets"},
+    {"objectives", "interpreter", "datasets", "targets", "inputs"},
     {"exact", "solvers"},
     {"wiretap", "reorder", "switched", "attribution", "gated", "path_kernel"},
     {"descramble"},
-    {"reading", "sweep"},
+    {"reading", "sweep", "streaming", "film"},
     {"studies"},
     {"show"},
 ]
-EXTRAS = {"matplotlib": {"show"}, "rich": {"show"}, "typer": {"show"}, "sklearn": {"datasets"}}
+EXTRAS = {
+    "matplotlib": {"show"},
+    "rich": {"show"},
+    "typer": {"show"},
+    "sklearn": {"datasets"},
+    "safetensors": {"inputs"},
+    "orbax": {"inputs"},
+    "pyarrow": {"sweep"},
+}
 FORBIDDEN = {"flax", "haiku", "equinox", "torch"}
 
 

@@ -68,29 +68,11 @@ def descramble(
 
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
-    objective = smoothness() if objective is None else objective
-    one_of(group, "group", GROUPS)
-    if group == "permutation" and (solver is not None or start is not None):
-        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out, or give keys.")
-    if not isinstance(objective, Objective):
-        raise TypeError(
-            f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
-            "mind the parentheses - or Objective(function)."
-        )
-    given, solver = solver, solver_for(objective) if solver is None else solver
-    if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
-        raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
-    if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
-        raise TypeError(
-            f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
-            "register_dataclass, or wrap a function in jax.tree_util.Partial."
-        )
-    if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
-        raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
-    keys = _keys(keys)
+    given = solver
+    objective, solver, keys = settled(objective, solver, group, start, keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        solve = functools.partial(descramble, objective=objective, solver=given, group=group, keys=keys)
-        return _alike_together(list(signals), solve, start)
+        alike = functools.partial(descramble, objective=objective, solver=given, group=group, keys=keys)
+        return _alike_together(list(signals), alike, start)
     if hasattr(signals, "principal"):
         axes = jax.tree.leaves(signals)[0].ndim - 2
         start = _start(start, signals.size, axes, group)  # pyright: ignore[reportAttributeAccessIssue]
@@ -101,7 +83,40 @@ def descramble(
     return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
 
 
-def _alike_together(items: list, solve: Callable[..., Descrambling], start: ArrayLike | None) -> list[Descrambling]:
+def settled(
+    objective: Objective | None, solver: Any, group: str, start: ArrayLike | None, keys: Array | None
+) -> tuple[Objective, Any, Array | None]:
+    """The objective, the solver and the keys that are meant, or what is wrong with them: all that needs no signals.
+
+    Raises:
+        TypeError, ValueError: as `descramble`.
+
+    >>> settled(None, None, "O", None, None)[1]
+    ClosedForm()
+    """
+    objective = smoothness() if objective is None else objective
+    one_of(group, "group", GROUPS)
+    if group == "permutation" and (solver is not None or start is not None):
+        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out, or give keys.")
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
+            "mind the parentheses - or Objective(function)."
+        )
+    solver = solver_for(objective) if solver is None else solver
+    if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
+        raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
+    if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
+        raise TypeError(
+            f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
+            "register_dataclass, or wrap a function in jax.tree_util.Partial."
+        )
+    if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
+        raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
+    return objective, solver, _keys(keys)
+
+
+def _alike_together(items: list, together: Callable[..., Descrambling], start: ArrayLike | None) -> list[Descrambling]:
     """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
     alike: dict[Any, list[int]] = {}
     for place, item in enumerate(items):
@@ -110,11 +125,13 @@ def _alike_together(items: list, solve: Callable[..., Descrambling], start: Arra
     found: dict[int, Descrambling] = {}
     for places in alike.values():
         if len(places) == 1:
-            found[places[0]] = solve(items[places[0]], start=start)
+            found[places[0]] = together(items[places[0]], start=start)
             continue
         # A start for the layers of one item is the same for all of them.
         begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
-        batch = solve(jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin)
+        batch = together(
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin
+        )
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
     return [found[place] for place in range(len(items))]
 
@@ -144,10 +161,15 @@ def _keys(keys: Any) -> Any:
     return keys
 
 
-def _solve(
+def solve(
     objective: Objective, solver: Any, group: str, summary: Summary, start: Array | None, keys: Array | None
 ) -> dict[str, Array]:
-    """The fields of a `Descrambling`, its objective left out: that one is not to be batched."""
+    """One problem: the fields of a `Descrambling`, its objective left out, for that one is not to be batched.
+
+    >>> summary = smoothness().summarise(jnp.eye(3))
+    >>> sorted(solve(*settled(None, None, "O", None, None)[:2], "O", summary, None, None))[:4]
+    ['bound', 'gap', 'initial_value', 'point']
+    """
     if group == "permutation":
         found = permute(objective, summary, keys)
     elif is_iterative(solver):
@@ -178,7 +200,7 @@ def _solve_summary(
     axes: int,
 ) -> dict[str, Array]:
     def one(summary: Summary, start: Array | None) -> dict[str, Array]:
-        return _solve(objective, solver, group, summary, start, keys)
+        return solve(objective, solver, group, summary, start, keys)
 
     each = None if start is None or start.ndim == 2 else 0
     for _ in range(axes):

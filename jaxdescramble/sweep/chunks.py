@@ -1,0 +1,131 @@
+"""The results of a chunk in a file of its own: written whole or not at all, and known to be whole when it is read.
+
+A chunk file is a `.npz` of plain arrays, with a header that says what it is: format, the digest of the specification
+that the chunk belongs to, the places of its problems, what made it. Every member of the archive has a check sum
+(CRC-32), which is held against what is read. Why not orbax: of 200 flipped bits it noticed one, and a killed process
+can leave neither the old checkpoint nor the new one (`benchmarks/results/checkpoints.md`).
+"""
+
+import functools
+import json
+import os
+import platform
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdescramble.files import write_atomically
+
+FORMAT = 1
+HEADER = "header"
+
+
+class DamagedError(ValueError):
+    """A chunk file that is not whole, or not of this sweep."""
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, places: tuple[int, ...], device: Any) -> None:
+    """Keep the results of a chunk.
+
+    Raises:
+        OSError: it could not be written (its `filename` is `path`).
+    """
+    header = {
+        "format": FORMAT,
+        "chunk": digest,
+        "problems": list(places),
+        "made_by": maker(device),
+        "arrays": sorted(arrays),
+    }
+    content = {**arrays, HEADER: np.asarray(json.dumps(header))}
+    # Points are as good as noise: compressing them takes longer than solving for them, and gains a tenth.
+    write_atomically(path, functools.partial(np.savez, **content))  # pyright: ignore[reportArgumentType]
+
+
+def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a chunk file, every one of them checked.
+
+    Args:
+        path: of the file.
+        digest: of the chunk that it should hold.
+        names: of the arrays; None for all that there are.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is truncated, changed, of another format or of another specification; says which and why.
+    """
+    with _opened(path) as file:
+        header = _header(file, path)
+        if header["chunk"] != digest:
+            raise DamagedError(f"{path}: holds results of another specification.")
+        return {name: _member(file, name, path) for name in (header["arrays"] if names is None else names)}
+
+
+def made_by(path: Path) -> dict[str, str]:
+    """What made a chunk file: versions, platform and device.
+
+    Raises:
+        FileNotFoundError, DamagedError: as `read`.
+    """
+    with _opened(path) as file:
+        return _header(file, path)["made_by"]
+
+
+def maker(device: Any) -> dict[str, str]:
+    """What a chunk is being made by, as its header says it."""
+    versions = {name: version(name) for name in ("jaxdescramble", "jax", "jaxlib")}
+    return {**versions, "platform": device.platform, "device": device.device_kind, "machine": platform.machine()}
+
+
+class _opened:  # noqa: N801
+    """A `.npz`, and one kind of exception for all that can be wrong with it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __enter__(self) -> Any:
+        # Opened here: NumPy leaves a file that it cannot read open.
+        self.raw = open(self.path, "rb")
+        try:
+            self.file = np.load(self.raw, allow_pickle=False)
+        except Exception as error:  # zipfile and NumPy each say in their own way that a file is broken
+            self.raw.close()
+            raise DamagedError(f"{self.path}: not a whole .npz file ({error}).") from error
+        return self.file
+
+    def __exit__(self, *_: Any) -> None:
+        if hasattr(self.file, "close"):
+            self.file.close()
+        self.raw.close()
+
+
+def _member(file: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return file[name]
+    except Exception as error:
+        raise DamagedError(f"{path}: array {name!r} cannot be read ({error}).") from error
+
+
+def _header(file: Any, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(str(_member(file, HEADER, path)))
+        wrong = None if header["format"] == FORMAT else f"format {header['format']!r}; this version reads {FORMAT}"
+        if wrong is None and not isinstance(header["chunk"] + header["made_by"]["jax"], str | None):
+            wrong = "its header makes no sense"
+        if not isinstance(header["arrays"], list):
+            wrong = "its header makes no sense"
+    except DamagedError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"{path}: its header cannot be read ({error}).") from error
+    if wrong:
+        raise DamagedError(f"{path}: {wrong}.")
+    return header
+
+
+def location(folder: str | os.PathLike, number: int) -> Path:
+    """The file of a chunk. A thousand to a folder, so that a million layers are no burden to a file system."""
+    return Path(folder) / "chunks" / f"{number // 1000:04d}" / f"{number:07d}.npz"

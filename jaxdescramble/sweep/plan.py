@@ -1,0 +1,170 @@
+"""How a sweep is cut into chunks: problems that one compiled program solves, so many at a time."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jaxdescramble.sweep.identity import described, digest
+from jaxdescramble.sweep.problems import Problem
+
+WORK, MEMORY, MOST = 2e10, 2**28, 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
+    """What the problems of one program have in common.
+
+    Attributes:
+        structure: of objective and solver, all that is fixed at compile time.
+        leaves: numbers and arrays of objective and solver that all problems share; None where they differ.
+        group, start, restarts: as in `Problem`; of the start, whether there is one.
+        shape, dtype: of the signals.
+        size: problems to a chunk, the last ones padded to it.
+    """
+
+    structure: Any
+    leaves: tuple[Any, ...]
+    group: str
+    start: bool
+    restarts: int
+    shape: tuple[int, int]
+    dtype: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Problems, by their places in the list, that are solved together and kept in one file."""
+
+    number: int
+    kind: Kind
+    places: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A whole sweep: its chunks, and a digest of everything that its results depend on.
+
+    Attributes:
+        chunks: in the order of their numbers.
+        parts: digests of what the specification consists of, by name, to tell what has changed.
+        identity: the digest of all of it.
+        digests: of each chunk.
+    """
+
+    chunks: tuple[Chunk, ...]
+    parts: dict[str, str]
+    identity: str
+    digests: tuple[str, ...]
+
+
+def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None) -> Plan:
+    """Chunks of settled problems, those of a kind in the order of the list.
+
+    Which problems meet in a chunk, and how many it is padded to, follows from the problems and `size` alone and never
+    from the machine: so results are the same to the last bit on any number of devices and hosts of one make.
+
+    Args:
+        problems: as `Problem.settled` gives them.
+        key: the root of all chance.
+        size: problems to a chunk; None for about two seconds of one core, 256 MiB and 512 problems at most.
+    """
+    alike: dict[Any, list[int]] = {}
+    for place, problem in enumerate(problems):
+        leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
+        kinds = tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
+        start = problem.start is not None
+        sort = (structure, kinds, problem.group, start, problem.restarts, problem.shape, _dtype(problem))
+        alike.setdefault(sort, []).append(place)
+    chunks: list[Chunk] = []
+    for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
+        most = size or default_size(shape[0], shape[1], np.dtype(dtype).itemsize, restarts)
+        count = -(-len(places) // most)
+        # Chunks of one kind are as equal as can be, so that little of the last one is padding.
+        each = size or -(-len(places) // count)
+        shared = _shared([jax.tree.leaves((problems[i].objective, problems[i].solver)) for i in places])
+        kind = Kind(structure, shared, group, start, restarts, shape, dtype, each)
+        for first in range(0, len(places), each):
+            chunks.append(Chunk(len(chunks), kind, tuple(places[first : first + each])))
+    parts, alone = _parts(problems, key, chunks)
+    common = json.dumps([parts["version"], parts["key"]])
+    digests = tuple(
+        _hashed([common, chunk.kind.size, *((place, alone[place]) for place in chunk.places)]) for chunk in chunks
+    )
+    return Plan(tuple(chunks), parts, _hashed(sorted(parts.items())), digests)
+
+
+def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
+    """Problems to a chunk where none is asked for.
+
+    >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0)
+    (10, 512)
+    """
+    work = (1 + restarts) * (50 * n**3 + 4 * n**2 * m)
+    memory = itemsize * (2 * n * m + 16 * n * n)
+    return int(max(1, min(WORK // work, MEMORY // memory, MOST)))
+
+
+def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None, chunks: list[Chunk]) -> tuple[dict[str, str], list]:
+    """Digests of the parts of a specification, and one for each problem alone."""
+    known: dict[int, str] = {}
+
+    def once(what: str, place: int, value: Any) -> str:
+        # A grid holds the same objective many times over.
+        if id(value) not in known:
+            try:
+                known[id(value)] = digest(value)
+            except TypeError as error:
+                raise TypeError(f"problem {place}, {what}: {error}") from error
+        return known[id(value)]
+
+    columns: dict[str, list] = {"signals": [], "objectives": [], "solvers": [], "settings": [], "labels": []}
+    read: dict[int, Any] = {}
+    for place, problem in enumerate(problems):
+        if id(problem.signals) not in read:
+            read[id(problem.signals)] = described(problem.signals.digest())
+        start = problem.start if isinstance(problem.start, str) else described(problem.start)
+        columns["signals"].append(read[id(problem.signals)])
+        columns["objectives"].append(once("objective", place, problem.objective))
+        columns["solvers"].append(once("solver", place, problem.solver))
+        columns["settings"].append([problem.group, start, problem.restarts])
+        columns["labels"].append(described(dict(problem.labels)))
+    alone = [_hashed(row) for row in zip(*columns.values(), strict=True)]
+    parts = {name: _hashed(column) for name, column in columns.items()}
+    parts["key"] = digest(key if key is None else jax.random.key_data(key))
+    parts["chunks"] = _hashed([[chunk.places, chunk.kind.size] for chunk in chunks])
+    parts["version"] = version("jaxdescramble")
+    return parts, alone
+
+
+def _shared(leaves: list[list[Any]]) -> tuple[Any, ...]:
+    """Of each leaf, the one value that all problems have, or None."""
+    return tuple(
+        column[0] if all(leaf is column[0] or _equal(leaf, column[0]) for leaf in column[1:]) else None
+        for column in zip(*leaves, strict=True)
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if jax.dtypes.issubdtype(getattr(one, "dtype", np.float64), jax.dtypes.prng_key):
+        one, other = jax.random.key_data(one), jax.random.key_data(other)
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+def _number_kind(leaf: Any) -> str:
+    return str(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf).__name__
+
+
+def _dtype(problem: Problem) -> str:
+    return np.dtype(problem.signals.dtype).name
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""The compiled program of a chunk: `jit(vmap(solve))`, one device, no word to any other."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from jaxdescramble.descramble.signals import solve
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.sweep.plan import Chunk, Kind
+from jaxdescramble.sweep.problems import Problem, keys_of
+
+Arguments = tuple[list[Any], list[Any], Any, Any, Any]
+
+
+def arguments(chunk: Chunk, problems: Sequence[Problem] | Mapping[int, Problem], key: PRNGKeyArray | None) -> Arguments:
+    """What the program of a chunk is called with, in host memory: its signals are read here.
+
+    Shared leaves of objective and solver, leaves of every problem, signals, starts and keys. Empty places at the end
+    hold zeros, which every solver has done with at once.
+
+    Raises:
+        OSError, ValueError: signals that cannot be read, or are not what they were.
+    """
+    kind, count = chunk.kind, len(chunk.places)
+    signals = np.zeros((kind.size, *kind.shape), kind.dtype)
+    for row, place in enumerate(chunk.places):
+        signals[row] = _signals(problems[place], place, kind)
+    mine = [jax.tree.leaves((problems[place].objective, problems[place].solver)) for place in chunk.places]
+    mine += [mine[-1]] * (kind.size - count)
+    own = [
+        _stack(column, kind) for column, one in zip(zip(*mine, strict=True), kind.leaves, strict=True) if one is None
+    ]
+    start = keys = None
+    if kind.start or kind.restarts:
+        drawn = [keys_of(problems[place], place, key) for place in chunk.places] if key is not None else []
+        if kind.restarts:
+            data = np.stack([np.asarray(jax.random.key_data(again)) for _, again in drawn])  # pyright: ignore
+            keys = np.concatenate([data, np.repeat(data[-1:], kind.size - count, axis=0)])
+        if kind.start:
+            points = [_start(problems[place], row, drawn, kind) for row, place in enumerate(chunk.places)]
+            start = np.stack(points + [np.eye(kind.shape[0], dtype=kind.dtype)] * (kind.size - count))
+    return list(kind.leaves), own, signals, start, keys
+
+
+def _signals(problem: Problem, place: int, kind: Kind) -> np.ndarray:
+    try:
+        found = np.asarray(problem.signals.read())
+    except (OSError, ValueError) as error:
+        error.add_note(f"problem {place} ({dict(problem.labels)})")
+        raise
+    if found.shape != kind.shape or found.dtype != kind.dtype:
+        raise ValueError(
+            f"problem {place}: its signals are {found.dtype} {found.shape} now and were {kind.dtype} {kind.shape} "
+            "when the sweep began. Nothing may write to them while it runs."
+        )
+    return found
+
+
+def _stack(column: Sequence[Any], kind: Kind) -> Any:
+    """One leaf of every problem. Python numbers take the signals' type, as they would have."""
+    first = column[0]
+    if jax.dtypes.issubdtype(getattr(first, "dtype", np.float64), jax.dtypes.prng_key):
+        return jnp.stack(column)
+    dtype = None if hasattr(first, "dtype") else kind.dtype if isinstance(first, float) else np.int32
+    return np.stack([np.asarray(leaf, dtype) for leaf in column])
+
+
+def _start(problem: Problem, row: int, drawn: list, kind: Kind) -> np.ndarray:
+    if not isinstance(problem.start, str):
+        return np.asarray(problem.start, kind.dtype)
+    return np.asarray(_haar(drawn[row][0], kind.shape[0], kind.dtype, kind.group == "SO"))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _haar(key: PRNGKeyArray, n: int, dtype: str, special: bool) -> Array:
+    point = orthogonal.random(key, n, dtype=np.dtype(dtype))
+    return orthogonal.special(point) if special else point
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "group", "shared"))
+def run(
+    leaves: list[Any], own: list[Any], signals: Any, start: Any, keys: Any, *, structure: Any, group: str, shared: Any
+) -> dict[str, Array]:
+    """Solve all problems of a chunk: the fields of a `Descrambling`, each with a leading axis.
+
+    One program for one device. Under `shard_map` over a mesh, XLA rewrites the program before it cuts it up, and rounds
+    otherwise on two devices than on one; a program to each device computes the same bits on any number of them, has no
+    collective operation, and no device waits for the slowest.
+    """
+
+    def one(own: list[Any], S: Array, start: Array | None, keys: Array | None) -> dict[str, Array]:
+        mine = iter(own)
+        all_leaves = [common if fixed else next(mine) for common, fixed in zip(leaves, shared, strict=True)]
+        objective, solver = jax.tree.unflatten(structure, all_leaves)
+        drawn = None if keys is None else jax.random.wrap_key_data(keys)
+        return solve(objective, solver, group, objective.summarise(S), start, drawn)
+
+    axes = (0, 0, None if start is None else 0, None if keys is None else 0)
+    return jax.vmap(one, axes)(own, signals, start, keys)
+
+
+def static(kind: Kind) -> dict[str, Any]:
+    """What of a kind is fixed at compile time, as `run` takes it."""
+    return {"structure": kind.structure, "group": kind.group, "shared": tuple(one is not None for one in kind.leaves)}

@@ -1,0 +1,305 @@
+"""Many problems over many devices and hosts, results on the disk chunk by chunk."""
+
+import dataclasses
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PRNGKeyArray
+
+from jaxdescramble.checks import positive_integer
+from jaxdescramble.status import Status
+from jaxdescramble.sweep import chunks, program
+from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
+from jaxdescramble.sweep.plan import Chunk, Plan, planned
+from jaxdescramble.sweep.problems import Problem
+from jaxdescramble.sweep.table import Table, gathered, save_everywhere
+
+Progress = Callable[[str, int, int], None]
+
+
+def sweep(
+    problems: Iterable[Problem],
+    out: str | os.PathLike,
+    mesh: Mesh | None = None,
+    resume: bool = True,
+    progress: Progress | None = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    chunk: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> Table:
+    """Solve many descrambling problems on all devices there are, and lose nothing.
+
+    Problems of one kind (shapes, group, objective and solver but for their numbers) are solved in chunks by one
+    compiled program, one chunk to a device at a time. Every finished chunk is a file in `out`, whole or not there.
+    Whatever ends the run - an interruption, a killed process, a full disk - running it again goes on, and solves no
+    problem twice but those of chunks in flight. Damaged files are found, told in the log, and made anew.
+
+    Results depend on the problems, the key and `chunk`, and on nothing else: not on the number of devices, processes or
+    interruptions. They are the same to the last bit on machines of one make (processor, its number of cores, jaxlib).
+
+    With `jax.distributed` every process calls `sweep` alike, with a folder that all can see, and takes its share.
+    Without it, separate jobs take one each by `shard`. No process waits for another before the end.
+
+    Args:
+        problems: `Problem` values, or what `grid` gives. Their places in the list are their numbers.
+        out: the folder.
+        mesh: whose devices to use, those of this process; all that it has if None.
+        resume: False to refuse a folder in which there is a sweep already.
+        progress: called as `progress(stage, done, total)`: "reading", "solving" (problems), "gathering" (chunks).
+        key: where all chance comes from; needed where problems have restarts or random starts. Problem i uses
+            `fold_in(key, i)`.
+        chunk: problems to a chunk; None for about two seconds of one core, and 256 MiB at most. It is part of the
+            sweep's identity.
+        shard: `(i, count)`, every count-th chunk beginning with the i-th, for separate jobs; None for all, or this
+            process's share under `jax.distributed`.
+
+    Returns:
+        A `Table` of all problems; those that others have yet to solve have the status -1.
+
+    Raises:
+        TypeError, ValueError: a problem that cannot be solved, by its number, before any is; a folder that holds
+            another sweep; a shard that there is not.
+        FileExistsError: `resume=False` and a sweep is there. BlockingIOError: another process is at work on this shard.
+        OSError: signals cannot be read or results not written; what is finished is kept.
+
+    >>> import jaxdescramble as jd
+    >>> signals = jax.random.normal(jax.random.key(0), (4, 5, 20), "float32")
+    >>> problems = jd.grid(signals, {"smooth": jd.objectives.smoothness(), "alike": jd.objectives.similarity()})
+    >>> table = jd.sweep(problems, "sweep-of-eight")
+    >>> table.where(objective="smooth")["status"].tolist()
+    [0, 0, 0, 0]
+    """
+    listed = _settled(problems, key)
+    devices, share = _devices(mesh), _share(mesh, shard)
+    folder = Path(out)
+    say = progress or (lambda stage, done, total: None)
+    say("reading", 0, len(listed))
+    plan = planned(listed, key, None if chunk is None else positive_integer(chunk, "chunk"))
+    say("reading", len(listed), len(listed))
+    _shapes(plan, listed, key)
+    wanted = specification(listed, plan)
+    open_sweep(folder, wanted, resume)
+    with at_work(folder, share) as log:
+        log("begin", identity=plan.identity, problems=len(listed), chunks=len(plan.chunks), shard=list(share))
+        todo = _todo(plan, folder, share, log)
+        _Work(listed, key, plan, folder, log, say).all(todo, devices)
+        if jax.process_count() > 1 and shard is None:
+            _meet("sweep results")
+        table = gathered(folder, wanted, lambda done, total: say("gathering", done, total))
+        if table.done and (share[0] == 0 or shard is not None):
+            save_everywhere(table)
+        log("end", done=table.done)
+    return table
+
+
+def _settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
+    if isinstance(problems, Problem):
+        raise TypeError("problems: got one Problem; expected a list of them, [problem].")
+    sources: dict[int, Any] = {}
+    kept: list[Any] = []
+    found = []
+    for place, problem in enumerate(problems):
+        if not isinstance(problem, Problem):
+            raise TypeError(
+                f"problems[{place}]: got {type(problem).__name__}; expected a jaxdescramble.Problem, as grid gives."
+            )
+        try:
+            # The same signals in many problems are one source, and are read once for their digest.
+            if id(problem.signals) not in sources:
+                kept.append(problem.signals)
+                sources[id(problem.signals)] = problem.source
+            one = dataclasses.replace(problem, signals=sources[id(problem.signals)]).settled()
+            if one.chancy and key is None:
+                raise ValueError("it has restarts or a random start; give sweep(..., key=jax.random.key(seed)).")
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"problem {place} ({dict(problem.labels)}): {error}") from error
+        found.append(one)
+    if not found:
+        raise ValueError("problems: there are none.")
+    return found
+
+
+def _share(mesh: Mesh | None, shard: Any) -> tuple[int, int]:
+    if shard is not None:
+        try:
+            index, count = (int(part) for part in shard)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"shard: got {shard!r}; expected (i, count), such as (0, 4).") from error
+        if not 0 <= index < count:
+            raise ValueError(f"shard: got {index} of {count}; the first of four is (0, 4), the last (3, 4).")
+        return index, count
+    if mesh is None:
+        return jax.process_index(), jax.process_count()
+    processes = sorted({device.process_index for device in mesh.devices.flat})
+    if jax.process_index() not in processes:
+        raise ValueError(
+            f"mesh: it has no device of process {jax.process_index()}; leave that process out, or mesh=None."
+        )
+    return processes.index(jax.process_index()), len(processes)
+
+
+def _devices(mesh: Mesh | None) -> list[Any]:
+    if mesh is None:
+        return jax.local_devices()
+    if not isinstance(mesh, Mesh):
+        raise TypeError(f"mesh: got {type(mesh).__name__}; expected a jax.sharding.Mesh, or None for all devices.")
+    return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
+def _shapes(plan: Plan, problems: Sequence[Problem], key: Any) -> None:
+    """Trace every program once, on shapes alone: what does not fit is said before anything is solved."""
+    for kind, of_kind in itertools.groupby(plan.chunks, key=lambda chunk: chunk.kind):
+        first = next(of_kind)
+        blank = dataclasses.replace(first, places=first.places[:1])
+        place = first.places[0]
+        source = _Blank(kind.shape, kind.dtype)
+        stand_in = {place: dataclasses.replace(problems[place], signals=source)}
+        try:
+            operands = program.arguments(blank, stand_in, key)
+            program.run.eval_shape(*operands, **program.static(kind))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"problem {place} ({dict(problems[place].labels)}): {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Blank:
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def read(self) -> np.ndarray:
+        return np.zeros(self.shape, self.dtype)
+
+    def digest(self) -> str:
+        return ""
+
+
+def _todo(plan: Plan, folder: Path, share: tuple[int, int], log: Log) -> list[Chunk]:
+    """The chunks that this process has to solve, damaged ones among them."""
+    index, count = share
+    mine = plan.chunks[index::count]
+    missing = np.zeros(len(plan.chunks), np.int32)
+    for one in mine:
+        path = chunks.location(folder, one.number)
+        try:
+            chunks.read(path, plan.digests[one.number])
+            continue
+        except FileNotFoundError:
+            pass
+        except chunks.DamagedError as error:
+            log("damaged", chunk=one.number, file=str(path), why=str(error))
+        missing[one.number] = 1
+    if jax.process_count() > 1 and count == jax.process_count():
+        # What is left is dealt out anew, or a sweep that lost one of its processes would wait for that one alone.
+        from jax.experimental import multihost_utils
+
+        missing = np.asarray(multihost_utils.process_allgather(missing)).reshape(count, -1).max(axis=0)
+        left = np.flatnonzero(missing)[index::count]
+    else:
+        left = np.flatnonzero(missing)
+    kept = sum(len(one.places) for one in mine) - sum(len(plan.chunks[i].places) for i in left)
+    log("plan", chunks=left.tolist(), problems_kept=max(kept, 0))
+    return [plan.chunks[number] for number in left]
+
+
+def _meet(where: str) -> None:
+    from jax.experimental import multihost_utils
+
+    multihost_utils.sync_global_devices(where)
+
+
+class _Work:
+    """Chunks handed out to devices, each by a thread or two of its own, until there are none or something is wrong."""
+
+    def __init__(self, problems: Sequence[Problem], key: Any, plan: Plan, folder: Path, log: Log, progress: Progress):
+        self._problems, self._key, self._plan, self._folder = problems, key, plan, folder
+        self._log, self._progress = log, progress
+        self._lock, self._stop, self._errors = threading.Lock(), threading.Event(), []
+        self._done = 0
+
+    def all(self, todo: list[Chunk], devices: list[Any]) -> None:
+        """Solve and keep these chunks.
+
+        Raises:
+            KeyboardInterrupt: after the chunks in flight are kept; a second one does not wait for them.
+        """
+        total = sum(len(chunk.places) for chunk in todo)
+        self._progress("solving", 0, total)
+        queue = iter(todo)
+        threads = []
+        for device in devices[: len(todo)]:
+            turn = threading.Lock()
+            # Two to a device: while it solves one chunk, the signals of the next are read.
+            for _ in range(2):
+                threads.append(threading.Thread(target=self._serve, args=(device, turn, queue), daemon=True))
+        for thread in threads:
+            thread.start()
+        shown = 0
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.05)
+                    if self._done != shown:
+                        shown = self._done
+                        self._progress("solving", shown, total)
+        except BaseException:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+            self._log("stopped", problems_done=self._done, problems_left=total - self._done)
+            raise
+        if self._errors:
+            error = self._errors[0]
+            self._log("failed", why=f"{type(error).__name__}: {error}", problems_done=self._done)
+            error.add_note(f"{self._done} of {total} problems were solved and are kept in {self._folder}.")
+            raise error
+        if self._done != shown:
+            self._progress("solving", self._done, total)
+
+    def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                chunk = next(queue, None)
+            if chunk is None:
+                return
+            try:
+                operands = program.arguments(chunk, self._problems, self._key)
+                with turn:
+                    if not self._stop.is_set():
+                        self._solve(chunk, operands, device)
+            except BaseException as error:
+                self._errors.append(error)
+                self._stop.set()
+                return
+
+    def _solve(self, chunk: Chunk, operands: program.Arguments, device: Any) -> None:
+        began = time.perf_counter()
+        placed = jax.device_put(operands, device)
+        found = jax.device_get(program.run(*placed, **program.static(chunk.kind)))
+        solved = time.perf_counter()
+        arrays = {name: np.asarray(values)[: len(chunk.places)] for name, values in found.items()}
+        path = chunks.location(self._folder, chunk.number)
+        chunks.write(path, arrays, self._plan.digests[chunk.number], chunk.places, device)
+        ended = {
+            Status(code).name: int(times)
+            for code, times in zip(*np.unique(arrays["status"], return_counts=True), strict=True)
+        }
+        with self._lock:
+            self._done += len(chunk.places)
+            self._log(
+                "chunk",
+                chunk=chunk.number,
+                problems=list(chunk.places),
+                status=ended,
+                device=str(device),
+                seconds=round(solved - began, 4),
+                writing=round(time.perf_counter() - solved, 4),
+            )
