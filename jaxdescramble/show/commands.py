@@ -1,4 +1,4 @@
-"""The command line: `jaxdescramble demo`, `seeds`, `attribution`, `gates`."""
+"""The command line: `jaxdescramble demo`, `seeds`, `attribution`, `gates`; `run`, `status`, `report`."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from jaxdescramble.extras import extra
-from jaxdescramble.show import experiments, terminal
+from jaxdescramble.show import experiments, sweeps, terminal
 from jaxdescramble.show import report as reports
 from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, StoppedError
 from jaxdescramble.studies import demonstration as demonstrations
@@ -39,7 +39,7 @@ def build() -> Any:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Descramble a trained network and hold what is read off it against chance.",
+        help="Find the frame in which layers become readable, and hold what is read off them against chance.",
     )
 
     def said(asked: bool) -> bool:
@@ -109,6 +109,71 @@ def build() -> Any:
     ) -> None:
         """Train gated networks of every kind side by side, and hold the claims made for them against the numbers."""
         _guarded(typer, lambda: experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures))
+
+    @app.command()
+    def run(
+        source: Annotated[
+            Path,
+            typer.Argument(
+                help="Arrays (.npz, .npy, .safetensors, orbax, a folder of these) or a specification (.toml).",
+                show_default=False,
+            ),
+        ],
+        out: Annotated[Path, typer.Option(help="Folder for results; running again goes on from what is there.")],
+        objective: Annotated[
+            list[str] | None, typer.Option(help="Which objective; may be given several times. [smoothness]")
+        ] = None,
+        name: Annotated[
+            list[str] | None, typer.Option(help="Pattern of the arrays to take; may be given several times.")
+        ] = None,
+        samples_first: Annotated[
+            bool | None,
+            typer.Option(
+                "--samples-first/--features-first",
+                help="Which axis of an array comes first. [by name]",
+                show_default=False,
+            ),
+        ] = None,
+        group: Annotated[str | None, typer.Option(help="O, SO or permutation.")] = None,
+        seed: Annotated[int | None, typer.Option(help="Of the one key that all chance comes from.", min=0)] = None,
+        seeds: Annotated[
+            int | None, typer.Option(help="Random starts of each problem, a row of the table each.", min=1)
+        ] = None,
+        restarts: Annotated[
+            int | None, typer.Option(help="More random starts within a problem, the best is kept.", min=0)
+        ] = None,
+        chunk: Annotated[int | None, typer.Option(help="Problems solved and kept together.", min=1)] = None,
+        shard: Annotated[str | None, typer.Option(help="i/n: this job's share of n, the first is 0/n.")] = None,
+        resume: Annotated[bool, typer.Option(help="Go on with a sweep that is in the folder, or refuse to.")] = True,
+        no_figures: Annotated[bool, plain] = False,
+    ) -> None:
+        """Descramble all layers of files, on all devices; kill it when you like, run it again and it goes on.
+
+        Exit codes: 0 all solved; 1 a file could not be read or written; 2 refused; 3 some problem has no answer;
+        4 some has no result yet; 130 interrupted; 143 terminated.
+        """
+        options = {"objectives": objective, "names": name, "samples_first": samples_first, "group": group}
+        options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk": chunk}
+        _guarded(typer, lambda: sweeps.run_sweep(source, options, out, shard, resume, not no_figures))
+
+    @app.command()
+    def status(
+        folder: Annotated[Path, typer.Argument(help="Where a sweep was run into.")],
+        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    ) -> None:
+        """How far a sweep is. Exit codes as for `run`."""
+        _guarded(typer, lambda: sweeps.show_status(folder, as_json))
+
+    @app.command()
+    def report(
+        folder: Annotated[Path, typer.Argument(help="Where a sweep was run into.")],
+        source: Annotated[
+            Path | None, typer.Option(help="Its arrays or specification, for pictures of the layers.")
+        ] = None,
+        no_figures: Annotated[bool, plain] = False,
+    ) -> None:
+        """Write the report of a sweep, finished or not. Exit codes as for `run`."""
+        _guarded(typer, lambda: sweeps.show_report(folder, source, not no_figures))
 
     return app
 

@@ -13,7 +13,7 @@ from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STAN
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
 CHECKPOINTS = ("training", "training the null")
-FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+FAILED, REFUSED, UNSOLVED, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
 
 
 class StoppedError(Exception):

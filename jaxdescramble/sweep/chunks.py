@@ -129,3 +129,10 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
 def location(folder: str | os.PathLike, number: int) -> Path:
     """The file of a chunk. A thousand to a folder, so that a million layers are no burden to a file system."""
     return Path(folder) / "chunks" / f"{number // 1000:04d}" / f"{number:07d}.npz"
+
+
+def clear(folder: str | os.PathLike, numbers: Collection[int]) -> None:
+    """Remove what killed processes left unfinished of these chunks; nobody else may be at work on them."""
+    for path in Path(folder).glob("chunks/*/.*.npz.*.tmp"):
+        if int(path.name.split(".")[1]) in numbers:
+            path.unlink(missing_ok=True)

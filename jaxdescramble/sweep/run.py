@@ -187,6 +187,7 @@ def _todo(plan: Plan, folder: Path, share: tuple[int, int], log: Log) -> list[Ch
     index, count = share
     mine = plan.chunks[index::count]
     missing = np.zeros(len(plan.chunks), np.int32)
+    chunks.clear(folder, {one.number for one in mine})
     for one in mine:
         path = chunks.location(folder, one.number)
         try:
@@ -282,6 +283,8 @@ class _Work:
 
     def _solve(self, chunk: Chunk, operands: program.Arguments, device: Any) -> None:
         began = time.perf_counter()
+        with self._lock:
+            self._log("solve", chunk=chunk.number, device=str(device))
         placed = jax.device_put(operands, device)
         found = jax.device_get(program.run(*placed, **program.static(chunk.kind)))
         solved = time.perf_counter()

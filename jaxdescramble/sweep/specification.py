@@ -11,8 +11,8 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble import exact, objectives, solvers
-from jaxdescramble.sweep.problems import Problem, grid
 from jaxdescramble.inputs import Selection, selected
+from jaxdescramble.sweep.problems import Problem, grid
 
 TABLES = ("signals", "objectives", "solvers")
 SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk": int, "group": str}

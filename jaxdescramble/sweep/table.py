@@ -1,5 +1,6 @@
 """What a sweep found, a row for each problem."""
 
+import contextlib
 import csv
 import functools
 import importlib.util
@@ -106,6 +107,18 @@ class Table:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"problem {place} has no result yet ({path}); run the sweep again.") from error
         return {name: np.asarray(values[inside]) for name, values in found.items()}
+
+    def makers(self) -> list[dict[str, str]]:
+        """What made each chunk that is there: versions, platform, device, machine."""
+        found = []
+        for number in range(len(self._specification.digests)):
+            with contextlib.suppress(FileNotFoundError, chunks.DamagedError):
+                found.append(chunks.made_by(chunks.location(self.folder, number)))
+        return found
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """What kinds of problems there are: shape, dtype, group, restarts, problems to a chunk, problems."""
+        return self._specification.kinds
 
     def check(self) -> "Table":
         """This table, if every problem has an answer.
