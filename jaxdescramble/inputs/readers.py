@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ def _kept(source: Path, key: str, stamp: tuple[int, int]) -> np.ndarray:
         return _read_npz(file, key)
 
 
-def _list_npz(source: Path, file: IO[bytes]) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
     found = {}
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
@@ -85,7 +85,7 @@ def _list_npz(source: Path, file: IO[bytes]) -> dict[str, tuple[tuple[int, ...],
     return found
 
 
-def _read_npz(file: IO[bytes], key: str) -> np.ndarray:
+def _read_npz(file: Any, key: str) -> np.ndarray:
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as opened:
         array = npy.read_array(opened, allow_pickle=False)
         # The checksum is compared when the end is reached: see that it is.
@@ -94,12 +94,12 @@ def _read_npz(file: IO[bytes], key: str) -> np.ndarray:
         return array
 
 
-def _list_npy(source: Path, file: IO[bytes]) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_npy(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
     shape, _, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
     return {"": (shape, _plain(dtype))}
 
 
-def _read_npy(source: Path, file: IO[bytes], layer: int | None) -> np.ndarray:
+def _read_npy(source: Path, file: Any, layer: int | None) -> np.ndarray:
     shape, order, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
     if 0 in shape:  # nothing to map
         return np.zeros(shape if layer is None else shape[1:], dtype)
@@ -107,7 +107,7 @@ def _read_npy(source: Path, file: IO[bytes], layer: int | None) -> np.ndarray:
     return np.array(mapped if layer is None else mapped[layer])
 
 
-def _npy_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
+def _npy_header(file: Any, size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
     """Shape, order and dtype, leaving the file where the numbers begin; they must fill what is left of `size`."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -124,7 +124,7 @@ def _plain(dtype: np.dtype) -> Any:
     return "pickled objects" if dtype.hasobject else dtype
 
 
-def _list_safetensors(source: Path, file: IO[bytes]) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_safetensors(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
     found = {}
     with _safetensors(source) as opened:
         for key in opened.keys():  # noqa: SIM118

@@ -1,0 +1,239 @@
+"""The command line's sweeps: from files to a report, with exit codes that mean something."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from jaxdescramble.inputs import selected
+from jaxdescramble.show.commands import build
+from jaxdescramble.sweep import Table, chunks
+from jaxdescramble.sweep.specification import read, request
+
+N = 8
+
+
+def smooth(seed, m=20):
+    rng = np.random.default_rng(seed)
+    t = np.arange(N)[:, None] / N
+    waves = np.sin(2 * np.pi * (t + rng.uniform(size=m))) + 0.01 * rng.standard_normal((N, m))
+    return (np.linalg.qr(rng.standard_normal((N, N)))[0] @ waves).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """Weights and signals of three layers, and what else a file may hold."""
+    path = tmp_path_factory.mktemp("files") / "net.npz"
+    arrays = {f"layer_{i}.signals": smooth(i) for i in range(3)}
+    arrays |= {f"layer_{i}.weight": smooth(10 + i, 12) for i in range(3)}
+    np.savez(path, **arrays, step=np.array(7), bias=np.ones(N, np.float32))
+    return path
+
+
+def called(*words, code=0):
+    result = CliRunner().invoke(build(), [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def done(net, tmp_path_factory):
+    out = tmp_path_factory.mktemp("done")
+    return out, called("run", net, "--out", out, "--chunk", "2")
+
+
+def test_run_goes_from_files_to_a_report(net, done):
+    out, said = done
+    assert "3 problems, 3 layers" in said
+    assert "left out: step (int64, no floating numbers)" in said
+    assert "left out: bias (shape (8,), neither a matrix nor a stack of them)" in said
+    table = Table.open(out).check()
+    assert table["layer"].tolist() == ["layer_0", "layer_1", "layer_2"]
+    assert (table["value"] < table["initial_value"] / 5).all()
+    page = (out / "index.html").read_text()
+    assert "A sweep of 3 problems" in page
+    assert {path.name for path in out.glob("*.png")} == {"values.png", "layers.png"}
+    report = json.loads((out / "report.json").read_text())
+    assert (report["done"], report["solved"]) == (3, 3)
+    # The picture shows P W, of the weight that belongs to the signals.
+    layer = selected([net]).layers["layer_1"]
+    np.testing.assert_array_equal(layer.read_weight(), smooth(11, 12))
+
+
+def test_running_again_solves_nothing_again(net, done):
+    out, _ = done
+    before = {path: path.stat().st_mtime_ns for path in out.glob("chunks/*/*")}
+    called("run", net, "--out", out, "--chunk", "2", "--no-figures")
+    assert {path: path.stat().st_mtime_ns for path in out.glob("chunks/*/*")} == before
+    assert "resume is False" in called("run", net, "--out", out, "--chunk", "2", "--no-resume", code=1)
+    assert "what differs: the chunk size" in called("run", net, "--out", out, "--chunk", "1", code=2)
+
+
+def test_status_and_report_of_a_part(net, tmp_path):
+    said = called("run", net, "--out", tmp_path, "--chunk", "1", "--shard", "1/3", "--no-figures", code=4)
+    assert "2 of 3 problems have no result yet." in said
+    assert "1 of 3 problems done, 1 with an answer 1 SOLVED" in called("status", tmp_path, code=4)
+    what = json.loads(CliRunner().invoke(build(), ["status", str(tmp_path), "--json"]).stdout)
+    assert (what["problems"], what["done"], what["statuses"]) == (3, 1, {"SOLVED": 1})
+    assert what["seconds_left"] > 0
+    assert what["made_by"][0].startswith("1 chunks: ")
+    called("report", tmp_path, "--no-figures", code=4)
+    assert "2 have no result yet" in (tmp_path / "index.html").read_text()
+    for shard in ("0/3", "2/3"):
+        called(
+            "run", net, "--out", tmp_path, "--chunk", "1", "--shard", shard, "--no-figures", code=4 * (shard == "0/3")
+        )
+    assert "3 of 3 problems done" in called("status", tmp_path)
+
+
+def test_a_problem_without_an_answer_has_an_exit_code_of_its_own(tmp_path):
+    np.savez(tmp_path / "net.npz", good=smooth(0), bad=smooth(1) * np.nan)
+    said = called("run", tmp_path / "net.npz", "--out", tmp_path / "out", "--no-figures", code=3)
+    assert "1 of 2 problems have no answer. NOT_FINITE: the signals" in said
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Without an answer" in page
+    assert "<td>bad</td>" in page
+    called("status", tmp_path / "out", code=3)
+
+
+SPECIFICATION = """
+seed = 3
+seeds = 2
+chunk = 4
+
+[signals]
+files = ["net.npz"]
+names = ["*_[01].signals"]
+
+[objectives.sparse]
+name = "sparsity"
+measure = "l4"
+
+[solvers.quick]
+name = "GradientDescent"
+max_steps = 2
+"""
+
+
+def test_a_specification_says_it_all(net, tmp_path):
+    path = net.parent / "sweep.toml"
+    path.write_text(SPECIFICATION)
+    said = called("run", path, "--out", tmp_path / "out", "--no-figures", code=3)
+    assert "STEPS_SPENT" in said
+    table = Table.open(tmp_path / "out")
+    assert table["layer"].tolist() == ["layer_0", "layer_0", "layer_1", "layer_1"]
+    assert set(table["solver"]) == {"quick"}
+    assert set(table["objective"]) == {"sparse"}
+    assert table["steps"].tolist() == [2] * 4
+    assert len(np.unique(table["value"])) == 4
+    asked = request(read(path), path.parent)
+    assert asked.problems[0].solver.max_steps == 2
+
+
+MISTAKES = {
+    "an unknown table": ("[signal]\nfiles = []", "'signal' is not known; there are seed"),
+    "no files": ("seed = 1", "signals.files: there are none"),
+    "an unknown objective": (
+        "[objectives.smooth]",
+        "objectives.smooth: 'smooth' is not known; give name = one of band",
+    ),
+    "an option that it has not": ("[objectives.smoothness]\npower = 2", "objectives.smoothness: .*'power'"),
+    "an order below one": ("[objectives.smoothness]\norder = 0", "objectives.smoothness: order: expected a positive"),
+    "an unknown solver": ('[solvers.fast]\nname = "Newton"', "solvers.fast: 'Newton' is not known"),
+    "a solver that is text": ("solvers = 3", "solvers: got 3; expected a table"),
+    "half a seed": ("seed = 0.5", "seed: got 0.5; expected an integer"),
+    "no TOML": ("seed == 1", "no TOML"),
+    "no such array": ('[signals]\nnames = ["nothing"]', "no array to descramble .*no pattern takes it"),
+    "no such file": ('[signals]\nfiles = ["nowhere.npz"]', "no such file or folder"),
+    "seeds without a seed": ("seeds = 2\n[objectives.sparsity]", "random start; give"),
+    "an unknown group": ('group = "U"', "group: got 'U'"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.usefixtures("as_installed")
+def test_mistakes_in_a_specification_are_named(net, tmp_path, mistake):
+    text, message = MISTAKES[mistake]
+    if "[signal" not in text and mistake != "no files":
+        text += '\n[signals]\nfiles = ["net.npz"]\n' if text.startswith("[") else ""
+        text = text if "[signals]" in text else f'{text}\n[signals]\nfiles = ["net.npz"]\n'
+    elif mistake == "no such array":
+        text += '\nfiles = ["net.npz"]'
+    path = net.parent / "mistake.toml"
+    path.write_text(text)
+    result = CliRunner().invoke(build(), ["run", str(path), "--out", str(tmp_path / "out"), "--no-figures"])
+    assert result.exit_code in (1, 2), result.output
+    import re
+
+    assert re.search(message, " ".join(result.output.split())), result.output
+
+
+def test_what_the_command_line_refuses(net, tmp_path):
+    assert "--shard: got '3'; the first of four is 0/4" in called(
+        "run", net, "--out", tmp_path / "a", "--shard", "3", "--no-figures", code=2
+    )
+    assert "stands in the specification" in called(
+        "run", _written(tmp_path), "--out", tmp_path / "b", "--objective", "sparsity", "--no-figures", code=2
+    )
+    assert "there is no sweep in this folder" in called("status", tmp_path, code=1)
+    (tmp_path / "broken.npz").write_bytes(net.read_bytes()[:500])
+    assert "broken.npz" in called("run", tmp_path / "broken.npz", "--out", tmp_path / "c", "--no-figures", code=2)
+
+
+def _written(folder):
+    path = folder / "plain.toml"
+    path.write_text('[signals]\nfiles = ["net.npz"]\n')
+    return path
+
+
+def test_which_arrays_are_layers(tmp_path):
+    rng = np.random.default_rng(0)
+    stack, kernel = rng.standard_normal((3, 4, 9)), rng.standard_normal((5, 4)).astype(np.float32)
+    np.savez(tmp_path / "flax.npz", **{"Dense_0/kernel": kernel, "Dense_0/bias": np.ones(4), "stack": stack})
+    found = selected([tmp_path / "flax.npz"])
+    assert {name: layer.shape for name, layer in found.layers.items()} == {
+        "Dense_0/kernel": (4, 5),
+        "stack[0]": (4, 9),
+        "stack[1]": (4, 9),
+        "stack[2]": (4, 9),
+    }
+    np.testing.assert_array_equal(found.layers["Dense_0/kernel"].read(), kernel.T)
+    np.testing.assert_array_equal(found.layers["stack[1]"].read(), stack[1])
+    turned = selected([tmp_path / "flax.npz"], ["stack"], samples_first=True)
+    assert turned.layers["stack[2]"].shape == (9, 4)
+    assert found.layers["stack[0]"].digest() != turned.layers["stack[0]"].digest()
+    np.save(tmp_path / "wide.npy", np.ones((9000, 2), np.float32))
+    with pytest.raises(ValueError, match="9000 features, and P would be that number squared"):
+        selected([tmp_path / "wide.npy"])
+
+
+def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
+    """What a scheduler does: SIGTERM, a while to write in, and the same command again."""
+    signals = {f"layer_{i}": smooth(i, 400) for i in range(40)}
+    np.savez(tmp_path / "net.npz", **signals)
+    program = "from jaxdescramble.show.commands import main; main()"
+    words = [sys.executable, "-c", program, "run", str(tmp_path / "net.npz")]
+    words += ["--out", str(tmp_path / "out"), "--chunk", "1", "--no-figures"]
+    environment = {**os.environ, "XLA_FLAGS": "", "COLUMNS": "200"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob("out/chunks/*/*.npz")) and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    kept = len(list(tmp_path.glob("out/chunks/*/*.npz")))
+    assert process.returncode == 143, err
+    assert "Terminated while solving. Finished chunks are kept" in err
+    assert 0 < kept < 40
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/chunks/*/*.npz")}
+    again = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert all(path.stat().st_mtime_ns == then for path, then in times.items())
+    assert Table.open(tmp_path / "out").check().done
+    assert chunks.location(tmp_path / "out", 39).exists()
