@@ -25,12 +25,14 @@ from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
 from jaxdescramble.solvers import Solution, minimise, riemannian
 from jaxdescramble.status import Status
+from jaxdescramble.streaming import Accumulator
 from jaxdescramble.sweep import Problem, grid, sweep
 from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
 
 __version__ = version("jaxdescramble")
 
 __all__ = [
+    "Accumulator",
     "Descrambling",
     "LayerDescrambling",
     "Layout",

@@ -86,7 +86,7 @@ COLLECTIVES = re.compile(r"all-reduce|all-gather|all-to-all|reduce-scatter|colle
 def compiled_text(objective, solver, **options):
     problems = [one.settled() for one in jd.grid(SIGNALS[:4], objective, solver, **options)]
     planned = plan.planned(problems, jax.random.key(0), 2)
-    operands = program.arguments(planned.chunks[0], problems, jax.random.key(0))
+    operands, _ = program.arguments(planned.chunks[0], problems, jax.random.key(0))
     kind = planned.chunks[0].kind
     return program.run.lower(*jax.device_put(operands, jax.devices()[3]), **program.static(kind)).compile().as_text()
 
@@ -170,8 +170,8 @@ def damage_flipped(path):
 def damage_of_another_sweep(path):
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    header = json.loads(str(arrays.pop("header")))
-    chunks.write(path, arrays, "0" * 64, tuple(header["problems"]), jax.devices()[0])
+    del arrays["header"]
+    chunks.write(path, arrays, "0" * 64, dict.fromkeys(range(3, 6), ""), jax.devices()[0])
 
 
 def damage_of_another_format(path):
@@ -288,7 +288,7 @@ def test_an_interruption_keeps_the_chunk_in_flight(whole, tmp_path):
 
 
 CHANGES = {
-    "a signal": (lambda: jd.grid(SIGNALS[:10] + np.float32(1e-6), SMOOTH["one"]), {}, "the signals"),
+    "a shape": (lambda: jd.grid(SIGNALS[:, :, :-1], SMOOTH["one"]), {}, "the shapes of the signals"),
     "the objective": (lambda: jd.grid(SIGNALS, SMOOTH["two"]), {}, "an objective"),
     "the group": (lambda: layers(group="SO"), {}, "group, start or restarts"),
     "the chunk": (layers, {"chunk": 4}, "the chunk size"),
@@ -306,6 +306,16 @@ def test_a_changed_specification_reuses_nothing_and_touches_nothing(whole, chang
     with pytest.raises(ValueError, match=rf"holds another sweep; what differs: (.*, )?{what}"):
         jd.sweep(problems(), whole.folder, mesh(1), **{"chunk": 3, **options})
     assert before == sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz"))
+
+
+def test_changed_signals_reuse_nothing_and_touch_nothing(whole):
+    changed = SIGNALS.copy()
+    changed[7, 0, 0] += 1e-6
+    before = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz") if "chunks" in str(path))
+    with pytest.raises(ValueError, match=r"other signals: those of problem 7 \({'layer': 7}\) have changed"):
+        jd.sweep(jd.grid(changed, SMOOTH["one"]), whole.folder, mesh(1), chunk=3)
+    after = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz") if "chunks" in str(path))
+    assert before == after
 
 
 def test_two_processes_do_not_get_in_each_others_way(whole, tmp_path):
@@ -356,6 +366,16 @@ def test_signals_may_be_made_when_they_are_needed(tmp_path):
     with pytest.raises(ValueError, match=r"got float32 \(6, 20\), announced were float32 \(6, 21\)") as refused:
         jd.sweep(liar, tmp_path / "liar", mesh(1))
     assert "problem 0" in "".join(refused.value.__notes__)
+
+
+def test_points_may_be_left_out(whole, tmp_path):
+    table = jd.sweep(layers(), tmp_path, mesh(1), chunk=3, points=False)
+    np.testing.assert_array_equal(table["value"], whole["value"])
+    assert set(table.arrays(0)) == set(whole.arrays(0)) - {"point"}
+    with pytest.raises(KeyError, match=r"'point' was not kept \(points=False\)"):
+        table.point(0)
+    with pytest.raises(ValueError, match="what differs: whether points are kept"):
+        jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
 
 
 def test_the_table_is_written_in_every_format(whole, tmp_path):

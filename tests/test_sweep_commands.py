@@ -207,7 +207,6 @@ def test_which_arrays_are_layers(tmp_path):
     np.testing.assert_array_equal(found.layers["stack[1]"].read(), stack[1])
     turned = selected([tmp_path / "flax.npz"], ["stack"], samples_first=True)
     assert turned.layers["stack[2]"].shape == (9, 4)
-    assert found.layers["stack[0]"].digest() != turned.layers["stack[0]"].digest()
     np.save(tmp_path / "wide.npy", np.ones((9000, 2), np.float32))
     with pytest.raises(ValueError, match="9000 features, and P would be that number squared"):
         selected([tmp_path / "wide.npy"])

@@ -5,7 +5,7 @@ import fnmatch
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -48,9 +48,6 @@ class Layer:
     def read_weight(self) -> np.ndarray:
         """The weight (out, in) to be looked at in the frame of these signals; they themselves if there is none."""
         return self.read() if self.weight is None else self._read(self.weight, self.weight_turned)
-
-    def digest(self) -> Any:
-        return (self.stored.digest(), self.turned, self.dtype.name)
 
     def _read(self, one: Stored, turned: bool) -> np.ndarray:
         array = one.read()

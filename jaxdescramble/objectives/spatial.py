@@ -13,20 +13,20 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import in_order, one_of, positive_integer
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.products import matmul
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """`above / below`, and 0 with zero derivatives where `below` is not positive.
+    """`above / below`, and 0 with zero derivatives where `below` is not positive; a NaN stays one.
 
     >>> ratio(jnp.asarray([1.0, 1.0]), jnp.asarray([2.0, 0.0])).tolist()
     [0.5, 0.0]
     """
-    positive = below > 0
-    return jnp.where(positive, above / jnp.where(positive, below, 1), 0)
+    nothing = below <= 0
+    return jnp.where(nothing, 0, above / jnp.where(nothing, 1, below))
 
 
 def mean(terms: Float[Array, "n m"]) -> Float[Array, ""]:
@@ -37,7 +37,9 @@ def mean(terms: Float[Array, "n m"]) -> Float[Array, ""]:
 def _unit(summary: Summary) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Two numbers whose product is s: the size of the signals, a constant in derivatives, and s in units of it."""
     size = summary.scale()
-    square = mean((summary.signals / size) ** 2)  # pyright: ignore[reportAttributeAccessIssue]
+    # What the summary says of its power, not its samples': these may be a few of many (`streaming`).
+    entries = max(summary.signals.size, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    square = summary.normalised().power() / entries
     return size, jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
@@ -120,7 +122,12 @@ def grid_shape(shape: Sequence[int] | None) -> tuple[int, ...] | None:
     >>> grid_shape([2, 3])
     (2, 3)
     """
-    return None if shape is None else tuple(positive_integer(n, "shape") for n in shape)
+    if shape is None:
+        return None
+    sizes = in_order(shape, "shape", "the number of points along each axis")
+    if not sizes:
+        raise ValueError("shape: got no axes; give the number of points along each.")
+    return tuple(positive_integer(n, "shape") for n in sizes)
 
 
 def end_names(boundary: str | Sequence[str], allowed: Sequence[str]) -> str | tuple[str, ...]:
@@ -129,7 +136,11 @@ def end_names(boundary: str | Sequence[str], allowed: Sequence[str]) -> str | tu
     >>> end_names(["periodic"], ("neumann", "periodic"))
     'periodic'
     """
-    names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
+    names = (
+        (boundary,) if isinstance(boundary, str) else tuple(in_order(boundary, "boundary", "a name, or one per axis"))
+    )
+    if not names:
+        raise ValueError("boundary: got no names; give one, or one per axis.")
     for name in names:
         one_of(name, "boundary", allowed)
     return names[0] if len(names) == 1 else names

@@ -1,5 +1,6 @@
 """The report of a sweep: a page, its numbers, and pictures of what was found."""
 
+import contextlib
 import json
 import platform
 from collections.abc import Mapping
@@ -113,8 +114,9 @@ def _examples(table: Table, layers: Mapping[str, Layer]) -> list[tuple[str, np.n
             weight = layers[name].read_weight()
         except (OSError, ValueError):  # the files may be elsewhere by now; the numbers do not need them
             continue
-        if weight.shape[0] == part["n"][row]:
-            found.append((name, weight, part.point(row) @ weight))
+        with contextlib.suppress(KeyError):  # a sweep that kept no points
+            if weight.shape[0] == part["n"][row]:
+                found.append((name, weight, part.point(row) @ weight))
     return found
 
 

@@ -27,20 +27,27 @@ class DamagedError(ValueError):
     """A chunk file that is not whole, or not of this sweep."""
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, places: tuple[int, ...], device: Any) -> None:
+def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Mapping[int, str], device: Any) -> None:
     """Keep the results of a chunk.
+
+    Args:
+        path: of the file.
+        arrays: what was found, a row for each problem.
+        digest: of the chunk's specification.
+        signals: digests of the signals that were solved for, by the places of their problems.
+        device: what it was solved on.
 
     Raises:
         OSError: it could not be written (its `filename` is `path`).
     """
-    header = {
+    about = {
         "format": FORMAT,
         "chunk": digest,
-        "problems": list(places),
+        "signals": {str(place): one for place, one in signals.items()},
         "made_by": maker(device),
         "arrays": sorted(arrays),
     }
-    content = {**arrays, HEADER: np.asarray(json.dumps(header))}
+    content = {**arrays, HEADER: np.asarray(json.dumps(about))}
     # Points are as good as noise: compressing them takes longer than solving for them, and gains a tenth.
     write_atomically(path, functools.partial(np.savez, **content))  # pyright: ignore[reportArgumentType]
 
@@ -54,24 +61,27 @@ def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[
         names: of the arrays; None for all that there are.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is none. KeyError: no such array was kept.
         DamagedError: it is truncated, changed, of another format or of another specification; says which and why.
     """
     with _opened(path) as file:
-        header = _header(file, path)
-        if header["chunk"] != digest:
+        about = _header(file, path)
+        if about["chunk"] != digest:
             raise DamagedError(f"{path}: holds results of another specification.")
-        return {name: _member(file, name, path) for name in (header["arrays"] if names is None else names)}
+        missing = [name for name in names or () if name not in about["arrays"]]
+        if missing:
+            raise KeyError(f"{missing[0]!r} was not kept (points=False); there are {', '.join(about['arrays'])}.")
+        return {name: _member(file, name, path) for name in (about["arrays"] if names is None else names)}
 
 
-def made_by(path: Path) -> dict[str, str]:
-    """What made a chunk file: versions, platform and device.
+def header(path: Path) -> dict[str, Any]:
+    """What a chunk file says of itself: "made_by" (versions, platform, device), "signals" (digests by problem).
 
     Raises:
         FileNotFoundError, DamagedError: as `read`.
     """
     with _opened(path) as file:
-        return _header(file, path)["made_by"]
+        return _header(file, path)
 
 
 def maker(device: Any) -> dict[str, str]:
@@ -111,19 +121,17 @@ def _member(file: Any, name: str, path: Path) -> np.ndarray:
 
 def _header(file: Any, path: Path) -> dict[str, Any]:
     try:
-        header = json.loads(str(_member(file, HEADER, path)))
-        wrong = None if header["format"] == FORMAT else f"format {header['format']!r}; this version reads {FORMAT}"
-        if wrong is None and not isinstance(header["chunk"] + header["made_by"]["jax"], str | None):
-            wrong = "its header makes no sense"
-        if not isinstance(header["arrays"], list):
-            wrong = "its header makes no sense"
+        about = json.loads(str(_member(file, HEADER, path)))
+        form = about["format"]
+        sound = isinstance(about["arrays"], list) and isinstance(about["signals"], dict) and about["made_by"]["jax"]
+        _ = about["chunk"]
     except DamagedError:
         raise
     except Exception as error:
         raise DamagedError(f"{path}: its header cannot be read ({error}).") from error
-    if wrong:
-        raise DamagedError(f"{path}: {wrong}.")
-    return header
+    if form != FORMAT or not sound:
+        raise DamagedError(f"{path}: format {form!r}; this version reads {FORMAT}.")
+    return about
 
 
 def location(folder: str | os.PathLike, number: int) -> Path:

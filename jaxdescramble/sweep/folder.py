@@ -26,13 +26,14 @@ from jaxdescramble.sweep.problems import Label, Problem
 
 FORMAT = 1
 MEANINGS = {
-    "signals": "the signals",
+    "signals": "the shapes of the signals",
     "objectives": "an objective",
     "solvers": "a solver",
     "settings": "group, start or restarts",
     "labels": "labels",
     "key": "the key",
     "chunks": "the chunk size",
+    "points": "whether points are kept",
     "version": "the version of jaxdescramble",
 }
 

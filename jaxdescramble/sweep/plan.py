@@ -50,7 +50,10 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A whole sweep: its chunks, and a digest of everything that its results depend on.
+    """A whole sweep: its chunks, and a digest of everything that its results depend on but the signals themselves.
+
+    Of signals only the shapes are known here: each chunk keeps the digest of those that it was solved for, so that no
+    process has to read the share of another.
 
     Attributes:
         chunks: in the order of their numbers.
@@ -65,7 +68,7 @@ class Plan:
     digests: tuple[str, ...]
 
 
-def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None) -> Plan:
+def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
     """Chunks of settled problems, those of a kind in the order of the list.
 
     Which problems meet in a chunk, and how many it is padded to, follows from the problems and `size` alone and never
@@ -75,6 +78,7 @@ def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         problems: as `Problem.settled` gives them.
         key: the root of all chance.
         size: problems to a chunk; None for about two seconds of one core, 256 MiB and 512 problems at most.
+        points: whether points are kept.
     """
     alike: dict[Any, list[int]] = {}
     for place, problem in enumerate(problems):
@@ -94,7 +98,8 @@ def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         for first in range(0, len(places), each):
             chunks.append(Chunk(len(chunks), kind, tuple(places[first : first + each])))
     parts, alone = _parts(problems, key, chunks)
-    common = json.dumps([parts["version"], parts["key"]])
+    parts["points"] = str(points)
+    common = json.dumps([parts["version"], parts["key"], points])
     digests = tuple(
         _hashed([common, chunk.kind.size, *((place, alone[place]) for place in chunk.places)]) for chunk in chunks
     )
@@ -126,12 +131,9 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None, chunks: list[C
         return known[id(value)]
 
     columns: dict[str, list] = {"signals": [], "objectives": [], "solvers": [], "settings": [], "labels": []}
-    read: dict[int, Any] = {}
     for place, problem in enumerate(problems):
-        if id(problem.signals) not in read:
-            read[id(problem.signals)] = described(problem.signals.digest())
         start = problem.start if isinstance(problem.start, str) else described(problem.start)
-        columns["signals"].append(read[id(problem.signals)])
+        columns["signals"].append([list(problem.shape), _dtype(problem)])
         columns["objectives"].append(once("objective", place, problem.objective))
         columns["solvers"].append(once("solver", place, problem.solver))
         columns["settings"].append([problem.group, start, problem.restarts])

@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble.checks import one_of
 from jaxdescramble.descramble.signals import settled
 from jaxdescramble.objectives import Objective
-from jaxdescramble.sweep.identity import array_digest
+from jaxdescramble.sweep.identity import array_digest, digest
 
 Label = str | int | float | bool
 STARTS = ("random",)
@@ -21,7 +21,11 @@ STARTS = ("random",)
 
 @runtime_checkable
 class Source(Protocol):
-    """Signals that are not in memory: what `inputs.selected` finds in files, `Generated`, or a class of one's own."""
+    """Signals that are not in memory: what `inputs.selected` finds in files, `Generated`, or a class of one's own.
+
+    A source may also have a method `digest()`, giving a value that tells its signals from any others in any process;
+    where there is none, the signals are read and hashed.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -31,10 +35,6 @@ class Source(Protocol):
 
     def read(self) -> np.ndarray:
         """The signals, features first; the same ones at every call."""
-        ...
-
-    def digest(self) -> Any:
-        """What tells these signals from any others, in any process."""
         ...
 
 
@@ -74,7 +74,8 @@ class Generated:
         return made
 
     def digest(self) -> Any:
-        return (self.make, self.arguments, tuple(self.shape), np.dtype(self.dtype).name)
+        """The function and its arguments: what it makes need not be made to be known."""
+        return (self.make, self.arguments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +94,6 @@ class _Held:
 
     def read(self) -> np.ndarray:
         return self.array
-
-    def digest(self) -> str:
-        return array_digest(self.array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +125,7 @@ class Problem:
     @property
     def source(self) -> Source:
         """The signals as a source."""
-        if hasattr(self.signals, "read") and hasattr(self.signals, "digest"):
+        if hasattr(self.signals, "read") and hasattr(self.signals, "shape"):
             return self.signals
         return _Held(np.asarray(self.signals))
 
@@ -252,3 +250,14 @@ def keys_of(problem: Problem, place: int, key: PRNGKeyArray) -> tuple[Array, Arr
     own = jax.random.fold_in(key, place)
     start, again = jax.random.split(own)
     return start, jax.random.split(again, problem.restarts) if problem.restarts else None
+
+
+def signals_digest(source: Source, array: np.ndarray | None = None) -> str:
+    """What tells the signals of a source from any others: what it says itself, or a hash of them.
+
+    Args:
+        source: of the signals.
+        array: they themselves, if they are in memory already.
+    """
+    own = getattr(source, "digest", None)
+    return digest(own()) if own is not None else array_digest(source.read() if array is None else array)

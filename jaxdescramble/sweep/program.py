@@ -12,24 +12,28 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble.descramble.signals import solve
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.sweep.plan import Chunk, Kind
-from jaxdescramble.sweep.problems import Problem, keys_of
+from jaxdescramble.sweep.problems import Problem, keys_of, signals_digest
 
 Arguments = tuple[list[Any], list[Any], Any, Any, Any]
 
 
-def arguments(chunk: Chunk, problems: Sequence[Problem] | Mapping[int, Problem], key: PRNGKeyArray | None) -> Arguments:
+def arguments(
+    chunk: Chunk, problems: Sequence[Problem] | Mapping[int, Problem], key: PRNGKeyArray | None
+) -> tuple[Arguments, dict[int, str]]:
     """What the program of a chunk is called with, in host memory: its signals are read here.
 
-    Shared leaves of objective and solver, leaves of every problem, signals, starts and keys. Empty places at the end
-    hold zeros, which every solver has done with at once.
+    Returns:
+        Shared leaves of objective and solver, leaves of every problem, signals, starts and keys, empty places at the
+        end holding zeros, which every solver has done with at once; and digests of the signals, by place.
 
     Raises:
         OSError, ValueError: signals that cannot be read, or are not what they were.
     """
     kind, count = chunk.kind, len(chunk.places)
-    signals = np.zeros((kind.size, *kind.shape), kind.dtype)
+    signals, digests = np.zeros((kind.size, *kind.shape), kind.dtype), {}
     for row, place in enumerate(chunk.places):
         signals[row] = _signals(problems[place], place, kind)
+        digests[place] = signals_digest(problems[place].signals, signals[row])
     mine = [jax.tree.leaves((problems[place].objective, problems[place].solver)) for place in chunk.places]
     mine += [mine[-1]] * (kind.size - count)
     own = [
@@ -44,7 +48,7 @@ def arguments(chunk: Chunk, problems: Sequence[Problem] | Mapping[int, Problem],
         if kind.start:
             points = [_start(problems[place], row, drawn, kind) for row, place in enumerate(chunk.places)]
             start = np.stack(points + [np.eye(kind.shape[0], dtype=kind.dtype)] * (kind.size - count))
-    return list(kind.leaves), own, signals, start, keys
+    return (list(kind.leaves), own, signals, start, keys), digests
 
 
 def _signals(problem: Problem, place: int, kind: Kind) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxdescramble.status import Status
 from jaxdescramble.sweep import chunks, program
 from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
 from jaxdescramble.sweep.plan import Chunk, Plan, planned
-from jaxdescramble.sweep.problems import Problem
+from jaxdescramble.sweep.problems import Problem, signals_digest
 from jaxdescramble.sweep.table import Table, gathered, save_everywhere
 
 Progress = Callable[[str, int, int], None]
@@ -35,6 +35,7 @@ def sweep(
     key: PRNGKeyArray | None = None,
     chunk: int | None = None,
     shard: tuple[int, int] | None = None,
+    points: bool = True,
 ) -> Table:
     """Solve many descrambling problems on all devices there are, and lose nothing.
 
@@ -54,11 +55,14 @@ def sweep(
         out: the folder.
         mesh: whose devices to use, those of this process; all that it has if None.
         resume: False to refuse a folder in which there is a sweep already.
-        progress: called as `progress(stage, done, total)`: "reading", "solving" (problems), "gathering" (chunks).
+        progress: called as `progress(stage, done, total)`: "checking" what is there (chunks), "solving"
+            (problems), "gathering" (chunks).
         key: where all chance comes from; needed where problems have restarts or random starts. Problem i uses
             `fold_in(key, i)`.
         chunk: problems to a chunk; None for about two seconds of one core, and 256 MiB at most. It is part of the
             sweep's identity.
+        points: False keeps numbers and singular values alone: P is n^2 numbers, and the disk is the first thing that a
+            million layers fill.
         shard: `(i, count)`, every count-th chunk beginning with the i-th, for separate jobs; None for all, or this
             process's share under `jax.distributed`.
 
@@ -82,16 +86,14 @@ def sweep(
     devices, share = _devices(mesh), _share(mesh, shard)
     folder = Path(out)
     say = progress or (lambda stage, done, total: None)
-    say("reading", 0, len(listed))
-    plan = planned(listed, key, None if chunk is None else positive_integer(chunk, "chunk"))
-    say("reading", len(listed), len(listed))
+    plan = planned(listed, key, None if chunk is None else positive_integer(chunk, "chunk"), points)
     _shapes(plan, listed, key)
     wanted = specification(listed, plan)
     open_sweep(folder, wanted, resume)
     with at_work(folder, share) as log:
         log("begin", identity=plan.identity, problems=len(listed), chunks=len(plan.chunks), shard=list(share))
-        todo = _todo(plan, folder, share, log)
-        _Work(listed, key, plan, folder, log, say).all(todo, devices)
+        todo = _todo(plan, listed, folder, share, log, say)
+        _Work(listed, key, plan, folder, log, say, points).all(todo, devices)
         if jax.process_count() > 1 and shard is None:
             _meet("sweep results")
         table = gathered(folder, wanted, lambda done, total: say("gathering", done, total))
@@ -113,7 +115,7 @@ def _settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
                 f"problems[{place}]: got {type(problem).__name__}; expected a jaxdescramble.Problem, as grid gives."
             )
         try:
-            # The same signals in many problems are one source, and are read once for their digest.
+            # The same signals in many problems are one source.
             if id(problem.signals) not in sources:
                 kept.append(problem.signals)
                 sources[id(problem.signals)] = problem.source
@@ -164,7 +166,7 @@ def _shapes(plan: Plan, problems: Sequence[Problem], key: Any) -> None:
         source = _Blank(kind.shape, kind.dtype)
         stand_in = {place: dataclasses.replace(problems[place], signals=source)}
         try:
-            operands = program.arguments(blank, stand_in, key)
+            operands, _ = program.arguments(blank, stand_in, key)
             program.run.eval_shape(*operands, **program.static(kind))
         except (TypeError, ValueError) as error:
             raise type(error)(f"problem {place} ({dict(problems[place].labels)}): {error}") from error
@@ -178,26 +180,28 @@ class _Blank:
     def read(self) -> np.ndarray:
         return np.zeros(self.shape, self.dtype)
 
-    def digest(self) -> str:
-        return ""
 
-
-def _todo(plan: Plan, folder: Path, share: tuple[int, int], log: Log) -> list[Chunk]:
+def _todo(
+    plan: Plan, problems: Sequence[Problem], folder: Path, share: tuple[int, int], log: Log, say: Progress
+) -> list[Chunk]:
     """The chunks that this process has to solve, damaged ones among them."""
     index, count = share
     mine = plan.chunks[index::count]
     missing = np.zeros(len(plan.chunks), np.int32)
     chunks.clear(folder, {one.number for one in mine})
-    for one in mine:
+    known: dict[int, str] = {}
+    for done, one in enumerate(mine):
         path = chunks.location(folder, one.number)
         try:
             chunks.read(path, plan.digests[one.number])
-            continue
+            _same_signals(one, problems, chunks.header(path)["signals"], folder, known)
         except FileNotFoundError:
-            pass
+            missing[one.number] = 1
         except chunks.DamagedError as error:
             log("damaged", chunk=one.number, file=str(path), why=str(error))
-        missing[one.number] = 1
+            missing[one.number] = 1
+        else:
+            say("checking", done + 1, len(mine))
     if jax.process_count() > 1 and count == jax.process_count():
         # What is left is dealt out anew, or a sweep that lost one of its processes would wait for that one alone.
         from jax.experimental import multihost_utils
@@ -211,6 +215,22 @@ def _todo(plan: Plan, folder: Path, share: tuple[int, int], log: Log) -> list[Ch
     return [plan.chunks[number] for number in left]
 
 
+def _same_signals(
+    chunk: Chunk, problems: Sequence[Problem], kept: dict[str, str], folder: Path, known: dict[int, str]
+) -> None:
+    for place in chunk.places:
+        source = problems[place].signals
+        # A grid has the same signals many times over.
+        if id(source) not in known:
+            known[id(source)] = signals_digest(source)
+        if kept.get(str(place)) != known[id(source)]:
+            raise ValueError(
+                f"out: {folder} holds results for other signals: those of problem {place} "
+                f"({dict(problems[place].labels)}) have changed. Its results are not reused and not touched; name "
+                "another folder, or remove this one."
+            )
+
+
 def _meet(where: str) -> None:
     from jax.experimental import multihost_utils
 
@@ -220,9 +240,18 @@ def _meet(where: str) -> None:
 class _Work:
     """Chunks handed out to devices, each by a thread or two of its own, until there are none or something is wrong."""
 
-    def __init__(self, problems: Sequence[Problem], key: Any, plan: Plan, folder: Path, log: Log, progress: Progress):
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        key: Any,
+        plan: Plan,
+        folder: Path,
+        log: Log,
+        progress: Progress,
+        points: bool,
+    ):
         self._problems, self._key, self._plan, self._folder = problems, key, plan, folder
-        self._log, self._progress = log, progress
+        self._log, self._progress, self._points = log, progress, points
         self._lock, self._stop, self._errors = threading.Lock(), threading.Event(), []
         self._done = 0
 
@@ -272,16 +301,16 @@ class _Work:
             if chunk is None:
                 return
             try:
-                operands = program.arguments(chunk, self._problems, self._key)
+                operands, digests = program.arguments(chunk, self._problems, self._key)
                 with turn:
                     if not self._stop.is_set():
-                        self._solve(chunk, operands, device)
+                        self._solve(chunk, operands, digests, device)
             except BaseException as error:
                 self._errors.append(error)
                 self._stop.set()
                 return
 
-    def _solve(self, chunk: Chunk, operands: program.Arguments, device: Any) -> None:
+    def _solve(self, chunk: Chunk, operands: program.Arguments, digests: dict[int, str], device: Any) -> None:
         began = time.perf_counter()
         with self._lock:
             self._log("solve", chunk=chunk.number, device=str(device))
@@ -289,8 +318,10 @@ class _Work:
         found = jax.device_get(program.run(*placed, **program.static(chunk.kind)))
         solved = time.perf_counter()
         arrays = {name: np.asarray(values)[: len(chunk.places)] for name, values in found.items()}
+        if not self._points:
+            del arrays["point"]
         path = chunks.location(self._folder, chunk.number)
-        chunks.write(path, arrays, self._plan.digests[chunk.number], chunk.places, device)
+        chunks.write(path, arrays, self._plan.digests[chunk.number], digests, device)
         ended = {
             Status(code).name: int(times)
             for code, times in zip(*np.unique(arrays["status"], return_counts=True), strict=True)

@@ -93,7 +93,7 @@ class Table:
         """Everything that was found for a row, "point" and "singular_values" among it, or the arrays named.
 
         Raises:
-            IndexError: no such row. FileNotFoundError: it has no result yet.
+            IndexError: no such row. FileNotFoundError: it has no result yet. KeyError: no such array was kept.
             ValueError: its file is damaged; the sweep, run again, makes it anew.
         """
         row = row.__index__()
@@ -113,7 +113,7 @@ class Table:
         found = []
         for number in range(len(self._specification.digests)):
             with contextlib.suppress(FileNotFoundError, chunks.DamagedError):
-                found.append(chunks.made_by(chunks.location(self.folder, number)))
+                found.append(chunks.header(chunks.location(self.folder, number))["made_by"])
         return found
 
     def kinds(self) -> list[dict[str, Any]]:
