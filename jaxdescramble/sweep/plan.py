@@ -81,11 +81,14 @@ def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         points: whether points are kept.
     """
     alike: dict[Any, list[int]] = {}
-    for place, problem in enumerate(problems):
-        leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
-        kinds = tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
+    flat: dict[tuple[int, int], tuple[list, Any, tuple]] = {}
+    pairs = [(id(problem.objective), id(problem.solver)) for problem in problems]
+    for place, (problem, pair) in enumerate(zip(problems, pairs, strict=True)):
+        if pair not in flat:
+            leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
+            flat[pair] = leaves, structure, tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
         start = problem.start is not None
-        sort = (structure, kinds, problem.group, start, problem.restarts, problem.shape, _dtype(problem))
+        sort = (*flat[pair][1:], problem.group, start, problem.restarts, problem.shape, _dtype(problem))
         alike.setdefault(sort, []).append(place)
     chunks: list[Chunk] = []
     for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
@@ -93,7 +96,7 @@ def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         count = -(-len(places) // most)
         # Chunks of one kind are as equal as can be, so that little of the last one is padding.
         each = size or -(-len(places) // count)
-        shared = _shared([jax.tree.leaves((problems[i].objective, problems[i].solver)) for i in places])
+        shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
         kind = Kind(structure, shared, group, start, restarts, shape, dtype, each)
         for first in range(0, len(places), each):
             chunks.append(Chunk(len(chunks), kind, tuple(places[first : first + each])))

@@ -107,6 +107,7 @@ def _settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
     if isinstance(problems, Problem):
         raise TypeError("problems: got one Problem; expected a list of them, [problem].")
     sources: dict[int, Any] = {}
+    pairs: dict[tuple[int, int], tuple[Any, Any]] = {}
     kept: list[Any] = []
     found = []
     for place, problem in enumerate(problems):
@@ -124,7 +125,10 @@ def _settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
                 raise ValueError("it has restarts or a random start; give sweep(..., key=jax.random.key(seed)).")
         except (TypeError, ValueError) as error:
             raise type(error)(f"problem {place} ({dict(problem.labels)}): {error}") from error
-        found.append(one)
+        # What a grid holds many times over is one object from here on, and is looked at once.
+        kept += [problem.objective, problem.solver]
+        objective, solver = pairs.setdefault((id(problem.objective), id(problem.solver)), (one.objective, one.solver))
+        found.append(dataclasses.replace(one, objective=objective, solver=solver))
     if not found:
         raise ValueError("problems: there are none.")
     return found
