@@ -21,6 +21,7 @@ from jaxdescramble import (
     switched,
 )
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
+from jaxdescramble.film import Film
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
 from jaxdescramble.solvers import Solution, minimise, riemannian
@@ -34,6 +35,7 @@ __version__ = version("jaxdescramble")
 __all__ = [
     "Accumulator",
     "Descrambling",
+    "Film",
     "LayerDescrambling",
     "Layout",
     "Objective",

@@ -1,12 +1,19 @@
 """Checks of arguments: what can be known from shapes and types is said at once, with what to do about it."""
 
+import operator
+import os
 from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
+
+Kind = TypeVar("Kind")
 
 
 def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -> Array:
@@ -25,10 +32,7 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
     >>> real_array([[1.0, 2.0]], "signals", (2,), "(features, samples)").shape
     (1, 2)
     """
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected an array of numbers {axes}, got {type(value).__name__}.") from error
+    array = numbers(value, name, f"an array of numbers {axes}")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
             f"{name}: got complex numbers ({array.dtype}); descramblers here are real. Stack real and imaginary parts "
@@ -47,13 +51,33 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
     return array
 
 
-def samples_first(x: ArrayLike) -> Array:
+def numbers(value: Any, name: str, wanted: str = "an array of numbers") -> Array:
+    """`value` as a JAX array of whatever numbers they are.
+
+    Raises:
+        TypeError: text, objects, ragged lists, masked and structured arrays, integers that no type holds.
+
+    >>> numbers([1, 2], "labels").shape
+    (2,)
+    """
+    try:
+        # Of text in a list jnp.asarray would first make a type.
+        if isinstance(value, str | bytes | list | tuple) and any(
+            isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)
+        ):
+            raise TypeError("text")
+        return jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}.") from error
+
+
+def samples_first(x: ArrayLike, name: str = "x") -> Array:
     """The input of a network as an array, a sample to each entry of its first axis; raises as `real_array` does.
 
     >>> samples_first([[1.0, 2.0]]).shape
     (1, 2)
     """
-    return real_array(x, "x", tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
+    return real_array(x, name, tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
 
 
 def is_traced(value: object) -> bool:
@@ -86,33 +110,187 @@ def one_of(value: object, name: str, allowed: Collection[str]) -> str:
     return value
 
 
-def positive_integer(value: object, name: str) -> int:
-    """`value` as an int of at least 1.
+def positive_integer(value: object, name: str, least: int = 1) -> int:
+    """`value` as an int of at least 1, or of at least `least`.
 
     >>> positive_integer(3, "order")
     3
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected a positive integer, got {value!r} ({type(value).__name__}).")
-    number = value.__index__()  # pyright: ignore[reportAttributeAccessIssue]
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {number}.")
+    wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        number = None
+    if number is None:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+    if not least <= number < 2**31:
+        raise ValueError(f"{name}: expected {wanted}, got {number}.")
     return number
 
 
-def positive_number(value: ArrayLike, name: str) -> ArrayLike:
+def positive_number(value: Any, name: str) -> Any:
     """`value` as it is if it is a positive number (a traced one is taken to be), a Python number as a float.
 
     >>> positive_number(1, "epsilon")
     1.0
     """
-    if np.ndim(value) != 0 or (not is_traced(value) and not isinstance(value, int | float | np.generic | Array)):
-        raise TypeError(f"{name}: expected a positive number, got {value!r}.")
-    if is_traced(value):
+    return number_between(value, name, 0, float("inf"), "a positive number")
+
+
+def number_between(value: Any, name: str, low: float | int, high: float | int, wanted: str, ends: bool = False) -> Any:
+    """`value` as `positive_number` has it, if it is a number between two others, or (`ends`) one of these.
+
+    >>> number_between(0, "noise", 0, 1, "a share", ends=True)
+    0.0
+    """
+    if is_traced(value) and np.ndim(value) == 0:
         return value
-    if isinstance(value, bool) or not 0 < float(value) < float("inf"):  # pyright: ignore[reportArgumentType]
-        raise ValueError(f"{name}: expected a positive number, got {value!r}.")
-    return value if isinstance(value, Array) else float(value)  # pyright: ignore[reportArgumentType]
+    if not isinstance(value, int | float | np.number | np.ndarray | Array) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+    if np.ndim(value) != 0 or not np.issubdtype(np.result_type(value), np.number) or np.iscomplexobj(value):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r}.")
+    if not np.isfinite(plain := _plain(value)) or not (low <= plain <= high if ends else low < plain < high):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
+    return value if isinstance(value, Array) else plain
+
+
+def _plain(value: Any) -> float:
+    try:
+        return float(value)  # pyright: ignore[reportArgumentType]
+    except OverflowError:  # an integer of more than 308 digits
+        return float("inf")
+
+
+def range_within(value: Any, name: str, low: float | int = 0, high: float | int = float("inf")) -> tuple[float, float]:
+    """`value` as two numbers in order, both between `low` and `high` or one of them.
+
+    >>> range_within((1, 2), "width")
+    (1.0, 2.0)
+    """
+    wanted = f"a range (low, high) with {low} <= low <= high" + (f" <= {high}" if high < float("inf") else "")
+    ends = in_order(value, name, wanted)
+    if len(ends) != 2:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
+    first, last = (float(number_between(end, name, low, high, wanted, ends=True)) for end in ends)
+    if first > last:
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
+    return first, last
+
+
+def true_or_false(value: object, name: str) -> bool:
+    """`value` if it is True or False.
+
+    >>> true_or_false(True, "joint")
+    True
+    """
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name}: expected True or False, got {value!r}.")
+    return bool(value)
+
+
+def floating_type(value: DTypeLike, name: str = "dtype") -> np.dtype:
+    """`value` as one of the types that results can have, float32 or float64.
+
+    >>> floating_type("float32").name
+    'float32'
+    """
+    try:
+        # None is NumPy's float64, and a list of names a structure: neither is meant.
+        known = None if value is None or isinstance(value, list | dict) else jax.dtypes.canonicalize_dtype(value)
+    except (TypeError, ValueError, DeprecationWarning):
+        known = None
+    if known not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}.")
+    return np.dtype(known)
+
+
+def random_key(value: object, name: str = "key") -> Any:
+    """`value` if it is one key, of `jax.random.key` or of the old kind.
+
+    >>> random_key(jax.random.key(0)).shape
+    ()
+    """
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    typed = isinstance(value, Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    old = isinstance(value, np.ndarray | Array) and dtype == np.uint32 and shape in ((2,), (4,))
+    if not ((typed and shape == ()) or old) or isinstance(value, np.ma.MaskedArray):
+        shown = f"an array of shape {shape}, {dtype}" if isinstance(value, np.ndarray | Array) else repr(value)
+        raise TypeError(f"{name}: expected one key, jax.random.key(0) or one of jax.random.split, got {shown}.")
+    return value
+
+
+def a_function(value: object, name: str, takes: str = "(params, x)") -> None:
+    """Raise `TypeError` unless `value` can be called.
+
+    >>> a_function(jnp.sin, "f")
+    """
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name}: expected a function of {takes}, got {value!r} ({type(value).__name__}).")
+
+
+def one_with(value: object, name: str, members: Collection[str], wanted: str) -> None:
+    """Raise `TypeError` unless `value` has the members that make it what is wanted.
+
+    >>> one_with(jnp.ones(2), "signals", ("shape",), "an array")
+    """
+    if isinstance(value, type) or not all(hasattr(value, member) for member in members):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+
+
+def an_operator(value: object, name: str = "operator") -> None:
+    """Raise `TypeError` unless `value` is an operator, as `operators` makes them.
+
+    >>> from jaxdescramble.operators import derivative
+    >>> an_operator(derivative(3))
+    """
+    wanted = "an operator such as operators.derivative(n), or operators.from_matrix(matrix)"
+    one_with(value, name, ("analyse", "synthesise", "apply"), wanted)
+
+
+def a_summary(value: object, name: str = "summary") -> None:
+    """Raise `TypeError` unless `value` is a summary of signals, as objectives make them.
+
+    >>> from jaxdescramble.objectives import Samples
+    >>> a_summary(Samples(jnp.ones((2, 3))))
+    """
+    one_with(value, name, ("principal", "normalised"), "a summary of signals, objective.summarise(signals)")
+
+
+def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
+    """`value` if it is of a kind.
+
+    >>> instance_of(1, "n", int, "an integer")
+    1
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+    return value
+
+
+def in_order(value: Any, name: str, wanted: str) -> list[Any]:
+    """`value` as a list, if it is a list or tuple (or the axes of an array).
+
+    >>> in_order((1, 2), "shape", "sizes")
+    [1, 2]
+    """
+    if not isinstance(value, list | tuple) and getattr(value, "ndim", 0) == 0:
+        raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
+    return list(value)
+
+
+def shaped_like(x: Array, value: Any, name: str) -> Array:
+    """`value` broadcast to the shape and type of x.
+
+    >>> shaped_like(jnp.ones((1, 2)), 0.5, "low").tolist()
+    [[0.5, 0.5]]
+    """
+    array = numbers(value, name, f"a number, or an array that fits x, of shape {x.shape}")
+    if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}.")
+    try:
+        return jnp.broadcast_to(array.astype(x.dtype), x.shape)
+    except ValueError as error:
+        raise ValueError(f"{name}: shape {array.shape} does not fit x, of shape {x.shape}.") from error
 
 
 def same_size(array: Array, axis: int, size: int, name: str, against: str) -> None:
@@ -122,3 +300,14 @@ def same_size(array: Array, axis: int, size: int, name: str, against: str) -> No
     """
     if array.shape[axis] != size:
         raise ValueError(f"{name}: shape {array.shape} does not fit {against}, which has {size} there (axis {axis}).")
+
+
+def file_path(value: object, name: str) -> Path:
+    """`value` as a path; a number is none, though `open` would take it for a file that is open already.
+
+    >>> file_path("frames.npz", "path").suffix
+    '.npz'
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected a path, got {value!r} ({type(value).__name__}).")
+    return Path(value)

@@ -18,7 +18,17 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions, transforms
-from jaxdescramble.checks import is_finite, is_traced, one_of, positive_integer, real_array
+from jaxdescramble.checks import (
+    an_operator,
+    in_order,
+    is_finite,
+    is_traced,
+    number_between,
+    one_of,
+    positive_integer,
+    real_array,
+    same_size,
+)
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
 SCHEMES = ("spectral", "difference")
@@ -89,10 +99,14 @@ def derivative(
     Source: Amey et al. 2021, Methods (order 2, periodic, spectral); the other rows are textbook transforms
     (Strang, The discrete cosine transform, SIAM Review 41, 1999).
     """
-    sides = tuple(positive_integer(n, "shape") for n in ([shape] if np.ndim(shape) == 0 else list(shape)))  # pyright: ignore
+    several = in_order(shape, "shape", "sizes") if isinstance(shape, list | tuple) or np.ndim(shape) else [shape]
+    sides = tuple(positive_integer(n, "shape") for n in several)
     if not sides:
         raise ValueError("shape: got an empty tuple; give the number of points, or one number per axis.")
-    boundaries = (boundary,) * len(sides) if isinstance(boundary, str) else tuple(boundary)
+    one_each = isinstance(boundary, str)
+    boundaries = (
+        (boundary,) * len(sides) if one_each else tuple(in_order(boundary, "boundary", "a name, or one per axis"))
+    )
     if len(boundaries) != len(sides):
         raise ValueError(f"boundary: got {len(boundaries)} names for a grid of {len(sides)} axes {sides}.")
     for name in boundaries:
@@ -188,6 +202,7 @@ class Derivative:
         >>> round(float(D.apply(x)[0]), 4), round(2 * math.pi / 8, 4)
         (0.7854, 0.7854)
         """
+        x = _on_points(x, "x", self.size)
         modes = self._to_grid_modes(x)
         power = jnp.asarray(self._sign * self._laplacian ** (self.order // 2), x.dtype)
         modes = modes * power.reshape(power.shape + (1,) * (modes.ndim - power.ndim))
@@ -204,11 +219,12 @@ class Derivative:
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
         """Mode coefficients `T^T x` along axis 0, in ascending order of eigenvalue."""
+        x = _on_points(x, "x", self.size)
         return self._to_grid_modes(x).reshape(x.shape)[self._ascending]
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
         """`T c` along axis 0: the inverse of `analyse`."""
-        back = np.argsort(self._ascending)
+        c, back = _on_points(c, "c", self.size), np.argsort(self._ascending)
         return self._from_grid_modes(c[back].reshape((*self.shape, *c.shape[1:])), c.shape)
 
     def _to_grid_modes(self, x: Array) -> Array:
@@ -252,15 +268,21 @@ class Dense:
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
         """`D x` along axis 0."""
-        return _product(self.matrix, x)
+        return _product(self.matrix, _on_points(x, "x", self.size))
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
         """Mode coefficients `T^T x` along axis 0."""
-        return _product(self.basis.T, x)
+        return _product(self.basis.T, _on_points(x, "x", self.size))
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
         """`T c` along axis 0."""
-        return _product(self.basis, c)
+        return _product(self.basis, _on_points(c, "c", self.size))
+
+
+def _on_points(value: ArrayLike, name: str, size: int) -> Float[Array, "n *rest"]:
+    array = real_array(value, name, range(1, 9), "(points, ...)")
+    same_size(array, 0, size, name, "the operator's points")
+    return array
 
 
 def _product(matrix: Array, x: Array) -> Array:
@@ -302,7 +324,9 @@ def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> Dense:
     _, singular, rows = np.linalg.svd(matrix)
     singular = np.concatenate([np.zeros(n - len(singular)), singular[::-1]])
     rounding = 8 * n * np.finfo(np.float64).eps * singular[-1]
-    known, squares, basis = (jnp.asarray(array, dtype) for array in (matrix, singular**2, rows[::-1].T))
+    with np.errstate(over="ignore"):  # closed forms say so of infinite eigenvalues
+        squares = singular**2
+    known, squares, basis = (jnp.asarray(array, dtype) for array in (matrix, squares, rows[::-1].T))
     return Dense(known, squares, basis, _run_lengths(np.diff(singular) > rounding))
 
 
@@ -330,15 +354,17 @@ def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> Dense:
     >>> rough.size
     8
     """
+    weights, operators = in_order(weights, "weights", "numbers"), in_order(operators, "operators", "operators")
+    for one in operators:
+        an_operator(one, "operators")
     if not operators or len(weights) != len(operators):
         raise ValueError(f"combine: got {len(weights)} weights for {len(operators)} operators; give one each.")
+    weights = [number_between(w, "weights", 0, math.inf, "numbers of at least 0", ends=True) for w in weights]
     sizes = [operator.size for operator in operators]
     if len(set(sizes)) > 1:
-        raise ValueError(f"combine: the operators act on different numbers of points, {sizes}.")
+        raise ValueError(f"operators: they act on different numbers of points, {sizes}.")
     known = not any(is_traced(w) for w in weights) and all(hasattr(d, "matrix") for d in operators)
     if known:
-        if any(not w >= 0 for w in weights):
-            raise ValueError(f"combine: weights {list(weights)} must be numbers of at least 0.")
         parts = [math.sqrt(w) * np.asarray(d.matrix, np.float64) for w, d in zip(weights, operators, strict=True)]  # pyright: ignore
         if all(np.isfinite(part).all() for part in parts):
             return _from_known(np.concatenate(parts), jnp.zeros(0).dtype)

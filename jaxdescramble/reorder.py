@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxdescramble.checks import a_function, numbers
 from jaxdescramble.interpreter import Block, Graph, Operation, find_products, groups, study, trace
 from jaxdescramble.interpreter.axes import Axes, axis, cut, foreign, labels, moved, moved_back, taken
 from jaxdescramble.interpreter.facts import Facts
@@ -64,10 +65,11 @@ def reorder(
 
     Source: the permutation symmetry of hidden units, Hecht-Nielsen (1990); Amey et al. (2021) for the group S(n).
     """
+    a_function(f, "f")
     graph = trace(f, params, x)
     facts = study(graph)
     products, _ = find_products(graph, facts)
-    if name not in products:
+    if not isinstance(name, str) or name not in products:
         raise ValueError(f"name: there is no layer {name}; there are {', '.join(products) or 'none'}.")
     product = products[name]
     sizes = [size for size in product.sizes["out"] if size > 1]
@@ -77,7 +79,11 @@ def reorder(
             "they are not one list that could be permuted."
         )
     size = sizes[0] if sizes else 1
-    order = np.asarray(permutation)
+    order = np.asarray(numbers(permutation, "permutation", f"each of 0 ... {size - 1} once"))
+    if order.ndim != 1 or not np.issubdtype(order.dtype, np.integer):
+        raise TypeError(
+            f"permutation: expected each of 0 ... {size - 1} once, got {order.dtype} of shape {order.shape}."
+        )
     if order.shape != (size,) or not np.array_equal(np.sort(order), np.arange(size)):
         raise ValueError(
             f"permutation: expected each of 0 ... {size - 1} once, the neurons of {name}; got "

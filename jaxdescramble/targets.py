@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, samples_first
+from jaxdescramble.checks import a_function, is_traced, numbers, samples_first
 
 Function = Callable[[Any, Any], Any]
 
 
 def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
     """x as an array, and the number of the output to explain for every sample."""
+    a_function(f, "f")
     x = samples_first(x)
     shape = getattr(jax.eval_shape(f, params, x), "shape", None)
     if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
@@ -26,9 +27,9 @@ def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) ->
     if target is None:
         scores = f(params, x).reshape(len(x), classes)
         return x, jnp.argmax(scores, axis=1)
-    chosen = jnp.asarray(target)
+    chosen = numbers(target, "target", "an integer, or one for each sample")
     if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (len(x),)):
-        raise TypeError(f"target: got {target!r}; expected an integer, or one for each of the {len(x)} samples.")
+        raise TypeError(f"target: got {target!r}; expected an integer, or one for each of the {len(x)} samples of x.")
     if not is_traced(chosen) and not (0 <= int(chosen.min()) <= int(chosen.max()) < classes):
         raise ValueError(f"target: got {target!r}; f has outputs 0 to {classes - 1}.")
     return x, jnp.broadcast_to(chosen, (len(x),))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxdescramble.checks import a_function, instance_of, real_array
 from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
@@ -98,6 +99,8 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
     Source: Amey, Keeley, Choudhury, Kuprov, PNAS 118 (2021) e2016917118, wiretapping a link; reading jaxprs is ours.
     """
 
+    a_function(f, "f")
+
     @functools.wraps(f, updated=())
     def tapped(params: Any, x: Any) -> tuple[Any, dict[str, Tap]]:
         graph, facts, layers = _read(f, params, x)
@@ -145,8 +148,8 @@ def insert(
 
     Source: Amey et al., PNAS 118 (2021) e2016917118, the unit operator inserted into a link.
     """
-    at_output = {name: jnp.asarray(point) for name, point in points.items()}
-    at_input = {name: jnp.asarray(point) for name, point in (inputs or {}).items()}
+    a_function(f, "f")
+    at_output, at_input = _matrices(points, "points"), {} if inputs is None else _matrices(inputs, "inputs")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # g will say it
         _replacements(*_read(f, params, x)[1:], at_output, at_input)
@@ -158,6 +161,12 @@ def insert(
         return jax.tree.unflatten(graph.tree, outputs)
 
     return inserted
+
+
+def _matrices(points: Any, argument: str) -> dict[str, Array]:
+    instance_of(points, argument, Mapping, "a dictionary {layer name: matrix}")
+    axes = "(n, n), or with the layer's leading axes in front"
+    return {name: real_array(point, f"{argument}[{name!r}]", range(9), axes) for name, point in points.items()}
 
 
 def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Layer]]:

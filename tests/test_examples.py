@@ -146,6 +146,16 @@ def test_gating_network(tmp_path):
     assert (tmp_path / "gating-network.png").stat().st_size > 50_000
 
 
+def test_film_of_training(tmp_path):
+    text = run("film_of_training.py", "--steps", 150, "--every", 50, "--folder", "frames", folder=tmp_path)
+    frames, skipped = numbers(r"(\d+) frames, (\d+) skipped", text)
+    assert frames + skipped == 4
+    assert len(list((tmp_path / "frames").glob("frame-*.npz"))) == frames
+    (jump,) = numbers(r"encode.*output: .*, jumps (\S+)", text)
+    assert jump < 1.3  # a frame that fell anywhere: 2 ** 0.5; skipped ones lie further apart
+    assert (tmp_path / "film.png").stat().st_size > 30_000
+
+
 def test_what_keeps_the_state(tmp_path):
     text = run("what_keeps_the_state.py", "--steps", 200, folder=tmp_path)
     assert numbers(r"accuracy (\S+) on", text)[0] > 0.9

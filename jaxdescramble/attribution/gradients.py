@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import number_between, positive_integer, random_key, shaped_like
 from jaxdescramble.targets import Function, score, targets
 
 
@@ -85,10 +85,8 @@ def integrated_gradients(
     Source: Sundararajan, Taly, Yan 2017 (arXiv 1703.01365).
     """
     x, target = targets(f, params, x, target)
-    start = jnp.broadcast_to(jnp.asarray(baseline, x.dtype), x.shape)
-    places, shares = (
-        jnp.asarray(a / 2, x.dtype) for a in np.polynomial.legendre.leggauss(positive_integer(steps, "steps"))
-    )
+    start, steps = shaped_like(x, baseline, "baseline"), positive_integer(steps, "steps")
+    places, shares = (jnp.asarray(a / 2, x.dtype) for a in np.polynomial.legendre.leggauss(steps))
     slope = _slope(f, params, target)
 
     def part(at: tuple[Array, Array]) -> Array:
@@ -128,17 +126,26 @@ def smooth_grad(
     """
     x, target = targets(f, params, x, target)
     slope, axes = _slope(f, params, target), tuple(range(1, x.ndim))
+    noise = number_between(noise, "noise", 0, np.inf, "a standard deviation, at least 0", ends=True)
     scale = noise * (jnp.max(x, axis=axes, keepdims=True) - jnp.min(x, axis=axes, keepdims=True))
 
     def one(key: Array) -> Array:
         return slope(x + scale * jax.random.normal(key, x.shape, x.dtype))
 
-    keys = jax.random.split(key, positive_integer(samples, "samples"))
+    samples = positive_integer(samples, "samples")
+    keys = jax.random.split(random_key(key), samples)
     return _total(one, keys, samples, chunk_size) / samples
 
 
 def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
-    return jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
+    slope = jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
+
+    def known(x: Array) -> Array:
+        # Gates close on NaN, and would have a gradient of zero to show for it.
+        finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)), keepdims=True)
+        return jnp.where(finite, slope(x), jnp.nan)
+
+    return known
 
 
 def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | None) -> Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, one_of
+from jaxdescramble.checks import is_traced, number_between, one_of, positive_number, shaped_like
 from jaxdescramble.interpreter import Facts, Graph, Operation, evaluate, leaves_of, study, trace
 from jaxdescramble.interpreter.evaluate import bind
 from jaxdescramble.interpreter.facts import arranges
@@ -95,13 +95,16 @@ def lrp(
     """
     one_of(rule, "rule", RULES)
     one_of(input_rule, "input_rule", INPUT_RULES)
-    if abs(alpha - beta - 1) > 1e-6:
+    alpha = number_between(alpha, "alpha", -jnp.inf, jnp.inf, "a number")
+    beta = number_between(beta, "beta", -jnp.inf, jnp.inf, "a number")
+    if not any(map(is_traced, (alpha, beta))) and abs(alpha - beta - 1) > 1e-6:
         raise ValueError(f"alpha, beta: got {alpha} and {beta}; relevance is kept where alpha - beta = 1.")
-    if epsilon <= 0:
-        raise ValueError(f"epsilon: got {epsilon}; expected a positive number, or rule='z'.")
+    epsilon = positive_number(epsilon, "epsilon")
+    x, target = targets(f, params, x, target)
+    for end, edge in (("low", low), ("high", high)):
+        shaped_like(x, edge, end)
     everywhere = Rule(rule, epsilon, alpha, beta, low, high)
     first = everywhere if input_rule == "same" else dataclasses.replace(everywhere, name=input_rule)
-    x, target = targets(f, params, x, target)
     if (
         "z-box" in (rule, first.name)
         and not any(map(is_traced, (x, low, high)))

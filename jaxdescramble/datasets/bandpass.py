@@ -14,7 +14,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, real_array, same_size
+from jaxdescramble.checks import (
+    floating_type,
+    instance_of,
+    number_between,
+    positive_integer,
+    positive_number,
+    random_key,
+    real_array,
+    same_size,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Band:
         rate: sampling rate in Hz; with as many points as Hz the record lasts a second and frequencies are whole Hz.
 
     Raises:
-        ValueError: a band that is empty or reaches beyond half the sampling rate.
+        TypeError, ValueError: a band that is empty or reaches beyond half the sampling rate.
 
     >>> Band(10.0, 50.0).rank, Band(100.0, 200.0).rank
     (82, 202)
@@ -42,19 +51,21 @@ class Band:
     rate: float = 1024.0
 
     def __post_init__(self):
-        if positive_integer(self.points, "points") < 2:
-            raise ValueError(f"points: got {self.points}; a record has at least two points.")
-        if not self.rate > 0:
-            raise ValueError(f"rate: got {self.rate}; the sampling rate, in Hz, must be positive.")
+        # Kept as Python's own numbers: a band is hashed.
+        for name in ("low", "high"):
+            number = number_between(getattr(self, name), name, 0, np.inf, "a frequency in Hz, at least 0", ends=True)
+            object.__setattr__(self, name, float(number))
+        object.__setattr__(self, "rate", float(positive_number(self.rate, "rate")))
+        object.__setattr__(self, "points", positive_integer(self.points, "points", least=2))
         if not 0 <= self.low <= self.high <= self.rate / 2:
             raise ValueError(
-                f"low, high: got {self.low} and {self.high}; a band has 0 <= low <= high <= {self.rate / 2} Hz, half "
-                "the sampling rate."
+                f"low, high, rate: got {self.low}, {self.high} and {self.rate}; a band has 0 <= low <= high <= "
+                f"{self.rate / 2} Hz, half the sampling rate."
             )
         if not self.passes.any():
             raise ValueError(
-                f"low, high: no frequency of the record lies between {self.low} and {self.high} Hz; they are "
-                f"{self.rate / self.points} Hz apart."
+                f"low, high, points, rate: no frequency of the record lies between {self.low} and {self.high} Hz; they "
+                f"are {self.rate / self.points} Hz apart."
             )
 
     @property
@@ -98,6 +109,7 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
     [0.0, 5.657]
     """
     signals = real_array(signals, "signals", (2,), "(points, samples)")
+    instance_of(band, "band", Band, "a Band")
     same_size(signals, 0, band.points, "signals", "the band")
     spectrum = jnp.where(band.passes[:, None], jnp.fft.rfft(signals, axis=0), 0)
     return jnp.fft.irfft(spectrum, band.points, axis=0).astype(signals.dtype)
@@ -106,11 +118,15 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
 def filter_matrix(band: Band, dtype: Any = float) -> Float[Array, "points points"]:
     """The filter as a matrix: a circulant projection of rank `band.rank`.
 
+    Raises:
+        TypeError: no band, a type other than float32 and float64.
+
     >>> Pi = filter_matrix(Band(2.0, 3.0, 16, 16.0))
     >>> round(float(jnp.trace(Pi))), bool(jnp.allclose(Pi @ Pi, Pi, atol=1e-6))
     (4, True)
     """
-    return band_pass(jnp.eye(band.points, dtype=dtype), band)
+    instance_of(band, "band", Band, "a Band")
+    return band_pass(jnp.eye(band.points, dtype=floating_type(dtype)), band)
 
 
 @functools.partial(jax.jit, static_argnames=("count", "band", "dtype"))
@@ -129,11 +145,11 @@ def sample(key: PRNGKeyArray, count: int, band: Band | None = None, dtype: Any =
         dtype: of both results; by default JAX's default floating-point type.
 
     Raises:
-        TypeError, ValueError: a count that is not a positive integer.
+        TypeError, ValueError: a count that is not a positive integer; no key, no band, another dtype.
 
     >>> batch = sample(jax.random.key(0), 200)
     >>> batch.signal.shape, round(float(jnp.mean(batch.passed**2)), 2)  # 202 of 1024
     ((1024, 200), 0.2)
     """
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return _sample(key, positive_integer(count, "count"), band or Band(), dtype.name)
+    band = Band() if band is None else instance_of(band, "band", Band, "a Band")
+    return _sample(random_key(key), positive_integer(count, "count"), band, floating_type(dtype).name)

@@ -16,7 +16,17 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import fresnel
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import (
+    floating_type,
+    instance_of,
+    number_between,
+    positive_integer,
+    positive_number,
+    random_key,
+    range_within,
+    real_array,
+    same_size,
+)
 
 ELECTRON_GYROMAGNETIC_RATIO = 1.76085963e11  # rad / s / T
 HBAR = 1.054571817e-34  # J s
@@ -39,7 +49,7 @@ class DeerGrid:
         t_max: last time point, in microseconds; the first one is 0.
 
     Raises:
-        ValueError: for fewer than two points or a time that is not positive.
+        TypeError, ValueError: fewer than two points, a time that is not positive.
 
     >>> grid = DeerGrid(points=256, t_max=2.0)
     >>> [round(float(r), 1) for r in grid.distance[[0, -1]]], grid.kernel.shape
@@ -52,10 +62,9 @@ class DeerGrid:
     t_max: float = 2.0
 
     def __post_init__(self):
-        if positive_integer(self.points, "points") < 2:
-            raise ValueError(f"points: got {self.points}; a grid has at least two points.")
-        if not self.t_max > 0:
-            raise ValueError(f"t_max: got {self.t_max}; the length of the trace, in microseconds, must be positive.")
+        # Kept as Python's own numbers: a grid is hashed.
+        object.__setattr__(self, "points", positive_integer(self.points, "points", least=2))
+        object.__setattr__(self, "t_max", float(positive_number(self.t_max, "t_max")))
 
     @property
     def time(self) -> np.ndarray:
@@ -96,10 +105,17 @@ def dipolar_kernel(time: np.ndarray, distance: np.ndarray) -> np.ndarray:
 
     Source: Amey et al., PNAS 118, e2016917118 (2021), "DEERNet".
     """
-    phase = np.abs(np.asarray(time, float))[:, None] * DIPOLAR / np.asarray(distance, float)[None, :] ** 3
-    safe = np.where(phase > 0, phase, 1.0)
-    s, c = fresnel(np.sqrt(6 * safe / np.pi))  # scipy answers in this order: the sine integral first
-    gamma = np.sqrt(np.pi / (6 * safe)) * (np.cos(safe) * c + np.sin(safe) * s)
+    real_array(time, "time", (1,), "(points,)")
+    real_array(distance, "distance", (1,), "(points,)")
+    if not (np.isfinite(np.asarray(time, float)).all() and np.isfinite(np.asarray(distance, float)).all()):
+        raise ValueError("time, distance: contain NaN or infinity.")
+    if not np.all(np.asarray(distance) > 0):
+        raise ValueError("distance: expected positive numbers, in angstrom.")
+    with np.errstate(all="ignore"):  # phases beyond what the type holds give NaN
+        phase = np.abs(np.asarray(time, float))[:, None] * DIPOLAR / np.asarray(distance, float)[None, :] ** 3
+        safe = np.where(phase > 0, phase, 1.0)
+        s, c = fresnel(np.sqrt(6 * safe / np.pi))  # scipy answers in this order: the sine integral first
+        gamma = np.sqrt(np.pi / (6 * safe)) * (np.cos(safe) * c + np.sin(safe) * s)
     return np.where(phase > 0, gamma, 1.0)
 
 
@@ -122,6 +138,9 @@ class DeerPriors:
         dimension: range of the background's dimension d.
         noise: largest noise rms, as a fraction of the modulation depth.
         peak: height that distributions are scaled to.
+
+    Raises:
+        TypeError, ValueError: a number of Gaussians below 1, ranges that are none, a negative number.
     """
 
     gaussians: int = 4
@@ -133,11 +152,12 @@ class DeerPriors:
     peak: float = 0.75
 
     def __post_init__(self):
-        positive_integer(self.gaussians, "gaussians")
+        object.__setattr__(self, "gaussians", positive_integer(self.gaussians, "gaussians"))
         for name in ("width", "depth", "rate", "dimension"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise ValueError(f"{name}: got {(low, high)}; a range is (low, high) with 0 <= low <= high.")
+            object.__setattr__(self, name, range_within(getattr(self, name), name))
+        noise = number_between(self.noise, "noise", 0, math.inf, "a number of at least 0", ends=True)
+        object.__setattr__(self, "noise", float(noise))
+        object.__setattr__(self, "peak", float(positive_number(self.peak, "peak")))
 
 
 class DeerParameters(NamedTuple):
@@ -175,14 +195,14 @@ def draw(
     priors: DeerPriors | None = None,
     dtype: Any = float,
 ) -> DeerParameters:
-    """Draws the parameters of random experiments (arguments as in `sample`).
+    """Draws the parameters of random experiments (arguments and errors as in `sample`).
 
     Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with u uniform, which favours the short and the narrow.
     """
-    grid, priors = grid or DeerGrid(), priors or DeerPriors()
+    grid, priors, dtype = _grid(grid), _priors(priors), floating_type(dtype)
     count, n = positive_integer(count, "count"), priors.gaussians
     # One call for all the numbers: 5 for every Gaussian, 5 for the sample.
-    u = jax.random.uniform(key, (5 * n + 5, count), dtype)
+    u = jax.random.uniform(random_key(key), (5 * n + 5, count), dtype)
     of_gaussians, of_samples = u[: 5 * n].reshape(5, n, count), u[5 * n :]
     biased = jnp.abs(of_gaussians[0:4:2] + of_gaussians[1:4:2] - 1)
 
@@ -201,6 +221,29 @@ def draw(
         dimension=_between(priors.dimension, of_samples[3]),
         noise_level=priors.noise * depth * of_samples[4],
     )
+
+
+def _grid(grid: DeerGrid | None) -> DeerGrid:
+    return DeerGrid() if grid is None else instance_of(grid, "grid", DeerGrid, "a DeerGrid")
+
+
+def _priors(priors: DeerPriors | None) -> DeerPriors:
+    return DeerPriors() if priors is None else instance_of(priors, "priors", DeerPriors, "DeerPriors")
+
+
+def _parameters(parameters: DeerParameters, noise: Array) -> DeerParameters:
+    instance_of(parameters, "parameters", DeerParameters, "DeerParameters, as draw returns them")
+    found = []
+    for field, value in parameters._asdict().items():
+        of_gaussians = field in ("centre", "fwhm", "amplitude")
+        axes = "(gaussians, samples)" if of_gaussians else "(samples,)"
+        found.append(real_array(value, f"parameters.{field}", (2 if of_gaussians else 1,), axes))
+        same_size(
+            found[-1], -1, noise.shape[1], f"parameters.{field}", "the noise, which has a column for each sample,"
+        )
+        if of_gaussians:
+            same_size(found[-1], 0, found[0].shape[0], f"parameters.{field}", "the centres")
+    return DeerParameters(*found)
 
 
 def _between(bounds: tuple[float, float], u: Array) -> Array:
@@ -225,8 +268,14 @@ def simulate(
 
     Returns:
         A `DeerBatch`; traces are not scaled.
+
+    Raises:
+        TypeError, ValueError: arrays that do not fit each other or the grid.
     """
-    grid = grid or DeerGrid()
+    grid, peak = _grid(grid), positive_number(peak, "peak")
+    noise = real_array(noise, "noise", (2,), "(points, samples)")
+    same_size(noise, 0, grid.points, "noise", "the grid")
+    parameters = _parameters(parameters, noise)
     dtype = noise.dtype
     r = jnp.asarray(grid.distance, dtype)[:, None]
     p = jnp.zeros((grid.points, parameters.centre.shape[1]), dtype)
@@ -273,7 +322,7 @@ def sample(
         A `DeerBatch` with `trace` and `distribution`, both (points, count), and the pieces they were made of.
 
     Raises:
-        ValueError: if `count` is not positive.
+        TypeError, ValueError: a count that is no positive integer; no key, grid or priors, another dtype.
 
     >>> import jax
     >>> batch = sample(jax.random.key(0), 5)
@@ -282,5 +331,5 @@ def sample(
 
     Source: Worswick et al., Science Advances 4, eaat5218 (2018); Amey et al., PNAS 118, e2016917118 (2021), SI.
     """
-    dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return _sample(key, positive_integer(count, "count"), grid or DeerGrid(), priors or DeerPriors(), dtype.name)
+    count, dtype = positive_integer(count, "count"), floating_type(dtype).name
+    return _sample(random_key(key), count, _grid(grid), _priors(priors), dtype)

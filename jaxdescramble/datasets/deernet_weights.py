@@ -6,8 +6,8 @@ and softplus, and read 64 points, wherever they lie, of a trace of 512.
 
 import os
 import zipfile
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, real_array, same_size
+from jaxdescramble.checks import file_path, numbers, positive_integer, random_key, real_array, same_size
 
 # Points of a whole trace, points of it that a network sees, and batch norm's guard against division by zero.
 TRACE, SEEN, EPSILON = 512, 64, 1e-5
+AXES = "(out, in) for the weight, (out,) for the others"
 
 
 class PublishedDEERNet(NamedTuple):
@@ -51,7 +52,7 @@ def load(path: str | os.PathLike) -> PublishedDEERNet:
     Raises:
         ValueError: if there is no such file, it is no such archive, or an array is missing or does not fit the others.
     """
-    path = Path(path)
+    path = file_path(path, "path")
     if not path.is_file():
         raise ValueError(f"path: there is no file {path}; give the path of a deervet_64_512_*.npz that you have.")
     try:
@@ -99,15 +100,43 @@ def network(
     Returns:
         Distance distributions in rows, each with mean 1.
 
+    Raises:
+        TypeError, ValueError: params that are not of this form, inputs that do not fit.
+
     Source: Worswick et al., Science Advances 4, eaat5218 (2018); Keeley et al., J. Magn. Reson. 338, 107186 (2022).
     """
-    x = inputs
+    x = inputs = real_array(inputs, "inputs", (2,), "(samples, inputs)")
+    params = _checked(params, inputs.shape[1])
     for k in range(1, len(params) + 1):
         layer = params[f"layer_{k}"]
         mean, var, offset, scale = (layer[name][None, :] for name in ("mean", "var", "offset", "scale"))
         preactivation = jnp.matmul(x, layer["weight"].T, precision=jax.lax.Precision.HIGHEST)
         x = jax.nn.softplus(scale * (preactivation - mean) / jnp.sqrt(var + EPSILON) + offset)
     return x / x.mean(axis=-1, keepdims=True)
+
+
+def _checked(params: Any, width: int) -> dict[str, dict[str, Array]]:
+    form = "params: expected {'layer_1': {'weight', 'mean', 'var', 'offset', 'scale'}, ...}, as load gives them"
+    if not isinstance(params, Mapping) or not params:
+        raise TypeError(f"{form}, got {params!r}.")
+    found = {}
+    for k in range(1, len(params) + 1):
+        layer = params.get(f"layer_{k}")
+        if not isinstance(layer, Mapping) or not {"weight", "mean", "var", "offset", "scale"} <= set(layer):
+            raise ValueError(f"{form}; layer_{k} is {layer!r}.")
+        found[f"layer_{k}"] = {
+            name: real_array(x, f"params['layer_{k}']['{name}']", (1, 2), AXES) for name, x in layer.items()
+        }
+        weight = found[f"layer_{k}"]["weight"]
+        if weight.ndim != 2 or weight.shape[1] != width:
+            raise ValueError(
+                f"params: layer_{k} has a weight of shape {weight.shape}; (out, {width}) would fit the inputs."
+            )
+        width = weight.shape[0]
+        for name, value in found[f"layer_{k}"].items():
+            if name != "weight" and value.shape != (width,):
+                raise ValueError(f"params: layer_{k} has {name} of shape {value.shape}; ({width},) would fit.")
+    return found
 
 
 def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]:
@@ -118,7 +147,7 @@ def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]
     >>> points.shape, points[:, 0].tolist(), points[:, -1].tolist()
     ((3, 64), [0, 0, 0], [511, 511, 511])
     """
-    keys = jax.random.split(key, positive_integer(samples, "samples"))
+    keys = jax.random.split(random_key(key), positive_integer(samples, "samples"))
 
     def one(key):
         inner = jax.random.choice(key, jnp.arange(1, TRACE - 1), (SEEN - 2,), replace=False)
@@ -145,6 +174,9 @@ def encode(traces: ArrayLike, points: Int[Array, "samples seen"]) -> Float[Array
     """
     traces = real_array(traces, "traces", (2,), "(samples, 512)")
     same_size(traces, 1, TRACE, "traces", "a network that reads traces of 512 points, one in a row")
+    points = numbers(points, "points", "places, an array of integers (samples, 64)")
+    if points.ndim != 2 or not jnp.issubdtype(points.dtype, jnp.integer):
+        raise TypeError(f"points: expected integers (samples, 64), got {points.dtype} of shape {points.shape}.")
     same_size(points, 0, traces.shape[0], "points", "the traces, one a row")
     lowest, highest = traces.min(axis=1, keepdims=True), traces.max(axis=1, keepdims=True)
     v = jnp.take_along_axis((traces - lowest) / (highest - lowest), points, axis=1)
@@ -165,7 +197,7 @@ def load_trace(path: str | os.PathLike) -> MeasuredTrace:
     Raises:
         ValueError: if there is no such file, or it does not hold four columns of numbers with rising time.
     """
-    path = Path(path)
+    path = file_path(path, "path")
     if not path.is_file():
         raise ValueError(f"path: there is no file {path}; give the path of a deer_trace_*.dat that you have.")
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import file_path, one_of
 from jaxdescramble.datasets.pictures import Pictures
 
 PARTS = ("train", "test")
@@ -49,7 +49,7 @@ def mnist(folder: str | os.PathLike, part: str = "train") -> Pictures:
     paths = []
     for kind in ("images-idx3", "labels-idx1"):
         names = [f"{prefix}-{kind}-ubyte", f"{prefix}-{kind.replace('-', '.')}-ubyte"]
-        paths.append(_find([Path(folder)], [name + end for name in names for end in ("", ".gz")]))
+        paths.append(_find([file_path(folder, "folder")], [name + end for name in names for end in ("", ".gz")]))
     images, labels = _idx(paths[0], 3), _idx(paths[1], 1)
     if len(images) != len(labels):
         raise ValueError(f"folder: {paths[0]} has {len(images)} images, {paths[1]} {len(labels)} labels.")
@@ -78,7 +78,7 @@ def cifar10(folder: str | os.PathLike, part: str = "train") -> Pictures:
     """
     train = one_of(part, "part", PARTS) == "train"
     names = [f"data_batch_{number}" for number in range(1, 6)] if train else ["test_batch"]
-    return _cifar(Path(folder), "cifar-10-batches-py", names, b"labels", 10)
+    return _cifar(file_path(folder, "folder"), "cifar-10-batches-py", names, b"labels", 10)
 
 
 def cifar100(folder: str | os.PathLike, part: str = "train") -> Pictures:
@@ -94,7 +94,7 @@ def cifar100(folder: str | os.PathLike, part: str = "train") -> Pictures:
 
     Source: Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
     """
-    return _cifar(Path(folder), "cifar-100-python", [one_of(part, "part", PARTS)], b"fine_labels", 100)
+    return _cifar(file_path(folder, "folder"), "cifar-100-python", [one_of(part, "part", PARTS)], b"fine_labels", 100)
 
 
 def _cifar(folder: Path, name: str, files: Sequence[str], key: bytes, classes: int) -> Pictures:

@@ -14,7 +14,16 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.checks import is_traced, one_of, positive_integer
+from jaxdescramble.checks import (
+    floating_type,
+    instance_of,
+    is_traced,
+    number_between,
+    numbers,
+    one_of,
+    positive_integer,
+    random_key,
+)
 from jaxdescramble.extras import extra
 
 
@@ -44,7 +53,7 @@ def digits(size: int = 28, dtype: DTypeLike = float) -> Pictures:
 
     Source: Alpaydin, Kaynak, "Optical recognition of handwritten digits", UCI (1998), test set.
     """
-    size, dtype = positive_integer(size, "size"), _floating(dtype)
+    size, dtype = positive_integer(size, "size"), floating_type(dtype).name
     scanned = extra("sklearn.datasets", "the digits need scikit-learn").load_digits()
     images = jnp.asarray(scanned.images[..., None] / 16, dtype)
     if size != 8:
@@ -119,8 +128,8 @@ def shapes(key: PRNGKeyArray, count: int, size: int = 28, noise: ArrayLike = 0.0
     ((50, 28, 28, 1), [5, 5, 5, 5, 5, 5, 5, 5, 5, 5], 0.0)
     """
     count, size = positive_integer(count, "count"), positive_integer(size, "size")
-    noise, (drawing, chance) = _noise(noise), jax.random.split(key)
-    images, labels = _shapes(drawing, count, size, _floating(dtype))
+    noise, (drawing, chance) = _noise(noise), jax.random.split(random_key(key))
+    images, labels = _shapes(drawing, count, size, floating_type(dtype).name)
     if is_traced(noise) or noise != 0:
         images = jnp.clip(images + noise * jax.random.normal(chance, images.shape, images.dtype), 0, 1)
     return Pictures(images, labels)
@@ -185,10 +194,10 @@ def shifted(
     ((100, 16, 16, 1), True)
     """
     count, classes = positive_integer(count, "count"), positive_integer(classes, "classes")
-    if positive_integer(size, "size") < 8:
-        raise ValueError(f"size: got {size}; below 8 pixels templates are shifts of each other.")
+    size = positive_integer(size, "size", least=8)  # below 8 pixels templates are shifts of each other
+    key, templates = random_key(key), random_key(templates, "templates")
     moves = one_of(shift, "shift", ("circular", "none")) == "circular"
-    return Pictures(*_shifted(key, templates, _noise(noise), count, size, classes, moves, _floating(dtype)))
+    return Pictures(*_shifted(key, templates, _noise(noise), count, size, classes, moves, floating_type(dtype).name))
 
 
 @functools.partial(jax.jit, static_argnames=("count", "size", "classes", "moves", "dtype"))
@@ -237,15 +246,22 @@ def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pict
         of equal size, so is the whole.
 
     Raises:
-        ValueError: fractions that are not positive, add to more than 1, or give a part without pictures.
+        TypeError, ValueError: no pictures, no key; fractions that are not positive, add to more than 1, or give a part
+            without pictures.
 
     >>> train, test = split(digits(size=8), jax.random.key(0), 0.8, 0.2)
     >>> len(train.labels), len(test.labels), jnp.bincount(test.labels).tolist()
     (1437, 360, [36, 37, 36, 37, 36, 36, 36, 36, 34, 36])
     """
+    instance_of(pictures, "pictures", Pictures, "Pictures")
+    pictures = Pictures(*(numbers(part, f"pictures.{name}") for name, part in pictures._asdict().items()))
+    if pictures.images.ndim < 1 or pictures.labels.ndim != 1:
+        raise ValueError(f"pictures: got labels of shape {pictures.labels.shape}; they are one axis, (samples,).")
     whole = len(pictures.labels)
     if len(pictures.images) != whole:
         raise ValueError(f"pictures: got {len(pictures.images)} images and {whole} labels.")
+    shares = [number_between(f, "fractions", 0, 1, "numbers between 0 and 1", ends=True) for f in fractions]
+    fractions, key = tuple(map(float, shares)), random_key(key)
     # A sum of decimal fractions may exceed 1 by rounding.
     if not fractions or not all(f > 0 for f in fractions) or sum(fractions) > 1 + len(fractions) * np.finfo(float).eps:
         raise ValueError(f"fractions: got {fractions}; positive numbers are needed that add to at most 1.")
@@ -269,17 +285,5 @@ def _balanced(key: PRNGKeyArray, count: int, classes: int) -> Int[Array, " count
     return jax.random.permutation(key, jnp.arange(count) % classes)
 
 
-def _floating(dtype: DTypeLike) -> str:
-    name = jax.dtypes.canonicalize_dtype(dtype).name
-    if name not in ("float32", "float64"):
-        raise TypeError(f"dtype: got {name}; pictures are float32 or float64, convert them with .astype.")
-    return name
-
-
 def _noise(noise: ArrayLike) -> ArrayLike:
-    if is_traced(noise):
-        return noise
-    value = np.asarray(noise)
-    if value.ndim or value.dtype.kind not in "iuf" or not 0 <= value < math.inf:
-        raise ValueError(f"noise: got {noise!r}; a standard deviation is one number of at least 0.")
-    return noise
+    return number_between(noise, "noise", 0, math.inf, "a standard deviation, at least 0", ends=True)

@@ -3,14 +3,15 @@
 `S = Q^T (Y + noise)`, Q the frame, Y readable in the way that one objective judges: then `P = Q` makes `P S` readable.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import floating_type, number_between, positive_integer, random_key, true_or_false
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.products import matmul
 
@@ -55,10 +56,10 @@ def piecewise_constant(
 
     Source: the model of Rudin, Osher, Fatemi, Physica D 60 (1992).
     """
-    _check(n, m)
-    if not 0 <= jumps <= max(n - 1, 0):
-        raise ValueError(f"jumps: got {jumps}; {n} neurons have places for 0 to {n - 1}.")
-    where, height, rest = jax.random.split(key, 3)
+    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    wanted = f"a number from 0 to {n - 1}, as {n} neurons have places for"
+    jumps = number_between(jumps, "jumps", 0, n - 1, wanted, ends=True)
+    where, height, rest = jax.random.split(random_key(key), 3)
     jumped = jax.random.uniform(where, (n - 1, m), dtype) < jumps / max(n - 1, 1)
     piece = jnp.concatenate([jnp.zeros((1, m), int), jnp.cumsum(jumped, axis=0)])
     levels = jax.random.normal(height, (n, m), dtype)
@@ -98,10 +99,10 @@ def local(
     >>> int(jnp.max(jnp.sum(planted.clean != 0, axis=0)))
     3
     """
-    _check(n, m)
-    if not width >= 1:
-        raise ValueError(f"width: got {width}; a bump is at least one neuron wide.")
-    where, size, rest = jax.random.split(key, 3)
+    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    width = number_between(width, "width", 1, np.inf, "a number of neurons, at least 1", ends=True)
+    smooth = true_or_false(smooth, "smooth")
+    where, size, rest = jax.random.split(random_key(key), 3)
     centre = jax.random.uniform(where, (1, m), dtype, -0.5, n - 0.5)
     away = jnp.arange(n, dtype=dtype)[:, None] - centre
     if smooth:
@@ -133,17 +134,17 @@ def sparse(
 
     Source: Spielman, Wang, Wright, COLT 2012, the model of complete dictionary learning.
     """
-    _check(n, m)
-    if not 0 <= active <= 1:
-        raise ValueError(f"active: got {active}; a probability is between 0 and 1.")
-    where, size, rest = jax.random.split(key, 3)
+    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    active = number_between(active, "active", 0, 1, "a probability, between 0 and 1", ends=True)
+    where, size, rest = jax.random.split(random_key(key), 3)
     Y = jax.random.normal(size, (n, m), dtype) * jax.random.bernoulli(where, active, (n, m))
     return _hidden(rest, Y, noise)
 
 
-def _check(n: int, m: int) -> None:
-    positive_integer(n, "n")
-    positive_integer(m, "m")
+def _checked(n: int, m: int, noise: float | None, dtype: DTypeLike) -> tuple[int, int, Any, np.dtype]:
+    if noise is not None:
+        noise = number_between(noise, "noise", -np.inf, np.inf, "a number of decibels")  # pyright: ignore
+    return positive_integer(n, "n"), positive_integer(m, "m"), noise, floating_type(dtype)
 
 
 def _hidden(key: PRNGKeyArray, clean: Float[Array, "n m"], noise: float | None) -> Planted:

@@ -14,7 +14,17 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, positive_number, real_array, same_size
+from jaxdescramble.checks import (
+    floating_type,
+    instance_of,
+    number_between,
+    positive_integer,
+    positive_number,
+    random_key,
+    range_within,
+    real_array,
+    same_size,
+)
 from jaxdescramble.products import matmul
 
 # Of all multiples of the noise variance, the penalty of `smooth` that comes nearest to the clean decays: at SNR 1, 900
@@ -53,13 +63,13 @@ class RelaxometryPriors:
     constants: tuple[float, float] = (50.0, 500.0)
 
     def __post_init__(self):
-        if positive_integer(self.points, "points") < 2:
-            raise ValueError(f"points: got {self.points}; a decay has at least two points.")
-        if not self.t_max > 0:
-            raise ValueError(f"t_max: got {self.t_max}; the length of the decay, in milliseconds, must be positive.")
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction: got {self.fraction}; a share is between 0 and 1.")
-        low, high = self.constants
+        # Kept as Python's own numbers: priors are hashed.
+        object.__setattr__(self, "points", positive_integer(self.points, "points", least=2))
+        object.__setattr__(self, "t_max", float(positive_number(self.t_max, "t_max")))
+        share = number_between(self.fraction, "fraction", 0, 1, "a share between 0 and 1", ends=True)
+        object.__setattr__(self, "fraction", float(share))
+        low, high = range_within(self.constants, "constants")
+        object.__setattr__(self, "constants", (low, high))
         if not 0 < low < high:
             raise ValueError(f"constants: got {self.constants}; a range is (low, high) with 0 < low < high.")
 
@@ -86,10 +96,14 @@ def biexponential(
         constants: T1 and T2 in milliseconds; their dtype is that of the result.
         priors: times and c1.
 
+    Raises:
+        TypeError, ValueError: not two rows of real numbers, no priors.
+
     >>> biexponential(jnp.asarray([[100.0], [400.0]])).shape
     (64, 1)
     """
-    priors = priors or RelaxometryPriors()
+    priors, constants = _priors(priors), real_array(constants, "constants", (2,), "(2, samples)")
+    same_size(constants, 0, 2, "constants", "T1 and T2, one row each,")
     time = jnp.asarray(priors.time, constants.dtype)[:, None]
     first, second = (jnp.exp(-time / constant[None, :]) for constant in constants)
     return priors.fraction * first + (1 - priors.fraction) * second
@@ -124,7 +138,7 @@ def sample(
         A `RelaxometryBatch`.
 
     Raises:
-        TypeError, ValueError: a count or an SNR that is not positive.
+        TypeError, ValueError: a count or an SNR that is not positive; no key, no priors, another dtype.
 
     >>> batch = sample(jax.random.key(0), 1000, 900)
     >>> batch.decay.shape, round(float(jnp.std(batch.decay - batch.clean)), 3)
@@ -133,7 +147,7 @@ def sample(
     Source: Rozowski et al., Magn. Reson. Chem. 60, 1076 (2022); Sule, Spencer, Czaja, ACHA 79, 101793 (2025).
     """
     count, snr = positive_integer(count, "count"), jnp.asarray(positive_number(snr, "snr"))
-    return _sample(key, count, snr, priors or RelaxometryPriors(), jax.dtypes.canonicalize_dtype(dtype).name)
+    return _sample(random_key(key), count, snr, _priors(priors), floating_type(dtype).name)
 
 
 def smooth(decay: ArrayLike, snr: ArrayLike, priors: RelaxometryPriors | None = None) -> Float[Array, "points samples"]:
@@ -158,7 +172,7 @@ def smooth(decay: ArrayLike, snr: ArrayLike, priors: RelaxometryPriors | None = 
     >>> round(float(left), 2)
     0.23
     """
-    priors = priors or RelaxometryPriors()
+    priors = _priors(priors)
     decay = _decays(decay, priors)
     left, squares = _dictionary(priors)
     strength = PENALTY / jnp.asarray(positive_number(snr, "snr"), decay.dtype)
@@ -193,13 +207,15 @@ def fit(
 
     Source: Rozowski et al., Magn. Reson. Chem. 60, 1076 (2022), input-layer regularisation.
     """
-    priors = priors or RelaxometryPriors()
+    priors = _priors(priors)
     decay = _decays(decay, priors)
+    strength = number_between(strength, "strength", 0, np.inf, "a number of at least 0", ends=True)
     constants, curves = (jnp.asarray(part, decay.dtype) for part in _grid(priors))
     # ||y||^2 is the same for all.
-    itself = jnp.sum(curves**2, axis=0) + strength**2 * jnp.sum(constants**2, axis=0)
+    itself = jnp.sum(curves**2, axis=0) + jnp.asarray(strength, decay.dtype) ** 2 * jnp.sum(constants**2, axis=0)
     best = jnp.argmin(itself[:, None] - 2 * matmul(curves.T, decay), axis=0)
-    return curves[:, best], constants[:, best]
+    known = jnp.isfinite(decay).all(axis=0)[None, :]  # the least of NaN would be the first of the grid
+    return jnp.where(known, curves[:, best], jnp.nan), jnp.where(known, constants[:, best], jnp.nan)
 
 
 def posterior_mean(
@@ -225,7 +241,7 @@ def posterior_mean(
     >>> bool(error[0] < error[1]), bool(error[1] < 30)
     (True, True)
     """
-    priors = priors or RelaxometryPriors()
+    priors = _priors(priors)
     decay = _decays(decay, priors)
     snr = jnp.asarray(positive_number(snr, "snr"), decay.dtype)
     constants, curves = (jnp.asarray(part, decay.dtype) for part in _grid(priors))
@@ -234,6 +250,12 @@ def posterior_mean(
     prior = jnp.where(constants[0] == constants[1], 0.5, 1.0)[:, None]
     weights = jax.nn.softmax(-snr / 2 * (itself - 2 * matmul(curves.T, decay)) + jnp.log(prior), axis=0)
     return matmul(constants, weights)
+
+
+def _priors(priors: RelaxometryPriors | None) -> RelaxometryPriors:
+    if priors is None:
+        return RelaxometryPriors()
+    return instance_of(priors, "priors", RelaxometryPriors, "RelaxometryPriors")
 
 
 def _decays(decay: ArrayLike, priors: RelaxometryPriors) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, real_array
+from jaxdescramble.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble.descramble.iterate import solver_for
 from jaxdescramble.descramble.signals import descramble
 from jaxdescramble.exact import Stabiliser
@@ -99,7 +99,11 @@ def bootstrap(
     """
     objective = smoothness() if objective is None else objective
     S = real_array(signals, "signals", (2,), "(features, samples)")
-    positive_integer(draws, "draws")
+    draws, key = positive_integer(draws, "draws"), random_key(key)
+    if gauge is not None:
+        one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
+        if gauge.size != len(S):
+            raise ValueError(f"gauge: of {gauge.size} points, where the signals have {len(S)} features.")
     solver = solver_for(objective) if solver is None else solver
     point = descramble(S, objective, solver, group=group).point
     operator = objective.operator_on(S.shape[0])

@@ -68,7 +68,7 @@ def iterate(
     # A poisoned problem is solved as zeros; its point says so afterwards.
     safe = cleared(summary)
     if start is None:
-        start = _first_guess(objective, safe, group)
+        start = first_guess(objective, safe, group)
     if keys is not None:
         solver = FromSources(solver, keys) if reads_sources(objective, safe) else Restarts(solver, keys, group)
     found = minimise(objective, start, safe, solver=solver)
@@ -88,7 +88,7 @@ def iterate(
     )
 
 
-def _first_guess(objective: Objective, summary: Summary, group: str) -> Array:
+def first_guess(objective: Objective, summary: Summary, group: str) -> Array:
     """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones."""
     fixed, quiet = jax.lax.stop_gradient((objective, summary))
     eye = jnp.eye(summary.size, dtype=summary.dtype)

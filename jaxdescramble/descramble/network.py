@@ -1,7 +1,7 @@
 """Descramble every linear layer of a network, output side and input side."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import one_of, true_or_false
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.descramble.signals import descramble
 from jaxdescramble.objectives import Objective, smoothness
@@ -88,13 +88,42 @@ def descramble_network(
     Source: Amey et al. 2021, "Descrambler group" and SI on the second layer.
     """
     one_of(ends, "ends", ENDS)
+    joint = true_or_false(joint, "joint")
     _, taps = wiretap(f)(params, x)
     if not taps:
         raise ValueError(
             "descramble_network: f has no linear layer, a product of x with a parameter. Layers inside while loops, "
             "convolutions and weights that are computed from parameters are not read."
         )
-    alike: dict[Any, list[_Side]] = {}
+    found: dict[tuple[str, str], Descrambling] = {}
+    for sides in alike(taps, objective, joint, ends):
+        names = [(one.name, one.side) for one in sides]
+        try:
+            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group)
+        except (TypeError, ValueError) as error:
+            where = "; ".join(f"layer {name}, {side} side" for name, side in names)
+            raise type(error)(f"{where}: {error}") from error
+        found |= zip(names, solved, strict=True)
+    return two_sided(taps, found)
+
+
+class Side(NamedTuple):
+    """One side of one layer that is to be descrambled."""
+
+    name: str
+    side: str
+    objective: Objective
+    signals: Float[Array, "*batch n m"]
+
+
+def alike(taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str) -> list[list[Side]]:
+    """The sides of a network that are to be descrambled, those of one problem and one shape together.
+
+    Args:
+        taps: as `wiretap` gives them.
+        objective, joint, ends: as in `descramble_network`.
+    """
+    groups: dict[Any, list[Side]] = {}
     for name, tap in taps.items():
         for side, kept, signals in (
             ("output", tap.layout.to_output, tap.preactivation),
@@ -104,18 +133,14 @@ def descramble_network(
             if (kept and ends != "free") or chosen is None:
                 continue
             signals = _single(_joint(tap) if joint and side == "input" else signals)
-            alike.setdefault((_identity(chosen), signals.shape, signals.dtype), []).append(
-                _Side(name, side, chosen, signals)
+            groups.setdefault((_identity(chosen), signals.shape, signals.dtype), []).append(
+                Side(name, side, chosen, signals)
             )
-    found: dict[tuple[str, str], Descrambling] = {}
-    for sides in alike.values():
-        names = [(one.name, one.side) for one in sides]
-        try:
-            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group)
-        except (TypeError, ValueError) as error:
-            where = "; ".join(f"layer {name}, {side} side" for name, side in names)
-            raise type(error)(f"{where}: {error}") from error
-        found |= zip(names, solved, strict=True)
+    return list(groups.values())
+
+
+def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> dict[str, LayerDescrambling]:
+    """Every layer with what was found for its sides, `{(name, side): Descrambling}`, and the weight between them."""
     layers = {}
     for name, tap in taps.items():
         left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
@@ -127,13 +152,6 @@ def descramble_network(
     return layers
 
 
-class _Side(NamedTuple):
-    name: str
-    side: str
-    objective: Objective
-    signals: Array
-
-
 def _identity(objective: Any) -> tuple:
     """What two objectives share if they are one and the same problem: made by the same call, or holding the same."""
     leaves, structure = jax.tree.flatten(objective)
@@ -143,7 +161,7 @@ def _identity(objective: Any) -> tuple:
 def _objective_for(given: Any, name: str, side: str, size: int) -> Any:
     if given is None:
         return smoothness()
-    return given(name, side, size) if callable(given) and not isinstance(given, Objective) else given
+    return given(name, side, size) if callable(given) and not isinstance(given, Objective | type) else given
 
 
 def _single(array: Array) -> Array:

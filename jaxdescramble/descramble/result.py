@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import objectives
-from jaxdescramble.checks import real_array, same_size
+from jaxdescramble.checks import file_path, positive_integer, random_key, real_array, same_size
 from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
@@ -82,12 +82,14 @@ class Descrambling:
         """One problem of the batch, by its place on the leading axes.
 
         Raises:
-            IndexError: there is no such problem.
+            TypeError: no integer. IndexError: there is no such problem.
         """
         axes = self.point.shape[:-2]
         place = index if isinstance(index, tuple) else (index,)
+        if not all(hasattr(i, "__index__") and np.ndim(i) == 0 and not isinstance(i, bool) for i in place):
+            raise TypeError(f"index: expected an integer, or a tuple of them, got {index!r}.")
         if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
-            raise IndexError(f"problem {index}: the batch has the shape {axes}.")
+            raise IndexError(f"index: there is no problem {index}; the batch has the shape {axes}.")
         numbers = {name: leaf[place] for name, leaf in vars(self).items() if name != "objective"}
         return Descrambling(**numbers, objective=self.objective)
 
@@ -130,9 +132,9 @@ class Descrambling:
             key, steps: as in `solvers.stationarity`.
 
         Raises:
-            ValueError: the features or the number of layers do not fit.
+            TypeError, ValueError: the features or the number of layers do not fit; no key, steps below 1.
         """
-        columns = self._columns(signals)
+        columns, key = self._columns(signals), random_key(key)
         return batched(functools.partial(_stationarity, key=key, steps=steps), columns.ndim - 2)(
             self.objective, self.point, columns
         )
@@ -163,16 +165,17 @@ class Descrambling:
         [0.0, 0.28, 0.28]
         """
         columns = self._columns(signals)
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"steps: expected an integer of at least 0, got {steps!r}.")
+        steps = positive_integer(steps, "steps", least=0)
         return _tightest_bound(self.objective, columns, steps)
 
     def save(self, path: str | Path) -> None:
         """Write to a `.npz` file; an old file stays whole until the new one is.
 
         Raises:
+            TypeError: not a path.
             OSError: the file cannot be written (no such folder, a full disk).
         """
+        path = file_path(path, "path")
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)[:-1]}
         arrays = {
             f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
@@ -199,8 +202,10 @@ class Descrambling:
 
         Raises:
             FileNotFoundError: no such file.
+            TypeError: not a path.
             ValueError: not a whole file written by `save`, or an objective that has to be given.
         """
+        path = file_path(path, "path")
         try:
             # Opened here: NumPy leaves a file that it cannot read open.
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -210,10 +215,10 @@ class Descrambling:
             raise
         except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
             raise ValueError(
-                f"{path}: not a whole Descrambling file ({error}); write it again with .save()."
+                f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
             ) from error
         if header.get("format") != FORMAT:
-            raise ValueError(f"{path}: format {header.get('format')!r}; this version reads format {FORMAT}.")
+            raise ValueError(f"path: {path} has format {header.get('format')!r}; this version reads format {FORMAT}.")
         parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
         if objective is None:
             objective = _objective_named(header, parameters, str(path))

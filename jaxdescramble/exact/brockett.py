@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import a_summary, an_operator, instance_of, one_of
 from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.objective import Objective
@@ -66,7 +66,7 @@ def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -
         group: "O", or "SO" for determinant one: the sign of the roughest mode is turned, the value stays.
 
     Raises:
-        ValueError: sizes that do not fit, an unknown group.
+        TypeError, ValueError: no operator, no summary; sizes that do not fit, an unknown group.
 
     >>> from jaxdescramble.operators import derivative
     >>> from jaxdescramble.objectives import Samples
@@ -112,8 +112,10 @@ class ClosedForm:
         """Minimise an objective over O(n) or SO(n).
 
         Raises:
-            ValueError: the objective is not a quadratic form.
+            TypeError, ValueError: no objective, no summary; an objective that is not a quadratic form.
         """
+        instance_of(objective, "objective", Objective, "an Objective such as objectives.smoothness()")
+        a_summary(summary)
         operator = objective.operator_on(summary.size)
         if operator is None:
             name = objective.name or objective.function.__name__
@@ -125,6 +127,8 @@ class ClosedForm:
 
 
 def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -> Extremum:
+    an_operator(operator)
+    a_summary(summary)
     one_of(group, "group", orthogonal.NAMES)
     if operator.size != summary.size:
         raise ValueError(

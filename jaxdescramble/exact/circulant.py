@@ -65,7 +65,7 @@ def circulant_minimiser(
     Source: Sule, Spencer, Czaja 2025, on convolutional networks; the statement in this form is derived here.
     """
     c = real_array(autocovariance, "autocovariance", (1,), "(points,)")
-    if boundary != "periodic":
+    if not isinstance(boundary, str) or boundary != "periodic":
         raise ValueError(
             f"circulant_minimiser: boundary {boundary!r} does not share the Fourier basis; use 'periodic'."
         )

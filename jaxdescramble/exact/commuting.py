@@ -57,7 +57,7 @@ def commuting_minimiser(
     if a.shape != b.shape:
         raise ValueError(f"left, right: got shapes {a.shape} and {b.shape}; a term has as many numbers on either side.")
     T, U = _basis(left_basis, "left_basis", a), _basis(right_basis, "right_basis", a)
-    cost = matmul(a.T, b)
+    cost = matmul(a.T, b.astype(a.dtype))
     order = assign(cost).columns
     value = jnp.sum(jnp.take_along_axis(cost, order[:, None], axis=1))
     bound = jnp.sum(jnp.sort(a, axis=1) * jnp.sort(b, axis=1)[:, ::-1])

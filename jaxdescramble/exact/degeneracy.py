@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import is_traced
+from jaxdescramble.checks import a_summary, an_operator, is_traced, number_between, random_key
 from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.groups import orthogonal
+from jaxdescramble.groups.projections import square
 from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.operators import Dense, Operator
 from jaxdescramble.products import matmul
@@ -57,8 +58,12 @@ class Degeneracy:
         return f"operator: {_words(self.operator.multiplicities)}; signals: {_words(self.ties)}"
 
     def random(self, key: PRNGKeyArray, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """`G P H` with G and H Haar-random: another minimiser, if P is one."""
-        keys = jax.random.split(key)
+        """`G P H` with G and H Haar-random: another minimiser, if P is one.
+
+        Raises:
+            TypeError, ValueError: no key, a point that is not square and of this size.
+        """
+        point, keys = square(point, "point", like=self.directions), jax.random.split(random_key(key))
         left, right = _random_blocks(keys[0], self.operator.multiplicities), _random_blocks(keys[1], self.ties)
         modes = matmul(left.astype(point.dtype), matmul(self.operator.analyse(point), self.directions))
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
@@ -94,6 +99,8 @@ def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = N
 
     Source: specified by the theorem's proof (Sule, Spencer, Czaja 2025); the description as a group is this package's.
     """
+    an_operator(operator)
+    a_summary(summary)
     if any(is_traced(leaf) for leaf in jax.tree.leaves(summary)):
         raise TypeError("degeneracy: the number of ties cannot be traced; call it outside jit and vmap.")
     if operator.size != summary.size:
@@ -102,8 +109,7 @@ def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = N
     seen = np.asarray(singular) ** summary.exponent
     if tolerance is None:
         tolerance = 8 * float(np.finfo(seen.dtype).eps)
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance: expected a number of at least 0, got {tolerance!r}.")
+    tolerance = number_between(tolerance, "tolerance", 0, np.inf, "a number of at least 0", ends=True)
     rank = int(np.asarray(decompositions.resolved(jnp.asarray(seen))).sum())
     borders = (np.flatnonzero(-np.diff(seen[:rank]) > tolerance * seen[0]) + 1).tolist()
     ends = sorted({0, *borders, rank, summary.size})

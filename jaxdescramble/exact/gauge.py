@@ -15,8 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import positive_integer, real_array, same_size
+from jaxdescramble.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
 from jaxdescramble.groups import orthogonal
+from jaxdescramble.groups.projections import square
 from jaxdescramble.operators import Operator
 
 
@@ -59,6 +60,7 @@ class Stabiliser:
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
         """The element G with the smallest `||G p - q||_F`: a Procrustes problem per run of equal eigenvalues."""
+        an_operator(self.operator)
         p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
         turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
         for rows in _blocks(self.operator.multiplicities):
@@ -81,7 +83,9 @@ class CircularShifts:
     sign: bool = True
 
     def __post_init__(self):
-        positive_integer(self.size, "size")
+        object.__setattr__(self, "size", positive_integer(self.size, "size"))
+        object.__setattr__(self, "reversal", true_or_false(self.reversal, "reversal"))
+        object.__setattr__(self, "sign", true_or_false(self.sign, "sign"))
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
         """The element with the smallest `||G p - q||_F`, by cross-correlation (FFT) over all shifts at once."""
@@ -108,7 +112,7 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
         gauge: `Stabiliser(operator)`, `CircularShifts(n)`, or any value with `size` and `nearest(p, q)`.
 
     Raises:
-        ValueError: shapes that differ or do not fit the gauge.
+        TypeError, ValueError: shapes that differ or do not fit the gauge; no gauge.
 
     >>> from jaxdescramble.operators import derivative
     >>> t = 2 * jnp.pi * jnp.arange(6) / 6
@@ -121,7 +125,9 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
     q = real_array(q, "q", (2,), "(link, columns)")
     if p.shape != q.shape:
         raise ValueError(f"align: p has shape {p.shape} and q {q.shape}; they must be the same.")
+    one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
     same_size(p, 0, gauge.size, "p", "the gauge")
+    p, q = (part.astype(jnp.result_type(p, q)) for part in (p, q))
     element = gauge.nearest(p, q)
     aligned = jnp.matmul(element, p, precision="highest")
     norm = jnp.linalg.norm(q)
@@ -138,11 +144,15 @@ def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
         point: P, shape (n, n).
         operator: D.
 
+    Raises:
+        TypeError, ValueError: not a square matrix, no operator of its size.
+
     >>> from jaxdescramble.operators import derivative
     >>> bool(abs(canonical(-jnp.eye(4), derivative(4)) - jnp.eye(4)).max() < 1e-5)
     True
     """
-    point = real_array(point, "point", (2,), "(n, n)")
+    point = square(point, "point")
+    an_operator(operator)
     same_size(point, 0, operator.size, "point", "the operator")
     return align(point, jnp.eye(operator.size, dtype=point.dtype), Stabiliser(operator)).aligned
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, real_array
+from jaxdescramble.checks import an_operator, positive_integer, random_key, real_array
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.operators import Operator
 
@@ -52,11 +52,12 @@ def isotropic_form(
 
     Source: Sule, Spencer, Czaja 2025 (arXiv 2301.07820), isotropic hidden data; V's distribution is derived here.
     """
+    an_operator(operator)
     s = real_array(singular, "singular", (1,), "(values,)")
     k, n = positive_integer(inputs, "inputs"), operator.size
     if len(s) > min(n, k):
         raise ValueError(f"singular: got {len(s)} values; a matrix of {n} rows and {k} inputs has {min(n, k)} at most.")
-    right = orthogonal.random_columns(key, k, len(s), s.dtype)
+    right = orthogonal.random_columns(random_key(key), k, len(s), s.dtype)
     return operator.synthesise(jnp.pad(s[:, None] * right.T, ((0, n - len(s)), (0, 0))))
 
 

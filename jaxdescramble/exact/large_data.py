@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import is_traced, real_array, same_size
+from jaxdescramble.checks import an_operator, instance_of, is_traced, positive_integer, real_array, same_size
 from jaxdescramble.exact.brockett import ClosedForm, Extremum
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.operators import Operator
@@ -68,6 +68,7 @@ def from_weights(
     same_size(R, 0, k, "autocorrelation", "the weight's columns")
     same_size(R, 1, k, "autocorrelation", "the weight's columns")
     objective = smoothness() if objective is None else objective
+    instance_of(objective, "objective", Objective, "an Objective such as objectives.smoothness()")
     moments = jnp.block([[R, mu[:, None]], [mu[None, :], jnp.ones((1, 1), W.dtype)]])
     values, vectors = decompositions.eigh(jax.lax.stop_gradient((moments + moments.T) / 2))
     _check_moments(moments, values)
@@ -92,7 +93,7 @@ def sampling_error(operator: Operator, powers: ArrayLike, samples: int) -> Float
         A squared distance; infinite where powers tie that meet unequal eigenvalues.
 
     Raises:
-        ValueError: sizes that differ.
+        TypeError, ValueError: no operator; sizes that differ; samples that are no positive integer.
 
     >>> from jaxdescramble.operators import derivative
     >>> round(float(sampling_error(derivative(2, boundary="neumann"), jnp.asarray([2.0, 1.0]), 100)), 3)  # 2 * 2 / 100
@@ -100,6 +101,8 @@ def sampling_error(operator: Operator, powers: ArrayLike, samples: int) -> Float
 
     Source: Anderson, Ann. Math. Stat. 34 (1963) 122, for the eigenvectors of sample covariances.
     """
+    an_operator(operator)
+    samples = positive_integer(samples, "samples")
     b = real_array(powers, "powers", (1,), "(n,)")
     same_size(b, 0, operator.size, "powers", "the operator")
     run = np.repeat(np.arange(len(operator.multiplicities)), operator.multiplicities)

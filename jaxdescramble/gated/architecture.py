@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array
 
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import in_order, one_of, positive_integer, true_or_false
 from jaxdescramble.gated.layers import HEADS, PADDINGS, Layers
 
 Shape = tuple[int, ...]
@@ -74,10 +74,13 @@ def check_sizes(
     for name in single:
         object.__setattr__(net, name, positive_integer(getattr(net, name), name))
     for name in (*many, *optional):
-        sizes = tuple(positive_integer(size, name) for size in getattr(net, name))
+        sizes = tuple(positive_integer(size, name) for size in in_order(getattr(net, name), name, "a tuple of sizes"))
         if name in many and not sizes:
             raise ValueError(f"{name}: got (); there is at least one gated layer, or it would be a linear network.")
         object.__setattr__(net, name, sizes)
+    for name in ("biases", "gate_before", "gate_after"):
+        if name in getattr(net, "__dataclass_fields__", ()):
+            object.__setattr__(net, name, true_or_false(getattr(net, name), name))
 
 
 def check_spatial(net: Any) -> None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import positive_number
+from jaxdescramble.checks import number_between, positive_number, real_array
 
 
 @runtime_checkable
@@ -38,6 +38,7 @@ class Hard:
     """
 
     def __call__(self, q: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        q = _preactivation(q)
         return (q > 0).astype(q.dtype)
 
     def through(self, q: Float[Array, "*shape"], h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -65,11 +66,16 @@ class Soft:
 
     def __post_init__(self):
         _check_steepness(self.beta)
-        if isinstance(self.epsilon, int | float) and not self.epsilon > -1:
-            raise ValueError(f"epsilon: got {self.epsilon}; an open gate lets 1 + epsilon through, which is positive.")
+        if isinstance(self.epsilon, int | float):
+            self._lets_through()
 
     def __call__(self, q: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return (1 + jnp.asarray(self.epsilon, q.dtype)) * _sigmoid(q, jnp.asarray(self.beta, q.dtype))
+        q, beta = _preactivation(q), positive_number(self.beta, "beta")
+        return (1 + jnp.asarray(self._lets_through(), q.dtype)) * _sigmoid(q, jnp.asarray(beta, q.dtype))
+
+    def _lets_through(self) -> ArrayLike:
+        wanted = "a number above -1, as an open gate lets 1 + epsilon through,"
+        return number_between(self.epsilon, "epsilon", -1, float("inf"), wanted)
 
     def through(self, q: Float[Array, "*shape"], h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self(q) * h
@@ -96,10 +102,15 @@ class StraightThrough:
         _check_steepness(self.beta)
 
     def __call__(self, q: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return _straight(q, jnp.asarray(self.beta, q.dtype))
+        q = _preactivation(q)
+        return _straight(q, jnp.asarray(positive_number(self.beta, "beta"), q.dtype))
 
     def through(self, q: Float[Array, "*shape"], h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return self(q) * h
+
+
+def _preactivation(q: ArrayLike) -> Array:
+    return real_array(q, "q", range(9), "preactivations")
 
 
 def _check_steepness(beta: Any) -> None:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.checks import one_of
-from jaxdescramble.gated.spec import Spec, weight_shapes
+from jaxdescramble.checks import floating_type, in_order, number_between, one_of, random_key
+from jaxdescramble.gated.spec import Spec, checked, weight_shapes
 
 Params = dict[str, tuple[dict[str, Array], ...]]
 DISTRIBUTIONS = ("normal", "bernoulli")
@@ -42,7 +42,7 @@ def scales(spec: Spec) -> dict[str, tuple[float, ...]]:
 
     Source: He et al. 2015 (arXiv 1502.01852), equation 10, for half-open gates.
     """
-    net, found = spec.architecture, {}
+    net, found = checked(spec).architecture, {}
     for name, shapes in weight_shapes(spec).items():
         is_relu = (name, spec.kind) in (("values", "dnn"), ("features", "dgn"))
         is_gated = is_relu or name == "values"
@@ -88,7 +88,7 @@ def init(
         (out, in, *window), with "bias" (out,) if there are any; the last layer of values is the output's.
 
     Raises:
-        ValueError: an unknown distribution, scales of another number than there are layers.
+        TypeError, ValueError: no key, no spec; an unknown distribution; scales of another number than there are layers.
 
     >>> from jaxdescramble.gated import Dense
     >>> params = init(jax.random.key(0), Spec(Dense(5, (4, 3), 2)))
@@ -99,11 +99,13 @@ def init(
     shapes, sigmas = weight_shapes(spec), dict[str, Any](scales(spec))
     if scale is not None:
         count = len(shapes["values"])
-        several = isinstance(scale, Sequence) or jnp.ndim(scale) == 1
-        sigmas["values"] = tuple(scale) if several else (scale,) * count  # pyright: ignore[reportArgumentType]
+        several = isinstance(scale, list | tuple) or getattr(scale, "ndim", 0) == 1
+        each = in_order(scale, "scale", "numbers") if several else [scale] * count
+        sigmas["values"] = [_deviation(one, "scale") for one in each]
         if len(sigmas["values"]) != count:
             raise ValueError(f"scale: got {len(sigmas['values'])} numbers for the {count} layers of the values.")
-    for_gates, for_values = jax.random.split(key)
+    dtype, bias_scale = floating_type(dtype), _deviation(bias_scale, "bias_scale")
+    for_gates, for_values = jax.random.split(random_key(key))
     # The one network of a dnn takes the key of the gates: values made with the key of a trained dnn are fresh.
     keys = {"features": for_gates, "values": for_gates if spec.kind == "dnn" else for_values}
 
@@ -122,3 +124,7 @@ def init(
         )
         for name in shapes
     }
+
+
+def _deviation(value: Any, name: str) -> ArrayLike:
+    return number_between(value, name, 0, math.inf, "a standard deviation, at least 0", ends=True)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import real_array
+from jaxdescramble.checks import in_order, real_array
 from jaxdescramble.gated.architecture import Turn
 from jaxdescramble.gated.layers import Layers, affine
-from jaxdescramble.gated.spec import Spec, layers_of
+from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 Params = Mapping[str, Any]
 
@@ -148,7 +148,7 @@ def as_function(spec: Spec) -> Callable[[Params, ArrayLike], Float[Array, "batch
     >>> list(switched.gates(f, params, jnp.ones((7, 5))))
     ["['features'][0]['weight']", "['features'][1]['weight']"]
     """
-    return Network(spec)
+    return Network(checked(spec))
 
 
 def _turn(params: Params, x: Array, spec: Spec, given: Sequence[Array] | None) -> Turn:
@@ -163,7 +163,7 @@ def _turn(params: Params, x: Array, spec: Spec, given: Sequence[Array] | None) -
 
 
 def _samples(x: ArrayLike, name: str, spec: Spec) -> Array:
-    shape = spec.architecture.input_shape
+    shape = checked(spec).architecture.input_shape
     axes = "(batch, inputs)" if len(shape) == 1 else "(batch, *space, channels)"
     x = real_array(x, name, (len(shape) + 1,), axes)
     if x.shape[1:] != shape:
@@ -174,7 +174,7 @@ def _samples(x: ArrayLike, name: str, spec: Spec) -> Array:
 def _start(value_input: ArrayLike | None, x: Array, spec: Spec) -> Array:
     if value_input is None:
         return x if spec.value_input == "x" else jnp.ones_like(x)
-    start = jnp.asarray(value_input)
+    start = real_array(value_input, "value_input", (x.ndim - 1, x.ndim), "that of x, or one of its samples")
     if start.shape not in (x.shape, x.shape[1:]):
         raise ValueError(f"value_input: shape {start.shape}; expected that of x, {x.shape}, or of one of its samples.")
     return jnp.broadcast_to(start.reshape((-1, *x.shape[1:])), x.shape)
@@ -182,6 +182,8 @@ def _start(value_input: ArrayLike | None, x: Array, spec: Spec) -> Array:
 
 def _checked(gates: Sequence[Array], x: Array, spec: Spec) -> list[Array]:
     wanted = [(len(x), *shape) for shape in spec.architecture.gate_shapes]
+    several = in_order(gates, "gates", "a list of arrays, one for each gated layer")
+    gates = [real_array(gate, f"gates[{i}]", range(1, 9), "(batch, *units)") for i, gate in enumerate(several)]
     found = [gate.shape for gate in gates]
     if found != wanted:
         raise ValueError(f"gates: got shapes {found}; expected one array for each gated layer, {wanted}.")

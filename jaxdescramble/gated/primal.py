@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdescramble.gated.networks import Params, noted
-from jaxdescramble.gated.spec import Spec, layers_of
+from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
 class PrimalWeight(NamedTuple):
@@ -42,10 +42,10 @@ def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
 
     Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), primal linearity.
     """
-    if spec.kind not in ("dlgn", "dlgn-sf"):
+    if checked(spec).kind not in ("dlgn", "dlgn-sf"):
         raise ValueError(
-            f"kind: preactivations of a {spec.kind} are not linear in x, so they have no primal weights. At one input, "
-            "switched.project gives the weight of any neuron."
+            f"spec: its kind is {spec.kind!r}; preactivations of a {spec.kind} are not linear in x, so they have no "
+            "primal weights. At one input, switched.project gives the weight of any neuron."
         )
     layers = layers_of(params, "features", spec)
     bare = [{"weight": layer["weight"]} for layer in layers]

@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from jaxdescramble.checks import instance_of
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.initial import init
 from jaxdescramble.gated.networks import Params
-from jaxdescramble.gated.spec import Spec, layers_of
+from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["learned"])
@@ -127,10 +129,11 @@ def flnpf(key: PRNGKeyArray, spec: Spec, trained: Params, **how: Any) -> Regime:
     Source: as for `frnpf_ii`.
     """
     _has_features(spec)
+    instance_of(trained, "trained", Mapping, "params, a dictionary of layers")
     if "features" in trained:
-        features = layers_of(trained, "features", spec)
+        features = _trained(trained, "features", spec)
     elif spec.kind == "dgn":
-        features = layers_of(trained, "values", spec)[:-1]
+        features = _trained(trained, "values", spec)[:-1]
     else:
         raise ValueError(
             f"trained: params of a dnn, whose layers would not make its gates as features of a {spec.kind}. Use "
@@ -165,8 +168,15 @@ def dlnpf(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
 
 
 def _has_features(spec: Spec) -> None:
-    if spec.kind == "dnn":
+    if checked(spec).kind == "dnn":
         raise ValueError("kind: a dnn makes its gates of its own values; regimes are of kinds with features.")
+
+
+def _trained(trained: Any, name: str, spec: Spec) -> tuple[Any, ...]:
+    try:
+        return layers_of(trained, name, spec)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"trained: {error}") from error
 
 
 def _copy(layers: Any) -> Any:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import in_order, instance_of, one_of, one_with, positive_integer
 from jaxdescramble.gated.architecture import Architecture, Shape
 from jaxdescramble.gated.gate_kinds import Gate, Hard
 
@@ -63,6 +63,8 @@ class Spec:
     feature_gate: Gate = dataclasses.field(default_factory=Hard)
 
     def __post_init__(self):
+        wanted = "an architecture such as gated.Dense(inputs, widths, outputs)"
+        one_with(self.architecture, "architecture", ("gate_shapes", "weight_shapes", "hidden"), wanted)
         one_of(self.kind, "kind", KINDS)
         one_of(self.value_input, "value_input", VALUE_INPUTS)
         for name in ("gate", "feature_gate"):
@@ -78,7 +80,10 @@ class Spec:
             object.__setattr__(self, "order", self._checked(self.order))
 
     def _checked(self, order: Sequence[int]) -> tuple[int, ...]:
-        shapes, order = self.architecture.gate_shapes, tuple(int(i) for i in order)
+        shapes = self.architecture.gate_shapes
+        order = tuple(
+            positive_integer(i, "order", least=0) for i in in_order(order, "order", "a permutation of layers")
+        )
         if self.kind == "dnn":
             raise ValueError("order: the gates of a dnn are its values' own. Use kind='dgn' or 'dlgn'.")
         if sorted(order) != list(range(len(shapes))):
@@ -92,6 +97,22 @@ class Spec:
         return order
 
 
+def checked(spec: Spec) -> Spec:
+    """A spec, after a look at what may not be looked at where it is made: in a pytree taken apart, anything is a gate.
+
+    Raises:
+        TypeError: no spec, or gates that are none.
+
+    >>> from jaxdescramble.gated import Dense
+    >>> checked(Spec(Dense(5, (4, 3), 2))).kind
+    'dlgn'
+    """
+    instance_of(spec, "spec", Spec, "a Spec")
+    for name in ("gate", "feature_gate"):
+        one_with(getattr(spec, name), name, ("through", "__call__"), "a gate such as gated.Soft()")
+    return spec
+
+
 def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
     """Shapes of the weights of a spec's networks; features have no output layer.
 
@@ -99,7 +120,7 @@ def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
     >>> weight_shapes(Spec(Dense(5, (4, 3), 2)))
     {'features': ((4, 5), (3, 4)), 'values': ((4, 5), (3, 4), (2, 3))}
     """
-    net = spec.architecture
+    net = checked(spec).architecture
     values = net.weight_shapes
     if spec.kind == "dnn":
         return {"values": values}
@@ -122,12 +143,16 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
     >>> len(layers_of(init(jax.random.key(0), spec), "values", spec))
     3
     """
+    shapes = weight_shapes(spec)
+    instance_of(params, "params", Mapping, "a dictionary of layers, as init makes it")
     if name not in params:
         raise ValueError(
             f"params: no {name!r}, only {sorted(params)}; a {spec.kind} has {sorted(weight_shapes(spec))}. Make them "
             "with init and this spec."
         )
-    layers, shapes = tuple(params[name]), weight_shapes(spec)[name]
+    layers, shapes = tuple(in_order(params[name], f"params: {name!r}", "a tuple of layers")), shapes[name]
+    for layer in layers:
+        _check_layer(layer, name)
     found = tuple(tuple(layer["weight"].shape) for layer in layers)
     if found != shapes:
         raise ValueError(f"params: weights of {name!r} have shapes {found}; those of this spec are {shapes}.")
@@ -139,3 +164,13 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
                 f"the architecture has biases={spec.architecture.biases}."
             )
     return layers
+
+
+def _check_layer(layer: Any, name: str) -> None:
+    arrays = layer if isinstance(layer, Mapping) and "weight" in layer else {"weight": layer}
+    for part in ("weight", "bias"):
+        if part in arrays and not jnp.issubdtype(getattr(arrays[part], "dtype", type(None)), jnp.floating):
+            raise TypeError(
+                f"params: a layer of {name!r} is {layer!r}; expected {{'weight': array}}, real, with 'bias' if "
+                "there are any."
+            )

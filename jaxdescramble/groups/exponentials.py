@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble.checks import positive_number
+from jaxdescramble.groups.projections import square
 from jaxdescramble.products import matmul
 
 CAP = 2.0
@@ -44,9 +46,13 @@ def limit(velocity: Float[Array, "n n"], cap: ArrayLike = CAP) -> tuple[Float[Ar
     Returns:
         `factor * velocity`, and the factor, in (0, 1].
 
+    Raises:
+        TypeError, ValueError: not a square matrix of real numbers, a cap that is not a positive number.
+
     >>> [x.tolist() for x in limit(jnp.asarray([[0.0, -4.0], [4.0, 0.0]]))]
     [[[0.0, -2.0], [2.0, 0.0]], 0.5]
     """
+    velocity, cap = square(velocity, "velocity"), positive_number(cap, "cap")
     # Divided by its largest entry, so that fourth powers neither overflow nor vanish; the bound does not depend on it.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(velocity)))
     largest = jnp.where(largest == 0, 1, largest)

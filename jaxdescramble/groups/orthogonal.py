@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import floating_type, one_of, positive_integer, random_key
 from jaxdescramble.groups.exponentials import exponential_of_any
 from jaxdescramble.groups.logarithms import logarithm
 from jaxdescramble.groups.projections import (
@@ -23,6 +23,7 @@ from jaxdescramble.groups.projections import (
     orthonormal,
     polar,
     polish,
+    sign_of,
     skew,
     special,
     square,
@@ -59,11 +60,16 @@ def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float
         point: P.
         velocity: skew Omega, in body coordinates (the tangent vector is `P Omega`), radians.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
     >>> quarter = jnp.asarray([[0.0, -jnp.pi / 2], [jnp.pi / 2, 0.0]])
     >>> abs(geodesic(jnp.eye(2), quarter) - jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).max() < 1e-6
     Array(True, dtype=bool)
     """
-    return matmul(point, exponential_of_any(velocity))
+    point = square(point, "point")
+    return matmul(point, exponential_of_any(square(velocity, "velocity", like=point)))
 
 
 def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]:
@@ -88,7 +94,7 @@ def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]
     Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2 (their metric is half of this, squared).
     """
     p = square(p, "p")
-    between = matmul(p.T, square(q, "q", like=p))
+    between = matmul(p.T, square(q, "q", like=p, of="p"))
     apart = decompositions.determinant_sign(jax.lax.stop_gradient(between)) < 0
     # Both branches of `where` are differentiated: the one not taken must be finite too.
     total = jnp.sum(logarithm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between)) ** 2)
@@ -134,11 +140,16 @@ def to_spatial(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Flo
         point: P.
         velocity: skew Omega, body coordinates.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
     >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
     >>> to_spatial(flip, jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
-    return matmul(matmul(point, velocity), point.T)
+    point = square(point, "point")
+    return matmul(matmul(point, square(velocity, "velocity", like=point)), point.T)
 
 
 def to_body(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -148,11 +159,16 @@ def to_body(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[
         point: P.
         velocity: skew Omega, spatial coordinates.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
     >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
     >>> to_body(flip, jnp.asarray([[0.0, 1.0], [-1.0, 0.0]])).tolist()
     [[0.0, -1.0], [1.0, 0.0]]
     """
-    return matmul(matmul(point.T, velocity), point)
+    point = square(point, "point")
+    return matmul(matmul(point.T, square(velocity, "velocity", like=point)), point)
 
 
 def random(
@@ -170,7 +186,7 @@ def random(
         determinant: +1 or -1 for one component of O(n) alone; None for both, with equal chance.
 
     Raises:
-        TypeError: a size that is no integer.
+        TypeError: a size that is no integer, no key, a type other than float32 and float64.
         ValueError: an unknown group, a size below 1, a determinant that the group does not have.
 
     >>> float(jnp.linalg.det(random(jax.random.key(0), 5, "SO")).round(4))
@@ -179,8 +195,7 @@ def random(
     -1.0
     """
     one_of(group, "group", NAMES)
-    if determinant not in (None, 1, -1):
-        raise ValueError(f"determinant: got {determinant!r}; choose 1, -1, or None for either.")
+    determinant = None if determinant is None else sign_of(determinant)
     if group == "SO":
         if determinant == -1:
             raise ValueError("determinant: got -1, but elements of SO have determinant 1. Ask for group='O'.")
@@ -192,10 +207,17 @@ def random(
 def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) -> Float[Array, "n k"]:
     """The first k <= n columns of a Haar-distributed element of O(n).
 
+    Raises:
+        TypeError: sizes that are no integers, no key, a type other than float32 and float64.
+        ValueError: sizes below 1, more columns than rows.
+
     >>> Q = random_columns(jax.random.key(0), 5, 2)
     >>> bool(abs(Q.T @ Q - jnp.eye(2)).max() < 1e-5)
     True
 
     Source: Mezzadri, Notices of the AMS 54 (2007): QR of a Gaussian matrix, signs taken from the diagonal of R.
     """
-    return orthonormal(jax.random.normal(key, (n, k), dtype))
+    n, k, dtype = positive_integer(n, "n"), positive_integer(k, "k"), floating_type(dtype)
+    if k > n:
+        raise ValueError(f"k: got {k} columns of {n} rows; there are {n} at most.")
+    return orthonormal(jax.random.normal(random_key(key), (n, k), dtype))

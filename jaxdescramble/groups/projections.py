@@ -13,8 +13,8 @@ from jaxdescramble.products import matmul
 NAMES = ("O", "SO")
 
 
-def square(value: ArrayLike, name: str, like: Array | None = None) -> Array:
-    """`value` as a square matrix of real numbers, of the shape of `like` if that is given.
+def square(value: ArrayLike, name: str, like: Array | None = None, of: str = "the point") -> Array:
+    """`value` as a square matrix of real numbers, of the shape of `like` (called `of`) if that is given.
 
     Raises:
         TypeError: not real floating-point numbers.
@@ -27,16 +27,33 @@ def square(value: ArrayLike, name: str, like: Array | None = None) -> Array:
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name}: expected a square matrix, got shape {matrix.shape}.")
     if like is not None and matrix.shape != like.shape:
-        raise ValueError(f"{name}: got shape {matrix.shape}, where the point has {like.shape}.")
+        raise ValueError(f"{name}: got shape {matrix.shape}, where {of} has {like.shape}.")
     return matrix
+
+
+def squares(value: ArrayLike, name: str) -> Array:
+    """`value` as one square matrix of real numbers, or as many in front of each other; raises as `square` does.
+
+    >>> squares(jnp.ones((5, 2, 2)), "matrix").shape
+    (5, 2, 2)
+    """
+    matrices = real_array(value, name, range(2, 9), "square matrices (..., n, n)")
+    if matrices.shape[-1] != matrices.shape[-2]:
+        raise ValueError(f"{name}: expected square matrices (..., n, n), got shape {matrices.shape}.")
+    return matrices
 
 
 def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
     """Distance from orthogonality, `||P^T P - 1||_F`.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
     >>> float(defect(jnp.eye(3)))
     0.0
     """
+    point = squares(point, "point")
     eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
     return jnp.linalg.norm(matmul(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
 
@@ -46,11 +63,13 @@ def check_orthogonal(point: Array, name: str) -> None:
 
     >>> check_orthogonal(jnp.eye(2), "start")
     """
+    point = squares(point, name)
     if is_traced(point):
         return
     # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
     host = np.asarray(point)
-    off = np.linalg.norm(np.swapaxes(host, -1, -2) @ host - np.eye(host.shape[-1]), axis=(-2, -1)).max()
+    with np.errstate(all="ignore"):  # NaN is further than anything
+        off = np.linalg.norm(np.swapaxes(host, -1, -2) @ host - np.eye(host.shape[-1]), axis=(-2, -1)).max()
     if not off <= 1e-2:
         raise ValueError(f"{name}: ||P^T P - 1|| = {off:.3g}, not orthogonal; use groups.orthogonal.polar({name})[0].")
 
@@ -58,19 +77,29 @@ def check_orthogonal(point: Array, name: str) -> None:
 def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """Skew part `(M - M^T) / 2`: the projection onto the Lie algebra.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
     >>> skew(jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
+    matrix = squares(matrix, "matrix")
     return (matrix - jnp.swapaxes(matrix, -1, -2)) / 2
 
 
 def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
     >>> tangent(jnp.eye(2), jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
-    return matmul(point, skew(matmul(point.T, vector)))
+    point = square(point, "point")
+    return matmul(point, skew(matmul(point.T, square(vector, "vector", like=point))))
 
 
 def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
@@ -81,8 +110,13 @@ def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     >>> [bool(defect(P) < 1e-5) for P in (1.001 * jnp.eye(2), polish(1.001 * jnp.eye(2)))]
     [False, True]
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
     Source: Higham, Functions of Matrices (2008), equation (8.20).
     """
+    point = squares(point, "point")
     # As a correction: what is already orthogonal is changed by rounding's square, not by rounding.
     eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
     return point - matmul(point, matmul(jnp.swapaxes(point, -1, -2), point) - eye) / 2
@@ -105,11 +139,27 @@ def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n
         point: P.
         determinant: +1 or -1.
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, another determinant.
+
     >>> special(jnp.asarray([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [[0.0, 1.0], [-1.0, -0.0]]
     """
+    point, determinant = square(point, "point"), sign_of(determinant)
     sign = jnp.where(decompositions.determinant_sign(point) < 0, -determinant, determinant).astype(point.dtype)
     return point.at[-1].multiply(sign)
+
+
+def sign_of(determinant: object) -> int:
+    """A determinant that an orthogonal matrix can have.
+
+    >>> sign_of(-1)
+    -1
+    """
+    if isinstance(determinant, int | np.integer) and determinant in (1, -1) and not isinstance(determinant, bool):
+        return int(determinant)
+    raise ValueError(f"determinant: got {determinant!r}; choose 1 or -1.")
 
 
 def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
@@ -127,12 +177,17 @@ def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "
     Returns:
         Q, and the singular values, descending, the last one signed for "SO".
 
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, an unknown group.
+
     >>> Q, s = polar(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))
     >>> Q.round(4).tolist(), s.round(4).tolist()
     ([[0.0, 1.0], [1.0, 0.0]], [2.0, 1.0])
 
     Source: Higham, Functions of Matrices (2008), chapter 8.
     """
+    matrix = square(matrix, "matrix")
     one_of(group, "group", NAMES)
     return _polar_special(matrix) if group == "SO" else _polar_full(matrix)
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import is_traced
+from jaxdescramble.checks import is_traced, number_between
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
 from jaxdescramble.objectives.spatial import SpatialCurvature, ratio
@@ -91,9 +91,7 @@ def _term(term: Any) -> tuple[ArrayLike, Objective]:
         return weight, objective
     if isinstance(weight, bool) or not isinstance(weight, int | float | np.generic | Array) or np.ndim(weight) != 0:
         raise TypeError(f"weighted: got the weight {weight!r}; expected a number.")
-    if not np.isfinite(weight):
-        raise ValueError(f"weighted: got the weight {weight!r}; expected a finite number.")
-    return weight if isinstance(weight, Array) else float(weight), objective  # pyright: ignore[reportArgumentType]
+    return number_between(weight, "weighted", -jnp.inf, jnp.inf, "weights that are finite numbers"), objective
 
 
 Terms = tuple[Objective, ...]

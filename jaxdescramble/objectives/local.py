@@ -63,12 +63,13 @@ def locality(
     """
     functions = {"name": "locality", "curvature": _curvature, "assignment": _assignment}
     functions |= {"bound": no_less_than_zero, "relaxation": _relaxation}
+    one_of(layout, "layout", LAYOUTS)
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")
     if positions is not None:
         given = real_array(positions, "positions", (2,), "(neurons, dimensions)")
         return Objective(_locality, Samples, parameters=(("positions", given),), **functions)
-    settings = (("layout", one_of(layout, "layout", LAYOUTS)), ("shape", grid_shape(shape)))
+    settings = (("layout", layout), ("shape", grid_shape(shape)))
     return Objective(_locality, Samples, settings=settings, **functions)
 
 

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import real_array, same_size
+from jaxdescramble.checks import (
+    a_function,
+    a_summary,
+    floating_type,
+    one_of,
+    positive_integer,
+    positive_number,
+    real_array,
+    same_size,
+)
 from jaxdescramble.objectives.summaries import Samples, Summary
 from jaxdescramble.operators import Operator
 
@@ -82,6 +91,12 @@ class Objective:
     sparse_under: Callable[..., Operator] | None = None
     assignment: Callable[..., tuple[Array, Array] | None] | None = None
 
+    def __post_init__(self):
+        a_function(self.function, "function", "a point and a summary")
+        one_of(self.judges, "judges", ("signals", "weight"))
+        if not isinstance(self.summary, type) or not hasattr(self.summary, "empty"):
+            raise TypeError(f"summary: expected a kind of summary, Samples, Factor or Gram, got {self.summary!r}.")
+
     @property
     def options(self) -> dict[str, Any]:
         """Settings and parameters together, as the functions take them."""
@@ -100,8 +115,12 @@ class Objective:
         return self.function(point, summary, **self.options)
 
     def empty(self, n: int, dtype: DTypeLike) -> Summary:
-        """The summary of no samples of n features."""
-        return self.summary.empty(n, dtype)
+        """The summary of no samples of n features.
+
+        Raises:
+            TypeError, ValueError: n is no positive integer, a type other than float32 and float64.
+        """
+        return self.summary.empty(positive_integer(n, "n"), floating_type(dtype))
 
     def update(self, summary: Summary, signals: ArrayLike) -> Summary:
         """The summary with more columns of signals added.
@@ -109,6 +128,7 @@ class Objective:
         Raises:
             ValueError, TypeError: the signals do not fit the summary.
         """
+        a_summary(summary)
         columns = real_array(signals, "signals", (2,), "(features, samples)")
         same_size(columns, 0, summary.size, "signals", "the summary's features")
         if columns.dtype != summary.dtype:
@@ -116,7 +136,13 @@ class Objective:
         return summary.update(columns)
 
     def merge(self, one: Summary, other: Summary) -> Summary:
-        """The summary of two data sets together."""
+        """The summary of two data sets together.
+
+        Raises:
+            TypeError, ValueError: no summaries, or not of one kind and size.
+        """
+        a_summary(one, "one")
+        a_summary(other, "other")
         if type(one) is not type(other) or one.size != other.size:
             raise ValueError(
                 f"merge: got summaries {type(one).__name__} of {one.size} features and {type(other).__name__} of "
@@ -130,23 +156,31 @@ class Objective:
         return self.empty(columns.shape[0], columns.dtype).update(columns)
 
     def operator_on(self, n: int) -> Operator | None:
-        """The D of a quadratic objective on n points, or None where there is no such D."""
+        """The D of a quadratic objective on n points, or None where there is no such D.
+
+        Raises:
+            TypeError, ValueError: n is no positive integer, or does not fit the objective.
+        """
+        n = positive_integer(n, "n")
         return None if self.operator is None else self.operator(n, **self.options)
 
     def curvature_on(self, summary: Summary) -> Callable[[Array], Curvature] | None:
         """The curvature as a function of the point, for these signals, or None where the objective gives none."""
+        a_summary(summary)
         return None if self.curvature is None else self.curvature(summary, **self.options)
 
     def bound_on(self, summary: Summary) -> Array | None:
         """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
+        a_summary(summary)
         return None if self.bound is None else self.bound(summary, **self.options)
 
     def tightest_bound_on(self, summary: Summary, steps: int = 40) -> Array | None:
         """The larger of the bound and the relaxation, for these signals, or None where the objective knows neither.
 
         Raises:
-            ValueError: the signals are too large for the relaxation.
+            TypeError, ValueError: no summary; steps below 0; the signals are too large for the relaxation.
         """
+        steps = positive_integer(steps, "steps", least=0)
         bound = self.bound_on(summary)
         if self.relaxation is None:
             return bound
@@ -155,10 +189,16 @@ class Objective:
 
     def assignment_on(self, summary: Summary) -> tuple[Array, Array] | None:
         """The matrices of the quadratic assignment problem over permutations, or None where there are none."""
+        a_summary(summary)
         return None if self.assignment is None else self.assignment(summary, **self.options)
 
     def smoothed(self, factor: ArrayLike) -> "Objective":
-        """The objective with corners rounded `factor` times as widely; itself where there are none to round."""
+        """The objective with corners rounded `factor` times as widely; itself where there are none to round.
+
+        Raises:
+            TypeError, ValueError: no positive number.
+        """
+        factor = positive_number(factor, "factor")
         wider = ((name, factor * value if name == self.smoothing else value) for name, value in self.parameters)
         return dataclasses.replace(self, parameters=tuple(wider))
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import an_operator, one_of, positive_integer, same_size
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.spatial import end_names, grid_shape, ratio, spatial_curvature
 from jaxdescramble.objectives.summaries import SUMMARIES, Summary
@@ -57,10 +57,7 @@ def smoothness(
         "assignment": _assignment,
     }
     if operator is not None:
-        if not callable(getattr(operator, "synthesise", None)):
-            raise TypeError(
-                f"operator: got {type(operator).__name__}; make one with operators.derivative or operators.from_matrix."
-            )
+        an_operator(operator)
         return Objective(_smoothness, kind, name="smoothness", parameters=(("operator", operator),), **functions)
     settings = (
         ("order", positive_integer(order, "order")),
@@ -122,6 +119,7 @@ def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Floa
 
     Taken as a sum of squares: a trace of Gram products would cancel, and err by 1e-4 where the answer is small.
     """
+    same_size(point, 0, D.size, "point", "the operator")
     scaled = summary.normalised()
     return ratio(scaled.energy(D.apply(point)) / largest_eigenvalue(D, point.dtype), scaled.power())
 

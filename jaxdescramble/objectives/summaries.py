@@ -17,10 +17,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
+from jaxdescramble.checks import floating_type, instance_of, positive_integer, real_array, same_size
 from jaxdescramble.products import matmul
 
 
@@ -91,6 +92,20 @@ def cleared(summary: Summary) -> Summary:
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
 
 
+def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
+    # No columns at all are as good as any.
+    empty = hasattr(signals, "shape") and signals.shape == (size, 0)  # pyright: ignore[reportAttributeAccessIssue]
+    columns = jnp.asarray(signals) if empty else real_array(signals, "signals", (2,), "(features, samples)")
+    same_size(columns, 0, size, "signals", "the summary's features")
+    return columns
+
+
+def _check_alike(one: Any, other: Any) -> None:
+    instance_of(other, "other", type(one), f"a {type(one).__name__}, to be merged with one")
+    if other.size != one.size:
+        raise ValueError(f"other: a summary of {other.size} features, to be merged with one of {one.size}.")
+
+
 def _unit(largest: Array) -> Array:
     """What to divide by: the scale itself, frozen, or 1 where there is nothing to scale."""
     return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
@@ -116,7 +131,8 @@ class Factor:
 
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Factor":
-        return Factor(jnp.zeros((n, n), dtype), jnp.zeros((), jnp.int32))
+        n = positive_integer(n, "n")
+        return Factor(jnp.zeros((n, n), floating_type(dtype)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:
@@ -127,9 +143,11 @@ class Factor:
         return self.factor.dtype
 
     def update(self, signals: Float[Array, "n m"]) -> "Factor":
+        signals = _columns(signals, self.size)
         return Factor(triangularise(jnp.concatenate([self.factor, signals.T])), self.count + signals.shape[1])
 
     def merge(self, other: "Factor") -> "Factor":
+        _check_alike(self, other)
         return Factor(triangularise(jnp.concatenate([self.factor, other.factor])), self.count + other.count)
 
     def power(self) -> Float[Array, ""]:
@@ -205,7 +223,7 @@ class Samples:
 
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Samples":
-        return Samples(jnp.zeros((n, 0), dtype))
+        return Samples(jnp.zeros((positive_integer(n, "n"), 0), floating_type(dtype)))
 
     @property
     def size(self) -> int:
@@ -216,10 +234,11 @@ class Samples:
         return self.signals.dtype
 
     def update(self, signals: Float[Array, "n m"]) -> "Samples":
-        return Samples(jnp.concatenate([self.signals, signals], axis=1))
+        return Samples(jnp.concatenate([self.signals, _columns(signals, self.size)], axis=1))
 
     def merge(self, other: "Samples") -> "Samples":
-        return self.update(other.signals)
+        _check_alike(self, other)
+        return Samples(jnp.concatenate([self.signals, other.signals], axis=1))
 
     def thin(self, step: int) -> "Samples":
         """Every so many samples only."""
@@ -271,7 +290,8 @@ class Gram:
 
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Gram":
-        return Gram(jnp.zeros((n, n), dtype), jnp.zeros((), jnp.int32))
+        n = positive_integer(n, "n")
+        return Gram(jnp.zeros((n, n), floating_type(dtype)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:
@@ -282,9 +302,11 @@ class Gram:
         return self.gram.dtype
 
     def update(self, signals: Float[Array, "n m"]) -> "Gram":
+        signals = _columns(signals, self.size)
         return Gram(self.gram + matmul(signals, signals.T), self.count + signals.shape[1])
 
     def merge(self, other: "Gram") -> "Gram":
+        _check_alike(self, other)
         return Gram(self.gram + other.gram, self.count + other.count)
 
     def power(self) -> Float[Array, ""]:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import a_function, in_order, instance_of, one_with, positive_integer, real_array
 
 # Samples along a side of a dense kernel's tile. On CPUs the products of a tile are multiplied while they still lie in a
 # core's cache; elsewhere a tile is to be worth the call.
@@ -69,7 +69,10 @@ def tiles(
 
     Source: none; products of blocks.
     """
+    a_function(kernel, "kernel", "(x1, x2, gates1, gates2)")
     rows, columns = _size(data1, "data1"), _size(data2, "data2") if data2 is not None else None
+    if data2 is not None and len(data2) != len(data1):
+        raise ValueError(f"data1, data2: got {len(data1)} and {len(data2)} parts; each needs its partner.")
     size = positive_integer(tile_size, "tile_size") if tile_size is not None else _default_size(data1)
     parts = 1 if devices is None else len(devices)
     if rows < parts:
@@ -90,18 +93,29 @@ def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
     Raises:
         ValueError: no tiles, or not all of them.
     """
-    held = [(rows, columns, np.asarray(block)) for rows, columns, block in blocks]
+    if not isinstance(blocks, Iterable):
+        raise TypeError(f"blocks: expected tiles, got {blocks!r}.")
+    blocks = [instance_of(block, "blocks", Tile, "tiles") for block in blocks]
+    held = [(rows, columns, _block(rows, columns, block)) for rows, columns, block in blocks]
     if not held:
-        raise ValueError("tiles: there are none; an iterator that was used before is empty.")
+        raise ValueError("blocks: there are no tiles; an iterator that was used before is empty.")
     whole = np.empty((max(rows.stop for rows, _, _ in held), max(c.stop for _, c, _ in held)), held[0][2].dtype)
     places = {(rows.start, columns.start): block.size for rows, columns, block in held}
     if len(places) < len(held) or sum(places.values()) != whole.size:
         raise ValueError(
-            f"tiles: {len(held)} of them do not cover {whole.shape} once; an iterator's may have been used before."
+            f"blocks: {len(held)} of them do not cover {whole.shape} once; an iterator's may have been used before."
         )
     for rows, columns, block in held:
         whole[rows, columns] = block
     return whole
+
+
+def _block(rows: Any, columns: Any, block: Any) -> np.ndarray:
+    found = np.asarray(real_array(block, "blocks", (2,), "(rows, columns)"))
+    sizes = tuple(getattr(part, "stop", 0) - getattr(part, "start", 0) for part in (rows, columns))
+    if found.shape != sizes:
+        raise ValueError(f"blocks: one of shape {found.shape} for {sizes[0]} rows and {sizes[1]} columns.")
+    return found
 
 
 def _stream(
@@ -169,7 +183,11 @@ def _slices(arrays: list[Array], start: Array | int, size: int) -> list[Array]:
 
 
 def _size(data: Sequence[Any], name: str) -> int:
-    leaves = jax.tree.leaves(tuple(data))
+    leaves = jax.tree.leaves(tuple(in_order(data, name, "(x, gates), or such a list of arrays")))
+    for leaf in leaves:
+        one_with(leaf, name, ("shape", "dtype"), "arrays")
+        if leaf.dtype != bool and not jnp.issubdtype(leaf.dtype, jnp.number):
+            raise TypeError(f"{name}: expected arrays of numbers, got one of {leaf.dtype}.")
     sizes = {np.shape(leaf)[:1] for leaf in leaves}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         raise ValueError(

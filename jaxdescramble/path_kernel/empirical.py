@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import positive_integer, samples_first
+from jaxdescramble.checks import a_function, positive_integer, samples_first, true_or_false
 
 
 def empirical_ntk(
@@ -46,10 +46,12 @@ def empirical_ntk(
 
     Source: Jacot, Gabriel, Hongler 2018 (arXiv 1806.07572).
     """
-    left, right = samples_first(x1), samples_first(x2)
+    a_function(f, "f")
+    left, right = samples_first(x1, "x1"), samples_first(x2, "x2")
+    true_or_false(between_outputs, "between_outputs")
     if left.shape[1:] != right.shape[1:]:
         raise ValueError(f"x2: shape {right.shape} does not fit x1, {left.shape}: only the first axes may differ.")
-    shape = jax.eval_shape(f, params, left[:1]).shape
+    shape: Any = getattr(jax.eval_shape(f, params, left[:1]), "shape", ())
     if len(shape) not in (1, 2) or shape[0] != 1:
         raise ValueError(f"f: returned shape {shape} for one sample; expected (batch, outputs) or (batch,).")
     outputs = shape[1] if len(shape) == 2 else 1

@@ -6,6 +6,7 @@ real numbers, or bool and integers, which stay as small as they are until they a
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,28 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, one_of, positive_integer, real_array
-from jaxdescramble.path_kernel.layers import Convolution, Dense, Gate, Layers, Skip, count, skipping, stacked
+from jaxdescramble.checks import (
+    a_function,
+    in_order,
+    is_traced,
+    numbers,
+    one_of,
+    positive_integer,
+    real_array,
+    true_or_false,
+)
+from jaxdescramble.path_kernel.layers import (
+    Convolution,
+    Dense,
+    Gate,
+    Layers,
+    Skip,
+    checked_layers,
+    count,
+    sizes,
+    skipping,
+    stacked,
+)
 from jaxdescramble.path_kernel.moments import Walk, moment
 
 Gates = Sequence[ArrayLike]
@@ -59,7 +80,7 @@ def dense(
 
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); with biases, derived here.
     """
-    layers = stacked(0, len(gates1))
+    layers = stacked(0, len(_several(gates1)))
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
 
 
@@ -107,10 +128,8 @@ def convolutional(
     and dense layers, derived here.
     """
     x1 = real_array(x1, "x1", range(3, 9), "(batch, *space, channels)")
-    convolutions = sum(np.ndim(gate) > 2 for gate in gates1)
-    layers = stacked(
-        convolutions, len(gates1) - convolutions, _window(window, x1.ndim - 2), padding, tuple(pooling), head
-    )
+    convolutions = sum(numbers(gate, f"gates1[{i}]").ndim > 2 for i, gate in enumerate(_several(gates1)))
+    layers = stacked(convolutions, len(gates1) - convolutions, _window(window, x1.ndim - 2), padding, pooling, head)
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
 
 
@@ -157,12 +176,12 @@ def residual(
     Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), skip connections; gates after them, derived here.
     """
     x1 = real_array(x1, "x1", range(2, 9), "(batch, *space, channels)")
-    each = positive_integer(depth, "depth") + bool(gate_after)
-    blocks, rest = divmod(len(gates1) - 2, each)
+    each = positive_integer(depth, "depth") + true_or_false(gate_after, "gate_after")
+    blocks, rest = divmod(len(_several(gates1)) - 2, each)
     if rest or blocks < 0:
         raise ValueError(
-            f"gates1: got {len(gates1)}; with depth={depth} and gate_after={gate_after} there are 2 and {each} for "
-            "each block."
+            f"gates1, depth: got {len(gates1)}; with depth={depth} and gate_after={gate_after} there are 2 and {each} "
+            "for each block."
         )
     layers = skipping(blocks, depth, bool(gate_after), _window(window, x1.ndim - 2), padding, head)
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
@@ -195,7 +214,7 @@ def network(
     Source: the recursion is in `path_kernel.moments`.
     """
     one_of(normalise, "normalise", NORMALISATIONS)
-    layers = tuple(layers)
+    layers = checked_layers(layers)
     if not layers or not isinstance(layers[-1], Dense):
         raise ValueError(f"layers: the last is {layers[-1:]}; end with the linear output, Dense().")
     left, right = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
@@ -266,9 +285,10 @@ def expected_ntk(
     derived here.
     """
     x1, x2 = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
+    a_function(kernel, "kernel", "the arguments of path_kernel.dense")
     dtype = jnp.result_type(x1, x2)
-    point = [jnp.asarray(variances, dtype)]
-    point += [] if bias_variances is None else [jnp.asarray(bias_variances, dtype)]
+    point = [_real(variances, "variances").astype(dtype)]
+    point += [] if bias_variances is None else [_real(bias_variances, "bias_variances").astype(dtype)]
 
     def second_moment(weights: Array, biases: Array | None = None) -> Array:
         return kernel(x1, x2, gates1, gates2, normalise="none", variances=weights, bias_variances=biases)
@@ -319,35 +339,48 @@ def _unit(gate: Array) -> Array:
 
 
 def _gates(gates: Gates, name: str, batch: int, layers: Layers) -> list[Array]:
-    wanted = count(layers, Gate)
+    wanted, gates = count(layers, Gate), _several(gates, name)
     if len(gates) != wanted:
-        raise ValueError(f"{name}: got {len(gates)} arrays for {wanted} gated layers; one for each, in their order.")
+        raise ValueError(
+            f"{name}: got {len(gates)} arrays for {wanted} gated layers; gates1 and gates2 have one for each."
+        )
     found = []
     for i, gate in enumerate(gates):
-        array = jnp.asarray(gate)
+        array = numbers(gate, f"{name}[{i}]")
         if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer)):
             array = real_array(array, f"{name}[{i}]", range(2, 9), "(batch, *space, units)")
         if array.ndim < 2 or len(array) != batch:
             raise ValueError(
                 f"{name}: array {i} has shape {array.shape}; expected (batch, *space, units) with the {batch} samples "
-                "of x."
+                f"of x{name[-1]}."
             )
         found.append(array)
     return found
 
 
+def _several(gates: Any, name: str = "gates1") -> list[Any]:
+    return in_order(gates, name, "a list of arrays, one for each gated layer")
+
+
+def _real(value: Variances, name: str) -> Array:
+    array = numbers(value, name)
+    if jnp.iscomplexobj(array) or array.dtype == bool:
+        raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
+    return array
+
+
 def _variances(value: Variances | None, name: str, weights: int, dtype: jnp.dtype) -> Array | None:
     if value is None:
         return None
-    array = jnp.asarray(value, dtype)
+    array = _real(value, name).astype(dtype)
     if array.shape not in ((), (weights,)):
         raise ValueError(f"{name}: shape {array.shape}; give one number, or one for each of the {weights} weights.")
-    if not is_traced(array) and not (np.asarray(array) >= 0).all():
+    if not is_traced(array) and not ((np.asarray(array) >= 0) & np.isfinite(np.asarray(array))).all():
         raise ValueError(f"{name}: got {np.asarray(array)}; variances are not negative.")
     return jnp.broadcast_to(array, (weights,))
 
 
 def _window(window: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    if isinstance(window, Sequence):
-        return tuple(window)
+    if isinstance(window, list | tuple):
+        return sizes(window, "window")
     return (positive_integer(window, "window"),) * axes

@@ -6,8 +6,9 @@ tuple meets them, a skip's branch before its shortcut.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble.checks import in_order, one_of, positive_integer
 
 PADDINGS = ("circular", "zero")
 HEADS = ("average", "flatten")
@@ -45,7 +46,7 @@ class Convolution:
     units: int | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "window", tuple(positive_integer(size, "window") for size in self.window))
+        object.__setattr__(self, "window", sizes(self.window, "window"))
         one_of(self.padding, "padding", PADDINGS)
         if self.units is not None:
             object.__setattr__(self, "units", positive_integer(self.units, "units"))
@@ -72,7 +73,7 @@ class Pool:
 
     def __post_init__(self):
         if self.window is not None:
-            object.__setattr__(self, "window", tuple(positive_integer(size, "window") for size in self.window))
+            object.__setattr__(self, "window", sizes(self.window, "window"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +102,36 @@ class Skip:
 
     def __post_init__(self):
         for name, layers in (("branch", self.branch), ("shortcut", self.shortcut)):
-            object.__setattr__(self, name, tuple(layers))
+            layers = checked_layers(layers, name)
+            object.__setattr__(self, name, layers)
             if (layers or name == "branch") and not any(isinstance(layer, Dense | Convolution) for layer in layers):
                 raise ValueError(f"{name}: {layers!r} has no Dense or Convolution on every way through it.")
 
 
 Layer = Dense | Convolution | Gate | Pool | Flatten | Skip
 Layers = tuple[Layer, ...]
+
+
+def sizes(value: Any, name: str) -> tuple[int, ...]:
+    """Sizes as a layer holds them.
+
+    >>> sizes([3, 3], "window")
+    (3, 3)
+    """
+    return tuple(positive_integer(size, name) for size in in_order(value, name, "a size along each axis of space"))
+
+
+def checked_layers(value: Any, name: str = "layers") -> Layers:
+    """Layers as a tuple of them.
+
+    >>> checked_layers([Dense()])
+    (Dense(units=None),)
+    """
+    layers = tuple(in_order(value, name, "a tuple of layers"))
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"{name}: expected Dense, Convolution, Gate, Pool, Flatten or Skip, got {layer!r}.")
+    return layers
 
 
 def flattened(layers: Layers) -> Iterator[Layer]:
@@ -147,11 +171,12 @@ def stacked(
     (Dense(units=None), Gate(), Dense(units=None))
     """
     one_of(head, "head", HEADS)
-    if pooling and len(pooling) != convolutions:
+    if in_order(pooling, "pooling", "a factor for each convolution") and len(pooling) != convolutions:
         raise ValueError(
-            f"pooling: got {len(pooling)} factors for {convolutions} convolutions; give one for each, 1 where there is "
-            "no pool, or () for none at all."
+            f"pooling: got {len(pooling)} factors for {convolutions} convolutions, the arrays of gates1 with axes of "
+            "space; give one for each, 1 where there is no pool, or () for none at all."
         )
+    pooling = sizes(pooling, "pooling")
     layers: list[Layer] = []
     for factor in pooling or (1,) * convolutions:
         layers += [Convolution(tuple(window), padding), Gate()]

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdescramble.checks import is_finite, is_traced, real_array, same_size
+from jaxdescramble.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
 from jaxdescramble.path_kernel.blocks import Tile, gather
 from jaxdescramble.products import matmul
 
@@ -115,6 +115,7 @@ def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m t
     >>> [round(float(y), 4) for y in predict(fit, jnp.asarray([[0.5, 0.5]]))[0]]
     [1.5]
     """
+    instance_of(fit, "fit", Ridge, "a Ridge, as ridge makes it")
     blocks = _blocks(kernel)
     if blocks is None:
         K = real_array(cast(ArrayLike, kernel), "kernel", (2,), "(new, training)")
@@ -174,7 +175,7 @@ def leave_one_out(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regula
     Source: Craven, Wahba, Numer. Math. 31 (1979); Allen's PRESS.
     """
     K, Y = _given(kernel, targets)
-    candidates = jnp.atleast_1d(_regularisation(regularisation, K))
+    candidates = jnp.atleast_1d(_regularisation(regularisation, K, candidates=True))
     predictions = _without(K, Y, candidates)
     error = jnp.mean(jnp.sum((predictions - Y[None]) ** 2, axis=2), axis=1)
     if Y.shape[1] > 1:
@@ -207,6 +208,7 @@ def alignment(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, centred: b
 
     Source: Cristianini et al. 2001; centred, Cortes, Mohri, Rostamizadeh, JMLR 13 (2012).
     """
+    true_or_false(centred, "centred")
     blocks = _blocks(kernel)
     if blocks is not None:
         return _streamed_alignment(blocks, targets, centred)
@@ -296,13 +298,13 @@ def _block_sums(block: Array, shift: Array, left: Array, right: Array) -> tuple[
 
 def _ratio(product: Array, square: Array, Y: Array) -> Array:
     whole = square * jnp.sum(matmul(Y.T, Y) ** 2)
-    return jnp.where(whole > 0, product / jnp.sqrt(jnp.where(whole > 0, whole, 1)), 0)
+    return jnp.where(whole <= 0, 0, product / jnp.sqrt(jnp.where(whole <= 0, 1, whole)))
 
 
 def _blocks(kernel: ArrayLike | Iterable[Tile]) -> Iterable[Tile] | None:
     """The kernel's tiles, if that is what it is."""
     if isinstance(kernel, list | tuple):
-        return kernel if all(isinstance(one, Tile) for one in kernel) else None
+        return kernel if kernel and all(isinstance(one, Tile) for one in kernel) else None
     return cast(Iterable[Tile], kernel) if isinstance(kernel, Iterator) else None
 
 
@@ -316,10 +318,12 @@ def _given(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike) -> tuple[Arra
 
 
 def _targets(targets: ArrayLike) -> Array:
-    array = jnp.asarray(targets)
+    array = numbers(targets, "targets", "numbers (n,) or (n, targets), or labels")
     if jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1:
         if is_traced(array):
             raise TypeError("targets: labels inside jit; pass jax.nn.one_hot(labels, classes).")
+        if not len(array) or int(array.min()) < 0:
+            raise ValueError("targets: expected labels from 0 on, one for each sample.")
         return jax.nn.one_hot(array, int(array.max()) + 1)
     array = real_array(array, "targets", (1, 2), "(n,) or (n, targets)")
     if not is_finite(array):
@@ -327,8 +331,11 @@ def _targets(targets: ArrayLike) -> Array:
     return array if array.ndim == 2 else array[:, None]
 
 
-def _regularisation(value: ArrayLike | Sequence[float], K: Array) -> Array:
-    array = jnp.asarray(value, K.dtype)
+def _regularisation(value: ArrayLike | Sequence[float], K: Array, candidates: bool = False) -> Array:
+    array = numbers(value, "regularisation", "a number, or candidates")
+    if array.ndim > candidates or 0 in array.shape or jnp.iscomplexobj(array) or array.dtype == bool:
+        raise TypeError(f"regularisation: got {array.dtype} of shape {array.shape}; expected a number, or candidates.")
+    array = array.astype(K.dtype)
     if not is_traced(array) and not (np.asarray(array) >= 0).all():
         raise ValueError(f"regularisation: got {value}; it is not negative.")
     return jnp.maximum(array, len(K) * jnp.finfo(K.dtype).eps)

@@ -2,13 +2,25 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-from jaxdescramble.path_kernel.layers import Convolution, Dense, Flatten, Gate, Layers, Pool, Skip, count
+from jaxdescramble.checks import in_order, numbers, positive_integer
+from jaxdescramble.path_kernel.layers import (
+    Convolution,
+    Dense,
+    Flatten,
+    Gate,
+    Layers,
+    Pool,
+    Skip,
+    checked_layers,
+    count,
+)
 
 # A name of one weight: "weight" or "bias", number of the layer, index into its array.
 Name = tuple[str, int, tuple[int, ...]]
@@ -72,24 +84,49 @@ def enumerate_paths(
 
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), neural path features and values.
     """
-    values = [np.asarray(weight, float) for weight in weights]
-    offsets = None if biases is None else [np.asarray(bias, float) for bias in biases]
+    layers = checked_layers(layers)
+    output, limit = positive_integer(output, "output", least=0), positive_integer(limit, "limit")
+    values, gates = _arrays(weights, "weights"), _arrays(gates, "gates")
+    offsets = None if biases is None else _arrays(biases, "biases")
     wanted = count(layers, Dense, Convolution)
     if len(values) != wanted or (offsets is not None and len(offsets) != wanted):
         raise ValueError(f"weights, biases: {wanted} layers have them; got {len(values)} weights.")
     if len(gates) != count(layers, Gate):
         raise ValueError(f"gates: got {len(gates)} arrays for {count(layers, Gate)} gated layers.")
-    inputs = np.asarray(x, float)
-    walk = _Walk([np.asarray(gate, float) for gate in gates], values, offsets, len(inputs), limit)
+    (inputs,) = _arrays([x], "x")
+    if inputs.ndim < 2:
+        raise ValueError(f"x: expected (n, features) or (n, *space, channels), got shape {inputs.shape}.")
+    for name, arrays in (("gates", gates), ("weights", values), ("biases", offsets or [])):
+        for i, array in enumerate(arrays):
+            if array.ndim < (1 if name == "biases" else 2) or (name == "gates" and len(array) != len(inputs)):
+                raise ValueError(
+                    f"{name}[{i}]: shape {array.shape} does not fit x, of {len(inputs)} samples, or a layer."
+                )
+    walk = _Walk(gates, values, offsets, len(inputs), limit)
     units: Units = {}
     for *position, channel in itertools.product(*map(range, inputs.shape[1:])):
         units[tuple(position), channel] = {(): inputs[(slice(None), *position, channel)]}
-    units = walk.through(layers, units, inputs.shape[1:-1])[0]
-    found = units[(), output]
-    names = list(found)
-    arrays = {"weight": values, "bias": offsets}
-    products = [np.prod([arrays[kind][layer][index] for kind, layer, index in path]) for path in names]
+    try:
+        units = walk.through(layers, units, inputs.shape[1:-1])[0]
+        found = units[(), output]
+        names, held = list(found), {"weight": values, "bias": offsets}
+        products = [np.prod([held[kind][layer][index] for kind, layer, index in path]) for path in names]
+    except (KeyError, IndexError) as error:
+        shapes = {"x": inputs.shape, "gates": [g.shape for g in gates], "weights": [w.shape for w in values]}
+        shapes |= {"biases": offsets and [b.shape for b in offsets], "output": output}
+        raise ValueError(f"layers: they, or {shapes}, do not fit each other.") from error
     return Paths(np.stack([found[path] for path in names], axis=1), np.asarray(products), names)
+
+
+def _arrays(values: Any, name: str) -> list[np.ndarray]:
+    """On the host and in float64, whatever JAX's own types are."""
+    found = []
+    for i, value in enumerate(in_order(values, name, "a list of arrays")):
+        array = numbers(value, f"{name}[{i}]" if name != "x" else name)
+        if jnp.iscomplexobj(array):
+            raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
+        found.append(np.asarray(value, float))
+    return found
 
 
 class _Walk:
@@ -153,7 +190,9 @@ class _Walk:
                 found[place, c] = total
                 paths += len(total)
                 if paths > self.limit:
-                    raise ValueError(f"layers: more than {self.limit} paths in layer {number}; take a smaller network.")
+                    raise ValueError(
+                        f"layers: more than the limit of {self.limit} paths in layer {number}; take a smaller network."
+                    )
         return found
 
 

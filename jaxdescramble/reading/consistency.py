@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import is_finite, positive_integer, real_array, same_size
+from jaxdescramble.checks import is_finite, one_with, positive_integer, random_key, real_array, same_size
 from jaxdescramble.decompositions import svd
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
@@ -74,8 +74,9 @@ def consistency(matrices: ArrayLike, key: PRNGKeyArray, *, gauge: Gauge | None =
     if not is_finite(stack):
         raise ValueError("matrices: contain NaN or infinity; check the networks' descramblings with .check().")
     gauge = Stabiliser(derivative(stack.shape[1])) if gauge is None else gauge
+    one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
     same_size(stack, 1, gauge.size, "matrices", "the gauge")
-    positive_integer(draws, "draws")
+    draws, key = positive_integer(draws, "draws"), random_key(key)
     pairs, null = _scores(stack, gauge, jax.random.split(key, draws))
     score, null = float(mean_over_pairs(pairs)), np.asarray(null)
     spread = float(null.std(ddof=1)) if draws > 1 else 0.0

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
-from jaxdescramble.checks import is_finite, positive_integer, real_array
+from jaxdescramble.checks import is_finite, number_between, positive_integer, real_array, true_or_false
 
 
 class FourierMap(NamedTuple):
@@ -100,8 +100,7 @@ def band_edge(weight: ArrayLike, fraction: float = 0.95) -> Float[Array, ""]:
 
     Source: Amey et al. 2021, the band-pass of the first layer (edges near 33 of 128).
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction: got {fraction}; choose a number between 0 and 1, such as 0.95.")
+    fraction = number_between(fraction, "fraction", 0, 1, "a number between 0 and 1, such as 0.95")  # pyright: ignore
     W = matrix(weight)
     edge = quantile(jnp.sum(fourier_energy(W), axis=0), fraction)
     # The first bin has no left half and, when the length is even, the last has no right half.
@@ -133,7 +132,7 @@ def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3)
     Source: Amey et al. 2021, the notch at input frequency zero of the first layer.
     """
     W = matrix(weight)
-    neighbours = positive_integer(neighbours, "neighbours")
+    neighbours, link_zero = positive_integer(neighbours, "neighbours"), true_or_false(link_zero, "link_zero")
     # A short record has fewer frequencies that come in pairs: all of them are neighbours then.
     neighbours = min(neighbours, max((W.shape[1] - 1) // 2, 1))
     if W.shape[1] < 2:

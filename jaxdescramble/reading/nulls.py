@@ -10,6 +10,7 @@ A new reading joins by one function and one line in `FIRST_LAYER` or `SECOND_LAY
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import is_finite, real_array
+from jaxdescramble.checks import instance_of, is_finite, random_key, real_array
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.reading.fourier import band_edge, frequency_concentration, matrix, notch_depth, pair
 from jaxdescramble.reading.ridge import (
@@ -188,7 +189,7 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
     """
     W = matrix(weight, axes="(n, m)")
     singular = decompositions.singular_values(W)
-    left_key, right_key = jax.random.split(key)
+    left_key, right_key = jax.random.split(random_key(key))
     left, right = (
         orthogonal.random_columns(k, size, len(singular), W.dtype)
         for k, size in zip((left_key, right_key), W.shape, strict=True)
@@ -196,7 +197,6 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
     return jnp.matmul(left * singular[None, :], right.T, precision="highest")
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
     """Every reading of a battery, by name; compiled whole; may itself be jitted or vmapped.
 
@@ -211,7 +211,22 @@ def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> di
     >>> round(float(measure(FIRST_LAYER[:1], W, W)["band edge"]), 3)
     0.45
     """
+    _check_battery(battery)
+    for half, name in ((fit, "fit"), (read, "read")):
+        real_array(half, name, (2,), "(out, in)")
+    return _measure(battery, fit, read)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
     return {entry.name: entry.function(fit, read) for entry in battery}
+
+
+def _check_battery(battery: Any) -> None:
+    if not isinstance(battery, tuple):
+        raise TypeError(f"battery: expected a tuple of measures, such as FIRST_LAYER, got {battery!r}.")
+    for entry in battery:
+        instance_of(entry, "battery", Measure, "a tuple of measures, such as FIRST_LAYER")
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -245,7 +260,9 @@ def compare(
     >>> edge.p_value["random frame"], edge.effect["random frame"] < -3
     (0.05, True)
     """
+    _check_battery(battery)
     fit, read = pair(fit, read, "(out, in)")
+    instance_of(nulls, "nulls", Mapping, "a dictionary {name: (fits, reads)}")
     stacks = {name: _stacks(name, stack, fit.shape) for name, stack in nulls.items()}
     values = measure(battery, fit, read)
     draws = {name: _measure_draws(battery, *stack) for name, stack in stacks.items()}

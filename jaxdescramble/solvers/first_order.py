@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble.checks import one_with
 from jaxdescramble.groups import orthogonal, retractions
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Info
@@ -45,6 +46,7 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
 
     Source: Lezcano-Casado, NeurIPS 2019 ("dynamic trivialisations"); Becigneul, Ganea, ICLR 2019, for Adam.
     """
+    one_with(transform, "transform", ("init", "update"), "an optax transformation such as optax.adam(1e-2)")
     inner = optax.with_extra_args_support(transform)
 
     def init(params: Any) -> Any:

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxdescramble.checks import real_array
+from jaxdescramble.checks import a_function, positive_integer, real_array
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
+from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import is_iterative, solve
+from jaxdescramble.solvers.solve import solve
 
 
 def minimise(
@@ -60,16 +61,15 @@ def minimise(
     Blondel et al., NeurIPS 2022 (arXiv 2105.15183).
     """
     solver = LBFGS() if solver is None else solver
-    if not callable(function):
-        raise TypeError(f"function: got {type(function).__name__}; expected a function of a point and data.")
-    if not is_iterative(solver):
-        raise TypeError(f"solver: got {solver!r}; expected a solver value such as solvers.LBFGS().")
+    a_function(function, "function", "a point and data")
+    check_solver(solver)
     point = real_array(start, "start", (2,), "(n, n); use jax.vmap for many problems")
     if point.shape[0] != point.shape[1]:
         raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
     orthogonal.check_orthogonal(point, "start")
-    if not (isinstance(every, int) and every > 0 and isinstance(history, int) and history >= 0):
-        raise ValueError(f"history, every: got {history!r} and {every!r}; expected at least 0 and at least 1 steps.")
+    history, every = positive_integer(history, "history", least=0), positive_integer(every, "every")
+    if callback is not None:
+        a_function(callback, "callback", "(step, value, gradient_norm)")
     # A plain function is structure, one that is a pytree (an objective) brings numbers.
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     _check_scalar(pure, point, args)

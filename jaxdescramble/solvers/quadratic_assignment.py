@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from jaxdescramble.checks import is_traced, positive_integer, real_array
+from jaxdescramble.checks import is_traced, numbers, positive_integer, random_key, real_array, true_or_false
 from jaxdescramble.groups import permutation
 from jaxdescramble.solvers.assignment_bounds import lower_bound
 from jaxdescramble.solvers.assignment_search import descend, kick, straighten, tabu
@@ -112,10 +112,11 @@ def quadratic_assignment(
     one, other = _matrix(a, "a"), _matrix(b, "b")
     if one.shape != other.shape:
         raise ValueError(f"b: shape {other.shape}, where a has {one.shape}; both are (n, n).")
-    positive_integer(restarts, "restarts")
-    rounds = -(-positive_integer(steps, "steps") // WALK)
+    restarts, steps, key = positive_integer(restarts, "restarts"), positive_integer(steps, "steps"), random_key(key)
+    rounds = -(-steps // WALK)
     if symmetric is None:
         symmetric = _looks_symmetric(one) or _looks_symmetric(other)
+    symmetric = true_or_false(symmetric, "symmetric")
     first = None if start is None else _permutation(start, len(one))
     return _solve(one, other, key, first, restarts, rounds, min(steps, WALK), symmetric)
 
@@ -233,15 +234,16 @@ def _scaled(m: Float[Array, "n n"], usable: Array) -> tuple[Float[Array, "n n"],
 
 def _matrix(value: ArrayLike, name: str) -> Array:
     """A square matrix of default integers or of real floating-point numbers."""
-    integers = jnp.issubdtype(value.dtype if isinstance(value, Array) else np.asarray(value).dtype, jnp.integer)
-    matrix = jnp.asarray(value, int) if integers else real_array(value, name, (2,), "a square matrix (n, n)")
+    matrix = numbers(value, name, "a square matrix (n, n)")
+    integers = jnp.issubdtype(matrix.dtype, jnp.integer)
+    matrix = matrix.astype(int) if integers else real_array(value, name, (2,), "a square matrix (n, n)")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or 0 in matrix.shape:
         raise ValueError(f"{name}: expected a square matrix (n, n), got shape {matrix.shape}; jax.vmap takes batches.")
     return matrix
 
 
 def _permutation(value: ArrayLike, n: int) -> Int[Array, " n"]:
-    start = jnp.asarray(value)
+    start = numbers(value, "start", f"a permutation, {n} integers")
     if not jnp.issubdtype(start.dtype, jnp.integer) or start.shape != (n,):
         raise ValueError(f"start: expected a permutation, {n} integers; got {start.dtype} of shape {start.shape}.")
     if not is_traced(start) and not np.array_equal(np.sort(np.asarray(start)), np.arange(n)):

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
+from jaxdescramble.checks import a_function, positive_integer, random_key
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.groups.projections import square
 from jaxdescramble.solvers.problem import Problem, inner, norm
@@ -75,8 +76,8 @@ def stationarity(
     Source: Lanczos 1950, with all vectors kept orthogonal; the Hessian is that of `solvers.problem`.
     """
     P = square(point, "point")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: expected a positive integer, got {steps!r}.")
+    a_function(function, "function", "a point and data")
+    steps, key = positive_integer(steps, "steps"), random_key(key)
     n = P.shape[0]
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     return _stationarity(pure, P, args, key, min(steps, max(n * (n - 1) // 2, 1)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxdescramble.checks import samples_first
+from jaxdescramble.checks import a_function, samples_first
 from jaxdescramble.interpreter import (
     Block,
     Facts,
@@ -144,6 +144,7 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     Raises:
         TypeError, ValueError: x is not one array of real numbers, (batch, ...).
     """
+    a_function(f, "f")
     x = samples_first(x)
     graph = trace(f, params, x, opened=True)
     facts = study(graph)

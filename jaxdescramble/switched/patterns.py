@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import in_order, positive_integer
 from jaxdescramble.switched.neurons import OUTPUT, read
 from jaxdescramble.switched.project import to_root
 from jaxdescramble.targets import targets
@@ -83,13 +83,15 @@ def patterns(
 
     Source: switched projections of Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275); the decomposition is ours.
     """
+    if not isinstance(layer, str):
+        raise TypeError(f"layer: expected a name, as gates gives it, got {layer!r}.")
     x, chosen_output = targets(f, params, x, target)
     network, x = read(f, params, x)
     value = network.value(layer)
     if network.facts.loops.get(value):
         raise NotImplementedError(f"layer: {layer!r} stands inside a scan; project its neurons one by one.")
     if chunk_size is not None:
-        positive_integer(chunk_size, "chunk_size")
+        chunk_size = positive_integer(chunk_size, "chunk_size")
     pieces = network.follow(params, x, {network.x: x}, [layer])
     real = pieces.real[value]
     v = network.arranged(layer, real)
@@ -129,7 +131,9 @@ def patterns(
 def _chosen(neurons: Sequence[int] | None, layer: str, size: int) -> Array:
     if neurons is None:
         return jnp.arange(size)
-    chosen = np.asarray(neurons)
+    chosen = np.asarray(in_order(neurons, "neurons", f"a list of flat indices of {layer!r}"), object)
+    if all(hasattr(index, "__index__") and np.ndim(index) == 0 for index in chosen.ravel()):
+        chosen = np.asarray([positive_integer(index, "neurons", least=0) for index in chosen.ravel()], int)
     if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
         raise TypeError(f"neurons: got {neurons!r}; expected a list of flat indices of {layer!r}.")
     if chosen.min() < 0 or chosen.max() >= size:

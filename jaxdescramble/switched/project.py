@@ -153,7 +153,7 @@ def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
 
 
 def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
-    if hasattr(neuron, "__index__"):
+    if hasattr(neuron, "__index__") and np.ndim(neuron) == 0 and np.issubdtype(np.result_type(neuron), np.integer):  # pyright: ignore
         neuron = (OUTPUT, operator.index(neuron))  # pyright: ignore[reportArgumentType]
     if not (isinstance(neuron, tuple) and len(neuron) == 2 and isinstance(neuron[0], str)):
         raise TypeError(f"neuron: got {neuron!r}; expected (layer, index), or the index of an output.")
@@ -170,7 +170,9 @@ def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
         if not 0 <= index < size:
             raise ValueError(f"neuron: index {index} of {name!r}, which has {size} neurons, 0 to {size - 1}.")
         return name, tuple(int(i) for i in np.unravel_index(int(index), shape))
-    index = tuple(int(i) for i in index)
+    if not isinstance(index, tuple | list) or not all(hasattr(i, "__index__") and np.ndim(i) == 0 for i in index):
+        raise TypeError(f"neuron: got the index {index!r} of {name!r}; expected an integer, or a tuple of them.")
+    index = tuple(operator.index(i) for i in index)
     if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
         raise ValueError(f"neuron: index {index} of {name!r}, whose neurons have shape {shape}.")
     return name, index

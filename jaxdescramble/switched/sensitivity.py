@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import decompositions
-from jaxdescramble.checks import one_of, positive_integer, positive_number
+from jaxdescramble.checks import one_of, positive_integer, positive_number, random_key, true_or_false
 from jaxdescramble.interpreter import evaluate, leaves_of
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import PRODUCTS
@@ -123,9 +123,10 @@ def insens(
     if not neurons.hidden:
         raise ValueError("f: no gate decides on anything here, so there is no inactive neuron; is it linear?")
     if chunk_size is not None:
-        positive_integer(chunk_size, "chunk_size")
+        chunk_size = positive_integer(chunk_size, "chunk_size")
     if cap is not None:
-        positive_number(cap, "cap")
+        cap = positive_number(cap, "cap")  # pyright: ignore[reportAssignmentType]
+    losers = true_or_false(losers, "losers")
     if method == "probes":
         if key is None:
             raise ValueError("key: method 'probes' draws random signs; give it key=jax.random.key(...).")
@@ -135,8 +136,8 @@ def insens(
         one_of(route, "route", ROUTES)
     ways, costs = _ways(f, neurons, params, x)
     if method == "probes":
-        assert key is not None
-        signs = jax.random.split(key, positive_integer(probes, "probes"))
+        probes = positive_integer(probes, "probes")
+        signs = jax.random.split(random_key(key), probes)
         shape, route = x.shape[1:], "probes"
         ways[route] = lambda: _Plan(probes, neurons.x, lambda k: jax.random.rademacher(signs[k], shape, x.dtype))
     elif route is None:

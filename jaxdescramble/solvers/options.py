@@ -1,0 +1,106 @@
+"""Looks at a solver's options, by their names, before anything is compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxdescramble.checks import (
+    an_operator,
+    in_order,
+    is_traced,
+    number_between,
+    one_of,
+    one_with,
+    positive_integer,
+    positive_number,
+    random_key,
+)
+from jaxdescramble.groups import orthogonal
+from jaxdescramble.solvers.solve import is_iterative
+
+
+def check_solver(solver: Any, name: str = "solver") -> None:
+    """Look at a solver, and at the solvers that it is made of; options of solvers of one's own are their own business.
+
+    Raises:
+        TypeError, ValueError: no solver value, an option that cannot be.
+
+    >>> from jaxdescramble.solvers import LBFGS
+    >>> check_solver(LBFGS(max_steps=100))
+    """
+    if not is_iterative(solver):
+        raise TypeError(f"{name}: got {solver!r}; expected a solver value such as solvers.LBFGS().")
+    if type(solver).__module__.startswith("jaxdescramble."):
+        for option, value in vars(solver).items():
+            if option in CHECKS:
+                CHECKS[option](value, option)
+
+
+def _steps(value: Any, name: str) -> None:
+    if is_traced(value) or (isinstance(value, Array) and value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.integer)):
+        return
+    positive_integer(value, name, least=0)
+
+
+def _tolerance(value: Any, name: str) -> None:
+    if value is not None:
+        number_between(value, name, 0, float("inf"), "a number of at least 0", ends=True)
+
+
+def _preconditioner(value: Any, name: str) -> None:
+    if value is not None:
+        one_with(value, name, ("bind",), "a preconditioner such as solvers.Kronecker(), or None")
+        for option, number in vars(value).items():
+            if option == "every":
+                _steps(number, option)
+
+
+def _keys(value: Any, name: str) -> None:
+    typed = isinstance(value, Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    if getattr(value, "ndim", 0) != (1 if typed else 2) or not len(value):
+        raise TypeError(f"{name}: got {value!r}; expected an array of keys: jax.random.split(key, count).")
+    random_key(value[0], name)
+
+
+def _factors(value: Any, name: str) -> None:
+    for factor in in_order(value, name, "numbers, one for each stage"):
+        positive_number(factor, name)
+
+
+def _several(value: Any, name: str) -> None:
+    for solver in in_order(value, name, "a tuple of solvers"):
+        check_solver(solver, name)
+
+
+def _stages(value: Any, name: str) -> None:
+    for step in in_order(value, name, "a tuple of integers"):
+        positive_integer(step, name)
+
+
+def _transform(value: Any, name: str) -> None:
+    one_with(value, name, ("init", "update"), "an optax transformation such as optax.adam(1e-2)")
+
+
+CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "tolerance": _tolerance,
+    "max_steps": _steps,
+    "max_inner": _steps,
+    "memory": positive_integer,
+    "size": positive_integer,
+    "accept": lambda value, name: number_between(value, name, 0, 1, "a number between 0 and 1", ends=True),
+    "preconditioner": _preconditioner,
+    "transform": _transform,
+    "solver": check_solver,
+    "search": check_solver,
+    "rough": check_solver,
+    "solvers": _several,
+    "steps": _stages,
+    "factors": _factors,
+    "key": random_key,
+    "keys": _keys,
+    "group": lambda value, name: one_of(value, name, orthogonal.NAMES),
+    "operator": an_operator,
+}

@@ -1,0 +1,751 @@
+"""One valid, tiny call of every public function, for `test_fuzz` to spoil; and what is left out, with the reason.
+
+A new public function joins by a line here. Functions called `users_...` are the user's: what they raise is theirs.
+"""
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from fuzzing import Call
+
+import jaxdescramble as jd
+from jaxdescramble import exact, gated, groups, objectives, operators, path_kernel, reading, solvers, switched
+
+LEFT_OUT = (
+    {
+        "Problem": "a result, made by grid",
+        "grid": "writes and reads files; its bad input is in tests/test_sweep.py",
+        "sweep": "writes and reads files; its bad input is in tests/test_sweep.py",
+        "LayerDescrambling": "a result, made by descramble_network",
+        "Layout": "a result, made by wiretap",
+        "Solution": "a result, made by minimise",
+        "Status": "an enumeration",
+        "Tap": "a result, made by wiretap",
+        "Descrambling": "a result, made by descramble",
+        "objectives.Curvature": "a result, made by objectives",
+        "operators.Dense": "made by operators.from_matrix",
+        "operators.Derivative": "made by operators.derivative",
+        "reading.Measure": "a record of what is known of a reading",
+        "exact.ClosedForm": "takes no arguments",
+        "gated.Hard": "takes no arguments",
+        "path_kernel.Flatten": "takes no arguments",
+        "path_kernel.Gate": "takes no arguments",
+        "solvers.Analytic": "takes no arguments",
+        "objectives.bandedness": "takes no arguments",
+        "objectives.diagonal_norm": "takes no arguments",
+        "objectives.diagonal_sum": "takes no arguments",
+    }
+    | dict.fromkeys(
+        (
+            "objectives.Summary",
+            "objectives.Summary.empty",
+            "objectives.Summary.update",
+            "objectives.Summary.merge",
+            "operators.Operator",
+            "operators.Operator.apply",
+            "operators.Operator.analyse",
+            "operators.Operator.synthesise",
+        ),
+        "a protocol",
+    )
+    | {
+        f"{room}.{name}": "a result, or made by the function of the room that says so"
+        for room, names in {
+            "datasets.bandpass": ("BandBatch",),
+            "datasets.deer": ("DeerBatch", "DeerParameters"),
+            "datasets.deernet_weights": ("MeasuredTrace", "PublishedDEERNet"),
+            "datasets.pictures": ("Pictures",),
+            "datasets.planted": ("Planted",),
+            "datasets.relaxometry": ("RelaxometryBatch",),
+            "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
+            "gated": ("HardeningGap", "PrimalWeight", "Regime"),
+            "objectives": ("Factor", "Gram", "Samples"),
+            "path_kernel": ("LeaveOneOut", "Paths", "Ridge", "Tile"),
+            "reading": ("Consistency", "FourierMap", "Reading", "Ridge"),
+            "solvers": ("Assignment", "History", "Stationarity"),
+            "switched": ("Centre", "Insens", "Patterns", "Projection"),
+        }.items()
+        for name in names
+    }
+)
+PROTOCOLS = {
+    "bind": "called by the loop of minimise",
+    "run": "called by minimise",
+    "hidden": "called by gated.apply",
+    "views": "called by gated.apply",
+    "tree_unflatten": "called by jax",
+    "thin": "called by solvers.Progressive",
+    "draw": "called by solvers.Minibatches",
+    "energy": "called by objectives",
+    "moment": "called by exact",
+    "nearest": "called by exact.align",
+    "through": "called by gated.apply",
+}
+"""Methods that the package calls, after its own checks."""
+
+N, M = 4, 6
+KEY = jax.random.key(0)
+S = jnp.asarray(np.random.default_rng(1).normal(size=(N, M)))
+P = jnp.eye(N)[np.asarray([1, 2, 3, 0])]
+W = jnp.asarray(np.random.default_rng(2).normal(size=(N, N)))
+OMEGA = (W - W.T) / 4
+ORDER = jnp.asarray([1, 2, 3, 0])
+D = operators.derivative(N)
+OBJECTIVE = objectives.smoothness()
+SUMMARY = objectives.Samples(S)
+PARAMS = {"w": W[:, :3], "v": W[:3, :2]}
+X = S.T
+SPEC = gated.Spec(gated.Dense(N, (3, 3), 2), "dgn", gated.Soft())
+GATED = gated.init(KEY, SPEC)
+GATES = [jnp.abs(W), jnp.abs(W)]
+KERNEL = W @ W.T + jnp.eye(N)
+LABELS = jnp.asarray([0, 1, 1, 0])
+CURVE = jnp.asarray([3.0, 1.0, 0.5, 1.0])
+PRIORS = jd.datasets.relaxometry.RelaxometryPriors(points=6)
+GRID = jd.datasets.deer.DeerGrid(points=6)
+BAND = jd.datasets.bandpass.Band(1.0, 2.0, N, float(N))
+FOUND = jd.descramble(S)
+QUICK = solvers.LBFGS(max_steps=2)
+
+
+def users_network(params: Any, x: Any) -> Any:
+    return jax.nn.relu(x @ params["w"]) @ params["v"]
+
+
+def users_misfit(point: Any, goal: Any) -> Any:
+    return -jnp.sum(point * goal)
+
+
+def users_transform(updates: Any, state: Any, params: Any = None) -> Any:
+    return jax.tree.map(lambda u: -0.1 * u, updates), state
+
+
+TRANSFORM = optax.GradientTransformation(lambda params: (), users_transform)
+
+
+def solved(make: Callable[..., Any], **options: Any) -> Any:
+    """A solver's options, judged by a solve with it."""
+    return solvers.minimise(users_misfit, jnp.eye(N), W, solver=make(**options))
+
+
+def solved_samples(make: Callable[..., Any], **options: Any) -> Any:
+    return solvers.minimise(SPARSE, jnp.eye(N), SUMMARY, solver=make(**options))
+
+
+def evaluated(make: Callable[..., Any], **options: Any) -> Any:
+    """An objective's options, judged by a value of it."""
+    return make(**options)(P, SUMMARY)
+
+
+def saved(path: Any) -> None:
+    if isinstance(path, str):  # not to leave files of any name behind
+        path = str(Path(tempfile.gettempdir()) / "no such folder" / path)
+    FOUND.save(path)
+
+
+def walked(make: Callable[..., Any], **options: Any) -> Any:
+    """An architecture's options, judged by its parameters."""
+    return gated.init(KEY, gated.Spec(make(**options)))
+
+
+def users_objective(point: Any, summary: Any) -> Any:
+    return jnp.mean((point @ summary.signals) ** 2)
+
+
+SPARSE = objectives.sparsity()
+VARIATION = objectives.total_variation()
+LINEAR_SPEC = gated.Spec(gated.Dense(N, (3,), 2), "dlgn")
+LINEAR = gated.init(KEY, LINEAR_SPEC)
+DECAY = jd.datasets.relaxometry.sample(KEY, 2, 100.0, PRIORS).decay
+SMALL = {"key": KEY, "n": N, "m": M, "noise": 0.1, "dtype": float}
+F = {"f": users_network, "params": PARAMS, "x": X}
+PAIR = {"fit": W, "read": W}
+KERNELS = {
+    "x1": X,
+    "x2": X,
+    "gates1": [jnp.abs(X)],
+    "gates2": [jnp.abs(X)],
+    "normalise": "width",
+    "variances": 0.5,
+    "bias_variances": 0.5,
+}
+IMAGE = jnp.ones((2, N, 1))
+IMAGES = KERNELS | {"x1": IMAGE, "x2": IMAGE, "gates1": [IMAGE], "gates2": [IMAGE]}
+ITERATIVE = {"tolerance": 1e-3, "max_steps": 2}
+
+FOUND_MANY = jd.descramble(S[None])
+
+
+def parameters() -> Any:
+    return jd.datasets.deer.draw(KEY, 2, GRID, jd.datasets.deer.DeerPriors(gaussians=1))
+
+
+CORE = {
+    "descramble": Call(
+        jd.descramble, {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O"}
+    ),
+    "descramble of an iterative solver": Call(
+        functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "keys": jax.random.split(KEY, 1), "group": "O"}
+    ),
+    "descramble_network": Call(
+        jd.descramble_network,
+        F | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"},
+        ("params", "x"),
+    ),
+    "bootstrap": Call(
+        jd.bootstrap,
+        {
+            "signals": S,
+            "objective": OBJECTIVE,
+            "solver": exact.ClosedForm(),
+            "key": KEY,
+            "draws": 2,
+            "group": "O",
+            "gauge": exact.Stabiliser(D),
+        },
+    ),
+    "wiretap": Call(lambda f: jd.wiretap(f)(PARAMS, X), {"f": users_network}),
+    "insert": Call(jd.insert, F | {"points": {"['w']": jnp.eye(3)}, "inputs": {"['v']": jnp.eye(3)}}, ("params", "x")),
+    "reorder": Call(jd.reorder, F | {"name": "['w']", "permutation": jnp.asarray([2, 0, 1])}, ("params", "x")),
+    "minimise": Call(
+        lambda function, start, **how: jd.minimise(function, start, W, **how),
+        {"function": users_misfit, "start": P, "solver": QUICK, "history": 2, "callback": None, "every": 1},
+        ("callback",),
+    ),
+    "riemannian": Call(lambda transform: jd.riemannian(transform).init(P), {"transform": TRANSFORM}),
+    "Descrambling.problem": Call(FOUND_MANY.problem, {"index": 0}),
+    "Descrambling.transform": Call(FOUND.transform, {"signals": S}),
+    "Descrambling.score": Call(FOUND.score, {"signals": S}),
+    "Descrambling.stationarity": Call(FOUND.stationarity, {"signals": S, "key": KEY, "steps": 2}),
+    "Descrambling.tightest_bound": Call(FOUND.tightest_bound, {"signals": S, "steps": 2}),
+    "Descrambling.save": Call(saved, {"path": "found.npz"}),
+    "Descrambling.load": Call(jd.Descrambling.load, {"path": "nowhere.npz", "objective": OBJECTIVE}, ("objective",)),
+    "Objective": Call(
+        lambda **how: jd.Objective(**how)(P, S),
+        {
+            "function": users_objective,
+            "summary": objectives.Samples,
+            "judges": "signals",
+            "settings": (),
+            "parameters": (),
+            "name": "mine",
+        },
+        ("settings", "parameters"),
+    ),
+    "Objective.__call__": Call(OBJECTIVE, {"point": P, "summary": S}, aliases={"summary": "signals"}),
+    "Objective.empty": Call(OBJECTIVE.empty, {"n": N, "dtype": float}),
+    "Objective.update": Call(OBJECTIVE.update, {"summary": OBJECTIVE.summarise(S), "signals": S}),
+    "Objective.merge": Call(
+        OBJECTIVE.merge,
+        {"one": OBJECTIVE.summarise(S), "other": OBJECTIVE.summarise(S)},
+        aliases={"one": "summaries", "other": "summaries"},
+    ),
+    "Objective.summarise": Call(OBJECTIVE.summarise, {"signals": S}),
+    "Objective.operator_on": Call(OBJECTIVE.operator_on, {"n": N}),
+    "Objective.curvature_on": Call(lambda summary: OBJECTIVE.curvature_on(summary)(P), {"summary": SUMMARY}),
+    "Objective.bound_on": Call(OBJECTIVE.bound_on, {"summary": SUMMARY}),
+    "Objective.tightest_bound_on": Call(SPARSE.tightest_bound_on, {"summary": SUMMARY, "steps": 2}),
+    "Objective.assignment_on": Call(OBJECTIVE.assignment_on, {"summary": SUMMARY}),
+    "Objective.smoothed": Call(SPARSE.smoothed, {"factor": 2.0}),
+}
+
+OBJECTIVES = {
+    "entropy": {"epsilon": 0.1},
+    "locality": {"layout": "grid", "shape": (2, 2)},
+    "monotonicity": {"epsilon": 0.1},
+    "periodicity": {"period": 2, "boundary": "periodic"},
+    "similarity": {"reference": S},
+    "smoothness": {"order": 2, "boundary": "periodic", "scheme": "spectral", "shape": (N,), "summary": "samples"},
+    "sparsity": {"measure": "l1", "epsilon": 0.1},
+    "spectral_entropy": {"epsilon": 0.1},
+    "total_variation": {"order": 1, "boundary": "neumann", "shape": (N,), "isotropic": False, "epsilon": 0.1},
+}
+CORE |= {
+    f"objectives.{name}": Call(functools.partial(evaluated, getattr(objectives, name)), arguments)
+    for name, arguments in OBJECTIVES.items()
+}
+CORE |= {
+    "objectives.smoothness of an operator": Call(functools.partial(evaluated, objectives.smoothness), {"operator": D}),
+    "objectives.locality of positions": Call(
+        functools.partial(evaluated, objectives.locality), {"positions": jnp.arange(float(N))[:, None]}
+    ),
+    "objectives.weighted": Call(
+        lambda term, weight: objectives.weighted((weight, term), SPARSE)(P, S),
+        {"term": OBJECTIVE, "weight": 0.5},
+        aliases={"term": "weighted", "weight": "weighted"},
+    ),
+}
+for kind in (objectives.Factor, objectives.Gram, objectives.Samples):
+    some = kind.empty(N, S.dtype).update(S)
+    CORE |= {
+        f"objectives.{kind.__name__}.empty": Call(kind.empty, {"n": N, "dtype": float}),
+        f"objectives.{kind.__name__}.update": Call(some.update, {"signals": S}),
+        f"objectives.{kind.__name__}.merge": Call(some.merge, {"other": some}),
+    }
+
+CORE |= {
+    "operators.derivative": Call(
+        operators.derivative, {"shape": (N,), "order": 2, "boundary": "periodic", "scheme": "spectral"}
+    ),
+    "operators.from_matrix": Call(operators.from_matrix, {"matrix": W}),
+    "operators.combine": Call(operators.combine, {"weights": [1.0, 0.5], "operators": [D, D]}),
+}
+for name, one in {"Derivative": D, "Dense": operators.from_matrix(W)}.items():
+    CORE |= {
+        f"operators.{name}.{method}": Call(getattr(one, method), {argument: S})
+        for method, argument in (("apply", "x"), ("analyse", "x"), ("synthesise", "c"))
+    }
+
+ROTATION = {"point": P, "velocity": OMEGA}
+GROUPS = {
+    "orthogonal.check_orthogonal": Call(groups.orthogonal.check_orthogonal, {"point": P, "name": "point"}, ("name",)),
+    "orthogonal.defect": Call(groups.orthogonal.defect, {"point": P}),
+    "orthogonal.distance": Call(groups.orthogonal.distance, {"p": P, "q": jnp.eye(N)}),
+    "orthogonal.geodesic": Call(groups.orthogonal.geodesic, ROTATION),
+    "orthogonal.logarithm": Call(groups.orthogonal.logarithm, {"point": -P}),
+    "orthogonal.polar": Call(groups.orthogonal.polar, {"matrix": W, "group": "SO"}),
+    "orthogonal.polish": Call(groups.orthogonal.polish, {"point": P}),
+    "orthogonal.random": Call(
+        groups.orthogonal.random, {"key": KEY, "n": N, "group": "O", "dtype": float, "determinant": 1}
+    ),
+    "orthogonal.random_columns": Call(groups.orthogonal.random_columns, {"key": KEY, "n": N, "k": 2, "dtype": float}),
+    "orthogonal.skew": Call(groups.orthogonal.skew, {"matrix": W}),
+    "orthogonal.special": Call(groups.orthogonal.special, {"point": P, "determinant": 1}),
+    "orthogonal.tangent": Call(groups.orthogonal.tangent, {"point": P, "vector": W}),
+    "orthogonal.to_body": Call(groups.orthogonal.to_body, ROTATION),
+    "orthogonal.to_spatial": Call(groups.orthogonal.to_spatial, ROTATION),
+    "orthogonal.transport": Call(groups.orthogonal.transport, ROTATION | {"vector": OMEGA}, free=("point",)),
+    "permutation.compose": Call(groups.permutation.compose, {"p": ORDER, "q": ORDER}),
+    "permutation.corners": Call(groups.permutation.corners, {"m": W}),
+    "permutation.exchange_gains": Call(groups.permutation.exchange_gains, {"a": W, "b": W, "p": ORDER}),
+    "permutation.gradient": Call(groups.permutation.gradient, {"a": W, "c": W}),
+    "permutation.identity": Call(groups.permutation.identity, {"n": N}),
+    "permutation.inverse": Call(groups.permutation.inverse, {"p": ORDER}),
+    "permutation.matrix": Call(groups.permutation.matrix, {"p": ORDER, "dtype": float}),
+    "permutation.nearest": Call(groups.permutation.nearest, {"point": W}),
+    "permutation.random": Call(groups.permutation.random, {"key": KEY, "n": N}),
+    "permutation.sign": Call(groups.permutation.sign, {"p": ORDER}),
+    "retractions.limit": Call(groups.retractions.limit, {"velocity": OMEGA, "cap": 2.0}),
+}
+GROUPS |= {
+    f"retractions.{name}": Call(retraction, ROTATION) for name, retraction in groups.retractions.RETRACTIONS.items()
+}
+
+EXACT = {
+    "CircularShifts": Call(
+        lambda **how: exact.CircularShifts(**how).nearest(P, P), {"size": N, "reversal": True, "sign": True}
+    ),
+    "ClosedForm.__call__": Call(exact.ClosedForm(), {"objective": OBJECTIVE, "summary": SUMMARY, "group": "O"}),
+    "Degeneracy.random": Call(exact.degeneracy(D, SUMMARY).random, {"key": KEY, "point": P}),
+    "Stabiliser": Call(
+        lambda operator: exact.align(P, P, exact.Stabiliser(operator)), {"operator": D}, aliases={"operator": "gauge"}
+    ),
+    "align": Call(exact.align, {"p": P, "q": P, "gauge": exact.Stabiliser(D)}),
+    "brockett_maximiser": Call(exact.brockett_maximiser, {"operator": D, "summary": SUMMARY, "group": "O"}),
+    "brockett_minimiser": Call(exact.brockett_minimiser, {"operator": D, "summary": SUMMARY, "group": "O"}),
+    "canonical": Call(exact.canonical, {"point": P, "operator": D}),
+    "circulant_minimiser": Call(
+        exact.circulant_minimiser, {"autocovariance": CURVE, "order": 2, "boundary": "periodic", "scheme": "spectral"}
+    ),
+    "commuting_minimiser": Call(
+        exact.commuting_minimiser, {"left": S, "right": S, "left_basis": jnp.eye(M), "right_basis": jnp.eye(M)}
+    ),
+    "degeneracy": Call(exact.degeneracy, {"operator": D, "summary": SUMMARY, "tolerance": 0.1}),
+    "diagonal_sum": Call(exact.diagonal_sum, {"weight": W, "group": "O"}),
+    "from_weights": Call(
+        exact.from_weights,
+        {
+            "weight": W,
+            "bias": CURVE,
+            "mean": CURVE,
+            "autocorrelation": 20 * jnp.eye(N),
+            "objective": OBJECTIVE,
+            "group": "O",
+        },
+    ),
+    "isotropic_form": Call(exact.isotropic_form, {"key": KEY, "singular": CURVE[:3], "inputs": 5, "operator": D}),
+    "isotropic_moments": Call(exact.isotropic_moments, {"gram": KERNEL, "form": KERNEL}),
+    "learning_times": Call(
+        exact.learning_times, {"singular_values": CURVE, "initial": 0.1, "tau": 1.0, "depth": 3, "fraction": 0.5}
+    ),
+    "linear_network_modes": Call(
+        exact.linear_network_modes,
+        {"singular_values": CURVE, "initial": 0.1, "times": CURVE, "tau": 1.0, "depth": 2},
+    ),
+    "marchenko_pastur": Call(exact.marchenko_pastur, {"outputs": 3, "inputs": 4}),
+    "procrustes": Call(exact.procrustes, {"signals": S, "reference": S, "group": "O"}),
+    "sampling_error": Call(exact.sampling_error, {"operator": D, "powers": CURVE, "samples": 10}),
+}
+
+SOLVERS = {
+    name: Call(functools.partial(solved, getattr(solvers, name)), ITERATIVE | more)
+    for name, more in {
+        "LBFGS": {"memory": 2, "preconditioner": None},
+        "ConjugateGradient": {"preconditioner": None},
+        "GradientDescent": {"preconditioner": None},
+        "TrustRegion": {"max_inner": 3, "preconditioner": None, "accept": 0.1},
+        "PolarPower": {},
+        "Optax": {"transform": TRANSFORM},
+        "Chain": {"solvers": (QUICK, QUICK)},
+        "Restarts": {"solver": QUICK, "keys": jax.random.split(KEY, 2), "group": "SO"},
+    }.items()
+    for more in [more]
+}
+for name in ("Chain", "Restarts"):
+    for option in ITERATIVE:
+        SOLVERS[name].arguments.pop(option)
+SOLVERS |= {
+    "Continuation": Call(
+        functools.partial(solved_samples, solvers.Continuation), {"solver": QUICK, "factors": (10.0, 2.0)}
+    ),
+    "FromModes": Call(
+        lambda solver, operator: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromModes(solver, operator)),
+        {"solver": QUICK, "operator": D},
+    ),
+    "FromSources": Call(
+        lambda **how: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromSources(**how)),
+        {"solver": QUICK, "keys": jax.random.split(KEY, 2), "search": QUICK},
+    ),
+    "Seriated": Call(
+        lambda solver: solvers.minimise(objectives.locality(), P, SUMMARY, solver=solvers.Seriated(solver)),
+        {"solver": QUICK},
+    ),
+    "Kronecker": Call(
+        lambda every: solved(solvers.LBFGS, max_steps=2, preconditioner=solvers.Kronecker(every)), {"every": 1}
+    ),
+    "Minibatches": Call(
+        functools.partial(solved_samples, solvers.Minibatches),
+        ITERATIVE | {"transform": TRANSFORM, "key": KEY, "size": 2},
+    ),
+    "Progressive": Call(
+        functools.partial(solved_samples, solvers.Progressive), {"solver": QUICK, "rough": QUICK, "steps": (2,)}
+    ),
+    "quadratic_assignment": Call(
+        solvers.quadratic_assignment,
+        {"a": KERNEL, "b": KERNEL, "key": KEY, "start": ORDER, "restarts": 1, "steps": 2, "symmetric": True},
+    ),
+    "stationarity": Call(
+        lambda function, point, **how: solvers.stationarity(function, point, W, **how),
+        {"function": users_misfit, "point": P, "key": KEY, "steps": 2},
+    ),
+}
+
+TARGETED = F | {"target": jnp.zeros(M, int)}
+NETWORKS = {
+    "attribution.gradient": Call(jd.attribution.gradient, TARGETED, ("params",)),
+    "attribution.input_x_gradient": Call(jd.attribution.input_x_gradient, TARGETED, ("params",)),
+    "attribution.integrated_gradients": Call(
+        jd.attribution.integrated_gradients, TARGETED | {"baseline": 0.0, "steps": 2, "chunk_size": 1}, ("params",)
+    ),
+    "attribution.smooth_grad": Call(
+        jd.attribution.smooth_grad, TARGETED | {"key": KEY, "samples": 2, "noise": 0.1, "chunk_size": 1}, ("params",)
+    ),
+    "attribution.lrp": Call(
+        jd.attribution.lrp,
+        TARGETED
+        | {
+            "rule": "alpha-beta",
+            "epsilon": 0.1,
+            "alpha": 2.0,
+            "beta": 1.0,
+            "input_rule": "z-box",
+            "low": -9.0,
+            "high": 9.0,
+        },
+        ("params",),
+    ),
+    "attribution.deep_taylor": Call(
+        jd.attribution.deep_taylor, TARGETED | {"input_rule": "z-box", "low": -9.0, "high": 9.0}, ("params",)
+    ),
+    "switched.project": Call(switched.project, F | {"neuron": ("['w']", 0)}, ("params",)),
+    "switched.centre": Call(switched.centre, F | {"neuron": 0}, ("params",)),
+    "switched.gates": Call(switched.gates, F, ("params",)),
+    "switched.path_gates": Call(switched.path_gates, F, ("params",)),
+    "switched.patterns": Call(
+        switched.patterns, F | {"layer": "['w']", "target": 0, "neurons": [0, 1], "chunk_size": 1}, ("params",)
+    ),
+    "switched.insens": Call(
+        switched.insens,
+        F | {"method": "exact", "chunk_size": 1, "route": "forward", "cap": 1.0, "losers": False},
+        ("params",),
+    ),
+    "switched.insens by probes": Call(
+        functools.partial(switched.insens, method="probes"), F | {"key": KEY, "probes": 2}, ("params",)
+    ),
+}
+
+GATED_ROOM = {
+    "Dense": Call(functools.partial(walked, gated.Dense), {"inputs": N, "widths": (3,), "outputs": 2, "biases": False}),
+    "Convolutional": Call(
+        functools.partial(walked, gated.Convolutional),
+        {
+            "shape": (4, 1),
+            "channels": (2,),
+            "outputs": 2,
+            "kernel": 3,
+            "padding": "circular",
+            "pooling": (2,),
+            "widths": (2,),
+            "head": "average",
+            "biases": False,
+        },
+    ),
+    "Residual": Call(
+        functools.partial(walked, gated.Residual),
+        {
+            "inputs": N,
+            "width": 2,
+            "blocks": 1,
+            "depth": 2,
+            "outputs": 2,
+            "gate_after": False,
+            "biases": False,
+            "gate_before": True,
+        },
+    ),
+    "ConvolutionalResidual": Call(
+        functools.partial(walked, gated.ConvolutionalResidual),
+        {
+            "shape": (4, 1),
+            "channels": 2,
+            "blocks": 1,
+            "depth": 2,
+            "outputs": 2,
+            "kernel": 3,
+            "padding": "circular",
+            "head": "average",
+            "gate_after": False,
+            "biases": False,
+            "gate_before": True,
+        },
+    ),
+    "Soft": Call(lambda **how: gated.Soft(**how)(W), {"beta": 4.0, "epsilon": 0.1}),
+    "StraightThrough": Call(lambda beta: gated.StraightThrough(beta)(W), {"beta": 4.0}),
+    "Hard.__call__": Call(gated.Hard(), {"q": W}, free=("q",)),
+    "Soft.__call__": Call(gated.Soft(), {"q": W}),
+    "StraightThrough.__call__": Call(gated.StraightThrough(), {"q": W}, free=("q",)),
+    "Spec": Call(
+        lambda **how: gated.init(KEY, gated.Spec(**how)),
+        {
+            "architecture": gated.Dense(N, (3, 3), 2),
+            "kind": "dgn",
+            "gate": gated.Soft(),
+            "value_input": "x",
+            "order": (1, 0),
+            "feature_gate": gated.Soft(),
+        },
+    ),
+    "apply": Call(
+        gated.apply,
+        {"params": GATED, "x": X, "spec": SPEC, "value_input": X, "gates": [X[:, :3], X[:, :3]]},
+        free=("x", "params"),
+    ),
+    "as_function": Call(lambda spec: gated.as_function(spec)(GATED, X), {"spec": SPEC}),
+    "gates": Call(gated.gates, {"params": GATED, "x": X, "spec": SPEC}),
+    "hardening_gap": Call(gated.hardening_gap, {"params": GATED, "x": X, "spec": SPEC}),
+    "init": Call(
+        gated.init,
+        {"key": KEY, "spec": SPEC, "scale": 0.5, "distribution": "normal", "bias_scale": 0.1, "dtype": float},
+    ),
+    "preactivations": Call(gated.preactivations, {"params": GATED, "x": X, "spec": SPEC}),
+    "primal_weights": Call(gated.primal_weights, {"params": LINEAR, "spec": LINEAR_SPEC}, free=("params",)),
+    "scales": Call(gated.scales, {"spec": SPEC}),
+    "dlnpf": Call(gated.dlnpf, {"key": KEY, "spec": SPEC}),
+    "flnpf": Call(gated.flnpf, {"key": KEY, "spec": SPEC, "trained": GATED}, free=("trained",)),
+    "frnpf_di": Call(gated.frnpf_di, {"key": KEY, "spec": SPEC}),
+    "frnpf_ii": Call(gated.frnpf_ii, {"key": KEY, "spec": SPEC}),
+}
+
+FIT = path_kernel.ridge(KERNEL, LABELS)
+LAYERS = (path_kernel.Dense(), path_kernel.Gate(), path_kernel.Dense())
+KERNEL_ROOM = {
+    "Convolution": Call(path_kernel.Convolution, {"window": (3,), "padding": "circular", "units": 2}),
+    "Dense": Call(path_kernel.Dense, {"units": 2}),
+    "Pool": Call(path_kernel.Pool, {"window": (2,)}),
+    "Skip": Call(path_kernel.Skip, {"branch": LAYERS[:2], "shortcut": LAYERS[:1]}),
+    "alignment": Call(path_kernel.alignment, {"kernel": KERNEL, "targets": CURVE, "centred": True}),
+    "classify": Call(path_kernel.classify, {"fit": FIT, "kernel": KERNEL}),
+    "complexity": Call(path_kernel.complexity, {"kernel": KERNEL, "targets": CURVE, "regularisation": 0.1}),
+    "convolutional": Call(
+        path_kernel.convolutional, IMAGES | {"window": 3, "padding": "circular", "pooling": (1,), "head": "average"}
+    ),
+    "dense": Call(path_kernel.dense, KERNELS),
+    "empirical_ntk": Call(
+        path_kernel.empirical_ntk,
+        {"f": users_network, "params": PARAMS, "x1": X, "x2": X, "chunk_size": 2, "between_outputs": False},
+        ("params",),
+    ),
+    "enumerate_paths": Call(
+        path_kernel.enumerate_paths,
+        {
+            "layers": LAYERS,
+            "x": X,
+            "gates": [X[:, :3]],
+            "weights": [W[:3], W[:2, :3]],
+            "biases": None,
+            "output": 0,
+            "limit": 100,
+        },
+    ),
+    "expected_ntk": Call(
+        path_kernel.expected_ntk,
+        {
+            "kernel": path_kernel.dense,
+            "x1": X,
+            "x2": X,
+            "gates1": [X],
+            "gates2": [X],
+            "variances": 0.5,
+            "bias_variances": 0.5,
+        },
+    ),
+    "gather": Call(path_kernel.gather, {"blocks": list(path_kernel.tiles(path_kernel.dense, (X, [X]), tile_size=3))}),
+    "leave_one_out": Call(
+        path_kernel.leave_one_out, {"kernel": KERNEL, "targets": CURVE, "regularisation": jnp.asarray([0.1, 1.0])}
+    ),
+    "network": Call(path_kernel.network, KERNELS | {"layers": LAYERS}),
+    "predict": Call(path_kernel.predict, {"fit": FIT, "kernel": KERNEL}),
+    "residual": Call(
+        path_kernel.residual,
+        KERNELS
+        | {
+            "gates1": [X] * 3,
+            "gates2": [X] * 3,
+            "depth": 1,
+            "gate_after": False,
+            "window": 3,
+            "padding": "circular",
+            "head": "average",
+        },
+    ),
+    "ridge": Call(path_kernel.ridge, {"kernel": KERNEL, "targets": CURVE, "regularisation": 0.1}),
+    "tiles": Call(
+        lambda **how: list(path_kernel.tiles(**how)),
+        {"kernel": path_kernel.dense, "data1": (X, [X]), "data2": (X, [X]), "tile_size": 3, "devices": None},
+        ("devices",),
+        # What does not fit the kernel, the kernel says of its own arguments.
+        aliases={"data1": "x1|x2|gates1|gates2", "data2": "x1|x2|gates1|gates2"},
+    ),
+}
+
+READING = {
+    name: Call(getattr(reading, name), PAIR | more)
+    for name, more in {
+        "distance_map_monotonicity": {},
+        "frequency_concentration": {},
+        "link_bandedness": {"width": 1},
+        "link_orthogonality": {"width": 1},
+        "link_purity": {"count": 2},
+        "output_bandedness": {"width": 1},
+        "polynomial_match": {"family": "legendre", "count": 2},
+        "ridge_exponent": {},
+        "ridge_exponent_error": {},
+        "ridge_fit_r2": {},
+        "ridge_monotonicity": {},
+        "row_orthogonality": {"width": 1},
+    }.items()
+} | {
+    "band_edge": Call(reading.band_edge, {"weight": W, "fraction": 0.9}),
+    "compare": Call(
+        reading.compare, PAIR | {"battery": reading.FIRST_LAYER[:1], "nulls": {"frame": (jnp.stack([W, W]),) * 2}}
+    ),
+    "consistency": Call(reading.consistency, {"matrices": jnp.stack([W, W]), "key": KEY, "gauge": None, "draws": 2}),
+    "fourier_energy": Call(reading.fourier_energy, {"weight": W}),
+    "fourier_map": Call(reading.fourier_map, {"weight": W}),
+    "measure": Call(reading.measure, PAIR | {"battery": reading.FIRST_LAYER[:1]}, free=("fit",)),
+    "notch_depth": Call(reading.notch_depth, {"weight": W, "link_zero": False, "neighbours": 1}),
+    "random_frame": Call(reading.random_frame, {"key": KEY, "weight": W}),
+    "ridge": Call(reading.ridge, {"weight": W}),
+}
+
+DRAWN = {"key": KEY, "count": 2, "dtype": float}
+DATASETS = {
+    "bandpass.Band": Call(jd.datasets.bandpass.Band, {"low": 1.0, "high": 2.0, "points": 8, "rate": 8.0}),
+    "bandpass.band_pass": Call(jd.datasets.bandpass.band_pass, {"signals": S, "band": BAND}),
+    "bandpass.filter_matrix": Call(jd.datasets.bandpass.filter_matrix, {"band": BAND, "dtype": float}),
+    "bandpass.sample": Call(jd.datasets.bandpass.sample, DRAWN | {"band": BAND}),
+    "deer.DeerGrid": Call(jd.datasets.deer.DeerGrid, {"points": 8, "t_max": 2.0}),
+    "deer.DeerPriors": Call(
+        jd.datasets.deer.DeerPriors,
+        {
+            "gaussians": 2,
+            "width": (0.1, 0.2),
+            "depth": (0.1, 0.2),
+            "rate": (0.1, 0.2),
+            "dimension": (2.0, 3.0),
+            "noise": 0.1,
+            "peak": 0.5,
+        },
+    ),
+    "deer.dipolar_kernel": Call(
+        jd.datasets.deer.dipolar_kernel, {"time": np.asarray([0.0, 0.1]), "distance": np.asarray([20.0, 40.0])}
+    ),
+    "deer.draw": Call(jd.datasets.deer.draw, DRAWN | {"grid": GRID, "priors": jd.datasets.deer.DeerPriors(1)}),
+    "deer.sample": Call(jd.datasets.deer.sample, DRAWN | {"grid": GRID, "priors": jd.datasets.deer.DeerPriors(1)}),
+    "deer.simulate": Call(
+        jd.datasets.deer.simulate, {"parameters": parameters(), "noise": jnp.ones((6, 2)), "grid": GRID, "peak": 0.5}
+    ),
+    "deernet_weights.encode": Call(
+        jd.datasets.deernet_weights.encode,
+        {"traces": jnp.cos(jnp.arange(512.0))[None], "points": jd.datasets.deernet_weights.random_points(KEY, 1)},
+    ),
+    "deernet_weights.load": Call(jd.datasets.deernet_weights.load, {"path": "nowhere"}),
+    "deernet_weights.load_trace": Call(jd.datasets.deernet_weights.load_trace, {"path": "nowhere"}),
+    "deernet_weights.network": Call(
+        jd.datasets.deernet_weights.network,
+        {"params": {"layer_1": {"weight": W} | dict.fromkeys(("mean", "var", "offset", "scale"), CURVE)}, "inputs": X},
+    ),
+    "deernet_weights.random_points": Call(jd.datasets.deernet_weights.random_points, {"key": KEY, "samples": 2}),
+    "picture_files.cifar10": Call(jd.datasets.picture_files.cifar10, {"folder": "nowhere", "part": "test"}),
+    "picture_files.cifar100": Call(jd.datasets.picture_files.cifar100, {"folder": "nowhere", "part": "test"}),
+    "picture_files.mnist": Call(jd.datasets.picture_files.mnist, {"folder": "nowhere", "part": "test"}),
+    "pictures.digits": Call(jd.datasets.pictures.digits, {"size": 8, "dtype": float}),
+    "pictures.shapes": Call(jd.datasets.pictures.shapes, DRAWN | {"size": 8, "noise": 0.1}),
+    "pictures.shifted": Call(
+        jd.datasets.pictures.shifted,
+        DRAWN | {"size": 8, "classes": 2, "noise": 0.1, "shift": "circular", "templates": KEY},
+    ),
+    "pictures.split": Call(
+        lambda pictures, key, fractions: jd.datasets.pictures.split(
+            pictures, key, *(fractions if isinstance(fractions, tuple | list) else [fractions])
+        ),
+        {"pictures": jd.datasets.pictures.shapes(KEY, 10, 8), "key": KEY, "fractions": (0.5, 0.5)},
+    ),
+    "planted.local": Call(jd.datasets.planted.local, SMALL | {"width": 2.0, "smooth": False}),
+    "planted.piecewise_constant": Call(jd.datasets.planted.piecewise_constant, SMALL | {"jumps": 1.0}),
+    "planted.sparse": Call(jd.datasets.planted.sparse, SMALL | {"active": 0.5}),
+    "relaxometry.RelaxometryPriors": Call(
+        jd.datasets.relaxometry.RelaxometryPriors,
+        {"points": 8, "t_max": 800.0, "fraction": 0.5, "constants": (50.0, 500.0)},
+    ),
+    "relaxometry.biexponential": Call(
+        jd.datasets.relaxometry.biexponential, {"constants": jnp.asarray([[100.0], [400.0]]), "priors": PRIORS}
+    ),
+    "relaxometry.fit": Call(jd.datasets.relaxometry.fit, {"decay": DECAY, "priors": PRIORS, "strength": 1e-3}),
+    "relaxometry.posterior_mean": Call(
+        jd.datasets.relaxometry.posterior_mean, {"decay": DECAY, "snr": 100.0, "priors": PRIORS}
+    ),
+    "relaxometry.sample": Call(jd.datasets.relaxometry.sample, DRAWN | {"snr": 100.0, "priors": PRIORS}),
+    "relaxometry.smooth": Call(jd.datasets.relaxometry.smooth, {"decay": DECAY, "snr": 100.0, "priors": PRIORS}),
+}
+
+ROOMS = {
+    "groups": GROUPS,
+    "exact": EXACT,
+    "solvers": SOLVERS,
+    "gated": GATED_ROOM,
+    "path_kernel": KERNEL_ROOM,
+    "reading": READING,
+    "datasets": DATASETS,
+}
+CALLS: dict[str, Call] = (
+    CORE | NETWORKS | {f"{room}.{name}": call for room, calls in ROOMS.items() for name, call in calls.items()}
+)
+"""Every public function by its path; of one that is called in several ways, `path ...` too."""

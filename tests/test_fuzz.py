@@ -1,0 +1,96 @@
+"""Malformed arguments to every public function: a result, or an error of the package's own that names the argument.
+
+By default one kind of spoiling per argument; `pytest -m slow tests/test_fuzz.py -s` runs 10,000 and prints the tally.
+"""
+
+import collections
+
+import jax
+import pytest
+from fuzzing import every_case, public_functions
+from fuzzing_calls import CALLS, LEFT_OUT, PROTOCOLS
+
+pytestmark = pytest.mark.usefixtures("as_installed")
+
+
+def test_every_public_function_is_fuzzed_or_left_out_with_a_reason():
+    known = {path.split(" ")[0] for path in CALLS} | set(LEFT_OUT)
+    missing = [path for path in public_functions() if path not in known and path.split(".")[-1] not in PROTOCOLS]
+    assert not missing, f"give each a line in CALLS, or in LEFT_OUT with the reason: {missing}"
+
+
+CASES = every_case(CALLS)
+CHEAP = {
+    "text",
+    "an object",
+    "a structured array",
+    "float16",
+    "bfloat16",
+    "three words",
+    "a number as text",
+    "an empty axis",
+}
+"""Ways to spoil an argument that are refused before anything is compiled, nearly all."""
+# What is known to be left: masked keys come as far as jax.jit.
+KNOWN = {("descramble of an iterative solver", "keys", "a masked array")}
+MAY_NOT_BE = ("crash", "hang", "silent")
+
+
+def failures(cases):
+    """What may not be, with the number that makes it again, and how often was what."""
+    tally, wrong = collections.Counter(), []
+    for count, case in enumerate(cases, start=1):
+        if (case.path, case.argument, case.what) in KNOWN:
+            continue
+        found = case.run(CALLS)
+        tally[found.kind] += 1
+        if found.kind in MAY_NOT_BE:
+            wrong.append(f"{found.kind}: case {case.number}, {case.path}({case.argument}={case.what}): {found.detail}")
+        if count % 1500 == 0:
+            jax.clear_caches()  # thousands of programs would fill the memory
+    return wrong, tally
+
+
+def test_malformed_arguments_are_refused_by_name():
+    cases = [case for case in CASES if case.what in CHEAP]
+    wrong, tally = failures(cases)
+    assert not wrong, "\n".join(wrong[:20])
+    assert len({(case.path, case.argument) for case in cases}) > 600
+    assert tally["refused"] > 0.8 * len(cases)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision_gets_a_clear_answer_wherever_signals_are_taken(half):
+    taken = ("signals", "matrix", "weight", "point", "start", "fit", "read", "x", "decay", "matrices", "p", "q")
+    cases = [case for case in CASES if case.what == half and case.argument in taken]
+    assert len(cases) > 60
+    found = {(case.path, case.argument): case.run(CALLS) for case in cases}
+    del found["path_kernel.enumerate_paths", "x"]  # on the host, in float64 whatever it is given
+    assert not {where: what for where, what in found.items() if what.kind != "refused"}
+
+
+def test_valid_calls_are_valid():
+    """One of each room here, all of them in the long run: what is spoiled must have been good."""
+    for path in ("operators.derivative", "groups.orthogonal.skew", "gated.scales", "exact.marchenko_pastur"):
+        CALLS[path].function(**CALLS[path].arguments)
+
+
+@pytest.mark.slow
+def test_all_valid_calls_are_valid():
+    absent = {"Descrambling.load", "datasets.deernet_weights.load", "datasets.deernet_weights.load_trace"}
+    absent |= {f"datasets.picture_files.{name}" for name in ("mnist", "cifar10", "cifar100")}  # no such files here
+    for path, call in CALLS.items():
+        if path not in absent:
+            call.function(**call.arguments)
+
+
+@pytest.mark.slow
+def test_ten_thousand_malformed_arguments(capsys):
+    assert len(CASES) > 10_000
+    # One after another by function, so that what is compiled is used again.
+    cases = sorted(CASES[:10_000], key=lambda case: (case.path, case.argument))
+    wrong, tally = failures(cases)
+    kinds = collections.Counter(case.path.split(".")[0] for case in cases)
+    with capsys.disabled():
+        print(f"\n{len(cases)} malformed arguments: {dict(tally)}; by room {dict(kinds)}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:40])
