@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 Kind = TypeVar("Kind")
 
 
-def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -> Array:
+def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, half: bool = False) -> Array:
     """`value` as a JAX array of float32 or float64.
 
     Args:
@@ -24,6 +24,7 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
         name: the argument's name, for the message.
         ndims: the numbers of axes that are allowed.
         axes: what the axes mean, for the message.
+        half: whether half precision will do.
 
     Raises:
         TypeError: not numbers, complex, integers, or a half-precision type.
@@ -38,7 +39,7 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str) -
             f"{name}: got complex numbers ({array.dtype}); descramblers here are real. Stack real and imaginary parts "
             "as separate samples, or descramble them apart."
         )
-    if array.dtype in (jnp.float16, jnp.bfloat16):
+    if array.dtype in (jnp.float16, jnp.bfloat16) and not half:
         raise TypeError(
             f"{name}: got {array.dtype}, in which orthogonality cannot be kept. Convert with .astype(jnp.float32)."
         )
@@ -147,7 +148,9 @@ def number_between(value: Any, name: str, low: float | int, high: float | int, w
         return value
     if not isinstance(value, int | float | np.number | np.ndarray | Array) or isinstance(value, bool):
         raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
-    if np.ndim(value) != 0 or not np.issubdtype(np.result_type(value), np.number) or np.iscomplexobj(value):
+    kind = getattr(value, "dtype", np.dtype(float))
+    real = jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)
+    if np.ndim(value) != 0 or not real:
         raise TypeError(f"{name}: expected {wanted}, got {value!r}.")
     if not np.isfinite(plain := _plain(value)) or not (low <= plain <= high if ends else low < plain < high):
         raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
@@ -188,20 +191,23 @@ def true_or_false(value: object, name: str) -> bool:
     return bool(value)
 
 
-def floating_type(value: DTypeLike, name: str = "dtype") -> np.dtype:
-    """`value` as one of the types that results can have, float32 or float64.
+def floating_type(value: Any, name: str = "dtype", half: bool = False) -> np.dtype:
+    """`value` as float32 or float64, or (`half`) as any floating type.
 
     >>> floating_type("float32").name
     'float32'
     """
+    wanted = "a floating type" if half else "float32 or float64"
     try:
-        # None is NumPy's float64, and a list of names a structure: neither is meant.
-        known = None if value is None or isinstance(value, list | dict) else jax.dtypes.canonicalize_dtype(value)
-    except (TypeError, ValueError, DeprecationWarning):
-        known = None
-    if known not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {value!r}.")
-    return np.dtype(known)
+        # None is NumPy's float64, and a list of names a structure: neither is meant. An array is no type either.
+        if value is None or isinstance(value, list | tuple | dict | np.ndarray | Array):
+            raise TypeError("no type")
+        known = np.dtype(jax.dtypes.canonicalize_dtype(value))
+    except (TypeError, ValueError, DeprecationWarning) as error:
+        raise TypeError(f"{name}: got {value!r}; expected {wanted}.") from error
+    if not (jnp.issubdtype(known, jnp.floating) if half else known in (np.float32, np.float64)):
+        raise TypeError(f"{name}: got {known.name}; expected {wanted}.")
+    return known
 
 
 def random_key(value: object, name: str = "key") -> Any:

@@ -4,6 +4,7 @@ A case is one public function, one of its arguments and one way to spoil it; `ca
 come of it is a result, or an error of the package's own that names the argument.
 """
 
+import inspect
 import re
 import signal
 import traceback
@@ -78,7 +79,7 @@ def _methods(kind: type) -> Iterator[tuple[str, Any]]:
     for key, member in vars(kind).items():
         function = member.__func__ if isinstance(member, staticmethod | classmethod) else member
         if isinstance(function, types.FunctionType) and (key == "__call__" or not key.startswith("_")):
-            taken = function.__code__.co_argcount + function.__code__.co_kwonlyargcount
+            taken = len(inspect.signature(function).parameters)
             if taken > (0 if isinstance(member, staticmethod) else 1):
                 yield key, member
 

@@ -199,7 +199,7 @@ def draw(
 
     Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with u uniform, which favours the short and the narrow.
     """
-    grid, priors, dtype = _grid(grid), _priors(priors), floating_type(dtype)
+    grid, priors, dtype = _grid(grid), _priors(priors), floating_type(dtype, half=True)
     count, n = positive_integer(count, "count"), priors.gaussians
     # One call for all the numbers: 5 for every Gaussian, 5 for the sample.
     u = jax.random.uniform(random_key(key), (5 * n + 5, count), dtype)
@@ -237,7 +237,7 @@ def _parameters(parameters: DeerParameters, noise: Array) -> DeerParameters:
     for field, value in parameters._asdict().items():
         of_gaussians = field in ("centre", "fwhm", "amplitude")
         axes = "(gaussians, samples)" if of_gaussians else "(samples,)"
-        found.append(real_array(value, f"parameters.{field}", (2 if of_gaussians else 1,), axes))
+        found.append(real_array(value, f"parameters.{field}", (2 if of_gaussians else 1,), axes, half=True))
         same_size(
             found[-1], -1, noise.shape[1], f"parameters.{field}", "the noise, which has a column for each sample,"
         )
@@ -273,7 +273,7 @@ def simulate(
         TypeError, ValueError: arrays that do not fit each other or the grid.
     """
     grid, peak = _grid(grid), positive_number(peak, "peak")
-    noise = real_array(noise, "noise", (2,), "(points, samples)")
+    noise = real_array(noise, "noise", (2,), "(points, samples)", half=True)
     same_size(noise, 0, grid.points, "noise", "the grid")
     parameters = _parameters(parameters, noise)
     dtype = noise.dtype
@@ -331,5 +331,5 @@ def sample(
 
     Source: Worswick et al., Science Advances 4, eaat5218 (2018); Amey et al., PNAS 118, e2016917118 (2021), SI.
     """
-    count, dtype = positive_integer(count, "count"), floating_type(dtype).name
+    count, dtype = positive_integer(count, "count"), floating_type(dtype, half=True).name
     return _sample(random_key(key), count, _grid(grid), _priors(priors), dtype)

@@ -194,7 +194,8 @@ def shifted(
     ((100, 16, 16, 1), True)
     """
     count, classes = positive_integer(count, "count"), positive_integer(classes, "classes")
-    size = positive_integer(size, "size", least=8)  # below 8 pixels templates are shifts of each other
+    if positive_integer(size, "size") < 8:
+        raise ValueError(f"size: got {size}; below 8 pixels templates are shifts of each other.")
     key, templates = random_key(key), random_key(templates, "templates")
     moves = one_of(shift, "shift", ("circular", "none")) == "circular"
     return Pictures(*_shifted(key, templates, _noise(noise), count, size, classes, moves, floating_type(dtype).name))
@@ -260,11 +261,14 @@ def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pict
     whole = len(pictures.labels)
     if len(pictures.images) != whole:
         raise ValueError(f"pictures: got {len(pictures.images)} images and {whole} labels.")
-    shares = [number_between(f, "fractions", 0, 1, "numbers between 0 and 1", ends=True) for f in fractions]
-    fractions, key = tuple(map(float, shares)), random_key(key)
+    key, wanted = random_key(key), "positive numbers are needed that add to at most 1"
+    try:
+        fractions = tuple(float(number_between(f, "fractions", 0, math.inf, wanted)) for f in fractions)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"fractions: got {fractions}; {wanted}.") from error
     # A sum of decimal fractions may exceed 1 by rounding.
-    if not fractions or not all(f > 0 for f in fractions) or sum(fractions) > 1 + len(fractions) * np.finfo(float).eps:
-        raise ValueError(f"fractions: got {fractions}; positive numbers are needed that add to at most 1.")
+    if not fractions or sum(fractions) > 1 + len(fractions) * np.finfo(float).eps:
+        raise ValueError(f"fractions: got {fractions}; {wanted}.")
     labels, order = np.asarray(pictures.labels), np.asarray(jax.random.permutation(key, whole))
     by_class = order[np.argsort(labels[order], kind="stable")]
     _, sizes = np.unique(labels, return_counts=True)
@@ -286,4 +290,7 @@ def _balanced(key: PRNGKeyArray, count: int, classes: int) -> Int[Array, " count
 
 
 def _noise(noise: ArrayLike) -> ArrayLike:
-    return number_between(noise, "noise", 0, math.inf, "a standard deviation, at least 0", ends=True)
+    try:
+        return number_between(noise, "noise", 0, math.inf, "a number", ends=True)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"noise: got {noise!r}; a standard deviation is one number of at least 0.") from error

@@ -102,7 +102,7 @@ def biexponential(
     >>> biexponential(jnp.asarray([[100.0], [400.0]])).shape
     (64, 1)
     """
-    priors, constants = _priors(priors), real_array(constants, "constants", (2,), "(2, samples)")
+    priors, constants = _priors(priors), real_array(constants, "constants", (2,), "(2, samples)", half=True)
     same_size(constants, 0, 2, "constants", "T1 and T2, one row each,")
     time = jnp.asarray(priors.time, constants.dtype)[:, None]
     first, second = (jnp.exp(-time / constant[None, :]) for constant in constants)
@@ -147,7 +147,7 @@ def sample(
     Source: Rozowski et al., Magn. Reson. Chem. 60, 1076 (2022); Sule, Spencer, Czaja, ACHA 79, 101793 (2025).
     """
     count, snr = positive_integer(count, "count"), jnp.asarray(positive_number(snr, "snr"))
-    return _sample(random_key(key), count, snr, _priors(priors), floating_type(dtype).name)
+    return _sample(random_key(key), count, snr, _priors(priors), floating_type(dtype, half=True).name)
 
 
 def smooth(decay: ArrayLike, snr: ArrayLike, priors: RelaxometryPriors | None = None) -> Float[Array, "points samples"]:

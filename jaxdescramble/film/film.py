@@ -18,9 +18,9 @@ from jaxdescramble.film.frames import Frame, Frames, frame_files, joined, read_f
 from jaxdescramble.film.program import Plan, Settings, make_frame, make_plan
 from jaxdescramble.film.resume import taken_up
 from jaxdescramble.film.snapshot import described, snapshot
-from jaxdescramble.film.threads import one_thread
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective
+from jaxdescramble.threads import one_thread
 
 
 class Film:
@@ -29,7 +29,8 @@ class Film:
     `see` copies the parameters - before the next step can donate them - and returns; a thread makes the frame: every
     layer and side as `descramble_network` has them, in one program compiled once. Iterative solvers start from the
     frame before, and every frame is brought as near to it as the objective's gauge allows, so that what moves in the
-    film has moved in the network. While a frame is being made no other is begun: what comes meanwhile is skipped and
+    film has moved in the network. While a frame is being made LAPACK has one thread in this process, and no other frame is
+    begun: what comes meanwhile is skipped and
     counted, and training never waits. The first frame compiles, seconds; `wait` after it keeps that out of the loop.
 
     A side without an answer (a network that diverged: NaN) says so in its status, and the film goes on from the last

@@ -104,7 +104,7 @@ def init(
         sigmas["values"] = [_deviation(one, "scale") for one in each]
         if len(sigmas["values"]) != count:
             raise ValueError(f"scale: got {len(sigmas['values'])} numbers for the {count} layers of the values.")
-    dtype, bias_scale = floating_type(dtype), _deviation(bias_scale, "bias_scale")
+    dtype, bias_scale = floating_type(dtype, half=True), _deviation(bias_scale, "bias_scale")
     for_gates, for_values = jax.random.split(random_key(key))
     # The one network of a dnn takes the key of the gates: values made with the key of a trained dnn are fresh.
     keys = {"features": for_gates, "values": for_gates if spec.kind == "dnn" else for_values}

@@ -94,7 +94,7 @@ def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]
     Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2 (their metric is half of this, squared).
     """
     p = square(p, "p")
-    between = matmul(p.T, square(q, "q", like=p, of="p"))
+    between = matmul(p.T, square(q, "q", like=p))
     apart = decompositions.determinant_sign(jax.lax.stop_gradient(between)) < 0
     # Both branches of `where` are differentiated: the one not taken must be finite too.
     total = jnp.sum(logarithm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between)) ** 2)
@@ -195,7 +195,7 @@ def random(
     -1.0
     """
     one_of(group, "group", NAMES)
-    determinant = None if determinant is None else sign_of(determinant)
+    determinant = None if determinant is None else sign_of(determinant, "1, -1, or None for either")
     if group == "SO":
         if determinant == -1:
             raise ValueError("determinant: got -1, but elements of SO have determinant 1. Ask for group='O'.")

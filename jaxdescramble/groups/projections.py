@@ -151,7 +151,7 @@ def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n
     return point.at[-1].multiply(sign)
 
 
-def sign_of(determinant: object) -> int:
+def sign_of(determinant: object, choices: str = "1 or -1") -> int:
     """A determinant that an orthogonal matrix can have.
 
     >>> sign_of(-1)
@@ -159,7 +159,7 @@ def sign_of(determinant: object) -> int:
     """
     if isinstance(determinant, int | np.integer) and determinant in (1, -1) and not isinstance(determinant, bool):
         return int(determinant)
-    raise ValueError(f"determinant: got {determinant!r}; choose 1 or -1.")
+    raise ValueError(f"determinant: got {determinant!r}; choose {choices}.")
 
 
 def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "n n"], Float[Array, " n"]]:

@@ -120,7 +120,7 @@ class Objective:
         Raises:
             TypeError, ValueError: n is no positive integer, a type other than float32 and float64.
         """
-        return self.summary.empty(positive_integer(n, "n"), floating_type(dtype))
+        return self.summary.empty(positive_integer(n, "n"), floating_type(dtype, half=True))
 
     def update(self, summary: Summary, signals: ArrayLike) -> Summary:
         """The summary with more columns of signals added.

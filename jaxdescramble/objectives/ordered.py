@@ -183,7 +183,7 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
 def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, _ = turned(point, summary)
     d = differences(Y)
-    fall = jnp.where(d < 0, -d, 0)
+    fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
     descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
     return jnp.sum(descent) / largest_variation(d, len(Y))
 

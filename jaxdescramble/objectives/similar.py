@@ -79,5 +79,5 @@ def nuclear_norm(matrix: Float[Array, "n k"]) -> Float[Array, ""]:
     3.0
     """
     U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(matrix), full_matrices=False)
-    resolved = singular > max(matrix.shape) * jnp.finfo(singular.dtype).eps * singular[0]
-    return jnp.sum(jnp.where(resolved, jnp.sum(U * matmul(matrix, Vh.T), axis=0), 0))
+    lost = singular <= max(matrix.shape) * jnp.finfo(singular.dtype).eps * singular[0]  # a NaN is not, and stays one
+    return jnp.sum(jnp.where(lost, 0, jnp.sum(U * matmul(matrix, Vh.T), axis=0)))

@@ -132,7 +132,7 @@ class Factor:
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Factor":
         n = positive_integer(n, "n")
-        return Factor(jnp.zeros((n, n), floating_type(dtype)), jnp.zeros((), jnp.int32))
+        return Factor(jnp.zeros((n, n), floating_type(dtype, half=True)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:
@@ -223,7 +223,7 @@ class Samples:
 
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Samples":
-        return Samples(jnp.zeros((positive_integer(n, "n"), 0), floating_type(dtype)))
+        return Samples(jnp.zeros((positive_integer(n, "n"), 0), floating_type(dtype, half=True)))
 
     @property
     def size(self) -> int:
@@ -291,7 +291,7 @@ class Gram:
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Gram":
         n = positive_integer(n, "n")
-        return Gram(jnp.zeros((n, n), floating_type(dtype)), jnp.zeros((), jnp.int32))
+        return Gram(jnp.zeros((n, n), floating_type(dtype, half=True)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:

@@ -98,7 +98,7 @@ def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
     blocks = [instance_of(block, "blocks", Tile, "tiles") for block in blocks]
     held = [(rows, columns, _block(rows, columns, block)) for rows, columns, block in blocks]
     if not held:
-        raise ValueError("blocks: there are no tiles; an iterator that was used before is empty.")
+        raise ValueError("blocks: there are none; an iterator that was used before is empty.")
     whole = np.empty((max(rows.stop for rows, _, _ in held), max(c.stop for _, c, _ in held)), held[0][2].dtype)
     places = {(rows.start, columns.start): block.size for rows, columns, block in held}
     if len(places) < len(held) or sum(places.values()) != whole.size:

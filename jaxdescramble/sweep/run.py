@@ -21,6 +21,7 @@ from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
 from jaxdescramble.sweep.plan import Chunk, Plan, planned
 from jaxdescramble.sweep.problems import Problem, signals_digest
 from jaxdescramble.sweep.table import Table, gathered, save_everywhere
+from jaxdescramble.threads import one_thread
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,6 +44,9 @@ def sweep(
     compiled program, one chunk to a device at a time. Every finished chunk is a file in `out`, whole or not there.
     Whatever ends the run - an interruption, a killed process, a full disk - running it again goes on, and solves no
     problem twice but those of chunks in flight. Damaged files are found, told in the log, and made anew.
+
+    On CPUs, LAPACK is held to one thread for the whole process while a sweep solves: its threads would wait for each
+    other wherever anything else runs. To use many cores, give JAX many CPU devices, or run shards.
 
     Results depend on the problems, the key and `chunk`, and on nothing else: not on the number of devices, processes or
     interruptions. They are the same to the last bit on machines of one make (processor, its number of cores, jaxlib).
@@ -267,6 +271,15 @@ class _Work:
         """
         total = sum(len(chunk.places) for chunk in todo)
         self._progress("solving", 0, total)
+        with one_thread():
+            self._share_out(todo, devices, total)
+        if self._errors:
+            error = self._errors[0]
+            self._log("failed", why=f"{type(error).__name__}: {error}", problems_done=self._done)
+            error.add_note(f"{self._done} of {total} problems were solved and are kept in {self._folder}.")
+            raise error
+
+    def _share_out(self, todo: list[Chunk], devices: list[Any], total: int) -> None:
         queue = iter(todo)
         threads = []
         for device in devices[: len(todo)]:
@@ -290,11 +303,6 @@ class _Work:
                 thread.join()
             self._log("stopped", problems_done=self._done, problems_left=total - self._done)
             raise
-        if self._errors:
-            error = self._errors[0]
-            self._log("failed", why=f"{type(error).__name__}: {error}", problems_done=self._done)
-            error.add_note(f"{self._done} of {total} problems were solved and are kept in {self._folder}.")
-            raise error
         if self._done != shown:
             self._progress("solving", self._done, total)
 

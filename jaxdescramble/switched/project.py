@@ -152,8 +152,15 @@ def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
     return place // (after * shape[batch]) * after + place % after
 
 
+def _is_integer(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and np.ndim(value) == 0 and operator.index(value) is not None
+    except (TypeError, ValueError):
+        return False
+
+
 def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
-    if hasattr(neuron, "__index__") and np.ndim(neuron) == 0 and np.issubdtype(np.result_type(neuron), np.integer):  # pyright: ignore
+    if _is_integer(neuron):
         neuron = (OUTPUT, operator.index(neuron))  # pyright: ignore[reportArgumentType]
     if not (isinstance(neuron, tuple) and len(neuron) == 2 and isinstance(neuron[0], str)):
         raise TypeError(f"neuron: got {neuron!r}; expected (layer, index), or the index of an output.")
