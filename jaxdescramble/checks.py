@@ -152,7 +152,12 @@ def number_between(value: Any, name: str, low: float | int, high: float | int, w
     real = jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)
     if np.ndim(value) != 0 or not real:
         raise TypeError(f"{name}: expected {wanted}, got {value!r}.")
-    if not np.isfinite(plain := _plain(value)) or not (low <= plain <= high if ends else low < plain < high):
+    too_large = isinstance(value, int) and abs(value) >= 2**63
+    if (
+        too_large
+        or not np.isfinite(plain := _plain(value))
+        or not (low <= plain <= high if ends else low < plain < high)
+    ):
         raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
     return value if isinstance(value, Array) else plain
 

@@ -29,9 +29,9 @@ class Film:
     `see` copies the parameters - before the next step can donate them - and returns; a thread makes the frame: every
     layer and side as `descramble_network` has them, in one program compiled once. Iterative solvers start from the
     frame before, and every frame is brought as near to it as the objective's gauge allows, so that what moves in the
-    film has moved in the network. While a frame is being made LAPACK has one thread in this process, and no other frame is
-    begun: what comes meanwhile is skipped and
-    counted, and training never waits. The first frame compiles, seconds; `wait` after it keeps that out of the loop.
+    film has moved in the network. While a frame is being made LAPACK has one thread in this process, and no other frame
+    is begun: what comes meanwhile is skipped and counted, and training never waits. The first frame compiles, seconds;
+    `wait` after it keeps that out of the loop.
 
     A side without an answer (a network that diverged: NaN) says so in its status, and the film goes on from the last
     answer there was. If the very first frame cannot be made at all (f fails, say) the next `see` raises, while nothing

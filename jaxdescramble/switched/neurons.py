@@ -138,6 +138,16 @@ def unsupported(name: str, operation: Operation) -> NotImplementedError:
     )
 
 
+def where_known(x: Array, values: Array) -> Array:
+    """`values`, samples first, with NaN for the samples that hold NaN or infinity: no gate can decide on them.
+
+    >>> where_known(jnp.asarray([[1.0], [jnp.nan]]), jnp.ones(2)).tolist()
+    [1.0, nan]
+    """
+    finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+    return jnp.where(finite.reshape((-1,) + (1,) * (values.ndim - 1)), values, jnp.nan)
+
+
 def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neurons, Array]:
     """The neurons of a network at inputs of this shape, and x as an array.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxdescramble.switched.neurons import OUTPUT, Neurons, read
+from jaxdescramble.switched.neurons import OUTPUT, Neurons, read, where_known
 
 Name = tuple[str, int | tuple[int, ...]] | int
 
@@ -76,7 +76,7 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
         return neurons.arranged(name, moved)[(slice(None), *index)]
 
     weight = jax.grad(lambda z: jnp.sum(value(z)))(x)
-    return Projection(weight, value(jnp.zeros_like(x)))
+    return Projection(where_known(x, weight), where_known(x, value(jnp.zeros_like(x))))
 
 
 def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Centre:

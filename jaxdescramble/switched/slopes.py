@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.interpreter import follow, leaves_of, made_of
-from jaxdescramble.switched.neurons import Neurons, read
+from jaxdescramble.switched.neurons import Neurons, read, where_known
 
 
 def path_gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> list[Float[Array, "batch *neurons"]]:
@@ -44,7 +44,7 @@ def path_gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> list[
         raise NotImplementedError(
             f"{name}: a maximum chooses among neurons, and paths go through gates alone. Take average pools."
         )
-    return [_slope(neurons, name, params, x) for name in neurons.hidden]
+    return [where_known(x, _slope(neurons, name, params, x)) for name in neurons.hidden]
 
 
 def _slope(neurons: Neurons, name: str, params: Any, x: Array) -> Array:
