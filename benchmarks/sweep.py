@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def devices():
     return [
         "## A queue to each device against one program for the mesh",
         "",
-        "32 problems of 24 x 60 (sparsity, gradient descent), half of 20 steps and half of 400, in chunks of four, on "
+        "32 problems of 24 x 60 (sparsity, gradient descent), half of 400 steps and half of 8000, in chunks of four, on "
         "virtual devices of one CPU; medians of three in turn. The sweep's seconds contain the writing of its results. "
         "Bits: a digest of all values.",
         "",
@@ -102,6 +103,45 @@ def devices():
     ]
 
 
+def unmade(_):
+    raise AssertionError("planning needs no signals")
+
+
+def overheads():
+    """Medians: seconds to keep a chunk, to plan for a problem, to gather a chunk into the table."""
+    import jax
+    import numpy as np
+
+    import jaxdescramble as jd
+    from jaxdescramble.sweep import Generated, chunks, plan, run, table
+    from jaxdescramble.sweep.folder import specification
+
+    problems = jd.grid({i: Generated(unmade, (i,), (320, 640)) for i in range(20_000)})
+    began = time.perf_counter()
+    settled = run.settled(problems, None)
+    planned = plan.planned(settled, None, None)
+    wanted = specification(settled, planned)
+    planning = (time.perf_counter() - began) / len(problems)
+    point = np.random.default_rng(0).standard_normal((10, 320, 320)).astype(np.float32)
+    arrays = {name: np.ones(10, np.float32) for name in table.NUMBERS} | {"point": point}
+    arrays["status"] = np.zeros(10, np.int32)
+    with tempfile.TemporaryDirectory() as folder:
+        writes = []
+        for number in range(50):
+            began = time.perf_counter()
+            path = chunks.location(folder, number)
+            chunks.write(path, arrays, planned.digests[number], dict.fromkeys(range(10), "0" * 64), jax.devices()[0])
+            writes.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        table.gathered(Path(folder), wanted)
+        everything = time.perf_counter() - began
+        shutil.rmtree(Path(folder) / "chunks")
+        began = time.perf_counter()
+        table.gathered(Path(folder), wanted)
+        gathering = (everything - (time.perf_counter() - began)) / 50
+    return float(np.median(writes)), planning, gathering
+
+
 def constants():
     """Seconds for a problem, and what they are made of."""
     import jax
@@ -109,7 +149,8 @@ def constants():
     from scipy.optimize import nnls
 
     import jaxdescramble as jd
-    from jaxdescramble.sweep import chunks, plan, program
+    from jaxdescramble.sweep import plan, program
+    from jaxdescramble.threads import one_thread
 
     rows = []
     for n, m in (
@@ -131,25 +172,20 @@ def constants():
         operands = jax.device_put(program.arguments(chunk, problems, None)[0], jax.devices()[0])
         static, seconds = program.static(chunk.kind), []
         began = time.perf_counter()
-        jax.block_until_ready(program.run(*operands, **static))
-        first = time.perf_counter() - began
-        for _ in range(5):
-            began = time.perf_counter()
+        with one_thread():
             jax.block_until_ready(program.run(*operands, **static))
-            seconds.append((time.perf_counter() - began) / count)
+            first = time.perf_counter() - began
+            for _ in range(5):
+                began = time.perf_counter()
+                jax.block_until_ready(program.run(*operands, **static))
+                seconds.append((time.perf_counter() - began) / count)
         rows.append((n, m, min(seconds), float(np.median(seconds)), first - min(seconds) * count))
         print(rows[-1], flush=True)
     n, m, best = (np.array([row[place] for row in rows], float) for place in range(3))
     terms = np.stack([n**3, n**2 * m, np.ones_like(n)], axis=1) / best[:, None]
     (cubic, gram, fixed), _ = nnls(terms, np.ones_like(best))
     fitted = cubic * n**3 + gram * n**2 * m + fixed
-    with tempfile.TemporaryDirectory() as folder:
-        arrays = {"point": np.random.default_rng(0).standard_normal((10, 320, 320)).astype(np.float32)}
-        writes = []
-        for number in range(20):
-            began = time.perf_counter()
-            chunks.write(Path(folder) / f"{number}.npz", arrays, "", {}, jax.devices()[0])
-            writes.append(time.perf_counter() - began)
+    written, planning, gathering = overheads()
     lines = [
         f"| {row[0]} | {row[1]} | {1e3 * row[2]:.3g} | {1e3 * row[3]:.3g} | {1e3 * fit:.3g} | {row[4]:.1f} |"
         for row, fit in zip(rows, fitted, strict=True)
@@ -159,8 +195,9 @@ def constants():
         "## Constants",
         "",
         f"Closed form, float32, a QR factor as summary: `{1e12 * cubic:.0f} ps n^3 + {1e12 * gram:.1f} ps n^2 m + "
-        f"{1e6 * fixed:.0f} us` for a problem (worst factor {worst:.2f}). A chunk file of 4.1 MB, on the disk: median "
-        f"{1e3 * np.median(writes):.0f} ms, fastest {1e3 * min(writes):.0f} ms.",
+        f"{1e6 * fixed:.0f} us` for a problem (worst factor {worst:.2f}), one thread of LAPACK. Around it: a chunk "
+        f"file of 4.1 MB on the disk {1e3 * written:.0f} ms; planning, in every process, {1e6 * planning:.0f} us for "
+        f"each problem of the sweep; gathering the table {1e3 * gathering:.1f} ms for each chunk.",
         "",
         "| n | m | ms, best of 5 | median | fitted | compilation, s |",
         "|---|---|---|---|---|---|",

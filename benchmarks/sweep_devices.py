@@ -25,7 +25,7 @@ def way(steps):
 def main(count: int, folder: str):
     rng = np.random.default_rng(0)
     signals = np.cumsum(rng.standard_normal((LAYERS, N, M)), axis=1).astype(np.float32)
-    objective, steps = jd.objectives.sparsity(), rng.permutation(np.repeat([20, 400], LAYERS // 2))
+    objective, steps = jd.objectives.sparsity(), rng.permutation(np.repeat([400, 8000], LAYERS // 2))
     problems = [jd.Problem(S, objective, way(int(most))) for S, most in zip(signals, steps, strict=True)]
     mesh = Mesh(np.array(jax.devices()[:count]), ("problems",))
 

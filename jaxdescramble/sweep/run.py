@@ -86,7 +86,7 @@ def sweep(
     >>> table.where(objective="smooth")["status"].tolist()
     [0, 0, 0, 0]
     """
-    listed = _settled(problems, key)
+    listed = settled(problems, key)
     devices, share = _devices(mesh), _share(mesh, shard)
     folder = Path(out)
     say = progress or (lambda stage, done, total: None)
@@ -107,7 +107,12 @@ def sweep(
     return table
 
 
-def _settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
+def settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
+    """Problems with their defaults filled in, what they share being one object.
+
+    Raises:
+        TypeError, ValueError: a problem that cannot be solved, by its number.
+    """
     if isinstance(problems, Problem):
         raise TypeError("problems: got one Problem; expected a list of them, [problem].")
     sources: dict[int, Any] = {}
