@@ -234,7 +234,7 @@ def _scaled(m: Float[Array, "n n"], usable: Array) -> tuple[Float[Array, "n n"],
 
 def _matrix(value: ArrayLike, name: str) -> Array:
     """A square matrix of default integers or of real floating-point numbers."""
-    matrix = numbers(value, name, "a square matrix (n, n)")
+    matrix = numbers(value, name, "an array of numbers, a square matrix (n, n)")
     integers = jnp.issubdtype(matrix.dtype, jnp.integer)
     matrix = matrix.astype(int) if integers else real_array(value, name, (2,), "a square matrix (n, n)")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or 0 in matrix.shape:
