@@ -35,8 +35,6 @@ CHEAP = {
     "an empty axis",
 }
 """Ways to spoil an argument that are refused before anything is compiled, nearly all."""
-# What is known to be left: masked keys come as far as jax.jit.
-KNOWN = {("descramble of an iterative solver", "keys", "a masked array")}
 MAY_NOT_BE = ("crash", "hang", "silent")
 
 
@@ -44,8 +42,6 @@ def failures(cases):
     """What may not be, with the number that makes it again, and how often was what."""
     tally, wrong = collections.Counter(), []
     for count, case in enumerate(cases, start=1):
-        if (case.path, case.argument, case.what) in KNOWN:
-            continue
         found = case.run(CALLS)
         tally[found.kind] += 1
         if found.kind in MAY_NOT_BE:

@@ -154,7 +154,7 @@ def _keys(keys: Any) -> Any:
     if keys is None:
         return None
     typed = hasattr(keys, "dtype") and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if getattr(keys, "ndim", 0) != (1 if typed else 2):
+    if getattr(keys, "ndim", 0) != (1 if typed else 2) or isinstance(keys, np.ma.MaskedArray):
         raise TypeError(
             f"keys: got {keys!r}; expected an array of keys, one for each restart: jax.random.split(key, count)."
         )

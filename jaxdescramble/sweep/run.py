@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble.checks import positive_integer, random_key, true_or_false
 from jaxdescramble.status import Status
 from jaxdescramble.sweep import chunks, program
 from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
@@ -86,6 +86,8 @@ def sweep(
     >>> table.where(objective="smooth")["status"].tolist()
     [0, 0, 0, 0]
     """
+    key = None if key is None else random_key(key)
+    points, resume = true_or_false(points, "points"), true_or_false(resume, "resume")
     listed = settled(problems, key)
     devices, share = _devices(mesh), _share(mesh, shard)
     folder = Path(out)
