@@ -90,6 +90,16 @@ def is_traced(value: object) -> bool:
     return isinstance(value, Tracer)
 
 
+def wide_types() -> bool:
+    """Whether JAX's 64-bit types are on, here and now: a context manager may say otherwise than the configuration.
+
+    >>> with jax.enable_x64(False):
+    ...     wide_types()
+    False
+    """
+    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def is_finite(array: Array) -> bool:
     """Whether every number of an array is finite, decided on the host; True of a traced array, of which none is known.
 

@@ -326,7 +326,6 @@ def test_a_full_disk_costs_no_frame(x, path, tmp_path, monkeypatch):
 
 @needs_x64
 def test_the_precision_of_the_loop_is_that_of_the_film(x):
-    jax.clear_caches()  # what JAX keeps of indices is in the other precision
     with jax.enable_x64(False):
         ramp = np.linspace(0, 1, 12)  # float64 where that is allowed
         with Film(

@@ -354,6 +354,17 @@ def test_one_bad_problem_never_costs_the_good_ones_beside_it(whole, tmp_path):
         table.check()
 
 
+def test_threads_know_which_types_are_on(tmp_path):
+    wide = SIGNALS[:2].astype(np.float64)
+    with jax.enable_x64(True):
+        table = jd.sweep(jd.grid(wide), tmp_path / "wide", mesh(1))
+        assert table.point(0).dtype == np.float64
+    with jax.enable_x64(False):
+        assert jd.sweep(jd.grid(SIGNALS[:2]), tmp_path / "narrow", mesh(1)).point(0).dtype == np.float32
+        with pytest.raises(TypeError, match="got float64 while JAX's 64-bit types are off"):
+            jd.sweep(jd.grid(wide), tmp_path / "refused", mesh(1))
+
+
 def walk(seed, scale):
     return (scale * np.cumsum(np.random.default_rng(seed).standard_normal((N, M)), axis=0)).astype(np.float32)
 

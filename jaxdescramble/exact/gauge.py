@@ -170,9 +170,10 @@ def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Floa
 @functools.cache
 def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """The modes of each run of equal eigenvalues, runs of one length together: arrays of shape (runs, length)."""
-    starts = np.cumsum([0, *multiplicities[:-1]])
-    lengths = np.asarray(multiplicities)
-    return tuple(starts[lengths == size, None] + np.arange(size) for size in np.unique(lengths))
+    # int32, or JAX mixes up integer types where 64-bit types are turned off after they were on.
+    starts = np.cumsum([0, *multiplicities[:-1]]).astype(np.int32)
+    lengths = np.asarray(multiplicities, np.int32)
+    return tuple(starts[lengths == size, None] + np.arange(size, dtype=np.int32) for size in np.unique(lengths))
 
 
 def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdescramble.checks import is_traced, one_of, positive_integer
+from jaxdescramble.checks import is_traced, one_of, positive_integer, wide_types
 from jaxdescramble.descramble.network import ENDS
 from jaxdescramble.film.frames import Frame, Frames, frame_files, joined, read_frame, write_frame
 from jaxdescramble.film.program import Plan, Settings, make_frame, make_plan
@@ -147,8 +147,7 @@ class Film:
                 self.skipped += 1
                 return False
             self.wait()
-        x64 = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
-        self._pending = self._worker.submit(self._work, step, snapshot(params, "params"), x64)
+        self._pending = self._worker.submit(self._work, step, snapshot(params, "params"), wide_types())
         return True
 
     def wait(self) -> None:

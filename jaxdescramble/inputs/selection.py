@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
+from jaxdescramble.checks import wide_types
 from jaxdescramble.inputs.stored import Stored, layers, stored
 
 SIGNALS = ("signals", "activations", "preactivations")
@@ -39,7 +39,7 @@ class Layer:
     @property
     def dtype(self) -> np.dtype:
         """float64 only where JAX's 64-bit types are on."""
-        wide = self.stored.dtype == "float64" and jax.config.read("jax_enable_x64")
+        wide = self.stored.dtype == "float64" and wide_types()
         return np.dtype("float64" if wide else "float32")
 
     def read(self) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.checks import one_of
+from jaxdescramble.checks import one_of, wide_types
 from jaxdescramble.descramble.signals import settled
 from jaxdescramble.objectives import Objective
 from jaxdescramble.sweep.identity import array_digest, digest
@@ -43,7 +43,7 @@ class Generated:
     """Signals that a function makes when they are needed, and makes again for a run that goes on.
 
     Attributes:
-        make: `make(*arguments)`, giving signals of this shape and dtype: the same at every call.
+        make: `make(*arguments)`, giving signals of this shape and dtype: the same at every call, and from any thread.
         arguments: such as a seed.
         shape: (features, samples).
         dtype: of the signals.
@@ -167,7 +167,7 @@ def _check_signals(source: Source) -> None:
         )
     if dtype.name not in ("float32", "float64"):
         raise TypeError(f"signals: got {dtype.name}; expected float32 or float64, features first.")
-    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+    if dtype == np.float64 and not wide_types():
         raise TypeError(
             "signals: got float64 while JAX's 64-bit types are off; convert with .astype(np.float32), or turn them on: "
             'jax.config.update("jax_enable_x64", True).'

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, random_key, true_or_false
+from jaxdescramble.checks import positive_integer, random_key, true_or_false, wide_types
 from jaxdescramble.status import Status
 from jaxdescramble.sweep import chunks, program
 from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
@@ -290,10 +290,9 @@ class _Work:
         queue = iter(todo)
         threads = []
         for device in devices[: len(todo)]:
-            turn = threading.Lock()
+            words = (device, threading.Lock(), queue, wide_types())
             # Two to a device: while it solves one chunk, the signals of the next are read.
-            for _ in range(2):
-                threads.append(threading.Thread(target=self._serve, args=(device, turn, queue), daemon=True))
+            threads += [threading.Thread(target=self._serve, args=words, daemon=True) for _ in range(2)]
         for thread in threads:
             thread.start()
         shown = 0
@@ -313,7 +312,12 @@ class _Work:
         if self._done != shown:
             self._progress("solving", self._done, total)
 
-    def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
+    def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk], wide: bool) -> None:
+        # A context of the caller's does not reach a thread by itself.
+        with jax.enable_x64(wide):
+            self._take(device, turn, queue)
+
+    def _take(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
         while not self._stop.is_set():
             with self._lock:
                 chunk = next(queue, None)
