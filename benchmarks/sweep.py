@@ -67,7 +67,7 @@ def command(layers, size):
         "## One command",
         "",
         f"`jaxdescramble run netset.npz --out DIR`: smoothness, closed form, pictures; {kept:.0f} MB of results. "
-        "The rest is start-up, reading the file twice , the table and the report.",
+        "The rest is start-up, reading the file, the table and the report.",
         "",
         "| | layers x features x samples | file, MB | chunks | seconds | solving, compilation too | writing | rest |",
         "|---|---|---|---|---|---|---|---|",

@@ -53,8 +53,8 @@ def described(value: Any) -> Any:
 
     >>> described(0.5)
     ['float', '0x1.0000000000000p-1']
-    >>> described(np.mean)
-    ['function', 'numpy.mean']
+    >>> described(max)
+    ['function', 'builtins.max']
     """
     return _described(value, ())
 
