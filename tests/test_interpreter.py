@@ -3,12 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxdescramble.interpreter import evaluate, find_products, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import FOREIGN, Atom, axis, cut, fold, regroup, unfold
-
-pytestmark = pytest.mark.both_precisions
 
 
 def normal(seed, *shape):

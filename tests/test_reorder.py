@@ -9,8 +9,6 @@ import pytest
 from jaxdescramble.reorder import reorder
 from jaxdescramble.wiretap import wiretap
 
-pytestmark = pytest.mark.both_precisions
-
 ORDER = np.array([3, 0, 5, 1, 4, 2])
 
 

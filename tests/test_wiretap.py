@@ -11,8 +11,6 @@ from flax import nnx
 
 from jaxdescramble.wiretap import Tap, insert, wiretap
 
-pytestmark = pytest.mark.both_precisions
-
 
 @pytest.fixture(autouse=True)
 def models_may_promote_ranks():
