@@ -93,8 +93,8 @@ def devices():
     return [
         "## A queue to each device against one program for the mesh",
         "",
-        "32 problems of 24 x 60 (sparsity, gradient descent), half of 400 steps and half of 8000, in chunks of four, on "
-        "virtual devices of one CPU; medians of three in turn. The sweep's seconds contain the writing of its results. "
+        "32 problems of 24 x 60 (sparsity, gradient descent), half of 400 steps and half of 8000, in chunks of four, "
+        "on virtual devices of one CPU; medians of three in turn. The sweep's seconds contain the writing of its results. "
         "Bits: a digest of all values.",
         "",
         "| devices | `shard_map`, waves, s | sweep, s | waves / sweep | bits of `shard_map` | bits of sweep |",
@@ -123,8 +123,8 @@ def overheads():
     wanted = specification(settled, planned)
     planning = (time.perf_counter() - began) / len(problems)
     point = np.random.default_rng(0).standard_normal((10, 320, 320)).astype(np.float32)
-    arrays = {name: np.ones(10, np.float32) for name in table.NUMBERS} | {"point": point}
-    arrays["status"] = np.zeros(10, np.int32)
+    numbers = {name: np.zeros(10, np.int32 if name == "status" else np.float32) for name in table.NUMBERS}
+    arrays = {**numbers, "point": point}
     with tempfile.TemporaryDirectory() as folder:
         writes = []
         for number in range(50):

@@ -36,7 +36,7 @@ def test_docstring_examples(name, monkeypatch, tmp_path):
 def test_every_public_function_and_class_has_an_example_or_is_a_plain_record():
     missing = []
     rooms = "operators objectives exact groups solvers reading wiretap descramble reorder switched attribution gated "
-    rooms += "path_kernel"
+    rooms += "path_kernel sweep inputs streaming film"
     for room in rooms.split():
         module = importlib.import_module(f"jaxdescramble.{room}")
         for name in getattr(module, "__all__", []):
