@@ -94,8 +94,8 @@ def devices():
         "## A queue to each device against one program for the mesh",
         "",
         "32 problems of 24 x 60 (sparsity, gradient descent), half of 400 steps and half of 8000, in chunks of four, "
-        "on virtual devices of one CPU; medians of three in turn. The sweep's seconds contain the writing of its results. "
-        "Bits: a digest of all values.",
+        "on virtual devices of one CPU; medians of three in turn. The sweep's seconds contain the writing of its "
+        "results. Bits: a digest of all values.",
         "",
         "| devices | `shard_map`, waves, s | sweep, s | waves / sweep | bits of `shard_map` | bits of sweep |",
         "|---|---|---|---|---|---|",
