@@ -16,8 +16,6 @@ from jaxdescramble.datasets.deer import (
     simulate,
 )
 
-pytestmark = pytest.mark.both_precisions
-
 SMALL = DeerGrid(points=64, t_max=1.5)
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(1000)
 

@@ -167,5 +167,5 @@ def test_what_does_not_fit_is_said():
         pk.network((Dense(), Dense()), x, x, [], [])
     with pytest.raises(ValueError, match="no Dense or Convolution on every way"):
         Skip((Gate(),))
-    with pytest.raises(ValueError, match="more than 2 paths"):
+    with pytest.raises(ValueError, match="more than the limit of 2 paths"):
         pk.enumerate_paths((Dense(),), x, [], [np.ones((1, 3))], limit=2)

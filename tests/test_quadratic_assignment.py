@@ -21,7 +21,6 @@ from jaxdescramble.status import Status
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
-both = pytest.mark.both_precisions
 key = jax.random.key
 
 
@@ -81,7 +80,6 @@ def planted(kind, n, seed=0):
 # --- the group and its moves ---------------------------------------------------------------------------------------
 
 
-@both
 def test_permutations_are_their_matrices():
     p, q = permutation.random(key(1), 7), permutation.random(key(2), 7)
     P, Q = permutation.matrix(p), permutation.matrix(q)
@@ -100,7 +98,6 @@ def test_permutations_are_their_matrices():
     assert counts[counts > 0].min() > 140
 
 
-@both
 def test_the_nearest_permutation_is_nearer_than_all_others():
     M = np.asarray(jax.random.normal(key(0), (5, 5)))
     distances = [np.linalg.norm(M - np.eye(5)[list(p)]) for p in itertools.permutations(range(5))]
@@ -108,7 +105,6 @@ def test_the_nearest_permutation_is_nearer_than_all_others():
     np.testing.assert_allclose(found, min(distances), rtol=1e-6, atol=0)
 
 
-@both
 @pytest.mark.parametrize("kind", ["uniform", "ties", "all equal", "rank one"])
 def test_linear_assignments_are_least_and_prove_it(kind):
     rng = np.random.default_rng(0)
@@ -129,13 +125,11 @@ def test_linear_assignments_are_least_and_prove_it(kind):
         np.testing.assert_allclose(u.sum() + v.sum(), least, rtol=0, atol=200 * EPS)
 
 
-@both
 def test_costs_that_are_no_numbers_end_all_the_same():
     found = jax.jit(assign)(jnp.full((4, 4), jnp.nan))
     assert sorted(found.columns.tolist()) == [0, 1, 2, 3]
 
 
-@both
 def test_gains_of_all_moves_against_the_form_itself():
     n, places = 7, np.arange(7)
     for symmetric, (a, b) in zip((False, True), (problems(n, 1), problems(n, 1, symmetric=True)), strict=True):
@@ -210,7 +204,6 @@ def test_kicks_permute_and_straightening_never_raises_the_value():
 # --- bounds --------------------------------------------------------------------------------------------------------
 
 
-@both
 def test_no_bound_exceeds_the_optimum_and_each_is_the_best_somewhere():
     a, b = problems(5, 48)
     kinds = [lambda a, b: gilmore_lawler(a, b).evaluate(), lambda a, b: gilmore_lawler(a.T, b.T).evaluate()]
@@ -282,7 +275,6 @@ def test_the_best_of_all_permutations_in_float32_and_a_poisoned_problem_costs_th
 TWELVE = ["nug12", "had12", "scr12", "rou12", "tai12a", "chr12c"]
 
 
-@both
 @pytest.mark.parametrize("name", TWELVE)
 def test_published_optima_come_out_exactly_of_integers(name):
     a, b, optimum, _ = qaplib.load(name)
@@ -294,7 +286,6 @@ def test_published_optima_come_out_exactly_of_integers(name):
     assert found.point.dtype == jnp.int32
 
 
-@both
 def test_the_same_key_gives_the_same_answer_and_another_another_walk():
     a, b, _, _ = qaplib.load("nug12")
     one, same, other = (quadratic_assignment(a, b, key(k), steps=2500) for k in (0, 0, 1))
@@ -342,7 +333,6 @@ def test_relaxed_and_spectral_starts_find_what_they_are_for():
     assert P.min() > 0
 
 
-@both
 @pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_one_two_three(n):
     a, b = np.arange(1.0, n * n + 1).reshape(n, n), np.arange(n * n, 0.0, -1).reshape(n, n) ** 2
@@ -379,7 +369,6 @@ BAD = {
 }
 
 
-@both
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named(case):
