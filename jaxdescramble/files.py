@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -53,6 +54,18 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
     3.0
     """
     write_atomically(path, functools.partial(np.savez_compressed, **arrays))
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256, in hexadecimal digits, of dtype, shape and bytes of an array.
+
+    >>> array_digest(np.ones(2)) == array_digest(np.ones((1, 2)))
+    False
+    """
+    array = np.asarray(array, order="C")
+    found = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
+    found.update(array.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def _flush_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import hashlib
 import os
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdescramble.files import array_digest
 from jaxdescramble.inputs import readers
 
 # What else orbax writes beside a tree of arrays, and what the folder is called until it has.
@@ -66,10 +66,7 @@ class Stored:
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal digits, of dtype, shape and bytes of what `read` gives; raises as that does."""
-        array = self.read()
-        found = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-        return found.hexdigest()
+        return array_digest(self.read())
 
     @property
     def _place(self) -> str:

@@ -65,13 +65,20 @@ def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[
         DamagedError: it is truncated, changed, of another format or of another specification; says which and why.
     """
     with _opened(path) as file:
-        about = _header(file, path)
-        if about["chunk"] != digest:
-            raise DamagedError(f"{path}: holds results of another specification.")
+        about = _of_specification(file, path, digest)
         missing = [name for name in names or () if name not in about["arrays"]]
         if missing:
             raise KeyError(f"{missing[0]!r} was not kept (points=False); there are {', '.join(about['arrays'])}.")
         return {name: _member(file, name, path) for name in (about["arrays"] if names is None else names)}
+
+
+def checked(path: Path, digest: str) -> dict[str, Any]:
+    """The header of a chunk file of which every byte that counts has been read; errors as for `read`."""
+    with _opened(path) as file:
+        about = _of_specification(file, path, digest)
+        for name in about["arrays"]:
+            _member(file, name, path)
+    return about
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -131,6 +138,13 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
         raise DamagedError(f"{path}: its header cannot be read ({error}).") from error
     if form != FORMAT or not sound:
         raise DamagedError(f"{path}: format {form!r}; this version reads {FORMAT}.")
+    return about
+
+
+def _of_specification(file: Any, path: Path, digest: str) -> dict[str, Any]:
+    about = _header(file, path)
+    if about["chunk"] != digest:
+        raise DamagedError(f"{path}: holds results of another specification.")
     return about
 
 

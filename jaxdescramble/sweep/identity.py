@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdescramble.files import array_digest
+
 PACKAGE = __name__.split(".")[0]
 
 
@@ -24,18 +26,6 @@ def digest(value: Any) -> str:
     False
     """
     return hashlib.sha256(json.dumps(described(value), sort_keys=True).encode()).hexdigest()
-
-
-def array_digest(array: np.ndarray) -> str:
-    """SHA-256, in hexadecimal digits, of dtype, shape and bytes of an array.
-
-    >>> array_digest(np.ones(2)) == array_digest(np.ones((1, 2)))
-    False
-    """
-    array = np.asarray(array, order="C")
-    found = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
-    found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()
 
 
 def described(value: Any) -> Any:

@@ -12,8 +12,9 @@ from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.checks import one_of, wide_types
 from jaxdescramble.descramble.signals import settled
+from jaxdescramble.files import array_digest
 from jaxdescramble.objectives import Objective
-from jaxdescramble.sweep.identity import array_digest, digest
+from jaxdescramble.sweep.identity import digest
 
 Label = str | int | float | bool
 STARTS = ("random",)

@@ -208,8 +208,8 @@ def _todo(
     for done, one in enumerate(mine):
         path = chunks.location(folder, one.number)
         try:
-            chunks.read(path, plan.digests[one.number])
-            _same_signals(one, problems, chunks.header(path)["signals"], folder, known)
+            about = chunks.checked(path, plan.digests[one.number])
+            _same_signals(one, problems, about["signals"], folder, known)
         except FileNotFoundError:
             missing[one.number] = 1
         except chunks.DamagedError as error:
