@@ -20,6 +20,7 @@ from jaxdescramble import (
     solvers,
     switched,
 )
+from jaxdescramble.cautions import JaxdescrambleWarning
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.film import Film
 from jaxdescramble.objectives import Objective
@@ -36,6 +37,7 @@ __all__ = [
     "Accumulator",
     "Descrambling",
     "Film",
+    "JaxdescrambleWarning",
     "LayerDescrambling",
     "Layout",
     "Objective",

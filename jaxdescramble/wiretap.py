@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxdescramble.cautions import JaxdescrambleWarning, caution
 from jaxdescramble.checks import a_function, instance_of, real_array
 from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
@@ -151,7 +152,7 @@ def insert(
     a_function(f, "f")
     at_output, at_input = _matrices(points, "points"), {} if inputs is None else _matrices(inputs, "inputs")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # g will say it
+        warnings.simplefilter("ignore", JaxdescrambleWarning)  # g will say it
         _replacements(*_read(f, params, x)[1:], at_output, at_input)
 
     @functools.wraps(f, updated=())
@@ -181,10 +182,9 @@ def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Lay
     facts = study(graph)
     layers, hidden = find_layers(graph, facts)
     for product in hidden:
-        warnings.warn(
+        caution(
             f"The layer {product.name} stands inside a `while` or `cond` ({product.operation.source}) and cannot be "
-            "read; it is evaluated as usual. A `scan`, or a Python loop, can be read.",
-            stacklevel=3,
+            "read; it is evaluated as usual. A `scan`, or a Python loop, can be read."
         )
     return graph, facts, layers
 
