@@ -1,6 +1,7 @@
 """How one problem ended, as data inside `jit` and as an exception at the edge."""
 
 import enum
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -14,7 +15,8 @@ class Status(enum.IntEnum):
     `SOLVED`, `KINK` and `PRECISION` are answers; the others say why there is none. `KINK` is an exact answer at which
     the value has no gradient in the signals, only a supergradient: singular values that are equal, in this precision,
     meet unequal eigenvalues. `PRECISION` is where an iterative solver could lower the value no further, short of the
-    gradient norm it was asked for: what is left is rounding.
+    gradient norm it was asked for: what is left is rounding. `STEPS_SPENT`, `TIME_SPENT` and `INTERRUPTED` keep the
+    best point so far.
     """
 
     SOLVED = 0
@@ -24,6 +26,8 @@ class Status(enum.IntEnum):
     PRECISION = 4
     STEPS_SPENT = 5
     OFF_GROUP = 6
+    TIME_SPENT = 7
+    INTERRUPTED = 8
 
     @property
     def usable(self) -> bool:
@@ -31,6 +35,7 @@ class Status(enum.IntEnum):
         return self in (Status.SOLVED, Status.KINK, Status.PRECISION)
 
 
+_GO_ON = "The point is orthogonal and as good as its value says. Go on from it (start=result.point)"
 DIAGNOSES = {
     Status.ZERO_SIGNALS: (
         "the signals, or their squares, are all zero, so every point is a minimiser. Likely causes: no columns were "
@@ -39,37 +44,64 @@ DIAGNOSES = {
     ),
     Status.NOT_FINITE: (
         "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "
-        "diverged network, or a division by zero in preprocessing. Find the columns with "
-        "`jnp.isfinite(signals).all(axis=0)`."
+        "diverged network, or a division by zero in preprocessing. Find the samples that are finite with "
+        "`jnp.isfinite(signals).all(axis=-2)`, and leave the others out."
     ),
     Status.STEPS_SPENT: (
-        "all steps were taken before the gradient vanished. The point is orthogonal and as good as its value says. Go "
-        "on from it (start=result.point), allow more max_steps, ask for less (tolerance=), or give a preconditioner."
+        f"all steps were taken before the gradient vanished. {_GO_ON}, allow more max_steps, ask for less "
+        "(tolerance=), or give a preconditioner."
     ),
     Status.OFF_GROUP: (
         "the point is not orthogonal, most likely because the start was not. Project it: "
         "groups.orthogonal.polar(start)[0]."
     ),
+    Status.TIME_SPENT: f"max_seconds were over before the gradient vanished. {_GO_ON}, or allow more time.",
+    Status.INTERRUPTED: f"the solve was interrupted. {_GO_ON}.",
 }
+"""Causes and cures where the data are signals."""
+
+FUNCTION_DIAGNOSES = DIAGNOSES | {
+    Status.NOT_FINITE: (
+        "the function or its gradient is NaN or infinite, at the start or at a point on the way. Look at "
+        "`jax.value_and_grad(function)(start, *args)`. Likely causes: NaN or infinity in the data or in the start, a "
+        "division by zero, the square root or the norm of zero (its gradient is NaN), an overflow. `jax.debug_nans` "
+        "names the operation."
+    ),
+}
+"""Causes and cures where a function of the user's own is minimised."""
 
 
-def check_status(status: Int[Array, "*batch"], what: str) -> None:
+def check_status(
+    status: Int[Array, "*batch"], what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
+) -> None:
     """Raise `FloatingPointError` with a diagnosis if any problem of a batch has no answer.
 
     Args:
         status: one `Status` per problem, any batch shape.
         what: the name of the result, for the message.
+        diagnoses: what to say of each kind of failure.
+        names: what to call the problems, one each; None for their places in the batch.
 
     Raises:
-        FloatingPointError: names the first failing problems, the likely causes and what to do.
+        FloatingPointError: one paragraph for every kind of failure: the first failing problems, the likely causes and
+            what to do.
 
     >>> check_status(np.asarray([0, 1]), "descramble")
     """
     if is_traced(status):
         raise TypeError(f"{what}: .check() reads concrete numbers; call it outside jit, on the result.")
     seen = np.asarray(status)
+    found = []
     for member in Status:
-        if member.usable or not (seen == member).any():
+        failed = seen == member
+        if member.usable or not failed.any():
             continue
-        where = "" if seen.ndim == 0 else f" in problems {np.argwhere(seen == member)[:5].tolist()} of {seen.shape}"
-        raise FloatingPointError(f"{what}: {member.name}{where}: {DIAGNOSES[member]}")
+        where = ""
+        if names is not None:
+            failing = [name for name, is_failing in zip(names, failed, strict=True) if is_failing]
+            where = f" in {', '.join(failing[:5])}" + (f" and {len(failing) - 5} more" if len(failing) > 5 else "")
+        elif seen.ndim:
+            where = f" in problems {np.argwhere(failed)[:5].tolist()} of {seen.shape}"
+        found.append(f"{what}: {member.name}{where}: {diagnoses[member]}")
+    if found:
+        raise FloatingPointError("\n".join(found))

@@ -120,7 +120,7 @@ def _resampled(
     def one(key: Array) -> tuple[Array, Array]:
         columns = jax.random.randint(key, (signals.shape[1],), 0, signals.shape[1])
         # From the answer itself, where there is a way to go: the nearest minimum is the one that is meant.
-        start = {"start": point} if is_iterative(solver) else {}
+        start: dict[str, Any] = {"start": point} if is_iterative(solver) else {}
         found = descramble(signals[:, columns], objective, solver, group=group, **start)
         if gauge is None:
             return found.point, found.value

@@ -1,5 +1,6 @@
-"""Descramble by iteration: which start, which solver, and what is said about the problem itself."""
+"""Descramble by iteration: choose the start and the solver, and describe the problem itself."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,12 @@ from jaxdescramble.exact import ClosedForm
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
-from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, minimise
+from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
+from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.implicit import attach
+from jaxdescramble.solvers.solve import best, solve_each
 from jaxdescramble.solvers.starts import reads_sources
+from jaxdescramble.solvers.watch import Watch
 from jaxdescramble.status import Status
 
 
@@ -21,6 +26,7 @@ class Found(NamedTuple):
 
     Attributes:
         bound: what the objective says that no orthogonal point goes below; minus infinity if it says nothing.
+        classes: how many determinant classes of O(n) were searched.
     """
 
     point: Float[Array, "*batch n n"]
@@ -30,6 +36,7 @@ class Found(NamedTuple):
     rank: Int[Array, "*batch"]
     steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
+    classes: Int[Array, "*batch"]
 
 
 def solver_for(objective: Objective) -> Any:
@@ -47,6 +54,18 @@ def solver_for(objective: Objective) -> Any:
     return PolarPower() if objective.concave else LBFGS()
 
 
+class Prepared(NamedTuple):
+    """A problem as a solver takes it.
+
+    Attributes:
+        summary: of the signals, of zeros where they are not finite.
+        starts: one for each determinant class that is searched.
+    """
+
+    summary: Summary
+    starts: Float[Array, "classes n n"]
+
+
 def iterate(
     objective: Objective,
     summary: Summary,
@@ -55,23 +74,87 @@ def iterate(
     start: Float[Array, "n n"] | None = None,
     keys: Array | None = None,
 ) -> Found:
-    """Minimise an objective of a summary by an iterative solver.
+    """Minimise an objective of a summary by an iterative solver, as a part of a program.
 
     Args:
         objective, summary, group: as in `descramble`.
         solver: a value of `jaxdescramble.solvers`.
-        start: where to start; None for the better of the raw frame and the polar step from it.
+        start: where to start, whose determinant class is kept; None for the better of the raw frame and the polar step
+            from it.
         keys: of further starts, one each; None for none. Where the order of neurons can be read off sparse sources, the
             keys are those of the search for the sources; elsewhere starts are Haar-random.
     """
-    finite = summary.finite()
-    # A poisoned problem is solved as zeros; its point says so afterwards.
+    solver, report = _plan(objective, summary, group, solver, start, keys)
+    prepared = prepare(objective, summary, group, start, _classes(objective, solver, report, summary.size))
+    args = (prepared.summary,)
+    found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), report))
+    return describe(objective, summary, prepared.summary, attach(found, objective, args), report)
+
+
+def iterate_in_slices(
+    objective: Objective,
+    summaries: Summary,
+    group: str,
+    solver: Any,
+    start: Float[Array, "n n"] | Float[Array, "batch n n"] | None,
+    keys: Array | None,
+    watch: Watch,
+) -> Found:
+    """The same for a batch of problems outside `jit`, where a watch can stop the solves.
+
+    Args:
+        summaries: with one leading axis.
+        start: one for all problems, or one for each.
+        watch: who follows.
+    """
+    one = jax.tree.map(lambda leaf: leaf[0], summaries)
+    solver, report = _plan(objective, one, group, solver, start, keys, watch)
+    classes = _classes(objective, solver, report, one.size)
+    prepared = _prepare_all(objective, summaries, start, group, classes)
+    # One class after another: both are one program.
+    both = [
+        solve_each(objective, prepared.starts[:, k], (prepared.summary,), solver, report, own=True)
+        for k in range(classes)
+    ]
+    found = best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
+    return _describe_all(objective, summaries, prepared.summary, found, report.compiled)
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Any, report: Report) -> Solution:
+    return solve_each(objective, starts, args, solver, report)
+
+
+def _plan(
+    objective: Objective, summary: Summary, group: str, solver: Any, start: Any, keys: Any, watch: Watch | None = None
+) -> tuple[Any, Report]:
+    """The solver with its restarts, and the report that goes with it: a start that was given keeps its class."""
+    if keys is not None:
+        solver = FromSources(solver, keys) if reads_sources(objective, summary) else Restarts(solver, keys)
+    return solver, Report(group="O" if group == "O" and (start is None or keys is not None) else "SO", watch=watch)
+
+
+def _classes(objective: Objective, solver: Any, report: Report, n: int) -> int:
+    """How many starts there have to be, one for each determinant class."""
+    return 2 if report.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
+
+
+def prepare(
+    objective: Objective, summary: Summary, group: str, start: Float[Array, "n n"] | None, classes: int
+) -> Prepared:
+    """A problem as a solver takes it: poisoned signals as zeros (`describe` says so afterwards), and its starts."""
     safe = cleared(summary)
     if start is None:
         start = first_guess(objective, safe, group)
-    if keys is not None:
-        solver = FromSources(solver, keys) if reads_sources(objective, safe) else Restarts(solver, keys, group)
-    found = minimise(objective, start, safe, solver=solver)
+    if classes == 1:
+        return Prepared(safe, start[None])
+    other = first_guess(objective, safe, "O", -decompositions.determinant_sign(start))
+    return Prepared(safe, jnp.stack([start, other]))
+
+
+def describe(objective: Objective, summary: Summary, safe: Summary, found: Solution, report: Report) -> Found:
+    """What was found, with what is known of the problem itself."""
+    finite = summary.finite()
     bound = objective.bound_on(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()
     rank = jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32)
@@ -85,14 +168,37 @@ def iterate(
         rank=rank,
         steps=found.steps,
         status=jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32),
+        classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1),
     )
 
 
-def first_guess(objective: Objective, summary: Summary, group: str) -> Array:
-    """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones."""
+@functools.partial(jax.jit, static_argnames=("group", "classes"))
+def _prepare_all(objective: Objective, summaries: Summary, start: Array | None, group: str, classes: int) -> Prepared:
+    each = None if start is None or start.ndim == 2 else 0
+    run = functools.partial(prepare, objective, group=group, classes=classes)
+    return jax.vmap(lambda summary, start: run(summary, start=start), (0, each))(summaries, start)
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _describe_all(objective: Objective, summaries: Summary, safe: Summary, found: Solution, report: Report) -> Found:
+    return jax.vmap(functools.partial(describe, objective, report=report))(summaries, safe, found)
+
+
+def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:
+    """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones.
+
+    Args:
+        objective, summary, group: as in `descramble`.
+        determinant: the class that the guess has to be in, +1 or -1; None for the better one of the group.
+    """
     fixed, quiet = jax.lax.stop_gradient((objective, summary))
     eye = jnp.eye(summary.size, dtype=summary.dtype)
-    value, slope = jax.value_and_grad(lambda point: fixed(point, quiet))(eye)
-    slope = jnp.where(jnp.isfinite(slope).all(), slope, -eye)
-    polar, _ = orthogonal.polar(-slope, group)
-    return jnp.where(fixed(polar, quiet) < value, polar, eye)
+    raw = eye if determinant is None else eye.at[-1, -1].set(determinant)
+    value, slope = jax.value_and_grad(lambda point: fixed(point, quiet))(raw)
+    slope = jnp.where(jnp.isfinite(slope).all(), slope, -raw)
+    if determinant is None:
+        polar, _ = orthogonal.polar(-slope, group)
+    else:
+        flip = jnp.diagonal(raw)[:, None]
+        polar = flip * orthogonal.polar(-flip * slope, "SO")[0]
+    return jnp.where(fixed(polar, quiet) < value, polar, raw)

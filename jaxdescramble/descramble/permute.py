@@ -50,4 +50,5 @@ def permute(objective: Objective, summary: Summary, keys: Array | None) -> Found
         rank=jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32),
         steps=found.steps,
         status=jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32),
+        classes=jnp.full((), 2, jnp.int32),
     )

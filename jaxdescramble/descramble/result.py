@@ -22,7 +22,7 @@ from jaxdescramble.operators import from_matrix
 from jaxdescramble.solvers import Stationarity, stationarity
 from jaxdescramble.status import check_status
 
-FORMAT = 1
+FORMAT = 2
 
 
 @functools.partial(
@@ -38,6 +38,7 @@ FORMAT = 1
         "status",
         "singular_values",
         "objective",
+        "classes",
     ],
     meta_fields=[],
 )
@@ -56,6 +57,8 @@ class Descrambling:
         status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
         singular_values: of the signals, descending.
         objective: what was minimised.
+        classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for one of them alone (group
+            "SO", or a start that was given).
     """
 
     point: Float[Array, "*batch n n"]
@@ -68,6 +71,7 @@ class Descrambling:
     status: Int[Array, "*batch"]
     singular_values: Float[Array, "*batch n"]
     objective: Objective
+    classes: Int[Array, "*batch"] | int = 1
 
     def check(self) -> "Descrambling":
         """This result, if every problem of the batch has an answer.
@@ -176,7 +180,8 @@ class Descrambling:
             OSError: the file cannot be written (no such folder, a full disk).
         """
         path = file_path(path, "path")
-        fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)[:-1]}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "objective"]
+        fields = {name: np.asarray(getattr(self, name)) for name in names}
         arrays = {
             f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
             for name, parameter in self.objective.parameters
@@ -223,6 +228,29 @@ class Descrambling:
         if objective is None:
             objective = _objective_named(header, parameters, str(path))
         return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
+
+
+class Descramblings(list):
+    """Descramblings of a list of signals, in its order."""
+
+    def check(self) -> "Descramblings":
+        """This list, if every problem in it has an answer.
+
+        Raises:
+            FloatingPointError: one paragraph for every kind of failure of every item, as `Descrambling.check`.
+
+        >>> Descramblings([]).check()
+        []
+        """
+        failures = []
+        for place, found in enumerate(self):
+            try:
+                found.check()
+            except FloatingPointError as error:
+                failures += [f"item {place} of {len(self)}, {line}" for line in str(error).splitlines()]
+        if failures:
+            raise FloatingPointError("\n".join(failures))
+        return self
 
 
 def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:

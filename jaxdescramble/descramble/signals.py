@@ -10,15 +10,21 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from jaxdescramble.cautions import caution
 from jaxdescramble.checks import is_traced, one_of, real_array, same_size
-from jaxdescramble.descramble.iterate import iterate, solver_for
+from jaxdescramble.descramble.iterate import iterate, iterate_in_slices, solver_for
 from jaxdescramble.descramble.permute import permute
-from jaxdescramble.descramble.result import Descrambling
+from jaxdescramble.descramble.result import Descrambling, Descramblings
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
+from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
+from jaxdescramble.status import Status
 
 GROUPS = (*orthogonal.NAMES, "permutation")
+LARGE = 1024
+"""Features beyond which fewer samples than features look like signals given the other way round."""
 AXES = "(features, samples) or (layers, ..., features, samples)"
 
 
@@ -30,6 +36,8 @@ def descramble(
     group: str = "O",
     start: ArrayLike | None = None,
     keys: Array | None = None,
+    progress: Progress | None = None,
+    max_seconds: float | None = None,
 ) -> Any:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
@@ -46,7 +54,9 @@ def descramble(
             problem there (`Objective.assignment`): the point is then a permutation matrix, `point.argmax(axis=-1)` the
             order of the neurons, for `reorder`; solver and start are left out.
         start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
-            determinant one. None for the raw frame, or a polar step from it where that is better.
+            determinant one. The answer is in the determinant class of the start, unless `keys` are given too. None for
+            the raw frame, or a polar step from it where that is better, in both classes where the objective tells them
+            apart.
         keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept;
             for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
             neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
@@ -68,19 +78,45 @@ def descramble(
 
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
-    given = solver
+    given = (signals, objective, solver, start, keys)
+    watch = watched(progress, max_seconds, given, "descramble")
+    found = _descramble(signals, objective, solver, group, start, keys, watch)
+    if watch is not None and watch.stopped == Status.INTERRUPTED:
+        raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
+    return found
+
+
+def _descramble(
+    signals: Any, objective: Objective | None, solver: Any, group: str, start: Any, keys: Any, watch: Watch | None
+) -> Any:
+    asked = solver
     objective, solver, keys = settled(objective, solver, group, start, keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        alike = functools.partial(descramble, objective=objective, solver=given, group=group, keys=keys)
-        return _alike_together(list(signals), alike, start)
-    if hasattr(signals, "principal"):
-        axes = jax.tree.leaves(signals)[0].ndim - 2
-        start = _start(start, signals.size, axes, group)  # pyright: ignore[reportAttributeAccessIssue]
-        found = _solve_summary(objective, solver, group, signals, start, keys, axes)  # pyright: ignore
-        return Descrambling(**found, objective=objective)
-    columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
-    start = _start(start, columns.shape[-2], columns.ndim - 2, group)
-    return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
+        alike = functools.partial(_descramble, objective=objective, solver=asked, group=group, keys=keys, watch=watch)
+        return _alike_together(list(signals), alike, start, watch)
+    given: Any = signals
+    summaries, columns = (given, None) if hasattr(given, "principal") else (None, _columns(given))
+    axes = (jax.tree.leaves(signals)[0] if columns is None else columns).ndim - 2
+    start = _start(start, given.size if columns is None else columns.shape[-2], axes, group)
+    if watch is not None and is_iterative(solver) and group != "permutation":
+        summaries = summaries if columns is None else _summarised(objective, columns)
+        fields = _solve_in_slices(objective, solver, group, summaries, start, keys, axes, watch)
+    elif columns is None:
+        fields = _solve_summary(objective, solver, group, summaries, start, keys, axes)
+    else:
+        fields = _solve_signals(objective, solver, group, columns, start, keys)
+    return Descrambling(**fields, objective=objective)
+
+
+def _columns(signals: Any) -> Array:
+    columns = real_array(signals, "signals", range(2, 9), AXES)
+    features, samples = columns.shape[-2:]
+    if features > LARGE and samples < features:
+        caution(
+            f"signals: {features} features and only {samples} samples, for a P of {features} x {features}. If samples "
+            "stand in rows, pass signals.T."
+        )
+    return columns
 
 
 def settled(
@@ -113,10 +149,14 @@ def settled(
         )
     if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
         raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
+    if is_iterative(solver):
+        check_solver(solver)
     return objective, solver, _keys(keys)
 
 
-def _alike_together(items: list, together: Callable[..., Descrambling], start: ArrayLike | None) -> list[Descrambling]:
+def _alike_together(
+    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None
+) -> Descramblings:
     """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
     alike: dict[Any, list[int]] = {}
     for place, item in enumerate(items):
@@ -124,6 +164,8 @@ def _alike_together(items: list, together: Callable[..., Descrambling], start: A
         alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
     found: dict[int, Descrambling] = {}
     for places in alike.values():
+        if watch is not None and watch.stopped == Status.INTERRUPTED:
+            break
         if len(places) == 1:
             found[places[0]] = together(items[places[0]], start=start)
             continue
@@ -133,7 +175,7 @@ def _alike_together(items: list, together: Callable[..., Descrambling], start: A
             jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin
         )
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
-    return [found[place] for place in range(len(items))]
+    return Descramblings(found.get(place) for place in range(len(items)))
 
 
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
@@ -176,6 +218,11 @@ def solve(
         found = iterate(objective, summary, group, solver, start, keys)
     else:
         found = solver(objective, summary, group)
+    return fields_of(objective, summary, found, group)
+
+
+def fields_of(objective: Objective, summary: Summary, found: Any, group: str) -> dict[str, Array]:
+    """The fields of a `Descrambling`, of a problem and of what a solver found."""
     return {
         "point": found.point,
         "value": found.value,
@@ -186,6 +233,8 @@ def solve(
         "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
         "status": found.status,
         "singular_values": found.singular_values,
+        # A closed form is the best of the whole group.
+        "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
     }
 
 
@@ -212,11 +261,33 @@ def _solve_summary(
 def _solve_signals(
     objective: Objective, solver: Any, group: str, signals: Array, start: Array | None, keys: Array | None
 ) -> dict[str, Array]:
-    axes = signals.ndim - 2
+    return _solve_summary(objective, solver, group, _summarised(objective, signals), start, keys, signals.ndim - 2)
+
+
+@jax.jit
+def _summarised(objective: Objective, signals: Array) -> Summary:
     summarise = objective.summarise
-    for _ in range(axes):
+    for _ in range(signals.ndim - 2):
         summarise = jax.vmap(summarise)
-    return _solve_summary(objective, solver, group, summarise(signals), start, keys, axes)
+    return summarise(signals)
+
+
+def _solve_in_slices(
+    objective: Objective, solver: Any, group: str, summaries: Summary, start: Any, keys: Any, axes: int, watch: Watch
+) -> dict[str, Array]:
+    """As `_solve_summary`, outside `jit`: the batch axes as one, which the host goes along."""
+    batch = jax.tree.leaves(summaries)[0].shape[:axes]
+    flat = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), summaries)
+    if start is not None and start.ndim > 2:
+        start = jnp.reshape(start, (-1, *start.shape[axes:]))
+    found = iterate_in_slices(objective, flat, group, solver, start, keys, watch)
+    fields = _fields_of_all(objective, flat, found, group)
+    return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}
+
+
+@functools.partial(jax.jit, static_argnames="group")
+def _fields_of_all(objective: Objective, summaries: Summary, found: Any, group: str) -> dict[str, Array]:
+    return jax.vmap(lambda summary, one: fields_of(objective, summary, one, group))(summaries, found)
 
 
 def _is_problem(item: object) -> bool:

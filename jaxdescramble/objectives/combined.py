@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
 from jaxdescramble.checks import is_traced, number_between
+from jaxdescramble.objectives.mirrors import Symmetries, common
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
 from jaxdescramble.objectives.spatial import SpatialCurvature, ratio
@@ -77,6 +78,7 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
         relaxation=_relaxation if deep else None,
         smoothing="softness" if softness else "",
         concave=natural and all(objective.concave for objective in objectives),
+        symmetries=_symmetries if all(objective.symmetries is not None for objective in objectives) else None,
     )
 
 
@@ -106,6 +108,10 @@ def _weighted(
     point: Float[Array, "n n"], summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0
 ) -> Float[Array, ""]:
     return _total(weights, [term.smoothed(softness)(point, summary) for term in terms])
+
+
+def _symmetries(n: int, weights: Weights, terms: Terms, softness: ArrayLike = 1.0) -> Symmetries:
+    return common([term.symmetries(n) for term in terms if term.symmetries is not None])
 
 
 def _bound(summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0) -> Float[Array, ""]:

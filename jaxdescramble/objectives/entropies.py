@@ -7,6 +7,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import positive_number
+from jaxdescramble.objectives.mirrors import Symmetries, every_sign, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.relaxations import from_levels
 from jaxdescramble.objectives.spatial import (
@@ -58,6 +59,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         bound=no_less_than_zero,
         relaxation=_relaxation,
         smoothing="epsilon",
+        symmetries=every_sign,
     )
 
 
@@ -93,7 +95,12 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         bound=no_less_than_zero,
         relaxation=_spectral_relaxation,
         smoothing="epsilon",
+        symmetries=_turned_circle,
     )
+
+
+def _turned_circle(n: int, epsilon: ArrayLike) -> Symmetries:
+    return of_grid([n], [True])
 
 
 def _surprise(power: Float[Array, "k m"], energies: Float[Array, "1 m"], epsilon: ArrayLike) -> Float[Array, "k m"]:

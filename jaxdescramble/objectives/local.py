@@ -8,6 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, real_array, same_size
+from jaxdescramble.objectives.mirrors import every_sign
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.relaxations import concentration, spread
 from jaxdescramble.objectives.spatial import (
@@ -62,7 +63,7 @@ def locality(
     Directional Statistics (2000), section 2.3.
     """
     functions = {"name": "locality", "curvature": _curvature, "assignment": _assignment}
-    functions |= {"bound": no_less_than_zero, "relaxation": _relaxation}
+    functions |= {"bound": no_less_than_zero, "relaxation": _relaxation, "symmetries": every_sign}
     one_of(layout, "layout", LAYOUTS)
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")

@@ -19,8 +19,23 @@ from jaxdescramble.checks import (
     real_array,
     same_size,
 )
+from jaxdescramble.objectives.mirrors import Symmetries
 from jaxdescramble.objectives.summaries import Samples, Summary
 from jaxdescramble.operators import Operator
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """A function that an objective was given about itself, called with the objective's own settings and parameters."""
+
+    function: Callable[..., Any]
+    options: dict[str, Any] = dataclasses.field(compare=False, repr=False)
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        return self.function(*args, **(self.options | given))
+
+
+RULES = ("operator", "curvature", "bound", "relaxation", "sparse_under", "assignment", "symmetries")
 
 
 class Curvature(NamedTuple):
@@ -74,6 +89,12 @@ class Objective:
         assignment: `assignment(summary, **settings, **parameters)`, symmetric matrices a and b with
             `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`; or None for these settings.
             Such an objective is a quadratic assignment problem over S(n).
+        symmetries: `symmetries(n, **settings, **parameters)`, signed permutations of the n neurons that leave f alone,
+            as `objectives.mirrors` writes them; None for every change of sign of single neurons. Where one of them has
+            determinant -1, solvers look at one determinant class of O(n) and know both.
+
+    The functions that an objective is given about itself are called with its settings and parameters filled in:
+    `objective.bound(summary)` is the bound of this very objective, and the same as `objective.bound_on(summary)`.
     """
 
     function: Callable[..., Array]
@@ -90,12 +111,17 @@ class Objective:
     concave: bool = False
     sparse_under: Callable[..., Operator] | None = None
     assignment: Callable[..., tuple[Array, Array] | None] | None = None
+    symmetries: Callable[..., Symmetries] | None = None
 
     def __post_init__(self):
         a_function(self.function, "function", "a point and a summary")
         one_of(self.judges, "judges", ("signals", "weight"))
         if not isinstance(self.summary, type) or not hasattr(self.summary, "empty"):
             raise TypeError(f"summary: expected a kind of summary, Samples, Factor or Gram, got {self.summary!r}.")
+        options = self.options
+        for name in RULES:
+            if (rule := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _Rule(_unbound(rule), options))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -162,17 +188,17 @@ class Objective:
             TypeError, ValueError: n is no positive integer, or does not fit the objective.
         """
         n = positive_integer(n, "n")
-        return None if self.operator is None else self.operator(n, **self.options)
+        return None if self.operator is None else self.operator(n)
 
     def curvature_on(self, summary: Summary) -> Callable[[Array], Curvature] | None:
         """The curvature as a function of the point, for these signals, or None where the objective gives none."""
         a_summary(summary)
-        return None if self.curvature is None else self.curvature(summary, **self.options)
+        return None if self.curvature is None else self.curvature(summary)
 
     def bound_on(self, summary: Summary) -> Array | None:
         """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
         a_summary(summary)
-        return None if self.bound is None else self.bound(summary, **self.options)
+        return None if self.bound is None else self.bound(summary)
 
     def tightest_bound_on(self, summary: Summary, steps: int = 40) -> Array | None:
         """The larger of the bound and the relaxation, for these signals, or None where the objective knows neither.
@@ -184,13 +210,28 @@ class Objective:
         bound = self.bound_on(summary)
         if self.relaxation is None:
             return bound
-        found = self.relaxation(summary, steps, **self.options)
+        found = self.relaxation(summary, steps)
         return found if bound is None else jnp.maximum(bound, found)
 
     def assignment_on(self, summary: Summary) -> tuple[Array, Array] | None:
         """The matrices of the quadratic assignment problem over permutations, or None where there are none."""
         a_summary(summary)
-        return None if self.assignment is None else self.assignment(summary, **self.options)
+        return None if self.assignment is None else self.assignment(summary)
+
+    def mirrored(self, n: int) -> bool:
+        """Whether the two determinant classes of O(n) hold the same values: some reflection leaves the objective alone.
+
+        >>> from jaxdescramble.objectives import monotonicity, sparsity
+        >>> sparsity().mirrored(4), monotonicity().mirrored(4)
+        (True, False)
+        """
+        n = positive_integer(n, "n")
+        if self.operator is not None:
+            return True  # a mode of D^T D may change its sign
+        if self.symmetries is None:
+            return False
+        found = self.symmetries(n)
+        return found is None or any(one.determinant < 0 for one in found)
 
     def smoothed(self, factor: ArrayLike) -> "Objective":
         """The objective with corners rounded `factor` times as widely; itself where there are none to round.
@@ -206,7 +247,8 @@ class Objective:
         """Parameters are leaves; all else, the names of parameters included, is structure."""
         names = tuple(name for name, _ in self.parameters)
         leaves = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in self.parameters)
-        fixed = tuple(getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "parameters")
+        fields = (field.name for field in dataclasses.fields(self) if field.name != "parameters")
+        fixed = tuple(_unbound(getattr(self, name)) for name in fields)
         return leaves, (names, fixed)
 
     @classmethod
@@ -215,3 +257,7 @@ class Objective:
         names, fixed = structure
         fields = [field.name for field in dataclasses.fields(cls) if field.name != "parameters"]
         return cls(**dict(zip(fields, fixed, strict=True)), parameters=tuple(zip(names, leaves, strict=True)))
+
+
+def _unbound(rule: Any) -> Any:
+    return rule.function if isinstance(rule, _Rule) else rule

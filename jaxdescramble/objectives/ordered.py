@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
 from jaxdescramble.checks import one_of, positive_integer, positive_number
+from jaxdescramble.objectives.mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness, roughness_assignment
 from jaxdescramble.objectives.spatial import in_own_unit, ratio, turned
@@ -56,7 +57,12 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
         curvature=_curvature,
         bound=_bound,
         assignment=_assignment,
+        symmetries=_shifted,
     )
+
+
+def _shifted(n: int, period: int, boundary: str) -> Symmetries:
+    return of_grid([n], [boundary == "periodic"])
 
 
 @jax.tree_util.register_static
@@ -177,7 +183,12 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
         name="monotonicity",
         bound=_ascent_bound,
         smoothing="epsilon",
+        symmetries=_rising,
     )
+
+
+def _rising(n: int, epsilon: ArrayLike) -> Symmetries:
+    return of_grid([n], [False], rising=True)
 
 
 def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import an_operator, one_of, positive_integer, same_size
+from jaxdescramble.objectives.mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.spatial import end_names, grid_shape, ratio, spatial_curvature
 from jaxdescramble.objectives.summaries import SUMMARIES, Summary
@@ -55,6 +56,7 @@ def smoothness(
         "curvature": _curvature,
         "bound": _bound,
         "assignment": _assignment,
+        "symmetries": _symmetries,
     }
     if operator is not None:
         an_operator(operator)
@@ -92,6 +94,14 @@ def _curvature(summary: Summary, **options) -> "PrincipalCurvature":
 
 def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
     return roughness_assignment(summary, _operator(summary.size, **options))
+
+
+def _symmetries(n: int, operator: Operator | None = None, **options) -> Symmetries:
+    if operator is not None:
+        return of_grid([n], [False], reversals=False)
+    shape, boundary = options["shape"] or (n,), options["boundary"]
+    ends = (boundary,) * len(shape) if isinstance(boundary, str) else boundary
+    return of_grid(shape, [end == "periodic" for end in ends])
 
 
 def roughness_assignment(summary: Summary, D: Operator) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:

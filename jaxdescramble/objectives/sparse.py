@@ -6,6 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import one_of, positive_number
+from jaxdescramble.objectives.mirrors import every_sign
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.relaxations import concentration, from_levels
 from jaxdescramble.objectives.spatial import (
@@ -71,9 +72,9 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
             raise ValueError(f"epsilon: measure {measure!r} has no corner to round; leave epsilon out.")
         if measure == "participation":
             functions = {"bound": _participation_bound, "relaxation": _participation_relaxation}
-            functions["curvature"] = _participation_curvature
+            functions |= {"curvature": _participation_curvature, "symmetries": every_sign}
             return Objective(_participation, Samples, settings=settings, name="sparsity", **functions)
-        functions = {"curvature": _curvature, "bound": _bound, "relaxation": _relaxation}
+        functions = {"curvature": _curvature, "bound": _bound, "relaxation": _relaxation, "symmetries": every_sign}
         return Objective(_sparsity, settings=settings, name="sparsity", concave=True, **functions)
     given = positive_number(EPSILONS[measure] if epsilon is None else epsilon, "epsilon")
     return Objective(
@@ -87,6 +88,7 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
         relaxation=_relaxation,
         smoothing="epsilon",
         sparse_under=_sparse_under,
+        symmetries=every_sign,
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble import transforms
 from jaxdescramble.checks import positive_integer, positive_number
+from jaxdescramble.objectives.mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.objectives.spatial import (
@@ -90,12 +91,26 @@ def total_variation(
         smoothing="epsilon",
         sparse_under=_sparse_under,
         assignment=_assignment,
+        symmetries=_symmetries,
     )
 
 
 def _total_variation(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
     Y, _ = turned(point, summary)
     return _variation(Y, jnp.asarray(epsilon, Y.dtype), **layout)
+
+
+def _symmetries(
+    n: int,
+    epsilon: ArrayLike,
+    order: int,
+    boundary: str | tuple[str, ...],
+    shape: tuple[int, ...] | None,
+    isotropic: bool,
+) -> Symmetries:
+    grid, ends = _axes(n, boundary, shape)
+    # An isotropic gradient looks ahead along every axis: a reversal would make it look back along one of them.
+    return of_grid(grid, [end == "periodic" for end in ends], reversals=not isotropic or len(grid) == 1)
 
 
 def _variation(Y: Float[Array, "n m"], epsilon: Array, **layout) -> Float[Array, ""]:

@@ -1,7 +1,8 @@
 """Solvers made of solvers: restarts, continuation, one after another."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import solve
+from jaxdescramble.solvers.solve import best, mirrored, reflected, solve, solve_each, stage
 
 
 @jax.tree_util.register_dataclass
@@ -22,10 +23,12 @@ from jaxdescramble.solvers.solve import solve
 class Restarts:
     """The best of several solves: from the given start, and from Haar-random points.
 
+    With `group="O"` the random points are of both determinant classes, and the reflected start is tried too, unless the
+    objective says that signs do not matter. With `group="SO"` all are of the class of the start.
+
     Attributes:
         solver: what each of them uses.
         keys: sources of chance, one for each further start.
-        group: "SO" keeps the determinant class of the start; "O" draws from both classes.
 
     >>> from jaxdescramble import solvers
     >>> def double_well(point):
@@ -39,17 +42,21 @@ class Restarts:
 
     solver: Any
     keys: Any  # an array of keys
-    group: str = dataclasses.field(default="SO", metadata={"static": True})
+    both_classes: ClassVar[bool] = True
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """The solution of least value; its `steps` are those of all."""
-        n = start.shape[0]
-        turns = jax.vmap(lambda key: orthogonal.random(key, n, self.group, start.dtype))(self.keys)
-        turns = jnp.concatenate([jnp.eye(n, dtype=start.dtype)[None], turns])
-        found = jax.vmap(lambda turn: solve(function, matmul(start, turn), args, self.solver, report))(turns)
-        best = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
-        chosen = jax.tree.map(lambda leaf: leaf[best], found)
-        return _with_work(chosen, found.steps.sum(), found.evaluations.sum())
+        reflect = report.group == "O" and not mirrored(function, start.shape[0])
+        starts = _drawn(start, self.keys, report.group, reflect)
+        return best(solve_each(function, starts, args, self.solver, report))
+
+
+@functools.partial(jax.jit, static_argnames=("group", "reflect"))
+def _drawn(start: Array, keys: Any, group: str, reflect: bool) -> Array:
+    n = start.shape[0]
+    turns = jax.vmap(lambda key: orthogonal.random(key, n, group, start.dtype))(keys)
+    given = jnp.stack([start, reflected(start)]) if reflect else start[None]
+    return jnp.concatenate([given, matmul(start[None], turns)])
 
 
 @jax.tree_util.register_dataclass
@@ -83,13 +90,16 @@ class Continuation:
                 "(objectives.total_variation, sparsity), or give Objective(..., smoothing='its name')."
             )
         factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
+        if report.watch is not None:
+            stages = [(function.smoothed(factor), self.solver, args) for factor in factors]
+            return _one_after_another(stages, start, report)
 
-        def stage(point: Array, factor: Array) -> tuple[Array, Solution]:
+        def softer(point: Array, factor: Array) -> tuple[Array, Solution]:
             found = solve(function.smoothed(factor), point, args, self.solver, report)
             usable = jnp.isfinite(found.point).all()
             return jnp.where(usable, found.point, point), found
 
-        _, found = jax.lax.scan(stage, start, factors)
+        _, found = jax.lax.scan(softer, start, factors)
         return _with_work(jax.tree.map(lambda leaf: leaf[-1], found), found.steps.sum(), found.evaluations.sum())
 
 
@@ -118,7 +128,7 @@ class Chain:
         """The solution of the last solver; its `steps` are those of all."""
         if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
-        return _one_after_another(function, start, [(solver, args) for solver in self.solvers], report)
+        return _one_after_another([(function, solver, args) for solver in self.solvers], start, report)
 
 
 @jax.tree_util.register_dataclass
@@ -147,19 +157,23 @@ class Progressive:
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """The solution on all samples; its `steps` are those of all stages."""
         check_samples("Progressive", "thin", function, args)
-        stages = [(self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
-        return _one_after_another(function, start, [*stages, (self.solver, args)], report)
+        stages = [(function, self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
+        return _one_after_another([*stages, (function, self.solver, args)], start, report)
 
 
 def _thinned(argument: Any, step: int) -> Any:
     return argument.thin(step) if hasattr(argument, "thin") else argument
 
 
-def _one_after_another(function: Any, start: Array, stages: list[tuple[Any, tuple]], report: Report) -> Solution:
-    """The last of several solves, of a solver and its data each; its work is that of all."""
+def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, report: Report) -> Solution:
+    """The last of several solves, of a function, a solver and data each; its work is that of all."""
     solutions = []
-    for solver, data in stages:
-        found = solve(function, start, data, solver, report)
+    for k, (function, solver, data) in enumerate(stages):
+        last = k + 1 == len(stages)
+        if report.watch is not None and report.watch.over() and not last:
+            continue  # the last stage alone knows the value
+        with stage(report, f"stage {k + 1} of {len(stages)}"):
+            found = solve(function, start, data, solver, report)
         start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
         solutions.append(found)
     steps, evaluations = sum(found.steps for found in solutions), sum(found.evaluations for found in solutions)

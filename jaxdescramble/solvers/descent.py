@@ -1,4 +1,8 @@
-"""The loop that every iterative solver shares: it steps, it stops, it keeps the record."""
+"""The loop that every iterative solver shares: it steps, it stops, it keeps the record.
+
+`descend` runs it to the end inside one program. Outside `jit` the same loop is run a few steps at a time (`slices`):
+`begin` opens it, `advance` takes it some steps further, `finish` reads the solution off it at any time.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,10 +19,11 @@ from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.status import Status
 
 RUNNING = -1
+SPENT = Status.STEPS_SPENT
 
 
 class Info(NamedTuple):
-    """What a step reports; nothing of it is fed back.
+    """Diagnostics of one step; they never influence the next.
 
     Attributes:
         stalled: no further step can lower the value in this precision.
@@ -48,17 +53,26 @@ class Descent(Protocol):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is to be told of a solve while it runs: compile-time choices.
+    """What goes along with a solve, besides the problem: choices that are fixed at compile time.
 
     Attributes:
         history: how many steps to keep a record of.
         callback: called on the host as `callback(step, value, gradient_norm)`.
         every: steps between two calls.
+        group: "O" if combinators may look at both determinant classes, "SO" if they keep that of the start.
+        watch: who follows the solve on the host, outside `jit` only (`solvers.slices.Watch`); no part of a program.
     """
 
     history: int = 0
     callback: Callable[..., None] | None = None
     every: int = 1
+    group: str = "SO"
+    watch: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def compiled(self) -> "Report":
+        """The part of the report that belongs to a program."""
+        return dataclasses.replace(self, watch=None)
 
     def start(self, dtype: Any) -> History | None:
         """An empty record."""
@@ -68,9 +82,23 @@ class Report:
         return History(empty, empty)
 
 
-class _Loop(NamedTuple):
+class Loop(NamedTuple):
+    """A solve under way: all that the next step needs.
+
+    Attributes:
+        first: where the solve began, in units of `unit`; `solver.bind` is given it again at every slice.
+        iterate, state: where the solve is, and the solver's memory.
+        unit: what values and gradients are divided by.
+        known: whether the start was finite.
+        scale: the largest size of the gradient so far.
+        steps, evaluations, status, record: as in `Solution`; the status is `RUNNING` while there is none.
+    """
+
+    first: Iterate
     iterate: Iterate
     state: Any
+    unit: Array
+    known: Array
     scale: Array
     steps: Array
     evaluations: Array
@@ -89,38 +117,79 @@ def default_tolerance(dtype: Any) -> float:
 
 def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report) -> Solution:
     """Step until the gradient vanishes, nothing falls any more, steps are spent, or a number is not finite."""
+    problem, first, known = _first(function, start, args)
+    state, step = solver.bind(problem, first)
+    loop = _opened(problem, first, known, state, solver, report)
+    return finish(_stepped(loop, step, solver, report, None), solver)
+
+
+def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report) -> Loop:
+    """Open the loop: evaluate the start, let the solver make its state."""
+    problem, first, known = _first(function, start, args)
+    state, _ = solver.bind(problem, first)
+    return _opened(problem, first, known, state, solver, report)
+
+
+def advance(function: Callable, args: tuple, solver: Any, report: Report, loop: Loop, steps: Array) -> Loop:
+    """Take the loop at most `steps` steps further."""
+    _, step = solver.bind(Problem(function, args, loop.unit), loop.first)
+    return _stepped(loop, step, solver, report, loop.steps + steps)
+
+
+def finish(loop: Loop, solver: Any) -> Solution:
+    """The solution where the loop is. Its status is `RUNNING` if the solver would go on."""
+    status = jnp.where(_goes_on(loop, solver), RUNNING, jnp.where(loop.status == RUNNING, SPENT, loop.status))
+    return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
+
+
+def _first(function: Callable, start: Array, args: tuple) -> tuple[Problem, Iterate, Array]:
     problem = Problem(function, args)
     # A start that is no number is solved at the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
-    # Everything below is in units of the first gradient, a power of two: squares neither overflow nor vanish.
+    # All that follows is in units of the first gradient, a power of two: squares neither overflow nor vanish.
     raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
     unit = _unit(raw.gradient + raw.symmetric)
-    problem = Problem(function, args, unit)
     first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
-    state, step = solver.bind(problem, first)
+    return Problem(function, args, unit), first, known
 
-    def judged(iterate: Iterate, scale: Array, stalled: Array | bool) -> Array:
-        status = jnp.where(jnp.asarray(stalled), Status.PRECISION, RUNNING)
-        status = jnp.where(_flat(iterate, scale, solver.tolerance), Status.SOLVED, status)
-        return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)
 
-    def body(loop: _Loop) -> _Loop:
+def _opened(problem: Problem, first: Iterate, known: Array, state: Any, solver: Any, report: Report) -> Loop:
+    zero, scale = jnp.zeros((), jnp.int32), _size(first)
+    status, record = _judged(first, scale, False, known, solver), report.start(first.point.dtype)
+    return Loop(first, first, state, jnp.asarray(problem.unit), known, scale, zero, zero + 1, status, record)
+
+
+def _stepped(loop: Loop, step: Callable, solver: Any, report: Report, until: Array | None) -> Loop:
+    def body(loop: Loop) -> Loop:
         iterate, state, info = step(loop.iterate, loop.state)
         scale = jnp.maximum(loop.scale, _size(iterate))
-        record = report_step(report, loop.record, loop.steps, iterate, unit)
-        evaluations = loop.evaluations + info.evaluations
-        status = judged(iterate, scale, info.stalled)
-        return _Loop(iterate, state, scale, loop.steps + 1, evaluations, status, record)
+        record = report_step(report, loop.record, loop.steps, iterate, loop.unit)
+        return loop._replace(
+            iterate=iterate,
+            state=state,
+            scale=scale,
+            steps=loop.steps + 1,
+            evaluations=loop.evaluations + info.evaluations,
+            status=_judged(iterate, scale, info.stalled, loop.known, solver),
+            record=record,
+        )
 
-    def goes_on(loop: _Loop) -> Array:
-        return (loop.status == RUNNING) & (loop.steps < solver.max_steps)
+    def goes_on(loop: Loop) -> Array:
+        more = _goes_on(loop, solver)
+        return more if until is None else more & (loop.steps < until)
 
-    zero, scale = jnp.zeros((), jnp.int32), _size(first)
-    begin = _Loop(first, state, scale, zero, zero + 1, judged(first, scale, False), report.start(start.dtype))
-    end = jax.lax.while_loop(goes_on, body, begin)
-    status = jnp.where(end.status == RUNNING, Status.STEPS_SPENT, end.status)
-    return _solution(end.iterate, end.steps, end.evaluations, status, end.record, unit)
+    return jax.lax.while_loop(goes_on, body, loop)
+
+
+def _goes_on(loop: Loop, solver: Any) -> Array:
+    return (loop.status == RUNNING) & (loop.steps < solver.max_steps)
+
+
+def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array, solver: Any) -> Array:
+    status = jnp.where(jnp.asarray(stalled), Status.PRECISION, RUNNING)
+    status = jnp.where(_flat(iterate, scale, solver.tolerance), Status.SOLVED, status)
+    return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)
 
 
 def report_step(
@@ -164,6 +233,7 @@ def _solution(
         status=jnp.where(off & ~lost, Status.OFF_GROUP, status).astype(jnp.int32),
         evaluations=evaluations,
         history=record,
+        classes=jnp.ones((), jnp.int32),
     )
 
 

@@ -1,10 +1,13 @@
 """First-order descent on minibatches: for more samples than a gradient should cost."""
 
 import dataclasses
+import functools
+import time
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
@@ -12,6 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble.solvers.descent import Report, report_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
 from jaxdescramble.solvers.problem import Problem, check_samples
+from jaxdescramble.solvers.slices import SECONDS
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -51,6 +55,30 @@ class Minibatches:
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """See `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
+        carry = (start, riemannian(self.transform).init(start), report.start(start.dtype))
+        last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
+        if report.watch is None:
+            return self._end(function, args, self._walk(function, args, carry, done, last, report), last)
+        return self._watched(function, args, carry, int(last), report)
+
+    def _watched(self, function: Any, args: tuple, carry: tuple, last: int, report: Report) -> Solution:
+        watch, done, steps = report.watch, 0, 1
+        while done < last and not watch.over():
+            before, until = time.perf_counter(), min(done + steps, last)
+            later = _walk(self, function, args, carry, np.int32(done), np.int32(until), report.compiled)
+            if not watch.wait(later):
+                break
+            seconds = time.perf_counter() - before
+            # The first slice of one step may compile.
+            steps = 8 if done == 0 else int(np.clip(steps * SECONDS / max(seconds, 1e-6), 1, 8 * steps))
+            carry, done = later, until
+            watch.tell("Minibatches", done, last)
+        found = _end(self, function, args, carry, np.int32(done))
+        if watch.stopped is None:
+            return found
+        return dataclasses.replace(found, status=jnp.full_like(found.status, watch.stopped))
+
+    def _walk(self, function: Any, args: tuple, carry: tuple, first: Any, last: Any, report: Report) -> tuple:
         optimiser = riemannian(self.transform)
 
         def step(k: Array, carry: tuple) -> tuple:
@@ -61,11 +89,24 @@ class Minibatches:
             updates, state = optimiser.update(iterate.euclidean, state, point)
             return optax.apply_updates(point, updates), state, record
 
-        carry = (start, optimiser.init(start), report.start(start.dtype))
-        point, _, record = jax.lax.fori_loop(0, jnp.asarray(self.max_steps), step, carry)
-        end = Problem(function, args).evaluate(point)
-        steps = jnp.asarray(self.max_steps, jnp.int32)
-        return summed_up(end, steps, steps + 1, record, self.tolerance)
+        return jax.lax.fori_loop(first, last, step, carry)
+
+    def _end(self, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
+        point, _, record = carry
+        steps = jnp.asarray(steps, jnp.int32)
+        return summed_up(Problem(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _walk(
+    solver: Minibatches, function: Any, args: tuple, carry: tuple, first: Any, last: Any, report: Report
+) -> tuple:
+    return solver._walk(function, args, carry, first, last, report)
+
+
+@jax.jit
+def _end(solver: Minibatches, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
+    return solver._end(function, args, carry, steps)
 
 
 def _draw(argument: Any, key: PRNGKeyArray, size: int) -> Any:

@@ -1,5 +1,6 @@
-"""The one verb: minimise a function over O(n), in the determinant class of the start, and differentiate the answer."""
+"""The one verb: minimise a function over O(n), and differentiate the answer."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import Array
 
-from jaxdescramble.checks import a_function, positive_integer, real_array
+from jaxdescramble.checks import a_function, one_of, positive_integer, real_array
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import solve
+from jaxdescramble.solvers.solve import best, mirrored, reflected, solve, solve_each
+from jaxdescramble.solvers.watch import Interrupted, Progress, watched
+from jaxdescramble.status import Status
 
 
 def minimise(
@@ -23,14 +27,24 @@ def minimise(
     start: ArrayLike,
     *args: Any,
     solver: Any = None,
+    group: str = "O",
     history: int = 0,
     callback: Callable[..., None] | None = None,
     every: int = 1,
+    progress: Progress | None = None,
+    max_seconds: float | None = None,
 ) -> Solution:
-    """Minimise a scalar function of an orthogonal matrix: `argmin_P f(P, *args)`, P in the class of the start.
+    """Minimise a scalar function of an orthogonal matrix: `argmin_P f(P, *args)` over O(n).
 
-    The whole solve is one compiled program; `jax.vmap` runs many (one after another on a CPU, in step elsewhere). The
-    answer has derivatives in `args`, and in the numbers that `function` holds if it is a pytree: at a minimum
+    O(n) falls into two classes, determinant +1 and -1, and no descent leads from one to the other. So the solver runs
+    from the start and from its reflection (the last row turned round), and the better answer is returned. Objectives
+    that say that signs do not matter (`Objective.mirrored`) need one run only.
+
+    Called outside `jit`, the solve runs in slices of a fraction of a second: it can report progress, keep a deadline,
+    and Ctrl-C ends it within a second with the best point so far. Slices make no difference to the answer. Inside
+    `jit` it is one compiled program; `jax.vmap` runs many (one after another on a CPU, in step elsewhere).
+
+    The answer has derivatives in `args`, and in the numbers that `function` holds if it is a pytree: at a minimum
     `g(P, args) = 0`, so `H Omega = -dg[d args]`, `dP = P Omega`, in forward and in reverse mode, whatever the solver.
     Directions along which f does not change (its gauge) are left alone.
 
@@ -40,22 +54,27 @@ def minimise(
         start: P at the start, (n, n), orthogonal; its dtype is that of the solve.
         args: pytrees of data.
         solver: a value such as `LBFGS()`, the default; `TrustRegion()`, `Restarts(...)`.
+        group: "O" looks at both determinant classes; "SO" keeps the class of the start, at half the cost.
         history: how many steps to keep a record of.
-        callback: called on the host as `callback(step, value, gradient_norm)`.
-        every: steps between two calls.
+        callback: called on the host as `callback(step, value, gradient_norm)`, inside `jit` too.
+        every: steps between two calls of `callback`.
+        progress: called as `progress(stage, done, total)`, several times a second; `stage` is a text with the value.
+        max_seconds: stop after so many seconds, compilation included, with status `TIME_SPENT`.
 
     Returns:
-        A `Solution(point, value, gradient_norm, steps, status, evaluations, history)`.
+        A `Solution(point, value, gradient_norm, steps, status, evaluations, history, classes)`.
 
     Raises:
-        TypeError: not callable, not a scalar, wrong types. ValueError: not square, not orthogonal.
+        TypeError: not callable, not a scalar, wrong types, `progress` or `max_seconds` inside `jit`.
+        ValueError: not square, not orthogonal, an unknown group.
+        Interrupted: Ctrl-C; a `KeyboardInterrupt` whose `result` is the `Solution` so far.
 
     >>> def roughness(point, signals):
     ...     return jnp.sum(jnp.diff(point @ signals, axis=0) ** 2)
     >>> signals = jax.random.normal(jax.random.key(0), (4, 9))
     >>> found = minimise(roughness, jnp.eye(4), signals)
-    >>> bool(found.value < roughness(jnp.eye(4), signals)), found.status.item()
-    (True, 0)
+    >>> bool(found.value < roughness(jnp.eye(4), signals)), found.status.item(), int(found.classes)
+    (True, 0, 2)
 
     Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008); implicit derivatives as in
     Blondel et al., NeurIPS 2022 (arXiv 2105.15183).
@@ -63,6 +82,7 @@ def minimise(
     solver = LBFGS() if solver is None else solver
     a_function(function, "function", "a point and data")
     check_solver(solver)
+    one_of(group, "group", orthogonal.NAMES)
     point = real_array(start, "start", (2,), "(n, n); use jax.vmap for many problems")
     if point.shape[0] != point.shape[1]:
         raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
@@ -73,9 +93,31 @@ def minimise(
     # A plain function is structure, one that is a pytree (an objective) brings numbers.
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     _check_scalar(pure, point, args)
-    report = Report(history, callback, every)
-    solution = _solve(*jax.lax.stop_gradient((pure, point, args, solver)), report)
-    return attach(solution, pure, args)
+    data = jax.lax.stop_gradient((pure, point, args, solver))
+    watch = watched(progress, max_seconds, data, "minimise")
+    report = Report(history, callback, every, group, watch)
+    solution = _solve(*data, report) if watch is None else search(*data, report)
+    solution = attach(solution, pure, args)
+    if watch is not None and watch.stopped == Status.INTERRUPTED:
+        raise Interrupted("minimise was interrupted; the best point so far is in .result of this exception.", solution)
+    return solution
+
+
+def search(
+    function: Callable, start: Array, args: tuple, solver: Any, report: Report, reflection: Array | None = None
+) -> Solution:
+    """What a solver finds in the classes that the report's group allows.
+
+    Args:
+        function, start, args, solver, report: as in `solve`.
+        reflection: where to start in the other class; None for the reflected start.
+    """
+    free = mirrored(function, start.shape[-1])
+    if report.group != "O" or free or hasattr(solver, "both_classes"):
+        found = solve(function, start, args, solver, report)
+        return dataclasses.replace(found, classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1))
+    starts = jnp.stack([start, reflected(start) if reflection is None else reflection])
+    return best(solve_each(function, starts, args, solver, report))
 
 
 def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
@@ -89,4 +131,4 @@ def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
 
 @functools.partial(jax.jit, static_argnames="report")
 def _solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
-    return solve(function, start, args, solver, report)
+    return search(function, start, args, solver, report)

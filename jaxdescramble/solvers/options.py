@@ -12,13 +12,11 @@ from jaxdescramble.checks import (
     in_order,
     is_traced,
     number_between,
-    one_of,
     one_with,
     positive_integer,
     positive_number,
     random_key,
 )
-from jaxdescramble.groups import orthogonal
 from jaxdescramble.solvers.solve import is_iterative
 
 
@@ -101,6 +99,5 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "factors": _factors,
     "key": random_key,
     "keys": _keys,
-    "group": lambda value, name: one_of(value, name, orthogonal.NAMES),
     "operator": an_operator,
 }

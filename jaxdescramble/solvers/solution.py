@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from jaxdescramble.status import check_status
+from jaxdescramble.status import FUNCTION_DIAGNOSES, check_status
 
 
 class History(NamedTuple):
@@ -24,21 +24,22 @@ class History(NamedTuple):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history"],
+    data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history", "classes"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """A point of the group, and how it was come by. A pytree; leading axes are batches.
+    """Result of a solve: a point of the group, and what the solver did to find it. A pytree; leading axes are batches.
 
     Attributes:
-        point: P, orthogonal to rounding, in the determinant class of the start. Differentiable (`minimise`).
+        point: P, orthogonal to rounding. Differentiable (`minimise`).
         value: f(P), at this very point. Differentiable.
         gradient_norm: `||skew(P^T grad f)||_F`.
         steps: outer steps taken.
         status: a `jaxdescramble.Status`.
         evaluations: of the function, its gradient or a Hessian product, together.
         history: values and gradient norms after each step, if asked for.
+        classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for that of the start alone.
     """
 
     point: Float[Array, "*batch n n"]
@@ -48,6 +49,7 @@ class Solution:
     status: Any
     evaluations: Any
     history: History | None = None
+    classes: Any = 1
 
     def check(self) -> "Solution":
         """This result, if every problem of the batch was solved.
@@ -55,5 +57,5 @@ class Solution:
         Raises:
             FloatingPointError: says which problems were not, why, and what to do.
         """
-        check_status(self.status, "minimise")
+        check_status(self.status, "minimise", FUNCTION_DIAGNOSES)
         return self

@@ -1,13 +1,18 @@
 """Run a solver on a problem, or on a batch of them, without derivatives."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from jaxdescramble.checks import is_traced
 from jaxdescramble.solvers.descent import Report, descend
+from jaxdescramble.solvers.slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -22,11 +27,97 @@ def is_iterative(solver: Any) -> bool:
 
 
 def solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
-    """What a solver finds: step by step if it can `bind`, else as the combinator that it is (`run`)."""
+    """What a solver finds: step by step if it can `bind`, else as the combinator that it is (`run`).
+
+    Outside `jit`, where the report has a watch, the solve runs in slices.
+    """
+    report = _untraced(report, (function, start, args, solver))
     if not hasattr(solver, "bind"):
         return solver.run(function, start, args, report)
+    if report.watch is not None:
+        return solve_in_slices(function, start, args, solver, report)
     leaves, structure = jax.tree.flatten((function, start, args, solver, report))
     return Solution(*_each(_Operands(structure), leaves))
+
+
+def solve_each(
+    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, report: Report, own: bool = False
+) -> Solution:
+    """What a solver finds from each of several starts, with a leading axis.
+
+    Args:
+        function, solver, report: as in `solve`.
+        starts: one for each solve.
+        args: data; with a leading axis of the same length if `own`, else the same for all.
+        own: see `args`.
+    """
+    report = _untraced(report, (function, starts, args, solver))
+    if report.watch is None:
+        return jax.vmap(lambda start, mine: solve(function, start, mine, solver, report), (0, 0 if own else None))(
+            starts, args
+        )
+    if hasattr(solver, "bind"):
+        return solve_many_in_slices(function, starts, args, solver, report, own)
+    found = []
+    for k, start in enumerate(starts):
+        mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
+        with report.watch.stage(f"{k + 1} of {len(starts)}"):
+            found.append(solve(function, start, mine, solver, report))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+def best(found: Solution) -> Solution:
+    """The solution of least value of several, which lie along the leading axis; the work is that of all.
+
+    Where several classes were searched, `classes` adds up to 2 at most.
+    """
+    chosen = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value), axis=0)
+
+    def pick(leaf: Array) -> Array:
+        index = chosen.reshape(1, *chosen.shape, *(1,) * (leaf.ndim - 1 - chosen.ndim))
+        return jnp.take_along_axis(leaf, index, axis=0)[0]
+
+    def total(counts: Array) -> Array:
+        return jnp.sum(counts, axis=0, dtype=jnp.int32)
+
+    return dataclasses.replace(
+        jax.tree.map(pick, found),
+        steps=total(found.steps),
+        evaluations=total(found.evaluations),
+        classes=jnp.minimum(total(found.classes), 2),
+    )
+
+
+def mirrored(function: Any, n: int) -> bool:
+    """Whether a function says that both determinant classes hold the same values.
+
+    >>> from jaxdescramble.objectives import sparsity
+    >>> mirrored(sparsity(), 4), mirrored(jnp.sum, 4)
+    (True, False)
+    """
+    known = getattr(function, "mirrored", None)
+    return known is not None and bool(known(n))
+
+
+def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    """The point with its last row turned round: the same in the other determinant class.
+
+    >>> reflected(jnp.eye(2)).tolist()
+    [[1.0, 0.0], [-0.0, -1.0]]
+    """
+    return point.at[..., -1, :].multiply(-1)
+
+
+def _untraced(report: Report, operands: Any) -> Report:
+    """The report without its watch where the operands are traced: in a combinator of the user's own, under `vmap`."""
+    if report.watch is not None and any(map(is_traced, jax.tree.leaves(operands))):
+        return report.compiled
+    return report
+
+
+def stage(report: Report, name: str) -> contextlib.AbstractContextManager[None]:
+    """`with` the name of a part of the work, where somebody watches."""
+    return contextlib.nullcontext() if report.watch is None else report.watch.stage(name)
 
 
 @jax.tree_util.register_static

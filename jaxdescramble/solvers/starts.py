@@ -12,7 +12,7 @@ A descent from a random point finds the planted frame of sparse signals, but nei
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import solve
+from jaxdescramble.solvers.solve import best, mirrored, solve, solve_each, stage
 
 CORNER = 0.3
 """How widely the corner of |z| is rounded in the search for sparse sources, in units of their standard deviation."""
@@ -43,8 +43,7 @@ class FromModes:
     """From the principal components of the signals on the slowest modes of an operator, strongest on slowest.
 
     `P = T U^T`, T the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S: the minimiser of
-    `||D P S||_F`. Signs are chosen such that P is in the determinant class of the given start, of which nothing else is
-    used.
+    `||D P S||_F`. Of the given start only the determinant class matters, and only with `group="SO"`.
 
     Attributes:
         solver: what is run from there.
@@ -64,14 +63,12 @@ class FromModes:
     solver: Any
     operator: Operator
 
+    both_classes: ClassVar[bool] = True
+
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there."""
-        summary = _summary_of(function, args)
-        directions, _ = summary.principal()
-        point = self.operator.synthesise(directions.T).astype(start.dtype)
-        # The weakest component turned round is the least change that changes the class.
-        fast = self.operator.synthesise(jnp.eye(len(start), dtype=start.dtype)[:, -1:]).astype(start.dtype)
-        return solve(function, _in_class_of(start, point, fast), args, self.solver, report)
+        point, fast = _from_modes(_summary_of(function, args), self.operator, start)
+        return _search(function, start, point, fast, args, self.solver, report)
 
 
 @jax.tree_util.register_dataclass
@@ -115,6 +112,8 @@ class FromSources:
     keys: Any
     search: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300, preconditioner=None))
 
+    both_classes: ClassVar[bool] = True
+
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
         signals = getattr(_summary_of(function, args), "signals", None)
@@ -124,42 +123,18 @@ class FromSources:
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
         D = _sparse_under(function, n)
-        rows, density, work = self._sources(signals)
         if D is None:
-            point, weak = orthogonal.polar(rows)[0], jnp.eye(n, dtype=start.dtype)[:, :1]
+            weak = np.eye(n)[:, :1]
         else:
             rank, weak = _independent(D, name_of(function))
-            B = rows[jnp.argsort(density)[:rank]]
-            gram = matmul(B, B.T)
-            order = _chain(jnp.abs(gram))
-            along = jnp.sign(gram[order[:-1], order[1:]]) * np.sign(np.sum(D[: rank - 1] * D[1:rank], axis=1))
-            signs = jnp.cumprod(jnp.concatenate([jnp.ones(1, B.dtype), jnp.where(along < 0, -1, 1).astype(B.dtype)]))
-            lengths = np.linalg.norm(D[:rank], axis=1)
-            B = B[order] * (signs * lengths.astype(B.dtype))[:, None]
-            point, _ = orthogonal.polar(matmul(jnp.asarray(D[:rank].T, B.dtype), B))
-            weak = jnp.asarray(weak, B.dtype)
-        found = solve(function, _in_class_of(start, point, weak), args, self.solver, report)
+            D = jnp.asarray(D[:rank])
+        white, whiten, turns = _whitened(signals, self.keys)
+        with stage(report, "search for sources"):
+            searches = Report(watch=report.watch)
+            found = solve_each(jax.tree_util.Partial(_density), turns, (white,), self.search, searches)
+        point = _from_sources(best(found).point, white, whiten, D)
+        found, work = _search(function, start, point, weak, args, self.solver, report), found.evaluations.sum()
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
-
-    def _sources(self, signals: Float[Array, "n m"]) -> tuple[Float[Array, "n n"], Float[Array, " n"], Array]:
-        """Unit rows that make sparse sources of the signals, how dense each of these is, and the work."""
-        n, m = signals.shape
-        U, s, Vh = decompositions.svd(signals, full_matrices=False)
-        known = decompositions.resolved(s)
-        white = jnp.where(known[:, None], Vh, 0) * m**0.5
-        whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
-        # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
-        whiten = jnp.where(known[:, None], whiten, U.T)
-        density_of = jax.tree_util.Partial(_density)
-        turns = jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(self.keys)
-        found = jax.vmap(lambda turn: solve(density_of, turn, (white,), self.search, Report()))(turns)
-        best = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
-        turn = _sharpened(found.point[best], white)
-        rows = matmul(turn, whiten)
-        rows = rows / jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
-        Z = matmul(turn, white)
-        density = jnp.mean(jnp.abs(Z), axis=1) + jnp.maximum(1 - jnp.mean(Z**2, axis=1), 0)
-        return rows, density, found.evaluations.sum()
 
 
 @jax.tree_util.register_dataclass
@@ -169,8 +144,8 @@ class Seriated:
 
     The order minimises `sum_ij W_ij (x_i - x_j)^2`, `W_ij = sum_s y_is^2 y_js^2 / E_s`, x the places of the rows of
     `Y = P S`: over permutations this is locality on a line exactly. It is begun with the order of the Fiedler vector of
-    W, the minimiser without the constraint that places be 1 ... n, and improved by exchanges. The determinant class is
-    kept by the sign of a row.
+    W, the minimiser without the constraint that places be 1 ... n, and improved by exchanges. With `group="SO"` the
+    sign of a row keeps the determinant class.
 
     Attributes:
         solver: what is run from there.
@@ -189,20 +164,86 @@ class Seriated:
 
     solver: Any
 
+    both_classes: ClassVar[bool] = True
+
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there."""
         signals = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(signals, "signals", None)
         if signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
-        square = matmul(start, signals.astype(start.dtype)) ** 2
-        energies = jnp.sum(square, axis=0, keepdims=True)
-        W = matmul(square / jnp.where(energies > 0, energies, 1), square.T)
-        W = (W - jnp.diag(jnp.diagonal(W))) / jnp.maximum(jnp.max(W), jnp.finfo(W.dtype).tiny)
-        W = jnp.where(jnp.isfinite(W).all(), W, 0)
-        point = start[_line(W)]
-        first = jnp.eye(len(start), dtype=start.dtype)[:, :1]
-        return solve(function, _in_class_of(start, point, first), args, self.solver, report)
+        first = np.eye(len(start))[:, :1]
+        return _search(function, start, _in_line(start, signals), first, args, self.solver, report)
+
+
+def _search(
+    function: Any,
+    start: Array,
+    point: Array,
+    axis: Float[Array, "n 1"] | np.ndarray,
+    args: tuple,
+    solver: Any,
+    report: Report,
+) -> Solution:
+    """Solve from a point that was read off the signals, and from its mirror image where both classes are searched."""
+    axis = jnp.asarray(axis, start.dtype)
+    if report.group != "O":
+        return solve(function, _in_class_of(start, point, axis), args, solver, report)
+    if mirrored(function, len(start)):
+        return solve(function, point, args, solver, report)
+    return best(solve_each(function, jnp.stack([point, _mirrored(point, axis)]), args, solver, report))
+
+
+@jax.jit
+def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, Array]:
+    """Principal components on the slowest modes; and the fastest mode, for the weakest component turned round is the
+    least change that changes the class."""
+    directions, _ = summary.principal()
+    fast = operator.synthesise(jnp.eye(operator.size, dtype=like.dtype)[:, -1:])
+    return operator.synthesise(directions.T).astype(like.dtype), fast.astype(like.dtype)
+
+
+@jax.jit
+def _whitened(signals: Float[Array, "n m"], keys: Any) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Array]:
+    """Whitened signals, the matrix that makes them, and where the searches for sources start."""
+    n, m = signals.shape
+    U, s, Vh = decompositions.svd(signals, full_matrices=False)
+    known = decompositions.resolved(s)
+    white = jnp.where(known[:, None], Vh, 0) * m**0.5
+    whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
+    # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
+    whiten = jnp.where(known[:, None], whiten, U.T)
+    return white, whiten, jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(keys)
+
+
+@jax.jit
+def _from_sources(turn: Array, white: Array, whiten: Array, D: Float[Array, "r n"] | None) -> Float[Array, "n n"]:
+    """The frame that sources and their order make; D holds independent rows, or is None for the identity."""
+    turn = _sharpened(turn, white)
+    rows = matmul(turn, whiten)
+    rows = rows / jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
+    if D is None:
+        return orthogonal.polar(rows)[0]
+    Z = matmul(turn, white)
+    density = jnp.mean(jnp.abs(Z), axis=1) + jnp.maximum(1 - jnp.mean(Z**2, axis=1), 0)
+    D = D.astype(rows.dtype)
+    B = rows[jnp.argsort(density)[: len(D)]]
+    gram = matmul(B, B.T)
+    order = _chain(jnp.abs(gram))
+    along = jnp.sign(gram[order[:-1], order[1:]]) * jnp.sign(jnp.sum(D[:-1] * D[1:], axis=1))
+    signs = jnp.cumprod(jnp.concatenate([jnp.ones(1, B.dtype), jnp.where(along < 0, -1, 1).astype(B.dtype)]))
+    lengths = jnp.sqrt(jnp.sum(D**2, axis=1))
+    return orthogonal.polar(matmul(D.T, B[order] * (signs * lengths)[:, None]))[0]
+
+
+@jax.jit
+def _in_line(start: Float[Array, "n n"], signals: Float[Array, "n m"]) -> Float[Array, "n n"]:
+    """The start with its rows in the order of `Seriated`."""
+    square = matmul(start, signals.astype(start.dtype)) ** 2
+    energies = jnp.sum(square, axis=0, keepdims=True)
+    W = matmul(square / jnp.where(energies > 0, energies, 1), square.T)
+    W = (W - jnp.diag(jnp.diagonal(W))) / jnp.maximum(jnp.max(W), jnp.finfo(W.dtype).tiny)
+    return start[_line(jnp.where(jnp.isfinite(W).all(), W, 0))]
 
 
 def _summary_of(function: Any, args: tuple) -> Any:
@@ -243,11 +284,15 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[A
     return jax.lax.map(one, turn)
 
 
+@jax.jit
 def _in_class_of(start: Array, point: Array, axis: Float[Array, "n 1"]) -> Array:
     """The point, mirrored along a unit vector where that is what it takes to be in the start's determinant class."""
     other = decompositions.determinant_sign(start) * decompositions.determinant_sign(point) < 0
-    mirrored = point - 2 * matmul(axis, matmul(axis.T, point))
-    return jnp.where(other, mirrored, point)
+    return jnp.where(other, _mirrored(point, axis), point)
+
+
+def _mirrored(point: Array, axis: Float[Array, "n 1"]) -> Array:
+    return point - 2 * matmul(axis, matmul(axis.T, point))
 
 
 def _sparse_under(function: Any, n: int) -> np.ndarray | None:
