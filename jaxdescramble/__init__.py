@@ -25,7 +25,7 @@ from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap,
 from jaxdescramble.film import Film
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
-from jaxdescramble.solvers import Solution, minimise, riemannian
+from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
 from jaxdescramble.status import Status
 from jaxdescramble.streaming import Accumulator
 from jaxdescramble.sweep import Problem, grid, sweep
@@ -37,6 +37,7 @@ __all__ = [
     "Accumulator",
     "Descrambling",
     "Film",
+    "Interrupted",
     "JaxdescrambleWarning",
     "LayerDescrambling",
     "Layout",

@@ -26,6 +26,7 @@ LEFT_OUT = (
         "LayerDescrambling": "a result, made by descramble_network",
         "Layout": "a result, made by wiretap",
         "Solution": "a result, made by minimise",
+        "Interrupted": "an exception",
         "JaxdescrambleWarning": "a class of warnings",
         "Status": "an enumeration",
         "Tap": "a result, made by wiretap",

@@ -138,7 +138,7 @@ def test_the_callback_hears_of_every_third_step():
 @pytest.mark.both_precisions
 def test_spent_steps_are_a_status_with_a_remedy():
     S, start = signals(0, 4, 12), orthogonal.random(jax.random.key(0), 4)
-    found = minimise(roughness, start, S, 1.0, solver=LBFGS(max_steps=0))
+    found = minimise(roughness, start, S, 1.0, solver=LBFGS(max_steps=0))  # one evaluation in each class
     assert (int(found.status), int(found.steps), int(found.evaluations)) == (
         Status.STEPS_SPENT,
         0,

@@ -37,7 +37,7 @@ def descramble(
     start: ArrayLike | None = None,
     keys: Array | None = None,
     progress: Progress | None = None,
-    max_seconds: float | None = None,
+    max_seconds: float | int | None = None,
 ) -> Any:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
@@ -95,7 +95,7 @@ def _descramble(
         alike = functools.partial(_descramble, objective=objective, solver=asked, group=group, keys=keys, watch=watch)
         return _alike_together(list(signals), alike, start, watch)
     given: Any = signals
-    summaries, columns = (given, None) if hasattr(given, "principal") else (None, _columns(given))
+    summaries, columns = (given, None) if hasattr(given, "principal") else (given, _columns(given))
     axes = (jax.tree.leaves(signals)[0] if columns is None else columns).ndim - 2
     start = _start(start, given.size if columns is None else columns.shape[-2], axes, group)
     if watch is not None and is_iterative(solver) and group != "permutation":

@@ -1,5 +1,6 @@
 """What people see: figures, the report, the command line. Needs the extra `jaxdescramble[demo]` when called."""
 
+from jaxdescramble.show.bar import bar
 from jaxdescramble.show.evidence import nulls_figure, replica_figure
 from jaxdescramble.show.figures import (
     first_layer_figure,
@@ -11,6 +12,7 @@ from jaxdescramble.show.figures import (
 from jaxdescramble.show.report import write_report
 
 __all__ = [
+    "bar",
     "first_layer_figure",
     "last_layer_figure",
     "layers_figure",

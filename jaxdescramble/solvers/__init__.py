@@ -14,6 +14,7 @@ from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
 from jaxdescramble.solvers.stationarity import Stationarity, stationarity
 from jaxdescramble.solvers.trust_region import TrustRegion
+from jaxdescramble.solvers.watch import Interrupted
 
 __all__ = [
     "LBFGS",
@@ -26,6 +27,7 @@ __all__ = [
     "FromSources",
     "GradientDescent",
     "History",
+    "Interrupted",
     "Kronecker",
     "Minibatches",
     "Optax",

@@ -12,10 +12,10 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
+from jaxdescramble.solvers import slices
 from jaxdescramble.solvers.descent import Report, report_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
 from jaxdescramble.solvers.problem import Problem, check_samples
-from jaxdescramble.solvers.slices import SECONDS
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -70,7 +70,7 @@ class Minibatches:
                 break
             seconds = time.perf_counter() - before
             # The first slice of one step may compile.
-            steps = 8 if done == 0 else int(np.clip(steps * SECONDS / max(seconds, 1e-6), 1, 8 * steps))
+            steps = 8 if done == 0 else int(np.clip(steps * slices.SECONDS / max(seconds, 1e-6), 1, 8 * steps))
             carry, done = later, until
             watch.tell("Minibatches", done, last)
         found = _end(self, function, args, carry, np.int32(done))

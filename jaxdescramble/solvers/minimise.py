@@ -32,7 +32,7 @@ def minimise(
     callback: Callable[..., None] | None = None,
     every: int = 1,
     progress: Progress | None = None,
-    max_seconds: float | None = None,
+    max_seconds: float | int | None = None,
 ) -> Solution:
     """Minimise a scalar function of an orthogonal matrix: `argmin_P f(P, *args)` over O(n).
 

@@ -36,7 +36,7 @@ class Watch:
         stopped: `Status.TIME_SPENT` or `Status.INTERRUPTED` once it has stopped them, else None.
     """
 
-    def __init__(self, progress: Progress | None = None, max_seconds: float | None = None):
+    def __init__(self, progress: Progress | None = None, max_seconds: float | int | None = None):
         self.progress = progress
         self.deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self.stopped: Status | None = None
