@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxdescramble.cautions import JaxdescrambleWarning, caution
 from jaxdescramble.checks import a_function, instance_of, real_array
+from jaxdescramble.decompositions import inverse_or_transpose
 from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
@@ -127,8 +128,9 @@ def insert(
 ) -> Callable[[Any, Any], Any]:
     """The same function with `P^-1 P` put in at the preactivation of each named layer.
 
-    `v -> P^-1 (P v)`, the inverse with one step of refinement, so the result is that of f to rounding if P is well
-    conditioned; a singular P, or one with nan, gives inf or nan.
+    `v -> P^-1 (P v)`, the inverse with one step of refinement: the result is that of f to rounding if P is well
+    conditioned. The inverse is the transpose where P is orthogonal to rounding. A singular P, or one with nan, gives
+    inf or nan.
 
     Args:
         f, params, x: as for `wiretap`; params and x decide which layers there are and of what sizes.
@@ -359,7 +361,7 @@ def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) ->
 
 
 def _undo(matrix: Array, changed: Array) -> Array:
-    """`P^-1` of signals, refined once: a plain solve in float32 changes the function three times as much."""
-    inverse = jnp.linalg.inv(matrix)
+    """Return `P^-1` of signals, refined once: a plain solve in float32 changes the function three times as much."""
+    inverse = inverse_or_transpose(matrix)
     signals = matmul(inverse, changed)
     return signals + matmul(inverse, changed - matmul(matrix, signals))

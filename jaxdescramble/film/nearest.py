@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxdescramble.decompositions import determinant_sign
 from jaxdescramble.exact import CircularShifts, Stabiliser, align
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.groups.assignment import assign
@@ -50,7 +51,7 @@ def nearest_minimiser(
     modes = operator.analyse(turned)
     least = jnp.argmin(jnp.sum(modes * wanted, axis=1))
     reflected = operator.synthesise(modes.at[least].multiply(-1))
-    return jnp.where(jnp.linalg.slogdet(turned)[0] < 0, reflected, turned)
+    return jnp.where(determinant_sign(turned) < 0, reflected, turned)
 
 
 def nearest_equal(
@@ -98,7 +99,7 @@ def nearest_equal(
         values = jax.lax.map(lambda one: objective(one, summary), turned)
         allowed = values <= values[0] + rounding * jnp.maximum(1, jnp.abs(values[0]))
         if group == "SO":
-            allowed &= jnp.linalg.det(elements) > 0
+            allowed &= jax.vmap(determinant_sign)(elements) > 0
         return turned[jnp.argmax(jnp.where(allowed.at[0].set(True), nearness, -jnp.inf))]
 
     return jax.lax.cond((nearness > nearness[0] + rounding * n).any(), tried, lambda: point)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxdescramble import decompositions
 from jaxdescramble.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
 from jaxdescramble.path_kernel.blocks import Tile, gather
 from jaxdescramble.products import matmul
@@ -254,17 +255,17 @@ def _shifted(K: Array, regularisation: Array) -> Array:
 
 @jax.jit
 def _fit(K: Array, Y: Array, regularisation: Array) -> tuple[Array, Array, Array]:
-    factor = jnp.linalg.cholesky(_shifted(K, regularisation))
+    factor = decompositions.cholesky(_shifted(K, regularisation))
     solved = jnp.isfinite(factor).all()
-    coefficients = jax.scipy.linalg.cho_solve((factor, True), Y)
+    coefficients = decompositions.solve_cholesky(factor, Y)
     return jnp.where(solved, coefficients, jnp.nan), regularisation, solved
 
 
 @jax.jit
 def _without(K: Array, Y: Array, candidates: Array) -> Array:
     def one(regularisation: Array) -> Array:
-        factor = jnp.linalg.cholesky(_shifted(K, regularisation))
-        inverse = jax.scipy.linalg.solve_triangular(factor, jnp.eye(len(K), dtype=K.dtype), lower=True)
+        factor = decompositions.cholesky(_shifted(K, regularisation))
+        inverse = decompositions.solve_triangular(factor, jnp.eye(len(K), dtype=K.dtype))
         coefficients = matmul(inverse.T, matmul(inverse, Y))
         return Y - coefficients / jnp.sum(inverse**2, axis=0)[:, None]
 
