@@ -186,6 +186,11 @@ def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Lay
             f"The layer {product.name} stands inside a `while` or `cond` ({product.operation.source}) and cannot be "
             "read; it is evaluated as usual. A `scan`, or a Python loop, can be read."
         )
+    for call in graph.lost:
+        caution(
+            f"`{call.equation.primitive.name}` ({call.source}) changes a Ref, so its own derivative is lost: "
+            "the result has the derivative of its body. Return the new value instead of writing it into a Ref."
+        )
     return graph, facts, layers
 
 
