@@ -17,6 +17,7 @@ from jaxdescramble.checks import a_function, instance_of, real_array
 from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
+from jaxdescramble.layers import Layers
 from jaxdescramble.products import matmul
 
 
@@ -86,8 +87,9 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
             `nnx.split`, Equinox after `eqx.partition`, Haiku after `hk.transform`.
 
     Returns:
-        A function of the same arguments that returns `(f(params, x), {name: Tap})`, layers in the order of computation.
-        It can be jitted, differentiated and vmapped.
+        A function of the same arguments that returns `(f(params, x), {name: Tap})`. The layers stand in the order of
+        computation, also after `jit`. The function can be jitted, differentiated and vmapped; its derivative is that of
+        f, also where a layer stands inside a `custom_vjp` or `custom_jvp`.
 
     Raises:
         TypeError: from the returned function, if params or x hold something that is not an array.
@@ -112,7 +114,7 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
             wanted |= set() if layer.activation is None else {layer.activation}
         outputs, found = evaluate(graph, leaves_of((params, x)), wanted)
         values = {**graph.constants, **found}
-        taps = {name: _tap(layer, facts, values) for name, layer in layers.items()}
+        taps = Layers((name, _tap(layer, facts, values)) for name, layer in layers.items())
         return jax.tree.unflatten(graph.tree, outputs), taps
 
     return tapped

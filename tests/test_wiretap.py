@@ -280,6 +280,25 @@ def test_single_sample_and_single_unit():
 # -------------------------------------------------------------------------------------- jit, vmap, remat, scan
 
 
+def test_layers_keep_the_order_of_computation():
+    def f(params, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x @ params["z"], params["b"])[0] @ params["a"]
+
+    params, names = {"z": normal(1, 4, 6), "b": normal(2, 2, 6, 6), "a": normal(3, 6, 3)}, ["['z']", "['b']", "['a']"]
+    taps = jax.jit(wiretap(f))(params, X)[1]
+    assert list(taps) == names
+    assert isinstance(taps, dict)
+    assert taps == dict(taps)
+    assert taps.keys() == wiretap(f)(params, X)[1].keys()
+    assert repr(taps) == f"Layers({names})"
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(taps)]
+    assert paths[0] == "[\"['z']\"].weight"
+    assert list(jax.vmap(wiretap(f), (None, 0))(params, X[:, None])[1]) == names
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, taps)
+    assert list(doubled) == names
+    np.testing.assert_array_equal(doubled["['a']"].weight, 2 * params["a"].T)
+
+
 def test_remat_and_jit_are_opened():
     @jax.checkpoint
     def block(params, x):
