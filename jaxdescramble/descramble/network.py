@@ -12,6 +12,7 @@ from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, true_or_false
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.descramble.signals import descramble
+from jaxdescramble.interpreter import why_no_layer
 from jaxdescramble.layers import Layers
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.wiretap import Tap, wiretap
@@ -93,10 +94,7 @@ def descramble_network(
     joint = true_or_false(joint, "joint")
     _, taps = wiretap(f)(params, x)
     if not taps:
-        raise ValueError(
-            "descramble_network: f has no linear layer, a product of x with a parameter. Layers inside while loops, "
-            "convolutions and weights that are computed from parameters are not read."
-        )
+        raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
     for sides in alike(taps, objective, joint, ends):
         names = [(one.name, one.side) for one in sides]

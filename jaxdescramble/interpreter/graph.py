@@ -74,8 +74,8 @@ class Operation:
 
     A `custom_rule` closes the opened body of a `custom_jvp` or `custom_vjp` call. To a reader it hands the body's
     results on. `evaluate` runs the call itself in its place, so values and derivatives are those of the call.
-    `equation` is the call, `call` holds its operands, and `inside` the numbers of the values of the body. Its operations
-    are `closed`: their effects (prints) happen when the call runs.
+    `equation` is the call, `call` holds its operands, and `inside` the numbers of the body's values. Its operations are
+    `closed`: their effects (prints) happen when the call runs.
     """
 
     equation: Any
