@@ -133,9 +133,8 @@ class _Passage:
                 self._index(operation.body)
 
     def fail(self, operation: Operation, why: str) -> NoReturn:
-        raise ValueError(
-            f"The neurons of {self.name} cannot be reordered: `{operation.name}` at {operation.source} {why}."
-        )
+        primitive = operation.equation.primitive.name
+        raise ValueError(f"The neurons of {self.name} cannot be reordered: `{primitive}` at {operation.source} {why}.")
 
     def settle(self) -> None:
         """Go through the function until no further parameter has to be permuted, then look at the result."""

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxdescramble.cautions import JaxdescrambleWarning, caution
+from jaxdescramble.cautions import JaxdescrambleWarning
 from jaxdescramble.checks import a_function, instance_of, real_array
 from jaxdescramble.decompositions import inverse_or_transpose
-from jaxdescramble.interpreter import Graph, Layer, evaluate, find_layers, leaves_of, study, trace
+from jaxdescramble.interpreter import Graph, Layer, caution_unread, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
+from jaxdescramble.layers import Layers
 from jaxdescramble.products import matmul
 
 
@@ -74,9 +75,11 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
     A layer is a product (`dot_general`) of something that depends on x with a parameter leaf, the leaf at most
     rearranged, sliced, or converted in type; or a convolution with one, which is a product with the patches that its
     window sees: out are its channels, in are (channels, *window), samples are (batch, *places). Lookups in a table,
-    products of data with data (attention) or of parameters with parameters are none; convolutions in groups, weights
-    computed from parameters (weight norm), and layers inside `while` or `cond` are passed over, the last with a
-    warning.
+    products of data with data (attention) or of parameters with parameters are none.
+
+    These layers are not read: convolutions in groups, weights computed from parameters (weight norm), matrices applied
+    in other ways (by a Fourier transform), and all layers inside `while` or `cond`. A warning names them with their
+    lines; f is evaluated as usual.
 
     A layer's name is its leaf's path in `params` as `jax.tree_util.keystr` writes it (`params` if that is one bare
     array), followed by the slice of it that was used, if not all: `['qkv'][:, 0:64]`; uses after the first are
@@ -87,8 +90,9 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
             `nnx.split`, Equinox after `eqx.partition`, Haiku after `hk.transform`.
 
     Returns:
-        A function of the same arguments that returns `(f(params, x), {name: Tap})`, layers in the order of computation.
-        It can be jitted, differentiated and vmapped.
+        A function of the same arguments that returns `(f(params, x), {name: Tap})`. The layers stand in the order of
+        computation, also after `jit`. The function can be jitted, differentiated and vmapped; its derivative is that of
+        f, also where a layer stands inside a `custom_vjp` or `custom_jvp`.
 
     Raises:
         TypeError: from the returned function, if params or x hold something that is not an array.
@@ -113,7 +117,7 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
             wanted |= set() if layer.activation is None else {layer.activation}
         outputs, found = evaluate(graph, leaves_of((params, x)), wanted)
         values = {**graph.constants, **found}
-        taps = {name: _tap(layer, facts, values) for name, layer in layers.items()}
+        taps = Layers((name, _tap(layer, facts, values)) for name, layer in layers.items())
         return jax.tree.unflatten(graph.tree, outputs), taps
 
     return tapped
@@ -183,11 +187,7 @@ def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Lay
     graph = trace(f, params, x)
     facts = study(graph)
     layers, hidden = find_layers(graph, facts)
-    for product in hidden:
-        caution(
-            f"The layer {product.name} stands inside a `while` or `cond` ({product.operation.source}) and cannot be "
-            "read; it is evaluated as usual. A `scan`, or a Python loop, can be read."
-        )
+    caution_unread(graph, facts, [layer.product for layer in layers.values()], hidden)
     return graph, facts, layers
 
 

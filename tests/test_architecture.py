@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
 FLOORS = [
     # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
-    {"cautions", "checks", "files", "products", "extras", "threads"},
+    {"cautions", "checks", "files", "products", "extras", "threads", "layers"},
     {"status"},
     {"transforms", "decompositions"},
     {"operators", "groups"},

@@ -192,8 +192,17 @@ def test_the_joint_tap_is_smooth_in_the_weight_as_well(key):
 
 
 def test_a_network_without_linear_layers_and_wrong_words_are_refused(key):
-    with pytest.raises(ValueError, match="no linear layer"):
+    with pytest.raises(
+        ValueError, match=r"no linear layer .* convolution .* has the parameters params \(1, 3\), and app"
+    ):
         jd.descramble_network(lambda p, x: x * p, jnp.ones((1, 3)), jnp.ones((4, 3)))
+    with (
+        pytest.warns(jd.JaxdescrambleWarning, match="No layer is read"),
+        pytest.raises(
+            ValueError, match=r"convolutions in groups.* f applies \['w'\] \(3, 3\) by `dot_general` \(.*descr"
+        ),
+    ):
+        jd.descramble_network(lambda p, x: x @ jnp.abs(p["w"]), {"w": jnp.eye(3)}, jnp.ones((4, 3)))
     with pytest.raises(ValueError, match="ends: got 'closed'"):
         jd.descramble_network(network, parameters(key), jnp.ones((4, 12)), ends="closed")
 

@@ -93,7 +93,8 @@ def test_calls_are_opened_and_dead_code_is_left_out():
         return jnp.tanh(x @ w)
 
     layer.defvjp(lambda w, x: (layer(w, x), (w, x)), lambda kept, g: (kept[0] * g.sum(), kept[1] * g.sum()))
-    assert names(trace(layer, normal(1, 4, 4), normal(2, 3, 4))) == ["dot_general", "tanh"]
+    assert names(trace(layer, normal(1, 4, 4), normal(2, 3, 4))) == ["dot_general", "tanh", "custom_rule"]
+    assert names(trace(layer, normal(1, 4, 4), normal(2, 3, 4), opened=True)) == ["dot_general", "tanh"]
 
 
 def test_what_a_scan_does_not_change_is_moved_out():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxdescramble.cautions import JaxdescrambleWarning
 from jaxdescramble.wiretap import Tap, insert, wiretap
 
 
@@ -131,7 +132,8 @@ def test_bare_array_and_both_operands_from_parameters():
     assert list(taps) == ["params"]
     np.testing.assert_array_equal(taps["params"].weight, w)
     close(taps["params"].preactivation, w @ X.T)
-    assert tapped(lambda p, x: x + p["x"] @ p["w"], {"x": X, "w": normal(2, 4, 4)}, X) == {}
+    with pytest.warns(JaxdescrambleWarning, match=r"\['w'\] \(4, 4\), \['x'\] \(7, 4\) by `dot_general`"):
+        assert tapped(lambda p, x: x + p["x"] @ p["w"], {"x": X, "w": normal(2, 4, 4)}, X) == {}
 
 
 def test_tied_weights_are_numbered():
@@ -241,7 +243,8 @@ def test_computed_weights_are_passed_over_and_convolutions_are_not():
         return jnp.tanh(x.reshape(x.shape[0], -1) @ normed) @ params["w"]
 
     params = {"kernel": normal(1, 3, 2, 3), "v": normal(2, 12, 5), "w": normal(3, 5, 2)}
-    taps = tapped(f, params, normal(4, 7, 2, 4))
+    with pytest.warns(JaxdescrambleWarning, match=r"\['v'\] \(12, 5\) by `dot_general` .*, with a weight that f comp"):
+        taps = tapped(f, params, normal(4, 7, 2, 4))
     assert list(taps) == ["['kernel']", "['w']"]
     assert not taps["['w']"].layout.from_input
 
@@ -277,7 +280,95 @@ def test_single_sample_and_single_unit():
     assert (tap.weight.shape, tap.layout.out) == ((1, 4), ())
 
 
+SQUARE, KERNEL = normal(6, 4, 4), normal(7, 4, 1, 3)
+
+
+def convolved(x, kernel, groups):
+    return jax.lax.conv_general_dilated(x[..., None], kernel, (1,), "SAME", feature_group_count=groups)[..., 0]
+
+
+# By name: the function, and for each line of the warning the parameters and the operation.
+UNREAD = {
+    "a Fourier transform": (
+        lambda p, x: jnp.fft.ifft(jnp.fft.fft(p["c"].sum(0)) * jnp.fft.fft(x)).real,
+        r"\['c'\] \(4, 4\) by `fft` \(.*test_wiretap.py:\d+",
+    ),
+    "a filter in frequency": (lambda p, x: jnp.fft.ifft(p["c"][None] * jnp.fft.fft(x[:, None])).real, r"by `fft`"),
+    "a convolution in groups": (
+        lambda p, x: convolved(x @ p["r"], p["k"], 4),
+        r"\['k'\] \(4, 1, 3\) by `conv_general_dilated` \(.*\), a convolution in groups",
+    ),
+    "a sum of low rank": (
+        lambda p, x: jnp.tanh(x @ (p["c"] + p["a"] @ p["b"])) @ p["r"],
+        r"\['a'\] \(4, 2\), \['b'\] \(2, 4\), \['c'\] \(4, 4\) by `dot_general` .*, with a weight that f computes",
+    ),
+    "rounded": (lambda p, x: x @ jnp.round(p["c"]), r"\['c'\] \(4, 4\) by `dot_general`"),
+    "side by side": (lambda p, x: x @ jnp.concatenate([p["c"], p["a"]], 1), r"\['a'\] .*, \['c'\] .* by `dot_general`"),
+    "experts": (
+        lambda p, x: jnp.einsum("bi,bij->bj", x, p["e"][jnp.argmax(x, 1) % 2]),
+        r"\['e'\] \(2, 4, 4\) by `gather`",
+    ),
+    "a solve": (lambda p, x: jax.scipy.linalg.solve_triangular(p["c"], x.T), r"\['c'\] .* by `triangular_solve`"),
+    "normed in a scan": (
+        lambda p, x: jax.lax.scan(lambda x, w: (x @ (w / jnp.linalg.norm(w)), None), x, p["e"])[0],
+        r"\['e'\] \(2, 4, 4\) by `dot_general`",
+    ),
+    "chosen by a branch": (
+        lambda p, x: x @ jax.lax.cond(x[0, 0] > 0, lambda: p["c"], lambda: p["r"]),
+        r"\['c'\] \(4, 4\), \['r'\] \(4, 4\) by `cond`",
+    ),
+}
+WEIGHTS = {"c": SQUARE, "k": KERNEL, "r": SQUARE, "a": normal(8, 4, 2), "b": normal(9, 2, 4), "e": normal(3, 2, 4, 4)}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_matrices_of_no_layer_are_named_in_one_warning(name):
+    f, message = UNREAD[name]
+    with pytest.warns(JaxdescrambleWarning, match=message) as seen:
+        result, _ = jax.eval_shape(wiretap(f), WEIGHTS, X)
+    assert len(seen) == 1
+    assert result.shape[0] in X.shape
+
+
+def test_tables_scales_and_positions_are_no_such_matrices():
+    def f(params, x):
+        tokens, y = x
+        y = jnp.concatenate([params["class"], y + params["table"][tokens]]) + params["positions"][:7]
+        y = y * jnp.exp(params["scale"]) + jax.lax.dynamic_slice(params["table"], (tokens[0], 0), (7, 4))
+        state, _ = jax.lax.scan(lambda state, v: (jnp.tanh(state @ params["w"] + v[None]), None), params["start"], y)
+        return state * params["w"].sum(), params["returned"] @ params["class"].T
+
+    params = {
+        "class": normal(1, 2, 4),
+        "table": normal(2, 11, 4),
+        "positions": normal(3, 9, 4),
+        "scale": normal(4, 7, 4),
+    }
+    params |= {"w": normal(5, 4, 4), "start": normal(6, 3, 4), "returned": normal(7, 3, 4)}
+    tokens = jnp.array([1, 4, 4, 0, 10])
+    assert list(jax.eval_shape(wiretap(f), params, (tokens, X[:5]))[1]) == ["['w']"]  # a warning would be an error
+
+
 # -------------------------------------------------------------------------------------- jit, vmap, remat, scan
+
+
+def test_layers_keep_the_order_of_computation():
+    def f(params, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x @ params["z"], params["b"])[0] @ params["a"]
+
+    params, names = {"z": normal(1, 4, 6), "b": normal(2, 2, 6, 6), "a": normal(3, 6, 3)}, ["['z']", "['b']", "['a']"]
+    taps = jax.jit(wiretap(f))(params, X)[1]
+    assert list(taps) == names
+    assert isinstance(taps, dict)
+    assert taps == dict(taps)
+    assert taps.keys() == wiretap(f)(params, X)[1].keys()
+    assert repr(taps) == f"Layers({names})"
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(taps)]
+    assert paths[0] == "[\"['z']\"].weight"
+    assert list(jax.vmap(wiretap(f), (None, 0))(params, X[:, None])[1]) == names
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, taps)
+    assert list(doubled) == names
+    np.testing.assert_array_equal(doubled["['a']"].weight, 2 * params["a"].T)
 
 
 def test_remat_and_jit_are_opened():

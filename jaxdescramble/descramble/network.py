@@ -12,6 +12,8 @@ from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, true_or_false
 from jaxdescramble.descramble.result import Descrambling
 from jaxdescramble.descramble.signals import descramble
+from jaxdescramble.interpreter import why_no_layer
+from jaxdescramble.layers import Layers
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.wiretap import Tap, wiretap
 
@@ -72,7 +74,8 @@ def descramble_network(
             "free" descrambles them too.
 
     Returns:
-        `{layer name: LayerDescrambling}` in the order of evaluation; names are tree paths of the weights.
+        `{layer name: LayerDescrambling}` in the order of computation, also after `jit`; names are tree paths of the
+        weights.
 
     Raises:
         ValueError: f has no linear layer, unknown names.
@@ -91,10 +94,7 @@ def descramble_network(
     joint = true_or_false(joint, "joint")
     _, taps = wiretap(f)(params, x)
     if not taps:
-        raise ValueError(
-            "descramble_network: f has no linear layer, a product of x with a parameter. Layers inside while loops, "
-            "convolutions and weights that are computed from parameters are not read."
-        )
+        raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
     for sides in alike(taps, objective, joint, ends):
         names = [(one.name, one.side) for one in sides]
@@ -141,7 +141,7 @@ def alike(taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str) -> li
 
 def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> dict[str, LayerDescrambling]:
     """Every layer with what was found for its sides, `{(name, side): Descrambling}`, and the weight between them."""
-    layers = {}
+    layers = Layers()
     for name, tap in taps.items():
         left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
         if left is not None:

@@ -6,6 +6,7 @@ from jaxdescramble.interpreter.facts import Facts, Origin, study
 from jaxdescramble.interpreter.graph import Block, Graph, Operation, leaves_of, trace
 from jaxdescramble.interpreter.layers import Affine, Layer, Product, find_layers, find_products, groups, made_of
 from jaxdescramble.interpreter.pieces import Pieces, follow
+from jaxdescramble.interpreter.unread import caution_unread, find_unread, why_no_layer
 
 __all__ = [
     "Affine",
@@ -17,9 +18,11 @@ __all__ = [
     "Origin",
     "Pieces",
     "Product",
+    "caution_unread",
     "evaluate",
     "find_layers",
     "find_products",
+    "find_unread",
     "follow",
     "follow_axis",
     "groups",
@@ -27,4 +30,5 @@ __all__ = [
     "made_of",
     "study",
     "trace",
+    "why_no_layer",
 ]

@@ -60,7 +60,7 @@ class Facts:
                 inner = self.along(maker.inputs[0])
                 wide &= {int(j) for i, j in enumerate(maker.params["broadcast_dimensions"]) if i in inner}
             elif maker is not None and maker.pointwise:
-                wide &= {i for operand in maker.inputs for i in self.along(operand)}
+                wide &= {i for operand in maker.operands_of(value) for i in self.along(operand)}
             self.spread[value] = wide
         return self.spread[value]
 
@@ -92,6 +92,8 @@ def _reached(graph: Graph, start: Iterable[int]) -> set[int]:
             if operation.body is not None:
                 results = zip(operation.outputs, operation.body.outputs, strict=True)
                 reached.update(output for output, result in results if result in reached)
+            elif operation.name in IDENTITY:
+                reached.update(n for n in operation.outputs if not reached.isdisjoint(operation.operands_of(n)))
             elif not reached.isdisjoint(operation.reads):
                 reached.update(operation.outputs)
 
@@ -174,6 +176,8 @@ def _vary(facts: Facts, graph: Graph) -> None:
                 if operation.body is not None:
                     for number, result in zip(operation.outputs, operation.body.outputs, strict=True):
                         varying[number] = union([result]) - {operation}
+                elif operation.name in IDENTITY:
+                    varying.update((number, union(operation.operands_of(number))) for number in operation.outputs)
                 else:
                     varying.update(dict.fromkeys(operation.outputs, union(operation.reads)))
 

@@ -15,19 +15,22 @@ POINTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj
     convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
     igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul
-    name ne neg nextafter not one_minus_square or polygamma population_count pow real reduce_precision
+    custom_rule name ne neg nextafter not one_minus_square or polygamma population_count pow real reduce_precision
     regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign
     sin sinh sqrt square stop_gradient sub tan tanh xor zeta""".split()  # noqa: SIM905
 )
 # Operations that hand their operands on, one result each; `stop_gradient` and a change of type among them.
+# `custom_rule` is ours: it closes the opened body of a call that has a derivative of its own (see `Operation`).
 IDENTITY = frozenset(
-    """convert_element_type copy copy_p device_put layout_constraint mesh_cast name optimization_barrier pcast pvary
-    reduce_precision relayout reshard sharding_constraint stop_gradient""".split()  # noqa: SIM905
+    """convert_element_type copy copy_p custom_rule device_put layout_constraint mesh_cast name optimization_barrier
+    pcast pvary reduce_precision relayout reshard sharding_constraint stop_gradient""".split()  # noqa: SIM905
 )
 CALLS = frozenset(
     """call checkpoint closed_call composite core_call core_closed_call eval_jaxpr jit pjit remat remat2""".split()  # noqa: SIM905
 )
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"})
+# Those of them that have a derivative of their own.
+RULED = CUSTOM - {"custom_vmap_call"}
 SLICES = frozenset({"slice", "split", "unstack"})
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"})
 LOOPS = frozenset({"scan", "while", "cond"})
@@ -68,6 +71,11 @@ class Operation:
     `body` is what a scan repeats; `unread` are the bodies of everything else that has any (`while`, `cond`): they can
     be looked at but are only ever run whole. `feeds` names for each input of a body the values that reach it. `callers`
     are the calls that were opened on the way to it, outermost first.
+
+    A `custom_rule` closes the opened body of a `custom_jvp` or `custom_vjp` call. To a reader it hands the body's
+    results on. `evaluate` runs the call itself in its place, so values and derivatives are those of the call.
+    `equation` is the call, `call` holds its operands, and `inside` the numbers of the body's values. Its operations are
+    `closed`: their effects (prints) happen when the call runs.
     """
 
     equation: Any
@@ -78,10 +86,13 @@ class Operation:
     unread: tuple[Block, ...] = ()
     feeds: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     callers: tuple[Any, ...] = ()
+    call: tuple[int, ...] | None = None
+    inside: range = range(0)
+    closed: bool = False
 
     @property
     def name(self) -> str:
-        return self.equation.primitive.name
+        return self.equation.primitive.name if self.call is None else "custom_rule"
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -93,7 +104,12 @@ class Operation:
 
     @property
     def reads(self) -> set[int]:
-        return set(self.inputs).union(*(block.free for block in self.blocks))
+        return set(self.inputs).union(self.call or (), *(block.free for block in self.blocks))
+
+    @property
+    def effects(self) -> bool:
+        """Whether it has to run even if nobody reads its results."""
+        return bool(self.equation.effects) and not self.closed
 
     @property
     def pointwise(self) -> bool:
@@ -110,13 +126,18 @@ class Operation:
         """The result that an operand goes into, for operations that treat each operand by itself."""
         return self.outputs[position if len(self.outputs) > 1 else 0]
 
+    def operands_of(self, output: int) -> tuple[int, ...]:
+        """The operands that a result is made of: one if the operation treats each by itself."""
+        return (self.inputs[self.outputs.index(output)],) if self.name in IDENTITY else self.inputs
+
 
 @dataclasses.dataclass(eq=False)
 class Graph(Block):
     """A traced function: its block, with types, constants and the names of what went in.
 
     `avals` is the type of each value, `constants` the values known already, `arguments` the values of each argument's
-    leaves, `names` their tree paths, and `tree` the structure of the result.
+    leaves, `names` their tree paths, and `tree` the structure of the result. `lost` are the calls whose own derivative
+    could not be kept.
     """
 
     avals: Sequence[Any]
@@ -124,6 +145,7 @@ class Graph(Block):
     arguments: tuple[tuple[int, ...], ...]
     names: Mapping[int, str]
     tree: Any
+    lost: Sequence[Operation] = ()
 
     def shape(self, value: int) -> tuple[int, ...]:
         return tuple(self.avals[value].shape)
@@ -132,10 +154,11 @@ class Graph(Block):
 def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
     """The graph of a function at these arguments.
 
-    Calls (`jit`, `checkpoint`, ...) are opened. `custom_jvp` and `custom_vjp` calls with no product or loop inside stay
-    whole, so that they keep their derivative; others are opened and differentiate as their body does, `checkpoint`
-    without its saving of memory. What does not change from one step of a scan to the next is moved out of it. What does
-    not matter for the result is left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened.
+    Calls (`jit`, `checkpoint`, ...) are opened, `checkpoint` without its saving of memory. `custom_jvp` and
+    `custom_vjp` calls with no product or loop inside stay whole. Others are opened, so that they can be read, and
+    closed by a `custom_rule`, so that they keep their derivative (`lost` lists those that cannot: they change a `Ref`).
+    What does not change from one step of a scan to the next is moved out of it. What does not matter for the result is
+    left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened, and differentiates as its body does.
     """
     leaves, names = [], []
     for argument in arguments:
@@ -155,7 +178,15 @@ def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
     paths = dict(zip(inputs, (name for group in names for name in group), strict=True))
     tree = jax.tree.structure(result)
     graph = Graph(
-        tuple(inputs), operations, tuple(outputs), builder.avals, builder.constants, tuple(groups), paths, tree
+        tuple(inputs),
+        operations,
+        tuple(outputs),
+        builder.avals,
+        builder.constants,
+        tuple(groups),
+        paths,
+        tree,
+        builder.lost,
     )
     _prune(graph)
     return graph
@@ -179,6 +210,8 @@ class _Builder:
         self.constants: dict[int, Any] = {}
         self.scopes: list[_Scope] = []
         self.callers: tuple[Any, ...] = ()
+        self.closed = False
+        self.lost: list[Operation] = []
 
     def fresh(self, variables: Iterable[Any]) -> list[int]:
         start = len(self.avals)
@@ -218,10 +251,7 @@ class _Builder:
         name = equation.primitive.name
         bodies = _bodies(equation)
         if name in CALLS or (name in CUSTOM and (self.opened or _holds(equation, PRODUCTS | LOOPS))):
-            outer, self.callers = self.callers, (*self.callers, equation)
-            results = self.emit(bodies[0], inputs)
-            self.callers = outer
-            return results
+            return self.call(equation, inputs, bodies[0], name in RULED and not self.opened)
         if name == "scan":
             return self.scan(equation, inputs)
         operation = Operation(equation, tuple(inputs), tuple(self.fresh(equation.outvars)))
@@ -234,6 +264,23 @@ class _Builder:
             operation.unread = tuple(self.block(body, inputs) for body in bodies if _takes(body) == len(inputs))
         self.place(operation)
         return operation.outputs
+
+    def call(self, equation: Any, inputs: list[int], body: Any, ruled: bool) -> Sequence[int]:
+        """Open a call; close it again with a `custom_rule` if it has a derivative of its own."""
+        rule = Operation(equation, (), (), callers=self.callers, call=tuple(inputs))
+        if ruled and _changes_state(body):
+            self.lost.append(rule)  # run twice, once opened and once whole, it would change it twice
+            ruled = False
+        outer, start = (self.callers, self.closed), len(self.avals)
+        self.callers, self.closed = (*self.callers, equation), self.closed or ruled
+        results = self.emit(body, inputs)
+        self.callers, self.closed = outer
+        if not ruled:
+            return results
+        rule.inputs, rule.inside = tuple(results), range(start, len(self.avals))
+        rule.outputs = tuple(self.fresh(equation.outvars))
+        self.place(rule)
+        return rule.outputs
 
     def block(self, closed: Any, arguments: Sequence[int], inputs: Iterable[int] = ()) -> Block:
         with self.scope() as operations:
@@ -279,7 +326,9 @@ class _Builder:
 
     def place(self, operation: Operation) -> None:
         """Put an operation as far out as its operands allow; an effect stays where it is."""
-        operation.callers = self.callers
+        operation.callers, operation.closed = self.callers, self.closed
+        if self.closed and operation.equation.effects and not operation.outputs:
+            return  # the call itself prints it
         depth, reads = len(self.scopes) - 1, operation.reads
         while not (operation.equation.effects or self.scopes[depth].closed or reads & self.scopes[depth].local):
             depth -= 1
@@ -290,7 +339,7 @@ class _Builder:
 def _prune(block: Block) -> None:
     needed, kept = set(block.outputs), []
     for operation in reversed(block.operations):
-        if operation.equation.effects or not needed.isdisjoint(operation.outputs):
+        if operation.effects or not needed.isdisjoint(operation.outputs):
             for inner in operation.blocks:
                 _prune(inner)
             needed |= operation.reads
@@ -310,6 +359,14 @@ def is_pointwise(equation: Any) -> bool:
 def _holds(equation: Any, names: frozenset[str]) -> bool:
     inner = (_open(body)[0].eqns for body in _bodies(equation))
     return any(e.primitive.name in names or _holds(e, names) for equations in inner for e in equations)
+
+
+def _changes_state(body: Any) -> bool:
+    """Whether a body reads or writes something besides its operands (a `Ref`); prints do not count."""
+    return any(
+        any(map(_changes_state, _bodies(e))) if _bodies(e) else bool(e.effects and e.outvars)
+        for e in _open(body)[0].eqns
+    )
 
 
 def _bodies(equation: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from jax import Array
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, foreign, labels, moved
 from jaxdescramble.interpreter.carry import carried
 from jaxdescramble.interpreter.facts import Facts, arranges
-from jaxdescramble.interpreter.graph import SLICES, Block, Graph, Operation
+from jaxdescramble.interpreter.graph import IDENTITY, SLICES, Block, Graph, Operation
 
 AFFINE = frozenset({"add", "sub", "mul", "div"})
 
@@ -261,19 +261,17 @@ def made_of(start: int, facts: Facts) -> tuple[dict[int, frozenset[int]], list[i
     and the ones that are handed on to others."""
     graph, home = facts.graph, facts.home[start]
     through: dict[int, frozenset[int]] = {start: frozenset({start})}
-    inner = set()
+    inner: set[tuple[Operation, int]] = set()  # with the operand that was followed
     for operation in home.operations:
-        data = [number for number in operation.inputs if number in facts.data]
-        alike = all(graph.shape(number) == graph.shape(start) for number in operation.outputs)
-        if operation.pointwise and data and alike and all(number in through for number in data):
-            common = frozenset.intersection(*(through[number] for number in data))
-            through.update({number: common | {number} for number in operation.outputs})
-            inner.add(operation)
-    leaving = [
-        number
-        for number in through
-        if number in facts.returned or any(reader not in inner for reader, _ in facts.readers[number])
-    ]
+        for output in operation.outputs if operation.pointwise else ():
+            operands = operation.operands_of(output)
+            data = [number for number in operands if number in facts.data]
+            together = (output,) if operation.name in IDENTITY else operation.outputs
+            alike = all(graph.shape(number) == graph.shape(start) for number in together)
+            if data and alike and all(number in through for number in data):
+                through[output] = frozenset.intersection(*(through[number] for number in data)) | {output}
+                inner.update((operation, i) for i, number in enumerate(operation.inputs) if number in operands)
+    leaving = [number for number in through if number in facts.returned or not inner.issuperset(facts.readers[number])]
     return through, leaving
 
 
