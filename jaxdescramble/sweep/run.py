@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble.checks import positive_integer, random_key, true_or_false, wide_types
+from jaxdescramble.lapack import one_thread
 from jaxdescramble.status import Status
 from jaxdescramble.sweep import chunks, program
 from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
 from jaxdescramble.sweep.plan import Chunk, Plan, planned
 from jaxdescramble.sweep.problems import Problem, signals_digest
 from jaxdescramble.sweep.table import Table, gathered, save_everywhere
-from jaxdescramble.threads import one_thread
 
 Progress = Callable[[str, int, int], None]
 
