@@ -15,6 +15,7 @@ and in no others. The tests use `threadpoolctl` as an independent witness.
 import contextlib
 import ctypes
 import functools
+import importlib
 import itertools
 import os
 import threading
@@ -139,9 +140,8 @@ def _positive(text: str) -> bool:
 @functools.cache
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """Functions that get and set the number of threads of the OpenBLAS behind `scipy.linalg.cython_lapack`."""
-    from scipy.linalg import cython_lapack  # loads the library; jaxlib would import it at its first decomposition
-
-    module = Path(cython_lapack.__file__)
+    # This loads the library; jaxlib would import the same module at its first decomposition.
+    module = Path(str(importlib.import_module("scipy.linalg.cython_lapack").__file__))
     # On Windows a symbol is not searched in the libraries that a module is linked to; SciPy's wheels keep theirs here.
     beside = module.parents[2].glob("scipy.libs/*openblas*.dll")
     for path, prefix, suffix in itertools.product((module, *beside), PREFIXES, SUFFIXES):
