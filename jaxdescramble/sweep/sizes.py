@@ -30,7 +30,7 @@ from jaxdescramble.sweep.plan import WORK, Chunk, Draft, Kind, evened, most_in_m
 from jaxdescramble.sweep.problems import Problem
 
 FORMAT, FILE = 1, "sizes.json"
-SECONDS, SAMPLES, STEPS = 2.0, 3, 1000
+SECONDS, STEPS = 2.0, 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Begun:
 def unknown(draft: Draft, problems: Sequence[Problem]) -> list[int]:
     """The kinds, by number, whose chunk size has to be measured.
 
-    That is any solver but the closed form, unless a thousand steps with all problems at once take no two seconds.
+    These are all solvers except the closed form, unless 300 steps of all problems together are less than two seconds'
+    work.
     """
     return [
         number
@@ -70,7 +71,7 @@ def _may_be_long(kind: Kind, problems: Sequence[Problem]) -> bool:
         return True
     steps = max(STEPS if limit is None else min(int(np.asarray(limit)), STEPS) for limit in limits)
     n, m = kind.shape
-    return len(problems) * (1 + kind.restarts) * steps * (30 * n**2 * m + 50 * n**3 + 10**5) > WORK
+    return len(problems) * (1 + kind.restarts) * steps * (30 * n**2 * m + 50 * n**3 + 10**6) > WORK
 
 
 def specification(draft: Draft) -> str:
