@@ -149,8 +149,8 @@ def constants():
     from scipy.optimize import nnls
 
     import jaxdescramble as jd
+    from jaxdescramble.lapack import one_thread
     from jaxdescramble.sweep import plan, program
-    from jaxdescramble.threads import one_thread
 
     rows = []
     for n, m in (

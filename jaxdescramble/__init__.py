@@ -23,6 +23,8 @@ from jaxdescramble import (
 from jaxdescramble.cautions import JaxdescrambleWarning
 from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
 from jaxdescramble.film import Film
+from jaxdescramble.lapack import set_default as _set_default
+from jaxdescramble.lapack import threads
 from jaxdescramble.objectives import Objective
 from jaxdescramble.reorder import reorder
 from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
@@ -32,6 +34,7 @@ from jaxdescramble.sweep import Problem, grid, sweep
 from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
 
 __version__ = version("jaxdescramble")
+_set_default()
 
 __all__ = [
     "Accumulator",
@@ -66,5 +69,6 @@ __all__ = [
     "solvers",
     "sweep",
     "switched",
+    "threads",
     "wiretap",
 ]

@@ -23,6 +23,7 @@ LEFT_OUT = (
         "Problem": "a result, made by grid",
         "grid": "writes and reads files; its bad input is in tests/test_sweep.py",
         "sweep": "writes and reads files; its bad input is in tests/test_sweep.py",
+        "threads": "sets the whole process; its bad input is in tests/test_threads.py",
         "LayerDescrambling": "a result, made by descramble_network",
         "Layout": "a result, made by wiretap",
         "Solution": "a result, made by minimise",

@@ -2,19 +2,24 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import jaxdescramble as jd
 from jaxdescramble.inputs import selected
 from jaxdescramble.show.commands import build
+from jaxdescramble.show.sweep_numbers import progress_of
 from jaxdescramble.sweep import Table, chunks
-from jaxdescramble.sweep.specification import read, request
+from jaxdescramble.sweep.specification import catalogue, read, request
 
 N = 8
 
@@ -102,6 +107,145 @@ def test_a_problem_without_an_answer_has_an_exit_code_of_its_own(tmp_path):
     called("status", tmp_path / "out", code=3)
 
 
+class Tables(HTMLParser):
+    """The cells of every table of a page, row by row, each as wide as it says."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.inside = [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += [""] * int(dict(attrs).get("colspan", 1))
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside &= tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.tables[-1][-1][-1] += data.strip()
+
+
+def test_the_page_has_a_heading_for_each_column_and_counts_every_status(tmp_path):
+    names = [f"layer {i}" for i in range(4)]
+    np.savez(tmp_path / "net.npz", **{name: smooth(i) for i, name in enumerate(names)}, bad=smooth(5) * np.nan)
+    path = tmp_path / "sweep.toml"
+    path.write_text(PAGE)
+    called("run", path, "--out", tmp_path / "out", "--shard", "0/2", "--no-figures", code=4)
+    called("report", tmp_path / "out", "--no-figures", code=4)
+    tables = Tables((tmp_path / "out" / "index.html").read_text()).tables
+    assert len(tables) == 3
+    for heads, *rows in tables:
+        assert rows
+        assert {len(row) for row in rows} == {len(heads)}, heads
+    heads, *rows = tables[0]
+    assert heads[2:4] == ["problems", "with an answer"]
+    assert [dict(zip(heads, row, strict=True))["how they ended"] for row in rows] == [
+        "2 STEPS_SPENT, 1 NOT_FINITE, 2 not done"
+    ]
+    assert tables[1][1:] == [
+        ["NOT_FINITE", "1", "no; see below"],
+        ["STEPS_SPENT", "2", "no; see below"],
+        ["not done", "2", "not yet"],
+    ]
+    assert "how they ended: 2 STEPS_SPENT, 1 NOT_FINITE, 2 not done" in called(
+        "report", tmp_path / "out", "--no-figures", code=4
+    )
+
+
+PAGE = """
+chunk = 1
+
+[signals]
+files = ["net.npz"]
+
+[objectives.sparsity]
+measure = "l4"
+
+[solvers.brief]
+name = "GradientDescent"
+max_steps = 1
+"""
+
+
+def test_the_time_that_is_left_is_told_kind_by_kind(net, tmp_path):
+    """Three closed forms are finished, one of three searches, none of three others: rates do not mix."""
+    layers = {name: layer.read() for name, layer in selected([net], ["*.signals"]).layers.items()}
+    brief = jd.solvers.GradientDescent(max_steps=1)
+    problems = jd.grid(layers)
+    problems += jd.grid(layers, {name: jd.objectives.sparsity("l4") for name in ("known", "new")}, {"brief": brief})
+    problems = sorted(problems, key=lambda problem: problem.labels.get("objective", ""))
+    table = jd.sweep(problems, tmp_path, chunk=1)
+    for number in (4, 5, 6, 7, 8):
+        chunks.location(tmp_path, number).unlink()
+    log = tmp_path / "log.jsonl"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    kept = [event for event in events if event["event"] != "chunk" or event["chunk"] < 4]
+    for event in kept:
+        if event["event"] == "chunk":
+            event |= {"seconds": 100.0 if event["chunk"] == 3 else 1.0, "writing": 0.0, "compiling": 7.0}
+    log.write_text("".join(json.dumps(event) + "\n" for event in kept))
+    what = progress_of(Table.open(tmp_path))
+    assert what["seconds_left"] == pytest.approx(200.0)  # two searches; the closed forms' rate says 5
+    assert what["unknown_left"] == {"new, brief, 8 x 20": 3}
+    said = called("status", tmp_path, code=4)
+    assert "about 200 s of work left for 2 problems" in said
+    assert "unknown time for 3 problems of a kind of which none is finished (new, brief, 8 x 20)" in said
+    assert table.done
+
+
+def test_the_documented_specification_runs_as_it_stands(tmp_path):
+    text = (Path(__file__).parent.parent / "docs" / "sweeps.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    np.savez(tmp_path / "layers.npz", **{"encoder.0": smooth(0), "encoder.1": smooth(1), "decoder": smooth(2)})
+    (tmp_path / "sweep.toml").write_text(example)
+    asked = request(read(tmp_path / "sweep.toml"), tmp_path)
+    assert len(asked.problems) == 2 * 2 * 2 * 2
+    assert {one.labels["solver"] for one in asked.problems} == {"quick", "rounded"}
+    # Every option in the text is one that the catalogue lists, or the name.
+    given = read(tmp_path / "sweep.toml")
+    for kind in ("objectives", "solvers"):
+        for one in given[kind].values():
+            known = catalogue()[kind][one["name"]]
+            assert all(option == "name" or re.search(rf"\b{option}\b", known) for option in one)
+    few = jd.sweep([one for one in asked.problems if one.labels["seed"] == 1][:1], tmp_path / "out", key=asked.key)
+    assert few.done
+
+
+def test_the_help_lists_what_a_specification_may_name():
+    said = called("run", "--help")
+    for kind, names in catalogue().items():
+        assert f"{kind.capitalize()} and their options" in said
+        for name, options in names.items():
+            assert f"- {name}" in said
+            assert " ".join(options.split(", ")[0].split()) in said
+    listed = catalogue()
+    assert "smoothness" in listed["objectives"]
+    assert not {"Solution", "Restarts", "Optax", "History"} & set(listed["solvers"])
+    # What is listed can be made by its name, where nothing is needed.
+    for kind, room in (("objectives", jd.objectives), ("solvers", jd.solvers)):
+        for name, options in listed[kind].items():
+            if "(needed)" not in options and name != "ClosedForm":
+                assert getattr(room, name)() is not None
+
+
+def test_a_list_of_tables_makes_a_chain():
+    chain = {"name": "Chain", "solvers": [{"name": "GradientDescent", "max_steps": 3}, {"name": "LBFGS"}]}
+    content = {"signals": {"files": ["x"]}, "solvers": {"both": chain}}
+    from jaxdescramble import exact, solvers
+    from jaxdescramble.sweep.specification import built
+
+    made = built("solvers.both", content["solvers"]["both"], "both", (solvers, exact))
+    assert [type(one).__name__ for one in made.solvers] == ["GradientDescent", "LBFGS"]
+    assert made.solvers[0].max_steps == 3
+
+
 SPECIFICATION = """
 seed = 3
 seeds = 2
@@ -169,8 +313,6 @@ def test_mistakes_in_a_specification_are_named(net, tmp_path, mistake):
     path.write_text(text)
     result = CliRunner().invoke(build(), ["run", str(path), "--out", str(tmp_path / "out"), "--no-figures"])
     assert result.exit_code in (1, 2), result.output
-    import re
-
     assert re.search(message, " ".join(result.output.split())), result.output
 
 

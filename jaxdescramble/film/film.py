@@ -19,8 +19,8 @@ from jaxdescramble.film.program import Plan, Settings, make_frame, make_plan
 from jaxdescramble.film.resume import taken_up
 from jaxdescramble.film.snapshot import described, snapshot
 from jaxdescramble.groups import orthogonal
+from jaxdescramble.lapack import one_thread
 from jaxdescramble.objectives import Objective
-from jaxdescramble.threads import one_thread
 
 
 class Film:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from jaxdescramble.extras import extra
 from jaxdescramble.show import experiments, sweeps, terminal
 from jaxdescramble.show import report as reports
-from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, StoppedError
+from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
 from jaxdescramble.studies import demonstration as demonstrations
 from jaxdescramble.studies.deernet import TrainingPlan
 from jaxdescramble.studies.demonstration import Demonstration, Settings
@@ -24,7 +24,15 @@ def main() -> None:
     except ImportError as error:
         print(f"jaxdescramble: {error}", file=sys.stderr)
         sys.exit(REFUSED)
-    application()
+    try:
+        application()
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and ended.code in (INTERRUPTED, TERMINATED):
+            # XLA cannot be interrupted, and an ordinary exit would wait for its threads to end what they compute.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code)
+        raise
 
 
 def build() -> Any:
@@ -56,7 +64,7 @@ def build() -> Any:
     ) -> None:
         pass
 
-    seed = typer.Option(help="Of the one key that all chance comes from.", min=0)
+    seed = typer.Option(help="Random seed.", min=0)
     out = typer.Option(help="Folder for checkpoints and results; running again goes on from what is there.")
     quick = typer.Option("--quick", help="Seconds instead of a minute: exercises everything, proves nothing.")
     layers = typer.Option(help="Layers of the network.", min=2, max=3)
@@ -110,7 +118,7 @@ def build() -> Any:
         """Train gated networks of every kind side by side, and hold the claims made for them against the numbers."""
         _guarded(typer, lambda: experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures))
 
-    @app.command()
+    @app.command(epilog=sweeps.catalogue_text())
     def run(
         source: Annotated[
             Path,
@@ -121,7 +129,7 @@ def build() -> Any:
         ],
         out: Annotated[Path, typer.Option(help="Folder for results; running again goes on from what is there.")],
         objective: Annotated[
-            list[str] | None, typer.Option(help="Which objective; may be given several times. [smoothness]")
+            list[str] | None, typer.Option(help="Which objective; may be given several times (default: smoothness).")
         ] = None,
         name: Annotated[
             list[str] | None, typer.Option(help="Pattern of the arrays to take; may be given several times.")
@@ -130,12 +138,12 @@ def build() -> Any:
             bool | None,
             typer.Option(
                 "--samples-first/--features-first",
-                help="Which axis of an array comes first. [by name]",
+                help="Which axis of an array comes first (default: by its name).",
                 show_default=False,
             ),
         ] = None,
         group: Annotated[str | None, typer.Option(help="O, SO or permutation.")] = None,
-        seed: Annotated[int | None, typer.Option(help="Of the one key that all chance comes from.", min=0)] = None,
+        seed: Annotated[int | None, typer.Option(help="Random seed.", min=0)] = None,
         seeds: Annotated[
             int | None, typer.Option(help="Random starts of each problem, a row of the table each.", min=1)
         ] = None,
@@ -147,7 +155,10 @@ def build() -> Any:
         resume: Annotated[bool, typer.Option(help="Go on with a sweep that is in the folder, or refuse to.")] = True,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Descramble all layers of files, on all devices; kill it when you like, run it again and it goes on.
+        """Descramble all layers of files, on all devices. You can stop it at any time; the same command goes on.
+
+        On Ctrl-C and SIGTERM, finished chunks are kept and those in flight are dropped. docs/sweeps.md explains the
+        specification.
 
         Exit codes: 0 all solved; 1 a file could not be read or written; 2 refused; 3 some problem has no answer;
         4 some has no result yet; 130 interrupted; 143 terminated.
@@ -159,9 +170,9 @@ def build() -> Any:
     @app.command()
     def status(
         folder: Annotated[Path, typer.Argument(help="Where a sweep was run into.")],
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
-        """How far a sweep is. Exit codes as for `run`."""
+        """Show how far a sweep is. Exit codes as for `run`."""
         _guarded(typer, lambda: sweeps.show_status(folder, as_json))
 
     @app.command()

@@ -14,7 +14,7 @@ from jaxdescramble.inputs import Layer
 from jaxdescramble.show.page import STYLE
 from jaxdescramble.show.report import write_figure, write_text
 from jaxdescramble.show.style import BLUE, DOUBLE, GREY, INK, PALE, image, panel, sheet, styled
-from jaxdescramble.show.sweep_numbers import progress_of, summary_lines
+from jaxdescramble.show.sweep_numbers import HEADINGS, progress_of, summary_lines
 from jaxdescramble.status import DIAGNOSES, Status
 from jaxdescramble.sweep import Table
 from jaxdescramble.sweep.folder import events
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN, LISTED = 4, 200
-COLUMNS = ("problems", "with an answer", "before", "after", "largest gap", "steps")
 CAPTIONS = {
     "values": (
         "Before and after",
@@ -146,12 +145,10 @@ def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]]
     title = f"A sweep of {len(table)} problems"
     state = "" if done == len(table) else f" {len(table) - done} have no result yet."
     labels = [name for name in table.columns if name not in ("n", "m", "dtype", "group")][:4]
-    heads = "".join(
-        f"<th class=number>{escape(name)}</th>" for name in ("problems", "with an answer", "before", "after")
-    )
+    heads = "".join(_cell("th", place, name) for place, name in enumerate(HEADINGS))
     body = "".join(
-        f"<tr><th scope=row>{escape(line[0])}</th><td>{escape(line[1])}</td>"
-        + "".join(f"<td class=number>{escape(cell)}</td>" for cell in line[2:])
+        f"<tr><th scope=row>{escape(line[0])}</th>"
+        + "".join(_cell("td", place, cell) for place, cell in enumerate(line[1:], 1))
         + "</tr>"
         for line in lines
     )
@@ -185,10 +182,12 @@ def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]]
 <code>jaxdescramble.sweep.Table.open(folder).point(row)</code> reads one.</p>
 <dl class="numbers">{cells}</dl>
 <h2>By objective and solver</h2>
-<p>Medians over problems with an answer. The gap is the value less the bound: rounding for a closed form.</p>
+<p>Before, after and steps are medians over problems with an answer. The gap is the value minus the bound; for a closed
+form it is rounding.</p>
 <div class="scroll"><table>
-<thead><tr><th>objective</th><th>solver</th>{heads}</tr></thead>
+<thead><tr>{heads}</tr></thead>
 <tbody>{body}</tbody></table></div>
+{_ends(content)}
 {_failures(table, unsolved, labels)}
 <h2>Pictures</h2>
 {figures or "<p>None were asked for.</p>"}
@@ -197,6 +196,28 @@ def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]]
 </body>
 </html>
 """
+
+
+def _cell(tag: str, place: int, text: str) -> str:
+    """A cell of the first table; numbers stand on the right."""
+    number = " class=number" * (1 < place < len(HEADINGS) - 1)
+    return f"<{tag}{number}>{escape(text)}</{tag}>"
+
+
+def _ends(content: Mapping[str, Any]) -> str:
+    """How many problems ended with each status, and whether it is an answer."""
+    rows = [
+        (name, count, "yes" if Status[name].usable else "no; see below") for name, count in content["statuses"].items()
+    ]
+    if content["done"] < content["problems"]:
+        rows.append(("not done", content["problems"] - content["done"], "not yet"))
+    body = "".join(
+        f"<tr><th scope=row>{name}</th><td class=number>{count}</td><td>{answer}</td></tr>"
+        for name, count, answer in rows
+    )
+    heads = "<th>status</th><th class=number>problems</th><th>an answer</th>"
+    return f"""<h2>How problems ended</h2>
+<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"""
 
 
 def _failures(table: Table, rows: list[int], labels: list[str]) -> str:

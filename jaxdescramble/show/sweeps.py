@@ -1,10 +1,11 @@
 """The command line's sweeps: `jaxdescramble run`, `status`, `report`."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 
 from jaxdescramble.extras import extra
 from jaxdescramble.show import terminal
-from jaxdescramble.show.sweep_numbers import progress_of, summary_lines
+from jaxdescramble.show.sweep_numbers import HEADINGS, ends, progress_of, summary_lines
 from jaxdescramble.show.sweep_page import write_sweep_report
 from jaxdescramble.show.terminal import INCOMPLETE, INTERRUPTED, TERMINATED, UNSOLVED, StoppedError
 from jaxdescramble.status import DIAGNOSES, Status
 from jaxdescramble.sweep import Table, sweep
-from jaxdescramble.sweep.specification import Request, read, request
+from jaxdescramble.sweep.specification import Request, catalogue, read, request
 from jaxdescramble.sweep.table import PENDING
 
 
@@ -54,7 +55,7 @@ def run_sweep(
     _narrowed(asked, screen)
     screen.print(f"{len(asked.problems)} problems, {len(asked.selection.layers)} layers, in {folder}", soft_wrap=True)
     stages = terminal.Stages(screen)
-    with _terminable():
+    with _interruptible(folder):
         try:
             with stages:
                 table = sweep(
@@ -73,12 +74,25 @@ def run_sweep(
             how, code = (
                 ("Terminated", TERMINATED) if isinstance(error, TerminatedError) else ("Interrupted", INTERRUPTED)
             )
-            kept = f"Finished chunks are kept in {folder}; the same command goes on."
+            solved = f"{stages.done} of {stages.total} problems solved by this run. " * (stages.stage == "solving")
+            kept = f"{solved}Finished chunks are kept in {folder}; the same command goes on."
             raise StoppedError(f"{how} while {stages.stage or 'beginning'}. {kept}", code) from error
     _tell(table, screen)
     if table.done:
         screen.print(f"{folder / 'index.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
     _verdict(table)
+
+
+def catalogue_text() -> str:
+    """Objectives, solvers and preconditioners with their options, for the help; an empty line between paragraphs."""
+    paragraphs = []
+    for kind, names in catalogue().items():
+        where = {"objectives": "--objective NAME, or [objectives.LABEL] name = NAME"}
+        where |= {"solvers": "[solvers.LABEL] name = NAME", "preconditioners": "preconditioner = { name = NAME }"}
+        paragraphs.append(f"{kind.capitalize()} and their options ({where[kind]}):")
+        paragraphs += [f"- {name}{': ' * bool(options)}{options}" for name, options in names.items()]
+    # The help is read as markup, in which brackets mean styles.
+    return "\n\n".join(paragraphs).replace("[", "\\[")
 
 
 def show_status(folder: Path, as_json: bool) -> None:
@@ -101,9 +115,20 @@ def show_status(folder: Path, as_json: bool) -> None:
             screen.print(f"made by: {line}", soft_wrap=True)
         for event in what["damaged"]:
             screen.print(f"damaged, made anew or to be: {event}", soft_wrap=True)
-        if what["seconds_left"] is not None:
-            screen.print(f"about {what['seconds_left']:.0f} s of work left, at the rate so far")
+        for line in _left(what):
+            screen.print(line, soft_wrap=True)
     _verdict(table)
+
+
+def _left(what: Mapping[str, Any]) -> Iterator[str]:
+    """How long the rest will take, in words, one line for what is known and one for each kind that is not."""
+    if what["done"] == what["problems"]:
+        return
+    if what["seconds_left"] is not None:
+        rest = what["problems"] - what["done"] - sum(what["unknown_left"].values())
+        yield f"about {what['seconds_left']:.0f} s of work left for {rest} problems, at the rate of their kinds so far"
+    for kind, count in what["unknown_left"].items():
+        yield f"unknown time for {count} problems of a kind of which none is finished ({kind})"
 
 
 def show_report(folder: Path, source: Path | None, figures: bool) -> None:
@@ -153,33 +178,51 @@ def _narrowed(asked: Request, screen: Any) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does: what is in flight is kept."""
+def _interruptible(folder: Path) -> Iterator[None]:
+    """On SIGINT and SIGTERM, say at once what is kept and how to go on, then raise; on a second one, end at once."""
+    kinds = {
+        signal.SIGINT: ("Interrupted", INTERRUPTED, KeyboardInterrupt),
+        signal.SIGTERM: ("Terminated", TERMINATED, TerminatedError),
+    }
+    received = []
 
-    def stop(*_: Any) -> None:
-        raise TerminatedError
+    def stop(number: int, _: Any) -> None:
+        how, code, kind = kinds[signal.Signals(number)]
+        if received:
+            # Every file is written whole or not at all, so nothing is lost by not waiting.
+            os._exit(code)
+        received.append(number)
+        words = (
+            f"{how}. Stopping within seconds: finished chunks are kept in {folder}, the chunks in flight are dropped. "
+            "To go on, run the same command again.\n"
+        )
+        # Not print: the signal may have come in the midst of one. The first newline ends the line of a progress bar.
+        with suppress(OSError):
+            os.write(2, (os.linesep * os.isatty(2) + words).encode())
+        raise kind
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.signal(number, stop) for number in kinds}
     except ValueError:  # not in the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(table: Table, screen: Any) -> None:
     rich_table = extra("rich.table", "the command line needs rich")
     shown = rich_table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("objective", "solver"):
-        shown.add_column(name)
-    for name in ("problems", "with answer", "before", "after", "largest gap", "steps"):
-        shown.add_column(name, justify="right")
+    # The last column, how problems ended, would be too wide here.
+    for place, name in enumerate(HEADINGS[:-1]):
+        shown.add_column(name, justify="left" if place < 2 else "right")
     for line in summary_lines(table):
-        shown.add_row(*line)
+        shown.add_row(*line[:-1])
     screen.print(shown)
+    screen.print(f"{HEADINGS[-1]}: {ends(table)}", soft_wrap=True)
 
 
 def _verdict(table: Table) -> None:

@@ -1,5 +1,6 @@
 """The folder of a sweep: its specification, which chunks are there, and who is at work in it.
 
+sizes.json          how many problems make a chunk, where that was measured
 sweep.json          what the sweep is: identity, digests of its parts, kinds of problems, format
 problems.npz        a row for each problem: labels, sizes, where its results are
 chunks/0000/*.npz   results, chunk by chunk
@@ -121,21 +122,7 @@ def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
-    if path.exists():
-        if not resume:
-            raise FileExistsError(
-                f"out: {folder} holds a sweep already, and resume is False. Go on with it (resume=True), name another "
-                "folder, or remove this one."
-            )
-        there = _manifest(path)
-        if there["identity"] != wanted.identity:
-            differing = [
-                MEANINGS.get(name, name) for name, one in wanted.parts.items() if there["parts"].get(name) != one
-            ]
-            raise ValueError(
-                f"out: {folder} holds another sweep; what differs: {', '.join(differing) or 'its format'}. Its results "
-                "are not reused and not touched; name another folder, or remove this one."
-            )
+    refuse(folder, wanted.parts, resume)
     arrays = {f"column:{name}": values for name, values in wanted.columns.items()}
     arrays |= {"chunk": wanted.chunk, "row": wanted.row, "digests": np.asarray(wanted.digests)}
     write_arrays(folder / "problems.npz", {**arrays, "identity": np.asarray(wanted.identity)})
@@ -151,6 +138,32 @@ def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
     text = json.dumps(manifest, indent=1) + "\n"
     if not path.exists() or path.read_text() != text:
         write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def refuse(folder: Path, parts: dict[str, str], resume: bool) -> None:
+    """Refuse a folder that holds another sweep, or any sweep if `resume` is False; only these parts are compared.
+
+    Raises:
+        FileExistsError: there is a sweep in it and `resume` is False.
+        ValueError: there is another sweep in it; says what differs.
+    """
+    path = folder / "sweep.json"
+    if not path.exists():
+        return
+    if not resume:
+        raise FileExistsError(
+            f"out: {folder} holds a sweep already, and resume is False. Go on with it (resume=True), name another "
+            "folder, or remove this one."
+        )
+    there = _manifest(path)["parts"]
+    # Before chunks are cut, there is no telling whether theirs are the same.
+    names = [*parts, *(name for name in there if name not in parts and name != "chunks")]
+    differing = [MEANINGS.get(name) or str(name) for name in names if there.get(name) != parts.get(name)]
+    if differing:
+        raise ValueError(
+            f"out: {folder} holds another sweep; what differs: {', '.join(differing)}. Its results "
+            "are not reused and not touched; name another folder, or remove this one."
+        )
 
 
 def read_specification(folder: str | os.PathLike) -> Specification:

@@ -27,6 +27,7 @@ class Kind:
         group, start, restarts: as in `Problem`; of the start, whether there is one.
         shape, dtype: of the signals.
         size: problems to a chunk, the last ones padded to it.
+        count: problems of this kind in the whole sweep.
     """
 
     structure: Any
@@ -37,6 +38,7 @@ class Kind:
     shape: tuple[int, int]
     dtype: str
     size: int
+    count: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +70,57 @@ class Plan:
     digests: tuple[str, ...]
 
 
-def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
-    """Chunks of settled problems, those of a kind in the order of the list.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draft:
+    """A sweep before it is cut into chunks.
 
-    Which problems meet in a chunk, and how many it is padded to, follows from the problems and `size` alone and never
-    from the machine: so results are the same to the last bit on any number of devices and hosts of one make.
+    Attributes:
+        kinds: in the order in which the list first shows them; the sizes of their chunks follow from shapes alone.
+        places: of the problems of each kind.
+        parts: as in `Plan`, without "chunks".
+        alone: a digest of each problem.
+        points: whether points are kept.
+    """
+
+    kinds: tuple[Kind, ...]
+    places: tuple[tuple[int, ...], ...]
+    parts: dict[str, str]
+    alone: list[str]
+    points: bool
+
+    def cut(self, sizes: Sequence[int] | None = None) -> Plan:
+        """The plan with chunks of these sizes, one for each kind; None for the sizes that the kinds have."""
+        chunks: list[Chunk] = []
+        for number, (kind, places) in enumerate(zip(self.kinds, self.places, strict=True)):
+            kind = kind if sizes is None else dataclasses.replace(kind, size=sizes[number])
+            for first in range(0, len(places), kind.size):
+                chunks.append(Chunk(len(chunks), kind, places[first : first + kind.size]))
+        parts = self.parts | {"chunks": _hashed([[chunk.places, chunk.kind.size] for chunk in chunks])}
+        common = json.dumps([parts["version"], parts["key"], self.points])
+        digests = tuple(
+            _hashed([common, chunk.kind.size, *((place, self.alone[place]) for place in chunk.places)])
+            for chunk in chunks
+        )
+        return Plan(tuple(chunks), parts, _hashed(sorted(parts.items())), digests)
+
+
+def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
+    """Chunks of settled problems, those of a kind in the order of the list; arguments as for `drafted`."""
+    return drafted(problems, key, size, points).cut()
+
+
+def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Draft:
+    """The kinds of settled problems, and what identifies the sweep.
+
+    Which problems share a chunk, and to how many it is padded, follows from the problems and the sizes of the chunks,
+    never from the number of devices or processes. Therefore results are the same to the last bit on any number of
+    devices and hosts of one make.
 
     Args:
         problems: as `Problem.settled` gives them.
         key: the root of all chance.
-        size: problems to a chunk; None for about two seconds of one core, 256 MiB and 512 problems at most.
+        size: problems to a chunk; None for a number that follows from shapes: two seconds of one core for a closed
+            form (`sizes.agreed` measures other solvers), 256 MiB and 512 problems at most.
         points: whether points are kept.
     """
     alike: dict[Any, list[int]] = {}
@@ -90,37 +133,46 @@ def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         start = problem.start is not None
         sort = (*flat[pair][1:], problem.group, start, problem.restarts, problem.shape, _dtype(problem))
         alike.setdefault(sort, []).append(place)
-    chunks: list[Chunk] = []
+    kinds: list[Kind] = []
     for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
         most = size or default_size(shape[0], shape[1], np.dtype(dtype).itemsize, restarts)
-        count = -(-len(places) // most)
-        # Chunks of one kind are as equal as can be, so that little of the last one is padding.
-        each = size or -(-len(places) // count)
+        each = size or evened(most, len(places))
         shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
-        kind = Kind(structure, shared, group, start, restarts, shape, dtype, each)
-        for first in range(0, len(places), each):
-            chunks.append(Chunk(len(chunks), kind, tuple(places[first : first + each])))
-    parts, alone = _parts(problems, key, chunks)
+        kinds.append(Kind(structure, shared, group, start, restarts, shape, dtype, each, len(places)))
+    parts, alone = _parts(problems, key)
     parts["points"] = str(points)
-    common = json.dumps([parts["version"], parts["key"], points])
-    digests = tuple(
-        _hashed([common, chunk.kind.size, *((place, alone[place]) for place in chunk.places)]) for chunk in chunks
-    )
-    return Plan(tuple(chunks), parts, _hashed(sorted(parts.items())), digests)
+    return Draft(tuple(kinds), tuple(map(tuple, alike.values())), parts, alone, points)
+
+
+def evened(most: int, count: int) -> int:
+    """The size of equal chunks of at most so many problems: so little of the last one is padding.
+
+    >>> evened(10, 12)
+    6
+    """
+    return -(-count // -(-count // most))
 
 
 def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
-    """Problems to a chunk where none is asked for.
+    """Problems to a chunk where none is asked for: what a closed form solves in two seconds.
 
     >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0)
     (10, 512)
     """
     work = (1 + restarts) * (50 * n**3 + 4 * n**2 * m)
-    memory = itemsize * (2 * n * m + 16 * n * n)
-    return int(max(1, min(WORK // work, MEMORY // memory, MOST)))
+    return int(max(1, min(WORK // work, most_in_memory(n, m, itemsize))))
 
 
-def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None, chunks: list[Chunk]) -> tuple[dict[str, str], list]:
+def most_in_memory(n: int, m: int, itemsize: int) -> int:
+    """The largest chunk that is made by itself: 256 MiB, 512 problems.
+
+    >>> most_in_memory(320, 640, 4)
+    32
+    """
+    return max(1, min(MEMORY // (itemsize * (2 * n * m + 16 * n * n)), MOST))
+
+
+def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[str, str], list]:
     """Digests of the parts of a specification, and one for each problem alone."""
     known: dict[int, str] = {}
 
@@ -144,7 +196,6 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None, chunks: list[C
     alone = [_hashed(row) for row in zip(*columns.values(), strict=True)]
     parts = {name: _hashed(column) for name, column in columns.items()}
     parts["key"] = digest(key if key is None else jax.random.key_data(key))
-    parts["chunks"] = _hashed([[chunk.places, chunk.kind.size] for chunk in chunks])
     parts["version"] = version("jaxdescramble")
     return parts, alone
 

@@ -1,6 +1,8 @@
 """The compiled program of a chunk: `jit(vmap(solve))`, one device, no word to any other."""
 
 import functools
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,3 +113,24 @@ def run(
 def static(kind: Kind) -> dict[str, Any]:
     """What of a kind is fixed at compile time, as `run` takes it."""
     return {"structure": kind.structure, "group": kind.group, "shared": tuple(one is not None for one in kind.leaves)}
+
+
+def compiled(kind: Kind, placed: Arguments) -> None:
+    """Compile the program of a kind, for the device of these arguments; `run` then finds it compiled.
+
+    Apart from `run`, because nothing can end a compilation: after it a sweep looks whether it is to go on at all.
+    """
+    run.lower(*placed, **static(kind)).compile()
+
+
+def finished(found: Any, stop: threading.Event, limit: float = float("inf")) -> bool:
+    """Wait until arrays are computed: True, or False once `stop` is set or `limit` seconds are over.
+
+    XLA cannot be interrupted. So this looks every so often instead of blocking, and leaves the computation behind.
+    """
+    leaves, pause, end = jax.tree.leaves(found), 2e-4, time.monotonic() + limit
+    while not all(leaf.is_ready() for leaf in leaves):
+        if stop.wait(pause) or time.monotonic() > end:
+            return False
+        pause = min(1.5 * pause, 0.02)
+    return True

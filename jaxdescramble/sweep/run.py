@@ -1,11 +1,8 @@
 """Many problems over many devices and hosts, results on the disk chunk by chunk."""
 
 import dataclasses
-import itertools
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +11,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer, random_key, true_or_false, wide_types
-from jaxdescramble.status import Status
-from jaxdescramble.sweep import chunks, program
-from jaxdescramble.sweep.folder import Log, at_work, open_sweep, specification
-from jaxdescramble.sweep.plan import Chunk, Plan, planned
+from jaxdescramble.checks import positive_integer, random_key, true_or_false
+from jaxdescramble.sweep import chunks, program, sizes
+from jaxdescramble.sweep.folder import Log, at_work, open_sweep, refuse, specification
+from jaxdescramble.sweep.plan import Chunk, Draft, Plan, drafted
 from jaxdescramble.sweep.problems import Problem, signals_digest
 from jaxdescramble.sweep.table import Table, gathered, save_everywhere
-from jaxdescramble.threads import one_thread
+from jaxdescramble.sweep.work import Work
 
 Progress = Callable[[str, int, int], None]
 
@@ -42,14 +38,19 @@ def sweep(
 
     Problems of one kind (shapes, group, objective and solver but for their numbers) are solved in chunks by one
     compiled program, one chunk to a device at a time. Every finished chunk is a file in `out`, whole or not there.
-    Whatever ends the run - an interruption, a killed process, a full disk - running it again goes on, and solves no
-    problem twice but those of chunks in flight. Damaged files are found, told in the log, and made anew.
+    Whatever ends the run (an interruption, a killed process, a full disk), run it again: it goes on and solves again
+    only the chunks that were in flight. Damaged files are found, reported in the log, and made anew.
 
-    On CPUs, LAPACK is held to one thread for the whole process while a sweep solves: its threads would wait for each
-    other wherever anything else runs. To use many cores, give JAX many CPU devices, or run shards.
+    Ctrl-C raises KeyboardInterrupt within about a second. Finished chunks are kept, chunks in flight are dropped. XLA
+    cannot be interrupted: a computation that has begun goes on in the background until it ends or the process does.
 
-    Results depend on the problems, the key and `chunk`, and on nothing else: not on the number of devices, processes or
+    On CPUs, LAPACK is held to one thread for the whole process while a sweep solves, whatever `jaxdescramble.threads`
+    says. To use many cores, give JAX many CPU devices, or run shards.
+
+    Results depend on the problems, the key and the sizes of the chunks, not on the number of devices, processes or
     interruptions. They are the same to the last bit on machines of one make (processor, its number of cores, jaxlib).
+    Where `chunk` is None, the sizes for iterative solvers are measured when the folder is made and kept in it: two
+    folders may then differ in the last bits. Give `chunk` if they must not.
 
     With `jax.distributed` every process calls `sweep` alike, with a folder that all can see, and takes its share.
     Without it, separate jobs take one each by `shard`. No process waits for another before the end.
@@ -59,12 +60,13 @@ def sweep(
         out: the folder.
         mesh: whose devices to use, those of this process; all that it has if None.
         resume: False to refuse a folder in which there is a sweep already.
-        progress: called as `progress(stage, done, total)`: "checking" what is there (chunks), "solving"
-            (problems), "gathering" (chunks).
+        progress: called as `progress(stage, done, total)`: "measuring" how long a problem takes (kinds of
+            problems), "checking" what is there (chunks), "solving" (problems), "gathering" (chunks).
         key: where all chance comes from; needed where problems have restarts or random starts. Problem i uses
             `fold_in(key, i)`.
-        chunk: problems to a chunk; None for about two seconds of one core, and 256 MiB at most. It is part of the
-            sweep's identity.
+        chunk: problems to a chunk. None for the sizes that the folder already has; in a new folder, for about two
+            seconds of one core and at most 256 MiB. A problem that takes longer than two seconds is a chunk alone.
+            The sizes are part of the sweep's identity.
         points: False keeps numbers and singular values alone: P is n^2 numbers, and the disk is the first thing that a
             million layers fill.
         shard: `(i, count)`, every count-th chunk beginning with the i-th, for separate jobs; None for all, or this
@@ -78,6 +80,7 @@ def sweep(
             another sweep; a shard that there is not.
         FileExistsError: `resume=False` and a sweep is there. BlockingIOError: another process is at work on this shard.
         OSError: signals cannot be read or results not written; what is finished is kept.
+        KeyboardInterrupt: as above; a note on it says how many problems are kept.
 
     >>> import jaxdescramble as jd
     >>> signals = jax.random.normal(jax.random.key(0), (4, 5, 20), "float32")
@@ -92,14 +95,16 @@ def sweep(
     devices, share = _devices(mesh), _share(mesh, shard)
     folder = Path(out)
     say = progress or (lambda stage, done, total: None)
-    plan = planned(listed, key, None if chunk is None else positive_integer(chunk, "chunk"), points)
-    _shapes(plan, listed, key)
+    draft = drafted(listed, key, None if chunk is None else positive_integer(chunk, "chunk"), points)
+    _shapes(draft, listed, key)
+    found, begun = _sizes(draft, listed, key, folder, resume, devices[0], say) if chunk is None else (None, [])
+    plan = draft.cut(found)
     wanted = specification(listed, plan)
     open_sweep(folder, wanted, resume)
     with at_work(folder, share) as log:
         log("begin", identity=plan.identity, problems=len(listed), chunks=len(plan.chunks), shard=list(share))
         todo = _todo(plan, listed, folder, share, log, say)
-        _Work(listed, key, plan, folder, log, say, points).all(todo, devices)
+        Work(listed, key, plan, folder, log, say, points, begun).all(todo, devices)
         if jax.process_count() > 1 and shard is None:
             _meet("sweep results")
         table = gathered(folder, wanted, lambda done, total: say("gathering", done, total))
@@ -172,12 +177,24 @@ def _devices(mesh: Mesh | None) -> list[Any]:
     return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
-def _shapes(plan: Plan, problems: Sequence[Problem], key: Any) -> None:
+def _sizes(
+    draft: Draft, problems: Sequence[Problem], key: Any, folder: Path, resume: bool, device: Any, say: Progress
+) -> tuple[list[int] | None, list[sizes.Begun]]:
+    """Sizes of chunks, from the folder or measured now, and problems that measuring has begun to solve."""
+    kept = sizes.recorded(folder, draft)
+    unknown = [] if kept else sizes.unknown(draft, problems)
+    if not unknown:
+        return kept, []
+    refuse(folder, draft.parts, resume)
+    found, seconds, begun = sizes.measured(draft, unknown, problems, key, device, say)
+    return sizes.record(folder, draft, found, seconds), begun
+
+
+def _shapes(draft: Draft, problems: Sequence[Problem], key: Any) -> None:
     """Trace every program once, on shapes alone: what does not fit is said before anything is solved."""
-    for kind, of_kind in itertools.groupby(plan.chunks, key=lambda chunk: chunk.kind):
-        first = next(of_kind)
-        blank = dataclasses.replace(first, places=first.places[:1])
-        place = first.places[0]
+    for kind, places in zip(draft.kinds, draft.places, strict=True):
+        place = places[0]
+        blank = Chunk(0, kind, (place,))
         source = _Blank(kind.shape, kind.dtype)
         stand_in = {place: dataclasses.replace(problems[place], signals=source)}
         try:
@@ -250,113 +267,3 @@ def _meet(where: str) -> None:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(where)
-
-
-class _Work:
-    """Chunks handed out to devices, each by a thread or two of its own, until there are none or something is wrong."""
-
-    def __init__(
-        self,
-        problems: Sequence[Problem],
-        key: Any,
-        plan: Plan,
-        folder: Path,
-        log: Log,
-        progress: Progress,
-        points: bool,
-    ):
-        self._problems, self._key, self._plan, self._folder = problems, key, plan, folder
-        self._log, self._progress, self._points = log, progress, points
-        self._lock, self._stop, self._errors = threading.Lock(), threading.Event(), []
-        self._done = 0
-
-    def all(self, todo: list[Chunk], devices: list[Any]) -> None:
-        """Solve and keep these chunks.
-
-        Raises:
-            KeyboardInterrupt: after the chunks in flight are kept; a second one does not wait for them.
-        """
-        total = sum(len(chunk.places) for chunk in todo)
-        self._progress("solving", 0, total)
-        with one_thread():
-            self._share_out(todo, devices, total)
-        if self._errors:
-            error = self._errors[0]
-            self._log("failed", why=f"{type(error).__name__}: {error}", problems_done=self._done)
-            error.add_note(f"{self._done} of {total} problems were solved and are kept in {self._folder}.")
-            raise error
-
-    def _share_out(self, todo: list[Chunk], devices: list[Any], total: int) -> None:
-        queue = iter(todo)
-        threads = []
-        for device in devices[: len(todo)]:
-            words = (device, threading.Lock(), queue, wide_types())
-            # Two to a device: while it solves one chunk, the signals of the next are read.
-            threads += [threading.Thread(target=self._serve, args=words, daemon=True) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        shown = 0
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.05)
-                    if self._done != shown:
-                        shown = self._done
-                        self._progress("solving", shown, total)
-        except BaseException:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            self._log("stopped", problems_done=self._done, problems_left=total - self._done)
-            raise
-        if self._done != shown:
-            self._progress("solving", self._done, total)
-
-    def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk], wide: bool) -> None:
-        # A context of the caller's does not reach a thread by itself.
-        with jax.enable_x64(wide):
-            self._take(device, turn, queue)
-
-    def _take(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
-        while not self._stop.is_set():
-            with self._lock:
-                chunk = next(queue, None)
-            if chunk is None:
-                return
-            try:
-                operands, digests = program.arguments(chunk, self._problems, self._key)
-                with turn:
-                    if not self._stop.is_set():
-                        self._solve(chunk, operands, digests, device)
-            except BaseException as error:
-                self._errors.append(error)
-                self._stop.set()
-                return
-
-    def _solve(self, chunk: Chunk, operands: program.Arguments, digests: dict[int, str], device: Any) -> None:
-        began = time.perf_counter()
-        with self._lock:
-            self._log("solve", chunk=chunk.number, device=str(device))
-        placed = jax.device_put(operands, device)
-        found = jax.device_get(program.run(*placed, **program.static(chunk.kind)))
-        solved = time.perf_counter()
-        arrays = {name: np.asarray(values)[: len(chunk.places)] for name, values in found.items()}
-        if not self._points:
-            del arrays["point"]
-        path = chunks.location(self._folder, chunk.number)
-        chunks.write(path, arrays, self._plan.digests[chunk.number], digests, device)
-        ended = {
-            Status(code).name: int(times)
-            for code, times in zip(*np.unique(arrays["status"], return_counts=True), strict=True)
-        }
-        with self._lock:
-            self._done += len(chunk.places)
-            self._log(
-                "chunk",
-                chunk=chunk.number,
-                problems=list(chunk.places),
-                status=ended,
-                device=str(device),
-                seconds=round(solved - began, 4),
-                writing=round(time.perf_counter() - solved, 4),
-            )

@@ -1,6 +1,8 @@
 """A sweep written down in TOML."""
 
 import dataclasses
+import inspect
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +16,8 @@ from jaxdescramble import exact, objectives, solvers
 from jaxdescramble.inputs import Selection, selected
 from jaxdescramble.sweep.problems import Problem, grid
 
+# What TOML cannot express: keys, optax transformations, operators.
+UNWRITABLE = ("key", "keys", "transform", "operator")
 TABLES = ("signals", "objectives", "solvers")
 SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk": int, "group": str}
 
@@ -36,7 +40,7 @@ class Request:
 
 
 def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Request:
-    """A sweep from a table of plain values, as they stand in TOML.
+    """A sweep from a table of plain values, as they stand in TOML; `docs/sweeps.md` explains each line.
 
         seed = 0                      # of all chance; needed with seeds or restarts
         seeds = 3                     # random starts of each problem; left out: the usual start
@@ -135,28 +139,85 @@ def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, .
     factory = next((getattr(room, name) for room in rooms if isinstance(name, str) and name in room.__all__), None)
     if factory is None or not callable(factory):
         raise ValueError(f"{where}: {name!r} is not known; give name = one of {', '.join(_factories(rooms))}.")
-    given = {
-        key: built(f"{where}.{key}", value, key, rooms) if isinstance(value, Mapping) else _plain(value)
-        for key, value in options.items()
-    }
+    given = {key: _value(f"{where}.{key}", value, key, rooms) for key, value in options.items()}
     try:
         return factory(**given)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from error
 
 
+def catalogue() -> dict[str, dict[str, str]]:
+    """What a specification may name, with its options and their defaults as they stand in TOML.
+
+    Returns:
+        Three dicts from names to options: "objectives", "solvers" and "preconditioners".
+
+    >>> catalogue()["objectives"]["monotonicity"]
+    'epsilon = 0.001'
+    >>> catalogue()["solvers"]["ConjugateGradient"]
+    'tolerance, max_steps = 10000, preconditioner'
+    """
+    found: dict[str, dict[str, str]] = {"objectives": {}, "solvers": {}, "preconditioners": {}}
+    for name in _factories((objectives,)):
+        found["objectives"][name] = _options(getattr(objectives, name))
+    for name in _factories((solvers, exact)):
+        factory = getattr(solvers, name, None) or getattr(exact, name)
+        kind = "preconditioners" if factory.__module__.endswith(".preconditioners") else "solvers"
+        found[kind][name] = _options(factory)
+    return found
+
+
 def _factories(rooms: tuple[Any, ...]) -> list[str]:
-    """Of objectives those that are functions, of solvers those that are classes: what a specification may name."""
-    return sorted(
-        name
-        for room in rooms
-        for name in room.__all__
-        if (isinstance(getattr(room, name), type) if room is not objectives else name.islower())
-    )
+    """What a specification may name: functions that give objectives, classes of solvers and preconditioners."""
+    return sorted(name for room in rooms for name in room.__all__ if _writable(getattr(room, name), name, room))
 
 
-def _plain(value: Any) -> Any:
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
+def _writable(factory: Any, name: str, room: Any) -> bool:
+    """Whether it makes an objective or a solver, from values that TOML can express."""
+    if room is objectives:
+        makes = name.islower()
+    else:
+        makes = isinstance(factory, type) and any(hasattr(factory, verb) for verb in ("bind", "run"))
+        makes |= factory is exact.ClosedForm
+    if not makes:
+        return False
+    needed = [one for one in inspect.signature(factory).parameters.values() if one.default is one.empty]
+    return not any(one.name in UNWRITABLE or one.kind is one.VAR_POSITIONAL for one in needed)
+
+
+def _options(factory: Any) -> str:
+    """Names of options, with their defaults where there are any that TOML can express."""
+    listed = []
+    for one in inspect.signature(factory).parameters.values():
+        if one.name in UNWRITABLE:
+            continue
+        default = one.default
+        if isinstance(factory, type) and dataclasses.is_dataclass(factory):
+            made = {field.name: field.default_factory for field in dataclasses.fields(factory)}[one.name]
+            if made is not dataclasses.MISSING:
+                default = made()
+        if default is one.empty:
+            listed.append(f"{one.name} (needed)")
+        elif default is None:
+            listed.append(one.name)
+        else:
+            listed.append(f"{one.name} = {_in_toml(default)}")
+    return ", ".join(listed)
+
+
+def _in_toml(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return f'{{ name = "{type(value).__name__}" }}'
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def _value(where: str, value: Any, name: str, rooms: tuple[Any, ...]) -> Any:
+    """An option: a table is an objective or a solver, in a list too (`Chain`); everything else is taken as it is."""
+    if isinstance(value, Mapping):
+        return built(where, value, name, rooms)
+    if isinstance(value, list):
+        return tuple(_value(f"{where}[{place}]", one, "", rooms) for place, one in enumerate(value))
+    return value
 
 
 def _table(where: str, value: Any) -> Mapping[str, Any]:
