@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,7 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
         curvature=_curvature,
         bound=_bound,
         assignment=_assignment,
+        takes_weights=True,
     )
 
 
@@ -177,22 +179,24 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
         name="monotonicity",
         bound=_ascent_bound,
         smoothing="epsilon",
+        takes_weights=True,
     )
 
 
-def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _monotonicity(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, _ = turned(point, summary)
     d = differences(Y)
     fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
     descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
-    return jnp.sum(descent) / largest_variation(d, len(Y))
+    return jnp.sum(summary.weigh(descent)) / largest_variation(d, len(Y))
 
 
-def _ascent_bound(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _ascent_bound(summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     S = in_own_unit(summary)
     d = differences(S)
     variation = total_variation(epsilon=epsilon).bound_on(summary)
     # A corner takes epsilon / 2 off each difference at most.
-    rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(S, axis=1) ** 2)) + jnp.asarray(epsilon, S.dtype) * d.size
+    rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(summary.weigh(S), axis=1) ** 2))
+    rest = rest + jnp.asarray(epsilon, S.dtype) * d.size
     found = (variation - rest / largest_variation(d, len(S))) / 2  # pyright: ignore[reportOptionalOperand]
     return jnp.maximum(found - 8 * jnp.finfo(S.dtype).eps, 0)
