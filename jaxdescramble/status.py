@@ -34,11 +34,12 @@ class Status(enum.IntEnum):
 DIAGNOSES = {
     Status.ZERO_SIGNALS: (
         "the signals, or their squares, are all zero, so every point is a minimiser. Likely causes: no columns were "
-        "given to the summary, dead neurons (a ReLU layer that never fires), the wrong tap, or entries whose squares "
-        "leave the type's range (rescale them). Pass signals with some energy."
+        "given to the summary, weights that are all zero, dead neurons (a ReLU layer that never fires), the wrong tap, "
+        "or entries whose squares leave the type's range (rescale them). Pass signals with some energy."
     ),
     Status.NOT_FINITE: (
-        "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "
+        "the signals (or the operator, or weights of samples, of which none may be negative either) contain NaN or "
+        "infinity. Likely causes: an overflow in half precision, a "
         "diverged network, or a division by zero in preprocessing. Find the columns with "
         "`jnp.isfinite(signals).all(axis=0)`."
     ),

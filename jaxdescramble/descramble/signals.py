@@ -13,9 +13,10 @@ from jaxtyping import Array
 from jaxdescramble.checks import is_traced, one_of, real_array, same_size
 from jaxdescramble.descramble.iterate import iterate, solver_for
 from jaxdescramble.descramble.permute import permute
-from jaxdescramble.descramble.result import Descrambling
+from jaxdescramble.descramble.result import Descrambling, weighed
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.objectives.summaries import effective_samples
 from jaxdescramble.solvers.solve import is_iterative
 
 GROUPS = (*orthogonal.NAMES, "permutation")
@@ -30,6 +31,7 @@ def descramble(
     group: str = "O",
     start: ArrayLike | None = None,
     keys: Array | None = None,
+    weights: Any = None,
 ) -> Any:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
@@ -51,13 +53,18 @@ def descramble(
             for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
             neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
             is one, from a fixed key.
+        weights: how much each sample counts, at least 0, shape (samples,) or (layers, ..., samples); for a list, one
+            such array for all or a list of one (or None) for each. A whole number counts its sample so many times; a
+            sample of weight 0 (padding) is left out, whatever it holds. A summary has its own
+            (`objective.summarise(signals, weights)`).
 
     Returns:
         A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
         and costs the others nothing; `.check()` raises.
 
     Raises:
-        TypeError, ValueError: what can be known from shapes, types and names.
+        TypeError, ValueError: what can be known from shapes, types and names; weights that are negative, not finite,
+            all zero, complex or of another shape, or that the objective takes no account of.
 
     >>> t = jnp.arange(16) / 16
     >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
@@ -72,15 +79,19 @@ def descramble(
     objective, solver, keys = settled(objective, solver, group, start, keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
         alike = functools.partial(descramble, objective=objective, solver=given, group=group, keys=keys)
-        return _alike_together(list(signals), alike, start)
+        return _alike_together(list(signals), alike, start, _weights_of_each(weights, len(signals)))
     if hasattr(signals, "principal"):
+        if weights is not None:
+            raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         axes = jax.tree.leaves(signals)[0].ndim - 2
         start = _start(start, signals.size, axes, group)  # pyright: ignore[reportAttributeAccessIssue]
         found = _solve_summary(objective, solver, group, signals, start, keys, axes)  # pyright: ignore
         return Descrambling(**found, objective=objective)
     columns = real_array(signals, "signals", range(2, 9), AXES)  # pyright: ignore
     start = _start(start, columns.shape[-2], columns.ndim - 2, group)
-    return Descrambling(**_solve_signals(objective, solver, group, columns, start, keys), objective=objective)
+    columns, weights = weighed(objective, columns, weights)
+    found = _solve_signals(objective, solver, group, columns, start, keys, weights)
+    return Descrambling(**found, objective=objective)
 
 
 def settled(
@@ -116,22 +127,33 @@ def settled(
     return objective, solver, _keys(keys)
 
 
-def _alike_together(items: list, together: Callable[..., Descrambling], start: ArrayLike | None) -> list[Descrambling]:
+def _weights_of_each(weights: Any, count: int) -> list[Any]:
+    """The weights of every item of a list of signals."""
+    if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
+        return [weights] * count
+    if len(weights) != count:
+        raise ValueError(f"weights: got {len(weights)} sets for a list of {count} signals; give one set for each.")
+    return list(weights)
+
+
+def _alike_together(
+    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, weights: list[Any]
+) -> list[Descrambling]:
     """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
     alike: dict[Any, list[int]] = {}
-    for place, item in enumerate(items):
+    weights = [one if one is None else jnp.asarray(one) for one in weights]
+    for place, item in enumerate(zip(items, weights, strict=True)):
         leaves, structure = jax.tree.flatten(item)
         alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
     found: dict[int, Descrambling] = {}
     for places in alike.values():
         if len(places) == 1:
-            found[places[0]] = together(items[places[0]], start=start)
+            found[places[0]] = together(items[places[0]], start=start, weights=weights[places[0]])
             continue
         # A start for the layers of one item is the same for all of them.
         begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
-        batch = together(
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin
-        )
+        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
+        batch = together(stacked[0], start=begin, weights=stacked[1])
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
     return [found[place] for place in range(len(items))]
 
@@ -186,6 +208,7 @@ def solve(
         "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
         "status": found.status,
         "singular_values": found.singular_values,
+        "samples": effective_samples(summary),
     }
 
 
@@ -210,13 +233,19 @@ def _solve_summary(
 
 @functools.partial(jax.jit, static_argnames="group")
 def _solve_signals(
-    objective: Objective, solver: Any, group: str, signals: Array, start: Array | None, keys: Array | None
+    objective: Objective,
+    solver: Any,
+    group: str,
+    signals: Array,
+    start: Array | None,
+    keys: Array | None,
+    weights: Array | None,
 ) -> dict[str, Array]:
     axes = signals.ndim - 2
     summarise = objective.summarise
     for _ in range(axes):
         summarise = jax.vmap(summarise)
-    return _solve_summary(objective, solver, group, summarise(signals), start, keys, axes)
+    return _solve_summary(objective, solver, group, summarise(signals, weights), start, keys, axes)
 
 
 def _is_problem(item: object) -> bool:

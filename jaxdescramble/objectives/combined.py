@@ -77,7 +77,7 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
         relaxation=_relaxation if deep else None,
         smoothing="softness" if softness else "",
         concave=natural and all(objective.concave for objective in objectives),
-        takes_weights=all(objective.takes_weights for objective in objectives),
+        takes_weights=all(one.takes_weights or one.summary is not Samples for one in objectives),
     )
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
+from jaxdescramble.objectives.spatial import heavy
 from jaxdescramble.operators import Operator
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Report
@@ -117,14 +118,15 @@ class FromSources:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
-        signals = getattr(_summary_of(function, args), "signals", None)
+        summary = _summary_of(function, args)
+        signals = getattr(summary, "signals", None)
         if signals is None:
             raise TypeError(f"FromSources: the summary that {name_of(function)} reads keeps no samples.")
         n, m = signals.shape
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
         D = _sparse_under(function, n)
-        rows, density, work = self._sources(signals)
+        rows, density, work = self._sources(summary, signals)
         if D is None:
             point, weak = orthogonal.polar(rows)[0], jnp.eye(n, dtype=start.dtype)[:, :1]
         else:
@@ -141,24 +143,31 @@ class FromSources:
         found = solve(function, _in_class_of(start, point, weak), args, self.solver, report)
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
 
-    def _sources(self, signals: Float[Array, "n m"]) -> tuple[Float[Array, "n n"], Float[Array, " n"], Array]:
+    def _sources(
+        self, summary: Any, signals: Float[Array, "n m"]
+    ) -> tuple[Float[Array, "n n"], Float[Array, " n"], Array]:
         """Unit rows that make sparse sources of the signals, how dense each of these is, and the work."""
         n, m = signals.shape
-        U, s, Vh = decompositions.svd(signals, full_matrices=False)
+        U, s, Vh = decompositions.svd(heavy(signals, summary), full_matrices=False)
         known = decompositions.resolved(s)
         white = jnp.where(known[:, None], Vh, 0) * m**0.5
         whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
         # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
         whiten = jnp.where(known[:, None], whiten, U.T)
+        shares = None
+        if summary.weights is not None:  # the columns of Vh are those of weighted samples
+            white = jnp.where(known[:, None], matmul(whiten, signals), 0) * m**0.5
+            shares = summary.weigh(jnp.ones(m, signals.dtype))
         density_of = jax.tree_util.Partial(_density)
         turns = jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(self.keys)
-        found = jax.vmap(lambda turn: solve(density_of, turn, (white,), self.search, Report()))(turns)
+        found = jax.vmap(lambda turn: solve(density_of, turn, (white, shares), self.search, Report()))(turns)
         best = jnp.argmin(jnp.where(jnp.isfinite(found.value), found.value, jnp.inf))
-        turn = _sharpened(found.point[best], white)
+        turn = _sharpened(found.point[best], white, shares)
         rows = matmul(turn, whiten)
         rows = rows / jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
         Z = matmul(turn, white)
-        density = jnp.mean(jnp.abs(Z), axis=1) + jnp.maximum(1 - jnp.mean(Z**2, axis=1), 0)
+        density = jnp.mean(_times(jnp.abs(Z), shares), axis=1)
+        density = density + jnp.maximum(1 - jnp.mean(_times(Z**2, shares), axis=1), 0)
         return rows, density, found.evaluations.sum()
 
 
@@ -191,13 +200,13 @@ class Seriated:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there."""
-        signals = getattr(_summary_of(function, args), "normalised", lambda: None)()
-        signals = getattr(signals, "signals", None)
+        summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
+        signals = getattr(summary, "signals", None)
         if signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
         square = matmul(start, signals.astype(start.dtype)) ** 2
         energies = jnp.sum(square, axis=0, keepdims=True)
-        W = matmul(square / jnp.where(energies > 0, energies, 1), square.T)
+        W = matmul(square / jnp.where(energies > 0, energies, 1), summary.weigh(square).T)
         W = (W - jnp.diag(jnp.diagonal(W))) / jnp.maximum(jnp.max(W), jnp.finfo(W.dtype).tiny)
         W = jnp.where(jnp.isfinite(W).all(), W, 0)
         point = start[_line(W)]
@@ -214,12 +223,16 @@ def _summary_of(function: Any, args: tuple) -> Any:
     return args[0]
 
 
-def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, ""]:
+def _times(terms: Float[Array, "k m"], shares: Float[Array, " m"] | None) -> Float[Array, "k m"]:
+    return terms if shares is None else terms * shares[None, :]
+
+
+def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, ""]:
     """How dense the sources are: the mean of |z|, its corner rounded."""
-    return CORNER * jnp.mean(log_cosh(matmul(turn, white) / CORNER))
+    return CORNER * jnp.mean(_times(log_cosh(matmul(turn, white) / CORNER), shares))
 
 
-def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, "n n"]:
+def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, "n n"]:
     """Each row v by itself, no longer orthogonal to the others, moved to a minimum of `|v^T X|_1` with `v^T v0` fixed.
 
     Uncorrelated rows are not what makes sparse sources: those of finitely many samples are correlated by chance. By
@@ -231,7 +244,7 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[A
         for corner in CORNERS:
             z = matmul(row[None], white)[0]
             weight = 1 / jnp.sqrt(z**2 + corner**2)
-            moment = matmul(white * weight[None, :], white.T)
+            moment = matmul(_times(white * weight[None, :], shares), white.T)
             # Directions without signals, of whitened length zero, are left as they are.
             ridge = 1e-6 * jnp.trace(moment) / len(first)
             row = matmul(
