@@ -288,7 +288,9 @@ def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
     return value
 
 
-def sample_weights(value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, empty: bool = False) -> Array:
+def sample_weights(
+    value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, empty: bool = False, layers: int = 0
+) -> Array:
     """`value` as weights of samples, an array of a floating type: numbers of at least 0, or True and False.
 
     Args:
@@ -296,6 +298,7 @@ def sample_weights(value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, 
         shapes: those that are allowed.
         dtype: the type to convert to.
         empty: whether all may be zero.
+        layers: how many first axes are those of layers, each of which needs a sample that counts.
 
     Raises:
         TypeError: not real numbers.
@@ -327,7 +330,7 @@ def sample_weights(value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, 
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ValueError(f"weights: {plain[place]} at {place} {what} ({bad.sum()} of {bad.size} are so); {cure}.")
-    if not empty and plain.size and not (plain > 0).any(axis=-1).all():
+    if not empty and not (plain > 0).any(axis=tuple(range(layers, plain.ndim))).all():
         raise ValueError("weights: all are zero, so no sample is left; give at least one a positive weight.")
     largest = plain.max(initial=0)
     if largest and not 1e-15 <= largest <= 1e15:

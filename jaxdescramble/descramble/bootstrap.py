@@ -84,10 +84,10 @@ def bootstrap(
     Every draw takes as many columns as there are, with replacement, and is solved as `descramble` solves, all in one
     program. An answer is free up to gauge, so each is first brought to the answer of the signals themselves.
 
-    With weights, columns are drawn with probabilities proportional to them, and count once each. A draw takes the
-    effective number of samples, `(sum w)^2 / sum w^2` rounded: the number of columns that are not left out where weights
-    are zeros and ones. Weights that count independent samples, of which columns are a summary, say so by
-    `size=sum(weights)`: then bands are distributed as those of the repeated samples.
+    With weights, columns are drawn with probabilities proportional to them, and count once each. A draw then takes as
+    many columns as the effective number of samples, `(sum w)^2 / sum w^2` rounded: for weights of zeros and ones, as
+    many as there are ones. Where a weight counts independent samples, give `size=sum(weights)`: then the draws are
+    distributed as those of the repeated samples.
 
     Args:
         signals: S, shape (features, samples); columns are taken to be independent.
@@ -122,9 +122,7 @@ def bootstrap(
     operator = objective.operator_on(S.shape[0])
     if gauge is None and operator is not None:
         gauge = Stabiliser(operator)
-    points, values = _resampled(
-        objective, solver, gauge, S, point, jax.random.split(key, draws), group, weights, size
-    )
+    points, values = _resampled(objective, solver, gauge, S, point, jax.random.split(key, draws), group, weights, size)
     return Bootstrap(point, points, values, jnp.sqrt(jnp.sum((points - point[None]) ** 2, axis=(1, 2))))
 
 

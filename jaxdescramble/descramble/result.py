@@ -95,7 +95,8 @@ class Descrambling:
             raise TypeError(f"index: expected an integer, or a tuple of them, got {index!r}.")
         if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
             raise IndexError(f"index: there is no problem {index}; the batch has the shape {axes}.")
-        numbers = {name: leaf[place] if np.ndim(leaf) else leaf for name, leaf in vars(self).items() if name != "objective"}
+        numbers = {name: leaf[place] if np.ndim(leaf) else leaf for name, leaf in vars(self).items()}
+        del numbers["objective"]
         return Descrambling(**numbers, objective=self.objective)
 
     def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
@@ -237,7 +238,9 @@ class Descrambling:
         if header.get("format") == 1:  # written before results said how many samples they are of
             content["samples"] = np.full(content["value"].shape, np.nan, content["value"].dtype)
         elif header.get("format") != FORMAT:
-            raise ValueError(f"path: {path} has format {header.get('format')!r}; this version reads formats 1 to {FORMAT}.")
+            raise ValueError(
+                f"path: {path} has format {header.get('format')!r}; this version reads formats 1 to {FORMAT}."
+            )
         parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
         if objective is None:
             objective = _objective_named(header, parameters, str(path))
@@ -312,7 +315,8 @@ def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, 
     if weights is None:
         return columns, None
     shape = (*columns.shape[:-2], columns.shape[-1])
-    given = sample_weights(weights, [shape[-1:], shape], columns.dtype)
+    layers = max(np.ndim(weights) - 1, 0)
+    given = sample_weights(weights, [shape[-1:], shape], columns.dtype, layers=layers)
     columns, given = objective.weighed(columns, given)
     return columns, None if given is None else jnp.broadcast_to(given, shape)
 
