@@ -288,6 +288,59 @@ def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
     return value
 
 
+def sample_weights(
+    value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, empty: bool = False, layers: int = 0
+) -> Array:
+    """`value` as weights of samples, an array of a floating type: numbers of at least 0, or True and False.
+
+    Args:
+        value: anything `jnp.asarray` takes. Of a traced array only shape and type are checked.
+        shapes: those that are allowed.
+        dtype: the type to convert to.
+        empty: whether all may be zero.
+        layers: how many first axes are those of layers, each of which needs a sample that counts.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: another shape; a number that is negative, NaN or infinite; all zero; so large or so small that
+            sums of squares leave the type's range.
+
+    >>> sample_weights([True, False], [(2,)], jnp.float32).tolist()
+    [1.0, 0.0]
+    """
+    wanted = " or ".join(map(str, dict.fromkeys(map(tuple, shapes))))
+    array = numbers(value, "weights", f"one weight for each sample, an array of shape {wanted}")
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"weights: got complex numbers ({array.dtype}); give real numbers of at least 0.")
+    if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
+        raise TypeError(f"weights: got {array.dtype}; give real numbers of at least 0.")
+    if array.shape not in set(map(tuple, shapes)):
+        raise ValueError(
+            f"weights: got shape {array.shape}, expected {wanted}: one number for each sample, at least 0 (0 leaves "
+            "the sample out)."
+        )
+    array = array.astype(dtype)
+    if is_traced(array):
+        return array
+    plain = np.asarray(array, np.float64)
+    for bad, what, cure in (
+        (~np.isfinite(plain), "is not finite", "give 0 to leave a sample out"),
+        (plain < 0, "is negative", "weights must be at least 0"),
+    ):
+        if bad.any():
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(f"weights: {plain[place]} at {place} {what} ({bad.sum()} of {bad.size} are so); {cure}.")
+    if not empty and not (plain > 0).any(axis=tuple(range(layers, plain.ndim))).all():
+        raise ValueError("weights: all are zero, so no sample is left; give at least one a positive weight.")
+    largest = plain.max(initial=0)
+    if largest and not 1e-15 <= largest <= 1e15:
+        raise ValueError(
+            f"weights: the largest is {largest:.3g}, outside of 1e-15 ... 1e15. Only their ratios change an answer; "
+            "divide them by the largest."
+        )
+    return array
+
+
 def in_order(value: Any, name: str, wanted: str) -> list[Any]:
     """`value` as a list, if it is a list or tuple (or the axes of an array).
 

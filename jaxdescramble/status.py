@@ -39,13 +39,13 @@ _GO_ON = "The point is orthogonal and as good as its value says. Go on from it (
 DIAGNOSES = {
     Status.ZERO_SIGNALS: (
         "the signals, or their squares, are all zero, so every point is a minimiser. Likely causes: no columns were "
-        "given to the summary, dead neurons (a ReLU layer that never fires), the wrong tap, or entries whose squares "
-        "leave the type's range (rescale them). Pass signals with some energy."
+        "given to the summary, weights that are all zero, dead neurons (a ReLU layer that never fires), the wrong tap, "
+        "or entries whose squares leave the type's range (rescale them). Pass signals with some energy."
     ),
     Status.NOT_FINITE: (
-        "the signals (or the operator) contain NaN or infinity. Likely causes: an overflow in half precision, a "
-        "diverged network, or a division by zero in preprocessing. Find the samples that are finite with "
-        "`jnp.isfinite(signals).all(axis=-2)`, and leave the others out."
+        "the signals (or the operator) contain NaN or infinity, or a weight of a sample is negative or not finite. "
+        "Likely causes: an overflow in half precision, a diverged network, or a division by zero in preprocessing. Find "
+        "the samples that are finite with `jnp.isfinite(signals).all(axis=-2)`, and leave the others out (weights=)."
     ),
     Status.STEPS_SPENT: (
         f"all steps were taken before the gradient vanished. {_GO_ON}, allow more max_steps, ask for less "

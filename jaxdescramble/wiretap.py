@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -18,6 +19,7 @@ from jaxdescramble.decompositions import inverse_or_transpose
 from jaxdescramble.interpreter import Graph, Layer, caution_unread, evaluate, find_layers, leaves_of, study, trace
 from jaxdescramble.interpreter.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.interpreter.facts import Facts
+from jaxdescramble.interpreter.positions import layer_weights
 from jaxdescramble.layers import Layers
 from jaxdescramble.products import matmul
 
@@ -58,6 +60,8 @@ class Tap:
         activation: (*lead, out, samples): the one value that pointwise operations make of the preactivation and hand
             on, or None where there is none or more than one.
         layout: how axes were folded.
+        weights: (samples,), or (*lead, samples) where they differ there: how much each column of the signals counts;
+            None where no weights were given.
     """
 
     # Arrays; but a pytree's leaves are whatever a transformation makes of them for a while (shapes, axes, None).
@@ -67,6 +71,7 @@ class Tap:
     preactivation: Any
     activation: Any
     layout: Any = dataclasses.field(metadata={"static": True})
+    weights: Any = None
 
 
 def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dict[str, Tap]]]:
@@ -94,8 +99,14 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
         computation, also after `jit`. The function can be jitted, differentiated and vmapped; its derivative is that of
         f, also where a layer stands inside a `custom_vjp` or `custom_jvp`.
 
+        It takes `weights` too, of the shape of x's first axes, (batch,) or (batch, tokens): how much each sample
+        counts. They change no signals. Each tap has those of its columns: the axes are followed through f, so that
+        every position which a convolution, a scan or a reshape makes of a sample has the sample's weight.
+
     Raises:
         TypeError: from the returned function, if params or x hold something that is not an array.
+        ValueError: from the returned function: weights that `Objective.summarise` refuses, or of another shape; a layer
+            of which it cannot be said which weights its samples have (after a mean over tokens, for weights of tokens).
 
     >>> f = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
     >>> y, taps = wiretap(f)({"w": jnp.ones((3, 2)), "b": jnp.zeros((1, 2))}, jnp.ones((5, 3)))
@@ -108,7 +119,9 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
     a_function(f, "f")
 
     @functools.wraps(f, updated=())
-    def tapped(params: Any, x: Any) -> tuple[Any, dict[str, Tap]]:
+    def tapped(
+        params: Any, x: Any, weights: Any = None, *, _refused: dict[str, str] | None = None
+    ) -> tuple[Any, dict[str, Tap]]:
         graph, facts, layers = _read(f, params, x)
         wanted: set[int] = set()
         for layer in layers.values():
@@ -118,6 +131,10 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
         outputs, found = evaluate(graph, leaves_of((params, x)), wanted)
         values = {**graph.constants, **found}
         taps = Layers((name, _tap(layer, facts, values)) for name, layer in layers.items())
+        if weights is not None:
+            fold = {name: functools.partial(_folded, layer, facts) for name, layer in layers.items()}
+            for name, own in layer_weights(f, params, x, weights, fold, _refused).items():
+                taps[name] = dataclasses.replace(taps[name], weights=own)
         return jax.tree.unflatten(graph.tree, outputs), taps
 
     return tapped
@@ -305,6 +322,16 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
     if bias is not None:
         bias = jnp.broadcast_to(bias, preactivation.shape[:-1])
     return Tap(weight, bias, signal, preactivation, activation, layout)
+
+
+def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.ndarray:
+    """Indices over a layer's data, features left out, as (*lead, samples)."""
+    product = layer.product
+    number = product.operation.outputs[0] if product.is_convolution else product.data
+    with jax.ensure_compile_time_eval():
+        folded = _Folder(layer, facts).stacked(number, jnp.asarray(index), axes, ["sample"])
+        heads = range(folded.ndim - 1, folded.ndim - 1 + len(_heads(layer)))
+        return np.asarray(jnp.expand_dims(folded, tuple(heads)))
 
 
 def _replacements(

@@ -12,10 +12,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble.descramble.iterate import solver_for
+from jaxdescramble.descramble.result import weighed
 from jaxdescramble.descramble.signals import descramble
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.objectives.weighing import drawn, effective_number
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.solve import is_iterative
 
@@ -74,11 +76,18 @@ def bootstrap(
     draws: int = 200,
     group: str = "O",
     gauge: Gauge | None = None,
+    weights: ArrayLike | None = None,
+    size: int | None = None,
 ) -> Bootstrap:
     """Descramble resampled signals, to see what of an answer the samples settle and what they leave open.
 
     Every draw takes as many columns as there are, with replacement, and is solved as `descramble` solves, all in one
     program. An answer is free up to gauge, so each is first brought to the answer of the signals themselves.
+
+    With weights, columns are drawn with probabilities proportional to them, and count once each. A draw then takes as
+    many columns as the effective number of samples, `(sum w)^2 / sum w^2` rounded: for weights of zeros and ones, as
+    many as there are ones. Where a weight counts independent samples, give `size=sum(weights)`: then the draws are
+    distributed as those of the repeated samples.
 
     Args:
         signals: S, shape (features, samples); columns are taken to be independent.
@@ -87,9 +96,11 @@ def bootstrap(
         draws: how many.
         gauge: what an answer is free up to; if none is given, all that commutes with the operator of a quadratic
             objective, and nothing for other objectives.
+        weights: of the samples, as in `descramble`.
+        size: columns to a draw; None as said above.
 
     Raises:
-        TypeError, ValueError: as `descramble`; draws below 1.
+        TypeError, ValueError: as `descramble`; draws or size below 1.
 
     >>> found = bootstrap(jax.random.normal(jax.random.key(0), (4, 50)), key=jax.random.key(1), draws=8)
     >>> found.points.shape, found.distances.shape
@@ -104,24 +115,44 @@ def bootstrap(
         one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
         if gauge.size != len(S):
             raise ValueError(f"gauge: of {gauge.size} points, where the signals have {len(S)} features.")
+    size = None if size is None else positive_integer(size, "size")
     solver = solver_for(objective) if solver is None else solver
-    point = descramble(S, objective, solver, group=group).point
+    S, weights = weighed(objective, S, weights)
+    point = descramble(S, objective, solver, group=group, weights=weights).point
     operator = objective.operator_on(S.shape[0])
     if gauge is None and operator is not None:
         gauge = Stabiliser(operator)
-    points, values = _resampled(objective, solver, gauge, S, point, jax.random.split(key, draws), group)
+    points, values = _resampled(objective, solver, gauge, S, point, jax.random.split(key, draws), group, weights, size)
     return Bootstrap(point, points, values, jnp.sqrt(jnp.sum((points - point[None]) ** 2, axis=(1, 2))))
 
 
-@functools.partial(jax.jit, static_argnames="group")
+@functools.partial(jax.jit, static_argnames=("group", "size"))
 def _resampled(
-    objective: Objective, solver: Any, gauge: Any, signals: Array, point: Array, keys: Array, group: str
+    objective: Objective,
+    solver: Any,
+    gauge: Any,
+    signals: Array,
+    point: Array,
+    keys: Array,
+    group: str,
+    weights: Array | None,
+    size: int | None,
 ) -> tuple[Array, Array]:
+    count = signals.shape[1] if size is None else size
+    taken = None
+    if weights is not None and size is None:
+        # Weights may be traced: all columns are drawn, and the first so many of them count.
+        number = jnp.maximum(jnp.round(effective_number(weights)), 1)
+        taken = (jnp.arange(count) < number).astype(signals.dtype)
+
     def one(key: Array) -> tuple[Array, Array]:
-        columns = jax.random.randint(key, (signals.shape[1],), 0, signals.shape[1])
+        if weights is None:
+            columns = jax.random.randint(key, (count,), 0, signals.shape[1])
+        else:
+            columns = drawn(key, weights, count)
         # From the answer itself, where there is a way to go: the nearest minimum is the one that is meant.
         start: dict[str, Any] = {"start": point} if is_iterative(solver) else {}
-        found = descramble(signals[:, columns], objective, solver, group=group, **start)
+        found = descramble(signals[:, columns], objective, solver, group=group, weights=taken, **start)
         if gauge is None:
             return found.point, found.value
         return matmul(gauge.nearest(found.point, point), found.point), found.value

@@ -15,6 +15,7 @@ from jaxdescramble.descramble.signals import descramble
 from jaxdescramble.interpreter import why_no_layer
 from jaxdescramble.layers import Layers
 from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.objectives.weighing import balanced, clear
 from jaxdescramble.wiretap import Tap, wiretap
 
 ENDS = ("ordered", "free")
@@ -51,6 +52,7 @@ def descramble_network(
     group: str = "O",
     joint: bool = False,
     ends: str = "ordered",
+    weights: Any = None,
 ) -> dict[str, LayerDescrambling]:
     """Descramble every linear layer of any JAX function, both sides.
 
@@ -72,13 +74,15 @@ def descramble_network(
             descrambled weight sinusoidal by construction, so leave it off for readings.
         ends: "ordered" leaves the network's input axis and output axis as they are, since they mean something already;
             "free" descrambles them too.
+        weights: how much each sample counts, of the shape of x's first axes, (batch,) or (batch, tokens): 0 leaves out
+            padding. Every layer gets the weights of its own samples, as `wiretap` finds them.
 
     Returns:
         `{layer name: LayerDescrambling}` in the order of computation, also after `jit`; names are tree paths of the
         weights.
 
     Raises:
-        ValueError: f has no linear layer, unknown names.
+        ValueError: f has no linear layer, unknown names; weights as for `wiretap`, of the layers that are descrambled.
 
     >>> def f(params, x):
     ...     return jnp.tanh(x @ params["first"]) @ params["second"]
@@ -92,14 +96,16 @@ def descramble_network(
     """
     one_of(ends, "ends", ENDS)
     joint = true_or_false(joint, "joint")
-    _, taps = wiretap(f)(params, x)
+    refused: dict[str, str] = {}
+    _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
     if not taps:
         raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
-    for sides in alike(taps, objective, joint, ends):
+    for sides in alike(taps, objective, joint, ends, refused):
         names = [(one.name, one.side) for one in sides]
+        each = None if weights is None else [one.weights for one in sides]
         try:
-            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group)
+            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group, weights=each)
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error
@@ -114,14 +120,21 @@ class Side(NamedTuple):
     side: str
     objective: Objective
     signals: Float[Array, "*batch n m"]
+    weights: Any = None
 
 
-def alike(taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str) -> list[list[Side]]:
+def alike(
+    taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str, refused: Mapping[str, str] | None = None
+) -> list[list[Side]]:
     """The sides of a network that are to be descrambled, those of one problem and one shape together.
 
     Args:
         taps: as `wiretap` gives them.
         objective, joint, ends: as in `descramble_network`.
+        refused: layers whose samples have no weights, with the reason.
+
+    Raises:
+        ValueError: one of those is to be descrambled.
     """
     groups: dict[Any, list[Side]] = {}
     for name, tap in taps.items():
@@ -132,9 +145,12 @@ def alike(taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str) -> li
             chosen = _objective_for(objective, name, side, signals.shape[-2])
             if (kept and ends != "free") or chosen is None:
                 continue
+            if name in (refused or {}):
+                raise ValueError((refused or {})[name])
             signals = _single(_joint(tap) if joint and side == "input" else signals)
+            own = None if tap.weights is None else _spread(tap, joint and side == "input", signals)
             groups.setdefault((_identity(chosen), signals.shape, signals.dtype), []).append(
-                Side(name, side, chosen, signals)
+                Side(name, side, chosen, signals, own)
             )
     return list(groups.values())
 
@@ -169,16 +185,31 @@ def _single(array: Array) -> Array:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def _joint(tap: Tap) -> Array:
-    """The layer's input signals beside its own weight, both at the signals' spectral norm."""
+def _spread(tap: Tap, joint: bool, signals: Array) -> Array:
+    """The weights of a side's samples, for each problem; if joint, 1 for each column of the layer's weight in front."""
+    weights = jnp.broadcast_to(tap.weights, (*signals.shape[:-2], tap.weights.shape[-1]))
+    if not joint:
+        return weights
+    ones = jnp.ones((*signals.shape[:-2], signals.shape[-1] - weights.shape[-1]), weights.dtype)
+    return jnp.concatenate([ones, weights], axis=-1)
 
-    def one(weight: Array, signals: Array) -> Array:
+
+def _joint(tap: Tap) -> Array:
+    """The layer's input signals beside its own weight, both at the (weighted) signals' spectral norm."""
+
+    def one(weight: Array, signals: Array, sizes: Array) -> Array:
         largest = decompositions.singular_values(weight)[0]
-        scale = decompositions.singular_values(signals)[0] / jnp.where(largest > 0, largest, 1)
+        scale = decompositions.singular_values(sizes)[0] / jnp.where(largest > 0, largest, 1)
         return jnp.concatenate([scale * weight.T, signals], axis=1)
 
     together = one
     for _ in range(tap.weight.ndim - 2):
         together = jax.vmap(together)
     weight, signals = _single(tap.weight), _single(tap.input)
-    return together(weight, jnp.broadcast_to(signals, (*weight.shape[:-2], *signals.shape[-2:])))
+    if tap.weights is None:
+        sizes = signals
+    else:
+        own = jnp.broadcast_to(tap.weights, (*signals.shape[:-2], signals.shape[-1])).astype(signals.dtype)
+        signals, sizes = clear(signals, own), balanced(signals, own)
+    shape = (*weight.shape[:-2], *signals.shape[-2:])
+    return together(weight, jnp.broadcast_to(signals, shape), jnp.broadcast_to(sizes, shape))

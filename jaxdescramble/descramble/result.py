@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import objectives
-from jaxdescramble.checks import file_path, positive_integer, random_key, real_array, same_size
+from jaxdescramble.checks import file_path, positive_integer, random_key, real_array, same_size, sample_weights
 from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
@@ -39,6 +40,7 @@ FORMAT = 2
         "singular_values",
         "objective",
         "classes",
+        "samples",
     ],
     meta_fields=[],
 )
@@ -59,6 +61,8 @@ class Descrambling:
         objective: what was minimised.
         classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for one of them alone (group
             "SO", or a start that was given).
+        samples: their effective number, `(sum w)^2 / sum w^2` of their weights (Kish); their number without weights.
+            NaN where it is not known, as in files of format 1.
     """
 
     point: Float[Array, "*batch n n"]
@@ -72,6 +76,7 @@ class Descrambling:
     singular_values: Float[Array, "*batch n"]
     objective: Objective
     classes: Int[Array, "*batch"] | int = 1
+    samples: Float[Array, "*batch"] | float = math.nan
 
     def check(self) -> "Descrambling":
         """This result, if every problem of the batch has an answer.
@@ -94,7 +99,8 @@ class Descrambling:
             raise TypeError(f"index: expected an integer, or a tuple of them, got {index!r}.")
         if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
             raise IndexError(f"index: there is no problem {index}; the batch has the shape {axes}.")
-        numbers = {name: leaf[place] for name, leaf in vars(self).items() if name != "objective"}
+        numbers = {name: leaf[place] if np.ndim(leaf) else leaf for name, leaf in vars(self).items()}
+        del numbers["objective"]
         return Descrambling(**numbers, objective=self.objective)
 
     def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
@@ -108,42 +114,53 @@ class Descrambling:
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         return jnp.matmul(self.point, columns.astype(self.point.dtype), precision="highest")
 
-    def score(self, signals: ArrayLike) -> Float[Array, "*batch"]:
+    def score(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*batch"]:
         """The objective of `P S` on signals that P need not have seen: the held-out value.
 
-        Raises:
-            ValueError: the features or the number of layers do not fit.
-        """
-        columns = self._columns(signals)
-        return batched(_score, columns.ndim - 2)(self.objective, self.point, columns)
+        Args:
+            signals: with the batch axes of those that were descrambled.
+            weights: of their samples, as in `descramble`.
 
-    def _columns(self, signals: ArrayLike) -> Array:
+        Raises:
+            ValueError, TypeError: the features or the number of layers do not fit; weights as for `descramble`.
+        """
+        columns, weights = self._columns(signals, weights)
+        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
+        return batched(_score, columns.ndim - 2)(self.objective, *arrays)
+
+    def _columns(self, signals: ArrayLike, weights: Any) -> tuple[Array, Any]:
+        """Signals and weights of their samples, or None, as the objective takes them."""
         columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
             raise ValueError(
                 f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}."
             )
-        return columns.astype(self.point.dtype)
+        return weighed(self.objective, columns.astype(self.point.dtype), weights)
 
-    def stationarity(self, signals: ArrayLike, *, key: PRNGKeyArray, steps: int = 60) -> Stationarity:
+    def stationarity(
+        self, signals: ArrayLike, weights: ArrayLike | None = None, *, key: PRNGKeyArray, steps: int = 60
+    ) -> Stationarity:
         """Whether P is a minimum where no bound says so: gradient norm and extreme curvatures, modulo gauge.
 
         For answers of an iterative solver whose `gap` stays open; some 60 products with the Hessian, for who asks.
 
         Args:
-            signals: those that were descrambled, with their batch axes.
+            signals, weights: those that were descrambled, with their batch axes.
             key, steps: as in `solvers.stationarity`.
 
         Raises:
             TypeError, ValueError: the features or the number of layers do not fit; no key, steps below 1.
         """
-        columns, key = self._columns(signals), random_key(key)
+        (columns, weights), key = self._columns(signals, weights), random_key(key)
+        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
         return batched(functools.partial(_stationarity, key=key, steps=steps), columns.ndim - 2)(
-            self.objective, self.point, columns
+            self.objective, *arrays
         )
 
-    def tightest_bound(self, signals: ArrayLike, *, steps: int = 40) -> Float[Array, "*batch"]:
+    def tightest_bound(
+        self, signals: ArrayLike, weights: ArrayLike | None = None, *, steps: int = 40
+    ) -> Float[Array, "*batch"]:
         """A number that no orthogonal P goes below, as high as is known: `bound`, or the objective's relaxation.
 
         How far an answer could be from the best one is its value less this. The relaxation takes steps + 1
@@ -151,7 +168,7 @@ class Descrambling:
         on one core, if LAPACK's threads have no others to fight. Problems of a batch are taken one after another.
 
         Args:
-            signals: those that were descrambled, with their batch axes.
+            signals, weights: those that were descrambled, with their batch axes.
             steps: how long to look for the best multipliers of the relaxation, fixed at compile time; 0 for none. Any
                 number gives a bound.
 
@@ -168,9 +185,9 @@ class Descrambling:
         >>> [round(float(x), 2) for x in (found.bound, found.tightest_bound(signals), found.value)]
         [0.0, 0.28, 0.28]
         """
-        columns = self._columns(signals)
+        columns, weights = self._columns(signals, weights)
         steps = positive_integer(steps, "steps", least=0)
-        return _tightest_bound(self.objective, columns, steps)
+        return _tightest_bound(self.objective, columns, steps, weights)
 
     def save(self, path: str | Path) -> None:
         """Write to a `.npz` file; an old file stays whole until the new one is.
@@ -180,8 +197,8 @@ class Descrambling:
             OSError: the file cannot be written (no such folder, a full disk).
         """
         path = file_path(path, "path")
-        names = [field.name for field in dataclasses.fields(self) if field.name != "objective"]
-        fields = {name: np.asarray(getattr(self, name)) for name in names}
+        fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        del fields["objective"]
         arrays = {
             f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
             for name, parameter in self.objective.parameters
@@ -222,8 +239,12 @@ class Descrambling:
             raise ValueError(
                 f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
             ) from error
-        if header.get("format") != FORMAT:
-            raise ValueError(f"path: {path} has format {header.get('format')!r}; this version reads format {FORMAT}.")
+        if header.get("format") == 1:  # written before results said how many samples they are of
+            content["samples"] = np.full(content["value"].shape, np.nan, content["value"].dtype)
+        elif header.get("format") != FORMAT:
+            raise ValueError(
+                f"path: {path} has format {header.get('format')!r}; this version reads formats 1 to {FORMAT}."
+            )
         parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
         if objective is None:
             objective = _objective_named(header, parameters, str(path))
@@ -274,25 +295,57 @@ def _parameter(name: str, value: np.ndarray) -> Any:
     return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
-def _score(objective: Objective, point: Array, columns: Array) -> Array:
-    return objective(point, objective.summarise(columns))
+def _score(objective: Objective, point: Array, columns: Array, weights: Any = None) -> Array:
+    return objective(point, objective.summarise(columns, weights))
 
 
-def _stationarity(objective: Objective, point: Array, columns: Array, key: Any, steps: int) -> Stationarity:
-    return stationarity(objective, point, objective.summarise(columns), key=key, steps=steps)
+def _stationarity(
+    objective: Objective, point: Array, columns: Array, weights: Any = None, *, key: Any, steps: int
+) -> Stationarity:
+    return stationarity(objective, point, objective.summarise(columns, weights), key=key, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _tightest_bound(objective: Objective, columns: Array, steps: int) -> Array:
-    def one(S: Array) -> Array:
-        found = objective.tightest_bound_on(objective.summarise(S), steps)
+def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: Any = None) -> Array:
+    def one(problem: tuple[Array, Any]) -> Array:
+        S, w = problem
+        found = objective.tightest_bound_on(objective.summarise(S, w), steps)
         found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
+        if w is not None:
+            S = jnp.where(w == 0, 0, S * jnp.where(w >= 0, w, jnp.nan))
         return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)
 
     batch = columns.shape[:-2]
     if not batch:
-        return one(columns)
-    return jax.lax.map(one, columns.reshape((-1, *columns.shape[-2:]))).reshape(batch)
+        return one((columns, weights))
+    flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[len(batch) :])), (columns, weights))
+    return jax.lax.map(one, flat).reshape(batch)
+
+
+def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, Any]:
+    """Signals and weights of their samples, checked, as an objective takes them; one set of weights serves all layers.
+
+    Args:
+        objective: what will read them.
+        columns: shape (..., features, samples).
+        weights: shape (samples,) or (..., samples), or None.
+
+    Returns:
+        The signals, and weights of shape (..., samples) or None.
+
+    Raises:
+        TypeError, ValueError: as `Objective.summarise`.
+
+    >>> weighed(objectives.smoothness(), jnp.ones((3, 4, 2)), [1, 0])[1].shape
+    (3, 2)
+    """
+    if weights is None:
+        return columns, None
+    shape = (*columns.shape[:-2], columns.shape[-1])
+    layers = max(np.ndim(weights) - 1, 0)
+    given = sample_weights(weights, [shape[-1:], shape], columns.dtype, layers=layers)
+    columns, given = objective.weighed(columns, given)
+    return columns, None if given is None else jnp.broadcast_to(given, shape)
 
 
 def batched(function: Callable, axes: int) -> Callable:

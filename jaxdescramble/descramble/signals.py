@@ -14,9 +14,10 @@ from jaxdescramble.cautions import caution
 from jaxdescramble.checks import is_traced, one_of, real_array, same_size
 from jaxdescramble.descramble.iterate import iterate, iterate_in_slices, solver_for
 from jaxdescramble.descramble.permute import permute
-from jaxdescramble.descramble.result import Descrambling, Descramblings
+from jaxdescramble.descramble.result import Descrambling, Descramblings, weighed
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.objectives.summaries import effective_samples
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
@@ -36,6 +37,7 @@ def descramble(
     group: str = "O",
     start: ArrayLike | None = None,
     keys: Array | None = None,
+    weights: Any = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Any:
@@ -61,13 +63,18 @@ def descramble(
             for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
             neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
             is one, from a fixed key.
+        weights: how much each sample counts, at least 0, shape (samples,) or (layers, ..., samples); for a list, one
+            such array for all or a list of one (or None) for each. A whole number counts its sample so many times; a
+            sample of weight 0 (padding) is left out, whatever it holds. A summary has its own
+            (`objective.summarise(signals, weights)`).
 
     Returns:
         A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
         and costs the others nothing; `.check()` raises.
 
     Raises:
-        TypeError, ValueError: what can be known from shapes, types and names.
+        TypeError, ValueError: what can be known from shapes, types and names; weights that are negative, not finite,
+            all zero, complex or of another shape, or that the objective takes no account of.
 
     >>> t = jnp.arange(16) / 16
     >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
@@ -78,33 +85,49 @@ def descramble(
 
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
-    given = (signals, objective, solver, start, keys)
+    given = (signals, objective, solver, start, keys, weights)
     watch = watched(progress, max_seconds, given, "descramble")
-    found = _descramble(signals, objective, solver, group, start, keys, watch)
+    found = _descramble(signals, objective, solver, group, start, keys, watch, weights)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
     return found
 
 
 def _descramble(
-    signals: Any, objective: Objective | None, solver: Any, group: str, start: Any, keys: Any, watch: Watch | None
+    signals: Any,
+    objective: Objective | None,
+    solver: Any,
+    group: str,
+    start: Any,
+    keys: Any,
+    watch: Watch | None,
+    weights: Any = None,
 ) -> Any:
     asked = solver
     objective, solver, keys = settled(objective, solver, group, start, keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
         alike = functools.partial(_descramble, objective=objective, solver=asked, group=group, keys=keys, watch=watch)
-        return _alike_together(list(signals), alike, start, watch)
+        return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
     given: Any = signals
-    summaries, columns = (given, None) if hasattr(given, "principal") else (given, _columns(given))
-    axes = (jax.tree.leaves(signals)[0] if columns is None else columns).ndim - 2
-    start = _start(start, given.size if columns is None else columns.shape[-2], axes, group)
-    if watch is not None and is_iterative(solver) and group != "permutation":
-        summaries = summaries if columns is None else _summarised(objective, columns)
-        fields = _solve_in_slices(objective, solver, group, summaries, start, keys, axes, watch)
-    elif columns is None:
-        fields = _solve_summary(objective, solver, group, summaries, start, keys, axes)
+    in_slices = watch is not None and is_iterative(solver) and group != "permutation"
+    if hasattr(given, "principal"):
+        if weights is not None:
+            raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
+        summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
+        start = _start(start, given.size, axes, group)
+        if not in_slices:
+            fields = _solve_summary(objective, solver, group, summaries, start, keys, axes)
+            return Descrambling(**fields, objective=objective)
     else:
-        fields = _solve_signals(objective, solver, group, columns, start, keys)
+        columns = _columns(given)
+        axes = columns.ndim - 2
+        start = _start(start, columns.shape[-2], axes, group)
+        columns, weights = weighed(objective, columns, weights)
+        if not in_slices:
+            fields = _solve_signals(objective, solver, group, columns, start, keys, weights)
+            return Descrambling(**fields, objective=objective)
+        summaries = _summarised(objective, columns, weights)
+    fields = _solve_in_slices(objective, solver, group, summaries, start, keys, axes, watch)
     return Descrambling(**fields, objective=objective)
 
 
@@ -154,12 +177,22 @@ def settled(
     return objective, solver, _keys(keys)
 
 
+def _weights_of_each(weights: Any, count: int) -> list[Any]:
+    """The weights of every item of a list of signals."""
+    if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
+        return [weights] * count
+    if len(weights) != count:
+        raise ValueError(f"weights: got {len(weights)} sets for a list of {count} signals; give one set for each.")
+    return list(weights)
+
+
 def _alike_together(
-    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None
+    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None, weights: list[Any]
 ) -> Descramblings:
     """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
     alike: dict[Any, list[int]] = {}
-    for place, item in enumerate(items):
+    weights = [one if one is None else jnp.asarray(one) for one in weights]
+    for place, item in enumerate(zip(items, weights, strict=True)):
         leaves, structure = jax.tree.flatten(item)
         alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
     found: dict[int, Descrambling] = {}
@@ -167,13 +200,12 @@ def _alike_together(
         if watch is not None and watch.stopped == Status.INTERRUPTED:
             break
         if len(places) == 1:
-            found[places[0]] = together(items[places[0]], start=start)
+            found[places[0]] = together(items[places[0]], start=start, weights=weights[places[0]])
             continue
         # A start for the layers of one item is the same for all of them.
         begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
-        batch = together(
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(items[place] for place in places)), start=begin
-        )
+        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
+        batch = together(stacked[0], start=begin, weights=stacked[1])
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
     return Descramblings(found.get(place) for place in range(len(items)))
 
@@ -235,6 +267,7 @@ def fields_of(objective: Objective, summary: Summary, found: Any, group: str) ->
         "singular_values": found.singular_values,
         # A closed form is the best of the whole group.
         "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
+        "samples": effective_samples(summary),
     }
 
 
@@ -259,21 +292,28 @@ def _solve_summary(
 
 @functools.partial(jax.jit, static_argnames="group")
 def _solve_signals(
-    objective: Objective, solver: Any, group: str, signals: Array, start: Array | None, keys: Array | None
+    objective: Objective,
+    solver: Any,
+    group: str,
+    signals: Array,
+    start: Array | None,
+    keys: Array | None,
+    weights: Array | None,
 ) -> dict[str, Array]:
-    return _solve_summary(objective, solver, group, _summarised(objective, signals), start, keys, signals.ndim - 2)
+    summaries = _summarised(objective, signals, weights)
+    return _solve_summary(objective, solver, group, summaries, start, keys, signals.ndim - 2)
 
 
 @jax.jit
-def _summarised(objective: Objective, signals: Array) -> Summary:
+def _summarised(objective: Objective, signals: Array, weights: Array | None) -> Summary:
     summarise = objective.summarise
     for _ in range(signals.ndim - 2):
         summarise = jax.vmap(summarise)
-    return summarise(signals)
+    return summarise(signals, weights)
 
 
 def _solve_in_slices(
-    objective: Objective, solver: Any, group: str, summaries: Summary, start: Any, keys: Any, axes: int, watch: Watch
+    objective: Objective, solver: Any, group: str, summaries: Any, start: Any, keys: Any, axes: int, watch: Any
 ) -> dict[str, Array]:
     """As `_solve_summary`, outside `jit`: the batch axes as one, which the host goes along."""
     batch = jax.tree.leaves(summaries)[0].shape[:axes]

@@ -79,6 +79,7 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
         smoothing="softness" if softness else "",
         concave=natural and all(objective.concave for objective in objectives),
         symmetries=_symmetries if all(objective.symmetries is not None for objective in objectives) else None,
+        takes_weights=all(one.takes_weights or one.summary is not Samples for one in objectives),
     )
 
 

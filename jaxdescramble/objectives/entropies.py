@@ -1,6 +1,7 @@
 """Entropies: samples whose energy is in few neurons, or in few frequencies."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -60,6 +61,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         relaxation=_relaxation,
         smoothing="epsilon",
         symmetries=every_sign,
+        takes_weights=True,
     )
 
 
@@ -96,6 +98,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         relaxation=_spectral_relaxation,
         smoothing="epsilon",
         symmetries=_turned_circle,
+        takes_weights=True,
     )
 
 
@@ -114,16 +117,16 @@ def _terms(Y: Array, energies: Array, epsilon: ArrayLike) -> Array:
     return _surprise(Y**2, energies, epsilon)
 
 
-def _entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _entropy(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, energies = turned(point, summary)
-    return jnp.sum(_terms(Y, energies, epsilon)) / max(Y.size, 1)
+    return jnp.sum(summary.weigh(_terms(Y, energies, epsilon))) / max(Y.size, 1)
 
 
-def _spectral_entropy(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _spectral_entropy(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, energies = turned(point, summary)
     spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
     power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
-    return jnp.sum(_surprise(power, energies, epsilon)) / max(Y.size, 1)
+    return jnp.sum(summary.weigh(_surprise(power, energies, epsilon))) / max(Y.size, 1)
 
 
 def _ranks(n: int) -> list[int]:
@@ -131,11 +134,12 @@ def _ranks(n: int) -> list[int]:
     return [1 if k == 0 or 2 * k == n else 2 for k in range(n // 2 + 1)]
 
 
-def _relaxation(summary: Summary, steps: int, epsilon: ArrayLike, ranks: list[int] | None = None) -> Float[Array, ""]:
+def _relaxation(summary: Any, steps: int, epsilon: ArrayLike, ranks: list[int] | None = None) -> Float[Array, ""]:
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
     count = jnp.arange(1, len(ranks or S) + 1, dtype=S.dtype)[:, None]
-    return from_levels(S, count * _surprise(energies / count, energies, epsilon), ranks, steps) / max(S.size, 1)
+    levels = summary.weigh(count * _surprise(energies / count, energies, epsilon))
+    return from_levels(S, levels, ranks, steps) / max(S.size, 1)
 
 
 def _spectral_relaxation(summary: Summary, steps: int, epsilon: ArrayLike) -> Float[Array, ""]:

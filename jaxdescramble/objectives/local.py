@@ -1,6 +1,7 @@
 """Locality: samples whose energy sits in one place."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     grid_of,
     grid_shape,
+    heavy,
     in_own_unit,
     mean,
     no_less_than_zero,
@@ -22,7 +24,7 @@ from jaxdescramble.objectives.spatial import (
     spatial_curvature,
     turned,
 )
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.products import matmul
 
 LAYOUTS = ("line", "circle", "grid")
@@ -63,7 +65,12 @@ def locality(
     Directional Statistics (2000), section 2.3.
     """
     functions = {"name": "locality", "curvature": _curvature, "assignment": _assignment}
-    functions |= {"bound": no_less_than_zero, "relaxation": _relaxation, "symmetries": every_sign}
+    functions |= {
+        "bound": no_less_than_zero,
+        "relaxation": _relaxation,
+        "symmetries": every_sign,
+        "takes_weights": True,
+    }
     one_of(layout, "layout", LAYOUTS)
     if (shape is not None) != (layout == "grid" and positions is None):
         raise ValueError(f"shape: got {shape!r} for layout {layout!r}; a grid needs one, and nothing else has one.")
@@ -93,21 +100,21 @@ def _places(
     return ratio(x, jnp.sqrt(jnp.where(furthest > 0, furthest, 1)))
 
 
-def _locality(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
+def _locality(point: Float[Array, "n n"], summary: Any, **options) -> Float[Array, ""]:
     Y, energies = turned(point, summary)
     x = _places(summary.size, Y.dtype, **options)
     shares = ratio(Y**2, energies)
     centroids = matmul(x.T, shares)
     # About the centroid, one coordinate at a time: a difference of two moments would cancel for local signals.
     squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
-    return jnp.sum(Y**2 * squares) / max(Y.size, 1)
+    return jnp.sum(summary.weigh(Y**2 * squares)) / max(Y.size, 1)
 
 
-def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
+def _assignment(summary: Any, **options) -> tuple[Array, Array]:
     """`|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`: the spread about the centroid, pair by pair."""
     S = in_own_unit(summary)
     square = S**2
-    shares = ratio(square, jnp.sum(square, axis=0, keepdims=True))
+    shares = summary.weigh(ratio(square, jnp.sum(square, axis=0, keepdims=True)))
     return _apart(_places(summary.size, S.dtype, **options)), matmul(square, shares.T) / max(S.size, 1)
 
 
@@ -118,9 +125,9 @@ def _apart(x: Float[Array, "n d"]) -> Float[Array, "n n"]:
     return (heights[:, None] + heights[None, :]) / 2 - inner
 
 
-def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
+def _relaxation(summary: Any, steps: int, **options) -> Float[Array, ""]:
     """The better of two: all that is not in one neuron is as far apart as neighbours at least."""
-    S = in_own_unit(summary)
+    S = heavy(in_own_unit(summary), summary)  # of samples, the bound sees directions and energies
     x = _places(summary.size, S.dtype, **options)
     energies = jnp.sum(S**2, axis=0)
     nearest = jnp.min(jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, _apart(x))) if len(x) > 1 else 0.0
@@ -128,7 +135,7 @@ def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
     return jnp.maximum(spread(S, x, steps), nearest * mean(S**2) * (1 - concentration(S, energies, steps=steps)))
 
 
-def _curvature(summary: Summary, **options) -> SpatialCurvature:
+def _curvature(summary: Any, **options) -> SpatialCurvature:
     """Of a sample, `F = sum y_i^2 |x_i|^2 - |sum y_i^2 x_i|^2 / E`: `F_i = 2 y_i (|x_i|^2 - 2 x_i c)`,
     `F_ij = 2 (|x_i|^2 - 2 x_i c) [i = j] - 8 y_i y_j x_i x_j / E`."""
     S = in_own_unit(summary)
@@ -139,10 +146,11 @@ def _curvature(summary: Summary, **options) -> SpatialCurvature:
     def diagonal(point: Array) -> Array:
         square = matmul(point, S) ** 2
         shares = ratio(square, energies)
+        counted = summary.weigh(square)
         squares = jnp.diagonal(inner)[:, None]
         height = squares - 2 * matmul(inner, shares)
-        across = matmul(2 * height - 8 * shares * squares, square.T)
-        cross = -8 * inner * matmul(shares, square.T)
-        return spatial_curvature(across, jnp.sum(2 * height * square, axis=1), cross) / max(S.size, 1)
+        across = matmul(2 * height - 8 * shares * squares, counted.T)
+        cross = -8 * inner * matmul(shares, counted.T)
+        return spatial_curvature(across, jnp.sum(2 * height * counted, axis=1), cross) / max(S.size, 1)
 
     return SpatialCurvature(diagonal)

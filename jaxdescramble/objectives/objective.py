@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
@@ -13,11 +14,13 @@ from jaxdescramble.checks import (
     a_function,
     a_summary,
     floating_type,
+    is_traced,
     one_of,
     positive_integer,
     positive_number,
     real_array,
     same_size,
+    sample_weights,
 )
 from jaxdescramble.objectives.mirrors import Symmetries
 from jaxdescramble.objectives.summaries import Samples, Summary
@@ -92,6 +95,9 @@ class Objective:
         symmetries: `symmetries(n, **settings, **parameters)`, signed permutations of the n neurons that leave f alone,
             as `objectives.mirrors` writes them; None for every change of sign of single neurons. Where one of them has
             determinant -1, solvers look at one determinant class of O(n) and know both.
+        takes_weights: whether `function`, and the functions above, weigh every sum over samples by `summary.weigh`.
+            Needed only of those that read `Samples`: in the other summaries weights are contained. Without it, weights
+            other than zeros and ones are refused.
 
     The functions that an objective is given about itself are called with its settings and parameters filled in:
     `objective.bound(summary)` is the bound of this very objective, and the same as `objective.bound_on(summary)`.
@@ -112,6 +118,7 @@ class Objective:
     sparse_under: Callable[..., Operator] | None = None
     assignment: Callable[..., tuple[Array, Array] | None] | None = None
     symmetries: Callable[..., Symmetries] | None = None
+    takes_weights: bool = False
 
     def __post_init__(self):
         a_function(self.function, "function", "a point and a summary")
@@ -128,14 +135,21 @@ class Objective:
         """Settings and parameters together, as the functions take them."""
         return dict(self.settings) | dict(self.parameters)
 
-    def __call__(self, point: ArrayLike, summary: Summary | ArrayLike) -> Float[Array, ""]:
-        """The value at a point; `summary` may be the signals themselves.
+    def __call__(
+        self, point: ArrayLike, summary: Summary | ArrayLike, weights: ArrayLike | None = None
+    ) -> Float[Array, ""]:
+        """The value at a point; `summary` may be the signals themselves, with weights of their samples.
 
         Raises:
-            ValueError: the point and the signals do not fit.
+            ValueError: the point and the signals do not fit; weights as for `summarise`.
+            TypeError: weights beside a summary, which has its own.
         """
         if not hasattr(summary, "principal"):
-            summary = self.summarise(summary)  # pyright: ignore[reportArgumentType]
+            summary = self.summarise(summary, weights)  # pyright: ignore[reportArgumentType]
+        elif weights is not None:
+            raise TypeError("weights: a summary holds its samples' weights already; give them to `summarise`.")
+        elif getattr(summary, "weights", None) is not None:
+            self._check_weighs()
         point = real_array(point, "point", (2,), "(rows, features)")
         same_size(point, -1, summary.size, "point", "the signals' features")  # pyright: ignore
         return self.function(point, summary, **self.options)
@@ -148,18 +162,23 @@ class Objective:
         """
         return self.summary.empty(positive_integer(n, "n"), floating_type(dtype, half=True))
 
-    def update(self, summary: Summary, signals: ArrayLike) -> Summary:
+    def update(self, summary: Summary, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
         """The summary with more columns of signals added.
 
+        Args:
+            summary: of the samples before.
+            signals: shape (features, samples).
+            weights: how much each sample counts, shape (samples,); None for 1 each. All may be zero here.
+
         Raises:
-            ValueError, TypeError: the signals do not fit the summary.
+            ValueError, TypeError: the signals do not fit the summary; weights as for `summarise`.
         """
         a_summary(summary)
         columns = real_array(signals, "signals", (2,), "(features, samples)")
         same_size(columns, 0, summary.size, "signals", "the summary's features")
         if columns.dtype != summary.dtype:
             raise TypeError(f"signals: {columns.dtype} given to a summary of {summary.dtype}; convert one of them.")
-        return summary.update(columns)
+        return self._updated(summary, columns, weights, empty=True)
 
     def merge(self, one: Summary, other: Summary) -> Summary:
         """The summary of two data sets together.
@@ -176,10 +195,73 @@ class Objective:
             )
         return one.merge(other)
 
-    def summarise(self, signals: ArrayLike) -> Summary:
-        """`update(empty(n, dtype), signals)` in one step."""
+    def summarise(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
+        """`update(empty(n, dtype), signals)` in one step.
+
+        Args:
+            signals: shape (features, samples).
+            weights: how much each sample counts, shape (samples,), at least 0; None for 1 each. A whole number counts
+                its sample so many times. A sample of weight 0 does not count at all and may hold anything, NaN
+                included. Under `jit`, where numbers are not known, weights that are negative, infinite or NaN give the
+                status NOT_FINITE, and all zero ZERO_SIGNALS.
+
+        Raises:
+            ValueError: another shape; weights that are negative, infinite, NaN or all zero.
+            TypeError: complex numbers; an objective that judges a weight, whose columns are no samples, or one that
+                reads `Samples` and does not say `takes_weights` (weights of zeros and ones are allowed there outside of
+                `jit`: they select the samples).
+
+        >>> from jaxdescramble.objectives import total_variation
+        >>> S, point = jnp.asarray([[1.0, 2.0, jnp.nan], [3.0, 1.0, 5.0]]), jnp.eye(2)
+        >>> twice = total_variation()(point, S[:, jnp.asarray([0, 1, 1])])
+        >>> bool(abs(total_variation()(point, S, weights=[1, 2, 0]) - twice) < 1e-6)
+        True
+        """
         columns = real_array(signals, "signals", (2,), "(features, samples)")
-        return self.empty(columns.shape[0], columns.dtype).update(columns)
+        return self._updated(self.empty(columns.shape[0], columns.dtype), columns, weights, empty=False)
+
+    def _updated(self, summary: Any, columns: Array, weights: Any, empty: bool) -> Summary:
+        if weights is None:
+            return summary.update(columns)
+        columns, weights = self.weighed(columns, sample_weights(weights, [columns.shape[1:]], columns.dtype, empty))
+        return summary.update(columns) if weights is None else summary.update(columns, weights)
+
+    def weighed(self, columns: Array, weights: Any) -> tuple[Array, Array | None]:
+        """Signals and weights as this objective can take them: selected samples without weights where it takes none.
+
+        Args:
+            columns: shape (..., features, samples).
+            weights: as `checks.sample_weights` gives them, shape (samples,) or (..., samples); or None.
+
+        Raises:
+            TypeError: as for `summarise`.
+
+        >>> def user(point, summary):
+        ...     return jnp.mean(point @ summary.signals)
+        >>> Objective(user).weighed(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0, 1.0]))[0].shape
+        (2, 2)
+        """
+        if weights is None or (self.judges == "signals" and self._weighs):
+            return columns, weights
+        one_mask = self.judges == "signals" and weights.ndim == 1 and not is_traced(weights)
+        if not one_mask or not ((plain := np.asarray(weights)) * (plain - 1) == 0).all() or not plain.any():
+            self._check_weighs()
+        return columns[..., np.flatnonzero(plain)], None
+
+    @property
+    def _weighs(self) -> bool:
+        return self.takes_weights or not issubclass(self.summary, Samples)
+
+    def _check_weighs(self) -> None:
+        name = self.name or getattr(self.function, "__name__", "the objective")
+        if self.judges != "signals":
+            raise TypeError(f"weights: {name} judges a {self.judges}, whose columns are no samples; leave weights out.")
+        if not self._weighs:
+            raise TypeError(
+                f"weights: {name} does not say that it weighs its samples, so only weights of zeros and ones, one set "
+                "for all layers and outside of jit, can be used. Multiply the terms of its sums over samples by "
+                "`summary.weigh(terms)` and give Objective(..., takes_weights=True)."
+            )
 
     def operator_on(self, n: int) -> Operator | None:
         """The D of a quadratic objective on n points, or None where there is no such D.

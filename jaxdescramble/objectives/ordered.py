@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,7 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
         bound=_bound,
         assignment=_assignment,
         symmetries=_shifted,
+        takes_weights=True,
     )
 
 
@@ -184,6 +186,7 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
         bound=_ascent_bound,
         smoothing="epsilon",
         symmetries=_rising,
+        takes_weights=True,
     )
 
 
@@ -191,19 +194,20 @@ def _rising(n: int, epsilon: ArrayLike) -> Symmetries:
     return of_grid([n], [False], rising=True)
 
 
-def _monotonicity(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _monotonicity(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     Y, _ = turned(point, summary)
     d = differences(Y)
     fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
     descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
-    return jnp.sum(descent) / largest_variation(d, len(Y))
+    return jnp.sum(summary.weigh(descent)) / largest_variation(d, len(Y))
 
 
-def _ascent_bound(summary: Summary, epsilon: ArrayLike) -> Float[Array, ""]:
+def _ascent_bound(summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
     S = in_own_unit(summary)
     d = differences(S)
     variation = total_variation(epsilon=epsilon).bound_on(summary)
     # A corner takes epsilon / 2 off each difference at most.
-    rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(S, axis=1) ** 2)) + jnp.asarray(epsilon, S.dtype) * d.size
+    rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(summary.weigh(S), axis=1) ** 2))
+    rest = rest + jnp.asarray(epsilon, S.dtype) * d.size
     found = (variation - rest / largest_variation(d, len(S))) / 2  # pyright: ignore[reportOptionalOperand]
     return jnp.maximum(found - 8 * jnp.finfo(S.dtype).eps, 0)

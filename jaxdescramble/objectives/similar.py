@@ -1,5 +1,7 @@
 """Similarity: signals that look like something known."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,7 +11,8 @@ from jaxdescramble import decompositions
 from jaxdescramble.checks import real_array
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.spatial import in_own_unit
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.weighing import clear
 from jaxdescramble.products import matmul
 
 
@@ -40,14 +43,16 @@ def similarity(reference: ArrayLike | None = None) -> Objective:
     Source: Schonemann, Psychometrika 31 (1966), for the closed form.
     """
     given = () if reference is None else (("reference", _checked(reference)),)
-    return Objective(_similarity, Samples, parameters=given, name="similarity", bound=_bound, concave=True)
+    return Objective(
+        _similarity, Samples, parameters=given, name="similarity", bound=_bound, concave=True, takes_weights=True
+    )
 
 
 def _checked(reference: ArrayLike) -> Array:
     return real_array(reference, "reference", (2,), "(features, samples)")
 
 
-def _pair(summary: Summary, reference: Array | None) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+def _pair(summary: Any, reference: Array | None) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
     S = in_own_unit(summary)
     if reference is None:
         return S, S
@@ -56,17 +61,17 @@ def _pair(summary: Summary, reference: Array | None) -> tuple[Float[Array, "n m"
             f"similarity: the reference has shape {reference.shape} and the signals {S.shape}; they are compared "
             "sample by sample and must be the same."
         )
-    return S, in_own_unit(Samples(reference.astype(S.dtype)))
+    return S, in_own_unit(Samples(clear(reference.astype(S.dtype), summary.weights), weights=summary.weights))
 
 
-def _similarity(point: Float[Array, "n n"], summary: Summary, reference: Array | None = None) -> Float[Array, ""]:
+def _similarity(point: Float[Array, "n n"], summary: Any, reference: Array | None = None) -> Float[Array, ""]:
     S, R = _pair(summary, reference)
-    return -jnp.sum(matmul(point, S) * R) / max(S.size, 1)
+    return -jnp.sum(summary.weigh(matmul(point, S) * R)) / max(S.size, 1)
 
 
-def _bound(summary: Summary, reference: Array | None = None) -> Float[Array, ""]:
+def _bound(summary: Any, reference: Array | None = None) -> Float[Array, ""]:
     S, R = _pair(summary, reference)
-    return -nuclear_norm(matmul(R, S.T)) / max(S.size, 1)
+    return -nuclear_norm(matmul(summary.weigh(R), S.T)) / max(S.size, 1)
 
 
 def nuclear_norm(matrix: Float[Array, "n k"]) -> Float[Array, ""]:

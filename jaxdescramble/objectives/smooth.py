@@ -52,6 +52,7 @@ def smoothness(
     """
     kind = SUMMARIES[one_of(summary, "summary", tuple(SUMMARIES))]
     functions: dict[str, Any] = {
+        "takes_weights": True,
         "operator": _operator,
         "curvature": _curvature,
         "bound": _bound,

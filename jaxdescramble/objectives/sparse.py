@@ -1,5 +1,7 @@
 """Sparsity: samples in which few neurons do all the work."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -73,9 +75,11 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
         if measure == "participation":
             functions = {"bound": _participation_bound, "relaxation": _participation_relaxation}
             functions |= {"curvature": _participation_curvature, "symmetries": every_sign}
-            return Objective(_participation, Samples, settings=settings, name="sparsity", **functions)
+            return Objective(
+                _participation, Samples, settings=settings, name="sparsity", takes_weights=True, **functions
+            )
         functions = {"curvature": _curvature, "bound": _bound, "relaxation": _relaxation, "symmetries": every_sign}
-        return Objective(_sparsity, settings=settings, name="sparsity", concave=True, **functions)
+        return Objective(_sparsity, settings=settings, name="sparsity", concave=True, takes_weights=True, **functions)
     given = positive_number(EPSILONS[measure] if epsilon is None else epsilon, "epsilon")
     return Objective(
         _sparsity,
@@ -89,6 +93,7 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
         smoothing="epsilon",
         sparse_under=_sparse_under,
         symmetries=every_sign,
+        takes_weights=True,
     )
 
 
@@ -106,37 +111,38 @@ def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
 
 
-def _terms(Y: Array, energies: Array, measure: str, epsilon: ArrayLike = 1.0) -> Array:
-    """What each entry adds; a concave function of its square, 0 at 0."""
+def _terms(Y: Array, energies: Array, summary: Any, measure: str, epsilon: ArrayLike = 1.0) -> Array:
+    """What each entry adds, weights apart; a concave function of its square, 0 at 0."""
     floor = jnp.asarray(epsilon, Y.dtype)
     if measure == "l1":
         return softened(Y**2, floor)
     if measure == "logcosh":
         return floor * log_cosh(Y / floor)
-    return -ratio(Y**4, mean(energies**2) / len(Y))
+    return -ratio(Y**4, mean(summary.weigh(energies**2)) / len(Y))
 
 
-def _sparsity(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
-    return mean(_terms(*turned(point, summary), **options))
+def _sparsity(point: Float[Array, "n n"], summary: Any, **options) -> Float[Array, ""]:
+    return mean(summary.weigh(_terms(*turned(point, summary), summary, **options)))
 
 
 def _curvature(summary: Summary, **options) -> SpatialCurvature:
-    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, **options))
+    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, summary, **options))
 
 
-def _bound(summary: Summary, **options) -> Float[Array, ""]:
+def _bound(summary: Any, **options) -> Float[Array, ""]:
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
     lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
     one_hot = jnp.zeros_like(S).at[:1].set(lengths)
-    return mean(_terms(one_hot, energies, **options))
+    return mean(summary.weigh(_terms(one_hot, energies, summary, **options)))
 
 
-def _relaxation(summary: Summary, steps: int, **options) -> Float[Array, ""]:
+def _relaxation(summary: Any, steps: int, **options) -> Float[Array, ""]:
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
     count = jnp.arange(1, len(S) + 1, dtype=S.dtype)[:, None]
-    return from_levels(S, count * _terms(jnp.sqrt(energies / count), energies, **options), steps=steps) / max(S.size, 1)
+    levels = summary.weigh(count * _terms(jnp.sqrt(energies / count), energies, summary, **options))
+    return from_levels(S, levels, steps=steps) / max(S.size, 1)
 
 
 def _sparse_under(n: int, **options) -> Operator:
@@ -145,25 +151,26 @@ def _sparse_under(n: int, **options) -> Operator:
         return from_matrix(jnp.eye(n))
 
 
-def _participation(point: Float[Array, "n n"], summary: Summary, measure: str) -> Float[Array, ""]:
+def _participation(point: Float[Array, "n n"], summary: Any, measure: str) -> Float[Array, ""]:
     Y, energies = turned(point, summary)
     concentration = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
-    return jnp.sum(ratio(energies[0], concentration)) / (len(Y) * max(Y.size, 1))
+    return jnp.sum(summary.weigh(ratio(energies[0], concentration))) / (len(Y) * max(Y.size, 1))
 
 
-def _participation_bound(summary: Summary, measure: str) -> Float[Array, ""]:
+def _participation_bound(summary: Any, measure: str) -> Float[Array, ""]:
     S = in_own_unit(summary)
-    return mean(S**2) / len(S)  # 1/n, or 0 for signals that are zero
+    return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 for signals that are zero
 
 
-def _participation_relaxation(summary: Summary, steps: int, measure: str) -> Float[Array, ""]:
+def _participation_relaxation(summary: Any, steps: int, measure: str) -> Float[Array, ""]:
     """`1 / q` is convex: its mean is at least that of the mean."""
     S = in_own_unit(summary)
-    found = mean(S**2) / (len(S) * concentration(S, jnp.sum(S**2, axis=0), steps=steps))
+    energies = summary.weigh(jnp.sum(S**2, axis=0))
+    found = mean(summary.weigh(S**2)) / (len(S) * concentration(S, energies, steps=steps))
     return found * (1 - 8 * jnp.finfo(S.dtype).eps)
 
 
-def _participation_curvature(summary: Summary, measure: str) -> SpatialCurvature:
+def _participation_curvature(summary: Any, measure: str) -> SpatialCurvature:
     """Of a sample, with `p = y^2 / E` and `q = sum p^2`: `F = E / q`, `F_i = -4 p_i y_i / q^2`,
     `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`."""
     S = in_own_unit(summary)
@@ -173,9 +180,9 @@ def _participation_curvature(summary: Summary, measure: str) -> SpatialCurvature
         Y = matmul(point, S)
         p = ratio(Y**2, energies)
         q = jnp.sum(p**2, axis=0, keepdims=True)
-        across = matmul(ratio(32 * p**3, q**3) - ratio(12 * p, q**2), (Y**2).T)
-        radial = -4 * jnp.sum(ratio(energies * p**2, q**2), axis=1)
-        cross = 32 * matmul(ratio(energies * p**2, q**3), (p**2).T)
+        across = matmul(summary.weigh(ratio(32 * p**3, q**3) - ratio(12 * p, q**2)), (Y**2).T)
+        radial = -4 * jnp.sum(summary.weigh(ratio(energies * p**2, q**2)), axis=1)
+        cross = 32 * matmul(summary.weigh(ratio(energies * p**2, q**3)), (p**2).T)
         return spatial_curvature(across, radial, cross) / (len(S) * max(S.size, 1))
 
     return SpatialCurvature(diagonal)

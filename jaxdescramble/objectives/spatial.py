@@ -2,10 +2,14 @@
 
 The unit is `s = ||S||_F / sqrt(n m)`, the root mean square of the entries: Y = P S below is in that unit, and so are
 every epsilon, the energies `E_s = ||S_s||^2` of the samples (which no orthogonal P changes) and `sum_s E_s = n m`.
+
+Samples may have weights. `summary.weigh(terms)` multiplies the terms of a sum over samples by them, in units of their
+mean: then `sum_s w_s E_s = n m`, and every formula stays as it is.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +20,7 @@ from jaxtyping import Array, Float
 from jaxdescramble.checks import in_order, one_of, positive_integer
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summaries import Summary
+from jaxdescramble.objectives.weighing import balanced, shares
 from jaxdescramble.products import matmul
 
 
@@ -38,8 +43,7 @@ def _unit(summary: Summary) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Two numbers whose product is s: the size of the signals, a constant in derivatives, and s in units of it."""
     size = summary.scale()
     # What the summary says of its power, not its samples': these may be a few of many (`streaming`).
-    entries = max(summary.signals.size, 1)  # pyright: ignore[reportAttributeAccessIssue]
-    square = summary.normalised().power() / entries
+    square = summary.normalised().power() / summary.entries  # pyright: ignore[reportAttributeAccessIssue]
     return size, jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
@@ -60,6 +64,16 @@ def turned(point: Float[Array, "n n"], summary: Summary) -> tuple[Float[Array, "
     energies = jnp.sum(in_own_unit(summary) ** 2, axis=0, keepdims=True)
     # The small matrix is divided, not the large one: with many samples the passes over them are what costs.
     return matmul(point / size / unit, summary.signals), energies  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def heavy(S: Float[Array, "n m"], summary: Any) -> Float[Array, "n m"]:
+    """Samples times the roots of their weights in units of the mean weight; themselves where there are no weights.
+
+    >>> from jaxdescramble.objectives.summaries import Samples
+    >>> heavy(jnp.ones((1, 2)), Samples(jnp.ones((1, 2)), weights=jnp.asarray([2.0, 0.0]))).round(4).tolist()
+    [[1.4142, 0.0]]
+    """
+    return S if summary.weights is None else balanced(S, shares(summary.weights))
 
 
 def softened(square: Array, epsilon: ArrayLike) -> Array:
@@ -102,14 +116,14 @@ def spatial_curvature(
     return bend * (1 - jnp.eye(len(radial), dtype=bend.dtype))
 
 
-def entrywise_curvature(summary: Summary, terms: Callable[[Array, Array], Array]) -> SpatialCurvature:
+def entrywise_curvature(summary: Any, terms: Callable[[Array, Array], Array]) -> SpatialCurvature:
     """The curvature of a mean of `terms(Y, energies)`, each a function of one entry of Y, by two derivatives."""
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
 
     def diagonal(point: Array) -> Array:
         Y = matmul(point, S)
-        gradient = jax.grad(lambda y: mean(terms(y, energies)))
+        gradient = jax.grad(lambda y: mean(summary.weigh(terms(y, energies))))
         slope, bend = jax.jvp(gradient, (Y,), (jnp.ones_like(Y),))  # the Hessian is diagonal: this is all of it
         return spatial_curvature(matmul(bend, (Y**2).T), jnp.sum(slope * Y, axis=1), jnp.zeros_like(point))
 

@@ -22,6 +22,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble import decompositions
 from jaxdescramble.checks import floating_type, instance_of, positive_integer, real_array, same_size
+from jaxdescramble.objectives.triangles import triangularise
+from jaxdescramble.objectives.weighing import (
+    added,
+    balanced,
+    clear,
+    counted,
+    drawn,
+    effective_number,
+    finite,
+    merged,
+    shares,
+    valid,
+)
 from jaxdescramble.products import matmul
 
 
@@ -45,8 +58,8 @@ class Summary(Protocol):
     @property
     def dtype(self) -> jnp.dtype: ...
 
-    def update(self, signals: Float[Array, "n m"]) -> "Summary":
-        """The summary of these signals and all before."""
+    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Summary":
+        """The summary of these signals and all before; `weights`, shape (m,), say how much each sample counts."""
         ...
 
     def merge(self, other: Any) -> "Summary":
@@ -92,6 +105,18 @@ def cleared(summary: Summary) -> Summary:
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
 
 
+def effective_samples(summary: Any) -> Float[Array, ""]:
+    """Kish's effective number of samples, `(sum w)^2 / sum w^2`: their number where they have no weights.
+
+    >>> float(effective_samples(Samples(jnp.ones((2, 3)), weights=jnp.asarray([1.0, 1.0, 0.0]))))
+    2.0
+
+    Source: Kish, Survey Sampling (1965), section 11.7.
+    """
+    count = getattr(summary, "effective", None)
+    return jnp.asarray(jnp.nan if count is None else count(), summary.dtype)
+
+
 def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
     # No columns at all are as good as any.
     empty = hasattr(signals, "shape") and signals.shape == (size, 0)  # pyright: ignore[reportAttributeAccessIssue]
@@ -127,6 +152,7 @@ class Factor:
 
     factor: Float[Array, "*batch n n"]
     count: Any  # an int32 scalar; of type float0 where this is a tangent
+    tally: Any = None  # sum w and sum w^2, (2,), where samples have weights
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -142,13 +168,19 @@ class Factor:
     def dtype(self) -> jnp.dtype:
         return self.factor.dtype
 
-    def update(self, signals: Float[Array, "n m"]) -> "Factor":
+    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Factor":
         signals = _columns(signals, self.size)
-        return Factor(triangularise(jnp.concatenate([self.factor, signals.T])), self.count + signals.shape[1])
+        weights = valid(weights, signals)
+        factor = triangularise(jnp.concatenate([self.factor, balanced(signals, weights).T]))
+        return Factor(factor, *added(self, signals, weights))
 
     def merge(self, other: "Factor") -> "Factor":
         _check_alike(self, other)
-        return Factor(triangularise(jnp.concatenate([self.factor, other.factor])), self.count + other.count)
+        factor = triangularise(jnp.concatenate([self.factor, other.factor]))
+        return Factor(factor, *merged(self, other))
+
+    def effective(self) -> Array:
+        return counted(self)
 
     def power(self) -> Float[Array, ""]:
         return jnp.sum(self.factor**2)
@@ -168,45 +200,10 @@ class Factor:
         return _unit(jnp.max(jnp.abs(self.factor)))
 
     def normalised(self) -> "Factor":
-        return Factor(self.factor / self.scale(), self.count)
+        return Factor(self.factor / self.scale(), self.count, self.tally)
 
     def finite(self) -> Array:
-        return jnp.isfinite(self.factor).all()
-
-
-@jax.custom_jvp
-def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
-    """R of a QR decomposition of k >= n rows.
-
-    Only `R^T R` is ever used, so its derivative is taken in the gauge where Q stands still, `dR = Q^T d(rows)`: then
-    `d(R^T R)` is right for any rank, where the derivative of the decomposition itself does not exist.
-
-    >>> abs(triangularise(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
-    [[5.0]]
-    """
-    return decompositions.triangle(rows)
-
-
-@triangularise.defjvp
-def _triangularise_jvp(primals, tangents):
-    (rows,), (change,) = primals, tangents
-    return triangularise(rows), matmul(_orthonormal(rows).T, change)
-
-
-@jax.custom_jvp
-def _orthonormal(rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
-    """Q of the decomposition, in the same gauge: `dQ = (1 - Q Q^T) d(rows) pinv(R)`, met in second derivatives only."""
-    return decompositions.qr(rows)[0]
-
-
-@_orthonormal.defjvp
-def _orthonormal_jvp(primals, tangents):
-    (rows,), (change,) = primals, tangents
-    Q = _orthonormal(rows)
-    U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(triangularise(rows)))
-    resolved = decompositions.resolved(singular)
-    inverse = jnp.where(resolved, 1 / jnp.where(resolved, singular, 1), 0)
-    return Q, matmul(matmul(change - matmul(Q, matmul(Q.T, change)), Vh.T * inverse[None, :]), U.T)
+        return finite(self.factor, self.tally)
 
 
 @jax.tree_util.register_dataclass
@@ -214,11 +211,14 @@ def _orthonormal_jvp(primals, tangents):
 class Samples:
     """The signals themselves: for objectives that are not quadratic, and for small data. Grows with every update.
 
+    Signals of samples of weight zero must be finite here; `update` clears them.
+
     >>> Samples.empty(2, jnp.float32).update(jnp.ones((2, 3))).signals.shape
     (2, 3)
     """
 
     signals: Float[Array, "*batch n m"]
+    weights: Any = dataclasses.field(default=None, kw_only=True)  # (*batch, m), how much each sample counts, or None
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -233,46 +233,94 @@ class Samples:
     def dtype(self) -> jnp.dtype:
         return self.signals.dtype
 
-    def update(self, signals: Float[Array, "n m"]) -> "Samples":
-        return Samples(jnp.concatenate([self.signals, _columns(signals, self.size)], axis=1))
+    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Samples":
+        signals = _columns(signals, self.size)
+        weights = valid(weights, signals)
+        return self._with(clear(signals, weights), weights)
 
     def merge(self, other: "Samples") -> "Samples":
         _check_alike(self, other)
-        return Samples(jnp.concatenate([self.signals, other.signals], axis=1))
+        return self._with(other.signals, other.weights)
+
+    def _with(self, signals: Array, weights: Any) -> "Samples":
+        together = jnp.concatenate([self.signals, signals], axis=1)
+        pairs = ((self.signals, self.weights), (signals, weights))
+        if weights is not None or self.weights is not None:
+            each = [jnp.ones(some.shape[1], some.dtype) if w is None else w for some, w in pairs]
+            weights = jnp.concatenate(each)
+        return dataclasses.replace(self, signals=together, weights=weights)
 
     def thin(self, step: int) -> "Samples":
-        """Every so many samples only."""
-        return Samples(self.signals[:, ::step])
+        """Every so many samples only, with their weights."""
+        return dataclasses.replace(
+            self, signals=self.signals[:, ::step], weights=None if self.weights is None else self.weights[::step]
+        )
 
     def draw(self, key: PRNGKeyArray, size: int) -> "Samples":
-        """So many samples, drawn with replacement: a minibatch."""
-        return Samples(self.signals[:, jax.random.randint(key, (size,), 0, self.signals.shape[1])])
+        """So many samples, drawn with replacement, in proportion to their weights if they have any: a minibatch."""
+        if self.weights is None:
+            places = jax.random.randint(key, (size,), 0, self.signals.shape[1])
+        else:
+            places = drawn(key, self.weights, size)
+        return dataclasses.replace(self, signals=self.signals[:, places], weights=None)
+
+    def weigh(self, terms: Float[Array, "*rest m"]) -> Float[Array, "*rest m"]:
+        """The terms of a sum over samples, each times its sample's weight, in units of the mean weight.
+
+        So `jnp.sum(summary.weigh(terms))` and `jnp.mean(summary.weigh(terms))` are the weighted sum and mean. Without
+        weights these are the terms themselves.
+
+        Args:
+            terms: samples along the last axis.
+
+        Raises:
+            ValueError: another number of samples.
+
+        >>> Samples(jnp.ones((2, 2)), weights=jnp.asarray([3.0, 1.0])).weigh(jnp.asarray([1.0, 1.0])).tolist()
+        [1.5, 0.5]
+        """
+        if self.weights is None:
+            return terms
+        m = self.weights.shape[-1]
+        same_size(terms, -1, m, "terms", "the summary's samples")
+        return terms * shares(self.weights).astype(terms.dtype).reshape((1,) * (terms.ndim - 1) + (m,))
+
+    def effective(self) -> Any:
+        return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
+
+    @property
+    def entries(self) -> Any:
+        """How many entries there are; with weights, how much they weigh."""
+        if self.weights is None:
+            return max(self.signals.size, 1)
+        total = jnp.sum(self.weights)
+        return self.size * jnp.where(total == 0, 1, total)
 
     def power(self) -> Float[Array, ""]:
-        return jnp.sum(self.signals**2)
+        return jnp.sum(balanced(self.signals, self.weights) ** 2)
 
     def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(matmul(matrix, self.signals) ** 2)
+        return jnp.sum(matmul(matrix, balanced(self.signals, self.weights)) ** 2)
 
     def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        half = matmul(matrix, self.signals)
+        half = matmul(matrix, balanced(self.signals, self.weights))
         return matmul(half, half.T)
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
         if m > n:  # a triangle has the same directions and singular values, and as many digits of them
-            return Factor.empty(n, self.dtype).update(self.signals).principal()
-        directions, singular, _ = decompositions.svd(self.signals, full_matrices=m < n)
+            return Factor.empty(n, self.dtype).update(self.signals, self.weights).principal()
+        directions, singular, _ = decompositions.svd(balanced(self.signals, self.weights), full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
 
     def scale(self) -> Float[Array, ""]:
         return _unit(jnp.max(jnp.abs(self.signals), initial=0))
 
     def normalised(self) -> "Samples":
-        return Samples(self.signals / self.scale())
+        return Samples(self.signals / self.scale(), weights=self.weights)
 
     def finite(self) -> Array:
-        return jnp.isfinite(self.signals).all()
+        return finite(self.signals, self.weights)
 
 
 @jax.tree_util.register_dataclass
@@ -286,6 +334,7 @@ class Gram:
 
     gram: Float[Array, "*batch n n"]
     count: Any  # an int32 scalar; of type float0 where this is a tangent
+    tally: Any = None  # sum w and sum w^2, (2,), where samples have weights
     exponent: ClassVar[int] = 2
 
     @staticmethod
@@ -301,13 +350,18 @@ class Gram:
     def dtype(self) -> jnp.dtype:
         return self.gram.dtype
 
-    def update(self, signals: Float[Array, "n m"]) -> "Gram":
+    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Gram":
         signals = _columns(signals, self.size)
-        return Gram(self.gram + matmul(signals, signals.T), self.count + signals.shape[1])
+        weights = valid(weights, signals)
+        half = balanced(signals, weights)
+        return Gram(self.gram + matmul(half, half.T), *added(self, signals, weights))
 
     def merge(self, other: "Gram") -> "Gram":
         _check_alike(self, other)
-        return Gram(self.gram + other.gram, self.count + other.count)
+        return Gram(self.gram + other.gram, *merged(self, other))
+
+    def effective(self) -> Array:
+        return counted(self)
 
     def power(self) -> Float[Array, ""]:
         return jnp.trace(self.gram)
@@ -326,10 +380,10 @@ class Gram:
         return jnp.sqrt(_unit(jnp.max(jnp.abs(self.gram))))
 
     def normalised(self) -> "Gram":
-        return Gram(self.gram / self.scale() / self.scale(), self.count)
+        return Gram(self.gram / self.scale() / self.scale(), self.count, self.tally)
 
     def finite(self) -> Array:
-        return jnp.isfinite(self.gram).all()
+        return finite(self.gram, self.tally)
 
 
 SUMMARIES = {"factor": Factor, "gram": Gram, "samples": Samples}

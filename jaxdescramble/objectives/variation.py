@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from jaxdescramble.objectives.spatial import (
     end_names,
     grid_of,
     grid_shape,
+    heavy,
     in_own_unit,
     softened,
     spatial_curvature,
@@ -92,12 +94,13 @@ def total_variation(
         sparse_under=_sparse_under,
         assignment=_assignment,
         symmetries=_symmetries,
+        takes_weights=True,
     )
 
 
 def _total_variation(point: Float[Array, "n n"], summary: Summary, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
     Y, _ = turned(point, summary)
-    return _variation(Y, jnp.asarray(epsilon, Y.dtype), **layout)
+    return _variation(Y, summary, jnp.asarray(epsilon, Y.dtype), **layout)
 
 
 def _symmetries(
@@ -113,9 +116,10 @@ def _symmetries(
     return of_grid(grid, [end == "periodic" for end in ends], reversals=not isotropic or len(grid) == 1)
 
 
-def _variation(Y: Float[Array, "n m"], epsilon: Array, **layout) -> Float[Array, ""]:
+def _variation(Y: Float[Array, "n m"], summary: Any, epsilon: Array, **layout) -> Float[Array, ""]:
     d = differences(Y, **layout)
-    return jnp.sum(softened(jnp.sum(d**2, axis=0), epsilon)) / largest_variation(d, len(Y), **layout)
+    lengths = softened(jnp.sum(d**2, axis=0), epsilon)
+    return jnp.sum(summary.weigh(lengths)) / largest_variation(d, len(Y), **layout)
 
 
 def differences(
@@ -194,7 +198,7 @@ def _sparse_under(n: int, epsilon: ArrayLike, **layout) -> Operator:
         return from_matrix(differences(jnp.eye(n), **layout).reshape((-1, n)))
 
 
-def _assignment(summary: Summary, epsilon: ArrayLike, **layout) -> tuple[Array, Array] | None:
+def _assignment(summary: Any, epsilon: ArrayLike, **layout) -> tuple[Array, Array] | None:
     """Who stands next to whom, and how far apart any two are: a shortest path through the neurons."""
     grid, _ = _axes(summary.size, layout["boundary"], layout["shape"])
     if layout["order"] > 1 or (layout["isotropic"] and len(grid) > 1):
@@ -204,11 +208,11 @@ def _assignment(summary: Summary, epsilon: ArrayLike, **layout) -> tuple[Array, 
         D = np.asarray(differences(jnp.eye(len(S)), **layout), np.float64)[0]
     a = -np.minimum(D.T @ D, 0) * (1 - np.eye(len(S))) / 2
     floor = jnp.asarray(epsilon, S.dtype)
-    apart = jax.lax.map(lambda row: jnp.sum(softened((S - row[None, :]) ** 2, floor), axis=1), S)
+    apart = jax.lax.map(lambda row: jnp.sum(summary.weigh(softened((S - row[None, :]) ** 2, floor)), axis=1), S)
     return jnp.asarray(a, S.dtype), apart / largest_variation(differences(S, **layout), len(S), **layout)
 
 
-def _bound(summary: Summary, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
+def _bound(summary: Any, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
     S = in_own_unit(summary)
     n, order, isotropic = len(S), layout["order"], layout["isotropic"]
     grid, ends = _axes(n, layout["boundary"], layout["shape"])
@@ -219,13 +223,13 @@ def _bound(summary: Summary, epsilon: ArrayLike, **layout) -> Float[Array, ""]:
     ]
     square = (sum(rows) if isotropic else max(rows)) * jnp.sum(S**2, axis=0)
     weight = 1 / (jnp.sqrt(square + epsilon**2) + epsilon)
-    _, singular = Samples(S * jnp.sqrt(weight)[None, :]).principal()
+    _, singular = Samples(heavy(S * jnp.sqrt(weight)[None, :], summary)).principal()
     a = _eigenvalues(n, **layout)
     unit = largest_variation(differences(S, **layout), n, **layout)
     return paired_roughness(a, singular**2) * a[-1] * jnp.sum(singular**2) / unit
 
 
-def _curvature(summary: Summary, epsilon: ArrayLike, **layout) -> SpatialCurvature:
+def _curvature(summary: Any, epsilon: ArrayLike, **layout) -> SpatialCurvature:
     """`F_ij = sum_k (r^2 D_ki D_kj - (g_k D_ki)(g_k D_kj)) / r^3` for gradients g and `r^2 = g_k^2 + epsilon^2`."""
     S = in_own_unit(summary)
     n = len(S)
@@ -242,7 +246,7 @@ def _curvature(summary: Summary, epsilon: ArrayLike, **layout) -> SpatialCurvatu
 
         def second(p: int, q: int) -> Array:
             both = jnp.asarray(products[p, q][:, None], Y.dtype)
-            return (floor**2 * both + (square * both - along[p] * along[q])) / cube
+            return summary.weigh((floor**2 * both + (square * both - along[p] * along[q])) / cube)
 
         bend, cross = jnp.zeros_like(Y), jnp.zeros_like(point)
         for p in range(place.shape[1]):
@@ -251,7 +255,7 @@ def _curvature(summary: Summary, epsilon: ArrayLike, **layout) -> SpatialCurvatu
                 pairs = jnp.sum(second(p, q) * Y[place[:, p]] * Y[place[:, q]], axis=1)
                 cross = cross.at[place[:, p], place[:, q]].add(pairs)
         unit = largest_variation(g, n, **layout)
-        radial = jnp.sum(jax.grad(lambda y: _variation(y, floor, **layout))(Y) * Y, axis=1)
+        radial = jnp.sum(jax.grad(lambda y: _variation(y, summary, floor, **layout))(Y) * Y, axis=1)
         return spatial_curvature(matmul(bend, (Y**2).T) / unit, radial, (cross + cross.T) / unit)
 
     return SpatialCurvature(diagonal)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from jaxdescramble import decompositions
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
+from jaxdescramble.objectives.spatial import heavy
 from jaxdescramble.operators import Operator
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.descent import Report
@@ -116,7 +117,8 @@ class FromSources:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
-        signals = getattr(_summary_of(function, args), "signals", None)
+        summary = _summary_of(function, args)
+        signals = getattr(summary, "signals", None)
         if signals is None:
             raise TypeError(f"FromSources: the summary that {name_of(function)} reads keeps no samples.")
         n, m = signals.shape
@@ -128,11 +130,11 @@ class FromSources:
         else:
             rank, weak = _independent(D, name_of(function))
             D = jnp.asarray(D[:rank])
-        white, whiten, turns = _whitened(signals, self.keys)
+        white, whiten, shares, turns = _whitened(summary, self.keys)
         with stage(report, "search for sources"):
             searches = Report(watch=report.watch)
-            found = solve_each(jax.tree_util.Partial(_density), turns, (white,), self.search, searches)
-        point = _from_sources(best(found).point, white, whiten, D)
+            found = solve_each(jax.tree_util.Partial(_density), turns, (white, shares), self.search, searches)
+        point = _from_sources(best(found).point, white, whiten, shares, D)
         found, work = _search(function, start, point, weak, args, self.solver, report), found.evaluations.sum()
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
 
@@ -168,12 +170,12 @@ class Seriated:
 
     def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
         """What the solver finds from there."""
-        signals = getattr(_summary_of(function, args), "normalised", lambda: None)()
-        signals = getattr(signals, "signals", None)
+        summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
+        signals = getattr(summary, "signals", None)
         if signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
         first = np.eye(len(start))[:, :1]
-        return _search(function, start, _in_line(start, signals), first, args, self.solver, report)
+        return _search(function, start, _in_line(start, summary), first, args, self.solver, report)
 
 
 def _search(
@@ -204,28 +206,39 @@ def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, A
 
 
 @jax.jit
-def _whitened(signals: Float[Array, "n m"], keys: Any) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Array]:
-    """Whitened signals, the matrix that makes them, and where the searches for sources start."""
+def _whitened(
+    summary: Any, keys: Any
+) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Float[Array, " m"] | None, Array]:
+    """Whitened signals, the matrix that makes them, shares of the samples (None if all are equal), and where the
+    searches for sources start."""
+    signals = summary.signals
     n, m = signals.shape
-    U, s, Vh = decompositions.svd(signals, full_matrices=False)
+    U, s, Vh = decompositions.svd(heavy(signals, summary), full_matrices=False)
     known = decompositions.resolved(s)
     white = jnp.where(known[:, None], Vh, 0) * m**0.5
     whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
     # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
     whiten = jnp.where(known[:, None], whiten, U.T)
-    return white, whiten, jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(keys)
+    shares = None
+    if summary.weights is not None:  # the columns of Vh are those of weighted samples
+        white = jnp.where(known[:, None], matmul(whiten, signals), 0) * m**0.5
+        shares = summary.weigh(jnp.ones(m, signals.dtype))
+    return white, whiten, shares, jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(keys)
 
 
 @jax.jit
-def _from_sources(turn: Array, white: Array, whiten: Array, D: Float[Array, "r n"] | None) -> Float[Array, "n n"]:
+def _from_sources(
+    turn: Array, white: Array, whiten: Array, shares: Array | None, D: Float[Array, "r n"] | None
+) -> Float[Array, "n n"]:
     """The frame that sources and their order make; D holds independent rows, or is None for the identity."""
-    turn = _sharpened(turn, white)
+    turn = _sharpened(turn, white, shares)
     rows = matmul(turn, whiten)
     rows = rows / jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
     if D is None:
         return orthogonal.polar(rows)[0]
     Z = matmul(turn, white)
-    density = jnp.mean(jnp.abs(Z), axis=1) + jnp.maximum(1 - jnp.mean(Z**2, axis=1), 0)
+    density = jnp.mean(_times(jnp.abs(Z), shares), axis=1)
+    density = density + jnp.maximum(1 - jnp.mean(_times(Z**2, shares), axis=1), 0)
     D = D.astype(rows.dtype)
     B = rows[jnp.argsort(density)[: len(D)]]
     gram = matmul(B, B.T)
@@ -237,11 +250,11 @@ def _from_sources(turn: Array, white: Array, whiten: Array, D: Float[Array, "r n
 
 
 @jax.jit
-def _in_line(start: Float[Array, "n n"], signals: Float[Array, "n m"]) -> Float[Array, "n n"]:
+def _in_line(start: Float[Array, "n n"], summary: Any) -> Float[Array, "n n"]:
     """The start with its rows in the order of `Seriated`."""
-    square = matmul(start, signals.astype(start.dtype)) ** 2
+    square = matmul(start, summary.signals.astype(start.dtype)) ** 2
     energies = jnp.sum(square, axis=0, keepdims=True)
-    W = matmul(square / jnp.where(energies > 0, energies, 1), square.T)
+    W = matmul(square / jnp.where(energies > 0, energies, 1), summary.weigh(square).T)
     W = (W - jnp.diag(jnp.diagonal(W))) / jnp.maximum(jnp.max(W), jnp.finfo(W.dtype).tiny)
     return start[_line(jnp.where(jnp.isfinite(W).all(), W, 0))]
 
@@ -255,12 +268,16 @@ def _summary_of(function: Any, args: tuple) -> Any:
     return args[0]
 
 
-def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, ""]:
+def _times(terms: Float[Array, "k m"], shares: Float[Array, " m"] | None) -> Float[Array, "k m"]:
+    return terms if shares is None else terms * shares[None, :]
+
+
+def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, ""]:
     """How dense the sources are: the mean of |z|, its corner rounded."""
-    return CORNER * jnp.mean(log_cosh(matmul(turn, white) / CORNER))
+    return CORNER * jnp.mean(_times(log_cosh(matmul(turn, white) / CORNER), shares))
 
 
-def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[Array, "n n"]:
+def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, "n n"]:
     """Each row v by itself, no longer orthogonal to the others, moved to a minimum of `|v^T X|_1` with `v^T v0` fixed.
 
     Uncorrelated rows are not what makes sparse sources: those of finitely many samples are correlated by chance. By
@@ -272,7 +289,7 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"]) -> Float[A
         for corner in CORNERS:
             z = matmul(row[None], white)[0]
             weight = 1 / jnp.sqrt(z**2 + corner**2)
-            moment = matmul(white * weight[None, :], white.T)
+            moment = matmul(_times(white * weight[None, :], shares), white.T)
             # Directions without signals, of whitened length zero, are left as they are.
             ridge = 1e-6 * jnp.trace(moment) / len(first)
             row = matmul(

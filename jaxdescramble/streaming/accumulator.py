@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -17,14 +17,14 @@ from jaxdescramble.checks import one_of, positive_integer
 from jaxdescramble.objectives import Factor, Gram, Objective, Samples, Summary
 from jaxdescramble.objectives.summaries import SUMMARIES
 from jaxdescramble.streaming import reservoir as reservoirs
-from jaxdescramble.streaming.batches import Batches, checked, chunks, faults
-from jaxdescramble.streaming.compensated import Sums, add_columns, no_sums, together
+from jaxdescramble.streaming.batches import Batches, checked, chunks, cleared_columns, faults, weights_of
+from jaxdescramble.streaming.compensated import Sums, add_columns, mesh_of, no_sums, placed, spread, together
 from jaxdescramble.streaming.consuming import consume
 from jaxdescramble.streaming.moments import Moments
 from jaxdescramble.streaming.reservoir import Reservoir
 from jaxdescramble.streaming.storage import read_sealed, write_sealed
 
-FORMAT = 1
+FORMAT = 2
 Cursor = tuple[str, int, str]
 """A stream's name, how many of its batches are counted, and the fingerprint of the last of them."""
 
@@ -46,6 +46,8 @@ class Accumulator:
         devices: those that share out the columns; None for one, where JAX puts things.
         reservoir: a uniform sample of the columns, or None.
         cursors: where in its streams `consume` stands.
+        tally: `(sum w, sum w^2)` where samples have weights, else None. Sums are weighted then, and `count` leaves out
+            samples of weight 0.
 
     >>> acc = Accumulator.empty(2, "float32").add(np.ones((2, 3), "float32")).add(np.ones((2, 1), "float32"))
     >>> acc.count, acc.mean.tolist(), acc.autocorrelation.tolist()
@@ -60,6 +62,7 @@ class Accumulator:
     devices: tuple[Any, ...] | None = None
     reservoir: Reservoir | None = None
     cursors: tuple[Cursor, ...] = ()
+    tally: tuple[float, float] | None = None
 
     @staticmethod
     def empty(
@@ -102,7 +105,7 @@ class Accumulator:
             raise ValueError(f"first: {first} means nothing without a reservoir; leave it out.")
         devices = None if devices is None else tuple(devices)
         sums = no_sums(n, dtype, 1 if devices is None else positive_integer(len(devices), "devices"))
-        return Accumulator(_placed(sums, devices), 0, devices, kept)
+        return Accumulator(placed(sums, devices), 0, devices, kept)
 
     @property
     def size(self) -> int:
@@ -114,27 +117,61 @@ class Accumulator:
         """Of the batches, and of what is made of them."""
         return np.dtype(self.sums.gram.dtype)
 
-    def add(self, batch: Any) -> "Accumulator":
-        """With more samples: an array of NumPy or JAX, (features, any number of samples), of the accumulator's type.
+    def add(self, batch: Any, weights: Any = None) -> "Accumulator":
+        """Return an accumulator with more samples.
+
+        Args:
+            batch: an array of NumPy or JAX, (features, any number of samples), of the accumulator's type.
+            weights: how much each sample counts, shape (samples,), as in `descramble`; None for 1 each. All may be
+                zero: a batch of padding adds nothing.
 
         Raises:
             TypeError: not such an array.
-            ValueError: another shape; NaN or infinity. This accumulator is as it was.
+            ValueError: another shape; NaN or infinity, but in samples of weight 0; weights that are negative or not
+                finite. This accumulator is as it was.
         """
-        return self.added(batch, "batch")
+        return self.added(batch, "batch", weights)
 
-    def added(self, batch: Any, name: str) -> "Accumulator":
+    def added(self, batch: Any, name: str, weights: Any = None) -> "Accumulator":
         """`add` of a batch that messages call by that name."""
         batch = checked(batch, self.size, self.dtype, name)
-        sums, mesh = self.sums, _mesh(self.devices)
-        for chunk, _, rows in chunks(batch, len(self.devices or (0,))):
+        weights = weights_of(batch, weights, name)
+        sums, mesh, devices = self.sums, mesh_of(self.devices), len(self.devices or (0,))
+        count, tally = batch.shape[1], self._tallied(weights, batch.shape[1])
+        parts = [batch]
+        if weights is not None:
+            count = int((weights > 0).sum())
+            batch = cleared_columns(batch, weights)
+            parts = [batch * np.sqrt(weights)[None, :], batch * weights[None, :]]
+        for pieces in zip(*(chunks(part, devices) for part in parts), strict=True):
+            rows = pieces[0][2]
+            given = [piece[0] for piece in pieces]
             if mesh is not None:
-                chunk = jax.device_put(chunk, NamedSharding(mesh, P("columns") if rows else P(None, "columns")))
-            sums = add_columns(sums, jnp.asarray(chunk), mesh, rows)
+                where = NamedSharding(mesh, P("columns") if rows else P(None, "columns"))
+                given = [jax.device_put(piece, where) for piece in given]
+            sums = add_columns(sums, jnp.asarray(given[0]), mesh, rows, *map(jnp.asarray, given[1:]))
         if not np.isfinite(np.asarray(sums.largest)).all():
             raise ValueError(f"{name}: {faults(batch)}; nothing of it was added.")
-        kept = None if self.reservoir is None else self.reservoir.add(batch)
-        return dataclasses.replace(self, sums=sums, count=self.count + batch.shape[1], reservoir=kept)
+        kept = None if self.reservoir is None else self.reservoir.add(batch, weights)
+        return dataclasses.replace(self, sums=sums, count=self.count + count, reservoir=kept, tally=tally)
+
+    def _tallied(self, weights: np.ndarray | None, columns: int) -> tuple[float, float] | None:
+        """The tally with more weights; a sample without one counts as one."""
+        if weights is None and self.tally is None:
+            return None
+        wide = np.ones(columns) if weights is None else np.asarray(weights, np.float64)
+        total, squares = self._tally
+        return total + float(wide.sum()), squares + float((wide**2).sum())
+
+    @property
+    def _tally(self) -> tuple[float, float]:
+        return (float(self.count), float(self.count)) if self.tally is None else self.tally
+
+    @property
+    def samples(self) -> float:
+        """The effective number of samples, `(sum w)^2 / sum w^2` (Kish); their number where they have no weights."""
+        total, squares = self._tally
+        return total**2 / squares if squares else 0.0
 
     def consume(
         self,
@@ -151,8 +188,9 @@ class Accumulator:
         is counted: a script that does both may be killed and started again at any time.
 
         Args:
-            batches: arrays as for `add`, in a list or an iterator; or a function `batches(first)` that gives an
-                iterator from the batch of that number on, so that nothing is read twice. To go on, a stream must begin
+            batches: arrays as for `add`, or pairs (array, weights), in a list or an iterator; or a function
+                `batches(first)` that gives an iterator from the batch of that number on, so that nothing is read twice.
+                To go on, a stream must begin
                 again with the same batches in the same order: the last one counted is looked at again, and must be the
                 same.
             save: a file to write after every so many batches, at the end, and when anything is raised. The old one
@@ -196,8 +234,11 @@ class Accumulator:
         kept = None if self.reservoir is None else self.reservoir.merge(other.reservoir)  # pyright: ignore
         names = {cursor[0] for cursor in self.cursors}
         cursors = (*self.cursors, *(cursor for cursor in other.cursors if cursor[0] not in names))
-        sums = _spread(together(self.sums, other.sums), self.devices)
-        return Accumulator(sums, self.count + other.count, self.devices, kept, cursors)
+        sums = spread(together(self.sums, other.sums), self.devices)
+        tally = None
+        if self.tally is not None or other.tally is not None:
+            tally = (self._tally[0] + other._tally[0], self._tally[1] + other._tally[1])
+        return Accumulator(sums, self.count + other.count, self.devices, kept, cursors, tally)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write all of it to a `.npz` file with a checksum; an old file stays whole until the new one is.
@@ -206,10 +247,13 @@ class Accumulator:
             OSError: the file cannot be written (a full disk).
         """
         header = {"format": FORMAT, "kind": "Accumulator", "count": self.count, "cursors": self.cursors}
+        header["tally"] = self.tally
         arrays = {name: np.asarray(part) for name, part in self.sums._asdict().items()}
         if self.reservoir is not None:
             header["reservoir"] = {name: getattr(self.reservoir, name) for name in ("size", "seed", "spans")}
             arrays |= {"columns": self.reservoir.columns, "priorities": self.reservoir.priorities}
+            if self.reservoir.weights is not None:
+                arrays["weights"] = self.reservoir.weights
         write_sealed(path, header, arrays)
 
     @staticmethod
@@ -222,26 +266,32 @@ class Accumulator:
             TypeError: float64, where 64-bit types are not enabled.
         """
         header, arrays = read_sealed(path, "Accumulator")
-        if header.get("format") != FORMAT or header.get("kind") != "Accumulator":
-            raise ValueError(f"{path}: {header.get('kind')} of format {header.get('format')!r}; this reads {FORMAT}.")
+        # Format 1 knew no weights.
+        if header.get("format") not in (1, FORMAT) or header.get("kind") != "Accumulator":
+            raise ValueError(
+                f"{path}: {header.get('kind')} of format {header.get('format')!r}; this reads 1 to {FORMAT}."
+            )
         sums = Sums(*(arrays[name] for name in Sums._fields))
         _real_type(sums.gram.dtype)
         devices = None if devices is None else tuple(devices)
         # On as many devices as before each goes on with its own, to the last bit.
         same = len(sums.unit) == len(devices or (0,))
-        sums = _placed(sums, devices) if same else _spread(together(sums), devices)
+        sums = placed(sums, devices) if same else spread(together(sums), devices)
         kept = None
         if "reservoir" in header:
             fields = header["reservoir"] | {"spans": tuple(map(tuple, header["reservoir"]["spans"]))}
-            kept = Reservoir(**fields, columns=arrays["columns"], priorities=arrays["priorities"])
-        return Accumulator(sums, header["count"], devices, kept, tuple(map(tuple, header["cursors"])))
+            kept = Reservoir(
+                **fields, columns=arrays["columns"], priorities=arrays["priorities"], weights=arrays.get("weights")
+            )
+        tally = None if header.get("tally") is None else tuple(header["tally"])
+        return Accumulator(sums, header["count"], devices, kept, tuple(map(tuple, header["cursors"])), tally)
 
     @property
     def moments(self) -> Moments:
         """`S S^T` and `S 1` in float64 on the host, and what is made of them."""
         if not self.count:
             raise ValueError("summary: no samples have been added yet.")
-        return Moments.of(together(self.sums), self.count)
+        return Moments.of(together(self.sums), self.count if self.tally is None else self.tally[0])
 
     @property
     def gram(self) -> Float[Array, "n n"]:
@@ -299,17 +349,20 @@ class Accumulator:
             kind = SUMMARIES[one_of("factor" if kind is None else kind, "objective", tuple(SUMMARIES))]
         moments = self.moments
         count = jnp.asarray(min(self.count, 2**31 - 1), jnp.int32)
+        tally = None if self.tally is None else jnp.asarray(self.tally, self.dtype)
         if kind is Factor:
-            return Factor(self._cast(moments.factor(self.dtype), "factor"), count)
+            return Factor(self._cast(moments.factor(self.dtype), "factor"), count, tally)
         if kind is Gram:
-            return Gram(self.gram, count)
+            return Gram(self.gram, count, tally)
         if self.reservoir is None:
             raise ValueError(
                 "summary: this objective reads samples, and none were kept. Make the accumulator with a reservoir, "
                 "Accumulator.empty(n, dtype, reservoir=10_000, key=key); streaming.score and streaming.refine then see "
                 "all the data in a second pass."
             )
-        return Samples(jnp.asarray(self.reservoir.columns))
+        weights = self.reservoir.weights
+        weights = None if weights is None else jnp.asarray(weights)
+        return Samples(jnp.asarray(self.reservoir.columns), weights=weights)
 
     def _cast(self, array: np.ndarray, name: str) -> Array:
         with np.errstate(over="ignore"):
@@ -333,20 +386,3 @@ def _real_type(dtype: DTypeLike) -> np.dtype:
     if jax.dtypes.canonicalize_dtype(found) != found:
         raise TypeError(f"dtype: {found} needs jax.config.update('jax_enable_x64', True); or use float32.")
     return found
-
-
-def _mesh(devices: tuple[Any, ...] | None) -> Mesh | None:
-    return None if devices is None else Mesh(np.asarray(devices), ("columns",))
-
-
-def _placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
-    mesh = _mesh(devices)
-    if mesh is None:
-        return Sums(*map(jnp.asarray, sums))
-    return Sums(*(jax.device_put(part, NamedSharding(mesh, P("columns"))) for part in sums))
-
-
-def _spread(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
-    """The sums of one device for several: the first goes on with them, the others begin at zero."""
-    rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
-    return _placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxdescramble.checks import is_traced
+from jaxdescramble.checks import is_traced, sample_weights
 
 # Columns to a device and a call; fewer are padded to the next power of two, so that a dozen programs serve any batch.
 CHUNK, LEAST = 8192, 32
 
 Batches = Iterable[Any] | Callable[[int], Iterable[Any]]
+"""Of batches, or of pairs (batch, weights of its samples)."""
 
 
 def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:
@@ -68,6 +69,42 @@ def chunks(batch: Any, parts: int = 1) -> Iterator[tuple[Array | np.ndarray, int
         yield part, real, rows
 
 
+def paired(item: Any) -> tuple[Any, Any]:
+    """What a stream gives as a batch and the weights of its samples, None where it gives a batch alone.
+
+    >>> paired((np.ones((1, 2)), np.ones(2)))[1].tolist(), paired(np.ones((1, 2)))[1]
+    ([1.0, 1.0], None)
+    """
+    return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+
+
+def weights_of(batch: Any, weights: Any, name: str) -> np.ndarray | None:
+    """Weights of a batch's samples as an array of NumPy, of the batch's type; all may be zero.
+
+    Raises:
+        TypeError, ValueError: as `checks.sample_weights`.
+
+    >>> weights_of(np.ones((1, 2), "float32"), [True, False], "batch").tolist()
+    [1.0, 0.0]
+    """
+    if weights is None:
+        return None
+    try:
+        return np.asarray(sample_weights(weights, [batch.shape[1:]], batch.dtype, empty=True))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}, {error}") from error
+
+
+def cleared_columns(batch: Any, weights: np.ndarray) -> Any:
+    """The batch with zeros in the place of samples of weight zero, whatever these hold.
+
+    >>> cleared_columns(np.asarray([[1.0, np.nan]]), np.asarray([1.0, 0.0])).tolist()
+    [[1.0, 0.0]]
+    """
+    where = np.where if isinstance(batch, np.ndarray) else jnp.where
+    return batch if (weights > 0).all() else where(weights[None, :] > 0, batch, np.zeros((), batch.dtype))
+
+
 def faults(batch: Any) -> str:
     """Which columns are not finite, in words.
 
@@ -99,10 +136,12 @@ def starting_at(batches: Batches, first: int) -> Iterator[Any]:
 
 
 def fingerprint(batch: Any) -> str:
-    """By which a batch is known again: its shape, its first and last column.
+    """By which a batch is known again: its shape, its first and last column, and all its weights if it has any.
 
     >>> fingerprint(np.ones((2, 3))) == fingerprint(np.ones((2, 3))), fingerprint(np.ones((2, 3)))[:4]
     (True, '2x3:')
     """
+    batch, weights = paired(batch)
     ends = [np.ascontiguousarray(np.asarray(batch[:, k])) for k in (0, batch.shape[1] - 1) if batch.shape[1]]
+    ends += [] if weights is None else [np.asarray(weights, np.float64)]
     return f"{batch.shape[0]}x{batch.shape[1]}:{zlib.crc32(b''.join(end.tobytes() for end in ends)):08x}"

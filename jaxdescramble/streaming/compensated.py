@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array
@@ -68,26 +68,32 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "rows"))
-def add_columns(sums: Sums, columns: Array, mesh: Mesh | None = None, rows: bool = False) -> Sums:
+def add_columns(
+    sums: Sums, columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
+) -> Sums:
     """The sums with more columns, shape (n, d w), each device adding its own w of them; of shape (d w, n) for `rows`.
 
-    w is a multiple of `BLOCK` or less than it; columns of zeros add nothing.
+    w is a multiple of `BLOCK` or less than it; columns of zeros add nothing. Where samples have weights, `columns` are
+    those times the roots of the weights, and `weighted` those times the weights, for `S 1`.
 
     >>> sums = add_columns(no_sums(1, np.float32, 1), jnp.asarray([[3.0, 4.0]], "float32"))
     >>> float(sums.gram[0, 0, 0] * sums.unit[0] ** 2)
     25.0
     """
     add = functools.partial(_add, axis=0 if rows else 1)
+    given = (columns,) if weighted is None else (columns, weighted)
     if mesh is None:
-        return add(sums, columns)
+        return add(sums, *given)
     there = P("columns")
-    specs = (Sums(*[there] * len(Sums._fields)), there if rows else P(None, "columns"))
-    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=specs[0])(sums, columns)
+    specs = (Sums(*[there] * len(Sums._fields)), *[there if rows else P(None, "columns")] * len(given))
+    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=specs[0])(sums, *given)
 
 
-def _add(sums: Sums, columns: Array, axis: int) -> Sums:
+def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int) -> Sums:
     sums = Sums(*(part[0] for part in sums))
     largest = jnp.maximum(sums.largest, jnp.max(jnp.abs(columns)))
+    if weighted is not None:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(weighted)))
     tiny = jnp.finfo(columns.dtype).tiny
     unit = jnp.clip(_power_of_two(largest), sums.unit, 1 / tiny)
     shrink = sums.unit / unit
@@ -100,11 +106,15 @@ def _add(sums: Sums, columns: Array, axis: int) -> Sums:
         coarse, fine = _split(block)
         # What is missing, coarse fine^T + fine coarse^T + fine fine^T, is the symmetric part of this.
         cross = matmul(2 * coarse + fine, fine.T)
+        first, second = coarse, fine
+        if weighted is not None:
+            part = jax.lax.dynamic_slice_in_dim(weighted, k * width, width, axis) * (1 / unit)
+            first, second = _split(part if axis else part.T)
         # A compiler that took a product into a sum would round differently in its two uses.
-        product, row_sums = jax.lax.optimization_barrier((matmul(coarse, coarse.T), jnp.sum(coarse, axis=1)))
+        product, row_sums = jax.lax.optimization_barrier((matmul(coarse, coarse.T), jnp.sum(first, axis=1)))
         gram, rest = two_sum(gram, product)
         total, total_rest = two_sum(total, row_sums)
-        return gram, gram_low + (rest + cross), total, total_low + (total_rest + jnp.sum(fine, axis=1))
+        return gram, gram_low + (rest + cross), total, total_low + (total_rest + jnp.sum(second, axis=1))
 
     carry = (sums.gram * shrink**2, sums.gram_low * shrink**2, sums.total * shrink, sums.total_low * shrink)
     gram, gram_low, total, total_low = jax.lax.fori_loop(0, columns.shape[axis] // width, step, carry)
@@ -161,3 +171,22 @@ def _pair(one: Sums, other: Sums | None = None) -> Sums:
         return two_sum(high, rest + (a_low + b_low))
 
     return Sums(*summed(2, "gram"), *summed(1, "total"), unit, np.maximum(one.largest, other.largest))
+
+
+def mesh_of(devices: tuple[Any, ...] | None) -> Mesh | None:
+    """The mesh of devices that share out columns; None for one, where JAX puts things."""
+    return None if devices is None else Mesh(np.asarray(devices), ("columns",))
+
+
+def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+    """The sums of so many devices, each with its own."""
+    mesh = mesh_of(devices)
+    if mesh is None:
+        return Sums(*map(jnp.asarray, sums))
+    return Sums(*(jax.device_put(part, NamedSharding(mesh, P("columns"))) for part in sums))
+
+
+def spread(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+    """The sums of one device for several: the first goes on with them, the others begin at zero."""
+    rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
+    return placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

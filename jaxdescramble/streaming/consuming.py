@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdescramble.streaming.batches import Batches, fingerprint, starting_at
+from jaxdescramble.streaming.batches import Batches, fingerprint, paired, starting_at
 
 
 def consume(
@@ -28,7 +28,8 @@ def consume(
     written = done
     try:
         for batch in source:
-            state = state.added(batch, f"batch {done}").at(stream, done + 1, fingerprint(batch))
+            signals, weights = paired(batch)
+            state = state.added(signals, f"batch {done}", weights).at(stream, done + 1, fingerprint(batch))
             done += 1
             if save is not None and done % every == 0:
                 state.save(save)
@@ -54,7 +55,8 @@ def _check_stream(last: Any, stream: str, done: int, mark: str) -> None:
         raise ValueError(
             f"batches: {done} batches of the stream {stream!r} are counted, but this one ends before; is it another?"
         )
-    if not isinstance(last, np.ndarray | jax.Array) or last.ndim != 2 or fingerprint(last) != mark:
+    signals, _ = paired(last)
+    if not isinstance(signals, np.ndarray | jax.Array) or signals.ndim != 2 or fingerprint(last) != mark:
         raise ValueError(
             f"batches: batch {done - 1} is not the one that was counted as such for the stream {stream!r}. To go on, "
             "give the same batches in the same order (no shuffling); for other data give stream= another name."

@@ -10,7 +10,7 @@ from jaxdescramble.streaming.compensated import Sums
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Moments:
-    """`S S^T = squares unit^2`, `S 1 = totals unit`, of m columns.
+    """`S S^T = squares unit^2`, `S 1 = totals unit`, of m columns; with weights, their weighted sums, and m is sum w.
 
     >>> Moments(np.eye(2), np.ones(2), 2.0, 4).autocorrelation().tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -19,10 +19,10 @@ class Moments:
     squares: Float[np.ndarray, "n n"]
     totals: Float[np.ndarray, " n"]
     unit: float
-    count: int
+    count: float
 
     @staticmethod
-    def of(sums: Sums, count: int) -> "Moments":
+    def of(sums: Sums, count: float) -> "Moments":
         """From the sums of one device."""
         parts = Sums(*(np.asarray(part[0], np.float64) for part in sums))
         squares = parts.gram + parts.gram_low

@@ -10,14 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from jaxdescramble.checks import positive_integer, real_array, same_size
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Samples
 from jaxdescramble.solvers import riemannian
 from jaxdescramble.streaming.accumulator import Accumulator
-from jaxdescramble.streaming.batches import Batches, checked, chunks, faults, starting_at
+from jaxdescramble.streaming.batches import (
+    Batches,
+    checked,
+    chunks,
+    cleared_columns,
+    faults,
+    paired,
+    starting_at,
+    weights_of,
+)
 from jaxdescramble.streaming.compensated import BLOCK
 
 
@@ -34,23 +43,14 @@ class Share(Samples):
     unit: Any
     exponent: ClassVar[int] = 1
 
-    def update(self, signals: Float[Array, "n m"]) -> "Share":
-        return Share(jnp.concatenate([self.signals, signals], axis=1), self.unit)
-
-    def thin(self, step: int) -> "Share":
-        return Share(self.signals[:, ::step], self.unit)
-
-    def draw(self, key: PRNGKeyArray, size: int) -> "Share":
-        return Share(super().draw(key, size).signals, self.unit)
-
     def power(self) -> Float[Array, ""]:
-        return self.unit**2 * self.signals.size
+        return self.unit**2 * (self.signals.size if self.weights is None else self.size * jnp.sum(self.weights))
 
     def scale(self) -> Float[Array, ""]:
         return self.unit
 
     def normalised(self) -> "Share":
-        return Share(self.signals / self.unit, jnp.ones_like(self.unit))
+        return Share(self.signals / self.unit, jnp.ones_like(self.unit), weights=self.weights)
 
 
 def score(
@@ -63,7 +63,8 @@ def score(
 ) -> Any:
     """The objective of `P S` over all samples: equal to that of all in memory, from one batch at a time.
 
-    `f(P) = sum_b m_b f_b(P) / m`, with `f_b` that of batch b in the unit of the whole
+    `f(P) = sum_b m_b f_b(P) / m`, with `f_b` that of batch b in the unit of the whole; with weights of samples, m_b and
+    m are their sums
 
     For objectives that are means over samples once the unit of the data is known (`accumulator.unit`): all of
     `jaxdescramble.objectives` that judge signals, and their weighted sums, but for `sparsity("l4")` and similarity to a
@@ -72,7 +73,8 @@ def score(
     Args:
         objective: of signals.
         point: P, shape (n, n), of the accumulator's type.
-        batches: those that the accumulator was given, in any order and cut in any way; as for `consume`.
+        batches: those that the accumulator was given, weights included, in any order and cut in any way; as for
+            `consume`.
         accumulator: of all these data.
         gradient: whether to give the (Euclidean) gradient too.
 
@@ -92,16 +94,17 @@ def score(
     """
     point = _point(point, "point", accumulator)
     unit = _unit(objective, point, accumulator)
-    value, slope, square, count = 0.0, np.zeros(point.shape), 0.0, 0
-    for number, batch in enumerate(starting_at(batches, 0)):
-        batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
-        added, bend, energy = _over(objective, point, batch, unit, gradient)
+    value, slope, square, count, mass = 0.0, np.zeros(point.shape), 0.0, 0, 0.0
+    for number, item in enumerate(starting_at(batches, 0)):
+        batch, weights, columns, weight = _batch(item, number, accumulator)
+        added, bend, energy = _over(objective, point, batch, unit, gradient, weights)
         if not np.isfinite(added):
             raise ValueError(f"batch {number}: {_why(batch)}.")
-        value, slope, square, count = value + added, slope + bend, square + energy, count + batch.shape[1]
-    _check_same(count, square, accumulator)
-    value = jnp.asarray(value / count, point.dtype)
-    return (value, jnp.asarray(slope / count, point.dtype)) if gradient else value
+        value, slope, square = value + added, slope + bend, square + energy
+        count, mass = count + columns, mass + weight
+    _check_same(count, square, mass, accumulator)
+    value = jnp.asarray(value / mass, point.dtype)
+    return (value, jnp.asarray(slope / mass, point.dtype)) if gradient else value
 
 
 class Refined(NamedTuple):
@@ -166,20 +169,20 @@ def refine(
     state = riemannian(transform).init(point) if state is None else state
     values: list[float] = []
     for _ in range(passes):
-        square, count = 0.0, 0
-        for number, batch in enumerate(starting_at(batches, 0)):
-            batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
-            if not batch.shape[1]:
+        square, count, mass = 0.0, 0, 0.0
+        for number, item in enumerate(starting_at(batches, 0)):
+            batch, weights, columns, weight = _batch(item, number, accumulator)
+            if not columns:
                 continue
-            added, slope, energy = _over(objective, point, batch, unit, True)
+            added, slope, energy = _over(objective, point, batch, unit, True, weights)
             if not np.isfinite(added):
                 raise ValueError(f"batch {number}: {_why(batch)}.")
-            point, state = _step(transform, point, state, jnp.asarray(slope / batch.shape[1], point.dtype))
-            values.append(added / batch.shape[1])
-            square, count = square + energy, count + batch.shape[1]
+            point, state = _step(transform, point, state, jnp.asarray(slope / weight, point.dtype))
+            values.append(added / weight)
+            square, count, mass = square + energy, count + columns, mass + weight
             if progress is not None:
                 progress(len(values), values[-1])
-        _check_same(count, square, accumulator)
+        _check_same(count, square, mass, accumulator)
     return Refined(point, np.asarray(values, accumulator.dtype), state)
 
 
@@ -189,11 +192,28 @@ def _step(transform: optax.GradientTransformation, point: Array, state: Any, slo
     return optax.apply_updates(point, updates), state  # pyright: ignore[reportReturnType]
 
 
+def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.ndarray | None, int, float]:
+    """A batch, checked and cleared, its weights or None, how many samples count and what they weigh."""
+    batch, weights = paired(item)
+    batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
+    weights = weights_of(batch, weights, f"batch {number}")
+    if weights is None:
+        return batch, None, batch.shape[1], float(batch.shape[1])
+    return cleared_columns(batch, weights), weights, int((weights > 0).sum()), float(np.sum(weights, dtype=np.float64))
+
+
 def _over(
-    objective: Objective, point: Array, batch: Any, unit: Array, gradient: bool
+    objective: Objective, point: Array, batch: Any, unit: Array, gradient: bool, weights: np.ndarray | None
 ) -> tuple[float, np.ndarray, float]:
-    """The sums over the samples of a batch of values, of gradients and of squares, in float64 on the host."""
+    """The sums over a batch of (weighted) values, gradients and squares, in float64 on the host."""
     value, slope, square = 0.0, np.zeros(point.shape), 0.0
+    if weights is not None:
+        for (chunk, _, rows), (own, *_) in zip(chunks(batch), chunks(weights[None, :]), strict=True):
+            own = jnp.asarray(own).reshape(-1)
+            found = _weighted_blocks(objective, point, jnp.asarray(chunk), own, unit, rows, gradient)
+            parts = [np.asarray(part, np.float64) for part in found]
+            value, slope, square = value + float(parts[0].sum()), slope + parts[1], square + float(parts[2].sum())
+        return value, slope, square
     for chunk, real, rows in chunks(batch):
         width = chunk.shape[0 if rows else 1]
         values, bend, flat, energy = _blocks(objective, point, jnp.asarray(chunk), unit, rows, gradient)
@@ -204,6 +224,29 @@ def _over(
         slope += (np.asarray(bend, np.float64) - padding * np.asarray(flat, np.float64)) * min(width, BLOCK)
         square += float(np.asarray(energy, np.float64).sum())
     return value, slope, square
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "gradient"))
+def _weighted_blocks(
+    objective: Objective, point: Array, chunk: Array, weights: Array, unit: Array, rows: bool, gradient: bool
+) -> tuple[Array, Array, Array]:
+    """Values of the blocks times their weight, the sum of such gradients, and weighted energies; padding weighs 0."""
+    axis = 0 if rows else 1
+    width = min(chunk.shape[axis], BLOCK)
+
+    def step(slope: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        block = jax.lax.dynamic_slice_in_dim(chunk, k * width, width, axis)
+        own = jax.lax.dynamic_slice_in_dim(weights, k * width, width)
+        share, mass = Share(block if axis else block.T, unit, weights=own), jnp.sum(own)
+        if not gradient:
+            value = objective(point, share)
+        else:
+            value, bend = jax.value_and_grad(lambda point: objective(point, share))(point)
+            slope = slope + mass * bend
+        return slope, (mass * value, jnp.sum(own[None, :] * (share.signals / unit) ** 2))
+
+    slope, (values, energies) = jax.lax.scan(step, jnp.zeros_like(point), jnp.arange(chunk.shape[axis] // width))
+    return values, slope, energies
 
 
 @functools.partial(jax.jit, static_argnames=("rows", "gradient"))
@@ -278,11 +321,16 @@ def _why(batch: Any) -> str:
     return "the objective is not finite" if np.isfinite(np.asarray(batch)).all() else faults(batch)
 
 
-def _check_same(count: int, square: float, accumulator: Accumulator) -> None:
+def _check_same(count: int, square: float, mass: float, accumulator: Accumulator) -> None:
     """The second pass must be over the data of the first: as many columns, of as much energy."""
     if count != accumulator.count:
         raise ValueError(f"batches: {count} samples, but the accumulator has counted {accumulator.count}: other data.")
-    expected = accumulator.size * count
+    known = accumulator.count if accumulator.tally is None else accumulator.tally[0]
+    if abs(mass - known) > 1e-6 * known:
+        raise ValueError(
+            f"batches: their samples weigh {mass:.6g}, but the accumulator has counted {known:.6g}: other weights."
+        )
+    expected = accumulator.size * mass
     # All zero: there is no unit then, and 1 serves.
     if abs(square - expected) > 1e-3 * expected and (square or accumulator.gram.any()):
         raise ValueError(

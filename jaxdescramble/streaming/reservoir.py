@@ -25,6 +25,8 @@ class Reservoir:
         columns: shape (n, at most size), lowest priority first, so that the first k are such a sample themselves.
         priorities: theirs, ascending, unsigned 64-bit integers.
         spans: which positions have been seen, under which seed.
+        weights: of the columns kept, or None. Columns of weight 0 are never kept; others as likely as any, whatever
+            their weight, which they keep.
     """
 
     size: int
@@ -32,23 +34,25 @@ class Reservoir:
     columns: Float[np.ndarray, "n k"]
     priorities: np.ndarray
     spans: tuple[Span, ...]
+    weights: Float[np.ndarray, " k"] | None = None
 
     @property
     def position(self) -> int:
         """Of the next column."""
         return max(stop for seed, _, stop in self.spans if seed == self.seed)
 
-    def add(self, batch: Any) -> "Reservoir":
-        """With the columns of a batch, the next in the stream."""
+    def add(self, batch: Any, weights: np.ndarray | None = None) -> "Reservoir":
+        """Return a reservoir that has seen the columns of a batch too, the next in the stream."""
         start, m = self.position, batch.shape[1]
         found = priorities(self.seed, start, m)
         full = len(self.priorities) == self.size
         lower = np.flatnonzero(found < self.priorities[-1]) if full else np.arange(m)
+        lower = lower if weights is None else lower[weights[lower] > 0]
         lower = lower[np.argsort(found[lower], kind="stable")[: self.size]]
         spans = _joined((*self.spans, (self.seed, start, start + m)))
         if not len(lower):
             return dataclasses.replace(self, spans=spans)
-        return self._with(_take(batch, lower), found[lower], spans)
+        return self._with(_take(batch, lower), found[lower], spans, None if weights is None else weights[lower])
 
     def merge(self, other: "Reservoir") -> "Reservoir":
         """Of both streams; the next column follows this one's.
@@ -68,13 +72,19 @@ class Reservoir:
                     "tell it where in the whole its columns begin (first=)."
                 )
         spans = _joined((*self.spans, *other.spans))
-        return self._with(other.columns, other.priorities, spans)
+        return self._with(other.columns, other.priorities, spans, other.weights)
 
-    def _with(self, columns: np.ndarray, found: np.ndarray, spans: tuple[Span, ...]) -> "Reservoir":
+    def _with(
+        self, columns: np.ndarray, found: np.ndarray, spans: tuple[Span, ...], weights: np.ndarray | None
+    ) -> "Reservoir":
         together = np.concatenate([self.priorities, found])
         order = np.argsort(together, kind="stable")[: self.size]
         kept = np.concatenate([self.columns, columns], axis=1)[:, order]
-        return dataclasses.replace(self, columns=kept, priorities=together[order], spans=spans)
+        if weights is not None or self.weights is not None:
+            pairs = ((self.priorities, self.weights), (found, weights))
+            each = [np.ones(len(of), kept.dtype) if one is None else one for of, one in pairs]
+            weights = np.concatenate(each)[order]
+        return dataclasses.replace(self, columns=kept, priorities=together[order], spans=spans, weights=weights)
 
 
 def empty(size: int, key: Any, n: int, dtype: Any, first: int) -> Reservoir:

@@ -1,0 +1,137 @@
+"""Weights of samples: how much each one counts, and what sums over samples make of that.
+
+A whole number counts its sample so many times. A sample of weight zero does not count at all, so it may hold anything,
+NaN included: zeros take its place before any arithmetic.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+
+def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
+    """Kish's effective number of samples of these weights; 0 where all are zero.
+
+    >>> float(effective_number(jnp.asarray([2.0, 2.0, 0.0])))
+    2.0
+    """
+    # In units of the largest one, so that no square overflows or vanishes.
+    largest = jnp.max(weights, axis=-1, keepdims=True, initial=0)
+    parts = weights / _or_one(largest)
+    return jnp.sum(parts, axis=-1) ** 2 / _or_one(jnp.sum(parts**2, axis=-1))
+
+
+def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Array, " size"]:
+    """Places of `size` samples, drawn with replacement with probabilities proportional to their weights.
+
+    A sample of weight zero is never drawn, unless all are zero.
+
+    >>> drawn(jax.random.key(0), jnp.asarray([0.0, 2.0, 0.0]), 4).tolist()
+    [1, 1, 1, 1]
+    """
+    heights = jnp.cumsum(weights / _or_one(jnp.max(weights, initial=0)))
+    levels = jax.random.uniform(key, (size,), heights.dtype) * heights[-1]
+    found = jnp.clip(jnp.searchsorted(heights, levels, side="right"), 0, len(weights) - 1)
+    # Rounding of the sums may lead to a neighbour of weight zero: take the nearest place before it that has weight.
+    places = jnp.arange(len(weights))
+    first = jnp.argmax(weights > 0)
+    return jax.lax.cummax(jnp.where(weights > 0, places, first))[found]
+
+
+def clear(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Float[Array, "*batch n m"]:
+    """The signals with zeros in the place of samples of weight zero, which may hold anything, NaN included.
+
+    >>> clear(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([2.0, 0.0])).tolist()
+    [[1.0, 0.0]]
+    """
+    return signals if weights is None else jnp.where((weights > 0)[..., None, :], signals, 0)
+
+
+def balanced(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Array:
+    """The signals times the roots of their weights: quadratic forms of these are weighted forms of the signals.
+
+    >>> balanced(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([4.0, 0.0])).tolist()
+    [[2.0, 0.0]]
+    """
+    if weights is None:
+        return signals
+    counts = ~(weights <= 0)  # a NaN stays one
+    root = jnp.where(counts, jnp.sqrt(jnp.where(counts, weights, 1)), 0)
+    return clear(signals, weights) * root[..., None, :]
+
+
+def shares(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
+    """The weights in units of their mean, so that they add up to the number of samples; 0 where all are zero.
+
+    >>> shares(jnp.asarray([3.0, 1.0])).tolist()
+    [1.5, 0.5]
+    """
+    return weights * (weights.shape[-1] / _or_one(jnp.sum(weights, axis=-1, keepdims=True)))
+
+
+def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
+    """`(sum w, sum w^2)`: what the effective number of samples is made of, batch by batch.
+
+    >>> tally(jnp.asarray([2.0, 1.0])).tolist()
+    [3.0, 5.0]
+    """
+    return jnp.stack([jnp.sum(weights), jnp.sum(weights**2)])
+
+
+def valid(weights: Any, like: Float[Array, "n m"]) -> Any:
+    """Weights in the type of the signals; None as it is. A negative weight, met only in traced code, becomes NaN.
+
+    Raises:
+        ValueError: not one weight for each sample.
+
+    >>> valid([1, -1], jnp.ones((2, 2))).tolist()
+    [1.0, nan]
+    """
+    if weights is None:
+        return None
+    weights = jnp.asarray(weights, like.dtype)
+    if weights.shape != like.shape[-1:]:
+        raise ValueError(f"weights: shape {weights.shape} does not fit {like.shape[-1]} samples; give one for each.")
+    return jnp.where(weights >= 0, weights, jnp.nan)
+
+
+def tallied(summary: Any) -> Array:
+    """The tally of a summary; each sample without a weight counts as one."""
+    count = summary.count.astype(jnp.promote_types(summary.dtype, jnp.float32))
+    return jnp.stack([count, count], axis=-1) if summary.tally is None else summary.tally
+
+
+def counted(summary: Any) -> Any:
+    """Kish's effective number of samples, from the tally if there is one."""
+    if summary.tally is None:
+        return summary.count
+    total, squares = summary.tally[..., 0], summary.tally[..., 1]
+    return total**2 / jnp.where(squares == 0, 1, squares)
+
+
+def added(summary: Any, signals: Array, weights: Any) -> tuple[Any, Any]:
+    """The count and the tally of a summary with more columns, which have valid weights or None."""
+    if weights is None and summary.tally is None:
+        return summary.count + signals.shape[1], None
+    before = tallied(summary)
+    each = jnp.ones(signals.shape[1], before.dtype) if weights is None else weights.astype(before.dtype)
+    return summary.count + jnp.sum(each > 0, dtype=jnp.int32), before + tally(each)
+
+
+def merged(one: Any, other: Any) -> tuple[Any, Any]:
+    """The count and the tally of two summaries together."""
+    plain = one.tally is None and other.tally is None
+    return one.count + other.count, None if plain else tallied(one) + tallied(other)
+
+
+def finite(array: Array, weights: Any) -> Array:
+    """Whether an array and the weights, if there are any, hold finite numbers only."""
+    known = jnp.isfinite(array).all()
+    return known if weights is None else known & jnp.isfinite(weights).all()
+
+
+def _or_one(number: Array) -> Array:
+    """What to divide by: the number itself, or 1 where it is zero; a NaN stays one."""
+    return jnp.where(number == 0, 1, number)
