@@ -44,8 +44,8 @@ DIAGNOSES = {
     ),
     Status.NOT_FINITE: (
         "the signals (or the operator) contain NaN or infinity, or a weight of a sample is negative or not finite. "
-        "Likely causes: an overflow in half precision, a diverged network, or a division by zero in preprocessing. Find "
-        "the samples that are finite with `jnp.isfinite(signals).all(axis=-2)`, and leave the others out (weights=)."
+        "Likely causes: an overflow in half precision, a diverged network, a division by zero in preprocessing. Find the "
+        "samples that are finite with `jnp.isfinite(signals).all(axis=-2)`, and leave the others out (weights=)."
     ),
     Status.STEPS_SPENT: (
         f"all steps were taken before the gradient vanished. {_GO_ON}, allow more max_steps, ask for less "

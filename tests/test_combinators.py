@@ -25,7 +25,7 @@ def test_the_polar_fixed_point_climbs_convex_functions(determinant):
     start = hidden.T @ orthogonal.special(
         retractions.exponential(jnp.eye(5), 0.2 * orthogonal.skew(signals(3, 5, 5))), determinant
     )
-    found = minimise(peaks, start, hidden, solver=solvers.PolarPower(), history=10)
+    found = minimise(peaks, start, hidden, solver=solvers.PolarPower(), history=10, group="SO")
     assert int(found.status) == Status.SOLVED
     np.testing.assert_allclose(found.value, -5, rtol=10 * EPS, atol=0)
     np.testing.assert_allclose(np.linalg.det(found.point), determinant, rtol=100 * EPS, atol=0)
@@ -45,10 +45,10 @@ def test_a_linear_function_takes_one_polar_step_and_newton_agrees(determinant):
     singular = np.linalg.svd(np.asarray(goal), compute_uv=False)
     # The closed form in one class: the last singular value changes its sign where the goal lies in the other.
     singular[-1] *= determinant * np.sign(np.linalg.det(goal))
-    polar = minimise(linear, start, goal, solver=solvers.PolarPower())
+    polar = minimise(linear, start, goal, solver=solvers.PolarPower(), group="SO")
     assert int(polar.steps) == 1
     np.testing.assert_allclose(polar.value, -singular.sum(), rtol=20 * EPS, atol=0)
-    newton = minimise(linear, start, goal)
+    newton = minimise(linear, start, goal, group="SO")
     assert newton.status in (Status.SOLVED, Status.PRECISION)
     np.testing.assert_allclose(newton.value, polar.value, rtol=100 * EPS, atol=0)
 
@@ -86,10 +86,10 @@ def test_restarts_find_the_deeper_well_and_other_class_only_if_allowed():
     lowest = ((np.cos(angle) ** 2 - 0.5) ** 2 + 0.1 * np.cos(angle)).min()
     start = orthogonal.geodesic(jnp.eye(2), jnp.asarray([[0.0, -0.88], [0.88, 0.0]]))  # at the bottom of the upper one
     inner = TrustRegion(preconditioner=None)
-    alone = minimise(double_well, start, solver=inner)
+    alone = minimise(double_well, start, solver=inner, group="SO")
     assert float(alone.value) > 0.1
     for group, best in (("SO", lowest + 0.05), ("O", lowest - 0.05)):
-        found = minimise(double_well, start, solver=solvers.Restarts(inner, keys, group))
+        found = minimise(double_well, start, solver=solvers.Restarts(inner, keys), group=group)
         np.testing.assert_allclose(found.value, best, rtol=0, atol=1e-8)
         assert int(found.steps) > int(alone.steps)
         np.testing.assert_allclose(found.value, double_well(found.point), rtol=1e-13, atol=0)

@@ -48,7 +48,8 @@ class Restarts:
         """The solution of least value; its `steps` are those of all."""
         reflect = report.group == "O" and not mirrored(function, start.shape[0])
         starts = _drawn(start, self.keys, report.group, reflect)
-        return best(solve_each(function, starts, args, self.solver, report))
+        found = solve_each(function, starts, args, self.solver, report)
+        return dataclasses.replace(best(found), steps=jnp.sum(found.steps, dtype=jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnames=("group", "reflect"))

@@ -230,7 +230,7 @@ def _solution(
         value=jnp.where(lost, missing, unit * iterate.value),
         gradient_norm=jnp.where(lost, missing, unit * norm(iterate.gradient)),
         steps=steps,
-        status=jnp.where(off & ~lost, Status.OFF_GROUP, status).astype(jnp.int32),
+        status=jnp.where(off & ~lost & (status != RUNNING), Status.OFF_GROUP, status).astype(jnp.int32),
         evaluations=evaluations,
         history=record,
         classes=jnp.ones((), jnp.int32),

@@ -117,7 +117,8 @@ def search(
         found = solve(function, start, args, solver, report)
         return dataclasses.replace(found, classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1))
     starts = jnp.stack([start, reflected(start) if reflection is None else reflection])
-    return best(solve_each(function, starts, args, solver, report))
+    found = best(solve_each(function, starts, args, solver, report))
+    return dataclasses.replace(found, classes=jnp.full_like(found.steps, 2))
 
 
 def _check_scalar(function: Callable, point: Any, args: tuple) -> None:

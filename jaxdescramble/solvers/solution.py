@@ -35,9 +35,9 @@ class Solution:
         point: P, orthogonal to rounding. Differentiable (`minimise`).
         value: f(P), at this very point. Differentiable.
         gradient_norm: `||skew(P^T grad f)||_F`.
-        steps: outer steps taken.
+        steps: outer steps taken, in the determinant class of the answer.
         status: a `jaxdescramble.Status`.
-        evaluations: of the function, its gradient or a Hessian product, together.
+        evaluations: of the function, its gradient or a Hessian product, together, in all classes.
         history: values and gradient norms after each step, if asked for.
         classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for that of the start alone.
     """

@@ -67,24 +67,15 @@ def solve_each(
 
 
 def best(found: Solution) -> Solution:
-    """The solution of least value of several, which lie along the leading axis; the work is that of all.
-
-    Where several classes were searched, `classes` adds up to 2 at most.
-    """
+    """The solution of least value of several, which lie along the leading axis; evaluations are those of all."""
     chosen = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value), axis=0)
 
     def pick(leaf: Array) -> Array:
         index = chosen.reshape(1, *chosen.shape, *(1,) * (leaf.ndim - 1 - chosen.ndim))
         return jnp.take_along_axis(leaf, index, axis=0)[0]
 
-    def total(counts: Array) -> Array:
-        return jnp.sum(counts, axis=0, dtype=jnp.int32)
-
     return dataclasses.replace(
-        jax.tree.map(pick, found),
-        steps=total(found.steps),
-        evaluations=total(found.evaluations),
-        classes=jnp.minimum(total(found.classes), 2),
+        jax.tree.map(pick, found), evaluations=jnp.sum(found.evaluations, axis=0, dtype=jnp.int32)
     )
 
 
