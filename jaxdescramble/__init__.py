@@ -21,7 +21,15 @@ from jaxdescramble import (
     switched,
 )
 from jaxdescramble.cautions import JaxdescrambleWarning
-from jaxdescramble.descramble import Descrambling, LayerDescrambling, bootstrap, descramble, descramble_network
+from jaxdescramble.descramble import (
+    Descrambling,
+    Descramblings,
+    LayerDescrambling,
+    NetworkDescrambling,
+    bootstrap,
+    descramble,
+    descramble_network,
+)
 from jaxdescramble.film import Film
 from jaxdescramble.lapack import set_default as _set_default
 from jaxdescramble.lapack import threads
@@ -39,11 +47,13 @@ _set_default()
 __all__ = [
     "Accumulator",
     "Descrambling",
+    "Descramblings",
     "Film",
     "Interrupted",
     "JaxdescrambleWarning",
     "LayerDescrambling",
     "Layout",
+    "NetworkDescrambling",
     "Objective",
     "Problem",
     "Solution",

@@ -2,9 +2,9 @@
 
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Int
 
 from jaxdescramble.checks import is_traced
 
@@ -44,7 +44,7 @@ DIAGNOSES = {
     ),
     Status.NOT_FINITE: (
         "the signals (or the operator) contain NaN or infinity, or a weight of a sample is negative or not finite. "
-        "Likely causes: an overflow in half precision, a diverged network, a division by zero in preprocessing. Find the "
+        "Likely causes: an overflow in half precision, a diverged network, a division by zero. Find the "
         "samples that are finite with `jnp.isfinite(signals).all(axis=-2)`, and leave the others out (weights=)."
     ),
     Status.STEPS_SPENT: (
@@ -72,12 +72,12 @@ FUNCTION_DIAGNOSES = DIAGNOSES | {
 
 
 def check_status(
-    status: Int[Array, "*batch"], what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
+    status: Any, what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
 ) -> None:
     """Raise `FloatingPointError` with a diagnosis if any problem of a batch has no answer.
 
     Args:
-        status: one `Status` per problem, any batch shape.
+        status: one `Status` per problem, an integer array of any batch shape.
         what: the name of the result, for the message.
         diagnoses: what to say of each kind of failure.
         names: what to call the problems, one each; None for their places in the batch.

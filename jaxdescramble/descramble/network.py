@@ -6,16 +6,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdescramble import decompositions
 from jaxdescramble.checks import one_of, true_or_false
 from jaxdescramble.descramble.result import Descrambling
-from jaxdescramble.descramble.signals import descramble
+from jaxdescramble.descramble.signals import descramble_watched
 from jaxdescramble.interpreter import why_no_layer
 from jaxdescramble.layers import Layers
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.objectives.weighing import balanced, clear
+from jaxdescramble.solvers.watch import Interrupted, Progress, watched
+from jaxdescramble.status import Status, check_status
 from jaxdescramble.wiretap import Tap, wiretap
 
 ENDS = ("ordered", "free")
@@ -42,6 +45,26 @@ class LayerDescrambling:
         return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class NetworkDescrambling(Layers):
+    """The layers of a network by name, each a `LayerDescrambling`, in the order of computation."""
+
+    def check(self) -> "NetworkDescrambling":
+        """These layers, if every side has an answer.
+
+        Raises:
+            FloatingPointError: one paragraph for every kind of failure, with the sides that failed.
+        """
+        sides = [
+            (f"{name} ({side} side)", np.asarray(one.status))
+            for name, layer in self.items()
+            for side, one in layer.sides.items()
+        ]
+        statuses = [(name, member) for name, status in sides for member in status.ravel()]
+        check_status(np.asarray([s for _, s in statuses]), "descramble_network", names=[name for name, _ in statuses])
+        return self
+
+
 def descramble_network(
     f: Callable[..., Any],
     params: Any,
@@ -53,7 +76,9 @@ def descramble_network(
     joint: bool = False,
     ends: str = "ordered",
     weights: Any = None,
-) -> dict[str, LayerDescrambling]:
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> "NetworkDescrambling":
     """Descramble every linear layer of any JAX function, both sides.
 
     Layer k is read as `P_k W_k Q_k^T`: P_k makes its preactivations readable, Q_k its input signals, that is what the
@@ -76,13 +101,15 @@ def descramble_network(
             "free" descrambles them too.
         weights: how much each sample counts, of the shape of x's first axes, (batch,) or (batch, tokens): 0 leaves out
             padding. Every layer gets the weights of its own samples, as `wiretap` finds them.
+        progress, max_seconds: as in `descramble`, for all layers together.
 
     Returns:
-        `{layer name: LayerDescrambling}` in the order of computation, also after `jit`; names are tree paths of the
-        weights.
+        `{layer name: LayerDescrambling}` in the order of computation, also after `jit`, with a `check` for all layers;
+        names are tree paths of the weights.
 
     Raises:
         ValueError: f has no linear layer, unknown names; weights as for `wiretap`, of the layers that are descrambled.
+        Interrupted: Ctrl-C, as in `descramble`; its `result` holds the sides that were begun, the others are None.
 
     >>> def f(params, x):
     ...     return jnp.tanh(x @ params["first"]) @ params["second"]
@@ -96,6 +123,7 @@ def descramble_network(
     """
     one_of(ends, "ends", ENDS)
     joint = true_or_false(joint, "joint")
+    watch = watched(progress, max_seconds, (params, x, solver, weights), "descramble_network")
     refused: dict[str, str] = {}
     _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
     if not taps:
@@ -105,11 +133,17 @@ def descramble_network(
         names = [(one.name, one.side) for one in sides]
         each = None if weights is None else [one.weights for one in sides]
         try:
-            solved = descramble([one.signals for one in sides], sides[0].objective, solver, group=group, weights=each)
+            signals = [one.signals for one in sides]
+            solved = descramble_watched(watch, signals, sides[0].objective, solver, group, weights=each)
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error
-        found |= zip(names, solved, strict=True)
+        found |= {name: one for name, one in zip(names, solved, strict=True) if one is not None}
+        if watch is not None and watch.stopped == Status.INTERRUPTED:
+            raise Interrupted(
+                "descramble_network was interrupted; what was found so far is in .result of this exception.",
+                two_sided(taps, found),
+            )
     return two_sided(taps, found)
 
 
@@ -155,9 +189,9 @@ def alike(
     return list(groups.values())
 
 
-def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> dict[str, LayerDescrambling]:
+def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> NetworkDescrambling:
     """Every layer with what was found for its sides, `{(name, side): Descrambling}`, and the weight between them."""
-    layers = Layers()
+    layers = NetworkDescrambling()
     for name, tap in taps.items():
         left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
         if left is not None:

@@ -87,26 +87,27 @@ def descramble(
     """
     given = (signals, objective, solver, start, keys, weights)
     watch = watched(progress, max_seconds, given, "descramble")
-    found = _descramble(signals, objective, solver, group, start, keys, watch, weights)
+    found = descramble_watched(watch, signals, objective, solver, group, start, keys, weights)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
     return found
 
 
-def _descramble(
-    signals: Any,
-    objective: Objective | None,
-    solver: Any,
-    group: str,
-    start: Any,
-    keys: Any,
+def descramble_watched(
     watch: Watch | None,
+    signals: Any,
+    objective: Objective | None = None,
+    solver: Any = None,
+    group: str = "O",
+    start: Any = None,
+    keys: Any = None,
     weights: Any = None,
 ) -> Any:
+    """`descramble`, followed by a watch that may follow other calls too; None where nobody follows."""
     asked = solver
     objective, solver, keys = settled(objective, solver, group, start, keys)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        alike = functools.partial(_descramble, objective=objective, solver=asked, group=group, keys=keys, watch=watch)
+        alike = functools.partial(descramble_watched, watch, objective=objective, solver=asked, group=group, keys=keys)
         return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
     given: Any = signals
     in_slices = watch is not None and is_iterative(solver) and group != "permutation"

@@ -1,0 +1,148 @@
+"""Both determinant classes of O(n): searched by default, free where the objective says so, kept on request."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdescramble as jd
+from jaxdescramble import objectives, solvers
+from jaxdescramble.objectives.mirrors import SignedOrder, of_grid
+
+RNG = np.random.default_rng(0)
+N = 12
+SIGNALS = jnp.asarray(RNG.normal(size=(N, 30)))
+FAMILY = {
+    "total variation": objectives.total_variation(),
+    "on a circle": objectives.total_variation(boundary="periodic"),
+    "second order": objectives.total_variation(order=2),
+    "on a grid": objectives.total_variation(shape=(3, 4), boundary=("periodic", "neumann")),
+    "isotropic": objectives.total_variation(shape=(3, 4), isotropic=True),
+    "isotropic torus": objectives.total_variation(shape=(3, 4), isotropic=True, boundary="periodic"),
+    "monotonicity": objectives.monotonicity(),
+    "locality": objectives.locality(),
+    "entropy": objectives.entropy(),
+    "spectral entropy": objectives.spectral_entropy(),
+    "sparsity": objectives.sparsity(),
+    "l4": objectives.sparsity("l4"),
+    "participation": objectives.sparsity("participation"),
+    "smoothness": objectives.smoothness(),
+    "smoothness on a grid": objectives.smoothness(order=1, boundary=("neumann", "dirichlet"), shape=(3, 4)),
+    "graph": objectives.smoothness(operator=jd.operators.from_matrix(RNG.normal(size=(N, N)))),
+    "periodicity": objectives.periodicity(3),
+    "a sum": objectives.weighted(objectives.total_variation(), (0.3, objectives.sparsity())),
+}
+
+
+def matrix(one: SignedOrder) -> np.ndarray:
+    found = np.zeros((len(one.order),) * 2)
+    found[np.arange(len(one.order)), one.order] = one.sign
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_an_objective_says_of_its_symmetries_is_true(name):
+    objective = FAMILY[name]
+    point = jd.groups.orthogonal.random(jax.random.key(1), N, dtype=float)
+    value = objective(point, SIGNALS)
+    known = objective.symmetries(N)
+    signs = np.diag([-1.0] + [1.0] * (N - 1))
+    for turn in [signs] if known is None else map(matrix, known):
+        np.testing.assert_allclose(objective(turn @ point, SIGNALS), value, rtol=0, atol=1e-12)
+    assert known is None or all(round(np.linalg.det(matrix(one))) == one.determinant for one in known)
+
+
+def test_where_signs_matter_nothing_is_claimed():
+    assert not objectives.monotonicity().mirrored(4)
+    assert objectives.monotonicity().mirrored(5)  # reversed, with the sign changed: of determinant -1 at n = 5
+    assert objectives.total_variation().mirrored(5)
+    assert not objectives.total_variation().mirrored(4)
+    assert not objectives.weighted(objectives.sparsity(), objectives.monotonicity()).mirrored(4)
+    assert not jd.Objective(lambda point, summary: jnp.sum(point)).mirrored(4)
+    assert {one.determinant for one in of_grid([6], [False])} == {1, -1}
+
+
+def procrustes(point, A, B):
+    return jnp.sum((point @ A - B) ** 2)
+
+
+KEYS = jax.random.split(jax.random.key(0), 2)
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [None, solvers.TrustRegion(preconditioner=None), solvers.Restarts(solvers.LBFGS(preconditioner=None), KEYS)],
+    ids=["default", "trust region", "restarts"],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_optimum_is_found_whichever_class_it_is_in(solver, compiled):
+    A, B = (jnp.asarray(np.random.default_rng(k).normal(size=(7, 9))) for k in (1, 2))
+
+    def run(A, B):
+        return jd.minimise(procrustes, jnp.eye(7), A, B, solver=solver)
+
+    for sign in (1, -1):
+        goal = B.at[0].multiply(sign)  # one of the two has its optimum in the other class
+        U, _, Vh = np.linalg.svd(goal @ A.T)
+        found = (jax.jit(run) if compiled else run)(A, goal)
+        np.testing.assert_allclose(found.value, procrustes(jnp.asarray(U @ Vh), A, goal), rtol=1e-10)
+        assert int(found.classes) == 2
+
+
+def test_so_keeps_the_class_of_the_start():
+    A, B = (jnp.asarray(np.random.default_rng(k).normal(size=(5, 9))) for k in (1, 2))
+    for sign in (1, -1):
+        start = jnp.eye(5).at[0].multiply(sign)
+        found = jd.minimise(procrustes, start, A, B, group="SO")
+        assert round(float(np.linalg.det(found.point))) == sign
+        assert int(found.classes) == 1
+        drawn = jd.minimise(procrustes, start, A, B, group="SO", solver=solvers.Restarts(solvers.LBFGS(), KEYS))
+        assert round(float(np.linalg.det(drawn.point))) == sign
+
+
+def test_descramble_looks_at_both_classes_where_they_differ():
+    """Total variation of n = 4: reflected starts are better about as often as not."""
+    objective, quick = objectives.total_variation(), solvers.LBFGS(max_steps=200, preconditioner=None)
+    batch = jnp.asarray(np.random.default_rng(3).normal(size=(8, 4, 12))).cumsum(axis=1)
+    both = jd.descramble(batch, objective, quick)
+    guess = jax.vmap(lambda S: jnp.eye(4))(batch)
+    one = jd.descramble(batch, objective, quick, start=guess)
+    other = jd.descramble(batch, objective, quick, start=guess.at[:, -1].multiply(-1))
+    assert both.classes.tolist() == [2] * 8
+    assert one.classes.tolist() == [1] * 8
+    np.testing.assert_allclose(np.linalg.det(one.point), 1)
+    np.testing.assert_allclose(np.linalg.det(other.point), -1)
+    assert ((other.value < one.value - 1e-6) & (both.value < one.value - 1e-6)).any()
+    assert len({round(float(det)) for det in np.linalg.det(both.point)}) == 2
+    compiled = jax.jit(lambda S: jd.descramble(S, objective, quick))(batch)
+    np.testing.assert_allclose(compiled.value, both.value, rtol=1e-9)
+    assert compiled.classes.tolist() == [2] * 8
+
+
+def test_free_classes_cost_nothing_and_files_keep_them(tmp_path):
+    quick = solvers.LBFGS(max_steps=5, preconditioner=None)
+    found = jd.descramble(SIGNALS, objectives.sparsity(), quick)
+    assert int(found.classes) == 2
+    assert int(found.steps) <= 5
+    found.save(tmp_path / "found.npz")
+    assert int(jd.Descrambling.load(tmp_path / "found.npz").classes) == 2
+    assert int(jd.descramble(SIGNALS).classes) == 2
+    assert int(jd.descramble(SIGNALS, group="SO").classes) == 1
+
+
+def test_the_natural_spelling_of_a_bound_is_that_of_this_objective():
+    """`objective.bound(summary)` once ran with default settings, and certified a bound above the optimum."""
+    objective = objectives.smoothness(order=1, boundary="neumann")
+    summary = objective.summarise(SIGNALS)
+    best = jd.descramble(SIGNALS, objective)
+    np.testing.assert_allclose(objective.bound(summary), best.value, rtol=1e-10)
+    assert float(objective.bound(summary)) == float(objective.bound_on(summary))
+    eye = jnp.eye(N)
+    np.testing.assert_array_equal(objective.operator(N).apply(eye), objective.operator_on(N).apply(eye))
+    np.testing.assert_array_equal(objective.assignment(summary)[0], objective.assignment_on(summary)[0])
+    natural, named = objective.curvature(summary)(eye), objective.curvature_on(summary)(eye)
+    np.testing.assert_array_equal(natural.diagonal, named.diagonal)
+    softer = objectives.sparsity(epsilon=0.1).smoothed(10.0)
+    assert float(softer.bound(objectives.Samples(SIGNALS))) == float(softer.bound_on(objectives.Samples(SIGNALS)))
+    assert objective == objectives.smoothness(order=1, boundary="neumann")
+    assert hash(jax.tree.structure(objective)) == hash(jax.tree.structure(objectives.smoothness(1, "neumann")))
