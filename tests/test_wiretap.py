@@ -838,6 +838,19 @@ def test_insert_at_heads():
     assert np.isnan(broken(variables, x)).all()
 
 
+def test_insert_takes_orthogonal_matrices_by_their_transposes_and_differentiates_as_ever():
+    turn = jnp.linalg.qr(normal(1, 6, 6))[0]
+
+    def summed(point):
+        return insert(mlp, MLP, X, {"['a']": point})(MLP, X).sum()
+
+    value, slope = jax.jit(jax.value_and_grad(summed))(turn)
+    close(value, mlp(MLP, X).sum())
+    close(slope, jnp.zeros((6, 6)))
+    close(jax.jvp(jax.grad(summed), (turn,), (frame(2, 6, 6),))[1], jnp.zeros((6, 6)))
+    close(jax.vmap(summed)(jnp.stack([turn, frame(2, 6, 6)])), jnp.full(2, value))
+
+
 def test_inserting_badly():
     with pytest.raises(ValueError, match=r"no layer \['z'\]; there are \['a'\], \['c'\]"):
         insert(mlp, MLP, X, {"['z']": jnp.eye(6)})
