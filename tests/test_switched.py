@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdescramble.groups import orthogonal
-from jaxdescramble.switched import centre, gates, insens, patterns, project
+from jaxdescramble.switched import centre, gates, insens, path_gates, patterns, project
 from jaxdescramble.switched.neurons import read
 from jaxdescramble.switched.reach import colours, reaches
 
@@ -165,7 +165,9 @@ def test_what_is_no_gate_is_none():
 
     assert gates(soft, W, x)["params"].tolist() == [[0, 1, 1]]
     assert int(insens(soft, W, x).count[0]) == 1
-    with pytest.raises(ValueError, match="no gate"):
+    assert set(gates(soft, W, x)) == {"params"}  # nor is the maximum that it subtracts a winner
+    np.testing.assert_array_equal(path_gates(soft, W, x)[0], [[0, 1, 1]])
+    with pytest.raises(ValueError, match=r"no gate.*`exp`"):
         insens(lambda W, x: jax.nn.softmax(x @ W), W, x)
 
     def stopped(W, x):  # what a stop_gradient stops is no part of the value

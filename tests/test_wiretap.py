@@ -302,6 +302,10 @@ UNREAD = {
         lambda p, x: jnp.tanh(x @ (p["c"] + p["a"] @ p["b"])) @ p["r"],
         r"\['a'\] \(4, 2\), \['b'\] \(2, 4\), \['c'\] \(4, 4\) by `dot_general` .*, with a weight that f computes",
     ),
+    "quantised": (
+        lambda p, x: x @ (p["i"].astype(x.dtype) * p["a"][:, :1]),
+        r"\['a'\] .*, \['i'\] \(4, 4\) by `dot_general`",
+    ),
     "rounded": (lambda p, x: x @ jnp.round(p["c"]), r"\['c'\] \(4, 4\) by `dot_general`"),
     "side by side": (lambda p, x: x @ jnp.concatenate([p["c"], p["a"]], 1), r"\['a'\] .*, \['c'\] .* by `dot_general`"),
     "experts": (
@@ -319,6 +323,7 @@ UNREAD = {
     ),
 }
 WEIGHTS = {"c": SQUARE, "k": KERNEL, "r": SQUARE, "a": normal(8, 4, 2), "b": normal(9, 2, 4), "e": normal(3, 2, 4, 4)}
+WEIGHTS["i"] = jnp.arange(16, dtype=jnp.int8).reshape(4, 4)
 
 
 @pytest.mark.parametrize("name", UNREAD)
@@ -336,6 +341,7 @@ def test_tables_scales_and_positions_are_no_such_matrices():
         y = jnp.concatenate([params["class"], y + params["table"][tokens]]) + params["positions"][:7]
         y = y * jnp.exp(params["scale"]) + jax.lax.dynamic_slice(params["table"], (tokens[0], 0), (7, 4))
         state, _ = jax.lax.scan(lambda state, v: (jnp.tanh(state @ params["w"] + v[None]), None), params["start"], y)
+        state = state + jnp.tanh(params["by head"][tokens[:3]]).reshape(3, 4) @ params["w"]
         return state * params["w"].sum(), params["returned"] @ params["class"].T
 
     params = {
@@ -344,9 +350,17 @@ def test_tables_scales_and_positions_are_no_such_matrices():
         "positions": normal(3, 9, 4),
         "scale": normal(4, 7, 4),
     }
-    params |= {"w": normal(5, 4, 4), "start": normal(6, 3, 4), "returned": normal(7, 3, 4)}
+    params |= {
+        "by head": normal(8, 11, 2, 2),
+        "w": normal(5, 4, 4),
+        "start": normal(6, 3, 4),
+        "returned": normal(7, 3, 4),
+    }
     tokens = jnp.array([1, 4, 4, 0, 10])
-    assert list(jax.eval_shape(wiretap(f), params, (tokens, X[:5]))[1]) == ["['w']"]  # a warning would be an error
+    assert list(jax.eval_shape(wiretap(f), params, (tokens, X[:5]))[1]) == [
+        "['w']",
+        "['w']#2",
+    ]  # a warning would be an error
 
 
 # -------------------------------------------------------------------------------------- jit, vmap, remat, scan

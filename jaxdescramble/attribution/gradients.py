@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble.checks import number_between, positive_integer, random_key, shaped_like
+from jaxdescramble.interpreter import refuse_integers
 from jaxdescramble.targets import Function, score, targets
 
 
@@ -27,7 +28,8 @@ def gradient(
         Shaped like x.
 
     Raises:
-        TypeError, ValueError: x that is no array of real numbers, outputs of another shape, a target that there is not.
+        TypeError, ValueError: x is not an array of real numbers (token ids are integers: begin behind the lookup); f
+            returns another shape; target is out of range.
 
     >>> f = lambda W, x: jax.nn.relu(x) @ W
     >>> gradient(f, jnp.asarray([[1.0], [2.0]]), jnp.asarray([[3.0, -1.0]])).tolist()
@@ -35,6 +37,7 @@ def gradient(
 
     Source: Simonyan, Vedaldi, Zisserman 2014 (arXiv 1312.6034).
     """
+    refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     return _slope(f, params, target)(x)
 
@@ -52,6 +55,7 @@ def input_x_gradient(
 
     Source: Shrikumar et al. 2016 (arXiv 1605.01713).
     """
+    refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     return x * _slope(f, params, target)(x)
 
@@ -84,6 +88,7 @@ def integrated_gradients(
 
     Source: Sundararajan, Taly, Yan 2017 (arXiv 1703.01365).
     """
+    refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     start, steps = shaped_like(x, baseline, "baseline"), positive_integer(steps, "steps")
     places, shares = (jnp.asarray(a / 2, x.dtype) for a in np.polynomial.legendre.leggauss(steps))
@@ -124,6 +129,7 @@ def smooth_grad(
 
     Source: Smilkov et al. 2017 (arXiv 1706.03825).
     """
+    refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     slope, axes = _slope(f, params, target), tuple(range(1, x.ndim))
     noise = number_between(noise, "noise", 0, np.inf, "a standard deviation, at least 0", ends=True)

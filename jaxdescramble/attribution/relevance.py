@@ -9,7 +9,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.checks import is_traced, number_between, one_of, positive_number, shaped_like
-from jaxdescramble.interpreter import Facts, Graph, Operation, evaluate, leaves_of, study, trace
+from jaxdescramble.interpreter import (
+    Facts,
+    Graph,
+    Operation,
+    evaluate,
+    leaves_of,
+    named,
+    refuse_integers,
+    study,
+    telling,
+    trace,
+)
 from jaxdescramble.interpreter.evaluate import bind
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import SLICES
@@ -100,6 +111,7 @@ def lrp(
     if not any(map(is_traced, (alpha, beta))) and abs(alpha - beta - 1) > 1e-6:
         raise ValueError(f"alpha, beta: got {alpha} and {beta}; relevance is kept where alpha - beta = 1.")
     epsilon = positive_number(epsilon, "epsilon")
+    refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     for end, edge in (("low", low), ("high", high)):
         shaped_like(x, edge, end)
@@ -346,9 +358,11 @@ class _Back:
         return [(inputs[i], part) for i, part in zip(floating, parts, strict=True)]
 
     def _refusal(self, operation: Operation) -> NotImplementedError:
+        culprit = named(telling(self.graph, self.facts, operation))
         return NotImplementedError(
-            f"lrp: no rule for `{operation.name}` ({operation.source}). There are rules for linear and convolutional "
-            "layers, relu and its kin, pools, sums and rearrangements; leave a softmax out of f."
+            f"lrp: no rule for {culprit}. There are rules for linear and convolutional layers, relu and its kin, "
+            "pools, sums and rearrangements. Leave a softmax at the end out of f. For smooth activations and attention "
+            "use attribution.integrated_gradients, which needs no rules."
         )
 
 

@@ -1,5 +1,6 @@
 """Walks the operations of any JAX function: which are layers, what flows through them, and where each axis goes."""
 
+from jaxdescramble.interpreter.blame import curved, named, refuse_integers, telling
 from jaxdescramble.interpreter.carry import follow_axis
 from jaxdescramble.interpreter.evaluate import evaluate
 from jaxdescramble.interpreter.facts import Facts, Origin, study
@@ -19,6 +20,7 @@ __all__ = [
     "Pieces",
     "Product",
     "caution_unread",
+    "curved",
     "evaluate",
     "find_layers",
     "find_products",
@@ -28,7 +30,10 @@ __all__ = [
     "groups",
     "leaves_of",
     "made_of",
+    "named",
+    "refuse_integers",
     "study",
+    "telling",
     "trace",
     "why_no_layer",
 ]

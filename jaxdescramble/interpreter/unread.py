@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxdescramble.cautions import caution
 from jaxdescramble.interpreter.carry import REDUCTIONS
 from jaxdescramble.interpreter.facts import Facts, arranges, study
-from jaxdescramble.interpreter.graph import SLICES, Block, Graph, Operation, trace
+from jaxdescramble.interpreter.graph import PRODUCTS, SLICES, Block, Graph, Operation, trace
 from jaxdescramble.interpreter.layers import Product, find_products, groups
 
 # Operations that put arrays side by side: a class token in front of the data, a state before the first step.
@@ -34,7 +34,7 @@ def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Op
     skipped = set(read)
     found = {}
     for leaf in graph.arguments[0]:
-        if leaf in skipped or not _is_matrix(graph, leaf) or not jnp.issubdtype(graph.avals[leaf].dtype, jnp.inexact):
+        if leaf in skipped or not _is_matrix(graph, leaf) or not _is_number(graph.avals[leaf].dtype):
             continue
         operation = _applied_by(leaf, graph, facts, ends)
         if operation is not None:
@@ -110,8 +110,13 @@ def _name(graph: Graph, leaf: int) -> str:
     return graph.names[leaf] or "params"
 
 
-def _is_matrix(graph: Graph, value: int, axes: int = 2) -> bool:
-    return sum(size > 1 for size in graph.shape(value)) >= axes
+def _is_matrix(graph: Graph, value: int) -> bool:
+    return sum(size > 1 for size in graph.shape(value)) > 1
+
+
+def _is_number(dtype: Any) -> bool:
+    """Whether a weight may be of this type: masks and random keys are not, but integers that were quantised are."""
+    return jnp.issubdtype(dtype, jnp.number) and dtype != jnp.uint32
 
 
 def _ends(block: Block) -> dict[int, list[Operation]]:
@@ -162,15 +167,28 @@ def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Oper
 
 def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) -> Operation | None:
     """What applies a parameter as a matrix where it meets the data; None for tables, scales and shifts."""
-    if operation.name in LOOKUPS and position == 0:
-        # A vector looked up is an embedding; a matrix looked up for each sample (an expert) is a weight.
-        sizes = operation.params["slice_sizes"]
-        experts = sum(size > 1 for size in sizes) > 1 and _is_matrix(graph, operation.inputs[0], 3)
-        return operation if experts and operation.name == "gather" else None
+    if operation.name in LOOKUPS:
+        if position > 0:
+            return None
+        # A vector looked up is an embedding; a matrix looked up for each sample and multiplied with it is a weight.
+        sizes = [size for size in operation.params["slice_sizes"] if size > 1]
+        return operation if len(sizes) > 1 and _multiplied(operation.outputs[0], graph, facts) else None
     if operation.pointwise:
         others = (number for i, number in enumerate(operation.inputs) if i != position and number in facts.data)
         return next((maker for number in others if (maker := _transform(number, graph, facts)) is not None), None)
     return None if operation.name in JOINS or arranges(operation, graph) else operation
+
+
+def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
+    """Whether a value is a factor of a product with data, at most arranged anew before."""
+    waiting = [value]
+    for here in waiting:
+        for operation, position in facts.readers[here]:
+            if operation.name in PRODUCTS and operation.inputs[1 - position] in facts.data:
+                return True
+            if arranges(operation, graph):
+                waiting.append(operation.output_for(position))
+    return False
 
 
 def _transform(value: int, graph: Graph, facts: Facts) -> Operation | None:

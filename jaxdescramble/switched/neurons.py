@@ -17,11 +17,15 @@ from jaxdescramble.interpreter import (
     Graph,
     Operation,
     Pieces,
+    curved,
     find_products,
     follow,
     follow_axis,
     leaves_of,
+    named,
+    refuse_integers,
     study,
+    telling,
     trace,
 )
 from jaxdescramble.interpreter.axes import axis
@@ -29,6 +33,7 @@ from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import IDENTITY
 
 OUTPUT = "output"
+WAY_OUT = "For smooth networks use attribution.integrated_gradients, which needs no gates."
 CLIPS = frozenset({"max", "min", "clamp"})
 POOLS = frozenset({"reduce_window_max", "reduce_window_min", "reduce_max", "reduce_min"})
 
@@ -67,7 +72,7 @@ class Neurons:
         pieces = follow(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
         for name in names:
             if self.value(name) in pieces.refused:
-                raise unsupported(name, pieces.refused[self.value(name)])
+                raise self.unsupported(name, pieces.refused[self.value(name)])
         return pieces
 
     def value(self, name: str) -> int:
@@ -80,7 +85,9 @@ class Neurons:
             return self.graph.outputs[0]
         if name not in self.hidden:
             for blame in self.blocked.values():
-                raise unsupported(name, blame)
+                raise self.unsupported(name, blame)
+            if not self.hidden:
+                raise self.no_gates("neuron")
             raise ValueError(f"neuron: no layer is called {name!r}; there are {[*self.hidden, OUTPUT]}.")
         return self.hidden[name]
 
@@ -97,6 +104,28 @@ class Neurons:
                 "one sample take jax.vmap(f, (None, 0))."
             )
         return value
+
+    def unsupported(self, name: str, operation: Operation) -> NotImplementedError:
+        """The error for a neuron without an affine piece."""
+        culprit = named(telling(self.graph, self.facts, operation))
+        return NotImplementedError(
+            f"{name}: depends on x by way of {culprit}, which is not piecewise linear. Ask for neurons before it, or "
+            f"leave it out of f (a softmax at the end, say). {WAY_OUT} Gates may be relu, leaky_relu, relu6, "
+            "hard_tanh, abs, clip, max-pools, where of a comparison."
+        )
+
+    def no_gates(self, argument: str) -> ValueError:
+        """The error for a network in which no gate decides on anything."""
+        smooth = curved(self.graph, self.facts)
+        if smooth:
+            return ValueError(
+                f"{argument}: f has no gates. Its activations are smooth, not piecewise linear: {named(*smooth)}. "
+                f"{WAY_OUT}"
+            )
+        return ValueError(
+            f"{argument}: f has no gates that depend on x: no relu, no maximum, no comparison. If f is linear, project "
+            "with the index of an output gives its weight."
+        )
 
     def shape(self, value: int) -> tuple[int, ...]:
         """The shape of one sample's part of a value, without the steps of scans around it."""
@@ -129,15 +158,6 @@ class Neurons:
                 yield jnp.moveaxis(edge, steps + self.batch_axes.get(self.hidden[name], 0), 0)
 
 
-def unsupported(name: str, operation: Operation) -> NotImplementedError:
-    """The error for a neuron without an affine piece."""
-    return NotImplementedError(
-        f"{name}: depends on x by way of `{operation.name}` ({operation.source}), which is not piecewise linear. Ask "
-        "for neurons before it, or leave it out of f (a softmax at the end, say); gates may be relu, leaky_relu, "
-        "relu6, hard_tanh, abs, clip, max-pools, where of a comparison."
-    )
-
-
 def where_known(x: Array, values: Array) -> Array:
     """`values`, samples first, with NaN for the samples that hold NaN or infinity: no gate can decide on them.
 
@@ -152,9 +172,10 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     """The neurons of a network at inputs of this shape, and x as an array.
 
     Raises:
-        TypeError, ValueError: x is not one array of real numbers, (batch, ...).
+        TypeError, ValueError: x is not one array of real numbers, (batch, ...); it holds integers, such as token ids.
     """
     a_function(f, "f")
+    refuse_integers(f, params, x)
     x = samples_first(x)
     graph = trace(f, params, x, opened=True)
     facts = study(graph)
@@ -165,7 +186,8 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
 
     jax.eval_shape(run, leaves_of((params, x)))
     hidden, edges, winners = _named(graph, facts, pieces[0])
-    return Neurons(graph, facts, hidden, edges, winners, pieces[0].blocked, len(x), _batch_axes(graph, len(x))), x
+    blocked = {n: blame for n, blame in pieces[0].blocked.items() if not _only_shifts(n, graph, facts)}
+    return Neurons(graph, facts, hidden, edges, winners, blocked, len(x), _batch_axes(graph, len(x))), x
 
 
 def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
@@ -221,8 +243,24 @@ def _named(
 
     hidden = {name(value, ""): value for value in sorted(of, key=lambda value: order.get(value, -1))}
     edges = {one: of[value] for one, value in hidden.items()}
-    winners = {name(number, " winner"): number for number in sorted(pieces.winners, key=lambda n: order.get(n, -1))}
+    choices = (number for number in pieces.winners if not _only_shifts(number, graph, facts))
+    winners = {name(number, " winner"): number for number in sorted(choices, key=lambda n: order.get(n, -1))}
     return hidden, edges, winners
+
+
+def _only_shifts(value: int, graph: Graph, facts: Facts) -> bool:
+    """Whether a maximum only ends in a `stop_gradient`: a softmax subtracts it, and would be the same without."""
+    waiting, seen = [value], {value}
+    for here in waiting:
+        if here in facts.returned:
+            return False
+        for reader, _ in facts.readers[here]:
+            if reader.name != "stop_gradient":
+                if not (reader.pointwise or arranges(reader, graph) or reader.name == "broadcast_in_dim"):
+                    return False
+                waiting += [number for number in reader.outputs if number not in seen]
+                seen.update(reader.outputs)
+    return True
 
 
 def _behind_a_pool(value: int, graph: Graph, facts: Facts) -> int | None:

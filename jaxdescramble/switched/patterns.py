@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from jaxdescramble.checks import in_order, positive_integer
+from jaxdescramble.interpreter import refuse_integers
 from jaxdescramble.switched.neurons import OUTPUT, read
 from jaxdescramble.switched.project import to_root
 from jaxdescramble.targets import targets
@@ -85,6 +86,7 @@ def patterns(
     """
     if not isinstance(layer, str):
         raise TypeError(f"layer: expected a name, as gates gives it, got {layer!r}.")
+    refuse_integers(f, params, x)
     x, chosen_output = targets(f, params, x, target)
     network, x = read(f, params, x)
     value = network.value(layer)

@@ -10,6 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from jaxdescramble.cautions import caution
+from jaxdescramble.interpreter import curved, named, telling
 from jaxdescramble.switched.neurons import OUTPUT, Neurons, read, where_known
 
 Name = tuple[str, int | tuple[int, ...]] | int
@@ -118,7 +120,9 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
     that a tie counts as below (also where, as leaky_relu does, the function itself goes on from above). 0 is
     *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
 
-    Args, errors: as for `project`; an operation without pieces only hides what depends on it.
+    Args, errors: as for `project`. Gates that depend on x by way of an operation that is not piecewise linear are left
+    out, with a warning. A network that has no others, such as one of GELU, raises `ValueError` or
+    `NotImplementedError`; a linear network has no gates and gives {}.
 
     Returns:
         By name, shape (batch, ...); for maxima, `name winner`: the first of those that tie, as a place among the
@@ -131,6 +135,17 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
     Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275).
     """
     neurons, x = read(f, params, x)
+    blocked = [telling(neurons.graph, neurons.facts, operation) for operation in neurons.blocked.values()]
+    if not neurons.hidden and not neurons.winners:
+        if blocked:
+            raise neurons.unsupported("every gate", blocked[0])
+        if curved(neurons.graph, neurons.facts):
+            raise neurons.no_gates("gates")
+    if blocked:
+        caution(
+            f"gates: some gates of f are left out: they depend on x by way of {named(*dict.fromkeys(blocked))}, "
+            "which is not piecewise linear."
+        )
     pieces = neurons.follow(params, x, {neurons.x: x}, neurons.hidden)
     found = {name: neurons.piece(name, pieces) for name in neurons.hidden}
     for name, number in neurons.winners.items():

@@ -18,7 +18,7 @@ from jaxdescramble.interpreter import evaluate, leaves_of
 from jaxdescramble.interpreter.facts import arranges
 from jaxdescramble.interpreter.graph import PRODUCTS
 from jaxdescramble.switched.losers import lost
-from jaxdescramble.switched.neurons import Neurons, read, unsupported
+from jaxdescramble.switched.neurons import Neurons, read
 from jaxdescramble.switched.reach import colours, multiplications, reaches
 
 METHODS = ("exact", "probes")
@@ -119,9 +119,9 @@ def insens(
     one_of(method, "method", METHODS)
     neurons, x = read(f, params, x)
     for blame in neurons.blocked.values():
-        raise unsupported("a hidden neuron", blame)
+        raise neurons.unsupported("a hidden neuron", blame)
     if not neurons.hidden:
-        raise ValueError("f: no gate decides on anything here, so there is no inactive neuron; is it linear?")
+        raise neurons.no_gates("insens")
     if chunk_size is not None:
         chunk_size = positive_integer(chunk_size, "chunk_size")
     if cap is not None:

@@ -38,7 +38,7 @@ def path_gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> list[
     """
     neurons, x = read(f, params, x)
     if not neurons.hidden:
-        raise ValueError("f: there are no gates; of a linear network the kernel is that of its inputs.")
+        raise neurons.no_gates("path_gates")
     if neurons.winners:
         name = next(iter(neurons.winners))
         raise NotImplementedError(
