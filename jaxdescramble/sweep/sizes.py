@@ -192,6 +192,8 @@ def measured(
         raise
     if errors:
         raise errors[0]
+    if len(seconds) != shown:
+        progress("measuring", len(seconds), len(kinds))
     sizes = [kind.size for kind in draft.kinds]
     for number, spent in seconds.items():
         kind = draft.kinds[number]
