@@ -2,9 +2,9 @@
 
 Run: python benchmarks/interrupt.py [--out benchmarks/results/interrupt.md]
 
-The command runs in a pseudo-terminal, as a user sees it; SIGINT comes 6 s after the first chunk of an iterative solver
-has begun. Then follow `status`, the same command once more with SIGTERM, and what is in the folder. The last part does
-the same to `jd.sweep` in Python.
+The command runs in a pseudo-terminal, as a user sees it; SIGINT comes 6 s after the second chunk has begun. Then follow
+`status`, the same command once more with SIGTERM, and what is in the folder. The last part does the same to `jd.sweep`
+in Python.
 """
 
 import argparse
@@ -49,13 +49,18 @@ threading.Thread(target=interrupt, daemon=True).start()
 try:
     sweep(problems, out)
 except KeyboardInterrupt as error:
-    print(f"KeyboardInterrupt {time.perf_counter() - sent[0]:.2f} s after SIGINT; note: {error.__notes__[0]}", flush=True)
+    seconds = time.perf_counter() - sent[0]
+    print(f"KeyboardInterrupt {seconds:.2f} s after SIGINT; note: {error.__notes__[0]}", flush=True)
 os._exit(0)
 """
 
 
-def in_a_terminal(words, folder, number=None, after=None):
-    """Lines of a command with their times, its exit code; and when the signal was sent, answered and obeyed."""
+def in_a_terminal(words, folder, number=None, begun=0):
+    """Lines of a command with their times; the signal is sent 6 s after the log tells of so many begun chunks.
+
+    Returns:
+        Pairs of seconds and lines, and how many seconds after the signal its answer and the end came.
+    """
     leader, follower = pty.openpty()
     began = time.monotonic()
     environment = {**os.environ, "COLUMNS": "110", "JAX_PLATFORMS": "cpu"}
@@ -78,9 +83,9 @@ def in_a_terminal(words, folder, number=None, after=None):
                 if sent is not None and answered is None and ("Interrupted" in text or "Terminated" in text):
                     answered = now
         log = folder / "sweep" / "log.jsonl"
-        if number is not None and due is None and log.exists() and after(log.read_text()):
+        if number is not None and due is None and log.exists() and log.read_text().count('"solve"') >= begun:
             due = now + 6
-        if due is not None and sent is None and now >= due:
+        if number is not None and due is not None and sent is None and now >= due:
             process.send_signal(number)
             sent = time.monotonic() - began
             lines.append((sent, f"--- {signal.Signals(number).name} sent ---"))
@@ -114,19 +119,19 @@ def main(out):
         for number in (signal.SIGINT, signal.SIGTERM):
             log = folder / "sweep" / "log.jsonl"
             seen = log.read_text().count('"solve"') if log.exists() else 0
-            # The first run solves the closed forms before.
+            # The first run is interrupted in its second chunk, the second run in its first.
             enough = seen + 2 - (seen > 0)
-            lines, times = in_a_terminal(
-                [*program, *words], folder, number, lambda text, enough=enough: text.count('"solve"') >= enough
-            )
+            lines, times = in_a_terminal([*program, *words], folder, number, enough)
             measured.append((signal.Signals(number).name, times))
             shown += transcript("jaxdescramble " + " ".join(words), lines)
             lines, _ = in_a_terminal([*program, "status", "sweep"], folder)
             shown += transcript("jaxdescramble status sweep", lines)
         files = sorted(path.name for path in (folder / "sweep" / "chunks").glob("*/*"))
+        text = (folder / "sweep" / "sizes.json").read_text()
+        sizes = re.sub(r'"specification": .*', '"specification": "...",', text)
         shown += [
             f"files of chunks: {', '.join(files)}",
-            f"sizes.json: {(folder / 'sweep' / 'sizes.json').read_text()}",
+            f"sizes.json: {sizes}",
         ]
         done = subprocess.run(
             [sys.executable, "-c", LIBRARY, "sweep.toml", "sweep"], cwd=folder, capture_output=True, text=True
