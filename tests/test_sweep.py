@@ -275,7 +275,7 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_kept(whole, tmp_path, mo
     assert sorted(itertools.chain(*solved_chunks(tmp_path))) == [0, 1, 2, 3]
 
 
-def test_an_interruption_keeps_the_chunk_in_flight(whole, tmp_path):
+def test_an_interruption_costs_no_finished_chunk(whole, tmp_path):
     def stop(stage, done, total):
         if stage == "solving" and done >= 3:
             raise KeyboardInterrupt

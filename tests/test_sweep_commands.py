@@ -378,3 +378,44 @@ def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
     assert Table.open(tmp_path / "out").check().done
     assert chunks.location(tmp_path / "out", 39).exists()
+
+
+SLOW = """
+chunk = 1
+
+[signals]
+files = ["net.npz"]
+
+[objectives.total_variation]
+
+[solvers.GradientDescent]
+tolerance = 0.0
+"""
+
+
+def test_ctrl_c_on_the_command_line_is_answered_in_words_and_drops_the_chunk_in_flight(tmp_path):
+    """Every chunk here takes a minute: nobody waits for it."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "net.npz", **{name: rng.standard_normal((64, 4000)).astype("float32") for name in "ab"})
+    (tmp_path / "sweep.toml").write_text(SLOW)
+    program = "from jaxdescramble.show.commands import main; main()"
+    words = [sys.executable, "-c", program, "run", str(tmp_path / "sweep.toml")]
+    words += ["--out", str(tmp_path / "out"), "--no-figures"]
+    environment = {**os.environ, "XLA_FLAGS": "", "COLUMNS": "200"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    log, limit = tmp_path / "out" / "log.jsonl", time.monotonic() + 120
+    while not (log.exists() and '"solve"' in log.read_text()) and time.monotonic() < limit:
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = process.stderr.readline()
+    answered = time.monotonic() - began
+    _, err = process.communicate(timeout=120)
+    ended = time.monotonic() - began
+    assert said.startswith("Interrupted. Stopping within seconds: finished chunks are kept in ")
+    assert "run the same command again" in said
+    assert "Interrupted while solving. Finished chunks are kept" in err
+    assert process.returncode == 130
+    assert answered < 3
+    assert ended < 15
+    assert not list(tmp_path.glob("out/chunks/*/*"))

@@ -111,3 +111,51 @@ def test_two_processes_of_two_devices_find_the_same_bits(uninterrupted, tmp_path
     assert shares == Counter(range(CHUNKS))
     assert {path.name for path in tmp_path.glob("log*")} == {"log-0-of-2.jsonl", "log-1-of-2.jsonl"}
     assert (tmp_path / "table.csv").exists()
+
+
+ENDLESS = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+import numpy as np
+import optax
+import jaxdescramble as jd
+
+out, phase = Path(sys.argv[1]), sys.argv[2]
+signals = np.random.default_rng(0).standard_normal((3, 6, 20)).astype("float32")
+endless = jd.solvers.Optax(optax.sgd(1e-3), max_steps=2_000_000_000, tolerance=0.0)
+problems = jd.grid(signals[:1]) + jd.grid(signals, jd.objectives.sparsity("l4"), endless)
+sent = []
+
+def interrupt():
+    time.sleep(0.2)
+    sent.append(time.perf_counter())
+    os.kill(os.getpid(), signal.SIGINT)
+
+def see(stage, done, total):
+    # One closed form is finished, or nothing has begun: an endless problem is compiled or solved next.
+    if not sent and stage == phase and done == (phase == "solving"):
+        sent.append(None)
+        threading.Thread(target=interrupt).start()
+
+try:
+    jd.sweep(problems, out, progress=see, chunk=1 if phase == "solving" else None)
+except KeyboardInterrupt as error:
+    seconds = time.perf_counter() - sent[-1]
+    print(json.dumps({"seconds": seconds, "notes": getattr(error, "__notes__", [])}), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("phase", ["solving", "measuring"])
+def test_ctrl_c_is_answered_while_a_problem_never_ends(tmp_path, phase):
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path), phase]
+    done = subprocess.run(command, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["seconds"] < 5  # a second, on a machine that has one
+    if phase == "solving":
+        assert found["notes"] == [f"1 of 4 problems were solved and are kept in {tmp_path}."]
+        assert Table.open(tmp_path)["status"].tolist() == [0, -1, -1, -1]
+        assert [event["event"] for event in events(tmp_path)][-1] == "stopped"
+    else:
+        assert not list(tmp_path.iterdir())  # sizes are written when all are known

@@ -74,8 +74,8 @@ def run_sweep(
             how, code = (
                 ("Terminated", TERMINATED) if isinstance(error, TerminatedError) else ("Interrupted", INTERRUPTED)
             )
-            solved = f"{stages.done} of {stages.total} problems solved by this run. " * (stages.stage == "solving")
-            kept = f"{solved}Finished chunks are kept in {folder}; the same command goes on."
+            solved = f" ({stages.done} of {stages.total} problems by this run)" * (stages.stage == "solving")
+            kept = f"Finished chunks are kept in {folder}{solved}; the same command goes on."
             raise StoppedError(f"{how} while {stages.stage or 'beginning'}. {kept}", code) from error
     _tell(table, screen)
     if table.done:

@@ -42,7 +42,8 @@ def sweep(
     only the chunks that were in flight. Damaged files are found, reported in the log, and made anew.
 
     Ctrl-C raises KeyboardInterrupt within about a second. Finished chunks are kept, chunks in flight are dropped. XLA
-    cannot be interrupted: a computation that has begun goes on in the background until it ends or the process does.
+    cannot be interrupted: a computation that has begun goes on in the background until it ends, and Python waits for it
+    at exit. `os._exit` does not wait; files are whole at any time.
 
     On CPUs, LAPACK is held to one thread for the whole process while a sweep solves, whatever `jaxdescramble.threads`
     says. To use many cores, give JAX many CPU devices, or run shards.

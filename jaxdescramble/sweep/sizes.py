@@ -25,6 +25,7 @@ from jaxtyping import PRNGKeyArray
 from jaxdescramble.checks import wide_types
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.lapack import one_thread
+from jaxdescramble.solvers import Minibatches, Optax
 from jaxdescramble.sweep import program
 from jaxdescramble.sweep.plan import WORK, Chunk, Draft, Kind, evened, most_in_memory
 from jaxdescramble.sweep.problems import Problem
@@ -66,10 +67,16 @@ def unknown(draft: Draft, problems: Sequence[Problem]) -> list[int]:
 def _may_be_long(kind: Kind, problems: Sequence[Problem]) -> bool:
     if kind.group != "permutation" and all(isinstance(one.solver, ClosedForm) for one in problems):
         return False
-    limits = {id(one.solver): getattr(one.solver, "max_steps", None) for one in problems}.values()
-    if kind.group != "permutation" and any(limit is None for limit in limits):
-        return True
-    steps = max(STEPS if limit is None else min(int(np.asarray(limit)), STEPS) for limit in limits)
+    steps = STEPS
+    if kind.group != "permutation":
+        solvers = {id(one.solver): one.solver for one in problems}.values()
+        limits = [getattr(solver, "max_steps", None) for solver in solvers]
+        if None in limits:
+            return True
+        # First-order solvers take every step that they may, the others end where the gradient vanishes.
+        every = any(isinstance(solver, Optax | Minibatches) for solver in solvers)
+        most = max(int(np.asarray(limit)) for limit in limits)
+        steps = most if every else min(most, STEPS)
     n, m = kind.shape
     return len(problems) * (1 + kind.restarts) * steps * (30 * n**2 * m + 50 * n**3 + 10**6) > WORK
 
@@ -171,7 +178,7 @@ def measured(
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work)
     thread.start()
     shown = 0
     try:
@@ -185,6 +192,8 @@ def measured(
         raise
     if errors:
         raise errors[0]
+    if len(seconds) != shown:
+        progress("measuring", len(seconds), len(kinds))
     sizes = [kind.size for kind in draft.kinds]
     for number, spent in seconds.items():
         kind = draft.kinds[number]

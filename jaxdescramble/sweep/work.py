@@ -64,7 +64,8 @@ class Work:
         for device in devices[: len(todo)]:
             words = (device, threading.Lock(), queue, wide_types())
             # Two to a device: while it solves one chunk, the signals of the next are read.
-            threads += [threading.Thread(target=self._serve, args=words, daemon=True) for _ in range(2)]
+            # Not daemons: one that is left in a compilation must end before the interpreter does.
+            threads += [threading.Thread(target=self._serve, args=words) for _ in range(2)]
         for thread in threads:
             thread.start()
         shown = 0
