@@ -202,7 +202,7 @@ class Seriated:
         """What the solver finds from there."""
         summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(summary, "signals", None)
-        if signals is None:
+        if summary is None or signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
         square = matmul(start, signals.astype(start.dtype)) ** 2
         energies = jnp.sum(square, axis=0, keepdims=True)
