@@ -225,8 +225,6 @@ def test_bad_weights_are_refused_by_name(weights, error, message):
         lambda: jd.wiretap(lambda w, x: x[:, :, None] @ w)(jnp.ones((1, 2)), S.T, weights),
         lambda: jd.Problem(np.asarray(S), weights=weights).settled(),
     ):
-        if message.startswith(r"weights: got shape \(6") and call.__code__.co_names[:1] == ("wiretap",):
-            continue
         with pytest.raises(error, match=message.replace(r"expected \(20,\)", "expected .*")):
             call()
 
@@ -514,11 +512,9 @@ def test_a_bootstrap_draws_by_weight():
         found = jd.bootstrap(poisoned(S), objective, key=key, draws=4, weights=WEIGHTS)
         assert np.isfinite(found.values).all()
         close(found.point, jd.descramble(S[:, REPEATED], objective).point, atol=1e-4)
-    # With zeros and ones as many columns are drawn as there are ones: P of two samples has rank two at most.
+    # With zeros and ones as many columns are drawn as there are ones.
     mask = np.arange(M) < 2
     draws = jd.bootstrap(poisoned(S, mask), key=key, draws=30, weights=mask).values
-    few = jd.bootstrap(S[:, :2], key=key, draws=30).values
-    assert {round(float(v), 9) for v in few} <= {round(float(v), 9) for v in draws} | {round(float(v), 9) for v in few}
     alone = {round(float(jd.descramble(S[:, list(pair)]).value), 9) for pair in ((0, 0), (0, 1), (1, 1))}
     assert {round(float(v), 9) for v in draws} == alone
     # So many columns as one asks for: the more, the narrower.
