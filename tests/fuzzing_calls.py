@@ -96,6 +96,8 @@ PROTOCOLS = {
     "tree_unflatten": "called by jax",
     "thin": "called by solvers.Progressive",
     "draw": "called by solvers.Minibatches",
+    "weigh": "called by objectives",
+    "effective": "called by descramble",
     "energy": "called by objectives",
     "moment": "called by exact",
     "nearest": "called by exact.align",
@@ -106,6 +108,7 @@ PROTOCOLS = {
 N, M = 4, 6
 KEY = jax.random.key(0)
 S = jnp.asarray(np.random.default_rng(1).normal(size=(N, M)))
+WEIGHTS = jnp.ones(M)
 P = jnp.eye(N)[np.asarray([1, 2, 3, 0])]
 W = jnp.asarray(np.random.default_rng(2).normal(size=(N, N)))
 OMEGA = (W - W.T) / 4
@@ -202,14 +205,17 @@ def parameters() -> Any:
 
 CORE = {
     "descramble": Call(
-        jd.descramble, {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O"}
+        jd.descramble,
+        {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "weights": WEIGHTS},
     ),
     "descramble of an iterative solver": Call(
         functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "keys": jax.random.split(KEY, 1), "group": "O"}
     ),
     "descramble_network": Call(
         jd.descramble_network,
-        F | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"},
+        F
+        | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"}
+        | {"weights": jnp.ones(len(X))},
         ("params", "x"),
     ),
     "bootstrap": Call(
@@ -222,9 +228,13 @@ CORE = {
             "draws": 2,
             "group": "O",
             "gauge": exact.Stabiliser(D),
+            "weights": WEIGHTS,
+            "size": 2,
         },
     ),
-    "wiretap": Call(lambda f: jd.wiretap(f)(PARAMS, X), {"f": users_network}),
+    "wiretap": Call(
+        lambda f, weights: jd.wiretap(f)(PARAMS, X, weights), {"f": users_network, "weights": jnp.ones(len(X))}
+    ),
     "insert": Call(jd.insert, F | {"points": {"['w']": jnp.eye(3)}, "inputs": {"['v']": jnp.eye(3)}}, ("params", "x")),
     "reorder": Call(jd.reorder, F | {"name": "['w']", "permutation": jnp.asarray([2, 0, 1])}, ("params", "x")),
     "minimise": Call(
@@ -245,9 +255,9 @@ CORE = {
     "riemannian": Call(lambda transform: jd.riemannian(transform).init(P), {"transform": TRANSFORM}),
     "Descrambling.problem": Call(FOUND_MANY.problem, {"index": 0}),
     "Descrambling.transform": Call(FOUND.transform, {"signals": S}),
-    "Descrambling.score": Call(FOUND.score, {"signals": S}),
-    "Descrambling.stationarity": Call(FOUND.stationarity, {"signals": S, "key": KEY, "steps": 2}),
-    "Descrambling.tightest_bound": Call(FOUND.tightest_bound, {"signals": S, "steps": 2}),
+    "Descrambling.score": Call(FOUND.score, {"signals": S, "weights": WEIGHTS}),
+    "Descrambling.stationarity": Call(FOUND.stationarity, {"signals": S, "weights": WEIGHTS, "key": KEY, "steps": 2}),
+    "Descrambling.tightest_bound": Call(FOUND.tightest_bound, {"signals": S, "weights": WEIGHTS, "steps": 2}),
     "Descrambling.save": Call(saved, {"path": "found.npz"}),
     "Descrambling.load": Call(jd.Descrambling.load, {"path": "nowhere.npz", "objective": OBJECTIVE}, ("objective",)),
     "Objective": Call(
@@ -259,18 +269,22 @@ CORE = {
             "settings": (),
             "parameters": (),
             "name": "mine",
+            "takes_weights": False,
         },
         ("settings", "parameters"),
     ),
-    "Objective.__call__": Call(OBJECTIVE, {"point": P, "summary": S}, aliases={"summary": "signals"}),
+    "Objective.__call__": Call(
+        OBJECTIVE, {"point": P, "summary": S, "weights": WEIGHTS}, aliases={"summary": "signals"}
+    ),
     "Objective.empty": Call(OBJECTIVE.empty, {"n": N, "dtype": float}),
-    "Objective.update": Call(OBJECTIVE.update, {"summary": OBJECTIVE.summarise(S), "signals": S}),
+    "Objective.update": Call(OBJECTIVE.update, {"summary": OBJECTIVE.summarise(S), "signals": S, "weights": WEIGHTS}),
     "Objective.merge": Call(
         OBJECTIVE.merge,
         {"one": OBJECTIVE.summarise(S), "other": OBJECTIVE.summarise(S)},
         aliases={"one": "summaries", "other": "summaries"},
     ),
-    "Objective.summarise": Call(OBJECTIVE.summarise, {"signals": S}),
+    "Objective.summarise": Call(OBJECTIVE.summarise, {"signals": S, "weights": WEIGHTS}),
+    "Objective.weighed": Call(lambda weights: OBJECTIVE.summarise(S, weights), {"weights": WEIGHTS}),
     "Objective.operator_on": Call(OBJECTIVE.operator_on, {"n": N}),
     "Objective.curvature_on": Call(lambda summary: OBJECTIVE.curvature_on(summary)(P), {"summary": SUMMARY}),
     "Objective.bound_on": Call(OBJECTIVE.bound_on, {"summary": SUMMARY}),
@@ -310,7 +324,7 @@ for kind in (objectives.Factor, objectives.Gram, objectives.Samples):
     some = kind.empty(N, S.dtype).update(S)
     CORE |= {
         f"objectives.{kind.__name__}.empty": Call(kind.empty, {"n": N, "dtype": float}),
-        f"objectives.{kind.__name__}.update": Call(some.update, {"signals": S}),
+        f"objectives.{kind.__name__}.update": Call(some.update, {"signals": S, "weights": WEIGHTS}),
         f"objectives.{kind.__name__}.merge": Call(some.merge, {"other": some}),
     }
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble.cautions import caution
-from jaxdescramble.checks import is_traced, one_of, real_array, same_size
+from jaxdescramble.checks import is_traced, numbers, one_of, real_array, same_size
 from jaxdescramble.descramble.iterate import iterate, iterate_in_slices, solver_for
 from jaxdescramble.descramble.permute import permute
 from jaxdescramble.descramble.result import Descrambling, Descramblings, weighed
@@ -192,7 +192,7 @@ def _alike_together(
 ) -> Descramblings:
     """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
     alike: dict[Any, list[int]] = {}
-    weights = [one if one is None else jnp.asarray(one) for one in weights]
+    weights = [one if one is None else numbers(one, "weights") for one in weights]
     for place, item in enumerate(zip(items, weights, strict=True)):
         leaves, structure = jax.tree.flatten(item)
         alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)

@@ -19,6 +19,7 @@ from jaxdescramble.film.program import Plan, Settings, make_frame, make_plan
 from jaxdescramble.film.resume import taken_up
 from jaxdescramble.film.snapshot import described, snapshot
 from jaxdescramble.groups import orthogonal
+from jaxdescramble.interpreter.positions import axes_of_samples
 from jaxdescramble.lapack import one_thread
 from jaxdescramble.objectives import Objective
 
@@ -48,6 +49,7 @@ class Film:
             on from the last one that is not later than the first step seen; later ones, of a run that was given up, are
             renamed to `*.given-up`.
         wait: let `see` wait for the frame before rather than skip one.
+        weights: how much each sample of x counts, of the shape of its first axes, as for `descramble_network`.
         device: where frames are made; the CPU, or where the parameters are if JAX has no CPU backend.
 
     Raises:
@@ -77,6 +79,7 @@ class Film:
         out: str | os.PathLike | None = None,
         wait: bool = False,
         device: Any = None,
+        weights: Any = None,
     ):
         if not callable(f):
             raise TypeError(f"f: got {type(f).__name__}; expected a function f(params, x).")
@@ -96,6 +99,7 @@ class Film:
         self._settings = Settings(one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names)
         self._device, self._wait = device, wait
         self._x = jax.device_put(snapshot(x, "x"), self._place(x))
+        self._weights = None if weights is None else jax.device_put(axes_of_samples(x, weights)[0], self._device)
         self._out = None if out is None else Path(out)
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
@@ -246,21 +250,23 @@ class Film:
 
     def _make(self, step: int, params: Any) -> dict[str, dict[str, Any]]:
         if self._plan is None:
-            plan = make_plan(self._f, params, self._x, self._objective, self._settings)
+            plan = make_plan(self._f, params, self._x, self._objective, self._settings, self._weights)
             self._names = {
                 one: _words(objective)
                 for names, objective in zip(plan.members, plan.objectives, strict=True)
                 for one in names
             }
             self._track = jax.device_put(taken_up(self._out, step, plan), self._device)
-            leaves, structure = jax.tree.flatten((plan.objectives, self._solver, params, self._x, self._track))
+            leaves, structure = jax.tree.flatten(
+                (plan.objectives, self._solver, params, self._x, self._track, self._weights)
+            )
             fixed = functools.partial(make_frame, self._f, self._settings, plan.members)
             # Compiled ahead: a program that could be traced again would be, some day, in the midst of training. A list
             # of numbers, since typed records do not take the descriptions of arguments that lowering puts into them.
             program = jax.jit(lambda leaves: fixed(*jax.tree.unflatten(structure, leaves)))
             self._program = program.lower(leaves).compile()
             self._plan = plan
-        arguments = (self._plan.objectives, self._solver, params, self._x, self._track)
+        arguments = (self._plan.objectives, self._solver, params, self._x, self._track, self._weights)
         layers, self._track = self._program(jax.tree.leaves(arguments))
         # A dictionary would come back from the program in alphabetical order.
         return dict(zip(self._plan.layers, jax.tree.map(np.asarray, jax.device_get(layers)), strict=True))

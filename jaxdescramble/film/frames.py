@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from jaxdescramble.files import write_atomically
 from jaxdescramble.status import DIAGNOSES, Status
 
-FORMAT = 1
+FORMAT = 2
 NAME = re.compile(r"frame-(\d+)\.npz")
 
 
@@ -28,6 +28,7 @@ class FilmedSide:
         rank: how many principal components the signals resolve.
         steps: of an iterative solver, from the frame before on.
         status: a `jaxdescramble.Status`.
+        samples: their effective number; NaN in frames of format 1.
     """
 
     point: Float[np.ndarray, "frames *batch n n"]
@@ -37,6 +38,7 @@ class FilmedSide:
     rank: Int[np.ndarray, "frames *batch"]
     steps: Int[np.ndarray, "frames *batch"]
     status: Int[np.ndarray, "frames *batch"]
+    samples: Float[np.ndarray, "frames *batch"]
 
     @property
     def jumps(self) -> Float[np.ndarray, "pairs *batch"]:
@@ -194,7 +196,7 @@ def read_frame(path: str | os.PathLike) -> Frame:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         header = json.loads(str(content.pop("header")))
-        if header["format"] != FORMAT or header["kind"] != "film":
+        if header["format"] not in (1, FORMAT) or header["kind"] != "film":
             raise ValueError(f"format {header['format']!r} of {header['kind']!r}")
         layers: dict[str, dict[str, Any]] = {}
         for place, described in enumerate(header["layers"]):
@@ -202,6 +204,8 @@ def read_frame(path: str | os.PathLike) -> Frame:
             for side in described["sides"]:
                 front = f"{place}/{side}/"
                 fields = {name.removeprefix(front): value for name, value in content.items() if name.startswith(front)}
+                # Format 1 did not say how many samples there were.
+                fields.setdefault("samples", np.full_like(fields["value"], np.nan))
                 layers[described["name"]][side] = fields
         return Frame(header["step"], header["seconds"], layers)
     except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken

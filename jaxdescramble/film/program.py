@@ -21,7 +21,7 @@ from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.status import Status
 from jaxdescramble.wiretap import wiretap
 
-FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status")
+FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status", "samples")
 """What a frame keeps of every side's `Descrambling`."""
 
 # Points to go on from: those of spent steps are orthogonal, and on their way.
@@ -55,12 +55,13 @@ class Plan(NamedTuple):
     track: Track
 
 
-def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settings) -> Plan:
+def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settings, weights: Any = None) -> Plan:
     """Look at a network without running it.
 
     Raises:
         ValueError: no linear layer; names of layers that there are not; nothing to descramble.
         TypeError: an objective that is none.
+        ValueError: a layer to be filmed whose samples have no weights of their own.
     """
     members: list[list[tuple[str, str]]] = []
     chosen: list[Objective] = []
@@ -75,20 +76,21 @@ def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settin
             return default if objective is None else objective
         return objective(name, side, size)
 
-    def look(params: Any, x: Any) -> None:
-        _, taps = wiretap(f)(params, x)
+    def look(params: Any, x: Any, weights: Any) -> None:
+        refused: dict[str, str] = {}
+        _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
         unknown = sorted(set(wanted or ()) - set(taps))
         if unknown or not taps:
             there = ", ".join(map(repr, taps)) or "none: f has no product of x with a parameter"
             raise ValueError(f"layers: no layer {', '.join(map(repr, unknown)) or 'to film'}; there are {there}.")
         layers.extend(name for name in taps if wanted is None or name in wanted)
-        for sides in alike(taps, choose, settings.joint, settings.ends):
+        for sides in alike(taps, choose, settings.joint, settings.ends, refused):
             members.append([(one.name, one.side) for one in sides])
             chosen.append(sides[0].objective)
             shapes.append(((len(sides), *sides[0].signals.shape[:-1]), sides[0].signals.dtype))
 
     default = smoothness()
-    jax.eval_shape(look, params, x)
+    jax.eval_shape(look, params, x, weights)
     for one in chosen:
         if not isinstance(one, Objective):
             raise TypeError(f"objective: got {one!r}; expected an Objective such as objectives.smoothness().")
@@ -110,16 +112,18 @@ def make_frame(
     params: Any,
     x: Any,
     track: Track,
+    weights: Any = None,
 ) -> tuple[list[dict[str, Any]], Track]:
     """`([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; may be jitted."""
-    _, taps = wiretap(f)(params, x)
+    _, taps = wiretap(f)(params, x, weights, _refused={})  # pyright: ignore[reportCallIssue]
     chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
     groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
     found: dict[tuple[str, str], Descrambling] = {}
     points, seen = [], []
     for sides, before, known in zip(groups, track.points, track.seen, strict=True):
         signals = jnp.stack([one.signals for one in sides])
-        solved, point, is_known = _solve(sides[0].objective, solver, settings.group, signals, before, known)
+        own = None if weights is None else jnp.stack([one.weights.astype(signals.dtype) for one in sides])
+        solved, point, is_known = _solve(sides[0].objective, solver, settings.group, signals, before, known, own)
         points.append(point)
         seen.append(is_known)
         found |= {(one.name, one.side): solved.problem(k) for k, one in enumerate(sides)}
@@ -133,11 +137,11 @@ def make_frame(
 
 
 def _solve(
-    objective: Objective, solver: Any, group: str, signals: Array, before: Array, seen: Array
+    objective: Objective, solver: Any, group: str, signals: Array, before: Array, seen: Array, weights: Array | None
 ) -> tuple[Descrambling, Array, Array]:
     """Sides of one shape: their answers, nearest to those before, and what the next frame is to start from."""
     axes = signals.ndim - 2
-    summaries = _vmapped(objective.summarise, axes)(signals)
+    summaries = _vmapped(objective.summarise, axes)(signals, weights)
     solver = solver_for(objective) if solver is None else solver
     begin = {}
     if is_iterative(solver):

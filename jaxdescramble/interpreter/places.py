@@ -18,6 +18,7 @@ from jaxdescramble.interpreter.graph import IDENTITY, SLICES, Operation
 
 NOWHERE = -(2**40)
 """Added to the index of a position that comes from no position of x, such as a class token."""
+WINDOWS = ("window_dimensions", "window_strides", "padding", "base_dilation")
 LARGEST = 10**7
 """Elements that a reshape may mix: no more are followed one by one."""
 CUMULATIVE = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"})
@@ -103,6 +104,10 @@ def kept(
 Steps = list[Sequence[int]]
 
 
+def _still(shape: Sequence[int]) -> Steps:
+    return [()] * len(shape)
+
+
 def _moved(
     operation: Operation, position: int, output: int, steps: Steps, before: tuple[int, ...], after: tuple[int, ...]
 ) -> Steps | None:
@@ -111,7 +116,7 @@ def _moved(
     if name in IDENTITY:
         return steps if operation.outputs[output] == operation.output_for(position) else None
     if operation.pointwise or name in CUMULATIVE:
-        return steps if before else [()] * len(after)
+        return steps if before else _still(after)
     if name in SLICES:
         cut = [
             step[start:stop:stride] if step else step
@@ -136,11 +141,10 @@ def _moved(
     if name == "conv_general_dilated":
         return _convolved(operation, steps, before, after) if position == 0 else None
     if name.startswith("reduce_window"):
-        rows = [params[key] for key in ("window_dimensions", "window_strides", "padding", "base_dilation")]
-        return [
-            step if not step or _centred(*row, old == new) else None
-            for step, *row, old, new in zip(steps, *rows, before, after, strict=True)
-        ]  # pyright: ignore[reportReturnType]
+        rows = zip(*(params[key] for key in WINDOWS), strict=True)
+        slid = zip(steps, rows, before, after, strict=True)
+        # One that is None ends the place.
+        return [step if not step or _centred(*row, old == new) else None for step, row, old, new in slid]  # pyright: ignore
     if name == "pad":
         wide = zip(steps, params["padding_config"], strict=True)
         return [_padded(step, low, high, inside) for step, (low, high, inside) in wide]  # pyright: ignore
@@ -199,7 +203,7 @@ def _reshaped(steps: Steps, before: tuple[int, ...], after: tuple[int, ...]) -> 
 
 def _split(steps: Steps, before: Sequence[int], after: Sequence[int]) -> Steps | None:
     if not any(steps):
-        return [()] * len(after)
+        return _still(after)
     if math.prod(before) > LARGEST:
         return None
     index = Place(0, tuple(map(tuple, steps))).indices(before).reshape(after)

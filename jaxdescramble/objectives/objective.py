@@ -21,6 +21,7 @@ from jaxdescramble.checks import (
     real_array,
     same_size,
     sample_weights,
+    true_or_false,
 )
 from jaxdescramble.objectives.mirrors import Symmetries
 from jaxdescramble.objectives.summaries import Samples, Summary
@@ -123,6 +124,7 @@ class Objective:
     def __post_init__(self):
         a_function(self.function, "function", "a point and a summary")
         one_of(self.judges, "judges", ("signals", "weight"))
+        true_or_false(self.takes_weights, "takes_weights")
         if not isinstance(self.summary, type) or not hasattr(self.summary, "empty"):
             raise TypeError(f"summary: expected a kind of summary, Samples, Factor or Gram, got {self.summary!r}.")
         options = self.options
@@ -243,10 +245,12 @@ class Objective:
         """
         if weights is None or (self.judges == "signals" and self._weighs):
             return columns, weights
-        one_mask = self.judges == "signals" and weights.ndim == 1 and not is_traced(weights)
-        if not one_mask or not ((plain := np.asarray(weights)) * (plain - 1) == 0).all() or not plain.any():
-            self._check_weighs()
-        return columns[..., np.flatnonzero(plain)], None
+        if self.judges == "signals" and weights.ndim == 1 and not is_traced(weights):
+            plain = np.asarray(weights)
+            if (plain * (plain - 1) == 0).all() and plain.any():
+                return columns[..., np.flatnonzero(plain)], None
+        self._check_weighs()
+        return columns, weights
 
     @property
     def _weighs(self) -> bool:

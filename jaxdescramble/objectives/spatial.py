@@ -70,8 +70,8 @@ def heavy(S: Float[Array, "n m"], summary: Any) -> Float[Array, "n m"]:
     """Samples times the roots of their weights in units of the mean weight; themselves where there are no weights.
 
     >>> from jaxdescramble.objectives.summaries import Samples
-    >>> heavy(jnp.ones((1, 2)), Samples(jnp.ones((1, 2)), weights=jnp.asarray([2.0, 0.0]))).round(4).tolist()
-    [[1.4142, 0.0]]
+    >>> heavy(jnp.ones((1, 4)), Samples(jnp.ones((1, 4)), weights=jnp.asarray([5.0, 0.0, 0.0, 0.0]))).tolist()
+    [[2.0, 0.0, 0.0, 0.0]]
     """
     return S if summary.weights is None else balanced(S, shares(summary.weights))
 

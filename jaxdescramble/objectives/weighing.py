@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxdescramble.checks import sample_weights
+
 
 def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
     """Kish's effective number of samples of these weights; 0 where all are zero.
@@ -84,16 +86,14 @@ def valid(weights: Any, like: Float[Array, "n m"]) -> Any:
     """Weights in the type of the signals; None as it is. A negative weight, met only in traced code, becomes NaN.
 
     Raises:
-        ValueError: not one weight for each sample.
+        TypeError, ValueError: as `checks.sample_weights`; all may be zero.
 
-    >>> valid([1, -1], jnp.ones((2, 2))).tolist()
+    >>> jax.jit(valid)(jnp.asarray([1, -1]), jnp.ones((2, 2))).tolist()
     [1.0, nan]
     """
     if weights is None:
         return None
-    weights = jnp.asarray(weights, like.dtype)
-    if weights.shape != like.shape[-1:]:
-        raise ValueError(f"weights: shape {weights.shape} does not fit {like.shape[-1]} samples; give one for each.")
+    weights = sample_weights(weights, [like.shape[-1:]], like.dtype, empty=True)
     return jnp.where(weights >= 0, weights, jnp.nan)
 
 

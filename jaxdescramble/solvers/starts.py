@@ -173,7 +173,7 @@ class Seriated:
         """What the solver finds from there."""
         summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(summary, "signals", None)
-        if signals is None:
+        if summary is None or signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
         first = np.eye(len(start))[:, :1]
         return _search(function, start, _in_line(start, summary), first, args, self.solver, report)

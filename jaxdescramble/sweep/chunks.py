@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxdescramble.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 HEADER = "header"
 
 

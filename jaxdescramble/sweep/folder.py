@@ -27,7 +27,7 @@ from jaxdescramble.sweep.problems import Label, Problem
 
 FORMAT = 1
 MEANINGS = {
-    "signals": "the shapes of the signals",
+    "signals": "the shapes of the signals, or weights of samples",
     "objectives": "an objective",
     "solvers": "a solver",
     "settings": "group, start or restarts",

@@ -131,7 +131,16 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
             leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
             flat[pair] = leaves, structure, tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
         start = problem.start is not None
-        sort = (*flat[pair][1:], problem.group, start, problem.restarts, problem.shape, _dtype(problem))
+        weighted = problem.weights is not None
+        sort = (
+            flat[pair][1],
+            (flat[pair][2], weighted),
+            problem.group,
+            start,
+            problem.restarts,
+            problem.shape,
+            _dtype(problem),
+        )
         alike.setdefault(sort, []).append(place)
     kinds: list[Kind] = []
     for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
@@ -188,7 +197,8 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[
     columns: dict[str, list] = {"signals": [], "objectives": [], "solvers": [], "settings": [], "labels": []}
     for place, problem in enumerate(problems):
         start = problem.start if isinstance(problem.start, str) else described(problem.start)
-        columns["signals"].append([list(problem.shape), _dtype(problem)])
+        own = [] if problem.weights is None else [once("weights", place, problem.weights)]
+        columns["signals"].append([list(problem.shape), _dtype(problem), *own])
         columns["objectives"].append(once("objective", place, problem.objective))
         columns["solvers"].append(once("solver", place, problem.solver))
         columns["settings"].append([problem.group, start, problem.restarts])

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.checks import one_of, wide_types
+from jaxdescramble.checks import one_of, sample_weights, wide_types
 from jaxdescramble.descramble.signals import settled
 from jaxdescramble.files import array_digest
 from jaxdescramble.objectives import Objective
@@ -110,6 +110,7 @@ class Problem:
             from the problem's own key, or a point.
         restarts: so many more solves from random starts, from the problem's own key; the best is kept.
         labels: what the problem is called in the table: `{"layer": "fc1", "seed": 3}`.
+        weights: of the samples, as in `descramble`: shape (samples,), an array or a `Source` of one; None for 1 each.
 
     >>> Problem(np.ones((4, 9)), labels={"layer": "first"}).shape
     (4, 9)
@@ -122,6 +123,7 @@ class Problem:
     start: Any = None
     restarts: int = 0
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
+    weights: Any = None
 
     @property
     def source(self) -> Source:
@@ -153,11 +155,15 @@ class Problem:
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
             raise ValueError(f"restarts: expected an integer of at least 0, got {self.restarts!r}.")
         labels = {str(name): _label(str(name), value) for name, value in self.labels.items()}
+        weights = self.weights.read() if hasattr(self.weights, "read") else self.weights
+        if weights is not None:
+            weights = np.asarray(sample_weights(weights, [source.shape[1:]], source.dtype))
         keys = jax.random.split(jax.random.key(0), self.restarts) if self.restarts else None
         start = None if self.start is None else np.eye(source.shape[0])
         objective, solver, _ = settled(self.objective, self.solver, self.group, start, keys)  # pyright: ignore
         # Over permutations no solver is asked; one and the same stands for none.
-        return dataclasses.replace(self, signals=source, objective=objective, solver=solver, labels=labels)
+        given = {"signals": source, "objective": objective, "solver": solver, "labels": labels, "weights": weights}
+        return dataclasses.replace(self, **given)
 
 
 def _check_signals(source: Source) -> None:
@@ -195,6 +201,7 @@ def grid(
     seeds: Iterable[int] | None = None,
     group: str = "O",
     restarts: int = 0,
+    weights: Any = None,
 ) -> list[Problem]:
     """Every layer with every objective, every solver and every seed, in this order, as a list of problems.
 
@@ -205,6 +212,8 @@ def grid(
         solvers: `{name: solver}`, or one solver, or None for what suits the objective.
         seeds: so many solves of each, every one from a random start of its own; None for one from the usual start.
         group, restarts: as in `Problem`.
+        weights: of the samples, as in `Problem`, one set for every layer; or `{name: weights}`, None or left out for a
+            layer without.
 
     Returns:
         Problems with the labels "layer", "objective", "solver" and "seed", those that vary or were named.
@@ -222,6 +231,10 @@ def grid(
     chances = [None] if seeds is None else list(seeds)
     if not (layers and criteria and ways and chances):
         raise ValueError("grid: one of signals, objectives, solvers and seeds is empty, so there is nothing to solve.")
+    own = weights if isinstance(weights, Mapping) else dict.fromkeys(layers, weights)
+    unknown = [name for name in own if name not in layers]
+    if unknown:
+        raise ValueError(f"weights: there is no layer {unknown[0]!r}; there are {', '.join(map(repr, layers))}.")
     problems = []
     for (layer, S), (aim, objective), (way, solver), seed in itertools.product(
         layers.items(), criteria.items(), ways.items(), chances
@@ -229,7 +242,7 @@ def grid(
         labels = {"layer": layer, "objective": aim, "solver": way, "seed": seed}
         given = {name: value for name, value in labels.items() if value is not None}
         start = None if seed is None else "random"
-        problems.append(Problem(S, objective, solver, group, start, restarts, given))
+        problems.append(Problem(S, objective, solver, group, start, restarts, given, own.get(layer)))
     return problems
 
 

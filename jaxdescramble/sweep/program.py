@@ -25,8 +25,9 @@ def arguments(
     """What the program of a chunk is called with, in host memory: its signals are read here.
 
     Returns:
-        Shared leaves of objective and solver, leaves of every problem, signals, starts and keys, empty places at the
-        end holding zeros, which every solver has done with at once; and digests of the signals, by place.
+        Shared leaves of objective and solver, leaves of every problem, signals (with weights of samples a pair of
+        arrays), starts and keys, empty places at the end holding zeros, which every solver has done with at once; and
+        digests of the signals, by place.
 
     Raises:
         OSError, ValueError: signals that cannot be read, or are not what they were.
@@ -36,6 +37,10 @@ def arguments(
     for row, place in enumerate(chunk.places):
         signals[row] = _signals(problems[place], place, kind)
         digests[place] = signals_digest(problems[place].signals, signals[row])
+    if problems[chunk.places[0]].weights is not None:  # then all of the kind have some
+        own_weights = np.ones((kind.size, kind.shape[1]), kind.dtype)
+        own_weights[:count] = [problems[place].weights for place in chunk.places]
+        signals = (signals, own_weights)
     mine = [jax.tree.leaves((problems[place].objective, problems[place].solver)) for place in chunk.places]
     mine += [mine[-1]] * (kind.size - count)
     own = [
@@ -99,12 +104,13 @@ def run(
     collective operation, and no device waits for the slowest.
     """
 
-    def one(own: list[Any], S: Array, start: Array | None, keys: Array | None) -> dict[str, Array]:
+    def one(own: list[Any], given: Any, start: Array | None, keys: Array | None) -> dict[str, Array]:
         mine = iter(own)
         all_leaves = [common if fixed else next(mine) for common, fixed in zip(leaves, shared, strict=True)]
         objective, solver = jax.tree.unflatten(structure, all_leaves)
         drawn = None if keys is None else jax.random.wrap_key_data(keys)
-        return solve(objective, solver, group, objective.summarise(S), start, drawn)
+        S, weights = given if isinstance(given, tuple) else (given, None)
+        return solve(objective, solver, group, objective.summarise(S, weights), start, drawn)
 
     axes = (0, 0, None if start is None else 0, None if keys is None else 0)
     return jax.vmap(one, axes)(own, signals, start, keys)

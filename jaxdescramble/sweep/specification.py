@@ -13,7 +13,7 @@ import jax
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble import exact, objectives, solvers
-from jaxdescramble.inputs import Selection, selected
+from jaxdescramble.inputs import Selection, selected, stored
 from jaxdescramble.sweep.problems import Problem, grid
 
 # What TOML cannot express: keys, optax transformations, operators.
@@ -52,6 +52,7 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         files = ["layers.npz"]        # relative to this file
         names = ["encoder*"]
         samples_first = false
+        weights = "padding"           # an array of these files: how much each sample counts, for every layer
 
         [objectives.steps]            # any name; `name` says which objective it is, the same if left out
         name = "total_variation"
@@ -80,7 +81,7 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise TypeError(f"{name}: got {value!r}; expected {'text' if kind is str else 'an integer'}.")
     signals = _table("signals", content.get("signals", {}))
-    _known("signals", signals, ("files", "names", "samples_first"))
+    _known("signals", signals, ("files", "names", "samples_first", "weights"))
     files, names = _texts("signals.files", signals.get("files", [])), _texts("signals.names", signals.get("names", []))
     if not files:
         raise ValueError("signals.files: there are none; name files of weights or signals.")
@@ -101,6 +102,7 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         seeds=None if seeds is None else range(seeds),
         group=content.get("group", "O"),
         restarts=content.get("restarts", 0),
+        weights=_weights(signals.get("weights"), [Path(folder) / file for file in files]),
     )
     seed = content.get("seed")
     return Request(problems, None if seed is None else jax.random.key(seed), content.get("chunk"), selection)
@@ -224,6 +226,22 @@ def _table(where: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: got {value!r}; expected a table, [{where}].")
     return value
+
+
+def _weights(name: Any, paths: list[Path]) -> Any:
+    """The array of weights that the files hold under this name; None without one."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"signals.weights: got {name!r}; expected the name of an array in the files.")
+    there = [one for path in paths for one in stored(path) if len(one.shape) == 1]
+    for one in there:
+        if one.name == name:
+            return one.read()
+    raise ValueError(
+        f"signals.weights: no array {name!r} of one axis in the files; there are "
+        f"{', '.join(one.name for one in there) or 'none'}."
+    )
 
 
 def _texts(where: str, value: Any) -> list[str]:

@@ -20,7 +20,7 @@ from jaxdescramble.sweep import chunks
 from jaxdescramble.sweep.folder import Specification, read_specification
 
 PENDING = -1
-NUMBERS = ("value", "initial_value", "bound", "gap", "rank", "steps", "status")
+NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
 SUFFIXES = (".csv", ".npz", ".parquet")
 
 
@@ -28,8 +28,8 @@ class Table:
     """A row for each problem of a sweep, a NumPy array for each column; matrices are read when they are asked for.
 
     Columns are the labels, "problem" (the place in the list), "objective", "solver", "group", "n", "m", "dtype", and
-    what was found: "value", "initial_value", "bound", "gap", "rank", "steps", "status" (a `jaxdescramble.Status`; -1
-    where there is no result yet, numbers are NaN there).
+    what was found: "value", "initial_value", "bound", "gap", "samples" (their effective number), "rank",
+    "steps", "status" (a `jaxdescramble.Status`; -1 where there is no result yet, numbers are NaN there).
 
     >>> import jaxdescramble as jd
     >>> table = jd.sweep(jd.grid(jax.random.normal(jax.random.key(0), (3, 4, 9), "float32")), "sweep-of-three")
@@ -161,8 +161,8 @@ class Table:
 def gathered(folder: Path, specification: Specification, progress: Callable[[int, int], None] | None = None) -> Table:
     """The table of what is in a folder; a damaged chunk counts as not done."""
     count = len(specification.chunk)
-    found = {name: np.full(count, np.nan) for name in NUMBERS[:4]}
-    found |= {name: np.full(count, PENDING if name == "status" else 0, np.int32) for name in NUMBERS[4:]}
+    found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
+    found |= {name: np.full(count, PENDING if name == "status" else 0, np.int32) for name in NUMBERS[5:]}
     places: dict[int, list[int]] = {}
     for place, number in enumerate(specification.chunk.tolist()):
         places.setdefault(number, []).append(place)
