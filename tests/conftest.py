@@ -1,7 +1,7 @@
-"""Strict settings for the whole suite: they are set before JAX is first imported.
+"""Strict settings for the whole suite, set before JAX is first imported, and the tiers that README.md describes.
 
-`JAXDESCRAMBLE_TEST_X64=0` turns 64-bit types off; `tests/test_default_precision.py` runs the tests marked
-`both_precisions` or `default_precision` that way in a second pass.
+`JAXDESCRAMBLE_TEST_X64=0` turns 64-bit types off: the thorough tier runs the tests marked `both_precisions` or
+`default_precision` that way in a second pass.
 """
 
 import os
@@ -25,6 +25,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes stand in the signatures; here, and only here, they are checked.
 jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
+
+
+CASES = 3
+"""The default tier runs this many cases of one parametrised test: the first, the last, and one from the middle."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as `thorough` the other cases of a parametrised test, except where `every_case` asks for all of them."""
+    cases = {}
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
+            cases.setdefault((item.path, item.cls, getattr(item, "originalname", item.name)), []).append(item)
+    for some in cases.values():
+        kept = {round(i * (len(some) - 1) / (CASES - 1)) for i in range(CASES)}
+        for place, item in enumerate(some):
+            if place not in kept:
+                item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture

@@ -55,11 +55,25 @@ def test_readme_blocks(number, monkeypatch, tmp_path):
         exec(compile(block, f"README block {number}", "exec"), {})
 
 
-def test_ci_calls_the_very_test_command_of_the_readme():
+def test_ci_calls_the_very_test_command_of_the_readme_and_then_the_thorough_tier():
     commands = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     assert any('pip install -e ".[demo]" && jaxdescramble demo' in block for block in commands)
     assert any('pip install -e ".[test]" && pytest' in block for block in commands)
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in script
+    thorough = re.findall(r"^.*pytest -m .*$", script, flags=re.MULTILINE)
+    described = (ROOT / "tests" / "README.md").read_text()
+    assert len(thorough) == 2
+    assert all(command in described for command in thorough)
+
+
+def test_every_marker_that_leaves_tests_out_belongs_to_a_tier():
+    """What the default command leaves out, the thorough tier runs, or the README of the tests tells how to."""
+    options = (ROOT / "pyproject.toml").read_text()
+    left_out = set(re.findall(r"not (\w+)", re.search(r"-m '(.*?)'", options)[1]))
+    described = (ROOT / "tests" / "README.md").read_text()
+    assert left_out == {"thorough", "slow", "gpu", "default_precision"}
+    assert all(f"`{name}`" in described for name in left_out)
 
 
 def test_the_layout_in_the_readme_is_the_layout_there_is():

@@ -57,6 +57,7 @@ def test_published_networks_all_six_layers_in_one_call(tmp_path):
     assert (tmp_path / "published.png").exists()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(script):
     assert len(script.read_text().splitlines()) < (60 if script.name.startswith(("my_", "why_")) else 100)

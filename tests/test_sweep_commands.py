@@ -300,6 +300,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.usefixtures("as_installed")
 def test_mistakes_in_a_specification_are_named(net, tmp_path, mistake):
