@@ -7,6 +7,7 @@ meanwhile is read. `pytest -m slow tests/test_lapack.py` compiles everything and
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -120,15 +121,19 @@ def run(call, folder):
 @pytest.mark.parametrize("path", EVERY)
 def test_no_public_function_has_a_batched_lapack_call_on_a_cpu(path, compiled, tmp_path):
     try:
-        texts = [programs(EVERY[path])().as_text()]
-    except Exception:  # it reads concrete numbers; if the call itself is wrong, this raises again
+        lower = programs(EVERY[path])
+    except Exception as error:
+        if not isinstance(error, jax.errors.JAXTypeError) and not re.search("traced|jit", str(error)):
+            raise  # it is not that the function reads concrete numbers
         run(EVERY[path], tmp_path)
         texts = []
+    else:
+        texts = [lower().as_text()]
     assert not batched([*texts, *compiled()])
 
 
-SOME = ("exact.brockett_minimiser", "exact.procrustes", "groups.retractions.cayley", "groups.retractions.qr")
-SOME += ("insert", "insert at heads", "path_kernel.ridge", "path_kernel.leave_one_out", "film.nearest_equal")
+SOME = ("exact.procrustes", "groups.retractions.cayley", "groups.retractions.qr")
+SOME += ("insert", "insert at heads", "path_kernel.ridge", "path_kernel.leave_one_out")
 
 
 @pytest.mark.parametrize("path", SOME)
