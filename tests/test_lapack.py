@@ -123,7 +123,8 @@ def test_no_public_function_has_a_batched_lapack_call_on_a_cpu(path, compiled, t
     try:
         lower = programs(EVERY[path])
     except Exception as error:
-        if not isinstance(error, jax.errors.JAXTypeError) and not re.search("traced|jit", str(error)):
+        traced = isinstance(error, jax.errors.JAXTypeError) or re.search("traced|jit", str(error))
+        if path not in MORE and not traced:
             raise  # it is not that the function reads concrete numbers
         run(EVERY[path], tmp_path)
         texts = []
