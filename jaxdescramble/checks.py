@@ -90,6 +90,17 @@ def is_traced(value: object) -> bool:
     return isinstance(value, Tracer)
 
 
+def staged(*values: Any) -> bool:
+    """Whether a call is part of somebody's program: one of its values is traced, or all that is computed here is.
+
+    Inside `jit` a function may be given nothing but known arrays; what it makes of them is traced all the same.
+
+    >>> staged(jnp.ones(2)), jax.jit(lambda: jnp.asarray(staged()))()
+    (False, Array(True, dtype=bool))
+    """
+    return any(map(is_traced, jax.tree.leaves(values))) or is_traced(jnp.zeros(()))
+
+
 def wide_types() -> bool:
     """Whether JAX's 64-bit types are on, here and now: a context manager may say otherwise than the configuration.
 

@@ -49,8 +49,8 @@ def threads(count: int | None = None) -> Before:
     """Set how many threads LAPACK uses on CPUs inside JAX, for the whole process; without `count`, tell the number.
 
     `import jaxdescramble` sets one thread. It keeps the number of OpenBLAS if one of the environment variables
-    OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or OMP_NUM_THREADS holds a positive integer. More threads pay on an idle
-    machine and for large matrices (from about 1,000 neurons on); on a busy machine they can cost a hundredfold.
+    OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or OMP_NUM_THREADS holds a positive integer. More threads can pay for large
+    matrices on an idle machine; on a busy machine they can cost a hundredfold.
 
     Only the OpenBLAS that SciPy is linked to is set, because JAX uses that one. NumPy's wheels bring their own library,
     which stays as it is. If SciPy is linked to something else (MKL, Accelerate), nothing is ever set and the number

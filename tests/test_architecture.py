@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 FLOORS = [
     # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
     {"cautions", "checks", "files", "products", "extras", "layers"},
-    {"status", "lapack"},
+    {"status", "lapack", "programs"},
     {"transforms", "decompositions"},
     {"operators", "groups"},
     # Ground floor and up, as in the README.

@@ -7,6 +7,7 @@ meanwhile is read. `pytest -m slow tests/test_lapack.py` compiles everything and
 
 import ast
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -117,15 +118,20 @@ def run(call, folder):
 @pytest.mark.parametrize("path", EVERY)
 def test_no_public_function_has_a_batched_lapack_call_on_a_cpu(path, compiled, tmp_path):
     try:
-        texts = [programs(EVERY[path])().as_text()]
-    except Exception:  # it reads concrete numbers; if the call itself is wrong, this raises again
+        lower = programs(EVERY[path])
+    except Exception as error:
+        traced = isinstance(error, jax.errors.JAXTypeError) or re.search("traced|jit", str(error))
+        if path not in MORE and not traced:
+            raise  # it is not that the function reads concrete numbers
         run(EVERY[path], tmp_path)
         texts = []
+    else:
+        texts = [lower().as_text()]
     assert not batched([*texts, *compiled()])
 
 
-SOME = ("exact.brockett_minimiser", "exact.procrustes", "groups.retractions.cayley", "groups.retractions.qr")
-SOME += ("insert", "insert at heads", "path_kernel.ridge", "path_kernel.leave_one_out", "film.nearest_equal")
+SOME = ("exact.procrustes", "groups.retractions.cayley", "groups.retractions.qr")
+SOME += ("insert", "insert at heads", "path_kernel.ridge", "path_kernel.leave_one_out")
 
 
 @pytest.mark.parametrize("path", SOME)
@@ -216,7 +222,7 @@ def lapack_names(source):
 def test_only_decompositions_calls_lapack_through_jax():
     package = Path(jd.__file__).parent
     found = {str(path.relative_to(package)): lapack_names(path.read_text()) for path in package.rglob("*.py")}
-    assert len(found.pop("decompositions.py")) > 6
+    assert "jax.numpy.linalg.svd" in found.pop("decompositions.py")
     assert not {path: names for path, names in found.items() if names}
     wrong = (
         "import jax\nfrom jax.scipy import linalg\ndef f(x):\n    return linalg.cho_solve(jax.numpy.linalg.inv(x), x)"

@@ -107,7 +107,12 @@ def test_a_problem_that_takes_longer_is_a_chunk_alone_and_is_not_solved_twice(tm
     few = jd.grid(SIGNALS[:3], SPARSE, BRIEF)
     expected = jd.sweep(few, tmp_path / "expected", mesh(), chunk=1)
     monkeypatch.setattr(sizes, "WORK", 0)
-    monkeypatch.setattr(sizes, "SECONDS", -1.0)  # whatever it takes is longer
+    finished = sizes.program.finished
+
+    def too_long(found, stop, limit=np.inf):
+        return limit == np.inf and finished(found, stop)
+
+    monkeypatch.setattr(sizes.program, "finished", too_long)
     table = jd.sweep(few, tmp_path / "out", mesh())
     assert table.kinds()[0]["chunk"] == 1
     same(table, expected)

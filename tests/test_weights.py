@@ -214,7 +214,7 @@ REFUSED = {
 
 @pytest.mark.every_case
 @pytest.mark.parametrize(("weights", "error", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_bad_weights_are_refused_by_name(weights, error, message):
+def test_bad_weights_are_refused_by_name(as_installed, weights, error, message):
     objective, S = smoothness(), signals()
     found = jd.descramble(S)
     for call in (
@@ -269,7 +269,7 @@ def test_objectives_of_ones_own_say_that_they_weigh_or_get_selected_samples():
         jd.descramble(S, Objective(users_own), weights=WEIGHTS)
     with pytest.raises(TypeError, match="users_own does not say"):
         Objective(users_own)(point, Samples(S, weights=jnp.ones(M)))
-    with pytest.raises(TypeError, match="users_own does not say"):
+    with pytest.raises(TypeError, match="weighted does not say"):
         jd.objectives.weighted(Objective(users_own), sparsity())(point, S, WEIGHTS)
     mask = WEIGHTS > 0
     expected = Objective(users_own)(point, S[:, mask])
@@ -356,7 +356,7 @@ ORDERS = {
     "every second": lambda p, x: x[::2, 1::2] @ p["b"],
     "the first token": lambda p, x: x[:, 0] @ p["b"],
     "the last of the stacked": lambda p, x: jnp.stack([x[:, -1], x[:, 0]]) @ p["b"],
-    "joined": lambda p, x: jnp.concatenate([x[:2], x[:, ::-1]]) @ p["b"],
+    "joined": lambda p, x: jnp.concatenate([x[:2], x[::-1]]) @ p["b"],
     "normed over features": lambda p, x: (x - 0 * x.mean(-1, keepdims=True)) @ p["b"],
     "normed over the batch": lambda p, x: (x - 0 * x.mean(0, keepdims=True)) @ p["b"],
     "after attention": lambda p, x: attention(p, x) @ p["b"],
@@ -440,8 +440,8 @@ def test_every_array_of_x_begins_with_the_samples_axes():
     given = {"tokens": x, "mask": jnp.ones((BATCH, 3)), "scale": 2.0}
     _, taps = jd.wiretap(f)(eyes("b"), given, numbers)
     np.testing.assert_array_equal(taps["['b']"].weights, numbers.ravel())
-    with pytest.raises(ValueError, match=r"first axes of x\['mask'\], whose shape is \(3,\)"):
-        jd.wiretap(f)(eyes("b"), given | {"mask": jnp.ones(3)}, numbers)
+    with pytest.raises(ValueError, match=r"first axes of x\['mask'\], whose shape is \(1, 3\)"):
+        jd.wiretap(f)(eyes("b"), given | {"mask": jnp.ones((1, 3))}, numbers)
 
 
 def transformer(p, ids):
@@ -486,7 +486,7 @@ def test_padding_of_a_token_network_is_left_out(text, joint):
         S = jnp.concatenate([W.T * jnp.linalg.norm(S, 2) / jnp.linalg.norm(W, 2), S], axis=1)
         close(found[name].input.value, jd.descramble(S).value)
     assert max(abs(np.log(values))) > 0.1  # padding does change values
-    assert float(np.max(found["['head']"].input.samples)) == len(ids)
+    assert joint or float(np.max(found["['head']"].input.samples)) == len(ids)
 
 
 def test_a_layer_without_weights_may_be_left_out_of_a_network():

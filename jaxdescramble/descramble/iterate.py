@@ -12,6 +12,7 @@ from jaxdescramble.exact import ClosedForm
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.programs import quick_jit
 from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.implicit import attach
@@ -111,12 +112,10 @@ def iterate_in_slices(
     solver, report = _plan(objective, one, group, solver, start, keys, watch)
     classes = _classes(objective, solver, report, one.size)
     prepared = _prepare_all(objective, summaries, start, group, classes)
-    # One class after another: both are one program.
-    both = [
-        solve_each(objective, prepared.starts[:, k], (prepared.summary,), solver, report, own=True)
-        for k in range(classes)
-    ]
-    found = best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
+    # One class after another, by one program.
+    starts = _by_class(prepared.starts)
+    both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
+    found = both[0] if classes == 1 else _better(both)
     return _describe_all(objective, summaries, prepared.summary, found, report.compiled)
 
 
@@ -144,12 +143,11 @@ def prepare(
 ) -> Prepared:
     """A problem as a solver takes it: poisoned signals as zeros (`describe` says so afterwards), and its starts."""
     safe = cleared(summary)
-    if start is None:
-        start = first_guess(objective, safe, group)
-    if classes == 1:
-        return Prepared(safe, start[None])
-    other = first_guess(objective, safe, "O", -decompositions.determinant_sign(start))
-    return Prepared(safe, jnp.stack([start, other]))
+    if classes == 2:
+        in_class = functools.partial(first_guess, objective, safe, group)
+        return Prepared(safe, jax.lax.map(in_class, jnp.asarray([1.0, -1.0], safe.dtype)))
+    start = first_guess(objective, safe, group) if start is None else start
+    return Prepared(safe, start[None])
 
 
 def describe(objective: Objective, summary: Summary, safe: Summary, found: Solution, report: Report) -> Found:
@@ -172,14 +170,24 @@ def describe(objective: Objective, summary: Summary, safe: Summary, found: Solut
     )
 
 
-@functools.partial(jax.jit, static_argnames=("group", "classes"))
+@quick_jit
+def _by_class(starts: Float[Array, "batch classes n n"]) -> list[Array]:
+    return [starts[:, k] for k in range(starts.shape[1])]
+
+
+@quick_jit
+def _better(both: list[Solution]) -> Solution:
+    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
+
+
+@functools.partial(quick_jit, static_argnames=("group", "classes"))
 def _prepare_all(objective: Objective, summaries: Summary, start: Array | None, group: str, classes: int) -> Prepared:
     each = None if start is None or start.ndim == 2 else 0
     run = functools.partial(prepare, objective, group=group, classes=classes)
     return jax.vmap(lambda summary, start: run(summary, start=start), (0, each))(summaries, start)
 
 
-@functools.partial(jax.jit, static_argnames="report")
+@functools.partial(quick_jit, static_argnames="report")
 def _describe_all(objective: Objective, summaries: Summary, safe: Summary, found: Solution, report: Report) -> Found:
     return jax.vmap(functools.partial(describe, objective, report=report))(summaries, safe, found)
 

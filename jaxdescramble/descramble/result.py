@@ -19,6 +19,7 @@ from jaxdescramble.checks import file_path, positive_integer, random_key, real_a
 from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
+from jaxdescramble.objectives.weighing import clear
 from jaxdescramble.operators import from_matrix
 from jaxdescramble.solvers import Stationarity, stationarity
 from jaxdescramble.status import check_status
@@ -311,9 +312,10 @@ def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: A
         S, w = problem
         found = objective.tightest_bound_on(objective.summarise(S, w), steps)
         found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
-        if w is not None:
-            S = jnp.where(w == 0, 0, S * jnp.where(w >= 0, w, jnp.nan))
-        return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)
+        if w is None:
+            return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)
+        known = jnp.isfinite(clear(S, w)).all() & (jnp.isfinite(w) & (w >= 0)).all()
+        return jnp.where(known, found, jnp.nan)
 
     batch = columns.shape[:-2]
     if not batch:

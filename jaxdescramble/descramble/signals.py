@@ -18,6 +18,7 @@ from jaxdescramble.descramble.result import Descrambling, Descramblings, weighed
 from jaxdescramble.groups import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import effective_samples
+from jaxdescramble.programs import quick_jit
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
@@ -305,7 +306,7 @@ def _solve_signals(
     return _solve_summary(objective, solver, group, summaries, start, keys, signals.ndim - 2)
 
 
-@jax.jit
+@quick_jit
 def _summarised(objective: Objective, signals: Array, weights: Array | None) -> Summary:
     summarise = objective.summarise
     for _ in range(signals.ndim - 2):
@@ -318,17 +319,24 @@ def _solve_in_slices(
 ) -> dict[str, Array]:
     """As `_solve_summary`, outside `jit`: the batch axes as one, which the host goes along."""
     batch = jax.tree.leaves(summaries)[0].shape[:axes]
-    flat = jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), summaries)
-    if start is not None and start.ndim > 2:
-        start = jnp.reshape(start, (-1, *start.shape[axes:]))
+    flat = _flat(summaries, axes)
+    start = start if start is None or start.ndim == 2 else _flat(start, axes)
     found = iterate_in_slices(objective, flat, group, solver, start, keys, watch)
-    fields = _fields_of_all(objective, flat, found, group)
+    return _fields_of_all(objective, flat, found, group, batch)
+
+
+@functools.partial(quick_jit, static_argnames="axes")
+def _flat(tree: Any, axes: int) -> Any:
+    """The leading axes as one, which there is also where there are none."""
+    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
+
+
+@functools.partial(quick_jit, static_argnames=("group", "batch"))
+def _fields_of_all(
+    objective: Objective, summaries: Summary, found: Any, group: str, batch: tuple[int, ...]
+) -> dict[str, Array]:
+    fields = jax.vmap(lambda summary, one: fields_of(objective, summary, one, group))(summaries, found)
     return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}
-
-
-@functools.partial(jax.jit, static_argnames="group")
-def _fields_of_all(objective: Objective, summaries: Summary, found: Any, group: str) -> dict[str, Array]:
-    return jax.vmap(lambda summary, one: fields_of(objective, summary, one, group))(summaries, found)
 
 
 def _is_problem(item: object) -> bool:

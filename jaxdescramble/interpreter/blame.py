@@ -68,7 +68,7 @@ def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
         return
     try:
         graph = trace(f, params, array)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # f may fail on integers in any way; x is to blame
         raise TypeError(f"x: got {array.dtype}; convert to a floating type with .astype(jnp.float32).") from error
     lookup = next(_lookups(graph, study(graph)), None)
     if lookup is None:

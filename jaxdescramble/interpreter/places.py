@@ -283,7 +283,7 @@ def _joined(
 ) -> frozenset[Place]:
     """Of operands side by side, each with one place at most: what has none is nowhere along the axis that is joined."""
     name = operation.name
-    along = loops + operation.params["dimension" if name == "concatenate" else "axis"]
+    along = loops + int(operation.params["dimension" if name == "concatenate" else "axis"])
     some = frozenset().union(*(one for one in had if one is not None))
     if name == "concatenate" and len({one.offset for one in some}) == 1 and not any(one.along(along) for one in some):
         return some

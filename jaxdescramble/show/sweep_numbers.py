@@ -71,7 +71,7 @@ def _time_left(table: Table, solved: Sequence[Mapping[str, Any]]) -> tuple[float
     unknown = Counter()
     for (objective, solver, _, n, m, _), count in ((kind, count) for kind, count in left.items() if not counts[kind]):
         unknown[f"{objective}{f', {solver}' if solver else ''}, {n} x {m}"] += count
-    return (round(sum(known), 3) if known or not left else None), dict(unknown)
+    return (round(sum(known, 0.0), 3) if known or not left else None), dict(unknown)
 
 
 def summary_lines(table: Table) -> list[tuple[str, ...]]:

@@ -71,10 +71,7 @@ class LBFGS:
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
             divide, guided, modelled = prepare(iterate, state.preconditioner)
             memory, known = state.memory, state.memory.weights[0] > 0
-            direction = -_two_loops(iterate.gradient, memory, divide)
-            slope = inner(iterate.gradient, direction)
-            good = slope < -1e-8 * norm(iterate.gradient) * norm(direction)
-            direction = jax.lax.cond(good, lambda: direction, lambda: -divide(iterate.gradient))
+            direction, good = _descending(iterate.gradient, memory, divide)
             far = farthest(direction)
             # Without any curvature known the first step is as far as a step may go.
             first = jnp.where((known & good) | guided, 1.0, far)
@@ -99,6 +96,22 @@ def _push(memory: _Memory, step: Array, change: Array, weight: Array) -> _Memory
     return _Memory(*(jnp.concatenate([one, old[:-1]]) for one, old in zip(new, memory, strict=True)))
 
 
+def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> tuple[Array, Array]:
+    """The direction that the memory gives, and whether it descends; if not, the one that an empty memory gives."""
+
+    def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        _, _, tries = state
+        known = memory._replace(weights=jnp.where(tries == 0, memory.weights, 0))
+        direction = -_two_loops(gradient, known, divide)
+        good = inner(gradient, direction) < -1e-8 * norm(gradient) * norm(direction)
+        return direction, good, tries + 1
+
+    # A loop of at most two turns, so that the preconditioner is compiled once.
+    start = (jnp.zeros_like(gradient), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+    direction, good, tries = jax.lax.while_loop(lambda state: ~state[1] & (state[2] < 2), attempt, start)
+    return direction, good & (tries == 1)
+
+
 def _two_loops(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
     count = len(memory.weights)
 
@@ -108,10 +121,10 @@ def _two_loops(gradient: Array, memory: _Memory, divide: Callable[[Array], Array
         return q - alpha * memory.changes[k], alphas.at[k].set(alpha)
 
     q, alphas = jax.lax.fori_loop(0, count, back, (gradient, jnp.zeros_like(memory.weights)))
-    r = divide(q)
     # Shanno and Phua: the newest pair sets the scale.
     newest = memory.changes[0]
-    scale = 1 / jnp.maximum(memory.weights[0] * inner(newest, divide(newest)), TINY)
+    r, divided = jax.lax.map(divide, jnp.stack([q, newest]))
+    scale = 1 / jnp.maximum(memory.weights[0] * inner(newest, divided), TINY)
     r = jnp.where(memory.weights[0] > 0, scale, 1.0) * r
 
     def forth(k: Array, r: Array) -> Array:

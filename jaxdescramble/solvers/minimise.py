@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -17,7 +18,7 @@ from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, mirrored, reflected, solve, solve_each
+from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 from jaxdescramble.status import Status
 
@@ -103,22 +104,22 @@ def minimise(
     return solution
 
 
-def search(
-    function: Callable, start: Array, args: tuple, solver: Any, report: Report, reflection: Array | None = None
-) -> Solution:
+def search(function: Callable, start: Array, args: tuple, solver: Any, report: Report) -> Solution:
     """What a solver finds in the classes that the report's group allows.
 
     Args:
         function, start, args, solver, report: as in `solve`.
-        reflection: where to start in the other class; None for the reflected start.
     """
     free = mirrored(function, start.shape[-1])
     if report.group != "O" or free or hasattr(solver, "both_classes"):
         found = solve(function, start, args, solver, report)
-        return dataclasses.replace(found, classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1))
-    starts = jnp.stack([start, reflected(start) if reflection is None else reflection])
-    found = best(solve_each(function, starts, args, solver, report))
-    return dataclasses.replace(found, classes=jnp.full_like(found.steps, 2))
+        return dataclasses.replace(found, classes=_counted(found.steps, 2 if report.group == "O" else 1))
+    found = best(solve_each(function, both_classes(start), args, solver, report))
+    return dataclasses.replace(found, classes=_counted(found.steps, 2))
+
+
+def _counted(steps: Array, classes: int) -> Array:
+    return jnp.asarray(np.full(np.shape(steps), classes, np.int32))
 
 
 def _check_scalar(function: Callable, point: Any, args: tuple) -> None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdescramble.programs import quick_jit
 from jaxdescramble.solvers import descent
 from jaxdescramble.solvers.descent import RUNNING, Loop, Report
 from jaxdescramble.solvers.solution import Solution
@@ -32,7 +33,7 @@ def solve_in_slices(
     function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report
 ) -> Solution:
     """One problem of a solver that can `bind`; what is found until the watch stops it, if it does."""
-    steps = _first_steps(start.shape[-1], args, 1)
+    steps = _first_steps(start.shape[-1], sum(np.size(leaf) for leaf in jax.tree.leaves(args)), 1)
     return _run(_Slices(function, args, solver, report), start, report.watch, steps, done=0, total=1)
 
 
@@ -50,18 +51,28 @@ def solve_many_in_slices(
     """
     count, n = starts.shape[0], starts.shape[-1]
     watch, found = report.watch, []
-    mine = jax.tree.map(lambda leaf: leaf[0], args) if own else args
+    entries = sum(np.size(leaf) for leaf in jax.tree.leaves(args)) // (count if own else 1)
     how = "in turn" if all(device.platform == "cpu" for device in starts.devices()) else "in step"
-    size = min(_first_steps(n, mine, 1), count) if how == "in turn" else count
+    size = min(_first_steps(n, entries, 1), count) if how == "in turn" else count
     for first in range(0, count, size):
         # The last group is filled up with copies of its last problem, so that all groups are one program.
         places = np.minimum(np.arange(first, first + size), count - 1)
-        part = jax.tree.map(lambda leaf, places=places: leaf[places], args) if own else args
+        part = _taken(args, places) if own and size < count else args
         group = _Slices(function, part, solver, report, own, how)
-        steps = _first_steps(n, mine, size)
-        got = _run(group, starts[places], watch, steps, done=first, total=count)
-        found.append(jax.tree.map(lambda leaf, first=first: leaf[: count - first], got))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+        steps = _first_steps(n, entries, size)
+        begin = starts if size == count else starts[places]
+        found.append(_run(group, begin, watch, steps, done=first, total=count))
+    return found[0] if len(found) == 1 else _joined(found, count)
+
+
+@quick_jit
+def _taken(args: Any, places: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[places], args)
+
+
+@functools.partial(quick_jit, static_argnames="count")
+def _joined(found: list[Solution], count: int) -> Solution:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +141,9 @@ def _tell(watch: Watch, found: Solution, taken: int, group: _Slices, done: int, 
     watch.tell(f"{name}, at most {taken} steps a problem", min(done + finished, total), total)
 
 
-def _first_steps(n: int, args: tuple, problems: int) -> int:
+def _first_steps(n: int, entries: int, problems: int) -> int:
     """How many steps the first slice takes, from a count of operations: sixty products of n x n, six with the data."""
-    size = sum(np.size(leaf) for leaf in jax.tree.leaves(args))
-    return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * size + 1e4)), 1, FIRST))
+    return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * entries + 1e4)), 1, FIRST))
 
 
 def _each(run: Callable, how: str, *batched: Any) -> Any:
@@ -142,7 +152,7 @@ def _each(run: Callable, how: str, *batched: Any) -> Any:
     return jax.lax.map(lambda mine: run(*mine), batched) if how == "in turn" else jax.vmap(run)(*batched)
 
 
-@functools.partial(jax.jit, static_argnames=("report", "own", "how"))
+@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
 def _begin(
     function: Callable, start: Array, args: tuple, solver: Any, report: Report, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
@@ -154,7 +164,7 @@ def _begin(
     return loop, found, jnp.sum(found.status == RUNNING)
 
 
-@functools.partial(jax.jit, static_argnames=("report", "own", "how"))
+@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
 def _advance(
     function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array, report: Report, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:

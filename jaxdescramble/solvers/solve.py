@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced
+from jaxdescramble.checks import staged
+from jaxdescramble.programs import quick_jit
 from jaxdescramble.solvers.descent import Report, descend
 from jaxdescramble.solvers.slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.solution import Solution
@@ -66,6 +67,7 @@ def solve_each(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
+@quick_jit
 def best(found: Solution) -> Solution:
     """The solution of least value of several, which lie along the leading axis; evaluations are those of all."""
     chosen = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value), axis=0)
@@ -90,6 +92,12 @@ def mirrored(function: Any, n: int) -> bool:
     return known is not None and bool(known(n))
 
 
+@quick_jit
+def both_classes(start: Float[Array, "n n"]) -> Float[Array, "2 n n"]:
+    """The start and its reflection, one start in each determinant class."""
+    return jnp.stack([start, reflected(start)])
+
+
 def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """The point with its last row turned round: the same in the other determinant class.
 
@@ -101,7 +109,7 @@ def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
 
 def _untraced(report: Report, operands: Any) -> Report:
     """The report without its watch where the operands are traced: in a combinator of the user's own, under `vmap`."""
-    if report.watch is not None and any(map(is_traced, jax.tree.leaves(operands))):
+    if report.watch is not None and staged(operands):
         return report.compiled
     return report
 

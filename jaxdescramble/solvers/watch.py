@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jaxdescramble.checks import a_function, is_traced, number_between
+from jaxdescramble.checks import a_function, number_between, staged
 from jaxdescramble.status import Status
 
 Progress = Callable[[str, int, int], Any]
@@ -96,7 +96,7 @@ def watched(progress: Any, max_seconds: Any, data: Any, what: str) -> Watch | No
         a_function(progress, "progress", "(stage, done, total)")
     if max_seconds is not None:
         max_seconds = float(number_between(max_seconds, "max_seconds", 0, float("inf"), "a positive number of seconds"))
-    if not any(map(is_traced, jax.tree.leaves(data))):
+    if not staged(data):
         return Watch(progress, max_seconds)
     if progress is not None or max_seconds is not None:
         name = "progress" if progress is not None else "max_seconds"

@@ -19,10 +19,10 @@ class Moments:
     squares: Float[np.ndarray, "n n"]
     totals: Float[np.ndarray, " n"]
     unit: float
-    count: float
+    count: int | float
 
     @staticmethod
-    def of(sums: Sums, count: float) -> "Moments":
+    def of(sums: Sums, count: int | float) -> "Moments":
         """From the sums of one device."""
         parts = Sums(*(np.asarray(part[0], np.float64) for part in sums))
         squares = parts.gram + parts.gram_low
