@@ -38,7 +38,7 @@ def main() -> None:
     answers: dict[str, str | None] = {}
     seconds: dict[str, float] = {}
     for path, call in CALLS.items():
-        if path in NO_FILE:
+        if path in NO_FILE or " " in path:  # no such file here, or another use of the same function
             continue
         before = time.process_time()
         try:

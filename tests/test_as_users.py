@@ -30,6 +30,6 @@ def test_nothing_is_set(told):
 
 
 def test_every_public_function_answers(told):
-    assert set(told["answers"]) == set(CALLS) - NO_FILE
+    assert set(told["answers"]) == {path for path in CALLS if " " not in path} - NO_FILE
     wrong = {path: why for path, why in told["answers"].items() if why}
     assert not wrong, "\n".join(f"{path}: {why}" for path, why in wrong.items())
