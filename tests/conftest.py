@@ -24,22 +24,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
 
 
-CASES = 2
-"""The default tier runs this many cases of one parametrised test: the first and the last."""
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as `thorough` the other cases of a parametrised test, except where `every_case` asks for all of them."""
+    """Mark all cases of a parametrised test but the first and the last as `thorough`, unless it is marked `every_case`."""
     cases = {}
     for item in items:
         if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
-            cases.setdefault((item.path, item.cls, getattr(item, "originalname", item.name)), []).append(item)
+            cases.setdefault((item.path, item.originalname), []).append(item)
     for some in cases.values():
-        kept = {round(i * (len(some) - 1) / (CASES - 1)) for i in range(CASES)}
-        for place, item in enumerate(some):
-            if place not in kept:
-                item.add_marker(pytest.mark.thorough)
+        for item in some[1:-1]:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture

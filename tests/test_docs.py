@@ -1,5 +1,6 @@
 """Every docstring example and every Python block of the README runs, and the commands named there exist."""
 
+import collections
 import doctest
 import importlib
 import pkgutil
@@ -74,6 +75,14 @@ def test_every_marker_that_leaves_tests_out_belongs_to_a_tier():
     described = (ROOT / "tests" / "README.md").read_text()
     assert left_out == {"thorough", "slow", "gpu", "default_precision"}
     assert all(f"`{name}`" in described for name in left_out)
+
+
+def test_two_cases_of_a_parametrised_test_are_in_the_default_tier(request):
+    if "not thorough" not in request.config.option.markexpr:
+        pytest.skip("this is not the default tier")
+    items = [item for item in request.session.items if not item.get_closest_marker("every_case")]
+    cases = collections.Counter((item.path, item.originalname) for item in items)
+    assert max(cases.values()) <= 2
 
 
 def test_the_layout_in_the_readme_is_the_layout_there_is():
