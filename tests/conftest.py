@@ -26,7 +26,7 @@ jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark all cases of a parametrised test but the first and the last as `thorough`, unless it is marked `every_case`."""
+    """Mark as `thorough` the cases of a parametrised test between the first and the last, but for `every_case`."""
     cases = {}
     for item in items:
         if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
