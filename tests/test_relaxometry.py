@@ -156,12 +156,14 @@ def report():
     return study.experiment(jax.random.split(jax.random.key(0), 2), plan, draws=5, samples=2000)
 
 
+@pytest.mark.thorough
 def test_networks_learn_and_no_network_beats_the_posterior_mean(report):
     assert report.errors.shape == (2, 1, 2, 2)
     assert (report.errors > report.floor[None, :, None, :]).all()
     assert (report.errors < 60).all(), "answering the mean misses by 107 ms"
 
 
+@pytest.mark.thorough
 def test_singular_vectors_of_trained_networks_are_smooth_and_those_of_the_nulls_are_not(report):
     trained, quartic = (report.mean("trained", fit)[0] for fit in ("biexponential", "quartic"))
     assert (trained[:, 0] > 0.85).all()
@@ -176,6 +178,7 @@ def test_singular_vectors_of_trained_networks_are_smooth_and_those_of_the_nulls_
     assert (report.mean("inputs", "quartic")[0, :, 2] < 0.95).all()
 
 
+@pytest.mark.thorough
 def test_the_table_has_a_row_for_every_network_and_vector(report):
     page = report.markdown("made here")
     assert "made here" in page
@@ -184,6 +187,7 @@ def test_the_table_has_a_row_for_every_network_and_vector(report):
     assert {len(row) for row in rows} == {8, 11, 12}
 
 
+@pytest.mark.thorough
 def test_networks_of_one_program_are_those_of_programs_of_their_own(report):
     together = report.nets
     alone = study.train(

@@ -23,6 +23,7 @@ def quick(tmp_path_factory):
     return shown, folder, stages
 
 
+@pytest.mark.thorough
 def test_the_demonstration_descrambles_and_leaves_the_function_alone(quick):
     shown, _, stages = quick
     layer, link = shown.smoothness["['W1'] output"], shown.smoothness["['W2'] input"]
@@ -42,6 +43,7 @@ def test_the_demonstration_descrambles_and_leaves_the_function_alone(quick):
     )
 
 
+@pytest.mark.thorough
 def test_random_frames_cannot_change_what_does_not_depend_on_the_frame(quick):
     # The link tap's singular vectors and the 2-D map of the network itself: declared dependence is real dependence.
     shown, _, _ = quick
@@ -53,6 +55,7 @@ def test_random_frames_cannot_change_what_does_not_depend_on_the_frame(quick):
     assert {reading.name for reading in shown.readings["last, joint tap"]} == {"link purity"}
 
 
+@pytest.mark.thorough
 def test_a_second_run_in_the_same_folder_does_not_train_again_and_agrees(quick):
     shown, folder, _ = quick
     stages = []

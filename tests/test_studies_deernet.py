@@ -93,12 +93,14 @@ def test_a_whole_network_is_as_good_as_it_was(seed):
     assert found.absolute_error < 0.09
 
 
+@pytest.mark.thorough
 def test_three_layers_learn_too():
     net = train(jax.random.key(0), plan=TINY, layers=3, steps=300, batch=64)
     assert sorted(net.params) == ["W1", "W2", "W3"]
     assert float(net.losses[-50:].mean()) < 0.6 * float(net.losses[:5].mean())
 
 
+@pytest.mark.thorough
 def test_keys_decide_and_networks_can_be_trained_side_by_side():
     keys = jax.random.split(jax.random.key(5), 2)
     together = train(keys, plan=TINY, steps=120)

@@ -87,6 +87,7 @@ def killed_and_resumed(out, whole, seconds, kills, seed):
     return landed
 
 
+@pytest.mark.thorough
 def test_killed_at_random_instants_and_resumed_bitwise(uninterrupted, tmp_path):
     assert killed_and_resumed(tmp_path, *uninterrupted, kills=2, seed=0) >= 1
 
@@ -101,6 +102,7 @@ def test_fifty_kills(uninterrupted, tmp_path):
     print(f"{landed} kills in {chain} sweeps, all resumed to the same bits")
 
 
+@pytest.mark.thorough
 def test_two_processes_of_two_devices_find_the_same_bits(uninterrupted, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
