@@ -100,6 +100,7 @@ def test_so_keeps_the_class_of_the_start():
         assert round(float(np.linalg.det(drawn.point))) == sign
 
 
+@pytest.mark.thorough
 def test_descramble_looks_at_both_classes_where_they_differ():
     """Total variation of n = 4: reflected starts are better about as often as not."""
     objective, quick = objectives.total_variation(), solvers.LBFGS(max_steps=200, preconditioner=None)

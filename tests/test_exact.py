@@ -416,6 +416,7 @@ def test_numerical_operators_reach_their_bound_in_float32(n):
     np.testing.assert_allclose(found.value, found.bound, rtol=2e-2)
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 def test_a_decaying_spectrum_is_no_kink():
     S = planted(np.random.default_rng(0), 64, 1 / (1 + np.arange(64)) ** 2.0).astype(jnp.float32)

@@ -158,6 +158,7 @@ def outcome_of_weight(w, S):
     return jnp.sum(jnp.sin(signals(5, N, N)) * found.point)
 
 
+@pytest.mark.thorough
 def test_under_jit_and_vmap_derivatives_are_those_of_single_problems():
     batch, weights = jnp.stack([signals(seed) for seed in range(3)]), jnp.asarray([0.2, 0.3, 0.5])
     both = jax.grad(outcome_of_weight, (0, 1))
@@ -172,6 +173,7 @@ def test_under_jit_and_vmap_derivatives_are_those_of_single_problems():
     np.testing.assert_allclose(jacobian, together[1][0], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_one_problem_without_an_answer_keeps_its_derivative_to_itself():
     batch = jnp.stack([signals(seed) for seed in range(3)]).at[1, 0, 0].set(jnp.nan)
     slopes = jax.vmap(jax.grad(outcome_of_weight, 1), (None, 0))(jnp.asarray(0.3), batch)
@@ -282,6 +284,7 @@ def test_the_hessian_is_inverted_on_what_it_sees_and_zero_elsewhere():
     assert bool((solve_hessian(product, jnp.zeros((4, 4))) == 0).all())
 
 
+@pytest.mark.thorough
 def test_in_single_precision_a_function_of_tiny_values_has_the_same_derivative():
     S, start = signals().astype(jnp.float32), jnp.eye(N, dtype=jnp.float32)
 

@@ -55,6 +55,7 @@ def test_white_inputs_lay_the_weight_s_own_components_on_the_slowest_waves(bound
         np.testing.assert_allclose(np.abs(D.analyse(jnp.asarray(predicted)) @ Vh.T), np.diag(s), rtol=0, atol=1e-9)
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("boundary", ["neumann", "periodic"])
 def test_samples_approach_the_limit_at_the_rate_of_theory(key, boundary):

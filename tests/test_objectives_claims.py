@@ -82,6 +82,7 @@ def test_total_variation_stays_above_its_bound_and_below_one_on_every_grid(n, bo
         assert float(objective.bound_on(summary)) <= float(values.min()) <= float(values.max()) <= 1
 
 
+@pytest.mark.thorough
 def test_periodicity_has_its_closed_form_on_circles_and_lines():
     S = jnp.asarray(drawn(8))
     for objective in (periodicity(1), periodicity(4), periodicity(2, "neumann"), periodicity(5, "neumann")):

@@ -23,6 +23,7 @@ def gated(W, x, gates):
     return (W[-1] @ x)[0]
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_fluctuations_fall_with_the_root_of_the_width():
     def error(width, draws, depth=4):
