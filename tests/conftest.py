@@ -1,17 +1,14 @@
-"""Strict settings for the whole suite: they are set before JAX is first imported.
+"""Strict settings for the whole suite, set before JAX is first imported, and the tiers that README.md describes.
 
-`JAXDESCRAMBLE_TEST_X64=0` turns 64-bit types off; `tests/test_default_precision.py` runs the tests marked
-`both_precisions` or `default_precision` that way in a second pass.
+`JAXDESCRAMBLE_TEST_X64=0` turns 64-bit types off: the thorough tier runs the tests marked `both_precisions` or
+`default_precision` that way in a second pass.
 """
 
 import os
 
-# Most of the suite's time is compilation of programs that run once: a third less of it without LLVM's optimiser.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true",
-)
+from compile_fast import COMPILE_FAST
+
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {COMPILE_FAST}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -25,6 +22,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Shapes stand in the signatures; here, and only here, they are checked.
 jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as `thorough` the cases of a parametrised test between the first and the last, but for `every_case`."""
+    cases = {}
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
+            cases.setdefault((item.path, item.originalname), []).append(item)
+    for some in cases.values():
+        for item in some[1:-1]:
+            item.add_marker(pytest.mark.thorough)
 
 
 @pytest.fixture

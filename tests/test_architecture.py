@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
 FLOORS = [
@@ -61,25 +59,40 @@ def imported_modules(tree: ast.AST):
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_only_from_floors_below(path):
-    here = room(path)
+def test_imports_only_from_floors_below():
+    wrong = [message for path in MODULES for message in wrong_imports(path)]
+    assert not wrong, "\n".join(wrong)
+
+
+def wrong_imports(path: Path):
+    """Say of each import that is not allowed in a file why it is not."""
+    here, shown = room(path), path.relative_to(PACKAGE)
     for module in imported_modules(ast.parse(path.read_text())):
         parts = module.split(".")
-        assert parts[0] not in FORBIDDEN, f"{path} imports {parts[0]}: no framework is imported by the package"
-        assert here in EXTRAS.get(parts[0], {here}), f"{path} imports the extra {parts[0]} outside its room"
+        if parts[0] in FORBIDDEN:
+            yield f"{shown} imports {parts[0]}: the package imports no framework"
+        if here not in EXTRAS.get(parts[0], {here}):
+            yield f"{shown} imports the extra {parts[0]} outside its room"
         if parts[0] != "jaxdescramble":
             continue
-        assert len(parts) > 1, f"{path} imports the front door"
-        there = parts[1]
-        if there == here:
-            continue
-        assert floor(there) < floor(here), f"{path} (floor {floor(here)}) imports {module} (floor {floor(there)})"
+        if len(parts) == 1:
+            yield f"{shown} imports the front door"
+        elif parts[1] != here and floor(parts[1]) >= floor(here):
+            yield f"{shown} (floor {floor(here)}) imports {module} (floor {floor(parts[1])})"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_stay_readable(path):
-    assert len(path.read_text().splitlines()) <= 400, f"{path} is asking to be two rooms"
+def test_imports_that_are_not_allowed_are_found(monkeypatch, tmp_path):
+    monkeypatch.setattr("test_architecture.PACKAGE", tmp_path)
+    path = tmp_path / "objectives.py"
+    path.write_text("import flax\nimport matplotlib\nimport jaxdescramble\nfrom jaxdescramble import exact, operators")
+    expected = ["imports flax", "the extra matplotlib", "the front door", "imports jaxdescramble.exact (floor 5)"]
+    for message, words in zip(wrong_imports(path), expected, strict=True):
+        assert words in message
+
+
+def test_files_stay_readable():
+    long = [str(path.relative_to(PACKAGE)) for path in MODULES if len(path.read_text().splitlines()) > 400]
+    assert not long, f"more than 400 lines: make two of {long}"
 
 
 def test_only_the_roof_prints_and_nobody_touches_the_configuration():

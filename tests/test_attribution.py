@@ -171,6 +171,7 @@ def test_noise_is_in_units_of_the_range_of_a_sample(key):
     np.testing.assert_allclose(slope, 2 * X, rtol=0, atol=0.05)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_noise_and_chunks(key):
     many = at.smooth_grad(net, [W, B], X, key=key, samples=7, noise=0.3)

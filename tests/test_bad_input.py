@@ -180,6 +180,7 @@ CASES = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("name", list(CASES))
 def test_bad_input_is_refused_with_a_reason(name):
     call, error, message = CASES[name]

@@ -51,6 +51,7 @@ def test_a_band_holds_as_many_draws_as_it_says_and_the_limit_as_often(key):
     assert 0.8 < float(often.mean()) < 0.97
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_iterative_objectives_start_from_the_answer_and_refusals(key):
     S = orthogonal.random(key, 4) @ jax.random.laplace(key, (4, 400))

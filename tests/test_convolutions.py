@@ -128,6 +128,7 @@ def test_a_frame_put_in_at_channels_leaves_the_function_alone_and_at_patches_is_
     np.testing.assert_allclose(layers["['a']['kernel']"].output.value, jd.descramble(tap.preactivation).value)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_circular_convolution_of_stationary_signals_is_descrambled_by_a_permutation_of_waves(key):
     # The layer's map over places is circulant and shares the waves of the derivative: P W is a permutation of modes.
@@ -172,6 +173,7 @@ def wrapped_network(params, x):
     return h[:, 0]
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize(("task", "is_low_pass"), [("denoise", True), ("edges", False)])
 def test_trained_convolutions_are_descrambled_by_the_permutation_that_their_gains_predict(key, task, is_low_pass):

@@ -31,6 +31,7 @@ def problem(spectrum, boundary="periodic"):
     return objective, objective.summarise(S)
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("boundary", ["periodic", pytest.param("neumann", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ def test_batches_equal_loops_and_problems_without_an_answer_say_so():
     np.testing.assert_allclose(found.score(S)[0, 0], found.value[0, 0], rtol=100 * EPS, atol=0)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_lists_of_any_shapes_are_solved_shape_by_shape():
     shapes = ((3, 9), (5, 30), (3, 9), (2, 4, 12))
@@ -183,6 +184,7 @@ def test_starts_one_for_all_or_one_per_layer():
     np.testing.assert_allclose(np.linalg.det(kept.point), -1, rtol=1e-10, atol=0)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_more_keys_never_end_higher():
     S, keys = signals(0, N, 30), [jax.random.split(jax.random.key(1), count) for count in (2, 8)]
@@ -346,6 +348,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.every_case
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said_before_anything_is_computed(case):

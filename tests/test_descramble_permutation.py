@@ -20,6 +20,7 @@ OBJECTIVES = {
 }
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 def test_the_best_of_all_orders_is_found_and_the_bound_holds(key, objective):

@@ -1,5 +1,6 @@
 """Every docstring example and every Python block of the README runs, and the commands named there exist."""
 
+import collections
 import doctest
 import importlib
 import pkgutil
@@ -55,11 +56,33 @@ def test_readme_blocks(number, monkeypatch, tmp_path):
         exec(compile(block, f"README block {number}", "exec"), {})
 
 
-def test_ci_calls_the_very_test_command_of_the_readme():
+def test_ci_calls_the_very_test_command_of_the_readme_and_then_the_thorough_tier():
     commands = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     assert any('pip install -e ".[demo]" && jaxdescramble demo' in block for block in commands)
     assert any('pip install -e ".[test]" && pytest' in block for block in commands)
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in script
+    thorough = re.findall(r"^.*pytest -m .*$", script, flags=re.MULTILINE)
+    described = (ROOT / "tests" / "README.md").read_text()
+    assert len(thorough) == 2
+    assert all(command in described for command in thorough)
+
+
+def test_every_marker_that_leaves_tests_out_belongs_to_a_tier():
+    """What the default command leaves out, the thorough tier runs, or the README of the tests tells how to."""
+    options = (ROOT / "pyproject.toml").read_text()
+    left_out = set(re.findall(r"not (\w+)", re.search(r"-m '(.*?)'", options)[1]))
+    described = (ROOT / "tests" / "README.md").read_text()
+    assert left_out == {"thorough", "slow", "gpu", "default_precision"}
+    assert all(f"`{name}`" in described for name in left_out)
+
+
+def test_two_cases_of_a_parametrised_test_are_in_the_default_tier(request):
+    if "not thorough" not in request.config.option.markexpr:
+        pytest.skip("this is not the default tier")
+    items = [item for item in request.session.items if not item.get_closest_marker("every_case")]
+    cases = collections.Counter((item.path, item.originalname) for item in items)
+    assert max(cases.values()) <= 2
 
 
 def test_the_layout_in_the_readme_is_the_layout_there_is():

@@ -31,6 +31,7 @@ def resident():
 needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads Linux's /proc")
 
 
+@pytest.mark.thorough
 @needs_proc
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_thousand_solves_leave_no_trace(name):

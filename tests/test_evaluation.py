@@ -100,6 +100,7 @@ def test_small_networks_learn_the_shapes(key):
               Pictures(seen.images[:20], seen.labels[:20]))  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_every_method_is_the_library_s_own(key):
     plan = ClassifierPlan(channels=(2,), kernel=3, widths=(8,), bias=-0.1)
     params = initial_parameters(key, plan, (8, 8, 1), 3)
@@ -147,6 +148,7 @@ def test_verdicts_follow_the_numbers():
     assert "| Insens | 0.850 +- 0.071 | 0.400 |" in page
 
 
+@pytest.mark.thorough
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     plan = ClassifierPlan(channels=(), widths=(24, 16), steps=40)
     monkeypatch.setattr(evaluation, "QUICK", {"dense": plan})

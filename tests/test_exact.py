@@ -64,6 +64,7 @@ def test_value_equals_the_rearrangement_bound_on_two_hundred_random_problems(n):
         assert (int(found.status) == Status.ZERO_SIGNALS) == (rank == 0)
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("summary", [Factor, Samples, Gram])
 @pytest.mark.parametrize("group", ["O", "SO"])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compile_fast import COMPILE_FAST
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("JAXDESCRAMBLE_DATA", ROOT.parent / "shared" / "data"))
@@ -14,7 +15,7 @@ PUBLISHED = DATA / "deervet_64_512_a.npz"
 
 
 def run(script, *arguments, folder):
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = {**os.environ, "XLA_FLAGS": COMPILE_FAST}  # one device, as users have
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / script), *map(str, arguments)]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert shown.returncode == 0, shown.stderr[-3000:]
@@ -34,6 +35,7 @@ def test_my_flax_network(tmp_path):
     assert (tmp_path / "layers.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_my_equinox_network(tmp_path):
     text = run("my_equinox_network.py", "--steps", 60, folder=tmp_path)
     before, after, unseen = numbers(r"layers\[1\].*roughness (\S+) -> (\S+) \(unseen signals (\S+)\)", text)
@@ -41,6 +43,7 @@ def test_my_equinox_network(tmp_path):
     assert unseen < 10 * after
 
 
+@pytest.mark.thorough
 def test_deernet(tmp_path):
     text = run("deernet.py", "--steps", 100, folder=tmp_path)
     before, after = numbers(r"layer 1: roughness (\S+) -> (\S+) ", text)
@@ -48,6 +51,7 @@ def test_deernet(tmp_path):
     assert numbers(r"changed by (\S+),", text)[0] < 1e-5
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="the published networks are not here")
 def test_published_networks_all_six_layers_in_one_call(tmp_path):
     text = run("published_deernet.py", PUBLISHED, "--samples", 1000, folder=tmp_path)
@@ -57,11 +61,13 @@ def test_published_networks_all_six_layers_in_one_call(tmp_path):
     assert (tmp_path / "published.png").exists()
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(script):
     assert len(script.read_text().splitlines()) < (60 if script.name.startswith(("my_", "why_")) else 100)
 
 
+@pytest.mark.thorough
 def test_many_networks(tmp_path):
     text = run("many_networks.py", "--count", 3, "--steps", 20, "--draws", 3, folder=tmp_path)
     score, chance = numbers(r"first layer: agreement (\S+), by chance (\S+), p", text)
@@ -69,6 +75,7 @@ def test_many_networks(tmp_path):
     assert (tmp_path / "many_networks.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_isotropic_null(tmp_path):
     text = run("isotropic_null.py", "--draws", 40, "--samples", 500, "--table", "null.md", folder=tmp_path)
     reading = r"\| notch, all link frequencies \| 1 \+- (\S+) \| (\S+) \+- (\S+) \| (\S+) \+- (\S+) \|"
@@ -80,6 +87,7 @@ def test_isotropic_null(tmp_path):
     assert "| band edge |" in (tmp_path / "null.md").read_text()
 
 
+@pytest.mark.thorough
 def test_how_many_samples(tmp_path):
     text = run("how_many_samples.py", "--repeats", 15, folder=tmp_path)
     measured, predicted = numbers(r"64000 samples: .* = (\S+), theory (\S+)", text)
@@ -88,6 +96,7 @@ def test_how_many_samples(tmp_path):
     assert (tmp_path / "samples.png").stat().st_size > 50_000
 
 
+@pytest.mark.thorough
 def test_learn_a_prefilter(tmp_path):
     text = run("learn_a_prefilter.py", "--rounds", 30, folder=tmp_path)
     kept, left_out = numbers(r"good samples (\S+), of foreign ones (\S+)", text)
@@ -96,6 +105,7 @@ def test_learn_a_prefilter(tmp_path):
     assert after < before / 3
 
 
+@pytest.mark.thorough
 def test_relaxometry(tmp_path):
     text = run("relaxometry.py", "--steps", 150, "--seeds", 1, "--table", "table.md", folder=tmp_path)
     for kind in ("joined", "fitted", "duplicated"):
@@ -105,6 +115,7 @@ def test_relaxometry(tmp_path):
     assert "| 900 | joined | 3 |" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.thorough
 def test_bandpass(tmp_path):
     text = run("bandpass.py", "--points", 128, "--steps", 200, folder=tmp_path)
     raw, random, descrambled, untrained = numbers(r"likeness of W2 P\^T +(\S+) +(\S+) +(\S+) +(\S+)", text)
@@ -113,6 +124,7 @@ def test_bandpass(tmp_path):
     assert (tmp_path / "bandpass.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_semantic_development(tmp_path):
     text = run("semantic_development.py", "--hidden", 64, "--out", "modes.png", folder=tmp_path)
     assert numbers(r"two layers: off by at most (\S+) of", text)[0] < 0.06
@@ -120,6 +132,7 @@ def test_semantic_development(tmp_path):
     assert (tmp_path / "modes.png").stat().st_size > 50_000
 
 
+@pytest.mark.thorough
 def test_convolutional_network(tmp_path):
     text = run("convolutional_network.py", "--channels", 8, "--steps", 150, folder=tmp_path)
     before, after, bound = numbers(r"along the channels (\S+) -> (\S+), bound (\S+)", text)
@@ -128,6 +141,7 @@ def test_convolutional_network(tmp_path):
     assert (tmp_path / "channels.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_why_a_three(tmp_path):
     text = run("why_a_three.py", 100, folder=tmp_path)
     scored, mapped = numbers(r"3 scores (\S+) more than \d; its map gives (\S+)", text)
@@ -136,6 +150,7 @@ def test_why_a_three(tmp_path):
     assert (tmp_path / "why-a-three.png").stat().st_size > 10_000
 
 
+@pytest.mark.thorough
 def test_gating_network(tmp_path):
     text = run("gating_network.py", "--steps", 300, folder=tmp_path)
     assert numbers(r"accuracy (\S+); hard gates change", text)[0] > 0.85
@@ -146,6 +161,7 @@ def test_gating_network(tmp_path):
     assert (tmp_path / "gating-network.png").stat().st_size > 50_000
 
 
+@pytest.mark.thorough
 def test_film_of_training(tmp_path):
     text = run("film_of_training.py", "--steps", 150, "--every", 50, "--folder", "frames", folder=tmp_path)
     frames, skipped = numbers(r"(\d+) frames, (\d+) skipped", text)
@@ -156,6 +172,7 @@ def test_film_of_training(tmp_path):
     assert (tmp_path / "film.png").stat().st_size > 30_000
 
 
+@pytest.mark.thorough
 def test_what_keeps_the_state(tmp_path):
     text = run("what_keeps_the_state.py", "--steps", 200, folder=tmp_path)
     assert numbers(r"accuracy (\S+) on", text)[0] > 0.9

@@ -104,6 +104,7 @@ def test_all_frames_are_one_compiled_program(filmed):
     assert frames.check() is frames
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_null_spaces_are_aligned_too_and_special_frames_stay_special(key):
     operator = jd.objectives.smoothness(boundary="neumann").operator_on(7)
@@ -324,6 +325,7 @@ def test_a_full_disk_costs_no_frame(x, path, tmp_path, monkeypatch):
     assert Frames.load(tmp_path / "again").steps.tolist() == [0, 1, 2]
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_the_precision_of_the_loop_is_that_of_the_film(x):
     with jax.enable_x64(False):

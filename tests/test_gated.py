@@ -680,6 +680,7 @@ WRONG = [
 ]  # fmt: skip
 
 
+@pytest.mark.every_case
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("case", range(len(WRONG)))
 def test_what_is_wrong_is_said(case):

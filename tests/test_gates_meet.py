@@ -142,6 +142,7 @@ def test_insens_of_a_linearly_gated_network_in_closed_form(key):
     np.testing.assert_array_equal(found.count, jnp.sum(silent, axis=1))
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_the_frame_of_a_gating_network_is_that_of_its_primal_weights(key):
     """A deep linear network on whitened inputs: descrambling its signals is descrambling `V_l ... V_1`, exactly."""

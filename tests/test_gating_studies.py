@@ -54,6 +54,7 @@ def test_replicas_are_the_networks_that_specs_describe(key, kind):
         np.testing.assert_allclose(ours, gated.apply(one.params, x, said), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_side_by_side_is_one_by_one(key):
     specs = {("dense", kind): PLAN.spec("dense", kind, (4, 4, 1), 2) for kind in ("dnn", "dlgn")}
     groups = {name: training.replicas(key, spec, 2) for name, spec in specs.items()}
@@ -112,6 +113,7 @@ def test_stages_of_gates(key, name):
         np.testing.assert_allclose(found.alignment[0], path_kernel.alignment(K, seen[0].labels), rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_slow_waves_are_learned_and_fast_ones_are_not():
     found = spectrum(jax.random.key(0), (1, 24), (16,), seeds=2, layers=2, steps=400, kinds=("dnn", "dlgn"))
     assert found.kinks.shape == found.hardened["dlgn"].shape == (1, 2, 2)
@@ -171,6 +173,7 @@ def test_verdicts_follow_the_numbers():
     assert "| digits | dense | 9 | 0.900 | 0.800 | 0.800 | 0.200 | 1.000 |" in page
 
 
+@pytest.mark.thorough
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "QUICK", PLAN)
     monkeypatch.setattr(comparison, "ARCHITECTURES", ("dense",))

@@ -318,6 +318,7 @@ for file in sorted(file for file in path.rglob("*") if file.is_file()):
 """
 
 
+@pytest.mark.thorough
 def test_a_damaged_checkpoint_is_named_or_does_no_harm(tmp_path, kept):
     """Every file of it cut, deleted and overwritten; in a process of its own, for orbax leaves threads behind."""
     done = subprocess.run(

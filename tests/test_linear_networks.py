@@ -343,6 +343,7 @@ BAD = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.both_precisions
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("name", list(BAD))

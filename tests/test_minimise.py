@@ -194,6 +194,7 @@ WRONG = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said_before_anything_is_computed(case):

@@ -198,6 +198,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize(("call", "error", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_bad_input_is_refused_in_words(call, error, words):

@@ -369,6 +369,7 @@ BAD = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named(case):

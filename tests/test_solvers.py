@@ -175,12 +175,17 @@ def test_vmapped_equals_looped_and_a_poisoned_problem_is_named(name):
     assert bool(jnp.isnan(found.point[jnp.asarray([2, 4])]).all())
     for i in (0, 1, 3):
         alone = nth(looped(name), i)
-        assert int(found.steps[i]) == int(alone.steps)
         np.testing.assert_allclose(found.value[i], alone.value, rtol=1e-14, atol=0)
+        if name == "restarts":  # its solves end in one optimum to rounding, and rounding chooses among them
+            gauge = exact.Stabiliser(BROCKETT.operator_on(N))
+            assert float(exact.align(found.point[i], alone.point, gauge).distance) < 1e-6
+            continue
+        assert int(found.steps[i]) == int(alone.steps)
         np.testing.assert_allclose(found.point[i], alone.point, rtol=0, atol=1e-7)
         np.testing.assert_allclose(found.history.value[i], alone.history.value, rtol=1e-12, atol=0)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_batches_of_batches_shared_starts_and_batches_of_solvers():
     problems = summaries(4)

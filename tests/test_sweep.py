@@ -457,6 +457,7 @@ BAD = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.usefixtures("as_installed")
 def test_bad_input_is_named_before_anything_is_solved(tmp_path, case):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compile_fast import COMPILE_FAST
 from typer.testing import CliRunner
 
 import jaxdescramble as jd
@@ -300,6 +301,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.usefixtures("as_installed")
 def test_mistakes_in_a_specification_are_named(net, tmp_path, mistake):
@@ -361,7 +363,7 @@ def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
     program = "from jaxdescramble.show.commands import main; main()"
     words = [sys.executable, "-c", program, "run", str(tmp_path / "net.npz")]
     words += ["--out", str(tmp_path / "out"), "--chunk", "1", "--no-figures"]
-    environment = {**os.environ, "XLA_FLAGS": "", "COLUMNS": "200"}
+    environment = {**os.environ, "XLA_FLAGS": COMPILE_FAST, "COLUMNS": "200"}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 120
     while not list(tmp_path.glob("out/chunks/*/*.npz")) and process.poll() is None and time.monotonic() < limit:
@@ -401,7 +403,7 @@ def test_ctrl_c_on_the_command_line_is_answered_in_words_and_drops_the_chunk_in_
     program = "from jaxdescramble.show.commands import main; main()"
     words = [sys.executable, "-c", program, "run", str(tmp_path / "sweep.toml")]
     words += ["--out", str(tmp_path / "out"), "--no-figures"]
-    environment = {**os.environ, "XLA_FLAGS": "", "COLUMNS": "200"}
+    environment = {**os.environ, "XLA_FLAGS": COMPILE_FAST, "COLUMNS": "200"}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     log, limit = tmp_path / "out" / "log.jsonl", time.monotonic() + 120
     while not (log.exists() and '"solve"' in log.read_text()) and time.monotonic() < limit:

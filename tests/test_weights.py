@@ -212,6 +212,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("weights", "error", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_bad_weights_are_refused_by_name(as_installed, weights, error, message):
     objective, S = smoothness(), signals()

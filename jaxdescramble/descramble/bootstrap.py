@@ -11,12 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble.checks import one_with, positive_integer, random_key, real_array
-from jaxdescramble.descramble.iterate import solver_for
 from jaxdescramble.descramble.result import weighed
-from jaxdescramble.descramble.signals import descramble
+from jaxdescramble.descramble.signals import descramble, settled
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
-from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.weighing import drawn, effective_number
 from jaxdescramble.products import matmul
 from jaxdescramble.solvers.solve import is_iterative
@@ -108,7 +107,7 @@ def bootstrap(
 
     Source: Efron, Ann. Statist. 7 (1979) 1.
     """
-    objective = smoothness() if objective is None else objective
+    objective, solver, _ = settled(objective, solver, group, None, None)
     S = real_array(signals, "signals", (2,), "(features, samples)")
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:
@@ -116,7 +115,6 @@ def bootstrap(
         if gauge.size != len(S):
             raise ValueError(f"gauge: of {gauge.size} points, where the signals have {len(S)} features.")
     size = None if size is None else positive_integer(size, "size")
-    solver = solver_for(objective) if solver is None else solver
     S, weights = weighed(objective, S, weights)
     point = descramble(S, objective, solver, group=group, weights=weights).point
     operator = objective.operator_on(S.shape[0])

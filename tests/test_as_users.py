@@ -1,0 +1,35 @@
+"""Every public function once, as users run it; the calls are made in `as_users.py`, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fuzzing_calls import CALLS, NO_FILE
+
+SCRIPT = Path(__file__).parent / "as_users.py"
+ROOT = SCRIPT.parent.parent
+VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS")
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What the process prints: its settings, and what is wrong with each answer."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_nothing_is_set(told):
+    defaults = {"64-bit types": False, "rank promotion": "allow", "LAPACK's threads": 1, "flags": None}
+    assert told["settings"] == defaults
+
+
+def test_every_public_function_answers(told):
+    assert set(told["answers"]) == {path for path in CALLS if " " not in path} - NO_FILE
+    wrong = {path: why for path, why in told["answers"].items() if why}
+    assert not wrong, "\n".join(f"{path}: {why}" for path, why in wrong.items())
