@@ -67,9 +67,10 @@ def ours(n: int, batch: int, limit: float, cpu: bool, name: str) -> tuple[Reache
 
     def whole(history: int) -> Callable:
         def solve(solver: Any, *data: Any) -> Any:
-            return jax.vmap(lambda *one: solvers.minimise(function, jnp.eye(n), *one, solver=solver, history=history))(
-                *data
-            )
+            def one(*mine: Any) -> Any:
+                return solvers.minimise(function, jnp.eye(n), *mine, solver=solver, group="SO", history=history)
+
+            return jax.vmap(one)(*data)
 
         return jax.jit(solve)
 

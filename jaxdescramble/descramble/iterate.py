@@ -89,7 +89,8 @@ def iterate(
     prepared = prepare(objective, summary, group, start, _classes(objective, solver, report, summary.size))
     args = (prepared.summary,)
     found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), report))
-    return describe(objective, summary, prepared.summary, attach(found, objective, args), report)
+    known = known_of(objective, summary, prepared.summary)
+    return describe(known, attach(found, objective, args), report)
 
 
 def iterate_in_slices(
@@ -112,11 +113,13 @@ def iterate_in_slices(
     solver, report = _plan(objective, one, group, solver, start, keys, watch)
     classes = _classes(objective, solver, report, one.size)
     prepared = _prepare_all(objective, summaries, start, group, classes)
+    # Before the solve: after an interruption nothing large is left to compile.
+    known = _known_all(objective, summaries, prepared.summary)
     # One class after another, by one program.
     starts = _by_class(prepared.starts)
     both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
     found = both[0] if classes == 1 else _better(both)
-    return _describe_all(objective, summaries, prepared.summary, found, report.compiled)
+    return _describe_all(known, found, report.compiled)
 
 
 @functools.partial(jax.jit, static_argnames="report")
@@ -150,22 +153,43 @@ def prepare(
     return Prepared(safe, start[None])
 
 
-def describe(objective: Objective, summary: Summary, safe: Summary, found: Solution, report: Report) -> Found:
-    """What was found, with what is known of the problem itself."""
+class Known(NamedTuple):
+    """What is known of a problem before it is solved: whether it is one, and the fields of `Found` that say so."""
+
+    finite: Array
+    silent: Array
+    bound: Array
+    singular_values: Array
+    rank: Array
+
+
+def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
+    """What is known of a problem before it is solved."""
     finite = summary.finite()
     bound = objective.bound_on(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()
-    rank = jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32)
-    status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
     missing = jnp.asarray(jnp.nan, safe.dtype)
-    return Found(
-        point=jnp.where(finite, found.point, missing),
-        value=jnp.where(finite, found.value, missing),
+    return Known(
+        finite=finite,
+        silent=~(safe.power() > 0),
         bound=jnp.where(finite, -jnp.inf if bound is None else bound, missing).astype(safe.dtype),
         singular_values=jnp.where(finite, singular, missing),
-        rank=rank,
+        rank=jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32),
+    )
+
+
+def describe(known: Known, found: Solution, report: Report) -> Found:
+    """What was found, with what is known of the problem itself."""
+    missing = jnp.asarray(jnp.nan, found.point.dtype)
+    status = jnp.where(known.silent, Status.ZERO_SIGNALS, found.status)
+    return Found(
+        point=jnp.where(known.finite, found.point, missing),
+        value=jnp.where(known.finite, found.value, missing),
+        bound=known.bound,
+        singular_values=known.singular_values,
+        rank=known.rank,
         steps=found.steps,
-        status=jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32),
+        status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
         classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1),
     )
 
@@ -187,9 +211,14 @@ def _prepare_all(objective: Objective, summaries: Summary, start: Array | None, 
     return jax.vmap(lambda summary, start: run(summary, start=start), (0, each))(summaries, start)
 
 
+@quick_jit
+def _known_all(objective: Objective, summaries: Summary, safe: Summary) -> Known:
+    return jax.vmap(functools.partial(known_of, objective))(summaries, safe)
+
+
 @functools.partial(quick_jit, static_argnames="report")
-def _describe_all(objective: Objective, summaries: Summary, safe: Summary, found: Solution, report: Report) -> Found:
-    return jax.vmap(functools.partial(describe, objective, report=report))(summaries, safe, found)
+def _describe_all(known: Known, found: Solution, report: Report) -> Found:
+    return jax.vmap(functools.partial(describe, report=report))(known, found)
 
 
 def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:

@@ -252,15 +252,20 @@ def solve(
         found = iterate(objective, summary, group, solver, start, keys)
     else:
         found = solver(objective, summary, group)
-    return fields_of(objective, summary, found, group)
+    return fields_of(found, *_given(objective, summary), group)
 
 
-def fields_of(objective: Objective, summary: Summary, found: Any, group: str) -> dict[str, Array]:
-    """The fields of a `Descrambling`, of a problem and of what a solver found."""
+def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
+    """The value of the raw frame, and the effective number of samples."""
+    return objective(jnp.eye(summary.size, dtype=summary.dtype), summary), effective_samples(summary)
+
+
+def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
+    """The fields of a `Descrambling`: what a solver found, and what was given."""
     return {
         "point": found.point,
         "value": found.value,
-        "initial_value": objective(jnp.eye(summary.size, dtype=summary.dtype), summary),
+        "initial_value": initial_value,
         "bound": found.bound,
         "gap": found.value - found.bound,
         "rank": found.rank,
@@ -269,7 +274,7 @@ def fields_of(objective: Objective, summary: Summary, found: Any, group: str) ->
         "singular_values": found.singular_values,
         # A closed form is the best of the whole group.
         "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
-        "samples": effective_samples(summary),
+        "samples": samples,
     }
 
 
@@ -321,8 +326,9 @@ def _solve_in_slices(
     batch = jax.tree.leaves(summaries)[0].shape[:axes]
     flat = _flat(summaries, axes)
     start = start if start is None or start.ndim == 2 else _flat(start, axes)
+    given = _given_all(objective, flat)
     found = iterate_in_slices(objective, flat, group, solver, start, keys, watch)
-    return _fields_of_all(objective, flat, found, group, batch)
+    return _fields_of_all(found, *given, group, batch)
 
 
 @functools.partial(quick_jit, static_argnames="axes")
@@ -331,11 +337,16 @@ def _flat(tree: Any, axes: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
 
 
+@quick_jit
+def _given_all(objective: Objective, summaries: Summary) -> tuple[Array, Array]:
+    return jax.vmap(functools.partial(_given, objective))(summaries)
+
+
 @functools.partial(quick_jit, static_argnames=("group", "batch"))
 def _fields_of_all(
-    objective: Objective, summaries: Summary, found: Any, group: str, batch: tuple[int, ...]
+    found: Any, initial_value: Array, samples: Array, group: str, batch: tuple[int, ...]
 ) -> dict[str, Array]:
-    fields = jax.vmap(lambda summary, one: fields_of(objective, summary, one, group))(summaries, found)
+    fields = jax.vmap(functools.partial(fields_of, group=group))(found, initial_value, samples)
     return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}
 
 

@@ -138,6 +138,10 @@ def _tell(watch: Watch, found: Solution, taken: int, group: _Slices, done: int, 
         watch.tell(f"{name}, value {float(found.value):.6g}", taken, int(np.asarray(group.solver.max_steps)))
         return
     finished = int(np.sum(np.asarray(found.status) != RUNNING))
+    if not group.own:  # one problem from several starts
+        best = float(np.nanmin(np.asarray(found.value), initial=np.inf))
+        watch.tell(f"{name} from {total} starts, value {best:.6g}", taken, int(np.asarray(group.solver.max_steps)))
+        return
     watch.tell(f"{name}, at most {taken} steps a problem", min(done + finished, total), total)
 
 

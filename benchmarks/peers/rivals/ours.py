@@ -46,7 +46,10 @@ def first(watch: Stopwatch, solve: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def measured(problem: Reference, watch: Stopwatch, function: Callable, args: tuple, solver: Any, unit: float) -> None:
-    """Seconds to each gap, for a solver and the value that `unit` turns into the reference's."""
+    """Seconds to each gap, for a solver and the value that `unit` turns into the reference's.
+
+    In the determinant class of the start alone, as the rivals do.
+    """
     start = jnp.eye(problem.n)
 
     def told(_, value, __):
@@ -56,7 +59,7 @@ def measured(problem: Reference, watch: Stopwatch, function: Callable, args: tup
     def listened() -> None:
         endless = dataclasses.replace(solver, max_steps=ENDLESS, tolerance=0.0)
         try:
-            jax.block_until_ready(solvers.minimise(function, start, *args, solver=endless, callback=told))
+            jax.block_until_ready(solvers.minimise(function, start, *args, solver=endless, group="SO", callback=told))
             jax.effects_barrier()
         except jax.errors.JaxRuntimeError as error:
             if "Done" not in str(error):
@@ -71,7 +74,7 @@ def measured(problem: Reference, watch: Stopwatch, function: Callable, args: tup
 
         def solve(steps: int = steps) -> solvers.Solution:
             limited = dataclasses.replace(solver, max_steps=steps, tolerance=0.0)
-            return solvers.minimise(function, start, *args, solver=limited)
+            return solvers.minimise(function, start, *args, solver=limited, group="SO")
 
         if not spent:
             _, spent = first(watch, solve)
