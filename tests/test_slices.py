@@ -61,7 +61,7 @@ def test_a_batch_and_a_list_are_sliced_as_their_members_are(one_step_slices):
         np.testing.assert_allclose(together.point[k], alone.point, rtol=0, atol=1e-9)
         np.testing.assert_allclose(listed[k].value, alone.value, rtol=1e-9)
     compiled = jax.jit(lambda S: jd.descramble(S, OBJECTIVE, SHORT).value)(batch)
-    np.testing.assert_allclose(together.value, compiled, rtol=1e-9)
+    np.testing.assert_allclose(together.value, compiled, rtol=1e-7)  # one program rounds differently from several
 
 
 def test_a_deadline_leaves_the_best_point_so_far_and_one_can_go_on(one_step_slices):
