@@ -469,6 +469,7 @@ def test_initial_weights_keep_the_mean_square(distribution):
     close(sigma, (0.2**0.5, 0.25, 0.25, 1 / 32**0.5), 1e-15)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_initial_weights_of_networks_with_skips_stay_in_size():
     keys, x = jax.random.split(jax.random.key(2), 600), jax.random.normal(jax.random.key(1), (1, 10))

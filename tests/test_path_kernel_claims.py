@@ -123,6 +123,7 @@ def test_skips_are_the_sum_over_sub_networks(blocks):
     close(pk.residual(x, x, g, g, "none", depth=2), total, 1e-14)
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 def test_deep_kernels_in_single_precision():
     rng = np.random.default_rng(0)

@@ -32,6 +32,7 @@ def summarised(seed, n=7, m=20, **options):
     return objective, objective.summarise(jnp.asarray(np.random.default_rng(seed).standard_normal((n, m))))
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("boundary", ["neumann", "periodic"])
 def test_extreme_eigenvalues_at_a_minimum_are_those_of_the_dense_hessian_without_the_gauge(key, boundary):

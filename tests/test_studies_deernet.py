@@ -56,6 +56,7 @@ def test_network_and_loss_by_hand(key, layers):
     assert float(loss) == pytest.approx(np.mean((expected - targets) ** 2), rel=tolerance)
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 def test_training_finds_distributions_and_shuffled_targets_do_not():
     key = jax.random.key(0)
