@@ -95,6 +95,7 @@ def test_special_group_turns_the_sign_of_the_roughest_mode_only():
         np.testing.assert_allclose(special.value, full.value, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 @pytest.mark.parametrize(("summary", "worst"), [(Factor, 1e-3), (Samples, 1e-3), (Gram, np.inf)])
 def test_float32_resolves_what_the_summary_promises(summary, worst):
@@ -114,6 +115,7 @@ def test_float32_resolves_what_the_summary_promises(summary, worst):
         assert int(found.rank) < n
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_streamed_in_any_batches_the_answer_is_the_same():
     S = jnp.asarray(np.random.default_rng(0).standard_normal((10, 300)))
@@ -200,6 +202,7 @@ def test_gradients_match_finite_differences_at_smooth_ties(case):
     np.testing.assert_allclose(jax.jvp(reading, (S,), (V,))[1], expected, rtol=2e-5)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_the_canonical_point_itself_moves_as_its_derivative_says():
     rng = np.random.default_rng(1)
@@ -407,6 +410,7 @@ def test_jit_vmap_and_one_compilation():
     assert bool(jnp.isnan(poisoned.point[2]).all())
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("n", [64, 256])
 def test_numerical_operators_reach_their_bound_in_float32(n):

@@ -221,6 +221,7 @@ def test_nothing_but_point_and_value_has_a_derivative_and_the_start_has_none():
 # --- gauges --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_signals_of_low_rank_leave_the_answer_free_where_they_are_not():
     # P is free on the complement of range(S): readings of P S have derivatives, along changes that keep the rank.
     rng = np.random.default_rng(0)
@@ -336,6 +337,7 @@ def test_a_filter_is_learned_through_the_descrambler():
     assert values[-1] < values[0] - 1e-3
 
 
+@pytest.mark.thorough
 def test_solvers_that_stop_early_are_differentiated_where_they_stopped():
     # Not at a minimum the formula is an approximation; it is finite, and the value's is exact at a fixed point.
     import optax

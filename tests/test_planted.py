@@ -99,6 +99,7 @@ def test_batches_equal_single_solves(keys):
     np.testing.assert_allclose(jax.vmap(solve)(keys), [solve(key) for key in keys], rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_float32_finds_the_frame_as_well(key, keys):
     problem = planted.piecewise_constant(key, 24, 240, dtype=jnp.float32)
     objective = objectives.total_variation()
@@ -109,6 +110,7 @@ def test_float32_finds_the_frame_as_well(key, keys):
     assert found.value <= objective(problem.frame, summary) * (1 + 1e-4)
 
 
+@pytest.mark.thorough
 def test_signals_that_do_not_fill_the_space_do_no_harm(key, keys):
     signals = planted.piecewise_constant(key, 12, 120).signals.at[:3].set(0)
     objective = objectives.total_variation()

@@ -264,6 +264,7 @@ def test_rudin_shapiro_signs_miss_no_frequency():
     assert energies.min() > 0
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("solver", [LBFGS, GradientDescent])
 def test_a_curvature_that_is_given_serves_as_well_as_one_that_is_measured(solver):
