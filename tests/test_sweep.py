@@ -177,7 +177,7 @@ def damage_of_another_sweep(path):
 def damage_of_another_format(path):
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    arrays["header"] = np.asarray(str(arrays["header"]).replace('"format": 1', '"format": 9'))
+    arrays["header"] = np.asarray(str(arrays["header"]).replace(f'"format": {chunks.FORMAT}', '"format": 9'))
     np.savez(path, **arrays)
 
 
@@ -188,7 +188,7 @@ def damage_of_another_format(path):
         (damage_emptied, "not a whole .npz file"),
         (damage_flipped, r"cannot be read"),
         (damage_of_another_sweep, "results of another specification"),
-        (damage_of_another_format, "format 9; this version reads 1"),
+        (damage_of_another_format, f"format 9; this version reads {chunks.FORMAT}"),
     ],
 )
 def test_damaged_files_are_named_and_made_anew(whole, tmp_path, damage, why):
