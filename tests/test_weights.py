@@ -251,7 +251,7 @@ def test_under_jit_bad_weights_are_a_status(objective):
     for bad in (-1.0, jnp.nan, jnp.inf):
         found = solve(signals(), ones.at[3].set(bad))
         assert int(found.status) == Status.NOT_FINITE
-        with pytest.raises(FloatingPointError, match="weights of samples"):
+        with pytest.raises(FloatingPointError, match="a weight of a sample is negative"):
             found.check()
 
 
