@@ -193,6 +193,7 @@ def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):
     assert "Interrupted while digits, 2CONV, seed 0" in shown.output
 
 
+@pytest.mark.thorough
 def test_pictures_have_a_background_beyond_the_outline():
     """Or there would be no other pixels to leave clean."""
     for of in evaluation.SETS:

@@ -66,6 +66,7 @@ def test_the_bounds_of_weights_and_likeness_are_attained(k):
     np.testing.assert_allclose(bandedness()(frame.T, W), bandedness().bound_on(Samples(W)), rtol=1e-4, atol=20 * EPS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("boundary", ["neumann", "periodic"])
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_total_variation_stays_above_its_bound_and_below_one_on_every_grid(n, boundary):

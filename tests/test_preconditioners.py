@@ -106,6 +106,7 @@ def test_kronecker_measures_anew_when_it_is_told_to():
     np.testing.assert_allclose(values(3, 4), fresh, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_analytic_is_the_diagonal_of_the_hessian_at_the_optimum_and_elsewhere():
     objective = smoothness(order=1, boundary="neumann")

@@ -245,6 +245,7 @@ def few(a, b, key):
     return quadratic_assignment(a, b, key, restarts=1, steps=500, symmetric=False)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_the_best_of_all_permutations_in_float32_and_a_poisoned_problem_costs_the_others_nothing():
     a, b = (m.astype(np.float32) for m in problems(6, 40))

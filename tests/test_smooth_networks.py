@@ -151,6 +151,7 @@ def test_layers_of_a_network_of_token_ids_are_read(approximate):
     np.testing.assert_allclose(inserted(P, TOKENS), result, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_network_of_token_ids_is_descrambled_and_the_rest_of_it_attributed():
     tokens = jnp.asarray(np.random.default_rng(1).integers(0, 11, (12, 5)))
 

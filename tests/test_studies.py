@@ -151,6 +151,7 @@ def write_seed(folder, seed, weight, value):
     np.savez(folder / "matrices.npz", first=weight, last=weight.T, raw_first=weight, raw_last=weight.T)
 
 
+@pytest.mark.thorough
 def test_seeds_are_put_together(tmp_path):
     from jaxdescramble.operators import derivative
 

@@ -299,6 +299,7 @@ def test_layers_in_a_scan_are_neurons_too():
     np.testing.assert_allclose(w.weight, project(unrolled, list(stack), x, ("[1]", 4)).weight, rtol=0, atol=1e-14)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_random_signs_come_near_and_single_precision_agrees(key):
     p, x = drawn(6), inputs("pooled")
@@ -409,6 +410,7 @@ def test_routes_are_chosen_by_cost():
     assert [a for a, b in itertools.pairwise(sorted(costs.values())) if a == b] == []
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("batch", [1, 5, 4])  # 5 and 4 are also numbers of units
 def test_networks_of_one_sample_under_vmap(batch):

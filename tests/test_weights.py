@@ -72,6 +72,7 @@ def test_whole_weights_of_any_objective_are_repetitions(objective):
     assert abs(float(facts(S)[0]) - float(expected[0])) > 1e-6 or objective.name in ("similarity",)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("objective", [locality(), sparsity(), sparsity("participation"), sparsity("l4")])
 def test_relaxations_weigh_samples(objective):
     S = signals(n=4)
@@ -280,6 +281,7 @@ def test_objectives_of_ones_own_say_that_they_weigh_or_get_selected_samples():
     close(opted(point, poisoned(S), WEIGHTS), opted(point, S[:, REPEATED]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("combine", [lambda s: Progressive(s, s, (3,)), Seriated, lambda s: FromSources(s, KEYS, s)])
 def test_combinators_weigh_samples(combine):
     solver = combine(LBFGS(preconditioner=None, max_steps=300))
