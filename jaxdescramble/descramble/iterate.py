@@ -115,10 +115,13 @@ def iterate_in_slices(
     prepared = _prepare_all(objective, summaries, start, group, classes)
     # Before the solve: after an interruption nothing large is left to compile.
     known = _known_all(objective, summaries, prepared.summary)
-    # One class after another, by one program.
-    starts = _by_class(prepared.starts)
-    both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
-    found = both[0] if classes == 1 else _better(both)
+    if len(prepared.starts) == 1:
+        starts, summary = _first_of(prepared)
+        found = _as_batch(solve_each(objective, starts, (summary,), solver, report))
+    else:  # one class after another, by one program
+        starts = _by_class(prepared.starts)
+        both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
+        found = both[0] if classes == 1 else _better(both)
     return _describe_all(known, found, report.compiled)
 
 
@@ -192,6 +195,16 @@ def describe(known: Known, found: Solution, report: Report) -> Found:
         status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
         classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1),
     )
+
+
+@quick_jit
+def _first_of(prepared: Prepared) -> tuple[Array, Summary]:
+    return prepared.starts[0], jax.tree.map(lambda leaf: leaf[0], prepared.summary)
+
+
+@quick_jit
+def _as_batch(found: Solution) -> Solution:
+    return jax.tree.map(lambda leaf: leaf[None], best(found))
 
 
 @quick_jit

@@ -25,6 +25,9 @@ from jaxdescramble.status import Status
 SECONDS = 0.2
 """How long a slice should take."""
 
+TOGETHER = 10**7
+"""Entries of P, of all starts of a problem together, up to which they take turns; beyond, memory has room for one."""
+
 RATE, FIRST = 4e9, 16
 """Operations a second that the first slice is sized by, before any is measured, and how many steps it has at most."""
 
@@ -33,14 +36,17 @@ def solve_in_slices(
     function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report
 ) -> Solution:
     """One problem of a solver that can `bind`; what is found until the watch stops it, if it does."""
-    steps = _first_steps(start.shape[-1], sum(np.size(leaf) for leaf in jax.tree.leaves(args)), 1)
-    return _run(_Slices(function, args, solver, report), start, report.watch, steps, done=0, total=1)
+    lane = _Lane(_Slices(function, args, solver, report), start, _first_steps(start.shape[-1], _entries(args), 1))
+    return _run([lane], report.watch)[0]
 
 
 def solve_many_in_slices(
     function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, report: Report, own: bool
 ) -> Solution:
-    """A batch of problems of a solver that can `bind`, in groups that make slices of the right length.
+    """A batch of problems of a solver that can `bind`.
+
+    On a CPU several starts of one problem take turns, slice by slice, so that a deadline finds all of them equally far;
+    problems with data of their own are solved one after another, small ones in groups. Elsewhere all go in step.
 
     Args:
         function: the same for all problems.
@@ -50,19 +56,37 @@ def solve_many_in_slices(
         own: see `args`.
     """
     count, n = starts.shape[0], starts.shape[-1]
-    watch, found = report.watch, []
-    entries = sum(np.size(leaf) for leaf in jax.tree.leaves(args)) // (count if own else 1)
-    how = "in turn" if all(device.platform == "cpu" for device in starts.devices()) else "in step"
-    size = min(_first_steps(n, entries, 1), count) if how == "in turn" else count
+    entries = _entries(args) // (count if own else 1)
+    in_turn = all(device.platform == "cpu" for device in starts.devices())
+    size = min(_first_steps(n, entries, 1), count) if in_turn and own else count
+    if in_turn and (not own or size == 1):
+        steps = _first_steps(n, entries, 1)
+        lanes = [
+            _Lane(_Slices(function, _taken(args, k) if own else args, solver, report), start, steps)
+            for k, start in enumerate(_apart(starts))
+        ]
+        if not own and count * n**2 <= TOGETHER:
+            return _stacked(_run(lanes, report.watch))
+        return _stacked([_run([lane], report.watch, k, count)[0] for k, lane in enumerate(lanes)])
+    found, how = [], "in turn" if in_turn else "in step"
     for first in range(0, count, size):
         # The last group is filled up with copies of its last problem, so that all groups are one program.
         places = np.minimum(np.arange(first, first + size), count - 1)
         part = _taken(args, places) if own and size < count else args
-        group = _Slices(function, part, solver, report, own, how)
-        steps = _first_steps(n, entries, size)
         begin = starts if size == count else starts[places]
-        found.append(_run(group, begin, watch, steps, done=first, total=count))
+        lane = _Lane(_Slices(function, part, solver, report, own, how), begin, _first_steps(n, entries, size))
+        found += _run([lane], report.watch, first, count)
     return found[0] if len(found) == 1 else _joined(found, count)
+
+
+@quick_jit
+def _apart(starts: Array) -> list[Array]:
+    return list(starts)
+
+
+@quick_jit
+def _stacked(found: list[Solution]) -> Solution:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
 @quick_jit
@@ -99,25 +123,53 @@ class _Slices:
         return _advance(self.function, self.args, self.solver, loop, limit, self.report.compiled, self.own, self.how)
 
 
-def _run(group: _Slices, start: Array, watch: Watch, steps: int, done: int, total: int) -> Solution:
-    loop, found, left = group.begin(start)
-    per_step = None
+@dataclasses.dataclass
+class _Lane:
+    """A solve under way: where it is, and how many steps its next slice takes."""
+
+    group: _Slices
+    start: Array
+    steps: int
+    loop: Any = None
+    found: Any = None
+    running: int = 1
+    per_step: float | None = None
+
+    def open(self, watch: Watch) -> None:
+        """Evaluate the start; stops the watch on Ctrl-C."""
+        self.loop, self.found, left = self.group.begin(self.start)
+        self.running = int(left) if watch.wait(left) else 0
+
+    def go_on(self, watch: Watch) -> None:
+        """Take the next slice, or leave everything as it is on Ctrl-C."""
+        before = time.perf_counter()
+        loop, found, left = self.group.advance(self.loop, self.steps)
+        if watch.wait(left):
+            self.loop, self.found, self.running = loop, found, int(left)
+            seconds = time.perf_counter() - before
+            self.per_step, self.steps = _next(self.per_step, seconds, self.steps, watch.remaining)
+
+
+def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> list[Solution]:
+    """Lanes in turn, a slice each, until none has more to do or the watch stops them."""
+    for lane in lanes:
+        lane.open(watch)
     try:
-        running = int(left) if watch.wait(left) else 0
-        while running and not watch.over():
-            before = time.perf_counter()
-            later, better, left = group.advance(loop, steps)
-            if not watch.wait(left):
-                break
-            loop, found, running = later, better, int(left)
-            seconds, taken = time.perf_counter() - before, int(np.max(np.asarray(found.steps)))
-            per_step, steps = _next(per_step, seconds, steps, watch.remaining)
-            _tell(watch, found, taken, group, done, total)
+        while any(lane.running for lane in lanes) and not watch.over():
+            for lane in lanes:
+                if lane.running and not watch.over():
+                    lane.go_on(watch)
+            _tell(watch, lanes, done, total)
     except KeyboardInterrupt:  # while a program was traced or compiled
         watch.stopped = Status.INTERRUPTED
     if watch.stopped is None:
-        return found
-    status = jnp.where(found.status == RUNNING, watch.stopped, found.status).astype(jnp.int32)
+        return [lane.found for lane in lanes]
+    return [_marked(lane.found, np.int32(watch.stopped)) for lane in lanes]
+
+
+@quick_jit
+def _marked(found: Solution, stopped: Array) -> Solution:
+    status = jnp.where(found.status == RUNNING, stopped, found.status).astype(jnp.int32)
     return dataclasses.replace(found, status=status)
 
 
@@ -130,19 +182,24 @@ def _next(per_step: float | None, seconds: float, steps: int, remaining: float) 
     return cost, int(np.clip(wanted, 1, 8 * steps))
 
 
-def _tell(watch: Watch, found: Solution, taken: int, group: _Slices, done: int, total: int) -> None:
+def _tell(watch: Watch, lanes: list[_Lane], done: int, total: int) -> None:
     if watch.progress is None:
         return
-    name = type(group.solver).__name__
-    if group.how == "alone":
-        watch.tell(f"{name}, value {float(found.value):.6g}", taken, int(np.asarray(group.solver.max_steps)))
+    group = lanes[0].group
+    name, taken = type(group.solver).__name__, max(int(np.max(np.asarray(lane.found.steps))) for lane in lanes)
+    if group.how != "alone" and group.own:
+        finished = int(np.sum(np.asarray(lanes[0].found.status) != RUNNING))
+        watch.tell(f"{name}, at most {taken} steps a problem", min(done + finished, total), total)
         return
-    finished = int(np.sum(np.asarray(found.status) != RUNNING))
-    if not group.own:  # one problem from several starts
-        best = float(np.nanmin(np.asarray(found.value), initial=np.inf))
-        watch.tell(f"{name} from {total} starts, value {best:.6g}", taken, int(np.asarray(group.solver.max_steps)))
-        return
-    watch.tell(f"{name}, at most {taken} steps a problem", min(done + finished, total), total)
+    values = np.concatenate([np.atleast_1d(lane.found.value) for lane in lanes])
+    starts = f" from {len(values)} starts" if len(values) > 1 else ""
+    which = f"problem {done + 1} of {total}, " if total > 1 else ""
+    value = float(np.nanmin(values, initial=np.inf))
+    watch.tell(f"{which}{name}{starts}, value {value:.6g}", taken, int(np.asarray(group.solver.max_steps)))
+
+
+def _entries(args: tuple) -> int:
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(args))
 
 
 def _first_steps(n: int, entries: int, problems: int) -> int:
