@@ -5,6 +5,7 @@
 """
 
 import os
+import signal
 
 from compile_fast import COMPILE_FAST
 
@@ -15,6 +16,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import jax
 import jaxtyping
 import pytest
+
+# A shell's background jobs ignore Ctrl-C; tests of interruptions would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 X64 = os.environ.get("JAXDESCRAMBLE_TEST_X64", "1") == "1"
 jax.config.update("jax_enable_x64", X64)

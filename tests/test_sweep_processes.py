@@ -123,6 +123,7 @@ import numpy as np
 import optax
 import jaxdescramble as jd
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
 out, phase = Path(sys.argv[1]), sys.argv[2]
 signals = np.random.default_rng(0).standard_normal((3, 6, 20)).astype("float32")
 endless = jd.solvers.Optax(optax.sgd(1e-3), max_steps=2_000_000_000, tolerance=0.0)
