@@ -19,6 +19,7 @@ def caution(message: str) -> None:
     """Warn, at the line of the caller's code that called the package.
 
     >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
     ...     caution("look twice")
     >>> str(seen[0].message), seen[0].category.__name__
     ('look twice', 'JaxdescrambleWarning')
