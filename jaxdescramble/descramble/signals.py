@@ -244,7 +244,7 @@ def solve(
 
     >>> summary = smoothness().summarise(jnp.eye(3))
     >>> sorted(solve(*settled(None, None, "O", None, None)[:2], "O", summary, None, None))[:4]
-    ['bound', 'gap', 'initial_value', 'point']
+    ['bound', 'classes', 'gap', 'initial_value']
     """
     if group == "permutation":
         found = permute(objective, summary, keys)
