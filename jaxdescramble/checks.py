@@ -327,8 +327,8 @@ def sample_weights(
         raise TypeError(f"weights: got {array.dtype}; give real numbers of at least 0.")
     if array.shape not in set(map(tuple, shapes)):
         raise ValueError(
-            f"weights: got shape {array.shape}, expected {wanted}: one number for each sample, at least 0 (0 leaves "
-            "the sample out)."
+            f"weights: got shape {array.shape}, but the signals need {wanted}: one number for each sample, at least 0 "
+            "(0 leaves the sample out)."
         )
     array = array.astype(dtype)
     if is_traced(array):

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import objectives
-from jaxdescramble.checks import file_path, positive_integer, random_key, real_array, same_size, sample_weights
+from jaxdescramble.checks import file_path, numbers, positive_integer, random_key, real_array, same_size, sample_weights
 from jaxdescramble.files import write_arrays
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
@@ -344,7 +344,8 @@ def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, 
     if weights is None:
         return columns, None
     shape = (*columns.shape[:-2], columns.shape[-1])
-    layers = max(np.ndim(weights) - 1, 0)
+    weights = numbers(weights, "weights", f"one weight for each sample, an array of shape {shape[-1:]} or {shape}")
+    layers = max(weights.ndim - 1, 0)
     given = sample_weights(weights, [shape[-1:], shape], columns.dtype, layers=layers)
     columns, given = objective.weighed(columns, given)
     return columns, None if given is None else jnp.broadcast_to(given, shape)

@@ -111,7 +111,7 @@ def enumerate_paths(
         found = units[(), output]
         names, held = list(found), {"weight": values, "bias": offsets}
         products = [np.prod([held[kind][layer][index] for kind, layer, index in path]) for path in names]
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         shapes = {"x": inputs.shape, "gates": [g.shape for g in gates], "weights": [w.shape for w in values]}
         shapes |= {"biases": offsets and [b.shape for b in offsets], "output": output}
         raise ValueError(f"layers: they, or {shapes}, do not fit each other.") from error
