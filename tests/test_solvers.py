@@ -96,7 +96,8 @@ def stacked(found):
 @functools.cache
 def looped(name):
     """One problem after another, in one compiled program."""
-    solve = jax.jit(lambda start, summary, solver: minimise(BROCKETT, start, summary, solver=solver, history=40))
+    options = {"history": 40, "group": "SO"}
+    solve = jax.jit(lambda start, summary, solver: minimise(BROCKETT, start, summary, solver=solver, **options))
     problems, points = summaries(), starts()
     return stacked([solve(points[i], nth(problems, i), BATTERY[name]) for i in range(5)])
 
@@ -168,7 +169,8 @@ def test_vmapped_equals_looped_and_a_poisoned_problem_is_named(name):
     problems, points = summaries(), starts()
     poisoned = dataclasses.replace(problems, factor=problems.factor.at[2, 0, 0].set(jnp.inf))
     points = points.at[4].set(jnp.nan)
-    found = jax.vmap(lambda start, s: minimise(BROCKETT, start, s, solver=BATTERY[name], history=40))(points, poisoned)
+    options = {"history": 40, "group": "SO"}
+    found = jax.vmap(lambda P, s: minimise(BROCKETT, P, s, solver=BATTERY[name], **options))(points, poisoned)
     assert found.status.tolist() == [0, 0, Status.NOT_FINITE, 0, Status.NOT_FINITE]
     with pytest.raises(FloatingPointError, match=r"minimise: NOT_FINITE in problems \[\[2\], \[4\]\]"):
         found.check()

@@ -163,7 +163,7 @@ def damage_emptied(path):
 
 def damage_flipped(path):
     content = bytearray(path.read_bytes())
-    content[content.index(b"NUMPY") + 200] ^= 4
+    content[content.index(b"NUMPY") + 130] ^= 4  # behind the 128 bytes of the header: in the first array's numbers
     path.write_bytes(content)
 
 
