@@ -150,7 +150,7 @@ except KeyboardInterrupt as error:
 """
 
 
-@pytest.mark.parametrize("phase", ["solving", "measuring"])
+@pytest.mark.parametrize("phase", ["solving", pytest.param("measuring", marks=pytest.mark.thorough)])
 def test_ctrl_c_is_answered_while_a_problem_never_ends(tmp_path, phase):
     command = [sys.executable, "-c", ENDLESS, str(tmp_path), phase]
     done = subprocess.run(

@@ -466,7 +466,7 @@ def text():
     return params, jnp.asarray(ids), ids != 0
 
 
-@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("joint", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_padding_of_a_token_network_is_left_out(text, joint):
     params, ids, real = text
     assert 0.45 < 1 - real.mean() < 0.49
