@@ -15,7 +15,7 @@ from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, mirrored, reflected, solve, solve_each, stage
+from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each, stage
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +56,7 @@ class Restarts:
 def _drawn(start: Array, keys: Any, group: str, reflect: bool) -> Array:
     n = start.shape[0]
     turns = jax.vmap(lambda key: orthogonal.random(key, n, group, start.dtype))(keys)
-    given = jnp.stack([start, reflected(start)]) if reflect else start[None]
+    given = both_classes(start) if reflect else start[None]
     return jnp.concatenate([given, matmul(start[None], turns)])
 
 

@@ -61,12 +61,13 @@ def solve_many_in_slices(
     size = min(_first_steps(n, entries, 1), count) if in_turn and own else count
     if in_turn and (not own or size == 1):
         steps = _first_steps(n, entries, 1)
-        lanes = [
+        # One after the other as they are needed: a lane holds a copy of its data.
+        lanes = (
             _Lane(_Slices(function, _taken(args, k) if own else args, solver, report), start, steps)
             for k, start in enumerate(_apart(starts))
-        ]
+        )
         if not own and count * n**2 <= TOGETHER:
-            return _stacked(_run(lanes, report.watch))
+            return _stacked(_run(list(lanes), report.watch))
         return _stacked([_run([lane], report.watch, k, count)[0] for k, lane in enumerate(lanes)])
     found, how = [], "in turn" if in_turn else "in step"
     for first in range(0, count, size):
