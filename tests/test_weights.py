@@ -205,7 +205,7 @@ REFUSED = {
     "infinite": (np.where(WEIGHTS == 3, np.inf, 1.0), ValueError, "weights: inf at"),
     "all zero": (0 * WEIGHTS, ValueError, "weights: all are zero"),
     "complex": (1j * WEIGHTS, TypeError, "weights: got complex numbers"),
-    "too few": (WEIGHTS[1:], ValueError, r"weights: got shape \(19,\), expected \(20,\)"),
+    "too few": (WEIGHTS[1:], ValueError, r"weights: got shape \(19,\), but the signals need .*\(20,\)"),
     "a matrix": (np.ones((N, M)), ValueError, r"weights: got shape \(6, 20\)"),
     "a number": (1.0, ValueError, r"weights: got shape \(\)"),
     "text": ("padding", TypeError, "weights: expected one weight for each sample"),
@@ -227,7 +227,7 @@ def test_bad_weights_are_refused_by_name(as_installed, weights, error, message):
         lambda: jd.wiretap(lambda w, x: x[:, :, None] @ w)(jnp.ones((1, 2)), S.T, weights),
         lambda: jd.Problem(np.asarray(S), weights=weights).settled(),
     ):
-        with pytest.raises(error, match=message.replace(r"expected \(20,\)", "expected .*")):
+        with pytest.raises(error, match=message):
             call()
 
 

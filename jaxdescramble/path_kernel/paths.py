@@ -111,6 +111,8 @@ def enumerate_paths(
         found = units[(), output]
         names, held = list(found), {"weight": values, "bias": offsets}
         products = [np.prod([held[kind][layer][index] for kind, layer, index in path]) for path in names]
+    except _PathLimitError:
+        raise
     except (KeyError, IndexError, ValueError) as error:
         shapes = {"x": inputs.shape, "gates": [g.shape for g in gates], "weights": [w.shape for w in values]}
         shapes |= {"biases": offsets and [b.shape for b in offsets], "output": output}
@@ -127,6 +129,10 @@ def _arrays(values: Any, name: str) -> list[np.ndarray]:
             raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
         found.append(np.asarray(value, float))
     return found
+
+
+class _PathLimitError(ValueError):
+    """The limit of paths is passed; not to be taken for shapes that do not fit."""
 
 
 class _Walk:
@@ -190,7 +196,7 @@ class _Walk:
                 found[place, c] = total
                 paths += len(total)
                 if paths > self.limit:
-                    raise ValueError(
+                    raise _PathLimitError(
                         f"layers: more than the limit of {self.limit} paths in layer {number}; take a smaller network."
                     )
         return found
