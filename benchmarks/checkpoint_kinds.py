@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 import safetensors
 import safetensors.numpy
 
-from jaxdescramble import files
+from jaxdescramble._base import files
 
 HEADER = {"layers": [f"layer_{k}" for k in range(16)], "objective": "smoothness", "version": 1}
 VECTORS = ("value", "bound", "initial_value", "gradient_norm", "steps", "status")

@@ -22,8 +22,8 @@ from ott.solvers.linear import solve  # pyright: ignore[reportMissingImports]
 
 from benchmarks.qaplib import load
 from benchmarks.quadratic_assignment import planted
-from jaxdescramble.groups import permutation
-from jaxdescramble.solvers.assignment_starts import RELAXED_STEPS, quadratic, random_stochastic, relax
+from jaxdescramble.manifolds import permutation
+from jaxdescramble.solvers.assignment._starts import RELAXED_STEPS, quadratic, random_stochastic, relax
 
 ENTROPIES = (0.1, 0.01)
 

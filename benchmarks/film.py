@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 import jaxdescramble as jd
-from jaxdescramble.film import Film
+from jaxdescramble.descrambling.film import Film
 
 SIZES, EVERY, BLOCK = (256, 128, 128, 256), 100, 100
 

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble import attribution, switched
+from jaxdescramble import attribution
+from jaxdescramble.attribution import switched
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 

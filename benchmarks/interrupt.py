@@ -31,8 +31,8 @@ files = ["layers.npz"]
 LIBRARY = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from jaxdescramble.sweep import sweep
-from jaxdescramble.sweep.specification import read, request
+from jaxdescramble.sweeps import sweep
+from jaxdescramble.sweeps.specification import read, request
 
 path, out = Path(sys.argv[1]), Path(sys.argv[2])
 problems, sent = request(read(path), path.parent).problems, []

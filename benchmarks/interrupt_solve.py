@@ -54,7 +54,7 @@ def interrupted(call: Callable[[Callable], Any], say: Callable[[str], None]) -> 
     except jd.Interrupted as stopped:
         now = time.perf_counter()
         found = stopped.result
-        off = float(jd.groups.orthogonal.defect(found.point))
+        off = float(jd.manifolds.orthogonal.defect(found.point))
         say(f"{now - began:8.2f} s  Interrupted {now - sent[0]:.2f} s after SIGINT: value {float(found.value):.6g}")
         say(f"            steps {int(found.steps)}, {jd.Status(int(found.status)).name}, ||P^T P - 1|| = {off:.1e}")
 

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdescramble as jd
-from jaxdescramble import decompositions
+from jaxdescramble._base import decompositions
 
 BLOCKS, HEADS, WIDTH, TOKENS, SAMPLES = 6, 12, 32, 128, 8
 LAYERS = {"q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value"}

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble import path_kernel as pk
+from jaxdescramble.gated import path_kernel as pk
 
 INPUTS, WIDTH, LAYERS, TILE, ROUNDS = 784, 256, 5, 512, 5
 CHANNELS, CONVOLUTIONS = 16, 3

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdescramble.descramble import descramble
+from jaxdescramble.descrambling import descramble
+from jaxdescramble.descrambling.accumulators import Accumulator, refine, score
 from jaxdescramble.objectives import sparsity
-from jaxdescramble.streaming import Accumulator, refine, score
 
 FEATURES, BATCH = 256, 8192
 

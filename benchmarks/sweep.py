@@ -113,8 +113,10 @@ def overheads():
     import numpy as np
 
     import jaxdescramble as jd
-    from jaxdescramble.sweep import Generated, chunks, plan, run, table
-    from jaxdescramble.sweep.folder import specification
+    from jaxdescramble.sweeps import Generated, run, table
+    from jaxdescramble.sweeps import _chunks as chunks
+    from jaxdescramble.sweeps import _plan as plan
+    from jaxdescramble.sweeps.folder import specification
 
     problems = jd.grid({i: Generated(unmade, (i,), (320, 640)) for i in range(20_000)})
     began = time.perf_counter()
@@ -149,8 +151,9 @@ def constants():
     from scipy.optimize import nnls
 
     import jaxdescramble as jd
-    from jaxdescramble.lapack import one_thread
-    from jaxdescramble.sweep import plan, program
+    from jaxdescramble._base.lapack import one_thread
+    from jaxdescramble.sweeps import _plan as plan
+    from jaxdescramble.sweeps import _program as program
 
     rows = []
     for n, m in (

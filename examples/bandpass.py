@@ -39,7 +39,7 @@ def picture(nets: dict[str, bandpass.TrainedBandNet]):
             (row[2], "$|F_+W_2P^TF_-|^2$", second @ point.T),
         ):
             edge = int(min(1.5 * net.plan.band.high * net.plan.band.points / net.plan.band.rate, len(first) // 2))
-            energy = np.asarray(jd.reading.fourier_energy(weight))[: edge + 1, : edge + 1]
+            energy = np.asarray(jd.findings.fourier_energy(weight))[: edge + 1, : edge + 1]
             style.image(ax, energy, (0, edge, 0, edge), label="Energy", decades=4)
             style.panel(ax, next(letters), title, "Frequency (cycles per record)", "Frequency (cycles per record)")
     return figure

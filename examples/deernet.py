@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxdescramble as jd
-from jaxdescramble.studies import deernet
+from jaxdescramble.studies.deernet import network as deernet
 
 
 def main(steps: int):
@@ -33,10 +33,10 @@ def main(steps: int):
         return jd.descramble(weight @ traces.T).point @ weight
 
     weight = net.params["W1"]
-    null = jax.vmap(jd.reading.random_frame, (0, None))(jax.random.split(jax.random.key(3), 19), weight)
+    null = jax.vmap(jd.findings.random_frame, (0, None))(jax.random.split(jax.random.key(3), 19), weight)
     stacks = [jax.vmap(descrambled, (0, None))(null, half) for half in (fit, read)]
-    readings = jd.reading.compare(
-        jd.reading.FIRST_LAYER, descrambled(weight, fit), descrambled(weight, read), {"random frame": tuple(stacks)}
+    readings = jd.findings.compare(
+        jd.findings.FIRST_LAYER, descrambled(weight, fit), descrambled(weight, read), {"random frame": tuple(stacks)}
     )
     for reading in readings:
         chance = reading.nulls["random frame"].mean()

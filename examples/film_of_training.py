@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 
 import jaxdescramble as jd
-from jaxdescramble.film import Film
+from jaxdescramble.descrambling.film import Film
 from jaxdescramble.show.strip import strip_figure
 
 

@@ -23,7 +23,7 @@ def stirred_filters(key):
     t = (jnp.arange(POINTS) + 0.5) / POINTS
     k = jnp.arange(FILTERS)[:, None]
     filters = 0.87**k * jnp.exp(-(((t[None, :] - 0.5) / 0.2) ** 2)) * jnp.cos(jnp.pi * k * t[None, :])
-    return filters, jd.groups.orthogonal.random(key, FILTERS) @ filters
+    return filters, jd.manifolds.orthogonal.random(key, FILTERS) @ filters
 
 
 @style.styled

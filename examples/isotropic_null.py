@@ -53,7 +53,7 @@ def picture(found: IsotropicNull):
         else:
             ax.axvline(mean, color="k", ls=":", label="predicted mean")
         ax.set_yticks([])
-        style.panel(ax, letter, name.capitalize(), next(m.unit for m in jd.reading.FIRST_LAYER if m.name == name))
+        style.panel(ax, letter, name.capitalize(), next(m.unit for m in jd.findings.FIRST_LAYER if m.name == name))
     below.axes[0].legend()
     return figure
 

@@ -19,7 +19,7 @@ import jaxdescramble as jd
 
 def main(n: int = 6, samples: int = 500, rounds: int = 60) -> dict[str, float]:
     keys = jax.random.split(jax.random.key(0), 3)
-    frame, other = jd.groups.orthogonal.random(keys[0], n), jd.groups.orthogonal.random(keys[1], n)
+    frame, other = jd.manifolds.orthogonal.random(keys[0], n), jd.manifolds.orthogonal.random(keys[1], n)
     sources = jax.random.laplace(keys[2], (n, samples + 500))
     foreign = jnp.arange(samples) % 5 < 2
     mixed = frame.T @ sources

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from jaxdescramble.show import style
-from jaxdescramble.studies.deernet import TrainingPlan
-from jaxdescramble.studies.many_networks import many_networks
+from jaxdescramble.studies.deernet.many_networks import many_networks
+from jaxdescramble.studies.deernet.network import TrainingPlan
 
 
 @style.styled

@@ -16,8 +16,8 @@ from pathlib import Path
 import jax
 
 from jaxdescramble.show import style
-from jaxdescramble.studies import relaxometry
-from jaxdescramble.studies.biexponential import VECTORS, fit_biexponential
+from jaxdescramble.studies.relaxometry import network as relaxometry
+from jaxdescramble.studies.relaxometry.biexponential import VECTORS, fit_biexponential
 
 
 @style.styled

@@ -41,12 +41,12 @@ def train(key, x, labels, steps):
 
 def states(params, x):
     """Which of the 48 hidden neurons are active, for every wine."""
-    return jnp.concatenate([piece > 0 for piece in jd.switched.gates(f, params, x).values()], axis=1)
+    return jnp.concatenate([piece > 0 for piece in jd.attribution.switched.gates(f, params, x).values()], axis=1)
 
 
 def measures(params, x):
     """What each measurement is worth, by Insens and by others; and the share of states that change without it."""
-    found = jax.jit(lambda p, x: jd.switched.insens(f, p, x).map)(params, x)
+    found = jax.jit(lambda p, x: jd.attribution.switched.insens(f, p, x).map)(params, x)
     slope = jd.attribution.gradient(f, params, x)
     rows = {"Insens": found, "gradient": slope, "input x gradient": slope * x,
             "input x first layer": x * jnp.linalg.norm(params[0][0], axis=1)[None]}  # fmt: skip

@@ -3,43 +3,51 @@
 >>> import jaxdescramble as jd
 >>> jd.descramble(jax.random.normal(jax.random.key(0), (8, 100))).point.shape
 (8, 8)
+
+Rooms are imported when they are first used, so `import jaxdescramble` costs little more than `import jax`.
 """
 
+import importlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from jaxdescramble import (
-    attribution,
-    datasets,
-    exact,
-    gated,
-    groups,
-    objectives,
-    operators,
-    path_kernel,
-    reading,
-    solvers,
-    switched,
-)
-from jaxdescramble.cautions import JaxdescrambleWarning
-from jaxdescramble.descramble import (
-    Descrambling,
-    Descramblings,
-    LayerDescrambling,
-    NetworkDescrambling,
-    bootstrap,
-    descramble,
-    descramble_network,
-)
-from jaxdescramble.film import Film
-from jaxdescramble.lapack import set_default as _set_default
-from jaxdescramble.lapack import threads
-from jaxdescramble.objectives import Objective
-from jaxdescramble.reorder import reorder
-from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
-from jaxdescramble.status import Status
-from jaxdescramble.streaming import Accumulator
-from jaxdescramble.sweep import Problem, grid, sweep
-from jaxdescramble.wiretap import Layout, Tap, insert, wiretap
+from jaxdescramble._base.lapack import set_default as _set_default
+
+if TYPE_CHECKING:
+    from jaxdescramble import (
+        attribution,
+        datasets,
+        descrambling,
+        exact,
+        findings,
+        gated,
+        manifolds,
+        networks,
+        objectives,
+        operators,
+        solvers,
+        sweeps,
+    )
+    from jaxdescramble import show as show
+    from jaxdescramble import studies as studies
+    from jaxdescramble._base.cautions import JaxdescrambleWarning
+    from jaxdescramble._base.lapack import threads
+    from jaxdescramble._base.status import Status
+    from jaxdescramble.descrambling import (
+        Accumulator,
+        Descrambling,
+        Descramblings,
+        Film,
+        LayerDescrambling,
+        NetworkDescrambling,
+        bootstrap,
+        descramble,
+        descramble_network,
+    )
+    from jaxdescramble.networks import Layout, Tap, insert, reorder, wiretap
+    from jaxdescramble.objectives import Objective
+    from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
+    from jaxdescramble.sweeps import Problem, grid, sweep
 
 __version__ = version("jaxdescramble")
 _set_default()
@@ -64,21 +72,60 @@ __all__ = [
     "datasets",
     "descramble",
     "descramble_network",
+    "descrambling",
     "exact",
+    "findings",
     "gated",
     "grid",
-    "groups",
     "insert",
+    "manifolds",
     "minimise",
+    "networks",
     "objectives",
     "operators",
-    "path_kernel",
-    "reading",
     "reorder",
     "riemannian",
     "solvers",
     "sweep",
-    "switched",
+    "sweeps",
     "threads",
     "wiretap",
 ]
+
+# Where each name that is no room lives; the imports above say the same to type checkers and editors.
+_HOMES = {
+    "_base.cautions": ("JaxdescrambleWarning",),
+    "_base.lapack": ("threads",),
+    "_base.status": ("Status",),
+    "descrambling": (
+        "Accumulator",
+        "Descrambling",
+        "Descramblings",
+        "Film",
+        "LayerDescrambling",
+        "NetworkDescrambling",
+        "bootstrap",
+        "descramble",
+        "descramble_network",
+    ),
+    "networks": ("Layout", "Tap", "insert", "reorder", "wiretap"),
+    "objectives": ("Objective",),
+    "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),
+    "sweeps": ("Problem", "grid", "sweep"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        found = getattr(importlib.import_module(f"jaxdescramble.{_HOME_OF[name]}"), name)
+    elif name in __all__ or name in ("show", "studies"):
+        found = importlib.import_module(f"jaxdescramble.{name}")
+    else:
+        raise AttributeError(f"module 'jaxdescramble' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -17,8 +17,8 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions, transforms
-from jaxdescramble.checks import (
+from jaxdescramble._base import decompositions, transforms
+from jaxdescramble._base.checks import (
     an_operator,
     in_order,
     is_finite,

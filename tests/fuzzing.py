@@ -61,8 +61,9 @@ def public_functions() -> dict[str, Any]:
         names = getattr(room, "__all__", None)
         if names is None:
             names = [n for n, v in vars(room).items() if getattr(v, "__module__", "") == room.__name__]
-        for name in sorted(n for n in names if not n.startswith("_")):
-            value = getattr(room, name)
+        values = {name: getattr(room, name) for name in sorted(names) if not name.startswith("_")}
+        # Names of this room first: some of them are those of an inner room too.
+        for name, value in sorted(values.items(), key=lambda one: isinstance(one[1], types.ModuleType)):
             if isinstance(value, types.ModuleType):
                 walk(value, f"{path}{name}.")
             elif callable(value) and id(value) not in seen:

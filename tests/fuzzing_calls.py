@@ -16,7 +16,9 @@ import optax
 from fuzzing import Call
 
 import jaxdescramble as jd
-from jaxdescramble import exact, gated, groups, objectives, operators, path_kernel, reading, solvers, switched
+from jaxdescramble import exact, findings, gated, manifolds, objectives, operators, solvers
+from jaxdescramble.attribution import switched
+from jaxdescramble.gated import path_kernel
 
 LEFT_OUT = (
     {
@@ -37,11 +39,11 @@ LEFT_OUT = (
         "objectives.Curvature": "a result, made by objectives",
         "operators.Dense": "made by operators.from_matrix",
         "operators.Derivative": "made by operators.derivative",
-        "reading.Measure": "a record of what is known of a reading",
+        "findings.Measure": "a record of what is known of a reading",
         "exact.ClosedForm": "takes no arguments",
         "gated.Hard": "takes no arguments",
-        "path_kernel.Flatten": "takes no arguments",
-        "path_kernel.Gate": "takes no arguments",
+        "gated.path_kernel.Flatten": "takes no arguments",
+        "gated.path_kernel.Gate": "takes no arguments",
         "solvers.Analytic": "takes no arguments",
         "objectives.bandedness": "takes no arguments",
         "objectives.diagonal_norm": "takes no arguments",
@@ -72,15 +74,26 @@ LEFT_OUT = (
             "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
             "gated": ("HardeningGap", "PrimalWeight", "Regime"),
             "objectives": ("Factor", "Gram", "Samples"),
-            "path_kernel": ("LeaveOneOut", "Paths", "Ridge", "Tile"),
-            "reading": ("Consistency", "FourierMap", "Reading", "Ridge"),
+            "gated.path_kernel": ("LeaveOneOut", "Paths", "Ridge", "Tile"),
+            "findings": ("Consistency", "FourierMap", "Reading", "Ridge"),
             "solvers": ("Assignment", "History", "Stationarity"),
-            "switched": ("Centre", "Insens", "Patterns", "Projection"),
+            "attribution.switched": ("Centre", "Insens", "Patterns", "Projection"),
         }.items()
         for name in names
     }
 )
 ROOMS_LEFT_OUT = {
+    "descrambling.Frames": "a result, made by Film",
+    "descrambling.FilmedLayer": "a result, made by Film",
+    "descrambling.FilmedSide": "a result, made by Film",
+    "descrambling.Bootstrap": "a result, made by bootstrap",
+    "descrambling.Refined": "a result, made by refine",
+    "descrambling.refine": "reads streams; its bad input is in tests/test_streaming.py",
+    "descrambling.score": "reads streams; its bad input is in tests/test_streaming.py",
+    "networks.Layers": "a result, made by wiretap",
+    "sweeps.Generated": "a record of a function that makes signals; its bad input is in tests/test_sweep.py",
+    "sweeps.Source": "a protocol",
+    "sweeps.Table": "a result, made by sweep",
     "Accumulator": "keeps state and files; its bad input is in tests/test_streaming.py",
     "Film": "keeps state and files; its bad input is in tests/test_film.py",
     "Problem": "keeps files; its bad input is in tests/test_sweep.py",
@@ -342,39 +355,43 @@ for name, one in {"Derivative": D, "Dense": operators.from_matrix(W)}.items():
     }
 
 ROTATION = {"point": P, "velocity": OMEGA}
-TURN = groups.orthogonal.geodesic(jnp.eye(N), OMEGA)
-GROUPS = {
-    "orthogonal.check_orthogonal": Call(groups.orthogonal.check_orthogonal, {"point": P, "name": "point"}, ("name",)),
-    "orthogonal.defect": Call(groups.orthogonal.defect, {"point": P}),
-    "orthogonal.distance": Call(groups.orthogonal.distance, {"p": P, "q": P @ TURN}, aliases={"p": "point"}),
-    "orthogonal.geodesic": Call(groups.orthogonal.geodesic, ROTATION),
-    "orthogonal.logarithm": Call(groups.orthogonal.logarithm, {"point": TURN}),
-    "orthogonal.polar": Call(groups.orthogonal.polar, {"matrix": W, "group": "SO"}),
-    "orthogonal.polish": Call(groups.orthogonal.polish, {"point": P}),
-    "orthogonal.random": Call(
-        groups.orthogonal.random, {"key": KEY, "n": N, "group": "O", "dtype": float, "determinant": 1}
+TURN = manifolds.orthogonal.geodesic(jnp.eye(N), OMEGA)
+MANIFOLDS = {
+    "orthogonal.check_orthogonal": Call(
+        manifolds.orthogonal.check_orthogonal, {"point": P, "name": "point"}, ("name",)
     ),
-    "orthogonal.random_columns": Call(groups.orthogonal.random_columns, {"key": KEY, "n": N, "k": 2, "dtype": float}),
-    "orthogonal.skew": Call(groups.orthogonal.skew, {"matrix": W}),
-    "orthogonal.special": Call(groups.orthogonal.special, {"point": P, "determinant": 1}),
-    "orthogonal.tangent": Call(groups.orthogonal.tangent, {"point": P, "vector": W}),
-    "orthogonal.to_body": Call(groups.orthogonal.to_body, ROTATION),
-    "orthogonal.to_spatial": Call(groups.orthogonal.to_spatial, ROTATION),
-    "orthogonal.transport": Call(groups.orthogonal.transport, ROTATION | {"vector": OMEGA}, free=("point",)),
-    "permutation.compose": Call(groups.permutation.compose, {"p": ORDER, "q": ORDER}),
-    "permutation.corners": Call(groups.permutation.corners, {"m": W}),
-    "permutation.exchange_gains": Call(groups.permutation.exchange_gains, {"a": W, "b": W, "p": ORDER}),
-    "permutation.gradient": Call(groups.permutation.gradient, {"a": W, "c": W}),
-    "permutation.identity": Call(groups.permutation.identity, {"n": N}),
-    "permutation.inverse": Call(groups.permutation.inverse, {"p": ORDER}),
-    "permutation.matrix": Call(groups.permutation.matrix, {"p": ORDER, "dtype": float}),
-    "permutation.nearest": Call(groups.permutation.nearest, {"point": W}),
-    "permutation.random": Call(groups.permutation.random, {"key": KEY, "n": N}),
-    "permutation.sign": Call(groups.permutation.sign, {"p": ORDER}),
-    "retractions.limit": Call(groups.retractions.limit, {"velocity": OMEGA, "cap": 2.0}),
+    "orthogonal.defect": Call(manifolds.orthogonal.defect, {"point": P}),
+    "orthogonal.distance": Call(manifolds.orthogonal.distance, {"p": P, "q": P @ TURN}, aliases={"p": "point"}),
+    "orthogonal.geodesic": Call(manifolds.orthogonal.geodesic, ROTATION),
+    "orthogonal.logarithm": Call(manifolds.orthogonal.logarithm, {"point": TURN}),
+    "orthogonal.polar": Call(manifolds.orthogonal.polar, {"matrix": W, "group": "SO"}),
+    "orthogonal.polish": Call(manifolds.orthogonal.polish, {"point": P}),
+    "orthogonal.random": Call(
+        manifolds.orthogonal.random, {"key": KEY, "n": N, "group": "O", "dtype": float, "determinant": 1}
+    ),
+    "orthogonal.random_columns": Call(
+        manifolds.orthogonal.random_columns, {"key": KEY, "n": N, "k": 2, "dtype": float}
+    ),
+    "orthogonal.skew": Call(manifolds.orthogonal.skew, {"matrix": W}),
+    "orthogonal.special": Call(manifolds.orthogonal.special, {"point": P, "determinant": 1}),
+    "orthogonal.tangent": Call(manifolds.orthogonal.tangent, {"point": P, "vector": W}),
+    "orthogonal.to_body": Call(manifolds.orthogonal.to_body, ROTATION),
+    "orthogonal.to_spatial": Call(manifolds.orthogonal.to_spatial, ROTATION),
+    "orthogonal.transport": Call(manifolds.orthogonal.transport, ROTATION | {"vector": OMEGA}, free=("point",)),
+    "permutation.compose": Call(manifolds.permutation.compose, {"p": ORDER, "q": ORDER}),
+    "permutation.corners": Call(manifolds.permutation.corners, {"m": W}),
+    "permutation.exchange_gains": Call(manifolds.permutation.exchange_gains, {"a": W, "b": W, "p": ORDER}),
+    "permutation.gradient": Call(manifolds.permutation.gradient, {"a": W, "c": W}),
+    "permutation.identity": Call(manifolds.permutation.identity, {"n": N}),
+    "permutation.inverse": Call(manifolds.permutation.inverse, {"p": ORDER}),
+    "permutation.matrix": Call(manifolds.permutation.matrix, {"p": ORDER, "dtype": float}),
+    "permutation.nearest": Call(manifolds.permutation.nearest, {"point": W}),
+    "permutation.random": Call(manifolds.permutation.random, {"key": KEY, "n": N}),
+    "permutation.sign": Call(manifolds.permutation.sign, {"p": ORDER}),
+    "retractions.limit": Call(manifolds.retractions.limit, {"velocity": OMEGA, "cap": 2.0}),
 }
-GROUPS |= {
-    f"retractions.{name}": Call(retraction, ROTATION) for name, retraction in groups.retractions.RETRACTIONS.items()
+MANIFOLDS |= {
+    f"retractions.{name}": Call(retraction, ROTATION) for name, retraction in manifolds.retractions.RETRACTIONS.items()
 }
 
 EXACT = {
@@ -505,19 +522,19 @@ NETWORKS = {
     "attribution.deep_taylor": Call(
         jd.attribution.deep_taylor, TARGETED | {"input_rule": "z-box", "low": -9.0, "high": 9.0}, ("params",)
     ),
-    "switched.project": Call(switched.project, F | {"neuron": ("['w']", 0)}, ("params",)),
-    "switched.centre": Call(switched.centre, F | {"neuron": 0}, ("params",)),
-    "switched.gates": Call(switched.gates, F, ("params",)),
-    "switched.path_gates": Call(switched.path_gates, F, ("params",)),
-    "switched.patterns": Call(
+    "attribution.switched.project": Call(switched.project, F | {"neuron": ("['w']", 0)}, ("params",)),
+    "attribution.switched.centre": Call(switched.centre, F | {"neuron": 0}, ("params",)),
+    "attribution.switched.gates": Call(switched.gates, F, ("params",)),
+    "attribution.switched.path_gates": Call(switched.path_gates, F, ("params",)),
+    "attribution.switched.patterns": Call(
         switched.patterns, F | {"layer": "['w']", "target": 0, "neurons": [0, 1], "chunk_size": 1}, ("params",)
     ),
-    "switched.insens": Call(
+    "attribution.switched.insens": Call(
         switched.insens,
         F | {"method": "exact", "chunk_size": 1, "route": "forward", "cap": 1.0, "losers": False},
         ("params",),
     ),
-    "switched.insens by probes": Call(
+    "attribution.switched.insens by probes": Call(
         functools.partial(switched.insens, method="probes"), F | {"key": KEY, "probes": 2}, ("params",)
     ),
 }
@@ -676,8 +693,8 @@ KERNEL_ROOM = {
     ),
 }
 
-READING = {
-    name: Call(getattr(reading, name), PAIR | more)
+FINDINGS = {
+    name: Call(getattr(findings, name), PAIR | more)
     for name, more in {
         "distance_map_monotonicity": {},
         "frequency_concentration": {},
@@ -693,17 +710,17 @@ READING = {
         "row_orthogonality": {"width": 1},
     }.items()
 } | {
-    "band_edge": Call(reading.band_edge, {"weight": W, "fraction": 0.9}),
+    "band_edge": Call(findings.band_edge, {"weight": W, "fraction": 0.9}),
     "compare": Call(
-        reading.compare, PAIR | {"battery": reading.FIRST_LAYER[:1], "nulls": {"frame": (jnp.stack([W, W]),) * 2}}
+        findings.compare, PAIR | {"battery": findings.FIRST_LAYER[:1], "nulls": {"frame": (jnp.stack([W, W]),) * 2}}
     ),
-    "consistency": Call(reading.consistency, {"matrices": jnp.stack([W, W]), "key": KEY, "gauge": None, "draws": 2}),
-    "fourier_energy": Call(reading.fourier_energy, {"weight": W}),
-    "fourier_map": Call(reading.fourier_map, {"weight": W}),
-    "measure": Call(reading.measure, PAIR | {"battery": reading.FIRST_LAYER[:1]}, free=("fit",)),
-    "notch_depth": Call(reading.notch_depth, {"weight": W, "link_zero": False, "neighbours": 1}),
-    "random_frame": Call(reading.random_frame, {"key": KEY, "weight": W}),
-    "ridge": Call(reading.ridge, {"weight": W}),
+    "consistency": Call(findings.consistency, {"matrices": jnp.stack([W, W]), "key": KEY, "gauge": None, "draws": 2}),
+    "fourier_energy": Call(findings.fourier_energy, {"weight": W}),
+    "fourier_map": Call(findings.fourier_map, {"weight": W}),
+    "measure": Call(findings.measure, PAIR | {"battery": findings.FIRST_LAYER[:1]}, free=("fit",)),
+    "notch_depth": Call(findings.notch_depth, {"weight": W, "link_zero": False, "neighbours": 1}),
+    "random_frame": Call(findings.random_frame, {"key": KEY, "weight": W}),
+    "ridge": Call(findings.ridge, {"weight": W}),
 }
 
 DRAWN = {"key": KEY, "count": 2, "dtype": float}
@@ -778,12 +795,12 @@ DATASETS = {
 }
 
 ROOMS = {
-    "groups": GROUPS,
+    "manifolds": MANIFOLDS,
     "exact": EXACT,
     "solvers": SOLVERS,
     "gated": GATED_ROOM,
-    "path_kernel": KERNEL_ROOM,
-    "reading": READING,
+    "gated.path_kernel": KERNEL_ROOM,
+    "findings": FINDINGS,
     "datasets": DATASETS,
 }
 CALLS: dict[str, Call] = (

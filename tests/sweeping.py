@@ -21,7 +21,7 @@ def signals(layer, wait):
 
 def problems(wait):
     import jaxdescramble as jd
-    from jaxdescramble.sweep import Generated
+    from jaxdescramble.sweeps import Generated
 
     aims = {f"order {k}": jd.objectives.smoothness(order=k) for k in (1, 2)}
     return jd.grid({layer: Generated(signals, (layer, wait), (N, M)) for layer in range(LAYERS)}, aims)

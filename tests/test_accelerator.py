@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.operators import derivative
 
 pytestmark = pytest.mark.gpu

@@ -1,33 +1,40 @@
 """The house keeps its floors: a module imports only from floors below its own (see README, "Layout")."""
 
 import ast
+import importlib
+import pkgutil
 from pathlib import Path
+
+import jaxdescramble
 
 PACKAGE = Path(__file__).parent.parent / "jaxdescramble"
 
-FLOORS = [
-    # The cellar: how a failure is said, how an argument is checked, the fast transforms and what is built on them.
-    {"cautions", "checks", "files", "products", "extras", "layers"},
-    {"status", "lapack", "programs"},
-    {"transforms", "decompositions"},
-    {"operators", "groups"},
-    # Ground floor and up, as in the README.
-    {"objectives", "interpreter", "datasets", "targets", "inputs"},
-    {"exact", "solvers"},
-    {"wiretap", "reorder", "switched", "attribution", "gated", "path_kernel"},
-    {"descramble"},
-    {"reading", "sweep", "streaming", "film"},
-    {"studies"},
-    {"show"},
+# A room imports only from those before it.
+ROOMS = [
+    "_base",
+    "manifolds",
+    "operators",
+    "datasets",
+    "objectives",
+    "exact",
+    "solvers",
+    "networks",
+    "attribution",
+    "gated",
+    "descrambling",
+    "findings",
+    "sweeps",
+    "studies",
+    "show",
 ]
 EXTRAS = {
     "matplotlib": {"show"},
     "rich": {"show"},
     "typer": {"show"},
     "sklearn": {"datasets"},
-    "safetensors": {"inputs"},
-    "orbax": {"inputs"},
-    "pyarrow": {"sweep"},
+    "safetensors": {"_base"},
+    "orbax": {"_base"},
+    "pyarrow": {"sweeps"},
 }
 FORBIDDEN = {"flax", "haiku", "equinox", "torch"}
 
@@ -37,7 +44,7 @@ def room(path: Path) -> str:
 
 
 def floor(name: str) -> int:
-    return next(level for level, rooms in enumerate(FLOORS) if name in rooms)
+    return ROOMS.index(name)
 
 
 def imported_modules(tree: ast.AST):
@@ -102,3 +109,35 @@ def test_only_the_roof_prints_and_nobody_touches_the_configuration():
                 called = ast.unparse(node.func)
                 assert called != "print" or room(path) == "show", f"{path}:{node.lineno} prints"
                 assert called != "jax.config.update", f"{path}:{node.lineno} touches jax.config"
+
+
+def test_rooms_are_those_of_the_plan():
+    entries = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert entries - {"__init__", "__pycache__"} == set(ROOMS)
+
+
+def test_files_with_an_underscore_are_imported_in_their_own_room_only():
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path in MODULES
+        for module in imported_names(ast.parse(path.read_text()))
+        if "._" in module and module.split(".")[1] not in ("_base", room(path))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def imported_names(tree: ast.AST):
+    """Yield what every import takes from this package, the module and each of the names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxdescramble":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_module_shares_its_name_with_a_public_name():
+    """`import jaxdescramble.a.b` must give the module, whatever the front door of `a` exports."""
+    clashes = []
+    for name in (name for _, name, _ in pkgutil.walk_packages(jaxdescramble.__path__, "jaxdescramble.")):
+        package, _, last = name.rpartition(".")
+        if importlib.import_module(name) is not getattr(importlib.import_module(package), last):
+            clashes.append(name)
+    assert not clashes

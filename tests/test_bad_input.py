@@ -145,7 +145,7 @@ CASES = {
         "use 'periodic'",
     ),
     "random elements of size zero": (
-        lambda: jd.groups.orthogonal.random(jax.random.key(0), 0),
+        lambda: jd.manifolds.orthogonal.random(jax.random.key(0), 0),
         ValueError,
         "n: expected a positive integer, got 0",
     ),
@@ -201,4 +201,4 @@ def test_what_looks_bad_but_is_not():
     assert float(one_sample.value) < 1e-6
     deficient = jd.descramble(jnp.outer(jnp.arange(4.0), jnp.ones(9))).check()
     assert int(deficient.rank) == 1
-    assert float(jd.groups.orthogonal.defect(deficient.point)) < 1e-5
+    assert float(jd.manifolds.orthogonal.defect(deficient.point)) < 1e-5

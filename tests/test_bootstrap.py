@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 POWERS = np.asarray([9.0, 4.0, 2.0, 1.0, 0.4, 0.1])

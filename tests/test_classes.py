@@ -7,7 +7,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble import objectives, solvers
-from jaxdescramble.objectives.mirrors import SignedOrder, of_grid
+from jaxdescramble.objectives._mirrors import SignedOrder, of_grid
 
 RNG = np.random.default_rng(0)
 N = 12
@@ -43,7 +43,7 @@ def matrix(one: SignedOrder) -> np.ndarray:
 @pytest.mark.parametrize("name", FAMILY)
 def test_what_an_objective_says_of_its_symmetries_is_true(name):
     objective = FAMILY[name]
-    point = jd.groups.orthogonal.random(jax.random.key(1), N, dtype=float)
+    point = jd.manifolds.orthogonal.random(jax.random.key(1), N, dtype=float)
     value = objective(point, SIGNALS)
     known = objective.symmetries(N)
     signs = np.diag([-1.0] + [1.0] * (N - 1))

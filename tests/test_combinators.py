@@ -7,10 +7,10 @@ import pytest
 from test_solvers import EPS, N, needs_x64, signals
 
 from jaxdescramble import solvers
-from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.objectives import sparsity
 from jaxdescramble.solvers import LBFGS, TrustRegion, minimise
-from jaxdescramble.status import Status
 
 
 def peaks(point, turn):

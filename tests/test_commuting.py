@@ -9,7 +9,7 @@ import pytest
 
 from jaxdescramble import minimise, operators, solvers
 from jaxdescramble.exact import commuting_minimiser
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 N, TERMS = 5, 3

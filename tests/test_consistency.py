@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxdescramble import exact, operators
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.reading import consistency
-from jaxdescramble.reading.consistency import chance_twin, pairwise_cosines
+from jaxdescramble.findings import consistency
+from jaxdescramble.findings.agreement import chance_twin, pairwise_cosines
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 LINK, INPUT, COUNT = 7, 12, 5

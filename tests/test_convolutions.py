@@ -118,7 +118,7 @@ def test_a_frame_put_in_at_channels_leaves_the_function_alone_and_at_patches_is_
     names = FORMATS["NHWC"]
     params, x = parameters(key, names), images(key, names)
     f = lambda params, x: network(params, x, names)  # noqa: E731
-    P = jd.groups.orthogonal.random(key, 5)
+    P = jd.manifolds.orthogonal.random(key, 5)
     g = jd.insert(f, params, x, {"['a']['kernel']": P})
     np.testing.assert_allclose(g(params, x), f(params, x), rtol=1e-10)
     with pytest.raises(ValueError, match="patches overlap"):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jaxdescramble import JaxdescrambleWarning
-from jaxdescramble.interpreter import evaluate, leaves_of, trace
-from jaxdescramble.reorder import reorder
-from jaxdescramble.wiretap import insert, wiretap
+from jaxdescramble.networks.evaluate import evaluate
+from jaxdescramble.networks.graph import leaves_of, trace
+from jaxdescramble.networks.reordering import reorder
+from jaxdescramble.networks.taps import insert, wiretap
 
 
 def normal(seed, *shape):

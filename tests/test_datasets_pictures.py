@@ -13,7 +13,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
-from jaxdescramble import extras
+from jaxdescramble._base import extras
 from jaxdescramble.datasets import picture_files
 from jaxdescramble.datasets.picture_files import cifar10, cifar100, mnist
 from jaxdescramble.datasets.pictures import FIGURES, Pictures, digits, shapes, shifted, split

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lapack_calls import lapack_calls
 
-from jaxdescramble import decompositions
+from jaxdescramble._base import decompositions
 
 pytestmark = pytest.mark.both_precisions
 

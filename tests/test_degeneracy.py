@@ -7,7 +7,7 @@ import pytest
 
 from jaxdescramble import exact, objectives, operators
 from jaxdescramble.exact import align, degeneracy
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.problem import Problem
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore

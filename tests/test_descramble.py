@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.operators import derivative, from_matrix
-from jaxdescramble.status import Status
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
 
@@ -74,7 +74,7 @@ def test_lists_of_different_sizes_and_streamed_summaries():
 
 
 def test_the_same_call_again_does_not_compile_again():
-    from jaxdescramble.descramble import signals
+    from jaxdescramble.descrambling import signals
 
     jd.descramble(waves(), jd.objectives.smoothness(order=1))
     before = signals._solve_signals._cache_size()

@@ -13,11 +13,11 @@ from test_objectives import BATTERY, N, signals
 
 import jaxdescramble as jd
 from jaxdescramble import exact, solvers
-from jaxdescramble.descramble.iterate import solver_for
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling._iterate import solver_for
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, diagonal_sum, locality, similarity, smoothness, sparsity, weighted
 from jaxdescramble.solvers import LBFGS, Analytic, PolarPower, TrustRegion
-from jaxdescramble.status import Status
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
@@ -269,7 +269,7 @@ def test_files_and_held_out_scores(tmp_path):
 
 @needs_x64
 def test_the_same_call_with_other_numbers_does_not_compile_again():
-    from jaxdescramble.descramble import signals as module
+    from jaxdescramble.descrambling import signals as module
 
     def solve(seed, epsilon, tolerance):
         objective = sparsity("logcosh", epsilon=epsilon)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
+from jaxdescramble._base.status import Status
 from jaxdescramble.objectives import locality, periodicity, smoothness, sparsity, total_variation
-from jaxdescramble.status import Status
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 OBJECTIVES = {

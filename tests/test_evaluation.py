@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from jaxdescramble._base.parts import kept
 from jaxdescramble.datasets.pictures import Pictures, shapes
 from jaxdescramble.show import commands
 from jaxdescramble.studies.attributions import claims, evaluation, saliency
@@ -18,8 +19,7 @@ from jaxdescramble.studies.attributions.classifiers import (
     initial_parameters,
     train,
 )
-from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
-from jaxdescramble.studies.parts import kept
+from jaxdescramble.studies.deernet.claims import FAILS, IN_PART, STANDS
 
 
 def dot(*places, size=9):

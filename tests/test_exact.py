@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import ortho_group
 
 from jaxdescramble import exact
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Factor, Gram, Samples, smoothness
 from jaxdescramble.operators import combine, derivative, from_matrix
-from jaxdescramble.status import Status
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.film import Film, Frames
-from jaxdescramble.film.nearest import nearest_equal, nearest_minimiser
-from jaxdescramble.film.snapshot import snapshot
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.status import Status
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling.film import Film, Frames
+from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
+from jaxdescramble.descrambling.film._snapshot import snapshot
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 SIZES = (12, 8, 8, 12)

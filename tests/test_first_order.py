@@ -9,7 +9,7 @@ from test_minimise import roughness
 from test_solvers import needs_x64, signals, starts
 
 from jaxdescramble import solvers
-from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.solvers import LBFGS, Optax, TrustRegion, minimise
 

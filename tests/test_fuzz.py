@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("as_installed")
 
 def test_every_public_function_is_fuzzed_or_left_out_with_a_reason():
     known = {path.split(" ")[0] for path in CALLS} | set(LEFT_OUT)
-    names = {path: path.split(".") for path in public_functions() if path not in known}
-    missing = [path for path, name in names.items() if name[-1] not in PROTOCOLS and name[0] not in ROOMS_LEFT_OUT]
+    unknown = [path for path in public_functions() if path not in known and path.split(".")[-1] not in PROTOCOLS]
+    missing = [path for path in unknown if not any(f"{path}.".startswith(f"{room}.") for room in ROOMS_LEFT_OUT)]
     assert not missing, f"give each a line in CALLS, or in LEFT_OUT with the reason: {missing}"
 
 
@@ -70,7 +70,7 @@ def test_half_precision_gets_a_clear_answer_wherever_signals_are_taken(half):
     cases = [case for case in CASES if case.what == half and case.argument in taken]
     assert len(cases) > 60
     found = {(case.path, case.argument): case.run(CALLS) for case in cases}
-    del found["path_kernel.enumerate_paths", "x"]  # on the host, in float64 whatever it is given
+    del found["gated.path_kernel.enumerate_paths", "x"]  # on the host, in float64 whatever it is given
     assert not {where: what for where, what in found.items() if what.kind != "refused"}
 
 
@@ -98,7 +98,12 @@ def test_no_objective_makes_a_number_of_nan():
 
 
 def test_arguments_of_nan_are_answered_with_nan_or_a_reason():
-    paths = ("attribution.gradient", "datasets.relaxometry.fit", "path_kernel.alignment", "groups.orthogonal.polar")
+    paths = (
+        "attribution.gradient",
+        "datasets.relaxometry.fit",
+        "gated.path_kernel.alignment",
+        "manifolds.orthogonal.polar",
+    )
     cases = [case for case in CASES if case.what == "all NaN" and case.path in paths]
     assert len(cases) >= 5
     wrong, tally = failures(cases)

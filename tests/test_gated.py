@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxdescramble import attribution, gated, switched
+from jaxdescramble import attribution, gated
+from jaxdescramble.attribution import switched
 from jaxdescramble.gated import (
     Convolutional,
     ConvolutionalResidual,
@@ -21,7 +22,7 @@ from jaxdescramble.gated import (
     StraightThrough,
     init,
 )
-from jaxdescramble.wiretap import wiretap
+from jaxdescramble.networks.taps import wiretap
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 

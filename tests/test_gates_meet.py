@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble import gated, path_kernel, switched
+from jaxdescramble import gated
+from jaxdescramble.attribution import switched
+from jaxdescramble.gated import path_kernel
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jaxdescramble import gated, path_kernel
+from jaxdescramble import gated
 from jaxdescramble.datasets.pictures import Pictures
+from jaxdescramble.gated import path_kernel
 from jaxdescramble.show import commands
-from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
+from jaxdescramble.studies.deernet.claims import FAILS, IN_PART, STANDS
 from jaxdescramble.studies.gating import claims, comparison, training
 from jaxdescramble.studies.gating.spectrum import kinks, spectrum
 from jaxdescramble.studies.gating.stages import learning_in_gates
@@ -179,7 +180,7 @@ def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "ARCHITECTURES", ("dense",))
     monkeypatch.setattr(comparison, "pictures_of", lambda of, folder: parts())
     monkeypatch.setattr(claims, "ARCHITECTURES", ("dense",))
-    monkeypatch.setattr("jaxdescramble.show.gating.ARCHITECTURES", ("dense",))
+    monkeypatch.setattr("jaxdescramble.show.papers.gating.ARCHITECTURES", ("dense",))
     out = tmp_path / "out"
     arguments = ["gates", "--quick", "--pictures", "digits", "--out", str(out)]
     shown = CliRunner().invoke(commands.build(), arguments)

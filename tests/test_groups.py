@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 
 pytestmark = pytest.mark.both_precisions
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)

@@ -8,7 +8,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 
 pytestmark = pytest.mark.both_precisions
 X64 = jax.config.jax_enable_x64  # pyright: ignore

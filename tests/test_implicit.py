@@ -9,12 +9,12 @@ import pytest
 from test_objectives import BATTERY, N, signals
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Samples, locality, similarity, smoothness, sparsity, total_variation, weighted
 from jaxdescramble.operators import derivative, from_matrix
 from jaxdescramble.solvers import LBFGS, Chain, Optax, PolarPower, Restarts, TrustRegion, minimise
 from jaxdescramble.solvers.implicit import solve_hessian
-from jaxdescramble.status import Status
 
 pytestmark = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="finite differences need 64 bits")  # pyright: ignore
 

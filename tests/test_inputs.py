@@ -17,8 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
-from jaxdescramble import extras
-from jaxdescramble.inputs.stored import Stored, layers, stored
+from jaxdescramble._base import extras
+from jaxdescramble._base.inputs.arrays import Stored, layers, stored
 
 pytestmark = pytest.mark.usefixtures("as_installed")
 
@@ -294,7 +294,7 @@ DAMAGE = """
 import shutil, sys
 from pathlib import Path
 import numpy as np
-from jaxdescramble.inputs.stored import stored
+from jaxdescramble._base.inputs.arrays import stored
 
 def attempt(path):
     try:

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble.interpreter import evaluate, find_products, leaves_of, study, trace
-from jaxdescramble.interpreter.axes import FOREIGN, Atom, axis, cut, fold, regroup, unfold
+from jaxdescramble.networks.axes import FOREIGN, Atom, axis, cut, fold, regroup, unfold
+from jaxdescramble.networks.evaluate import evaluate
+from jaxdescramble.networks.facts import study
+from jaxdescramble.networks.graph import leaves_of, trace
+from jaxdescramble.networks.layers import find_products
 
 
 def normal(seed, *shape):

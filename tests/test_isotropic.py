@@ -8,8 +8,8 @@ from scipy import stats
 
 from jaxdescramble import descramble, objectives
 from jaxdescramble.exact import isotropic_form, isotropic_moments, marchenko_pastur
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.reading import random_frame
+from jaxdescramble.findings import random_frame
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 N, K = 12, 20

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from jaxdescramble.studies.many_networks import many_networks
+from jaxdescramble.studies.deernet.many_networks import many_networks
 
 
 def holds(count):

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from jaxdescramble import solvers
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import smoothness, sparsity
-from jaxdescramble.status import Status
 
 N, M = 6, 3000
 OBJECTIVE = sparsity("logcosh")

@@ -9,10 +9,10 @@ from test_combinators import corners, linear
 from test_solvers import BROCKETT, EPS, N, needs_x64, nth, signals, starts, summaries
 
 from jaxdescramble import solvers
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.solvers import LBFGS, Analytic, Kronecker, Optax, TrustRegion, minimise
-from jaxdescramble.status import Status
 
 
 def roughness(point, signals, scale):

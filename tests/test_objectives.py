@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from jaxdescramble import objectives
-from jaxdescramble.descramble.result import Descrambling
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.descrambling.result import Descrambling
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import (
     Factor,
     Gram,

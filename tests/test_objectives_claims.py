@@ -9,7 +9,7 @@ import pytest
 from test_objectives_family import EPS, M, N, both, drawn, one_hot
 
 from jaxdescramble import exact
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import (
     Samples,
     bandedness,

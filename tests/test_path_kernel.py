@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble import path_kernel as pk
-from jaxdescramble.path_kernel import Convolution, Dense, Flatten, Gate, Pool, Skip
+from jaxdescramble.gated import path_kernel as pk
+from jaxdescramble.gated.path_kernel import Convolution, Dense, Flatten, Gate, Pool, Skip
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 D, G = Dense(), Gate()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_switched import NETS, conv, dense, drawn, inputs, pooled
 
-from jaxdescramble.switched import gates, insens, patterns, project
-from jaxdescramble.switched.neurons import read
+from jaxdescramble.attribution.switched import gates, insens, patterns, project
+from jaxdescramble.attribution.switched._neurons import read
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.planted import PLAIN, count, rows
 from jaxdescramble import objectives, operators, solvers
 from jaxdescramble.datasets import planted
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
 
 NOWHERE = solvers.LBFGS(max_steps=0)

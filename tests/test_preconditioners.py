@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers import LBFGS, Analytic, ConjugateGradient, GradientDescent, Kronecker, TrustRegion, minimise
 from jaxdescramble.solvers.preconditioners import FLOOR, divide, rudin_shapiro, turned
 from jaxdescramble.solvers.problem import Problem
-from jaxdescramble.status import Status
 
 N = 5
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Factor, smoothness
 from jaxdescramble.operators import derivative
 
@@ -81,7 +81,7 @@ skews = hnp.arrays(np.float64, (N, N), elements=st.floats(-1, 1, allow_subnormal
 matrices = hnp.arrays(np.float64, (N, N), elements=st.floats(-10, 10, allow_subnormal=False))
 permutations = st.permutations(range(N)).map(np.asarray)
 few = settings(max_examples=25, deadline=None)
-MOVES = {name: jax.jit(move) for name, move in jd.groups.retractions.RETRACTIONS.items()}
+MOVES = {name: jax.jit(move) for name, move in jd.manifolds.retractions.RETRACTIONS.items()}
 geodesic, logarithm, polar = map(jax.jit, (orthogonal.geodesic, orthogonal.logarithm, orthogonal.polar))
 
 
@@ -121,7 +121,7 @@ def test_the_polar_factor_is_nearest_and_its_own(M, seed):
 @few
 @given(permutations, permutations, permutations, seeds)
 def test_permutations_are_a_group_and_their_matrices_say_so(p, q, r, seed):
-    G = jd.groups.permutation
+    G = jd.manifolds.permutation
     p, q, r = map(jnp.asarray, (p, q, r))
     np.testing.assert_array_equal(G.compose(G.compose(p, q), r), G.compose(p, G.compose(q, r)))
     np.testing.assert_array_equal(G.compose(p, G.inverse(p)), G.identity(N))

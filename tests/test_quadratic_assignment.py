@@ -10,14 +10,14 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks import qaplib
-from jaxdescramble.groups import permutation
-from jaxdescramble.groups.assignment import assign
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import permutation
+from jaxdescramble.manifolds.assignment import assign
 from jaxdescramble.solvers import quadratic_assignment
-from jaxdescramble.solvers.assignment_bounds import eigenvalue_bound, gilmore_lawler, lower_bound
-from jaxdescramble.solvers.assignment_search import insertions, kick, reversals, straighten, tabu
-from jaxdescramble.solvers.assignment_starts import random_stochastic, relax, spectral
-from jaxdescramble.solvers.quadratic_assignment import _starts
-from jaxdescramble.status import Status
+from jaxdescramble.solvers.assignment._bounds import eigenvalue_bound, gilmore_lawler, lower_bound
+from jaxdescramble.solvers.assignment._search import insertions, kick, reversals, straighten, tabu
+from jaxdescramble.solvers.assignment._starts import random_stochastic, relax, spectral
+from jaxdescramble.solvers.assignment.quadratic import _starts
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.operators import derivative
-from jaxdescramble.reading import (
+from jaxdescramble.findings import (
     FIRST_LAYER,
     SECOND_LAYER,
     Measure,
@@ -33,6 +31,8 @@ from jaxdescramble.reading import (
     ridge_monotonicity,
     row_orthogonality,
 )
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.operators import derivative
 
 pytestmark = pytest.mark.both_precisions
 

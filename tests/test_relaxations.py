@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.descramble.result import _tightest_bound
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.descrambling.result import _tightest_bound
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import (
     Objective,
     entropy,
     locality,
     monotonicity,
-    relaxations,
     smoothness,
     sparsity,
     spectral_entropy,
     weighted,
 )
+from jaxdescramble.objectives import _relaxations as relaxations
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore

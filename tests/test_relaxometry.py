@@ -12,10 +12,10 @@ from jaxdescramble.datasets import bandpass, relaxometry
 from jaxdescramble.datasets.bandpass import Band
 from jaxdescramble.datasets.relaxometry import RelaxometryPriors
 from jaxdescramble.studies import bandpass as band_study
-from jaxdescramble.studies import relaxometry as study
 from jaxdescramble.studies.bandpass import BandPlan
-from jaxdescramble.studies.biexponential import fit_biexponential, fit_polynomial, right_vectors
-from jaxdescramble.studies.relaxometry import RelaxometryPlan
+from jaxdescramble.studies.relaxometry import network as study
+from jaxdescramble.studies.relaxometry.biexponential import fit_biexponential, fit_polynomial, right_vectors
+from jaxdescramble.studies.relaxometry.network import RelaxometryPlan
 
 TIME = RelaxometryPriors().time
 BAND = Band(10.0, 50.0, 128, 128.0)

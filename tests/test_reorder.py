@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.reorder import reorder
-from jaxdescramble.wiretap import wiretap
+from jaxdescramble.networks.reordering import reorder
+from jaxdescramble.networks.taps import wiretap
 
 ORDER = np.array([3, 0, 5, 1, 4, 2])
 

@@ -8,9 +8,9 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.groups.exponentials import exponential_minus_one, exponential_of_any
-from jaxdescramble.groups.retractions import CAP, RETRACTIONS, limit
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds._exponentials import exponential_minus_one, exponential_of_any
+from jaxdescramble.manifolds.retractions import CAP, RETRACTIONS, limit
 
 X64 = jax.config.jax_enable_x64  # pyright: ignore
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)

@@ -10,22 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jaxdescramble import extras
-from jaxdescramble.show import (
-    commands,
-    evidence,
-    figures,
-    layers_figure,
-    page,
-    report,
-    style,
-    terminal,
-    write_report,
-)
-from jaxdescramble.studies import demonstration as demonstrations
-from jaxdescramble.studies import findings as verdicts
-from jaxdescramble.studies.deernet import TrainingPlan
-from jaxdescramble.studies.demonstration import Settings
+from jaxdescramble._base import extras
+from jaxdescramble.show import commands, figures, layers_figure, page, style, terminal, write_report
+from jaxdescramble.show.papers import evidence, report
+from jaxdescramble.studies.deernet import claims as verdicts
+from jaxdescramble.studies.deernet import demonstration as demonstrations
+from jaxdescramble.studies.deernet.demonstration import Settings
+from jaxdescramble.studies.deernet.network import TrainingPlan
 
 STAGES = ["training", "training the null", "descrambling", "reading", "building the replica", "done", "writing"]
 

@@ -12,8 +12,9 @@ import optax
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.solvers import slices, solve
-from jaxdescramble.status import Status
+from jaxdescramble._base.status import Status
+from jaxdescramble.solvers import _slices as slices
+from jaxdescramble.solvers import solve
 
 N = 10
 OBJECTIVE = jd.objectives.total_variation()

@@ -7,7 +7,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble import attribution as at
-from jaxdescramble import switched
+from jaxdescramble.attribution import switched
 
 pytestmark = pytest.mark.usefixtures("as_installed")
 

@@ -13,11 +13,11 @@ import optax
 import pytest
 
 from jaxdescramble import exact, solvers
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.solvers import LBFGS, Analytic, Kronecker, Optax, TrustRegion, minimise
 from jaxdescramble.solvers.descent import Report, descend
-from jaxdescramble.status import Status
 
 N, M = 6, 20
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)

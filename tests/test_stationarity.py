@@ -7,7 +7,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble import exact, objectives
-from jaxdescramble.groups import orthogonal, retractions
+from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.solvers import minimise, stationarity
 from jaxdescramble.solvers.problem import Problem
 

@@ -9,7 +9,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble import objectives, solvers
-from jaxdescramble.status import Status, check_status
+from jaxdescramble._base.status import Status, check_status
 
 SIGNALS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 20)))
 
@@ -61,7 +61,7 @@ def test_the_layers_of_a_network_are_checked_by_name():
 
 
 def test_more_features_than_samples_look_transposed(monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxdescramble.descramble.signals"], "LARGE", 7)
+    monkeypatch.setattr(sys.modules["jaxdescramble.descrambling.signals"], "LARGE", 7)
     with pytest.warns(jd.JaxdescrambleWarning, match=r"8 features and only 2 samples.*pass signals\.T"):
         jd.descramble(jnp.ones((8, 2)))
     jd.descramble(jnp.ones((8, 8)))

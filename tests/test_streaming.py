@@ -11,8 +11,11 @@ import pytest
 import scipy.stats
 
 from jaxdescramble import exact, objectives
-from jaxdescramble.descramble import descramble
-from jaxdescramble.streaming import Accumulator, compensated, refine, reservoir, score, storage
+from jaxdescramble.descrambling import descramble
+from jaxdescramble.descrambling.accumulators import Accumulator, refine, score
+from jaxdescramble.descrambling.accumulators import _compensated as compensated
+from jaxdescramble.descrambling.accumulators import _reservoir as reservoir
+from jaxdescramble.descrambling.accumulators import _storage as storage
 
 N = 6
 refusals = pytest.mark.usefixtures("as_installed")

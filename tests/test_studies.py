@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.reading import Reading
-from jaxdescramble.studies import deernet, findings
-from jaxdescramble.studies.demonstration import Settings, demonstrate
-from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STANDS, beaten, judge
-from jaxdescramble.studies.replica import Agreement
-from jaxdescramble.studies.seeds import across_seeds
+from jaxdescramble.findings import Reading
+from jaxdescramble.studies.deernet import claims as findings
+from jaxdescramble.studies.deernet import network as deernet
+from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS, beaten, judge
+from jaxdescramble.studies.deernet.demonstration import Settings, demonstrate
+from jaxdescramble.studies.deernet.replica import Agreement
+from jaxdescramble.studies.deernet.seeds import across_seeds
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, sample
-from jaxdescramble.studies.deernet import TrainingPlan, _loss, initial_parameters, network, train
-from jaxdescramble.studies.replica import (
+from jaxdescramble.studies.deernet.network import TrainingPlan, _loss, initial_parameters, network, train
+from jaxdescramble.studies.deernet.replica import (
     agreement,
     filter_matrix,
     filter_taps,

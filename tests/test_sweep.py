@@ -13,10 +13,13 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxdescramble as jd
-from jaxdescramble import files
-from jaxdescramble.sweep import Generated, Table, chunks, plan, program
-from jaxdescramble.sweep.folder import events
-from jaxdescramble.sweep.identity import described, digest
+from jaxdescramble._base import files
+from jaxdescramble.sweeps import Generated, Table
+from jaxdescramble.sweeps import _chunks as chunks
+from jaxdescramble.sweeps import _plan as plan
+from jaxdescramble.sweeps import _program as program
+from jaxdescramble.sweeps._identity import described, digest
+from jaxdescramble.sweeps.folder import events
 
 N, M = 6, 20
 SIGNALS = np.cumsum(np.random.default_rng(0).standard_normal((10, N, M)), axis=1).astype(np.float32)

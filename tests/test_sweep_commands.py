@@ -16,11 +16,12 @@ from compile_fast import COMPILE_FAST
 from typer.testing import CliRunner
 
 import jaxdescramble as jd
-from jaxdescramble.inputs import selected
+from jaxdescramble._base.inputs import selected
 from jaxdescramble.show.commands import build
-from jaxdescramble.show.sweep_numbers import progress_of
-from jaxdescramble.sweep import Table, chunks
-from jaxdescramble.sweep.specification import catalogue, read, request
+from jaxdescramble.show.sweeps.numbers import progress_of
+from jaxdescramble.sweeps import Table
+from jaxdescramble.sweeps import _chunks as chunks
+from jaxdescramble.sweeps.specification import catalogue, read, request
 
 N = 8
 
@@ -240,7 +241,7 @@ def test_a_list_of_tables_makes_a_chain():
     chain = {"name": "Chain", "solvers": [{"name": "GradientDescent", "max_steps": 3}, {"name": "LBFGS"}]}
     content = {"signals": {"files": ["x"]}, "solvers": {"both": chain}}
     from jaxdescramble import exact, solvers
-    from jaxdescramble.sweep.specification import built
+    from jaxdescramble.sweeps.specification import built
 
     made = built("solvers.both", content["solvers"]["both"], "both", (solvers, exact))
     assert [type(one).__name__ for one in made.solvers] == ["GradientDescent", "LBFGS"]

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from compile_fast import COMPILE_FAST
 
-from jaxdescramble.sweep import Table, chunks
-from jaxdescramble.sweep.folder import events, read_specification
+from jaxdescramble.sweeps import Table
+from jaxdescramble.sweeps import _chunks as chunks
+from jaxdescramble.sweeps.folder import events, read_specification
 
 SCRIPT = Path(__file__).parent / "sweeping.py"
 CHUNKS = 12

@@ -9,8 +9,9 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxdescramble as jd
-from jaxdescramble.sweep import plan, sizes
-from jaxdescramble.sweep.folder import events
+from jaxdescramble.sweeps import _plan as plan
+from jaxdescramble.sweeps import _sizes as sizes
+from jaxdescramble.sweeps.folder import events
 
 SIGNALS = np.cumsum(np.random.default_rng(0).standard_normal((6, 5, 20)), axis=1).astype(np.float32)
 BRIEF = jd.solvers.GradientDescent(max_steps=1)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.switched import centre, gates, insens, path_gates, patterns, project
-from jaxdescramble.switched.neurons import read
-from jaxdescramble.switched.reach import colours, reaches
+from jaxdescramble.attribution.switched import centre, gates, insens, path_gates, patterns, project
+from jaxdescramble.attribution.switched._neurons import read
+from jaxdescramble.attribution.switched._reach import colours, reaches
+from jaxdescramble.manifolds import orthogonal
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 LAYOUT = ("NHWC", "HWIO", "NHWC")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble import lapack
+from jaxdescramble._base import lapack
 
 pytestmark = pytest.mark.usefixtures("as_installed")
 
@@ -23,7 +23,7 @@ def numbers():
 
 before = numbers()
 import jaxdescramble as jd
-from jaxdescramble.lapack import one_thread
+from jaxdescramble._base.lapack import one_thread
 found = {"before": before, "after": numbers(), "told": int(jd.threads())}
 jd.threads(2)
 found["set"] = numbers()

@@ -11,7 +11,9 @@ import pytest
 from test_objectives import BATTERY, EPS, M, N, each_objective, signals
 
 import jaxdescramble as jd
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling.accumulators import refine, score
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import (
     Factor,
     Gram,
@@ -25,9 +27,7 @@ from jaxdescramble.objectives import (
 )
 from jaxdescramble.objectives.weighing import drawn, effective_number
 from jaxdescramble.solvers import LBFGS, FromSources, Minibatches, Progressive, Seriated
-from jaxdescramble.status import Status
-from jaxdescramble.streaming import refine, score
-from jaxdescramble.sweep.specification import request
+from jaxdescramble.sweeps.specification import request
 
 both = pytest.mark.both_precisions
 WEIGHTS = np.asarray([0, 1, 2, 3, 1] * (M // 5))
@@ -594,7 +594,7 @@ def test_an_accumulator_refuses_bad_weights_and_adds_nothing_of_padding():
 
 
 def test_accumulators_of_format_1_are_read(tmp_path):
-    from jaxdescramble.streaming.storage import read_sealed, write_sealed
+    from jaxdescramble.descrambling.accumulators._storage import read_sealed, write_sealed
 
     empty().add(stream(70)[1]).save(tmp_path / "new.npz")
     header, arrays = read_sealed(tmp_path / "new.npz", "Accumulator")

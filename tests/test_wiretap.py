@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdescramble.cautions import JaxdescrambleWarning
-from jaxdescramble.wiretap import Tap, insert, wiretap
+from jaxdescramble._base.cautions import JaxdescrambleWarning
+from jaxdescramble.networks.taps import Tap, insert, wiretap
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import number_between, positive_integer, random_key, shaped_like
-from jaxdescramble.interpreter import refuse_integers
-from jaxdescramble.targets import Function, score, targets
+from jaxdescramble._base.checks import number_between, positive_integer, random_key, shaped_like
+from jaxdescramble.attribution._targets import Function, score, targets
+from jaxdescramble.networks.blame import refuse_integers
 
 
 def gradient(

@@ -8,24 +8,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import is_traced, number_between, one_of, positive_number, shaped_like
-from jaxdescramble.interpreter import (
-    Facts,
-    Graph,
-    Operation,
-    evaluate,
-    leaves_of,
-    named,
-    refuse_integers,
-    study,
-    telling,
-    trace,
-)
-from jaxdescramble.interpreter.evaluate import bind
-from jaxdescramble.interpreter.facts import arranges
-from jaxdescramble.interpreter.graph import SLICES
-from jaxdescramble.interpreter.pieces import along_piece
-from jaxdescramble.targets import Function, targets
+from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number, shaped_like
+from jaxdescramble.attribution._targets import Function, targets
+from jaxdescramble.networks.blame import named, refuse_integers, telling
+from jaxdescramble.networks.evaluate import bind, evaluate
+from jaxdescramble.networks.facts import Facts, arranges, study
+from jaxdescramble.networks.graph import SLICES, Graph, Operation, leaves_of, trace
+from jaxdescramble.networks.pieces import along_piece
 
 RULES = ("z", "epsilon", "alpha-beta", "w2", "z-box")
 INPUT_RULES = (*RULES, "same")

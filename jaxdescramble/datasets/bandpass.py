@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
     number_between,

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import fresnel
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
     number_between,

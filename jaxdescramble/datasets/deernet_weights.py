@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.checks import file_path, numbers, positive_integer, random_key, real_array, same_size
+from jaxdescramble._base.checks import file_path, numbers, positive_integer, random_key, real_array, same_size
 
 # Points of a whole trace, points of it that a network sees, and batch norm's guard against division by zero.
 TRACE, SEEN, EPSILON = 512, 64, 1e-5

@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble.checks import file_path, one_of
+from jaxdescramble._base.checks import file_path, one_of
 from jaxdescramble.datasets.pictures import Pictures
 
 PARTS = ("train", "test")

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
     is_traced,
@@ -24,7 +24,7 @@ from jaxdescramble.checks import (
     positive_integer,
     random_key,
 )
-from jaxdescramble.extras import extra
+from jaxdescramble._base.extras import extra
 
 
 class Pictures(NamedTuple):

@@ -11,9 +11,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import floating_type, number_between, positive_integer, random_key, true_or_false
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.products import matmul
+from jaxdescramble._base.checks import floating_type, number_between, positive_integer, random_key, true_or_false
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal
 
 
 class Planted(NamedTuple):

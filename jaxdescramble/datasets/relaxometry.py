@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
     number_between,
@@ -25,7 +25,7 @@ from jaxdescramble.checks import (
     real_array,
     same_size,
 )
-from jaxdescramble.products import matmul
+from jaxdescramble._base.products import matmul
 
 # Of all multiples of the noise variance, the penalty of `smooth` that comes nearest to the clean decays: at SNR 1, 900
 # and 10^4 their distance to the smoothed ones is 0.139, 0.232 and 0.253 noise standard deviations; a tenth and ten

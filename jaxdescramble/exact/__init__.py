@@ -3,12 +3,12 @@
 from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximiser, brockett_minimiser
 from jaxdescramble.exact.circulant import circulant_minimiser
 from jaxdescramble.exact.commuting import CommonModes, commuting_minimiser
-from jaxdescramble.exact.degeneracy import Degeneracy, degeneracy
+from jaxdescramble.exact.degeneracies import Degeneracy, degeneracy
 from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
 from jaxdescramble.exact.isotropic import isotropic_form, isotropic_moments, marchenko_pastur
 from jaxdescramble.exact.large_data import from_weights, sampling_error
 from jaxdescramble.exact.linear_networks import learning_times, linear_network_modes
-from jaxdescramble.exact.procrustes import diagonal_sum, procrustes
+from jaxdescramble.exact.orthogonal_procrustes import diagonal_sum, procrustes
 
 __all__ = [
     "Alignment",

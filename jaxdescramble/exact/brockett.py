@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import a_summary, an_operator, instance_of, one_of
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import a_summary, an_operator, instance_of, one_of
+from jaxdescramble._base.status import Status
 from jaxdescramble.exact.gauge import canonical_modes
-from jaxdescramble.groups import orthogonal
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness, roughness
 from jaxdescramble.objectives.summaries import Summary, cleared
 from jaxdescramble.operators import Operator
-from jaxdescramble.status import Status
 
 
 @functools.partial(

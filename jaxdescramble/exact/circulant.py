@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxdescramble.checks import is_finite, is_traced, real_array
+from jaxdescramble._base.checks import is_finite, is_traced, real_array
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.operators import Derivative, derivative
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from jaxdescramble.checks import real_array
-from jaxdescramble.groups.assignment import assign
-from jaxdescramble.groups.projections import check_orthogonal
-from jaxdescramble.products import matmul
+from jaxdescramble._base.checks import real_array
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds.assignment import assign
+from jaxdescramble.manifolds.projections import check_orthogonal
 
 
 class CommonModes(NamedTuple):

@@ -15,9 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.groups.projections import square
+from jaxdescramble._base.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds.projections import square
 from jaxdescramble.operators import Operator
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import an_operator, positive_integer, random_key, real_array
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.checks import an_operator, positive_integer, random_key, real_array
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.operators import Operator
 
 QUADRATURE = 20_001

@@ -10,12 +10,12 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import an_operator, instance_of, is_traced, positive_integer, real_array, same_size
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import an_operator, instance_of, is_traced, positive_integer, real_array, same_size
+from jaxdescramble._base.products import matmul
 from jaxdescramble.exact.brockett import ClosedForm, Extremum
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.operators import Operator
-from jaxdescramble.products import matmul
 
 
 def from_weights(

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.special import roots_jacobi
 
-from jaxdescramble.checks import is_finite, is_traced, positive_integer, positive_number, real_array
+from jaxdescramble._base.checks import is_finite, is_traced, positive_integer, positive_number, real_array
 
 # Newton's method takes about `r log(s / u0) + 6` steps; even a start of 1e-300 stays below this.
 STEPS = 1000

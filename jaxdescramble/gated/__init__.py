@@ -1,5 +1,6 @@
 """Deep gated networks: networks whose gates and values are pulled apart, deep linearly gated ones among them."""
 
+from jaxdescramble.gated import path_kernel
 from jaxdescramble.gated.chains import Convolutional, Dense
 from jaxdescramble.gated.gate_kinds import Hard, Soft, StraightThrough
 from jaxdescramble.gated.hardening import HardeningGap, hardening_gap
@@ -31,6 +32,7 @@ __all__ = [
     "gates",
     "hardening_gap",
     "init",
+    "path_kernel",
     "preactivations",
     "primal_weights",
     "scales",

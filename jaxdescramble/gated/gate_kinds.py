@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import number_between, positive_number, real_array
+from jaxdescramble._base.checks import number_between, positive_number, real_array
 
 
 @runtime_checkable

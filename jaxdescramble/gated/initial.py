@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.checks import floating_type, in_order, number_between, one_of, random_key
+from jaxdescramble._base.checks import floating_type, in_order, number_between, one_of, random_key
 from jaxdescramble.gated.spec import Spec, checked, weight_shapes
 
 Params = dict[str, tuple[dict[str, Array], ...]]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import in_order, real_array
-from jaxdescramble.gated.architecture import Turn
-from jaxdescramble.gated.layers import Layers, affine
+from jaxdescramble._base.checks import in_order, real_array
+from jaxdescramble.gated._architecture import Turn
+from jaxdescramble.gated._layers import Layers, affine
 from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 Params = Mapping[str, Any]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble.checks import instance_of
+from jaxdescramble._base.checks import instance_of
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.initial import init
 from jaxdescramble.gated.networks import Params

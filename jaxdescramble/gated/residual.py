@@ -5,8 +5,8 @@ import math
 
 from jaxtyping import Array
 
-from jaxdescramble.gated.architecture import Shape, Turn, chained, check_sizes, check_spatial
-from jaxdescramble.gated.layers import Layers, affine, head
+from jaxdescramble.gated._architecture import Shape, Turn, chained, check_sizes, check_spatial
+from jaxdescramble.gated._layers import Layers, affine, head
 
 
 @dataclasses.dataclass(frozen=True)

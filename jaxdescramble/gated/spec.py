@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdescramble.checks import in_order, instance_of, one_of, one_with, positive_integer
-from jaxdescramble.gated.architecture import Architecture, Shape
+from jaxdescramble._base.checks import in_order, instance_of, one_of, one_with, positive_integer
+from jaxdescramble.gated._architecture import Architecture, Shape
 from jaxdescramble.gated.gate_kinds import Gate, Hard
 
 KINDS = ("dnn", "dgn", "dlgn", "dlgn-sf")

@@ -8,14 +8,14 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import is_traced, number_between
-from jaxdescramble.objectives.mirrors import Symmetries, common
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import is_traced, number_between
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import Symmetries, common
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
 from jaxdescramble.objectives.spatial import SpatialCurvature, ratio
 from jaxdescramble.objectives.summaries import Samples, Summary
-from jaxdescramble.products import matmul
 
 
 def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import positive_number
-from jaxdescramble.objectives.mirrors import Symmetries, every_sign, of_grid
+from jaxdescramble._base.checks import positive_number
+from jaxdescramble.objectives._mirrors import Symmetries, every_sign, of_grid
+from jaxdescramble.objectives._relaxations import from_levels
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.relaxations import from_levels
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,

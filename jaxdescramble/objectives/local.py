@@ -8,10 +8,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of, real_array, same_size
-from jaxdescramble.objectives.mirrors import every_sign
+from jaxdescramble._base.checks import one_of, real_array, same_size
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import every_sign
+from jaxdescramble.objectives._relaxations import concentration, spread
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.relaxations import concentration, spread
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     grid_of,
@@ -25,7 +26,6 @@ from jaxdescramble.objectives.spatial import (
     turned,
 )
 from jaxdescramble.objectives.summaries import Samples
-from jaxdescramble.products import matmul
 
 LAYOUTS = ("line", "circle", "grid")
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     a_function,
     a_summary,
     floating_type,
@@ -23,7 +23,7 @@ from jaxdescramble.checks import (
     sample_weights,
     true_or_false,
 )
-from jaxdescramble.objectives.mirrors import Symmetries
+from jaxdescramble.objectives._mirrors import Symmetries
 from jaxdescramble.objectives.summaries import Samples, Summary
 from jaxdescramble.operators import Operator
 

@@ -11,16 +11,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import transforms
-from jaxdescramble.checks import one_of, positive_integer, positive_number
-from jaxdescramble.objectives.mirrors import Symmetries, of_grid
+from jaxdescramble._base import transforms
+from jaxdescramble._base.checks import one_of, positive_integer, positive_number
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness, roughness_assignment
 from jaxdescramble.objectives.spatial import in_own_unit, ratio, turned
 from jaxdescramble.objectives.summaries import Factor, Samples, Summary
 from jaxdescramble.objectives.variation import ENDS, differences, largest_variation, total_variation
 from jaxdescramble.operators import Operator
-from jaxdescramble.products import matmul
 
 
 def periodicity(period: int, boundary: str = "periodic") -> Objective:

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import real_array
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import real_array
+from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.spatial import in_own_unit
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.weighing import clear
-from jaxdescramble.products import matmul
 
 
 def similarity(reference: ArrayLike | None = None) -> Objective:

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import an_operator, one_of, positive_integer, same_size
-from jaxdescramble.objectives.mirrors import Symmetries, of_grid
+from jaxdescramble._base.checks import an_operator, one_of, positive_integer, same_size
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.spatial import end_names, grid_shape, ratio, spatial_curvature
 from jaxdescramble.objectives.summaries import SUMMARIES, Summary
 from jaxdescramble.operators import BOUNDARIES, SCHEMES, Operator, derivative
-from jaxdescramble.products import matmul
 
 
 def smoothness(

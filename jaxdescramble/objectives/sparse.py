@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_of, positive_number
-from jaxdescramble.objectives.mirrors import every_sign
+from jaxdescramble._base.checks import one_of, positive_number
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import every_sign
+from jaxdescramble.objectives._relaxations import concentration, from_levels
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.relaxations import concentration, from_levels
 from jaxdescramble.objectives.spatial import (
     SpatialCurvature,
     entrywise_curvature,
@@ -23,7 +24,6 @@ from jaxdescramble.objectives.spatial import (
 )
 from jaxdescramble.objectives.summaries import Samples, Summary
 from jaxdescramble.operators import Operator, from_matrix
-from jaxdescramble.products import matmul
 
 EPSILONS = {"l1": 1e-3, "logcosh": 1.0}
 MEASURES = ("l1", "logcosh", "l4", "participation")

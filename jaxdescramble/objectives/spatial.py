@@ -17,11 +17,11 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import in_order, one_of, positive_integer
+from jaxdescramble._base.checks import in_order, one_of, positive_integer
+from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.objectives.weighing import balanced, shares
-from jaxdescramble.products import matmul
 
 
 def ratio(above: Array, below: Array) -> Array:

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import floating_type, instance_of, positive_integer, real_array, same_size
-from jaxdescramble.objectives.triangles import triangularise
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_array, same_size
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._triangles import triangularise
 from jaxdescramble.objectives.weighing import (
     added,
     balanced,
@@ -35,7 +36,6 @@ from jaxdescramble.objectives.weighing import (
     shares,
     valid,
 )
-from jaxdescramble.products import matmul
 
 
 @runtime_checkable

@@ -11,9 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble import transforms
-from jaxdescramble.checks import positive_integer, positive_number
-from jaxdescramble.objectives.mirrors import Symmetries, of_grid
+from jaxdescramble._base import transforms
+from jaxdescramble._base.checks import positive_integer, positive_number
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._mirrors import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.objectives.spatial import (
@@ -29,7 +30,6 @@ from jaxdescramble.objectives.spatial import (
 )
 from jaxdescramble.objectives.summaries import Samples, Summary
 from jaxdescramble.operators import Operator, from_matrix
-from jaxdescramble.products import matmul
 
 ENDS = ("neumann", "periodic")
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.checks import sample_weights
+from jaxdescramble._base.checks import sample_weights
 
 
 def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:

@@ -7,11 +7,11 @@ inputs in their order, so nothing here is unchanged when they are permuted or re
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.similar import nuclear_norm
 from jaxdescramble.objectives.spatial import ratio
 from jaxdescramble.objectives.summaries import Samples, Summary
-from jaxdescramble.products import matmul
 
 
 def diagonal_sum() -> Objective:

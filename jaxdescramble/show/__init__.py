@@ -1,7 +1,6 @@
 """What people see: figures, the report, the command line. Needs the extra `jaxdescramble[demo]` when called."""
 
-from jaxdescramble.show.bar import bar
-from jaxdescramble.show.evidence import nulls_figure, replica_figure
+from jaxdescramble.show.bars import bar
 from jaxdescramble.show.figures import (
     first_layer_figure,
     last_layer_figure,
@@ -9,7 +8,8 @@ from jaxdescramble.show.figures import (
     products_figure,
     vectors_figure,
 )
-from jaxdescramble.show.report import write_report
+from jaxdescramble.show.papers.evidence import nulls_figure, replica_figure
+from jaxdescramble.show.papers.report import write_report
 
 __all__ = [
     "bar",

@@ -8,13 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from jaxdescramble.extras import extra
-from jaxdescramble.show import experiments, sweeps, terminal
-from jaxdescramble.show import report as reports
+from jaxdescramble._base.extras import extra
+from jaxdescramble.show import terminal
+from jaxdescramble.show.papers import experiments
+from jaxdescramble.show.papers import report as reports
+from jaxdescramble.show.sweeps import commands as sweeps
 from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
-from jaxdescramble.studies import demonstration as demonstrations
-from jaxdescramble.studies.deernet import TrainingPlan
-from jaxdescramble.studies.demonstration import Demonstration, Settings
+from jaxdescramble.studies.deernet import demonstration as demonstrations
+from jaxdescramble.studies.deernet.demonstration import Demonstration, Settings
+from jaxdescramble.studies.deernet.network import TrainingPlan
 
 
 def main() -> None:
@@ -211,7 +213,7 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     Raises:
         StoppedError: as for `run_demo`; what is finished stays and is not run again.
     """
-    from jaxdescramble.studies.seeds import across_seeds
+    from jaxdescramble.studies.deernet.seeds import across_seeds
 
     screen, began = terminal.console(), time.perf_counter()
     terminal.writable(folder)

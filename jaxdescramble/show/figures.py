@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdescramble.descramble import LayerDescrambling
-from jaxdescramble.reading import band_edge, fourier_energy, fourier_map, ridge
+from jaxdescramble.descrambling import LayerDescrambling
+from jaxdescramble.findings import band_edge, fourier_energy, fourier_map, ridge
 from jaxdescramble.show.style import (
     AMBER,
     BLUE,
@@ -26,7 +26,7 @@ from jaxdescramble.show.style import (
     sheet,
     styled,
 )
-from jaxdescramble.studies.demonstration import Demonstration
+from jaxdescramble.studies.deernet.demonstration import Demonstration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def first_layer_figure(demonstration: Demonstration) -> "Figure":
     """Figure 2: the first layer, raw and descrambled, in time and in frequency; its band and its notch.
 
     Args:
-        demonstration: what `jaxdescramble.studies.demonstration.demonstrate` gave.
+        demonstration: what `jaxdescramble.studies.deernet.demonstration.demonstrate` gave.
 
     Returns:
         A matplotlib Figure, 180 mm wide.
@@ -256,7 +256,7 @@ def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
         ImportError: matplotlib is not installed.
         ValueError: no layers.
 
-    >>> from jaxdescramble.descramble import descramble_network
+    >>> from jaxdescramble.descrambling import descramble_network
     >>> keys = jax.random.split(jax.random.key(0), 3)
     >>> params = {"a": jax.random.normal(keys[0], (6, 4)), "b": jax.random.normal(keys[1], (4, 2))}
     >>> network = lambda params, x: jnp.tanh(x @ params["a"]) @ params["b"]

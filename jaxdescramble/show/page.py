@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from jaxdescramble.show.evidence import LAYER_TITLES, pretty
-from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
+from jaxdescramble.show.papers.evidence import LAYER_TITLES, pretty
+from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
 
 CAPTIONS = {
     "figure-2-first-layer": (
@@ -94,7 +94,7 @@ def page(content: Mapping[str, Any], figures: Sequence[str]) -> str:
     """The page, from what stands in `report.json`.
 
     Args:
-        content: what `jaxdescramble.show.report.report` gave.
+        content: what `jaxdescramble.show.papers.report.report` gave.
         figures: names of the figures that lie beside the page as .png and .pdf, in order.
 
     Returns:

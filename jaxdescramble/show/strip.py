@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxdescramble.checks import one_of, positive_integer
-from jaxdescramble.film import Frames
-from jaxdescramble.reading import fourier_map
+from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble.descrambling.film import Frames
+from jaxdescramble.findings import fourier_map
 from jaxdescramble.show.style import (
     BLUE,
     DOUBLE,
@@ -47,7 +47,7 @@ def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "wei
         ImportError: matplotlib is not installed.
         ValueError: no frames, no such layer.
 
-    >>> from jaxdescramble.film import Film
+    >>> from jaxdescramble.descrambling.film import Film
     >>> f = lambda params, x: jnp.tanh(x @ params["first"]) @ params["second"]
     >>> with Film(f, jax.random.normal(jax.random.key(0), (50, 6)), every=1, wait=True) as film:
     ...     for step in range(3):

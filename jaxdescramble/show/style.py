@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from jaxdescramble.extras import extra
+from jaxdescramble._base.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

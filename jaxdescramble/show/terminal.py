@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jaxdescramble.extras import extra
+from jaxdescramble._base.extras import extra
 from jaxdescramble.show.page import headlines, number
-from jaxdescramble.studies.findings import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
+from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
 CHECKPOINTS = ("training", "training the null")

@@ -1,18 +1,18 @@
 """Geodesic solvers on the orthogonal group, one verb: `minimise`."""
 
+from jaxdescramble.solvers.assignment.quadratic import Assignment, quadratic_assignment
 from jaxdescramble.solvers.combinators import Chain, Continuation, Progressive, Restarts
 from jaxdescramble.solvers.conjugate_gradient import ConjugateGradient
 from jaxdescramble.solvers.first_order import Optax, riemannian
 from jaxdescramble.solvers.gradient_descent import GradientDescent
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.minibatches import Minibatches
-from jaxdescramble.solvers.minimise import minimise
+from jaxdescramble.solvers.minimisation import minimise
 from jaxdescramble.solvers.polar_power import PolarPower
 from jaxdescramble.solvers.preconditioners import Analytic, Kronecker
-from jaxdescramble.solvers.quadratic_assignment import Assignment, quadratic_assignment
+from jaxdescramble.solvers.second_order import Stationarity, stationarity
 from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
-from jaxdescramble.solvers.stationarity import Stationarity, stationarity
 from jaxdescramble.solvers.trust_region import TrustRegion
 from jaxdescramble.solvers.watch import Interrupted
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.products import matmul
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
@@ -37,7 +37,7 @@ class Restarts:
     >>> float(solvers.minimise(double_well, jnp.eye(2), solver=solver).value) < -0.07
     True
 
-    Source: common practice; Haar measure as in `groups.orthogonal.random`.
+    Source: common practice; Haar measure as in `manifolds.orthogonal.random`.
     """
 
     solver: Any

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.problem import Iterate, Problem, norm
 from jaxdescramble.solvers.solution import History, Solution
-from jaxdescramble.status import Status
 
 RUNNING = -1
 SPENT = Status.STEPS_SPENT

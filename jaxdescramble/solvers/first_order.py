@@ -10,9 +10,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import one_with
-from jaxdescramble.groups import orthogonal, retractions
-from jaxdescramble.products import matmul
+from jaxdescramble._base.checks import one_with
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.problem import Iterate, Problem
 
@@ -23,7 +23,8 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
     The Euclidean gradient G is taken to the Lie algebra, `g = skew(P^T G)`, the inner transformation sees g as the
     gradient of a parameter at zero and answers with a skew velocity Omega, and the update is `P exp(Omega) - P`,
     brought back onto the group to rounding: over any number of steps nothing drifts. Moments live in body coordinates,
-    whose transport is the identity. A velocity that turns a plane by more than `groups.retractions.CAP` is shortened.
+    whose transport is the identity. A velocity that turns a plane by more than `manifolds.retractions.CAP` is
+    shortened.
 
     Not for `optax.lbfgs`, whose memory is differences of parameters, which stay zero here; use `solvers.LBFGS`.
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.products import matmul
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.problem import Problem, inner, norm
 from jaxdescramble.solvers.solution import Solution
 

@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.solvers import slices
+from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import Report, report_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
 from jaxdescramble.solvers.problem import Problem, check_samples

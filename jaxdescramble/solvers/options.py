@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxdescramble.checks import (
+from jaxdescramble._base.checks import (
     an_operator,
     in_order,
     is_traced,

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxdescramble import decompositions
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base import decompositions
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.problem import Iterate, Problem, better
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
-from jaxdescramble.products import matmul
 from jaxdescramble.solvers.problem import Iterate, Problem, name_of, norm
 
 Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]

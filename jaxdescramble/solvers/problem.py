@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.groups import orthogonal, retractions
-from jaxdescramble.products import matmul
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal, retractions
 
 TINY = 1e-30
 """Divides nothing by zero, in any type."""

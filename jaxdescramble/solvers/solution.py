@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
-from jaxdescramble.status import FUNCTION_DIAGNOSES, check_status
+from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
 
 
 class History(NamedTuple):

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.checks import staged
-from jaxdescramble.programs import quick_jit
+from jaxdescramble._base.checks import staged
+from jaxdescramble._base.programs import quick_jit
+from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.descent import Report, descend
-from jaxdescramble.solvers.slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.solution import Solution
 
 

@@ -19,15 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxdescramble import decompositions
-from jaxdescramble.groups import orthogonal
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.objectives.spatial import heavy
 from jaxdescramble.operators import Operator
-from jaxdescramble.products import matmul
+from jaxdescramble.solvers._orders import chain, line
 from jaxdescramble.solvers.descent import Report
 from jaxdescramble.solvers.lbfgs import LBFGS
-from jaxdescramble.solvers.orders import chain, line
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, mirrored, solve, solve_each, stage

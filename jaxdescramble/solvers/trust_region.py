@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble.groups import retractions
+from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner

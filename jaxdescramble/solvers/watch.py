@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxdescramble.checks import a_function, number_between, staged
-from jaxdescramble.status import Status
+from jaxdescramble._base.checks import a_function, number_between, staged
+from jaxdescramble._base.status import Status
 
 Progress = Callable[[str, int, int], Any]
 """`progress(stage, done, total)`: what is being done, and how much of it is done."""

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble._base.products import matmul
 from jaxdescramble.datasets.bandpass import Band, band_pass, filter_matrix, sample
 from jaxdescramble.exact import diagonal_sum
-from jaxdescramble.groups import orthogonal
-from jaxdescramble.products import matmul
-from jaxdescramble.reading import fourier_energy
+from jaxdescramble.findings import fourier_energy
+from jaxdescramble.manifolds import orthogonal
 
 ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu}
 

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import special, stats
 
-from jaxdescramble import decompositions
-from jaxdescramble.checks import positive_integer
-from jaxdescramble.descramble import descramble
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import positive_integer
+from jaxdescramble._base.products import matmul
+from jaxdescramble.descrambling import descramble
 from jaxdescramble.exact import isotropic_form, isotropic_moments
+from jaxdescramble.findings import FIRST_LAYER, measure
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.operators import derivative
-from jaxdescramble.products import matmul
-from jaxdescramble.reading import FIRST_LAYER, measure
 
 Moment = tuple[float, float]
 

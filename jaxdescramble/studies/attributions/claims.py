@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxdescramble.studies.attributions.saliency import CONTROLS, METHODS
-from jaxdescramble.studies.findings import FAILS, IN_PART, STANDS
+from jaxdescramble.studies.deernet.claims import FAILS, IN_PART, STANDS
 
 Cells = Sequence[Mapping[str, Any]]
 OTHERS = tuple(name for name in METHODS if name != "Insens")

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble._base.checks import positive_integer
 from jaxdescramble.datasets.pictures import Pictures
 
 Params = list[dict[str, Array]]

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxdescramble.checks import positive_integer
+from jaxdescramble._base.checks import positive_integer
+from jaxdescramble._base.parts import kept, part, place
+from jaxdescramble.attribution.switched import patterns
 from jaxdescramble.datasets import pictures
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.studies.attributions import saliency
@@ -27,8 +29,6 @@ from jaxdescramble.studies.attributions.classifiers import (
     initial_parameters,
     train,
 )
-from jaxdescramble.studies.parts import kept, part, place
-from jaxdescramble.switched import patterns
 
 Progress = Callable[[str, int, int], None]
 SETS = ("digits", "shapes")

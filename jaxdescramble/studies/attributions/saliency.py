@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.stats import rankdata
 
-from jaxdescramble import attribution, switched
+from jaxdescramble import attribution
+from jaxdescramble.attribution import switched
 from jaxdescramble.studies.attributions.classifiers import Params, accuracy, classifier
 
 Images = Float[Array, "samples height width channels"]

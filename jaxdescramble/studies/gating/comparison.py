@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdescramble import gated
-from jaxdescramble.checks import one_of, positive_integer
+from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble._base.parts import part
 from jaxdescramble.datasets import picture_files, pictures
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.studies.gating import training
 from jaxdescramble.studies.gating.spectrum import spectrum
 from jaxdescramble.studies.gating.stages import KERNELS, learning_in_gates
 from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS, GatingPlan
-from jaxdescramble.studies.parts import part
 
 Progress = Callable[[str, int, int], None]
 BUILT_IN = ("digits", "shifted")

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble import gated, path_kernel
+from jaxdescramble import gated
 from jaxdescramble.datasets.pictures import Pictures
+from jaxdescramble.gated import path_kernel
 from jaxdescramble.studies.gating import training
 from jaxdescramble.studies.gating.training import GatingPlan, Replicas
 

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble import gated
-from jaxdescramble.checks import positive_integer
+from jaxdescramble._base.checks import positive_integer
 from jaxdescramble.datasets.pictures import Pictures
 
 KINDS = ("dnn", "dgn", "dlgn", "dlgn-sf")

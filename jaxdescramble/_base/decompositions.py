@@ -1,0 +1,284 @@
+"""Matrix decompositions and solves that may be vmapped on any machine.
+
+On a CPU, jaxlib spreads a batched LAPACK call over the thread pool that runs the call itself, and waits there. On two
+cores, two such calls in flight can each hold a thread and wait for the other's for ever. With jaxlib 0.10.2 this
+happened in a program of three vmapped QR decompositions, and in one of two vmapped solves. So on CPUs a batch is taken
+one matrix at a time, which costs little where LAPACK has threads of its own; elsewhere it is taken as a batch.
+
+The functions are those of `jax.numpy.linalg` for one matrix each; use `jax.vmap` for a stack. NaN or infinity in a
+matrix gives NaN. The rest of the package calls no other LAPACK functions through JAX (`tests/test_lapack.py`).
+
+Inverses, solves and Cholesky factors have derivatives of every order. The other decompositions have none: their callers
+write the rule that suits the gauge (`objectives.summaries`, `manifolds.orthogonal`, `exact.brockett`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Complex, Float
+
+from jaxdescramble._base.products import matmul
+
+
+def _one_at_a_time(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `compute`, which under `vmap` never hands a batch to LAPACK on a CPU."""
+    alone = jax.custom_batching.custom_vmap(compute)
+
+    @alone.def_vmap
+    def _(axis_size: int, in_batched: list[bool], *operands: Array) -> tuple[Any, Any]:
+        def each(*operands: Array) -> Any:
+            def one(taken: list[Array]) -> Any:
+                members = iter(taken)
+                return alone(
+                    *(next(members) if batched else x for x, batched in zip(operands, in_batched, strict=True))
+                )
+
+            return jax.lax.map(one, [x for x, batched in zip(operands, in_batched, strict=True) if batched])
+
+        together = jax.vmap(compute, in_axes=tuple(0 if batched else None for batched in in_batched))
+        found = jax.lax.platform_dependent(*operands, cpu=each, default=together)
+        return found, jax.tree.map(lambda leaf: True, found)
+
+    return alone
+
+
+def _guarded(decompose: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """Return `decompose`, which answers NaN for a matrix that is not finite: LAPACK's dbdsqr never ends on infinity."""
+
+    def guarded(matrix: Array) -> Any:
+        finite = jnp.isfinite(matrix).all()
+        found = decompose(jnp.where(finite, matrix, 0))
+        return jax.tree.map(
+            lambda leaf: leaf if jnp.issubdtype(leaf.dtype, jnp.integer) else jnp.where(finite, leaf, jnp.nan), found
+        )
+
+    return _one_at_a_time(guarded)
+
+
+_svd_full = _guarded(lambda matrix: tuple(jnp.linalg.svd(matrix, full_matrices=True)))
+_svd_thin = _guarded(lambda matrix: tuple(jnp.linalg.svd(matrix, full_matrices=False)))
+_singular_values = _guarded(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
+_eigh = _guarded(lambda matrix: tuple(jnp.linalg.eigh(matrix)))
+_qr = _guarded(lambda matrix: tuple(jnp.linalg.qr(matrix, mode="reduced")))
+_triangle = _guarded(lambda matrix: jnp.linalg.qr(matrix, mode="r"))
+_inverse = _guarded(jnp.linalg.inv)
+_sign = _guarded(lambda matrix: jnp.linalg.slogdet(matrix)[0])
+_cholesky = _guarded(jnp.linalg.cholesky)
+_lu = _guarded(lambda matrix: tuple(jax.lax.linalg.lu(matrix)[::2]))  # factors, permutation
+
+
+@functools.cache
+def _substitution(lower: bool, transposed: bool, unit_diagonal: bool = False) -> Callable[[Array, Array], Array]:
+    def substitute(factor: Array, right: Array) -> Array:
+        found = jax.lax.linalg.triangular_solve(
+            factor, right, left_side=True, lower=lower, transpose_a=transposed, unit_diagonal=unit_diagonal
+        )
+        finite = jnp.isfinite(jnp.tril(factor) if lower else jnp.triu(factor)).all()
+        return jnp.where(finite, found, jnp.nan)
+
+    each = _one_at_a_time(substitute)
+    alone = jax.custom_batching.custom_vmap(substitute)
+
+    @alone.def_vmap
+    def _(axis_size: int, in_batched: list[bool], factor: Array, right: Array) -> tuple[Array, bool]:
+        if in_batched[0]:
+            return jax.vmap(each, in_axes=(0, 0 if in_batched[1] else None))(factor, right), True
+        # One factor for all: the right-hand sides become columns of one call.
+        beside = jnp.moveaxis(right, 0, 1)
+        found = alone(factor, beside.reshape(len(factor), -1))
+        return jnp.moveaxis(found.reshape(beside.shape), 1, 0), True
+
+    return alone
+
+
+def svd(matrix: Float[Array, "n m"], full_matrices: bool = True) -> tuple[Array, Array, Array]:
+    """`U, s, V^T` with s descending.
+
+    >>> svd(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))[1].tolist()
+    [2.0, 1.0]
+    """
+    return (_svd_full if full_matrices else _svd_thin)(matrix)
+
+
+def singular_values(matrix: Float[Array, "n m"]) -> Float[Array, " k"]:
+    """Singular values alone, descending.
+
+    >>> singular_values(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])).tolist()
+    [2.0, 1.0]
+    """
+    return _singular_values(matrix)
+
+
+def eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors in columns, of a symmetric matrix.
+
+    >>> eigh(jnp.asarray([[2.0, 0.0], [0.0, 1.0]]))[0].tolist()
+    [1.0, 2.0]
+    """
+    return _eigh(matrix)
+
+
+def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors in columns, of a complex Hermitian matrix.
+
+    >>> eigh_hermitian(jnp.asarray([[0.0, 1j], [-1j, 0.0]]))[0].round(4).tolist()
+    [-1.0, 1.0]
+    """
+    return _eigh(matrix)
+
+
+def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
+    """The reduced decomposition `Q, R`.
+
+    >>> abs(qr(jnp.asarray([[3.0], [4.0]]))[1]).round(4).tolist()
+    [[5.0]]
+    """
+    return _qr(matrix)
+
+
+def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k m"]:
+    """R of the reduced decomposition, without forming Q.
+
+    >>> abs(triangle(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
+    [[5.0]]
+    """
+    return _triangle(matrix)
+
+
+def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Sign of the determinant, +1 or -1 (0 for a singular matrix).
+
+    >>> float(determinant_sign(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])))
+    -1.0
+    """
+    return _sign(matrix)
+
+
+@jax.custom_jvp
+def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The inverse X of a well-conditioned matrix; differentiable any number of times, `dX = -X dM X`.
+
+    >>> inverse(jnp.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
+    [[0.5, 0.0], [0.0, 0.25]]
+    """
+    return _inverse(matrix)
+
+
+@inverse.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    found = inverse(primals[0])
+    return found, -matmul(matmul(found, tangents[0]), found)
+
+
+@jax.custom_jvp
+def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
+    """Return the inverse of each matrix of a stack: the transposes, if all are orthogonal to rounding.
+
+    Orthogonal to rounding is `||M^T M - 1||_F <= 10 sqrt(n) eps`, at run time: one test for the whole stack, so that
+    the inverses are not computed where transposes do. Derivatives are those of `inverse`.
+
+    >>> inverse_or_transpose(jnp.asarray([[[0.0, 1.0], [-1.0, 0.0]]])).tolist()
+    [[[0.0, -1.0], [1.0, 0.0]]]
+    """
+    n = matrices.shape[-1]
+    # Else XLA would multiply constant matrices while it compiles: eight seconds for n = 1536.
+    matrices = jax.lax.optimization_barrier(matrices)
+    transposed = jnp.swapaxes(matrices, -1, -2)
+    eye = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
+    defect = jnp.sum((matmul(transposed, matrices) - eye) ** 2, axis=(-2, -1))
+    rounding = 10 * n**0.5 * jnp.finfo(matrices.dtype).eps
+
+    def inverted() -> Array:
+        return jax.vmap(inverse)(matrices.reshape(-1, n, n)).reshape(matrices.shape)
+
+    return jax.lax.cond((defect <= rounding**2).all(), lambda: transposed, inverted)
+
+
+@inverse_or_transpose.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    found = inverse_or_transpose(primals[0])
+    return found, -matmul(matmul(found, tangents[0]), found)
+
+
+def solve(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """Solve `M X = R` for a general square M, by an LU factorisation; differentiable any number of times.
+
+    A singular matrix gives inf or nan.
+
+    >>> solve(jnp.asarray([[0.0, 2.0], [4.0, 0.0]]), jnp.asarray([[2.0], [4.0]])).tolist()
+    [[1.0], [1.0]]
+    """
+    factors, permutation = _lu(jax.lax.stop_gradient(matrix))
+
+    def solved(_: Any, right: Array) -> Array:
+        return _substitution(False, False)(factors, _substitution(True, False, True)(factors, right[permutation]))
+
+    def transpose_solved(_: Any, right: Array) -> Array:
+        found = _substitution(True, True, True)(factors, _substitution(False, True)(factors, right))
+        return found[jnp.argsort(permutation)]
+
+    return jax.lax.custom_linear_solve(lambda x: matmul(matrix, x), right, solved, transpose_solved)
+
+
+def solve_triangular(
+    factor: Float[Array, "n n"], right: Float[Array, "n k"], lower: bool = True, transposed: bool = False
+) -> Float[Array, "n k"]:
+    """Solve `T X = R`, or `T^T X = R`, for the lower or upper triangle T of a matrix.
+
+    The other triangle is not read. Differentiable any number of times.
+
+    >>> solve_triangular(jnp.asarray([[2.0, 0.0], [1.0, 1.0]]), jnp.asarray([[2.0], [3.0]])).tolist()
+    [[1.0], [2.0]]
+    """
+    held = jax.lax.stop_gradient(factor)
+    triangle = jnp.tril(factor) if lower else jnp.triu(factor)
+    triangle = triangle.T if transposed else triangle
+    return jax.lax.custom_linear_solve(
+        lambda x: matmul(triangle, x),
+        right,
+        lambda _, x: _substitution(lower, transposed)(held, x),
+        lambda _, x: _substitution(lower, not transposed)(held, x),
+    )
+
+
+@jax.custom_jvp
+def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Return the lower triangular L with `M = L L^T`; NaN if M is not positive definite.
+
+    Differentiable any number of times: `dL = L phi(L^-1 dM L^-T)`, where phi takes the lower triangle and halves the
+    diagonal.
+
+    >>> cholesky(jnp.asarray([[4.0, 2.0], [2.0, 2.0]])).tolist()
+    [[2.0, 0.0], [1.0, 1.0]]
+
+    Source: Murray 2016 (arXiv 1602.07527).
+    """
+    return _cholesky(matrix)
+
+
+@cholesky.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    factor, change = cholesky(primals[0]), (tangents[0] + tangents[0].T) / 2
+    inner = solve_triangular(factor, solve_triangular(factor, change).T)
+    return factor, matmul(factor, jnp.tril(inner) - jnp.diag(jnp.diagonal(inner)) / 2)
+
+
+def solve_cholesky(factor: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """Solve `L L^T X = R`, given the factor L that `cholesky` returns; differentiable any number of times.
+
+    >>> solve_cholesky(jnp.asarray([[2.0, 0.0], [1.0, 1.0]]), jnp.asarray([[6.0], [4.0]])).tolist()
+    [[1.0], [1.0]]
+    """
+    return solve_triangular(factor, solve_triangular(factor, right), transposed=True)
+
+
+def resolved(singular: Float[Array, " n"]) -> Bool[Array, " n"]:
+    """Which singular values, given in descending order, stand clear of rounding: `> n eps s_1`.
+
+    >>> resolved(jnp.asarray([1.0, 1e-3, 1e-20])).tolist()
+    [True, True, False]
+    """
+    return singular > len(singular) * jnp.finfo(singular.dtype).eps * singular[0]

@@ -1,0 +1,199 @@
+"""The kinds of files that hold named arrays: what is in one, and one array of it."""
+
+import contextlib
+import errno
+import functools
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.lib import format as npy
+
+from jaxdescramble._base.extras import extra
+
+KINDS = ".npz, .npy, .safetensors, an orbax checkpoint, or a folder of these"
+TREE = "_METADATA"  # what orbax leaves in the folder of a tree of arrays
+SAFETENSORS = {
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+
+
+def listed(source: Path) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Shape and dtype by key; the dtype is a word where there is nothing to be read as numbers."""
+    if source.is_dir():
+        names, leaves, _ = _tree(source)
+        return {name: _leaf(leaf) for name, leaf in zip(names, leaves, strict=True)}
+    listers = {".npy": _list_npy, ".npz": _list_npz, ".safetensors": _list_safetensors}
+    if kind(source) not in listers:
+        raise ValueError(
+            f"{source}: unknown kind of file ({source.suffix or 'no suffix'}); expected {KINDS}. From PyTorch, "
+            "safetensors.torch.save_file(model.state_dict(), ...) writes one."
+        )
+    with open(source, "rb") as file:
+        return listers[kind(source)](source, file)
+
+
+def read(source: Path, key: str, layer: int | None) -> np.ndarray:
+    """One array, or one entry of its first axis, as it is in the file."""
+    if source.is_dir():
+        if layer is None:
+            return _read_tree(source, key)
+        return _kept(source, key, _stamp((source / TREE).stat()))[layer]
+    # Opened here whoever reads it, for the errors: they name the file.
+    with open(source, "rb") as file:
+        if kind(source) == ".npy":
+            return _read_npy(source, file, layer)
+        if kind(source) == ".safetensors":
+            with _safetensors(source) as opened:
+                return opened.get_tensor(key) if layer is None else opened.get_slice(key)[layer]
+        return _read_npz(file, key) if layer is None else _kept(source, key, _stamp(os.fstat(file.fileno())))[layer]
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(source: Path, key: str, stamp: tuple[int, int]) -> np.ndarray:
+    """The array that slices were last asked of: what is compressed and checked as a whole is not read in part."""
+    if source.is_dir():
+        return _read_tree(source, key)
+    with open(source, "rb") as file:
+        return _read_npz(file, key)
+
+
+def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    found = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            key = member.filename.removesuffix(".npy")
+            if key in found:
+                raise ValueError(f"two arrays are named {key!r}")
+            if key == member.filename:
+                found[key] = (), "a file of another kind"
+                continue
+            with archive.open(member) as opened:
+                shape, _, dtype = _npy_header(opened, member.file_size)
+            found[key] = shape, _plain(dtype)
+    return found
+
+
+def _read_npz(file: Any, key: str) -> np.ndarray:
+    with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as opened:
+        array = npy.read_array(opened, allow_pickle=False)
+        # The checksum is compared when the end is reached: see that it is.
+        if opened.read(1):
+            raise ValueError("more bytes than the array has")
+        return array
+
+
+def _list_npy(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    shape, _, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
+    return {"": (shape, _plain(dtype))}
+
+
+def _read_npy(source: Path, file: Any, layer: int | None) -> np.ndarray:
+    shape, order, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
+    if 0 in shape:  # nothing to map
+        return np.zeros(shape if layer is None else shape[1:], dtype)
+    mapped = np.memmap(file, dtype, "r", file.tell(), shape, order)
+    return np.array(mapped if layer is None else mapped[layer])
+
+
+def _npy_header(file: Any, size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
+    """Shape, order and dtype, leaving the file where the numbers begin; they must fill what is left of `size`."""
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"version {version} of the .npy format")
+    # Version 3 differs in the names of fields alone, which are not used.
+    shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
+    needed, left = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or (needed != left and not dtype.hasobject):
+        raise ValueError(f"{dtype.name} of shape {shape} needs {needed} bytes, and there are {left}")
+    return shape, "F" if fortran else "C", dtype
+
+
+def _plain(dtype: np.dtype) -> Any:
+    return "pickled objects" if dtype.hasobject else dtype
+
+
+def _list_safetensors(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    found = {}
+    with _safetensors(source) as opened:
+        for key in opened.keys():  # noqa: SIM118
+            here = opened.get_slice(key)
+            name = SAFETENSORS.get(here.get_dtype())
+            found[key] = tuple(here.get_shape()), jnp.dtype(name) if name else here.get_dtype()
+    return found
+
+
+def _safetensors(source: Path) -> Any:
+    module = extra("safetensors", f"{source}: reading it needs safetensors", group="files")
+    return module.safe_open(source, framework="np")
+
+
+def _tree(source: Path) -> tuple[list[str], list[Any], Any]:
+    """Names and metadata of a checkpoint's leaves, and the tree they make."""
+    orbax = extra("orbax.checkpoint", f"{source}: reading this checkpoint needs orbax-checkpoint", group="files")
+    with orbax.PyTreeCheckpointer() as checkpointer:
+        found = checkpointer.metadata(source.absolute()).item_metadata
+    if found is None:
+        raise ValueError("orbax finds no tree in it")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(found.tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two arrays of the tree have one name among {sorted(names)}")
+    return names, [leaf for _, leaf in leaves], structure
+
+
+def _leaf(metadata: Any) -> tuple[tuple[int, ...], Any]:
+    dtype = getattr(metadata, "dtype", None)
+    return (tuple(metadata.shape), np.dtype(dtype)) if dtype is not None else ((), "text")
+
+
+def _read_tree(source: Path, key: str) -> np.ndarray:
+    """One leaf of a checkpoint; the others are left on the disk."""
+    orbax = extra("orbax.checkpoint", f"{source}: reading this checkpoint needs orbax-checkpoint", group="files")
+    names, _, structure = _tree(source)
+    if key not in names:
+        raise ValueError(f"no such array among {len(names)}")
+    wanted = structure.unflatten([0 if name == key else orbax.PLACEHOLDER for name in names])
+    how = jax.tree.map(lambda _: orbax.RestoreArgs(restore_type=np.ndarray), wanted)
+    with orbax.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore(source.absolute(), args=orbax.args.PyTreeRestore(item=wanted, restore_args=how))
+    return np.asarray(jax.tree.leaves(tree)[names.index(key)])
+
+
+@contextlib.contextmanager
+def named(place: str, path: str) -> Iterator[None]:
+    """Whatever a reader stumbles over in a damaged file becomes a `ValueError` that names it."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            error.filename = error.filename or path
+            raise
+        said = " ".join(str(error).split())[:300]
+        if said.startswith(path):
+            raise
+        raise ValueError(
+            f"{place}: cannot be read ({type(error).__name__}: {said}); it is damaged or was not written to its end. "
+            "Write it again, or leave it out."
+        ) from error
+
+
+def kind(path: str | Path) -> str:
+    return Path(path).suffix.lower()
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int]:
+    return found.st_mtime_ns, found.st_size

@@ -1,0 +1,144 @@
+"""Which arrays of a file are layers, and which way round they stand."""
+
+import dataclasses
+import fnmatch
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdescramble._base.checks import wide_types
+from jaxdescramble._base.inputs.arrays import Stored, layers, stored
+
+SIGNALS = ("signals", "activations", "preactivations")
+LARGEST = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Signals of a layer, or its weight in their place, as the problem takes them: a `Source`.
+
+    Attributes:
+        stored: the array in its file.
+        turned: whether samples (or inputs, of a weight) come first in the file.
+        weight: where the file has the weight that belongs to these signals.
+        weight_turned: whether inputs come first in that.
+    """
+
+    stored: Stored
+    turned: bool = False
+    weight: Stored | None = None
+    weight_turned: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape[::-1] if self.turned else self.stored.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """float64 only where JAX's 64-bit types are on."""
+        wide = self.stored.dtype == "float64" and wide_types()
+        return np.dtype("float64" if wide else "float32")
+
+    def read(self) -> np.ndarray:
+        return self._read(self.stored, self.turned)
+
+    def read_weight(self) -> np.ndarray:
+        """The weight (out, in) to be looked at in the frame of these signals; they themselves if there is none."""
+        return self.read() if self.weight is None else self._read(self.weight, self.weight_turned)
+
+    def _read(self, one: Stored, turned: bool) -> np.ndarray:
+        array = one.read()
+        return np.ascontiguousarray(array.T if turned else array, self.dtype)
+
+
+class Selection(NamedTuple):
+    """Layers by name, and what was left out with the reason why."""
+
+    layers: dict[str, Layer]
+    left_out: dict[str, str]
+
+
+def selected(
+    paths: Sequence[str | os.PathLike], names: Sequence[str] = (), samples_first: bool | None = None
+) -> Selection:
+    """The layers of files: arrays called signals where there are any, else every weight as it is.
+
+    Of arrays whose last name is "signals", "activations" or "preactivations", (features, samples), each is a layer, and
+    `NAME/weight` or `NAME.kernel` beside `NAME/signals` is its weight. Where no array is called so, every array of two
+    axes is: a weight (out, in) stands for the signals that white inputs make. "kernel", as Flax has it, is (in, out)
+    and turned round. An array of three axes is a stack of layers.
+
+    Args:
+        paths: files or folders, as `stored` takes them.
+        names: patterns such as "encoder*"; only arrays that match one are taken, whatever they are called.
+        samples_first: whether features come last; None to go by names.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as `stored`; nothing that can be taken.
+
+    >>> np.savez("two.npz", **{"a.signals": np.ones((4, 50)), "a.weight": np.ones((4, 3)), "steps": np.ones(7)})
+    >>> found = selected(["two.npz"])
+    >>> {name: layer.shape for name, layer in found.layers.items()}, list(found.left_out)
+    ({'a': (4, 50)}, ['steps'])
+    """
+    found: dict[str, Stored] = {}
+    for path in paths:
+        for one in stored(path):
+            name = one.name if len(paths) == 1 else f"{Path(path).stem}/{one.name}"
+            if name in found:
+                raise ValueError(f"{path}: the name {name!r} is taken by another file; rename one of them.")
+            found[name] = one
+    left_out = {name: why for name, one in found.items() if (why := _unfit(one))}
+    fit = {name: one for name, one in found.items() if name not in left_out}
+    if names:
+        chosen = [name for name in fit if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)]
+    else:
+        chosen = [name for name in fit if _last(name) in SIGNALS] or list(fit)
+    weights = {_stem(name): name for name in fit if _last(name) in ("weight", "kernel")}
+    taken: dict[str, Layer] = {}
+    for name in fit:
+        if name not in chosen:
+            if name not in weights.values():
+                left_out[name] = "no pattern takes it" if names else "there are signals, and it is not among them"
+            continue
+        is_signals = _last(name) in SIGNALS
+        partner = weights.get(_stem(name)) if is_signals else None
+        turned = _last(name) == "kernel" if samples_first is None else samples_first
+        short = _stem(name) if is_signals else name
+        for number, one in enumerate(layers(fit[name])):
+            beside = None if partner is None else layers(fit[partner])[number]
+            layer = Layer(one, turned, beside, partner is not None and _last(partner) == "kernel")
+            label = f"{short}[{number}]" if one.layer is not None else short
+            if layer.shape[0] > LARGEST:
+                left_out[label] = f"{layer.shape[0]} features, and P would be that number squared; {LARGEST} at most"
+                continue
+            taken[label] = layer
+    if not taken:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:5])
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: no array to descramble ({reasons}). Expected floating arrays (features, "
+            "samples) or weights (out, in)."
+        )
+    return Selection(taken, left_out)
+
+
+def _unfit(one: Stored) -> str:
+    if one.dtype not in ("float32", "float64"):
+        return f"{one.stored_dtype}, no floating numbers"
+    if len(one.shape) not in (2, 3):
+        return f"shape {one.shape}, neither a matrix nor a stack of them"
+    if min(one.shape[-2:]) < 2 or 0 in one.shape:
+        return f"shape {one.shape}, a single row or column"
+    return ""
+
+
+def _last(name: str) -> str:
+    return name.replace("/", ".").rsplit(".", 1)[-1].lower()
+
+
+def _stem(name: str) -> str:
+    cut = max(name.rfind("/"), name.rfind("."))
+    return name[:cut] if cut > 0 else name

@@ -1,0 +1,41 @@
+"""Which output of a network is to be explained."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble._base.checks import a_function, is_traced, numbers, samples_first
+
+Function = Callable[[Any, Any], Any]
+
+
+def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
+    """x as an array, and the number of the output to explain for every sample."""
+    a_function(f, "f")
+    x = samples_first(x)
+    shape = getattr(jax.eval_shape(f, params, x), "shape", None)
+    if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
+        raise ValueError(
+            f"f: returned {'several arrays' if shape is None else f'shape {shape}'} for x of shape {x.shape}; expected "
+            "(batch, classes) or (batch,). Of a function of one sample take jax.vmap(f, (None, 0))."
+        )
+    classes = shape[1] if len(shape) == 2 else 1
+    if target is None:
+        scores = f(params, x).reshape(len(x), classes)
+        return x, jnp.argmax(scores, axis=1)
+    chosen = numbers(target, "target", "an integer, or one for each sample")
+    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (len(x),)):
+        raise TypeError(f"target: got {target!r}; expected an integer, or one for each of the {len(x)} samples of x.")
+    if not is_traced(chosen) and not (0 <= int(chosen.min()) <= int(chosen.max()) < classes):
+        raise ValueError(f"target: got {target!r}; f has outputs 0 to {classes - 1}.")
+    return x, jnp.broadcast_to(chosen, (len(x),))
+
+
+def score(f: Function, params: Any, x: Array, target: Array) -> Float[Array, " batch"]:
+    """The outputs that are to be explained."""
+    out = f(params, x)
+    return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]

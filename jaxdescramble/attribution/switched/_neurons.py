@@ -1,0 +1,280 @@
+"""What switched projections see of a network: its neurons, their gates, and the affine piece that an input lands on."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from jaxdescramble._base.checks import a_function, samples_first
+from jaxdescramble.networks.axes import axis
+from jaxdescramble.networks.blame import curved, named, refuse_integers, telling
+from jaxdescramble.networks.carry import follow_axis
+from jaxdescramble.networks.facts import Facts, arranges, study
+from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation, leaves_of, trace
+from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.pieces import Pieces, follow
+
+OUTPUT = "output"
+WAY_OUT = "For smooth networks use attribution.integrated_gradients, which needs no gates."
+CLIPS = frozenset({"max", "min", "clamp"})
+POOLS = frozenset({"reduce_window_max", "reduce_window_min", "reduce_max", "reduce_min"})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Neurons:
+    """A traced network with its neurons.
+
+    Attributes:
+        graph, facts: of `f(params, x)`.
+        hidden: by name, the value that is a neuron's preactivation. A neuron is what a gate decides on; max-pools
+            between the two are looked through.
+        edges: by name, the gates that decide on it: the value that each reads and which of its edges it is.
+        winners: by name, the results of operations that take the largest or smallest of several.
+        blocked: gates that read what has no piece, and the operation that is to blame.
+        batch: number of samples; `batch_axes`: where they stand in a value.
+    """
+
+    graph: Graph
+    facts: Facts
+    hidden: dict[str, int]
+    edges: dict[str, list[tuple[int, int]]]
+    winners: dict[str, int]
+    blocked: dict[int, Operation]
+    batch: int
+    batch_axes: dict[int, int]
+
+    @property
+    def x(self) -> int:
+        return self.graph.arguments[1][0]
+
+    def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
+        """A run along the piece of x; see `networks.pieces.follow`. Refuses where a wanted neuron has no piece."""
+        names = list(names)
+        wanted = {self.value(name) for name in names}
+        pieces = follow(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
+        for name in names:
+            if self.value(name) in pieces.refused:
+                raise self.unsupported(name, pieces.refused[self.value(name)])
+        return pieces
+
+    def value(self, name: str) -> int:
+        """The number of a neuron's, or of the output's, value; `ValueError` for a name that there is not."""
+        if name == OUTPUT:
+            if len(self.graph.outputs) != 1:
+                raise ValueError(
+                    f"f: returned {len(self.graph.outputs)} arrays; {OUTPUT!r} is the only one it returns."
+                )
+            return self.graph.outputs[0]
+        if name not in self.hidden:
+            for blame in self.blocked.values():
+                raise self.unsupported(name, blame)
+            if not self.hidden:
+                raise self.no_gates("neuron")
+            raise ValueError(f"neuron: no layer is called {name!r}; there are {[*self.hidden, OUTPUT]}.")
+        return self.hidden[name]
+
+    def arranged(self, name: str, value: Array) -> Array:
+        """A neuron's numbers with the batch first: what stands in a scan comes with the steps in front."""
+        number = self.value(name)
+        place = len(self.facts.loops.get(number, ())) + self.batch_axes.get(number, 0)
+        known = number in self.batch_axes or number not in self.facts.data
+        value = jnp.moveaxis(value, place, 0) if value.ndim > place else value
+        if not known or value.ndim == 0 or value.shape[0] != self.batch:
+            raise ValueError(
+                f"{name}: the {self.batch} samples of x cannot be followed into it (shape {value.shape}); switched "
+                "projections take x of shape (batch, ...) and a network that keeps its samples apart. Of a function of "
+                "one sample take jax.vmap(f, (None, 0))."
+            )
+        return value
+
+    def unsupported(self, name: str, operation: Operation) -> NotImplementedError:
+        """The error for a neuron without an affine piece."""
+        culprit = named(telling(self.graph, self.facts, operation))
+        return NotImplementedError(
+            f"{name}: depends on x by way of {culprit}, which is not piecewise linear. Ask for neurons before it, or "
+            f"leave it out of f (a softmax at the end, say). {WAY_OUT} Gates may be relu, leaky_relu, relu6, "
+            "hard_tanh, abs, clip, max-pools, where of a comparison."
+        )
+
+    def no_gates(self, argument: str) -> ValueError:
+        """The error for a network in which no gate decides on anything."""
+        smooth = curved(self.graph, self.facts)
+        if smooth:
+            return ValueError(
+                f"{argument}: f has no gates. Its activations are smooth, not piecewise linear: {named(*smooth)}. "
+                f"{WAY_OUT}"
+            )
+        return ValueError(
+            f"{argument}: f has no gates that depend on x: no relu, no maximum, no comparison. If f is linear, project "
+            "with the index of an output gives its weight."
+        )
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape of one sample's part of a value, without the steps of scans around it."""
+        place, shape = self.batch_axes.get(value, 0), self.graph.shape(value)
+        return shape[:place] + shape[place + 1 :]
+
+    def lowest(self, name: str, pieces: Pieces) -> Array:
+        """Where a neuron's lowest piece ends."""
+        return functools.reduce(jnp.minimum, self._edges(name, pieces))
+
+    def piece(self, name: str, pieces: Pieces) -> Array:
+        """On which piece a neuron is: how many of its edges lie below it."""
+        value = self.arranged(name, pieces.real[self.hidden[name]])
+        return sum(((value > edge).astype(jnp.int32) for edge in self._edges(name, pieces)), jnp.zeros((), jnp.int32))
+
+    def _edges(self, name: str, pieces: Pieces) -> Iterator[Array]:
+        shape = self.graph.shape(self.hidden[name])
+        steps = len(self.facts.loops.get(self.hidden[name], ()))
+        for value, position in self.edges[name]:
+            edge = pieces.edges[value][position]
+            wide = edge.shape[steps:]
+            if edge.ndim > steps and wide != shape:  # the gate stands behind a pool
+                raise ValueError(
+                    f"{name}: its gate turns at values of shape {wide}, which do not belong to the neurons, of shape "
+                    f"{shape}; give one number for all."
+                )
+            if edge.ndim == steps:
+                yield edge.reshape((1, *edge.shape, *(1 for _ in shape[1:]))) if steps else edge
+            else:
+                yield jnp.moveaxis(edge, steps + self.batch_axes.get(self.hidden[name], 0), 0)
+
+
+def where_known(x: Array, values: Array) -> Array:
+    """`values`, samples first, with NaN for the samples that hold NaN or infinity: no gate can decide on them.
+
+    >>> where_known(jnp.asarray([[1.0], [jnp.nan]]), jnp.ones(2)).tolist()
+    [1.0, nan]
+    """
+    finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+    return jnp.where(finite.reshape((-1,) + (1,) * (values.ndim - 1)), values, jnp.nan)
+
+
+def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neurons, Array]:
+    """The neurons of a network at inputs of this shape, and x as an array.
+
+    Raises:
+        TypeError, ValueError: x is not one array of real numbers, (batch, ...); it holds integers, such as token ids.
+    """
+    a_function(f, "f")
+    refuse_integers(f, params, x)
+    x = samples_first(x)
+    graph = trace(f, params, x, opened=True)
+    facts = study(graph)
+    pieces: list[Pieces] = []
+
+    def run(arguments: list[Any]) -> None:
+        pieces.append(follow(graph, facts, arguments, {graph.arguments[1][0]: arguments[-1]}))
+
+    jax.eval_shape(run, leaves_of((params, x)))
+    hidden, edges, winners = _named(graph, facts, pieces[0])
+    blocked = {n: blame for n, blame in pieces[0].blocked.items() if not _only_shifts(n, graph, facts)}
+    return Neurons(graph, facts, hidden, edges, winners, blocked, len(x), _batch_axes(graph, len(x))), x
+
+
+def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
+    """Where the samples stand in each value that they can be followed into: under `vmap` they may come last."""
+    found = {}
+    whole = axis("batch", batch)
+    for value, axes in follow_axis(graph, graph.arguments[1][0], 0, "batch").items():
+        if batch > 1 and whole in axes:
+            found[value] = axes.index(whole)
+    if batch == 1:  # any axis of one place will do: the numbers are the same in the same order
+        shapes = ((value, tuple(aval.shape)) for value, aval in enumerate(graph.avals) if hasattr(aval, "shape"))
+        found = {value: shape.index(1) for value, shape in shapes if 1 in shape}
+    return found
+
+
+def _named(
+    graph: Graph, facts: Facts, pieces: Pieces
+) -> tuple[dict[str, int], dict[str, list[tuple[int, int]]], dict[str, int]]:
+    owners = _owners(graph, facts)
+    order = {number: i for i, number in enumerate(owners)}
+    roots: dict[int, int] = {}  # what a gate passes on unchanged, or cuts off, goes on as the neuron that went in
+
+    def root(value: int) -> int:
+        return root(roots[value]) if value in roots else value
+
+    for (value, _), operation in sorted(pieces.gates.items(), key=lambda gate: order.get(gate[1].outputs[0], -1)):
+        if operation.name in CLIPS:
+            roots[operation.outputs[0]] = value
+        for reader, position in facts.readers[operation.outputs[0]]:
+            if reader.name == "select_n" and position == 0:
+                passed = {root(n) for n in reader.inputs[1:] if n in facts.data}
+                if passed == {root(value)}:
+                    roots[reader.outputs[0]] = value
+
+    def neuron(value: int) -> int:
+        while True:
+            if value in roots:
+                value = roots[value]
+            elif (behind := _behind_a_pool(value, graph, facts)) is not None:
+                value = behind
+            else:
+                return value
+
+    of: dict[int, list[tuple[int, int]]] = {}
+    for gate in sorted(pieces.gates, key=lambda gate: order.get(gate[0], -1)):
+        of.setdefault(neuron(gate[0]), []).append(gate)
+    names: dict[str, int] = {}
+
+    def name(value: int, what: str) -> str:
+        base = (owners.get(value) or "input") + what
+        names[base] = names.get(base, 0) + 1
+        return base if names[base] == 1 else f"{base}#{names[base]}"
+
+    hidden = {name(value, ""): value for value in sorted(of, key=lambda value: order.get(value, -1))}
+    edges = {one: of[value] for one, value in hidden.items()}
+    choices = (number for number in pieces.winners if not _only_shifts(number, graph, facts))
+    winners = {name(number, " winner"): number for number in sorted(choices, key=lambda n: order.get(n, -1))}
+    return hidden, edges, winners
+
+
+def _only_shifts(value: int, graph: Graph, facts: Facts) -> bool:
+    """Whether a maximum only ends in a `stop_gradient`: a softmax subtracts it, and would be the same without."""
+    waiting, seen = [value], {value}
+    for here in waiting:
+        if here in facts.returned:
+            return False
+        for reader, _ in facts.readers[here]:
+            if reader.name != "stop_gradient":
+                if not (reader.pointwise or arranges(reader, graph) or reader.name == "broadcast_in_dim"):
+                    return False
+                waiting += [number for number in reader.outputs if number not in seen]
+                seen.update(reader.outputs)
+    return True
+
+
+def _behind_a_pool(value: int, graph: Graph, facts: Facts) -> int | None:
+    """What a max-pool chose from to make a value, by arranging alone after it; None if there is no such pool."""
+    maker = facts.makers.get(value)
+    while maker is not None and (maker.name in IDENTITY or arranges(maker, graph)):
+        maker = facts.makers.get(maker.inputs[0])
+    return maker.inputs[0] if maker is not None and maker.name in POOLS and maker.inputs[0] in facts.data else None
+
+
+def _owners(graph: Graph, facts: Facts) -> dict[int, str | None]:
+    """For every value, in the order of computation, the name of the last layer that it comes from."""
+    products = {product.operation: name for name, product in find_products(graph, facts)[0].items()}
+    owners: dict[int, str | None] = dict.fromkeys(graph.inputs)
+    rank = {name: i for i, name in enumerate(products.values())}
+
+    def walk(block: Block) -> None:
+        for operation in block.operations:
+            known = [owners[n] for n in operation.reads if owners.get(n) is not None]
+            last = max(known, key=lambda name: rank[name], default=None)  # pyright: ignore
+            if operation.body is not None:
+                owners.update({n: owners.get(m) for n, m in zip(operation.body.inputs, operation.inputs, strict=True)})
+                walk(operation.body)
+                ends = [owners.get(n) for n in operation.body.outputs]
+                owners.update({n: end or last for n, end in zip(operation.outputs, ends, strict=True)})
+            else:
+                owners.update(dict.fromkeys(operation.outputs, products.get(operation, last)))
+
+    walk(graph)
+    return owners

@@ -1,0 +1,143 @@
+"""A hidden layer's activity as patterns of the input: what each neuron hears, and what an output makes of it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from jaxdescramble._base.checks import in_order, positive_integer
+from jaxdescramble.attribution._targets import targets
+from jaxdescramble.attribution.switched._neurons import OUTPUT, read
+from jaxdescramble.attribution.switched.projections import to_root
+from jaxdescramble.networks.blame import refuse_integers
+
+
+class Patterns(NamedTuple):
+    """The neurons of one layer at each input, n of them.
+
+    Attributes:
+        weight: w_i, each neuron's switched projection.
+        value: v_i, its preactivation.
+        active: whether v_i is above the neuron's lowest edge.
+        effect: g_i, the slope of the target in v_i along the piece: 0 where the gate is shut.
+        rest: what of the target does not come through these neurons, `f_t - sum_i g_i v_i`.
+        bypass: what of the target's projection does not, `w_t - sum_i g_i w_i`.
+    """
+
+    weight: Float[Array, "batch n *features"]
+    value: Float[Array, "batch n"]
+    active: Bool[Array, "batch n"]
+    effect: Float[Array, "batch n"]
+    rest: Float[Array, " batch"]
+    bypass: Float[Array, "batch *features"]
+
+    @property
+    def contribution(self) -> Float[Array, "batch n"]:
+        """What each neuron adds to the target, `g_i v_i`."""
+        return self.effect * self.value
+
+    @property
+    def sensitivity(self) -> Float[Array, "batch n *features"]:
+        """`omega_i = (v_i / |w_i|^2) w_i`, what of the input the neuron's value is due to; zero where w_i is."""
+        return to_root(self.value, self.weight)
+
+
+def patterns(
+    f: Callable[[Any, Any], Any],
+    params: Any,
+    x: ArrayLike,
+    layer: str,
+    target: ArrayLike | None = None,
+    *,
+    neurons: Sequence[int] | None = None,
+    chunk_size: int | None = None,
+) -> Patterns:
+    """Every neuron of a layer as a pattern of the input, active or not, with what it does to an output.
+
+    `v_i = <w_i, x> + b_i`, `f_t = sum_i g_i v_i + rest`, `w_t = sum_i g_i w_i + bypass`
+
+    with every gate as x sets it. If no branch goes around the layer, bypass is zero: the output's projection is a sum
+    of its neurons'. A silent neuron adds nothing to it, yet has a pattern: what in x keeps it silent, of which `insens`
+    is the mean over all layers.
+
+    Args:
+        f, params, x: as for `project`; f returns (batch, classes) or (batch,).
+        layer: by the name that `gates` gives it.
+        target: the output to explain: an integer, one for every sample, or None for the largest of each.
+        neurons: flat indices of those wanted, all if None; rest and bypass then hold the others too.
+        chunk_size: how many neurons are computed at a time; all of them if none is given.
+
+    Raises:
+        NotImplementedError: as for `project`; a layer inside a scan, whose steps share a name.
+        TypeError, ValueError: as for `project`; indices and targets that there are not.
+
+    >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
+    >>> W = jnp.asarray([[1.0, 0.0], [1.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
+    >>> found = patterns(f, W, jnp.asarray([[1.0, -0.5]]), "[0]")
+    >>> found.active.tolist(), found.effect.tolist(), found.weight[0, 0].tolist()
+    ([[True, False]], [[2.0, 0.0]], [1.0, 1.0])
+
+    Source: switched projections of Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275); the decomposition is ours.
+    """
+    if not isinstance(layer, str):
+        raise TypeError(f"layer: expected a name, as gates gives it, got {layer!r}.")
+    refuse_integers(f, params, x)
+    x, chosen_output = targets(f, params, x, target)
+    network, x = read(f, params, x)
+    value = network.value(layer)
+    if network.facts.loops.get(value):
+        raise NotImplementedError(f"layer: {layer!r} stands inside a scan; project its neurons one by one.")
+    if chunk_size is not None:
+        chunk_size = positive_integer(chunk_size, "chunk_size")
+    pieces = network.follow(params, x, {network.x: x}, [layer])
+    real = pieces.real[value]
+    v = network.arranged(layer, real)
+    size = math.prod(v.shape[1:])
+    chosen = _chosen(neurons, layer, size)
+
+    def of_neurons(z: Array) -> Array:
+        """The layer as its input moves along the piece."""
+        moved = network.follow(params, x, {network.x: z}, [layer]).moved[value]
+        return network.arranged(layer, moved).reshape(len(x), size)
+
+    def of_target(z: Array, place: int) -> Array:
+        """The target as a value moves along the piece."""
+        moved = network.follow(params, x, {place: z}, [OUTPUT]).moved[network.value(OUTPUT)]
+        return jnp.take_along_axis(moved.reshape(len(x), -1), chosen_output[:, None], axis=1)[:, 0]
+
+    def slope(z: Array, place: int) -> Array:
+        return jax.grad(lambda z: jnp.sum(of_target(z, place)))(z)
+
+    pull = jax.linear_transpose(jax.linearize(of_neurons, x)[1], x)
+
+    def one(i: Array) -> Array:
+        return pull(jnp.zeros((len(x), size), v.dtype).at[:, i].set(1))[0]
+
+    together = min(chunk_size or size, len(chosen))
+    # One chunk needs no loop, in which gradients of convolutions are ten times as slow on a CPU.
+    rows = jax.vmap(one)(chosen) if together == len(chosen) else jax.lax.map(one, chosen, batch_size=together)
+    weight = jnp.moveaxis(rows, 0, 1)
+    above = jnp.broadcast_to(v > network.lowest(layer, pieces), v.shape)
+    slopes = network.arranged(layer, slope(real, value))
+    effect, flat, active = (one.reshape(len(x), size)[:, chosen] for one in (slopes, v, above))
+    rest = of_target(real, value) - jnp.sum(effect * flat, axis=1)
+    through = jnp.einsum("bn,bn...->b...", effect, weight, precision=jax.lax.Precision.HIGHEST)
+    return Patterns(weight, flat, active, effect, rest, slope(x, network.x) - through)
+
+
+def _chosen(neurons: Sequence[int] | None, layer: str, size: int) -> Array:
+    if neurons is None:
+        return jnp.arange(size)
+    chosen = np.asarray(in_order(neurons, "neurons", f"a list of flat indices of {layer!r}"), object)
+    if all(hasattr(index, "__index__") and np.ndim(index) == 0 for index in chosen.ravel()):
+        chosen = np.asarray([positive_integer(index, "neurons", least=0) for index in chosen.ravel()], int)
+    if chosen.ndim != 1 or chosen.size == 0 or not np.issubdtype(chosen.dtype, np.integer):
+        raise TypeError(f"neurons: got {neurons!r}; expected a list of flat indices of {layer!r}.")
+    if chosen.min() < 0 or chosen.max() >= size:
+        raise ValueError(f"neurons: got {neurons!r}; {layer!r} has {size} neurons, 0 to {size - 1}.")
+    return jnp.asarray(chosen)

@@ -1,0 +1,200 @@
+"""Switched linear projections: the affine map that a neuron is at an input."""
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from jaxdescramble._base.cautions import caution
+from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
+from jaxdescramble.networks.blame import curved, named, telling
+
+Name = tuple[str, int | tuple[int, ...]] | int
+
+
+class Projection(NamedTuple):
+    """`v = <weight, x> + bias`, sample by sample."""
+
+    weight: Float[Array, "batch *features"]
+    bias: Float[Array, " batch"]
+
+
+class Centre(NamedTuple):
+    """Where a neuron's piece is zero, and how its value is shared among the inputs.
+
+    Attributes:
+        centre: the nearest root `x - omega` of the active piece.
+        sensitivity: `omega = (v / |w|^2) w`, zero where w is.
+        contributions: `omega_j w_j = v w_j^2 / |w|^2`: shares of v, all of its sign.
+        value: v, shape (batch,).
+    """
+
+    centre: Float[Array, "batch *features"]
+    sensitivity: Float[Array, "batch *features"]
+    contributions: Float[Array, "batch *features"]
+    value: Float[Array, " batch"]
+
+
+def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Projection:
+    """The affine map that a neuron is, with every gate before it as x sets it.
+
+    `v_i(x) = <w, x> + b`, `w = W_1 M_1 W_2 ... M_(l-1) w_i`, M the gates' slopes at x; the neuron's own gate is not
+    applied. b is the same map at zero.
+
+    Args:
+        f: `f(params, x)`, made of piecewise-linear operations of JAX: linear and convolutional layers, batch norm in
+            inference form, sums of branches, average pools; relu, leaky_relu, relu6, hard_tanh, abs, clip, `where` of a
+            comparison with a constant, maxima, max-pools. On a tie with its constant, relu takes the constant; a
+            max-pool takes the first of its window.
+        x: (batch, ...); samples are kept apart by f.
+        neuron: (layer, index): the layer by the name that `gates` gives it or "output", the index into one sample's
+            neurons, flat or a tuple. A number alone is an index into the output.
+
+    Returns:
+        The weight, shaped like x, and the bias, (batch,).
+
+    Raises:
+        NotImplementedError: an operation on the way that is not piecewise linear, named with its line.
+        TypeError, ValueError: x that is no array of real numbers; a name or an index that there is not.
+
+    >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
+    >>> W = jnp.asarray([[1.0, 0.0], [0.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
+    >>> w, b = project(f, W, jnp.asarray([[1.0, -1.0]]), 0)  # the second hidden neuron is inactive
+    >>> w.tolist(), b.tolist()
+    ([[2.0, 0.0]], [0.0])
+
+    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275), switched linear projections.
+    """
+    neurons, x = read(f, params, x)
+    name, index = _index(neurons, neuron)
+
+    def value(z: Array) -> Array:
+        moved = neurons.follow(params, x, {neurons.x: z}, [name]).moved[neurons.value(name)]
+        return neurons.arranged(name, moved)[(slice(None), *index)]
+
+    weight = jax.grad(lambda z: jnp.sum(value(z)))(x)
+    return Projection(where_known(x, weight), where_known(x, value(jnp.zeros_like(x))))
+
+
+def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Centre:
+    """The nearest input at which a neuron's active piece is zero, and what separates x from it.
+
+    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: how it is
+    shared among the inputs, not what each adds. Where w = 0, omega is 0.
+
+    Args, errors: as for `project`.
+
+    >>> f = lambda W, x: x @ W
+    >>> found = centre(f, jnp.asarray([[3.0], [4.0]]), jnp.asarray([[1.0, 1.0]]), 0)
+    >>> [round(float(c), 4) for c in found.contributions[0]], found.value.tolist()
+    ([2.52, 4.48], [7.0])
+
+    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275), switched centres.
+    """
+    weight, bias = project(f, params, x, neuron)
+    x = jnp.asarray(x)
+    axes = tuple(range(1, x.ndim))
+    value = jnp.sum(weight * x, axis=axes) + bias
+    omega = to_root(value, weight)
+    return Centre(x - omega, omega, omega * weight, value)
+
+
+def to_root(value: Float[Array, "*neurons"], weight: Float[Array, "*neurons_and_features"]) -> Array:
+    """`omega = (v / |w|^2) w`, from the root of an affine map to x; zero where w is."""
+    axes = tuple(range(value.ndim, weight.ndim))
+    square = jnp.sum(weight**2, axis=axes)
+    scale = jnp.where(square > 0, value / jnp.where(square > 0, square, 1), 0)
+    return jnp.expand_dims(scale, axes) * weight
+
+
+def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, Int[Array, "batch *neurons"]]:
+    """On which piece each neuron is, and which operand each maximum took.
+
+    A neuron is what a gate decides on, before any max-pool between them; it is called by the parameter of the last
+    layer before it. Its pieces are counted from below: how many of the gate's edges are less than the preactivation, so
+    that a tie counts as below (also where, as leaky_relu does, the function itself goes on from above). 0 is
+    *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
+
+    Args, errors: as for `project`. Gates that depend on x by way of an operation that is not piecewise linear are left
+    out, with a warning. A network that has no others, such as one of GELU, raises `ValueError` or
+    `NotImplementedError`; a linear network has no gates and gives {}.
+
+    Returns:
+        By name, shape (batch, ...); for maxima, `name winner`: the first of those that tie, as a place among the
+        sample's values (max-pools), along the axes that were reduced, or as the number of the operand.
+
+    >>> f = lambda W, x: jax.nn.relu(x @ W)
+    >>> gates(f, jnp.eye(2), jnp.asarray([[1.0, -1.0]]))["params"].tolist()
+    [[1, 0]]
+
+    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275).
+    """
+    neurons, x = read(f, params, x)
+    blocked = [telling(neurons.graph, neurons.facts, operation) for operation in neurons.blocked.values()]
+    if not neurons.hidden and not neurons.winners:
+        if blocked:
+            raise neurons.unsupported("every gate", blocked[0])
+        if curved(neurons.graph, neurons.facts):
+            raise neurons.no_gates("gates")
+    if blocked:
+        caution(
+            f"gates: some gates of f are left out: they depend on x by way of {named(*dict.fromkeys(blocked))}, "
+            "which is not piecewise linear."
+        )
+    pieces = neurons.follow(params, x, {neurons.x: x}, neurons.hidden)
+    found = {name: neurons.piece(name, pieces) for name in neurons.hidden}
+    for name, number in neurons.winners.items():
+        winner, loops = pieces.winners[number], len(neurons.facts.loops.get(number, ()))
+        operand = neurons.facts.makers[number].inputs[0]
+        if neurons.facts.makers[number].name.startswith("reduce_window"):
+            winner = _within_sample(neurons, operand, winner)
+        place = loops + neurons.batch_axes.get(number, 0)
+        found[name] = jnp.moveaxis(winner, place, 0) if winner.ndim > place else winner
+    return found
+
+
+def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
+    """A place among all of a value's numbers as one among those of its sample."""
+    shape, batch = neurons.graph.shape(value), neurons.batch_axes.get(value, 0)
+    if not shape:
+        return place
+    after = int(np.prod(shape[batch + 1 :]))
+    return place // (after * shape[batch]) * after + place % after
+
+
+def _is_integer(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and np.ndim(value) == 0 and operator.index(value) is not None
+    except (TypeError, ValueError):
+        return False
+
+
+def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
+    if _is_integer(neuron):
+        neuron = (OUTPUT, operator.index(neuron))  # pyright: ignore[reportArgumentType]
+    if not (isinstance(neuron, tuple) and len(neuron) == 2 and isinstance(neuron[0], str)):
+        raise TypeError(f"neuron: got {neuron!r}; expected (layer, index), or the index of an output.")
+    name, index = neuron
+    index = operator.index(index) if hasattr(index, "__index__") else index  # pyright: ignore[reportArgumentType]
+    value = neurons.value(name)
+    loops = len(neurons.facts.loops.get(value, ()))
+    # Says what is wrong with a value without a batch.
+    jax.eval_shape(lambda: neurons.arranged(name, jnp.zeros((1,) * loops + neurons.graph.shape(value))))
+    steps = tuple(operation.params["length"] for operation in neurons.facts.loops.get(value, ()))
+    shape = (*steps, *neurons.shape(value))
+    size = int(np.prod(shape))
+    if isinstance(index, int):
+        if not 0 <= index < size:
+            raise ValueError(f"neuron: index {index} of {name!r}, which has {size} neurons, 0 to {size - 1}.")
+        return name, tuple(int(i) for i in np.unravel_index(int(index), shape))
+    if not isinstance(index, tuple | list) or not all(hasattr(i, "__index__") and np.ndim(i) == 0 for i in index):
+        raise TypeError(f"neuron: got the index {index!r} of {name!r}; expected an integer, or a tuple of them.")
+    index = tuple(operator.index(i) for i in index)
+    if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
+        raise ValueError(f"neuron: index {index} of {name!r}, whose neurons have shape {shape}.")
+    return name, index

@@ -1,0 +1,333 @@
+"""Inactive-state sensitivity: what of an input keeps the silent neurons silent."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import one_of, positive_integer, positive_number, random_key, true_or_false
+from jaxdescramble.attribution.switched._losers import lost
+from jaxdescramble.attribution.switched._neurons import Neurons, read
+from jaxdescramble.attribution.switched._reach import colours, multiplications, reaches
+from jaxdescramble.networks.evaluate import evaluate
+from jaxdescramble.networks.facts import arranges
+from jaxdescramble.networks.graph import PRODUCTS, leaves_of
+
+METHODS = ("exact", "probes")
+ROUTES = ("forward", "coloured", "first layer", "reverse")
+# Numbers that the probes of one chunk may fill, unless the user says how many go together.
+ROOM = 2**23
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["map", "count", "zero_weight_count", "largest_share"],
+    meta_fields=["route", "costs"],
+)
+@dataclasses.dataclass(frozen=True)
+class Insens:
+    """Inactive-state sensitivity of an input.
+
+    Attributes:
+        map: Omega, shaped like x.
+        count: inactive neurons of each sample.
+        zero_weight_count: those of them whose weight is zero: they count, and add nothing.
+        largest_share: of the lengths of all the omega that were averaged, the share of the longest.
+        route: how the weights' norms were found; `costs`: multiplications of each route that was possible, on all
+            samples, as estimated from the shapes.
+    """
+
+    map: Float[Array, "batch *features"]
+    count: Int[Array, " batch"]
+    zero_weight_count: Int[Array, " batch"]
+    largest_share: Float[Array, " batch"]
+    route: str
+    costs: tuple[tuple[str, float], ...]
+
+
+class _Plan(NamedTuple):
+    """Probes that go in at a value: how many, and how to make the k-th."""
+
+    size: int
+    value: int
+    probe: Callable[[Array], Array]
+
+
+def insens(
+    f: Callable[[Any, Any], Any],
+    params: Any,
+    x: ArrayLike,
+    method: str = "exact",
+    chunk_size: int | None = None,
+    *,
+    key: PRNGKeyArray | None = None,
+    probes: int = 32,
+    route: str | None = None,
+    cap: float | None = None,
+    losers: bool = False,
+) -> Insens:
+    """Inactive-state sensitivity: the mean of what separates x from the edge of each silent neuron's half-space.
+
+    `Omega(x) = mean over inactive hidden neurons of omega_i`, `omega_i = (v_i / |w_i|^2) w_i`
+
+    with w_i the neuron's switched projection at x and v_i its preactivation, counted from the neuron's lowest edge (0
+    for relu). Only the norms of the w_i need a Jacobian: they come from probes pushed forward through the piece, all
+    neurons at once; Omega is then one pass backward. Which probes is a choice of cost:
+
+    - "forward": one for every input feature;
+    - "coloured": features further apart than any neuron sees go together;
+    - "first layer": a basis of what the first layer hears, for inputs longer than that layer is wide (the norms that
+      the recursion `G_l = W_l^T M G_(l-1) M W_l` gives, at the same cost, behind any network);
+    - "reverse": one pass backward for every neuron;
+    - of method "probes": random signs, whose squares have the norms as mean.
+
+    Args:
+        f, params, x: as for `project`. Hidden neurons are those that a gate decides on, before any max-pool between
+            them; outputs are none.
+        method: "exact" or "probes".
+        chunk_size: how many probes go together; as many as fit into 32 MB, which caches like, unless given. It
+            changes memory alone.
+        key: source of chance for "probes"; `probes`: how many.
+        route: one of the four, if not the cheapest.
+        cap: the longest that |v| / |w| may be; longer omega are cut to it. None: any length.
+        losers: count as inactive also neurons that are active and lose in every max-pool that reads them, where only
+            max-pools do.
+
+    Returns:
+        An `Insens`. A weight of zero gives omega = 0, kept in the count and reported; so does v at the edge. With no
+        inactive neuron Omega is 0.
+
+    Raises:
+        NotImplementedError: an operation on the way to a gate that is not piecewise linear.
+        TypeError, ValueError: as for `project`; no gates at all; unknown names; probes without a key.
+
+    >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
+    >>> W = jnp.asarray([[1.0, 2.0], [0.0, 0.0]]), jnp.ones((2, 1))
+    >>> insens(f, W, jnp.asarray([[-3.0, 1.0]])).map.tolist()  # both are silent, by the first input alone
+    [[-3.0, 0.0]]
+
+    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275v1), Insens; the algorithm is ours.
+    """
+    one_of(method, "method", METHODS)
+    neurons, x = read(f, params, x)
+    for blame in neurons.blocked.values():
+        raise neurons.unsupported("a hidden neuron", blame)
+    if not neurons.hidden:
+        raise neurons.no_gates("insens")
+    if chunk_size is not None:
+        chunk_size = positive_integer(chunk_size, "chunk_size")
+    if cap is not None:
+        cap = positive_number(cap, "cap")  # pyright: ignore[reportAssignmentType]
+    losers = true_or_false(losers, "losers")
+    if method == "probes":
+        if key is None:
+            raise ValueError("key: method 'probes' draws random signs; give it key=jax.random.key(...).")
+        if route is not None:
+            raise ValueError(f"route: got {route!r}; method 'probes' has its own, leave it out.")
+    elif route is not None:
+        one_of(route, "route", ROUTES)
+    ways, costs = _ways(f, neurons, params, x)
+    if method == "probes":
+        probes = positive_integer(probes, "probes")
+        signs = jax.random.split(random_key(key), probes)
+        shape, route = x.shape[1:], "probes"
+        ways[route] = lambda: _Plan(probes, neurons.x, lambda k: jax.random.rademacher(signs[k], shape, x.dtype))
+    elif route is None:
+        route = min(costs, key=lambda name: costs[name])
+    elif route not in costs:
+        raise ValueError(f"route: {route!r} does not lead through this network; {[*costs]} do.")
+    plan = ways[route]() if route in ways else None
+    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", cap, losers)
+    return Insens(map_, count, zero, share, route, tuple(costs.items()))
+
+
+def _insens(
+    neurons: Neurons,
+    params: Any,
+    x: Array,
+    plan: _Plan | None,
+    chunk: int | None,
+    is_mean: bool,
+    cap: float | None,
+    losers: bool,
+) -> tuple[Array, Array, Array, Array]:
+    names = list(neurons.hidden)
+    numbers = [neurons.hidden[name] for name in names]
+    pieces = neurons.follow(params, x, {neurons.x: x}, names)
+    above = {
+        name: neurons.arranged(name, pieces.real[n]) - neurons.lowest(name, pieces)
+        for name, n in zip(names, numbers, strict=True)
+    }
+
+    def forward(value: int) -> Callable[[Array], dict[str, Array]]:
+        """The linear part of the piece, from a value's change to every neuron's."""
+        start = x if value == neurons.x else evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
+        place = neurons.batch_axes.get(value, 0)
+
+        def run(z: Array) -> dict[str, Array]:
+            moved = neurons.follow(params, x, {value: jnp.moveaxis(z, 0, place)}, names).moved
+            return {name: neurons.arranged(name, moved[n]) for name, n in zip(names, numbers, strict=True)}
+
+        return jax.linearize(run, jnp.moveaxis(start, place, 0))[1]
+
+    from_x = forward(neurons.x)
+    backward = jax.linear_transpose(from_x, x)
+    if plan is None:
+        norms = _by_neuron(backward, above, chunk, x)
+    else:
+        through = from_x if plan.value == neurons.x else forward(plan.value)
+        norms = _by_probe(through, plan, above, chunk, x)
+        if is_mean:
+            norms = {name: square / plan.size for name, square in norms.items()}
+    silent = {name: v <= 0 for name, v in above.items()}
+    for name in names if losers else ():
+        loses = lost(neurons, name, params, x)
+        silent[name] = silent[name] if loses is None else silent[name] | loses
+    weighted = {name: silent[name] & (norms[name] > 0) for name in names}
+    lengths = {
+        name: jnp.where(weighted[name], jnp.abs(above[name]) / jnp.sqrt(jnp.where(weighted[name], norms[name], 1)), 0)
+        for name in names
+    }
+    shares = {name: jnp.ones_like(length) for name, length in lengths.items()}
+    if cap is not None:
+        shares = {
+            name: jnp.where(length > cap, cap / jnp.where(length > cap, length, 1), 1)
+            for name, length in lengths.items()
+        }
+        lengths = {name: jnp.minimum(length, cap) for name, length in lengths.items()}
+
+    def total(of: dict[str, Array], dtype: Any) -> Array:
+        sums = (jnp.sum(one.reshape(len(x), -1), axis=1, dtype=dtype) for one in of.values())
+        return sum(sums, jnp.zeros(len(x), dtype))
+
+    count, zero = total(silent, jnp.int32), total({name: silent[name] & ~weighted[name] for name in names}, jnp.int32)
+    many = jnp.maximum(count, 1).astype(x.dtype)
+    cotangents = {
+        name: jnp.where(weighted[name], shares[name] * above[name] / jnp.where(weighted[name], norms[name], 1), 0)
+        / many.reshape((-1,) + (1,) * (above[name].ndim - 1))
+        for name in names
+    }
+    (map_,) = backward({name: one.astype(above[name].dtype) for name, one in cotangents.items()})
+    longest = functools.reduce(jnp.maximum, (jnp.max(one.reshape(len(x), -1), axis=1) for one in lengths.values()))
+    whole = total(lengths, x.dtype)
+    return map_, count, zero, jnp.where(whole > 0, longest / jnp.where(whole > 0, whole, 1), 0)
+
+
+def _by_probe(
+    forward: Callable[[Array], dict[str, Array]], plan: _Plan, above: dict[str, Array], chunk: int | None, x: Array
+) -> dict[str, Array]:
+    """Sums of squares over probes, chunk by chunk."""
+    numbers = sum(v.size for v in above.values()) + x.size
+    chunk = min(plan.size, chunk or max(1, ROOM // (4 * numbers)))
+    rounds = -(-plan.size // chunk)
+
+    def one(k: Array) -> dict[str, Array]:
+        probe = plan.probe(jnp.minimum(k, plan.size - 1))
+        went = forward(jnp.broadcast_to(probe[None], (len(x), *probe.shape)))
+        return {name: jnp.where(k < plan.size, value**2, 0) for name, value in went.items()}
+
+    def step(sums: dict[str, Array], first: Array) -> tuple[dict[str, Array], None]:
+        squares = jax.vmap(one)(first + jnp.arange(chunk))
+        return {name: sums[name] + jnp.sum(squares[name], axis=0) for name in sums}, None
+
+    start = {name: jnp.zeros_like(v) for name, v in above.items()}
+    return jax.lax.scan(step, start, chunk * jnp.arange(rounds))[0]
+
+
+def _by_neuron(
+    backward: Callable[[dict[str, Array]], tuple[Array]], above: dict[str, Array], chunk: int | None, x: Array
+) -> dict[str, Array]:
+    """Squared norms of rows, one pass backward for each."""
+    batch, found = len(x), {}
+    for name, v in above.items():
+        size = v.size // batch
+        together = min(size, chunk or max(1, ROOM // (4 * (x.size + v.size))))
+
+        def one(i: Array, name: str = name, size: int = size) -> Array:
+            ones = {other: jnp.zeros_like(value) for other, value in above.items()}
+            hot = jnp.zeros((batch, size), above[name].dtype).at[:, i].set(1)
+            ones[name] = hot.reshape(above[name].shape)
+            return jnp.sum(backward(ones)[0].reshape(batch, -1) ** 2, axis=1)
+
+        rows = jax.lax.map(one, jnp.arange(size), batch_size=together)
+        found[name] = rows.T.reshape(v.shape)
+    return found
+
+
+def _ways(
+    f: Callable[[Any, Any], Any], neurons: Neurons, params: Any, x: Array
+) -> tuple[dict[str, Callable[[], _Plan]], dict[str, float]]:
+    """How to make the probes of each route, and what it costs: multiplications on all samples."""
+    graph, shape = neurons.graph, x.shape[1:]
+    of = multiplications(graph)
+    whole, features = sum(of.values()), math.prod(shape)
+
+    def one_hot(k: Array) -> Array:
+        return jnp.zeros(features, x.dtype).at[k].set(1).reshape(shape)
+
+    ways = {"forward": lambda: _Plan(features, neurons.x, one_hot)}
+    costs = {"forward": float(features * whole)}
+    seen = reaches(graph, neurons.facts)
+    # Over all neurons: a place of one class must be alone in what any of them sees.
+    each = [colours(graph, seen.get(number, {})) for number in neurons.hidden.values()]
+    classes = tuple(max(sizes) for sizes in zip(*each, strict=True))
+    if math.prod(classes) < features:
+        mixed = functools.partial(_class, classes, shape, x.dtype)
+        ways["coloured"] = lambda: _Plan(math.prod(classes), neurons.x, mixed)
+        costs["coloured"] = float(math.prod(classes) * whole)
+    first = _first_layer(neurons)
+    if first is not None:
+        shape_behind = neurons.shape(first)
+        width = math.prod(shape_behind)
+        if width * neurons.batch == math.prod(graph.shape(first)) and width < features:
+            ways["first layer"] = functools.partial(_behind_first, f, params, x[:1], first, shape_behind)
+            costs["first layer"] = float(width * (whole - of[neurons.facts.makers[first]]) + features * width**2)
+    hidden = sum(math.prod(graph.shape(number)) for number in neurons.hidden.values()) // neurons.batch
+    costs["reverse"] = float(hidden * whole)
+    return ways, costs
+
+
+def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
+    """R of the first layer's transpose: its rows are probes behind that layer that stand for all before it."""
+    neurons, x = read(f, params, x)
+    first = _first_layer(neurons)
+
+    def heard(z: Array) -> Array:
+        return evaluate(neurons.graph, leaves_of((params, z)), {first})[1][first]  # pyright: ignore
+
+    W = jax.jacrev(heard)(x)
+    half = decompositions.triangle(W.reshape(-1, x.size).T)
+    return _Plan(len(half), value, lambda k: half[k].reshape(shape))
+
+
+def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k: Array) -> Array:
+    """Ones at all places of the k-th class: those that agree modulo the classes of every axis."""
+    ones = jnp.ones((1,) * len(shape), bool)
+    for a, (count, size) in reversed(list(enumerate(zip(classes, shape, strict=True)))):
+        k, place = k // count, k % count
+        mine = jnp.asarray(np.arange(size) % count) == place
+        ones = ones & mine.reshape([-1 if i == a else 1 for i in range(len(shape))])
+    return ones.astype(dtype)
+
+
+def _first_layer(neurons: Neurons) -> int | None:
+    """The result of the one product through which all goes that depends on x; None if there is none."""
+    value, facts, graph = neurons.x, neurons.facts, neurons.graph
+    while len(facts.readers[value]) == 1 and value not in graph.outputs:
+        operation, position = facts.readers[value][0]
+        if operation.body is not None or facts.home[operation] is not graph:
+            return None
+        if operation.name in PRODUCTS:
+            return operation.outputs[0] if operation.inputs[1 - position] not in facts.data else None
+        if not arranges(operation, graph):
+            return None
+        value = operation.output_for(position)
+    return None

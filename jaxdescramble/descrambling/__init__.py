@@ -1,0 +1,27 @@
+"""Descramble signals and networks; where networks, objectives and solvers meet."""
+
+from jaxdescramble.descrambling.accumulators import Accumulator, Refined, refine, score
+from jaxdescramble.descrambling.bootstrapping import Bootstrap, bootstrap
+from jaxdescramble.descrambling.film import Film, FilmedLayer, FilmedSide, Frames
+from jaxdescramble.descrambling.network import LayerDescrambling, NetworkDescrambling, descramble_network
+from jaxdescramble.descrambling.result import Descrambling, Descramblings
+from jaxdescramble.descrambling.signals import descramble
+
+__all__ = [
+    "Accumulator",
+    "Bootstrap",
+    "Descrambling",
+    "Descramblings",
+    "Film",
+    "FilmedLayer",
+    "FilmedSide",
+    "Frames",
+    "LayerDescrambling",
+    "NetworkDescrambling",
+    "Refined",
+    "bootstrap",
+    "descramble",
+    "descramble_network",
+    "refine",
+    "score",
+]

@@ -1,0 +1,254 @@
+"""Descramble by iteration: choose the start and the solver, and describe the problem itself."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.programs import quick_jit
+from jaxdescramble._base.status import Status
+from jaxdescramble.exact import ClosedForm
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.objectives import Objective, Summary
+from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
+from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.implicit import attach
+from jaxdescramble.solvers.solve import best, solve_each
+from jaxdescramble.solvers.starts import reads_sources
+from jaxdescramble.solvers.watch import Watch
+
+
+class Found(NamedTuple):
+    """What an iterative solver found: as `exact.Extremum`, with the steps it took.
+
+    Attributes:
+        bound: what the objective says that no orthogonal point goes below; minus infinity if it says nothing.
+        classes: how many determinant classes of O(n) were searched.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    bound: Float[Array, "*batch"]
+    singular_values: Float[Array, "*batch n"]
+    rank: Int[Array, "*batch"]
+    steps: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    classes: Int[Array, "*batch"]
+
+
+def solver_for(objective: Objective) -> Any:
+    """The solver that suits what an objective says about itself.
+
+    A quadratic form has its closed form; minus a convex function has the polar fixed point; whatever else is minimised
+    by L-BFGS, preconditioned by a Hessian that is measured.
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> solver_for(smoothness())
+    ClosedForm()
+    """
+    if objective.operator is not None:
+        return ClosedForm()
+    return PolarPower() if objective.concave else LBFGS()
+
+
+class Prepared(NamedTuple):
+    """A problem as a solver takes it.
+
+    Attributes:
+        summary: of the signals, of zeros where they are not finite.
+        starts: one for each determinant class that is searched.
+    """
+
+    summary: Summary
+    starts: Float[Array, "classes n n"]
+
+
+def iterate(
+    objective: Objective,
+    summary: Summary,
+    group: str,
+    solver: Any,
+    start: Float[Array, "n n"] | None = None,
+    keys: Array | None = None,
+) -> Found:
+    """Minimise an objective of a summary by an iterative solver, as a part of a program.
+
+    Args:
+        objective, summary, group: as in `descramble`.
+        solver: a value of `jaxdescramble.solvers`.
+        start: where to start, whose determinant class is kept; None for the better of the raw frame and the polar step
+            from it.
+        keys: of further starts, one each; None for none. Where the order of neurons can be read off sparse sources, the
+            keys are those of the search for the sources; elsewhere starts are Haar-random.
+    """
+    solver, report = _plan(objective, summary, group, solver, start, keys)
+    prepared = prepare(objective, summary, group, start, _classes(objective, solver, report, summary.size))
+    args = (prepared.summary,)
+    found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), report))
+    known = known_of(objective, summary, prepared.summary)
+    return describe(known, attach(found, objective, args), report)
+
+
+def iterate_in_slices(
+    objective: Objective,
+    summaries: Summary,
+    group: str,
+    solver: Any,
+    start: Float[Array, "n n"] | Float[Array, "batch n n"] | None,
+    keys: Array | None,
+    watch: Watch,
+) -> Found:
+    """The same for a batch of problems outside `jit`, where a watch can stop the solves.
+
+    Args:
+        summaries: with one leading axis.
+        start: one for all problems, or one for each.
+        watch: who follows.
+    """
+    one = jax.tree.map(lambda leaf: leaf[0], summaries)
+    solver, report = _plan(objective, one, group, solver, start, keys, watch)
+    classes = _classes(objective, solver, report, one.size)
+    prepared = _prepare_all(objective, summaries, start, group, classes)
+    # Before the solve: after an interruption nothing large is left to compile.
+    known = _known_all(objective, summaries, prepared.summary)
+    if len(prepared.starts) == 1:
+        starts, summary = _first_of(prepared)
+        found = _as_batch(solve_each(objective, starts, (summary,), solver, report))
+    else:  # one class after another, by one program
+        starts = _by_class(prepared.starts)
+        both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
+        found = both[0] if classes == 1 else _better(both)
+    return _describe_all(known, found, report.compiled)
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Any, report: Report) -> Solution:
+    return solve_each(objective, starts, args, solver, report)
+
+
+def _plan(
+    objective: Objective, summary: Summary, group: str, solver: Any, start: Any, keys: Any, watch: Watch | None = None
+) -> tuple[Any, Report]:
+    """The solver with its restarts, and the report that goes with it: a start that was given keeps its class."""
+    if keys is not None:
+        solver = FromSources(solver, keys) if reads_sources(objective, summary) else Restarts(solver, keys)
+    return solver, Report(group="O" if group == "O" and (start is None or keys is not None) else "SO", watch=watch)
+
+
+def _classes(objective: Objective, solver: Any, report: Report, n: int) -> int:
+    """How many starts there have to be, one for each determinant class."""
+    return 2 if report.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
+
+
+def prepare(
+    objective: Objective, summary: Summary, group: str, start: Float[Array, "n n"] | None, classes: int
+) -> Prepared:
+    """A problem as a solver takes it: poisoned signals as zeros (`describe` says so afterwards), and its starts."""
+    safe = cleared(summary)
+    if classes == 2:
+        in_class = functools.partial(first_guess, objective, safe, group)
+        return Prepared(safe, jax.lax.map(in_class, jnp.asarray([1.0, -1.0], safe.dtype)))
+    start = first_guess(objective, safe, group) if start is None else start
+    return Prepared(safe, start[None])
+
+
+class Known(NamedTuple):
+    """What is known of a problem before it is solved: whether it is one, and the fields of `Found` that say so."""
+
+    finite: Array
+    silent: Array
+    bound: Array
+    singular_values: Array
+    rank: Array
+
+
+def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
+    """What is known of a problem before it is solved."""
+    finite = summary.finite()
+    bound = objective.bound_on(safe)
+    _, singular = jax.lax.stop_gradient(safe).principal()
+    missing = jnp.asarray(jnp.nan, safe.dtype)
+    return Known(
+        finite=finite,
+        silent=~(safe.power() > 0),
+        bound=jnp.where(finite, -jnp.inf if bound is None else bound, missing).astype(safe.dtype),
+        singular_values=jnp.where(finite, singular, missing),
+        rank=jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32),
+    )
+
+
+def describe(known: Known, found: Solution, report: Report) -> Found:
+    """What was found, with what is known of the problem itself."""
+    missing = jnp.asarray(jnp.nan, found.point.dtype)
+    status = jnp.where(known.silent, Status.ZERO_SIGNALS, found.status)
+    return Found(
+        point=jnp.where(known.finite, found.point, missing),
+        value=jnp.where(known.finite, found.value, missing),
+        bound=known.bound,
+        singular_values=known.singular_values,
+        rank=known.rank,
+        steps=found.steps,
+        status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
+        classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1),
+    )
+
+
+@quick_jit
+def _first_of(prepared: Prepared) -> tuple[Array, Summary]:
+    return prepared.starts[0], jax.tree.map(lambda leaf: leaf[0], prepared.summary)
+
+
+@quick_jit
+def _as_batch(found: Solution) -> Solution:
+    return jax.tree.map(lambda leaf: leaf[None], best(found))
+
+
+@quick_jit
+def _by_class(starts: Float[Array, "batch classes n n"]) -> list[Array]:
+    return [starts[:, k] for k in range(starts.shape[1])]
+
+
+@quick_jit
+def _better(both: list[Solution]) -> Solution:
+    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
+
+
+@functools.partial(quick_jit, static_argnames=("group", "classes"))
+def _prepare_all(objective: Objective, summaries: Summary, start: Array | None, group: str, classes: int) -> Prepared:
+    each = None if start is None or start.ndim == 2 else 0
+    run = functools.partial(prepare, objective, group=group, classes=classes)
+    return jax.vmap(lambda summary, start: run(summary, start=start), (0, each))(summaries, start)
+
+
+@quick_jit
+def _known_all(objective: Objective, summaries: Summary, safe: Summary) -> Known:
+    return jax.vmap(functools.partial(known_of, objective))(summaries, safe)
+
+
+@functools.partial(quick_jit, static_argnames="report")
+def _describe_all(known: Known, found: Solution, report: Report) -> Found:
+    return jax.vmap(functools.partial(describe, report=report))(known, found)
+
+
+def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:
+    """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones.
+
+    Args:
+        objective, summary, group: as in `descramble`.
+        determinant: the class that the guess has to be in, +1 or -1; None for the better one of the group.
+    """
+    fixed, quiet = jax.lax.stop_gradient((objective, summary))
+    eye = jnp.eye(summary.size, dtype=summary.dtype)
+    raw = eye if determinant is None else eye.at[-1, -1].set(determinant)
+    value, slope = jax.value_and_grad(lambda point: fixed(point, quiet))(raw)
+    slope = jnp.where(jnp.isfinite(slope).all(), slope, -raw)
+    if determinant is None:
+        polar, _ = orthogonal.polar(-slope, group)
+    else:
+        flip = jnp.diagonal(raw)[:, None]
+        polar = flip * orthogonal.polar(-flip * slope, "SO")[0]
+    return jnp.where(fixed(polar, quiet) < value, polar, raw)

@@ -1,0 +1,54 @@
+"""Descramble by a permutation: the one change of frame that every pointwise activation lets through."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling._iterate import Found
+from jaxdescramble.manifolds import permutation
+from jaxdescramble.objectives import Objective, Summary
+from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.solvers import quadratic_assignment
+
+
+def permute(objective: Objective, summary: Summary, keys: Array | None) -> Found:
+    """Minimise an objective over S(n): a quadratic assignment problem.
+
+    Args:
+        objective: one with an `assignment`.
+        summary: of the signals.
+        keys: one for each search; None for one search, from a fixed key.
+
+    Raises:
+        ValueError: the objective is no quadratic assignment.
+    """
+    finite = summary.finite()
+    safe = cleared(summary)
+    matrices = objective.assignment_on(safe)
+    if matrices is None:
+        name = objective.name or objective.function.__name__
+        raise ValueError(
+            f"group 'permutation': {name} is no quadratic assignment problem over permutations. Use smoothness, "
+            "periodicity, locality or total_variation(order=1), or give Objective(..., assignment=...)."
+        )
+    keys = jax.random.key(0)[None] if keys is None else keys
+    found = quadratic_assignment(*matrices, keys[0], restarts=len(keys), symmetric=True)
+    point = permutation.matrix(found.point, safe.dtype)
+    known = objective.bound_on(safe)
+    bound = found.bound if known is None else jnp.maximum(found.bound, known)
+    _, singular = safe.principal()
+    missing = jnp.asarray(jnp.nan, safe.dtype)
+    status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
+    return Found(
+        point=jnp.where(finite, point, missing),
+        # As the objective has it: the assignment's value is a difference of large numbers where the answer is small.
+        value=jnp.where(finite, objective(point, safe), missing),
+        bound=jnp.where(finite, bound, missing).astype(safe.dtype),
+        singular_values=jnp.where(finite, singular, missing),
+        rank=jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32),
+        steps=found.steps,
+        status=jnp.where(finite, status, Status.NOT_FINITE).astype(jnp.int32),
+        classes=jnp.full((), 2, jnp.int32),
+    )

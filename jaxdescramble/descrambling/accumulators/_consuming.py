@@ -1,0 +1,63 @@
+"""The loop over a stream: what is counted stays counted, whatever happens."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, paired, starting_at
+
+
+def consume(
+    state: Any,
+    batches: Batches,
+    save: str | os.PathLike | None,
+    every: int,
+    progress: Callable[[int, int | None], Any] | None,
+    stream: str,
+) -> Any:
+    """See `Accumulator.consume`."""
+    total = len(batches) if hasattr(batches, "__len__") else None  # pyright: ignore[reportArgumentType]
+    done, mark = next(((k, mark) for name, k, mark in state.cursors if name == stream), (0, ""))
+    source = starting_at(batches, max(done - 1, 0))
+    if done:
+        _check_stream(next(source, None), stream, done, mark)
+    written = done
+    try:
+        for batch in source:
+            signals, weights = paired(batch)
+            state = state.added(signals, f"batch {done}", weights).at(stream, done + 1, fingerprint(batch))
+            done += 1
+            if save is not None and done % every == 0:
+                state.save(save)
+                written = done
+            if progress is not None:
+                progress(done, total)
+        if save is not None and (written < done or not Path(save).exists()):
+            state.save(save)
+    except BaseException as error:
+        error.accumulator = state  # pyright: ignore[reportAttributeAccessIssue]
+        error.add_note(f"consume: stopped at batch {done}; {state.count} samples are counted in error.accumulator.")
+        if save is not None and written < done:
+            try:
+                state.save(save)
+            except OSError as full:
+                error.add_note(f"consume: and they could not be saved ({full}); the file is the last that was whole.")
+        raise
+    return state
+
+
+def _check_stream(last: Any, stream: str, done: int, mark: str) -> None:
+    if last is None:
+        raise ValueError(
+            f"batches: {done} batches of the stream {stream!r} are counted, but this one ends before; is it another?"
+        )
+    signals, _ = paired(last)
+    if not isinstance(signals, np.ndarray | jax.Array) or signals.ndim != 2 or fingerprint(last) != mark:
+        raise ValueError(
+            f"batches: batch {done - 1} is not the one that was counted as such for the stream {stream!r}. To go on, "
+            "give the same batches in the same order (no shuffling); for other data give stream= another name."
+        )

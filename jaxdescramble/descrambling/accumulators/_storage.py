@@ -1,0 +1,55 @@
+"""Files of numbers under a seal: whole and as written, or refused."""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdescramble._base.files import write_atomically
+
+SEAL = 64
+"""Hexadecimal digits of a SHA-256 at the end of a file, in what is a zip archive's comment: NumPy reads it as it is."""
+
+
+def write_sealed(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """A `.npz` of the arrays and a header, written atomically, with a checksum over every byte.
+
+    >>> write_sealed("sealed.npz", {"format": 1}, {"a": np.ones(3)})
+    >>> float(np.load("sealed.npz")["a"].sum()), read_sealed("sealed.npz", "Example")[0]
+    (3.0, {'format': 1})
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, header=np.asarray(json.dumps(header)), **arrays)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"0" * SEAL
+    body = buffer.getvalue()[:-SEAL]
+    write_atomically(path, lambda file: (file.write(body), file.write(_seal(body))))
+
+
+def read_sealed(path: str | os.PathLike, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of what `write_sealed` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or not as it was written.
+    """
+    content = Path(path).read_bytes()
+    body, seal = content[:-SEAL], content[-SEAL:]
+    if len(content) <= SEAL or _seal(body) != seal:
+        raise ValueError(
+            f"{path}: no {kind} file, or damaged: its {len(content)} bytes do not have the checksum that they end on. "
+            "Nothing was read. Take a copy that is whole, or delete it and count again from the start."
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return json.loads(str(arrays.pop("header"))), arrays
+
+
+def _seal(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

@@ -1,0 +1,338 @@
+"""The second pass: objectives of samples over all the data, one batch in memory at a time."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble._base.checks import positive_integer, real_array, same_size
+from jaxdescramble.descrambling.accumulators._batches import (
+    Batches,
+    checked,
+    chunks,
+    cleared_columns,
+    faults,
+    paired,
+    starting_at,
+    weights_of,
+)
+from jaxdescramble.descrambling.accumulators._compensated import BLOCK
+from jaxdescramble.descrambling.accumulators.accumulator import Accumulator
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.objectives import Objective, Samples
+from jaxdescramble.solvers import riemannian
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Share(Samples):
+    """A few samples of many, seen in the unit of all: an objective of them is what they contribute to its mean.
+
+    >>> share = Share(jnp.asarray([[1.0, 2.0]]), jnp.asarray(2.0))
+    >>> float(share.scale()), float(share.power())  # what two entries of all have on average
+    (2.0, 8.0)
+    """
+
+    unit: Any
+    exponent: ClassVar[int] = 1
+
+    def power(self) -> Float[Array, ""]:
+        return self.unit**2 * (self.signals.size if self.weights is None else self.size * jnp.sum(self.weights))
+
+    def scale(self) -> Float[Array, ""]:
+        return self.unit
+
+    def normalised(self) -> "Share":
+        return Share(self.signals / self.unit, jnp.ones_like(self.unit), weights=self.weights)
+
+
+def score(
+    objective: Objective,
+    point: ArrayLike,
+    batches: Batches,
+    accumulator: Accumulator,
+    *,
+    gradient: bool = False,
+) -> Any:
+    """The objective of `P S` over all samples: equal to that of all in memory, from one batch at a time.
+
+    `f(P) = sum_b m_b f_b(P) / m`, with `f_b` that of batch b in the unit of the whole; with weights of samples, m_b and
+    m are their sums
+
+    For objectives that are means over samples once the unit of the data is known (`accumulator.unit`): all of
+    `jaxdescramble.objectives` that judge signals, and their weighted sums, but for `sparsity("l4")` and similarity to a
+    reference. This is tried on a few columns, so it holds of objectives of one's own too.
+
+    Args:
+        objective: of signals.
+        point: P, shape (n, n), of the accumulator's type.
+        batches: those that the accumulator was given, weights included, in any order and cut in any way; as for
+            `consume`.
+        accumulator: of all these data.
+        gradient: whether to give the (Euclidean) gradient too.
+
+    Returns:
+        The value, or `(value, gradient)`.
+
+    Raises:
+        ValueError, TypeError: an objective that is no such mean; batches that are not the data that were accumulated.
+
+    >>> from jaxdescramble import objectives
+    >>> S = np.random.default_rng(0).standard_normal((3, 100)).astype("float32")
+    >>> acc = Accumulator.empty(3, "float32").add(S)
+    >>> objective = objectives.total_variation()
+    >>> P = jnp.eye(3, dtype="float32")
+    >>> abs(float(score(objective, P, [S[:, :60], S[:, 60:]], acc) - objective(P, S))) < 1e-6
+    True
+    """
+    point = _point(point, "point", accumulator)
+    unit = _unit(objective, point, accumulator)
+    value, slope, square, count, mass = 0.0, np.zeros(point.shape), 0.0, 0, 0.0
+    for number, item in enumerate(starting_at(batches, 0)):
+        batch, weights, columns, weight = _batch(item, number, accumulator)
+        added, bend, energy = _over(objective, point, batch, unit, gradient, weights)
+        if not np.isfinite(added):
+            raise ValueError(f"batch {number}: {_why(batch)}.")
+        value, slope, square = value + added, slope + bend, square + energy
+        count, mass = count + columns, mass + weight
+    _check_same(count, square, mass, accumulator)
+    value = jnp.asarray(value / mass, point.dtype)
+    return (value, jnp.asarray(slope / mass, point.dtype)) if gradient else value
+
+
+class Refined(NamedTuple):
+    """Where `refine` arrived.
+
+    Attributes:
+        point: P, orthogonal to rounding.
+        values: the objective of each batch, where P stood before its step: noisy, and seen before it was learned from.
+        state: of the optax transformation, to go on with.
+    """
+
+    point: Float[Array, "n n"]
+    values: Float[np.ndarray, " steps"]
+    state: Any
+
+
+def refine(
+    objective: Objective,
+    start: ArrayLike,
+    batches: Batches,
+    accumulator: Accumulator,
+    transform: optax.GradientTransformation,
+    *,
+    passes: int = 1,
+    state: Any = None,
+    progress: Callable[[int, float], Any] | None = None,
+) -> Refined:
+    """Descent over all the data, a step a batch: from the reservoir's answer to that of the whole stream.
+
+    Args:
+        objective: as for `score`.
+        start: P, orthogonal, such as `descramble(accumulator.summary(objective), objective).point`.
+        batches: as for `score`; of about one size, in an order of no meaning. An iterator serves one pass only.
+        accumulator: of all these data.
+        transform: such as `optax.adam(optax.cosine_decay_schedule(1e-2, steps))`, taken to the group by
+            `solvers.riemannian`; its identity is part of the program. At a constant rate P keeps wandering.
+        passes: over the stream.
+        state: of the transformation, as a former call gave it.
+        progress: called as `progress(step, value)`.
+
+    Returns:
+        `Refined(point, values, state)`. Whether it is better, `score` says.
+
+    Raises:
+        ValueError, TypeError: as for `score`; a start that is not orthogonal; an iterator for several passes.
+
+    >>> from jaxdescramble import objectives
+    >>> S = np.random.default_rng(0).laplace(size=(3, 400)).astype("float32")
+    >>> acc, parts = Accumulator.empty(3, "float32").add(S), np.split(S, 4, axis=1)
+    >>> P = jnp.eye(3, dtype="float32")
+    >>> found = refine(objectives.sparsity(), P, parts, acc, optax.sgd(0.1), passes=5)
+    >>> bool(score(objectives.sparsity(), found.point, parts, acc) < objectives.sparsity()(P, S))
+    True
+
+    Source: Bonnabel, IEEE Trans. Automat. Contr. 58 (2013) 2217.
+    """
+    point = _point(start, "start", accumulator)
+    orthogonal.check_orthogonal(point, "start")
+    unit = _unit(objective, point, accumulator)
+    if positive_integer(passes, "passes") > 1 and isinstance(batches, Iterator):
+        raise TypeError("batches: an iterator is spent after one pass; give a list, or a function batches(first).")
+    state = riemannian(transform).init(point) if state is None else state
+    values: list[float] = []
+    for _ in range(passes):
+        square, count, mass = 0.0, 0, 0.0
+        for number, item in enumerate(starting_at(batches, 0)):
+            batch, weights, columns, weight = _batch(item, number, accumulator)
+            if not columns:
+                continue
+            added, slope, energy = _over(objective, point, batch, unit, True, weights)
+            if not np.isfinite(added):
+                raise ValueError(f"batch {number}: {_why(batch)}.")
+            point, state = _step(transform, point, state, jnp.asarray(slope / weight, point.dtype))
+            values.append(added / weight)
+            square, count, mass = square + energy, count + columns, mass + weight
+            if progress is not None:
+                progress(len(values), values[-1])
+        _check_same(count, square, mass, accumulator)
+    return Refined(point, np.asarray(values, accumulator.dtype), state)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(transform: optax.GradientTransformation, point: Array, state: Any, slope: Array) -> tuple[Array, Any]:
+    updates, state = riemannian(transform).update(slope, state, point)
+    return optax.apply_updates(point, updates), state  # pyright: ignore[reportReturnType]
+
+
+def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.ndarray | None, int, float]:
+    """A batch, checked and cleared, its weights or None, how many samples count and what they weigh."""
+    batch, weights = paired(item)
+    batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
+    weights = weights_of(batch, weights, f"batch {number}")
+    if weights is None:
+        return batch, None, batch.shape[1], float(batch.shape[1])
+    return cleared_columns(batch, weights), weights, int((weights > 0).sum()), float(np.sum(weights, dtype=np.float64))
+
+
+def _over(
+    objective: Objective, point: Array, batch: Any, unit: Array, gradient: bool, weights: np.ndarray | None
+) -> tuple[float, np.ndarray, float]:
+    """The sums over a batch of (weighted) values, gradients and squares, in float64 on the host."""
+    value, slope, square = 0.0, np.zeros(point.shape), 0.0
+    if weights is not None:
+        for (chunk, _, rows), (own, *_) in zip(chunks(batch), chunks(weights[None, :]), strict=True):
+            own = jnp.asarray(own).reshape(-1)
+            found = _weighted_blocks(objective, point, jnp.asarray(chunk), own, unit, rows, gradient)
+            parts = [np.asarray(part, np.float64) for part in found]
+            value, slope, square = value + float(parts[0].sum()), slope + parts[1], square + float(parts[2].sum())
+        return value, slope, square
+    for chunk, real, rows in chunks(batch):
+        width = chunk.shape[0 if rows else 1]
+        values, bend, flat, energy = _blocks(objective, point, jnp.asarray(chunk), unit, rows, gradient)
+        *each, nothing = np.asarray(values, np.float64) * min(width, BLOCK)
+        # What columns of zeros contribute, nothing as a rule, is taken off again.
+        padding = (width - real) / min(width, BLOCK)
+        value += float(sum(each) - padding * nothing)
+        slope += (np.asarray(bend, np.float64) - padding * np.asarray(flat, np.float64)) * min(width, BLOCK)
+        square += float(np.asarray(energy, np.float64).sum())
+    return value, slope, square
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "gradient"))
+def _weighted_blocks(
+    objective: Objective, point: Array, chunk: Array, weights: Array, unit: Array, rows: bool, gradient: bool
+) -> tuple[Array, Array, Array]:
+    """Values of the blocks times their weight, the sum of such gradients, and weighted energies; padding weighs 0."""
+    axis = 0 if rows else 1
+    width = min(chunk.shape[axis], BLOCK)
+
+    def step(slope: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        block = jax.lax.dynamic_slice_in_dim(chunk, k * width, width, axis)
+        own = jax.lax.dynamic_slice_in_dim(weights, k * width, width)
+        share, mass = Share(block if axis else block.T, unit, weights=own), jnp.sum(own)
+        if not gradient:
+            value = objective(point, share)
+        else:
+            value, bend = jax.value_and_grad(lambda point: objective(point, share))(point)
+            slope = slope + mass * bend
+        return slope, (mass * value, jnp.sum(own[None, :] * (share.signals / unit) ** 2))
+
+    slope, (values, energies) = jax.lax.scan(step, jnp.zeros_like(point), jnp.arange(chunk.shape[axis] // width))
+    return values, slope, energies
+
+
+@functools.partial(jax.jit, static_argnames=("rows", "gradient"))
+def _blocks(
+    objective: Objective, point: Array, chunk: Array, unit: Array, rows: bool, gradient: bool
+) -> tuple[Array, Array, Array, Array]:
+    """Values and energies of the blocks and of one of zeros, the gradient of the former summed, that of the latter."""
+    axis = 0 if rows else 1
+    width = min(chunk.shape[axis], BLOCK)
+    blocks = chunk.shape[axis] // width
+
+    def step(carry: tuple[Array, Array], k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        block = jax.lax.dynamic_slice_in_dim(chunk, k * width, width, axis)
+        share = Share(jnp.where(k < blocks, block if axis else block.T, 0), unit)
+        if not gradient:
+            value, bend = objective(point, share), carry[1]
+        else:
+            value, bend = jax.value_and_grad(lambda point: objective(point, share))(point)
+        return (carry[0] + jnp.where(k < blocks, bend, 0), bend), (value, jnp.sum((share.signals / unit) ** 2))
+
+    zeros = jnp.zeros_like(point)
+    (slope, flat), (values, energies) = jax.lax.scan(step, (zeros, zeros), jnp.arange(blocks + 1))
+    return values, slope, flat, energies
+
+
+def _point(point: ArrayLike, name: str, accumulator: Accumulator) -> Array:
+    if not isinstance(accumulator, Accumulator):
+        raise TypeError(f"accumulator: expected an Accumulator, got {type(accumulator).__name__}.")
+    point = real_array(point, name, (2,), "(features, features)")
+    for axis in (0, 1):
+        same_size(point, axis, accumulator.size, name, "the accumulator's features")
+    if point.dtype != accumulator.dtype:
+        raise TypeError(f"{name}: {point.dtype} given for data of {accumulator.dtype}; convert one of them.")
+    return point
+
+
+def _unit(objective: Objective, point: Array, accumulator: Accumulator) -> Array:
+    """The unit of the whole, if the objective is a mean over samples in any unit that it is given."""
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective: expected an Objective, got {type(objective).__name__}.")
+    if objective.judges != "signals":
+        raise ValueError(f"{_name(objective)}: judges a {objective.judges}, whose columns are no samples.")
+    n = accumulator.size
+    # Columns of no pattern, that differ in energy, in a unit that is not theirs.
+    columns = jnp.asarray(np.sin(1 + np.outer(np.arange(n) + 1.7, [1.0, 2.3, 3.1])) * [0.4, 1.0, 2.5], point.dtype)
+    try:
+        whole, parts = _tried(objective, point, columns)
+    except ValueError as error:
+        raise ValueError(f"{_name(objective)}: cannot be taken batch by batch ({error})") from error
+    scale = float(jnp.max(jnp.abs(parts))) + abs(float(whole))
+    if not abs(float(whole) - float(jnp.mean(parts))) <= float(jnp.finfo(point.dtype).eps) ** 0.5 * scale:
+        raise ValueError(
+            f"{_name(objective)}: is not a mean over samples in the unit of the data, so batches do not add up to it: "
+            f"{float(whole):.6g} of three columns, {float(jnp.mean(parts)):.6g} on average of one. Use the reservoir: "
+            "objective(point, accumulator.summary('samples'))."
+        )
+    return jnp.asarray(accumulator.unit, point.dtype)
+
+
+@jax.jit
+def _tried(objective: Objective, point: Array, columns: Array) -> tuple[Array, Array]:
+    one = jnp.ones((), columns.dtype)
+    parts = jax.lax.map(lambda column: objective(point, Share(column[:, None], one)), columns.T)
+    return objective(point, Share(columns, one)), parts
+
+
+def _name(objective: Objective) -> str:
+    return objective.name or getattr(objective.function, "__name__", "objective")
+
+
+def _why(batch: Any) -> str:
+    return "the objective is not finite" if np.isfinite(np.asarray(batch)).all() else faults(batch)
+
+
+def _check_same(count: int, square: float, mass: float, accumulator: Accumulator) -> None:
+    """The second pass must be over the data of the first: as many columns, of as much energy."""
+    if count != accumulator.count:
+        raise ValueError(f"batches: {count} samples, but the accumulator has counted {accumulator.count}: other data.")
+    known = accumulator.count if accumulator.tally is None else accumulator.tally[0]
+    if abs(mass - known) > 1e-6 * known:
+        raise ValueError(
+            f"batches: their samples weigh {mass:.6g}, but the accumulator has counted {known:.6g}: other weights."
+        )
+    expected = accumulator.size * mass
+    # All zero: there is no unit then, and 1 serves.
+    if abs(square - expected) > 1e-3 * expected and (square or accumulator.gram.any()):
+        raise ValueError(
+            f"batches: the mean square of their entries is {square / expected:.6g} of what was accumulated: other data."
+        )

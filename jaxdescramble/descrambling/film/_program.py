@@ -1,0 +1,184 @@
+"""One frame of a film as one pure function: tapped, solved from where the last frame stood, brought as near to it as
+the gauge allows.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling._iterate import first_guess, solver_for
+from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
+from jaxdescramble.descrambling.network import alike, two_sided
+from jaxdescramble.descrambling.result import Descrambling
+from jaxdescramble.descrambling.signals import descramble
+from jaxdescramble.networks.taps import wiretap
+from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.solvers.solve import is_iterative
+
+FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status", "samples")
+"""What a frame keeps of every side's `Descrambling`."""
+
+# Points to go on from: those of spent steps are orthogonal, and on their way.
+FOUND = (Status.SOLVED, Status.KINK, Status.PRECISION, Status.STEPS_SPENT)
+
+
+class Settings(NamedTuple):
+    """What is fixed at compile time, as in `descramble_network`; layers is None for all."""
+
+    group: str
+    joint: bool
+    ends: str
+    layers: Collection[str] | None
+
+
+class Track(NamedTuple):
+    """Where every side stood last, and whether it ever had an answer; one array for each group of sides alike."""
+
+    points: list[Array]
+    seen: list[Array]
+
+
+class Plan(NamedTuple):
+    """Which layers there are, in order; which sides, those alike together: their names, their objective, and the track
+    before any frame.
+    """
+
+    layers: list[str]
+    members: list[list[tuple[str, str]]]
+    objectives: list[Objective]
+    track: Track
+
+
+def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settings, weights: Any = None) -> Plan:
+    """Look at a network without running it.
+
+    Raises:
+        ValueError: no linear layer; names of layers that there are not; nothing to descramble.
+        TypeError: an objective that is none.
+        ValueError: a layer to be filmed whose samples have no weights of their own.
+    """
+    members: list[list[tuple[str, str]]] = []
+    chosen: list[Objective] = []
+    shapes: list[Any] = []
+    layers: list[str] = []
+    wanted = settings.layers
+
+    def choose(name: str, side: str, size: int) -> Any:
+        if wanted is not None and name not in wanted:
+            return None
+        if objective is None or isinstance(objective, Objective):
+            return default if objective is None else objective
+        return objective(name, side, size)
+
+    def look(params: Any, x: Any, weights: Any) -> None:
+        refused: dict[str, str] = {}
+        _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
+        unknown = sorted(set(wanted or ()) - set(taps))
+        if unknown or not taps:
+            there = ", ".join(map(repr, taps)) or "none: f has no product of x with a parameter"
+            raise ValueError(f"layers: no layer {', '.join(map(repr, unknown)) or 'to film'}; there are {there}.")
+        layers.extend(name for name in taps if wanted is None or name in wanted)
+        for sides in alike(taps, choose, settings.joint, settings.ends, refused):
+            members.append([(one.name, one.side) for one in sides])
+            chosen.append(sides[0].objective)
+            shapes.append(((len(sides), *sides[0].signals.shape[:-1]), sides[0].signals.dtype))
+
+    default = smoothness()
+    jax.eval_shape(look, params, x, weights)
+    for one in chosen:
+        if not isinstance(one, Objective):
+            raise TypeError(f"objective: got {one!r}; expected an Objective such as objectives.smoothness().")
+    if not members:
+        raise ValueError(
+            "nothing to descramble: the network's own input and output axes are left as they are, and there is no "
+            'other side. Film a hidden layer, or give ends="free".'
+        )
+    points = [jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype), (*shape, shape[-1])) for shape, dtype in shapes]
+    return Plan(layers, members, chosen, Track(points, [jnp.zeros(point.shape[:-2], bool) for point in points]))
+
+
+def make_frame(
+    f: Callable,
+    settings: Settings,
+    members: list[list[tuple[str, str]]],
+    objectives: list[Objective],
+    solver: Any,
+    params: Any,
+    x: Any,
+    track: Track,
+    weights: Any = None,
+) -> tuple[list[dict[str, Any]], Track]:
+    """`([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; may be jitted."""
+    _, taps = wiretap(f)(params, x, weights, _refused={})  # pyright: ignore[reportCallIssue]
+    chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
+    groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
+    found: dict[tuple[str, str], Descrambling] = {}
+    points, seen = [], []
+    for sides, before, known in zip(groups, track.points, track.seen, strict=True):
+        signals = jnp.stack([one.signals for one in sides])
+        own = None if weights is None else jnp.stack([one.weights.astype(signals.dtype) for one in sides])
+        solved, point, is_known = _solve(sides[0].objective, solver, settings.group, signals, before, known, own)
+        points.append(point)
+        seen.append(is_known)
+        found |= {(one.name, one.side): solved.problem(k) for k, one in enumerate(sides)}
+    layers = []
+    for name, layer in two_sided(taps, found).items():
+        if settings.layers is None or name in settings.layers:
+            layers.append({"weight": layer.weight})
+            for side, one in layer.sides.items():
+                layers[-1][side] = {field: getattr(one, field) for field in FIELDS}
+    return layers, Track(points, seen)
+
+
+def _solve(
+    objective: Objective, solver: Any, group: str, signals: Array, before: Array, seen: Array, weights: Array | None
+) -> tuple[Descrambling, Array, Array]:
+    """Sides of one shape: their answers, nearest to those before, and what the next frame is to start from."""
+    axes = signals.ndim - 2
+    summaries = _vmapped(objective.summarise, axes)(signals, weights)
+    solver = solver_for(objective) if solver is None else solver
+    begin = {}
+    if is_iterative(solver):
+        guess = _vmapped(lambda summary: first_guess(objective, cleared(summary), group), axes)
+        begin["start"] = jax.lax.cond(
+            seen.all(), lambda: before, lambda: jnp.where(seen[..., None, None], before, guess(summaries))
+        )
+    found = descramble(summaries, objective, solver, group=group, **begin)
+
+    def near(problem: tuple[Summary, Array, Array, Array, Array]) -> tuple[Array, Array]:
+        summary, point, value, rank, before = problem
+        operator = objective.operator_on(summary.size)
+        if operator is None:
+            nearest = nearest_equal(objective, summary, point, before, group)
+        else:
+            # Only of the closed form is it known that modes beyond the rank carry nothing.
+            carrying = summary.size if is_iterative(solver) else rank
+            nearest = nearest_minimiser(operator, point, before, jnp.asarray(carrying), group)
+        same = (nearest == point).all()
+        return nearest, jax.lax.cond(same, lambda: value, lambda: objective(nearest, summary).astype(value.dtype))
+
+    def one(problem: tuple[Any, ...]) -> tuple[Array, Array]:
+        (*rest, comparable) = problem
+        return jax.lax.cond(comparable, near, lambda given: (given[1], given[2]), tuple(rest))
+
+    finite = found.status != Status.NOT_FINITE
+    problems = (summaries, found.point, found.value, found.rank, before, seen & finite)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[axes:]), problems)
+    point, value = jax.lax.map(one, flat)
+    point, value = point.reshape(found.point.shape), value.reshape(found.value.shape)
+    found = dataclasses.replace(found, point=point, value=value, gap=value - found.bound)
+    usable = functools.reduce(jnp.logical_or, [found.status == status for status in FOUND])
+    return found, jnp.where(usable[..., None, None], point, before), seen | usable
+
+
+def _vmapped(function: Callable, axes: int) -> Callable:
+    for _ in range(axes):
+        function = jax.vmap(function)
+    return function

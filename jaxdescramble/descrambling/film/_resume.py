@@ -1,0 +1,41 @@
+"""A film that goes on where a run was killed: the last frame in a folder as the one before the first."""
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdescramble.descrambling.film._program import Plan, Track
+from jaxdescramble.descrambling.film.frames import frame_files, read_frame
+
+
+def taken_up(folder: Path | None, step: int, plan: Plan) -> Track:
+    """The track as the last frame in the folder that is not after a step left it; later frames are set aside.
+
+    Later ones are of a run that was given up for an earlier checkpoint: in one film with those to come they would lie.
+    They are renamed, not deleted.
+
+    Raises:
+        ValueError: the frame is not whole, or of another network.
+    """
+    files = {} if folder is None else frame_files(folder)
+    for later in [path for at, path in files.items() if at > step]:
+        later.rename(later.with_name(later.name + ".given-up"))
+    earlier = [path for at, path in files.items() if at <= step]
+    if not earlier:
+        return plan.track
+    layers = read_frame(earlier[-1]).layers
+    points, seen = [], []
+    for members, blank in zip(plan.members, plan.track.points, strict=True):
+        for name, side in members:
+            there = layers.get(name, {}).get(side, {"point": np.zeros(0)})["point"]
+            if there.shape != blank.shape[1:]:
+                raise ValueError(
+                    f"out: {earlier[-1]} is of another network: layer {name}, {side} side, {there.shape} there, "
+                    f"{blank.shape[1:]} here. Give an empty folder."
+                )
+        stacked = np.stack([layers[name][side]["point"] for name, side in members])
+        known = np.asarray(np.isfinite(stacked).all(axis=(-2, -1)))
+        points.append(jnp.where(known[..., None, None], stacked, blank).astype(blank.dtype))
+        seen.append(jnp.asarray(known))
+    return Track(points, seen)

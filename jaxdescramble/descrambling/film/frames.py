@@ -1,0 +1,212 @@
+"""The frames of a film: arrays with time in front, and files of one frame each."""
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxdescramble._base.files import write_atomically
+from jaxdescramble._base.status import DIAGNOSES, Status
+
+FORMAT = 2
+NAME = re.compile(r"frame-(\d+)\.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class FilmedSide:
+    """One side of one layer through time; the fields of a `Descrambling`, frames in front.
+
+    Attributes:
+        point: P, each as near to the one before as the gauge allows.
+        value, initial_value, bound: of the objective: at P, in the raw frame, and what no P goes below.
+        rank: how many principal components the signals resolve.
+        steps: of an iterative solver, from the frame before on.
+        status: a `jaxdescramble.Status`.
+        samples: their effective number; NaN in frames of format 1.
+    """
+
+    point: Float[np.ndarray, "frames *batch n n"]
+    value: Float[np.ndarray, "frames *batch"]
+    initial_value: Float[np.ndarray, "frames *batch"]
+    bound: Float[np.ndarray, "frames *batch"]
+    rank: Int[np.ndarray, "frames *batch"]
+    steps: Int[np.ndarray, "frames *batch"]
+    status: Int[np.ndarray, "frames *batch"]
+    samples: Float[np.ndarray, "frames *batch"]
+
+    @property
+    def jumps(self) -> Float[np.ndarray, "pairs *batch"]:
+        """`||P_t - P_(t-1)||_F` from frame to frame."""
+        return np.linalg.norm(np.diff(self.point, axis=0), axis=(-2, -1))
+
+
+@dataclasses.dataclass(frozen=True)
+class FilmedLayer:
+    """One layer through time: `weight = P W Q^T`, shape (frames, ..., out, in).
+
+    Attributes:
+        output, input: its sides; None for one that was left as it is.
+        weight: read from both sides.
+    """
+
+    output: FilmedSide | None
+    input: FilmedSide | None
+    weight: Float[np.ndarray, "frames *batch out in"]
+
+    @property
+    def sides(self) -> dict[str, FilmedSide]:
+        """The sides that there are: "output", "input"."""
+        return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
+
+
+class Frame(NamedTuple):
+    """One frame, as it is made and as it is in its file: layers as `make_frame` gives them, on the host."""
+
+    step: int
+    seconds: float
+    layers: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """A film: NumPy arrays, the frame first.
+
+    Attributes:
+        steps: the training step of each frame.
+        seconds: how long each took to make, compilation included.
+        layers: `{layer name: FilmedLayer}`, in the order of evaluation.
+    """
+
+    steps: Int[np.ndarray, " frames"]
+    seconds: Float[np.ndarray, " frames"]
+    layers: dict[str, FilmedLayer]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def check(self) -> "Frames":
+        """These frames, if every side of every one has an answer.
+
+        Raises:
+            FloatingPointError: says at which steps one has none, why, and what to do.
+        """
+        for name, layer in self.layers.items():
+            for side, one in layer.sides.items():
+                bad = np.asarray([not Status(code).usable for code in one.status.ravel()]).reshape(one.status.shape)
+                where = np.flatnonzero(bad.reshape(len(self), -1).any(axis=1))
+                if len(where):
+                    status = Status(one.status[bad][0])
+                    raise FloatingPointError(
+                        f"film: {status.name} at layer {name}, {side} side, steps {self.steps[where][:5].tolist()}"
+                        f"{' and more' if len(where) > 5 else ''}: {DIAGNOSES[status]}"
+                    )
+        return self
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write every frame into a file of its own, each whole or not at all.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        for k in range(len(self)):
+            layers = {
+                name: {"weight": layer.weight[k]}
+                | {side: {field: value[k] for field, value in vars(one).items()} for side, one in layer.sides.items()}
+                for name, layer in self.layers.items()
+            }
+            write_frame(folder, Frame(int(self.steps[k]), float(self.seconds[k]), layers))
+
+    @staticmethod
+    def load(folder: str | os.PathLike) -> "Frames":
+        """Read the frames in a folder, those of a film that is still being made as well.
+
+        Raises:
+            FileNotFoundError: no such folder.
+            ValueError: a file that is not a whole frame, or one of another network than the rest.
+        """
+        return joined([read_frame(path) for path in frame_files(folder).values()])
+
+
+def joined(frames: Sequence[Frame]) -> Frames:
+    """Frames of one film behind each other."""
+    layers = {}
+    for name, first in frames[0].layers.items() if frames else ():
+        for frame in frames:
+            # A film continues one network; files of another one in the same folder are a mistake.
+            if frame.layers.keys() != frames[0].layers.keys() or _shapes(frame.layers[name]) != _shapes(first):
+                raise ValueError(
+                    f"frames of different networks: layer {name} at step {frame.step} is not as at step "
+                    f"{frames[0].step}; keep films in folders of their own."
+                )
+        sides = {
+            side: FilmedSide(
+                **{field: np.stack([frame.layers[name][side][field] for frame in frames]) for field in one}
+            )
+            for side, one in first.items()
+            if side != "weight"
+        }
+        weight = np.stack([frame.layers[name]["weight"] for frame in frames])
+        layers[name] = FilmedLayer(sides.get("output"), sides.get("input"), weight)
+    steps = np.asarray([frame.step for frame in frames], np.int64)
+    return Frames(steps, np.asarray([frame.seconds for frame in frames], np.float64), layers)
+
+
+def _shapes(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {side: np.shape(one if side == "weight" else one["point"]) for side, one in layer.items()}
+
+
+def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
+    """The files of a folder that are frames, by step, in order."""
+    found = {int(match[1]): path for path in Path(folder).iterdir() if (match := NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))
+
+
+def write_frame(
+    folder: str | os.PathLike, frame: Frame, objectives: Mapping[tuple[str, str], str] | None = None
+) -> None:
+    """One frame into its file; errors as for `files.write_atomically`."""
+    arrays, described = {}, []
+    for place, (name, layer) in enumerate(frame.layers.items()):
+        described.append({"name": name, "sides": {}})
+        for side, one in layer.items():
+            if side == "weight":
+                arrays[f"{place}/weight"] = one
+                continue
+            described[-1]["sides"][side] = (objectives or {}).get((name, side), "")
+            arrays |= {f"{place}/{side}/{field}": value for field, value in one.items()}
+    header = {"format": FORMAT, "kind": "film", "step": frame.step, "seconds": frame.seconds, "layers": described}
+    arrays["header"] = np.asarray(json.dumps(header))
+    # Not compressed: numbers hardly are, and the time would be training's.
+    write_atomically(Path(folder) / f"frame-{frame.step:09d}.npz", lambda file: np.savez(file, **arrays))
+
+
+def read_frame(path: str | os.PathLike) -> Frame:
+    """What `write_frame` wrote.
+
+    Raises:
+        ValueError: not a whole frame.
+    """
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+        header = json.loads(str(content.pop("header")))
+        if header["format"] not in (1, FORMAT) or header["kind"] != "film":
+            raise ValueError(f"format {header['format']!r} of {header['kind']!r}")
+        layers: dict[str, dict[str, Any]] = {}
+        for place, described in enumerate(header["layers"]):
+            layers[described["name"]] = {"weight": content[f"{place}/weight"]}
+            for side in described["sides"]:
+                front = f"{place}/{side}/"
+                fields = {name.removeprefix(front): value for name, value in content.items() if name.startswith(front)}
+                # Format 1 did not say how many samples there were.
+                fields.setdefault("samples", np.full_like(fields["value"], np.nan))
+                layers[described["name"]][side] = fields
+        return Frame(header["step"], header["seconds"], layers)
+    except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+        raise ValueError(f"{path}: not a whole frame of a film ({error}); move it out of the folder.") from error

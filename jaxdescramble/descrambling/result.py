@@ -1,0 +1,367 @@
+"""What descrambling gives back: a point of the group, its certificate, and what to do with them."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxdescramble import objectives
+from jaxdescramble._base.checks import (
+    file_path,
+    numbers,
+    positive_integer,
+    random_key,
+    real_array,
+    same_size,
+    sample_weights,
+)
+from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.status import check_status
+from jaxdescramble.objectives import Objective
+from jaxdescramble.objectives.summaries import SUMMARIES
+from jaxdescramble.objectives.weighing import clear
+from jaxdescramble.operators import from_matrix
+from jaxdescramble.solvers import Stationarity, stationarity
+
+FORMAT = 2
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "point",
+        "value",
+        "initial_value",
+        "bound",
+        "gap",
+        "rank",
+        "steps",
+        "status",
+        "singular_values",
+        "objective",
+        "classes",
+        "samples",
+    ],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Descrambling:
+    """A descrambler, and how good it is. A pytree; leading axes are batches.
+
+    Attributes:
+        point: P; `P S` are the descrambled signals and `P W` the descrambled weights.
+        value: the objective at P.
+        initial_value: the objective in the raw frame, P = 1.
+        bound: a number that no orthogonal P goes below.
+        gap: `value - bound`; zero up to rounding for a closed form.
+        rank: how many principal components of the signals stand clear of rounding.
+        steps: iterations taken, 0 for a closed form.
+        status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
+        singular_values: of the signals, descending.
+        objective: what was minimised.
+        classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for one of them alone (group
+            "SO", or a start that was given).
+        samples: their effective number, `(sum w)^2 / sum w^2` of their weights (Kish); their number without weights.
+            NaN where it is not known, as in files of format 1.
+    """
+
+    point: Float[Array, "*batch n n"]
+    value: Float[Array, "*batch"]
+    initial_value: Float[Array, "*batch"]
+    bound: Float[Array, "*batch"]
+    gap: Float[Array, "*batch"]
+    rank: Int[Array, "*batch"]
+    steps: Int[Array, "*batch"]
+    status: Int[Array, "*batch"]
+    singular_values: Float[Array, "*batch n"]
+    objective: Objective
+    classes: Int[Array, "*batch"] | int = 1
+    samples: Float[Array, "*batch"] | float = math.nan
+
+    def check(self) -> "Descrambling":
+        """This result, if every problem of the batch has an answer.
+
+        Raises:
+            FloatingPointError: says which problems have none, why, and what to do.
+        """
+        check_status(self.status, "descramble")
+        return self
+
+    def problem(self, index: int | tuple[int, ...]) -> "Descrambling":
+        """One problem of the batch, by its place on the leading axes.
+
+        Raises:
+            TypeError: no integer. IndexError: there is no such problem.
+        """
+        axes = self.point.shape[:-2]
+        place = index if isinstance(index, tuple) else (index,)
+        if not all(hasattr(i, "__index__") and np.ndim(i) == 0 and not isinstance(i, bool) for i in place):
+            raise TypeError(f"index: expected an integer, or a tuple of them, got {index!r}.")
+        if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
+            raise IndexError(f"index: there is no problem {index}; the batch has the shape {axes}.")
+        numbers = {name: leaf[place] if np.ndim(leaf) else leaf for name, leaf in vars(self).items()}
+        del numbers["objective"]
+        return Descrambling(**numbers, objective=self.objective)
+
+    def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
+        """`P S` for signals old or new, shape (n, m), with the batch axes of the point if there are any.
+
+        Raises:
+            ValueError: the features do not fit.
+        """
+        ndim = self.point.ndim
+        columns = real_array(signals, "signals", {2, ndim}, "(features, samples) or (layers, features, samples)")
+        same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
+        return jnp.matmul(self.point, columns.astype(self.point.dtype), precision="highest")
+
+    def score(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*batch"]:
+        """The objective of `P S` on signals that P need not have seen: the held-out value.
+
+        Args:
+            signals: with the batch axes of those that were descrambled.
+            weights: of their samples, as in `descramble`.
+
+        Raises:
+            ValueError, TypeError: the features or the number of layers do not fit; weights as for `descramble`.
+        """
+        columns, weights = self._columns(signals, weights)
+        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
+        return batched(_score, columns.ndim - 2)(self.objective, *arrays)
+
+    def _columns(self, signals: ArrayLike, weights: Any) -> tuple[Array, Any]:
+        """Signals and weights of their samples, or None, as the objective takes them."""
+        columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
+        same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
+        if columns.shape[:-2] != self.point.shape[:-2]:
+            raise ValueError(
+                f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}."
+            )
+        return weighed(self.objective, columns.astype(self.point.dtype), weights)
+
+    def stationarity(
+        self, signals: ArrayLike, weights: ArrayLike | None = None, *, key: PRNGKeyArray, steps: int = 60
+    ) -> Stationarity:
+        """Whether P is a minimum where no bound says so: gradient norm and extreme curvatures, modulo gauge.
+
+        For answers of an iterative solver whose `gap` stays open; some 60 products with the Hessian, for who asks.
+
+        Args:
+            signals, weights: those that were descrambled, with their batch axes.
+            key, steps: as in `solvers.stationarity`.
+
+        Raises:
+            TypeError, ValueError: the features or the number of layers do not fit; no key, steps below 1.
+        """
+        (columns, weights), key = self._columns(signals, weights), random_key(key)
+        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
+        return batched(functools.partial(_stationarity, key=key, steps=steps), columns.ndim - 2)(
+            self.objective, *arrays
+        )
+
+    def tightest_bound(
+        self, signals: ArrayLike, weights: ArrayLike | None = None, *, steps: int = 40
+    ) -> Float[Array, "*batch"]:
+        """A number that no orthogonal P goes below, as high as is known: `bound`, or the objective's relaxation.
+
+        How far an answer could be from the best one is its value less this. The relaxation takes steps + 1
+        eigendecompositions of matrices of dimension n (n + 1) / 2, for who asks: a second at n = 32, a minute at n = 64
+        on one core, if LAPACK's threads have no others to fight. Problems of a batch are taken one after another.
+
+        Args:
+            signals, weights: those that were descrambled, with their batch axes.
+            steps: how long to look for the best multipliers of the relaxation, fixed at compile time; 0 for none. Any
+                number gives a bound.
+
+        Returns:
+            The bound, minus infinity where the objective knows none, NaN for signals that are not finite.
+
+        Raises:
+            ValueError: the features or the number of layers do not fit; steps below 0; a problem too large, of
+                dimension above 6000.
+
+        >>> from jaxdescramble.descrambling import descramble
+        >>> signals = jax.random.normal(jax.random.key(0), (4, 100))
+        >>> found = descramble(signals, objectives.locality())
+        >>> [round(float(x), 2) for x in (found.bound, found.tightest_bound(signals), found.value)]
+        [0.0, 0.28, 0.28]
+        """
+        columns, weights = self._columns(signals, weights)
+        steps = positive_integer(steps, "steps", least=0)
+        return _tightest_bound(self.objective, columns, steps, weights)
+
+    def save(self, path: str | Path) -> None:
+        """Write to a `.npz` file; an old file stays whole until the new one is.
+
+        Raises:
+            TypeError: not a path.
+            OSError: the file cannot be written (no such folder, a full disk).
+        """
+        path = file_path(path, "path")
+        fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        del fields["objective"]
+        arrays = {
+            f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
+            for name, parameter in self.objective.parameters
+        }
+        header = {"format": FORMAT, "objective": self.objective.name, "settings": dict(self.objective.settings)}
+        header["summary"] = self.objective.summary.__name__.lower()
+        try:
+            text = json.dumps(header)
+        except TypeError:
+            text = None
+        if text is None or any(array.dtype == object for array in arrays.values()):
+            # What a file cannot hold has to be given to `load` again; the numbers are kept all the same.
+            arrays, text = {}, json.dumps({"format": FORMAT, "objective": "", "settings": {}, "summary": ""})
+        write_arrays(path, {**fields, **arrays, "header": np.asarray(text)})
+
+    @staticmethod
+    def load(path: str | Path, objective: Objective | None = None) -> "Descrambling":
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            objective: needed only where the objective is not one of `jaxdescramble.objectives`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError: not a path.
+            ValueError: not a whole file written by `save`, or an objective that has to be given.
+        """
+        path = file_path(path, "path")
+        try:
+            # Opened here: NumPy leaves a file that it cannot read open.
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                content = {name: file[name] for name in file.files}
+            header = json.loads(str(content.pop("header")))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+            raise ValueError(
+                f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
+            ) from error
+        if header.get("format") == 1:  # written before results said how many samples they are of
+            content["samples"] = np.full(content["value"].shape, np.nan, content["value"].dtype)
+        elif header.get("format") != FORMAT:
+            raise ValueError(
+                f"path: {path} has format {header.get('format')!r}; this version reads formats 1 to {FORMAT}."
+            )
+        parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
+        if objective is None:
+            objective = _objective_named(header, parameters, str(path))
+        return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
+
+
+class Descramblings(list):
+    """Descramblings of a list of signals, in its order."""
+
+    def check(self) -> "Descramblings":
+        """This list, if every problem in it has an answer.
+
+        Raises:
+            FloatingPointError: one paragraph for every kind of failure of every item, as `Descrambling.check`.
+
+        >>> Descramblings([]).check()
+        []
+        """
+        failures = []
+        for place, found in enumerate(self):
+            try:
+                found.check()
+            except FloatingPointError as error:
+                failures += [f"item {place} of {len(self)}, {line}" for line in str(error).splitlines()]
+        if failures:
+            raise FloatingPointError("\n".join(failures))
+        return self
+
+
+def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:
+    factory = getattr(objectives, header["objective"], None) if header["objective"] else None
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in header["settings"].items()}
+    try:
+        if factory is None:
+            raise TypeError(f"{header['objective'] or '(unnamed)'!r} is not one of jaxdescramble.objectives")
+        objective = factory(**settings, **{name: _parameter(name, value) for name, value in parameters.items()})
+    except TypeError as error:
+        raise ValueError(
+            f"{path}: its objective has to be given ({error}); pass it as load(path, objective=...)."
+        ) from error
+    return dataclasses.replace(objective, summary=SUMMARIES[header["summary"]])
+
+
+def _parameter(name: str, value: np.ndarray) -> Any:
+    """A parameter as its factory takes it: numbers as numbers, so that an objective is equal to the one saved."""
+    if name == "operator":
+        return from_matrix(jnp.asarray(value))
+    return value.item() if value.ndim == 0 else jnp.asarray(value)
+
+
+def _score(objective: Objective, point: Array, columns: Array, weights: Any = None) -> Array:
+    return objective(point, objective.summarise(columns, weights))
+
+
+def _stationarity(
+    objective: Objective, point: Array, columns: Array, weights: Any = None, *, key: Any, steps: int
+) -> Stationarity:
+    return stationarity(objective, point, objective.summarise(columns, weights), key=key, steps=steps)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: Any = None) -> Array:
+    def one(problem: tuple[Array, Any]) -> Array:
+        S, w = problem
+        found = objective.tightest_bound_on(objective.summarise(S, w), steps)
+        found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
+        if w is None:
+            return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)
+        known = jnp.isfinite(clear(S, w)).all() & (jnp.isfinite(w) & (w >= 0)).all()
+        return jnp.where(known, found, jnp.nan)
+
+    batch = columns.shape[:-2]
+    if not batch:
+        return one((columns, weights))
+    flat = jax.tree.map(lambda leaf: leaf.reshape((-1, *leaf.shape[len(batch) :])), (columns, weights))
+    return jax.lax.map(one, flat).reshape(batch)
+
+
+def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, Any]:
+    """Signals and weights of their samples, checked, as an objective takes them; one set of weights serves all layers.
+
+    Args:
+        objective: what will read them.
+        columns: shape (..., features, samples).
+        weights: shape (samples,) or (..., samples), or None.
+
+    Returns:
+        The signals, and weights of shape (..., samples) or None.
+
+    Raises:
+        TypeError, ValueError: as `Objective.summarise`.
+
+    >>> weighed(objectives.smoothness(), jnp.ones((3, 4, 2)), [1, 0])[1].shape
+    (3, 2)
+    """
+    if weights is None:
+        return columns, None
+    shape = (*columns.shape[:-2], columns.shape[-1])
+    weights = numbers(weights, "weights", f"one weight for each sample, an array of shape {shape[-1:]} or {shape}")
+    layers = max(weights.ndim - 1, 0)
+    given = sample_weights(weights, [shape[-1:], shape], columns.dtype, layers=layers)
+    columns, given = objective.weighed(columns, given)
+    return columns, None if given is None else jnp.broadcast_to(given, shape)
+
+
+def batched(function: Callable, axes: int) -> Callable:
+    """`function(objective, *arrays)` vmapped over the leading axes of the arrays."""
+    for _ in range(axes):
+        inner = function
+        function = lambda objective, *arrays, inner=inner: jax.vmap(functools.partial(inner, objective))(*arrays)  # noqa: E731
+    return function

@@ -1,0 +1,355 @@
+"""Descramble signals: one layer's, many layers' in one program, or a summary of more than memory holds."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from jaxdescramble._base.cautions import caution
+from jaxdescramble._base.checks import is_traced, numbers, one_of, real_array, same_size
+from jaxdescramble._base.programs import quick_jit
+from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices, solver_for
+from jaxdescramble.descrambling._permute import permute
+from jaxdescramble.descrambling.result import Descrambling, Descramblings, weighed
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.objectives.summaries import effective_samples
+from jaxdescramble.solvers.options import check_solver
+from jaxdescramble.solvers.solve import is_iterative
+from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
+
+GROUPS = (*orthogonal.NAMES, "permutation")
+LARGE = 1024
+"""Features beyond which fewer samples than features look like signals given the other way round."""
+AXES = "(features, samples) or (layers, ..., features, samples)"
+
+
+def descramble(
+    signals: ArrayLike | Summary | Sequence[ArrayLike | Summary],
+    objective: Objective | None = None,
+    solver: Any = None,
+    *,
+    group: str = "O",
+    start: ArrayLike | None = None,
+    keys: Array | None = None,
+    weights: Any = None,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> Any:
+    """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
+
+    Args:
+        signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a
+            list of such arrays of any sizes, those of one shape solved in one program; or a summary built from batches
+            (`objective.empty`, `.update`, `.merge`), or a list of summaries.
+        objective: what "readable" means; `objectives.smoothness()` if none is given.
+        solver: how to look for it, such as `solvers.LBFGS()`, or a value that is called as
+            `solver(objective, summary, group)`, such as `exact.ClosedForm()`; a pytree of numbers. If none is given:
+            the closed form where there is one, the polar fixed point for minus a convex function, else preconditioned
+            L-BFGS.
+        group: "O"; "SO" for determinant one; or "permutation", S(n), for objectives that are a quadratic assignment
+            problem there (`Objective.assignment`): the point is then a permutation matrix, `point.argmax(axis=-1)` the
+            order of the neurons, for `reorder`; solver and start are left out.
+        start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
+            determinant one. The answer is in the determinant class of the start, unless `keys` are given too. None for
+            the raw frame, or a polar step from it where that is better, in both classes where the objective tells them
+            apart.
+        keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept;
+            for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
+            neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
+            is one, from a fixed key.
+        weights: how much each sample counts, at least 0, shape (samples,) or (layers, ..., samples); for a list, one
+            such array for all or a list of one (or None) for each. A whole number counts its sample so many times; a
+            sample of weight 0 (padding) is left out, whatever it holds. A summary has its own
+            (`objective.summarise(signals, weights)`).
+
+    Returns:
+        A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
+        and costs the others nothing; `.check()` raises.
+
+    Raises:
+        TypeError, ValueError: what can be known from shapes, types and names; weights that are negative, not finite,
+            all zero, complex or of another shape, or that the objective takes no account of.
+
+    >>> t = jnp.arange(16) / 16
+    >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
+    >>> scrambled = orthogonal.random(jax.random.key(0), 16) @ wave
+    >>> found = descramble(scrambled)
+    >>> bool(found.value < 1e-3 * found.initial_value), int(found.rank)
+    (True, 2)
+
+    Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
+    """
+    given = (signals, objective, solver, start, keys, weights)
+    watch = watched(progress, max_seconds, given, "descramble")
+    found = descramble_watched(watch, signals, objective, solver, group, start, keys, weights)
+    if watch is not None and watch.stopped == Status.INTERRUPTED:
+        raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
+    return found
+
+
+def descramble_watched(
+    watch: Watch | None,
+    signals: Any,
+    objective: Objective | None = None,
+    solver: Any = None,
+    group: str = "O",
+    start: Any = None,
+    keys: Any = None,
+    weights: Any = None,
+) -> Any:
+    """`descramble`, followed by a watch that may follow other calls too; None where nobody follows."""
+    asked = solver
+    objective, solver, keys = settled(objective, solver, group, start, keys)
+    if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
+        alike = functools.partial(descramble_watched, watch, objective=objective, solver=asked, group=group, keys=keys)
+        return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
+    given: Any = signals
+    in_slices = watch is not None and is_iterative(solver) and group != "permutation"
+    if hasattr(given, "principal"):
+        if weights is not None:
+            raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
+        summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
+        start = _start(start, given.size, axes, group)
+        if not in_slices:
+            fields = _solve_summary(objective, solver, group, summaries, start, keys, axes)
+            return Descrambling(**fields, objective=objective)
+    else:
+        columns = _columns(given)
+        axes = columns.ndim - 2
+        start = _start(start, columns.shape[-2], axes, group)
+        columns, weights = weighed(objective, columns, weights)
+        if not in_slices:
+            fields = _solve_signals(objective, solver, group, columns, start, keys, weights)
+            return Descrambling(**fields, objective=objective)
+        summaries = _summarised(objective, columns, weights)
+    fields = _solve_in_slices(objective, solver, group, summaries, start, keys, axes, watch)
+    return Descrambling(**fields, objective=objective)
+
+
+def _columns(signals: Any) -> Array:
+    columns = real_array(signals, "signals", range(2, 9), AXES)
+    features, samples = columns.shape[-2:]
+    if features > LARGE and samples < features:
+        caution(
+            f"signals: {features} features and only {samples} samples, for a P of {features} x {features}. If samples "
+            "stand in rows, pass signals.T."
+        )
+    return columns
+
+
+def settled(
+    objective: Objective | None, solver: Any, group: str, start: ArrayLike | None, keys: Array | None
+) -> tuple[Objective, Any, Array | None]:
+    """The objective, the solver and the keys that are meant, or what is wrong with them: all that needs no signals.
+
+    Raises:
+        TypeError, ValueError: as `descramble`.
+
+    >>> settled(None, None, "O", None, None)[1]
+    ClosedForm()
+    """
+    objective = smoothness() if objective is None else objective
+    one_of(group, "group", GROUPS)
+    if group == "permutation" and (solver is not None or start is not None):
+        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out, or give keys.")
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
+            "mind the parentheses - or Objective(function)."
+        )
+    solver = solver_for(objective) if solver is None else solver
+    if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
+        raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
+    if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
+        raise TypeError(
+            f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
+            "register_dataclass, or wrap a function in jax.tree_util.Partial."
+        )
+    if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
+        raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
+    if is_iterative(solver):
+        check_solver(solver)
+    return objective, solver, _keys(keys)
+
+
+def _weights_of_each(weights: Any, count: int) -> list[Any]:
+    """The weights of every item of a list of signals."""
+    if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
+        return [weights] * count
+    if len(weights) != count:
+        raise ValueError(f"weights: got {len(weights)} sets for a list of {count} signals; give one set for each.")
+    return list(weights)
+
+
+def _alike_together(
+    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None, weights: list[Any]
+) -> Descramblings:
+    """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
+    alike: dict[Any, list[int]] = {}
+    weights = [one if one is None else numbers(one, "weights") for one in weights]
+    for place, item in enumerate(zip(items, weights, strict=True)):
+        leaves, structure = jax.tree.flatten(item)
+        alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
+    found: dict[int, Descrambling] = {}
+    for places in alike.values():
+        if watch is not None and watch.stopped == Status.INTERRUPTED:
+            break
+        if len(places) == 1:
+            found[places[0]] = together(items[places[0]], start=start, weights=weights[places[0]])
+            continue
+        # A start for the layers of one item is the same for all of them.
+        begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
+        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
+        batch = together(stacked[0], start=begin, weights=stacked[1])
+        found |= {place: batch.problem(k) for k, place in enumerate(places)}
+    return Descramblings(found.get(place) for place in range(len(items)))
+
+
+def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
+    """The start as an array of one point, or of one for each problem."""
+    if start is None:
+        return None
+    point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
+    same_size(point, -1, n, "start", "the signals' features")
+    same_size(point, -2, n, "start", "the signals' features")
+    orthogonal.check_orthogonal(point, "start")
+    if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():
+        raise ValueError("start: determinant -1, for group 'SO'; use manifolds.orthogonal.special(start).")
+    return point
+
+
+def _keys(keys: Any) -> Any:
+    """Keys as restarts take them: one axis."""
+    if keys is None:
+        return None
+    typed = hasattr(keys, "dtype") and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if getattr(keys, "ndim", 0) != (1 if typed else 2) or isinstance(keys, np.ma.MaskedArray):
+        raise TypeError(
+            f"keys: got {keys!r}; expected an array of keys, one for each restart: jax.random.split(key, count)."
+        )
+    return keys
+
+
+def solve(
+    objective: Objective, solver: Any, group: str, summary: Summary, start: Array | None, keys: Array | None
+) -> dict[str, Array]:
+    """One problem: the fields of a `Descrambling`, its objective left out, for that one is not to be batched.
+
+    >>> summary = smoothness().summarise(jnp.eye(3))
+    >>> sorted(solve(*settled(None, None, "O", None, None)[:2], "O", summary, None, None))[:4]
+    ['bound', 'classes', 'gap', 'initial_value']
+    """
+    if group == "permutation":
+        found = permute(objective, summary, keys)
+    elif is_iterative(solver):
+        found = iterate(objective, summary, group, solver, start, keys)
+    else:
+        found = solver(objective, summary, group)
+    return fields_of(found, *_given(objective, summary), group)
+
+
+def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
+    """The value of the raw frame, and the effective number of samples."""
+    return objective(jnp.eye(summary.size, dtype=summary.dtype), summary), effective_samples(summary)
+
+
+def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
+    """The fields of a `Descrambling`: what a solver found, and what was given."""
+    return {
+        "point": found.point,
+        "value": found.value,
+        "initial_value": initial_value,
+        "bound": found.bound,
+        "gap": found.value - found.bound,
+        "rank": found.rank,
+        "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
+        "status": found.status,
+        "singular_values": found.singular_values,
+        # A closed form is the best of the whole group.
+        "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
+        "samples": samples,
+    }
+
+
+@functools.partial(jax.jit, static_argnames=("group", "axes"))
+def _solve_summary(
+    objective: Objective,
+    solver: Any,
+    group: str,
+    summary: Summary,
+    start: Array | None,
+    keys: Array | None,
+    axes: int,
+) -> dict[str, Array]:
+    def one(summary: Summary, start: Array | None) -> dict[str, Array]:
+        return solve(objective, solver, group, summary, start, keys)
+
+    each = None if start is None or start.ndim == 2 else 0
+    for _ in range(axes):
+        one = jax.vmap(one, (0, each))
+    return one(summary, start)
+
+
+@functools.partial(jax.jit, static_argnames="group")
+def _solve_signals(
+    objective: Objective,
+    solver: Any,
+    group: str,
+    signals: Array,
+    start: Array | None,
+    keys: Array | None,
+    weights: Array | None,
+) -> dict[str, Array]:
+    summaries = _summarised(objective, signals, weights)
+    return _solve_summary(objective, solver, group, summaries, start, keys, signals.ndim - 2)
+
+
+@quick_jit
+def _summarised(objective: Objective, signals: Array, weights: Array | None) -> Summary:
+    summarise = objective.summarise
+    for _ in range(signals.ndim - 2):
+        summarise = jax.vmap(summarise)
+    return summarise(signals, weights)
+
+
+def _solve_in_slices(
+    objective: Objective, solver: Any, group: str, summaries: Any, start: Any, keys: Any, axes: int, watch: Any
+) -> dict[str, Array]:
+    """As `_solve_summary`, outside `jit`: the batch axes as one, which the host goes along."""
+    batch = jax.tree.leaves(summaries)[0].shape[:axes]
+    flat = _flat(summaries, axes)
+    start = start if start is None or start.ndim == 2 else _flat(start, axes)
+    given = _given_all(objective, flat)
+    found = iterate_in_slices(objective, flat, group, solver, start, keys, watch)
+    return _fields_of_all(found, *given, group, batch)
+
+
+@functools.partial(quick_jit, static_argnames="axes")
+def _flat(tree: Any, axes: int) -> Any:
+    """The leading axes as one, which there is also where there are none."""
+    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
+
+
+@quick_jit
+def _given_all(objective: Objective, summaries: Summary) -> tuple[Array, Array]:
+    return jax.vmap(functools.partial(_given, objective))(summaries)
+
+
+@functools.partial(quick_jit, static_argnames=("group", "batch"))
+def _fields_of_all(
+    found: Any, initial_value: Array, samples: Array, group: str, batch: tuple[int, ...]
+) -> dict[str, Array]:
+    fields = jax.vmap(functools.partial(fields_of, group=group))(found, initial_value, samples)
+    return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}
+
+
+def _is_problem(item: object) -> bool:
+    """Whether an item of a list is signals or a summary of them."""
+    return getattr(item, "ndim", 0) >= 2 or hasattr(item, "principal")

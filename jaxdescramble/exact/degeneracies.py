@@ -1,0 +1,160 @@
+"""The whole freedom of one problem: what leaves `||D P S||_F` alone from the left, and from the right.
+
+`f(P) = tr(A P B P^T)` is unchanged by `P -> G P H` for every G that commutes with `A = D^T D` (signs, O(2) on each
+cosine-sine pair) and every H that commutes with `B = S S^T` (signs, O(k) on k equal singular values, O(n - r) on the
+null space of signals of rank r). Two minimisers are the same answer if such a pair brings one to the other.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import a_summary, an_operator, is_traced, number_between, random_key
+from jaxdescramble._base.products import matmul
+from jaxdescramble.exact.gauge import Stabiliser
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds.projections import square
+from jaxdescramble.objectives.summaries import Summary
+from jaxdescramble.operators import Dense, Operator
+
+ROUNDS = 50
+"""Exchanges between the left and the right factor of an alignment, at most; a handful is enough."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
+@dataclasses.dataclass(frozen=True)
+class Degeneracy:
+    """The gauge group of one problem, `{P -> G P H}`; made by `degeneracy`. A pytree, and a gauge for `align`.
+
+    Attributes:
+        operator: D; G is in its `Stabiliser`.
+        directions: U, the left singular vectors of the signals, strongest first; H is `U diag(O(k), ...) U^T`.
+        ties: lengths of the runs of equal singular values, the null space last; they add up to n.
+    """
+
+    operator: Operator
+    directions: Float[Array, "n n"]
+    ties: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of points n."""
+        return self.operator.size
+
+    @property
+    def dimension(self) -> int:
+        """Of the group, `sum k (k - 1) / 2` over the runs of both sides: 0 if only signs are free."""
+        return sum(k * (k - 1) // 2 for k in (*self.operator.multiplicities, *self.ties))
+
+    def __str__(self) -> str:
+        """In words, such as `operator: 2 signs, 3 O(2); signals: 5 signs, O(3)`."""
+        return f"operator: {_words(self.operator.multiplicities)}; signals: {_words(self.ties)}"
+
+    def random(self, key: PRNGKeyArray, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """`G P H` with G and H Haar-random: another minimiser, if P is one.
+
+        Raises:
+            TypeError, ValueError: no key, a point that is not square and of this size.
+        """
+        point, keys = square(point, "point", like=self.directions), jax.random.split(random_key(key))
+        left, right = _random_blocks(keys[0], self.operator.multiplicities), _random_blocks(keys[1], self.ties)
+        modes = matmul(left.astype(point.dtype), matmul(self.operator.analyse(point), self.directions))
+        return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
+
+    def nearest(self, p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        """The left factor that does what the best `G p H` does: `(G p H) p^T`, for orthogonal p.
+
+        G and H in turn, each a Procrustes problem per run, until neither gains: `||G p H - q||_F` falls at every step,
+        begun once on either side. For minimisers of the problem, whose modes are all but matched; signs on both sides
+        of anything else can hold each other.
+        """
+        return _nearest(self, p, q)
+
+
+def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = None) -> Degeneracy:
+    """The gauge group of `||D P S||_F` for these signals.
+
+    Args:
+        operator: D.
+        summary: of the signals; concrete numbers, not traced.
+        tolerance: singular values count as equal if neighbours differ by at most this part of the largest; `8 eps` if
+            none is given. Those below `n eps` of the largest are the null space.
+
+    Raises:
+        TypeError: a traced summary: how many values tie is a matter of shape.
+        ValueError: sizes that differ; a tolerance that is negative.
+
+    >>> from jaxdescramble.objectives import Samples
+    >>> from jaxdescramble.operators import derivative
+    >>> free = degeneracy(derivative(5), Samples(jnp.diag(jnp.asarray([3.0, 2.0, 2.0, 0.0, 0.0]))))
+    >>> str(free), free.dimension
+    ('operator: 1 sign, 2 O(2); signals: 1 sign, 2 O(2)', 4)
+
+    Source: specified by the theorem's proof (Sule, Spencer, Czaja 2025); the description as a group is this package's.
+    """
+    an_operator(operator)
+    a_summary(summary)
+    if any(is_traced(leaf) for leaf in jax.tree.leaves(summary)):
+        raise TypeError("degeneracy: the number of ties cannot be traced; call it outside jit and vmap.")
+    if operator.size != summary.size:
+        raise ValueError(f"degeneracy: the operator has {operator.size} points, the signals {summary.size} features.")
+    directions, singular = summary.normalised().principal()
+    seen = np.asarray(singular) ** summary.exponent
+    if tolerance is None:
+        tolerance = 8 * float(np.finfo(seen.dtype).eps)
+    tolerance = number_between(tolerance, "tolerance", 0, np.inf, "a number of at least 0", ends=True)
+    rank = int(np.asarray(decompositions.resolved(jnp.asarray(seen))).sum())
+    borders = (np.flatnonzero(-np.diff(seen[:rank]) > tolerance * seen[0]) + 1).tolist()
+    ends = sorted({0, *borders, rank, summary.size})
+    return Degeneracy(operator, directions, tuple(after - before for before, after in itertools.pairwise(ends)))
+
+
+@jax.jit
+def _nearest(gauge: Degeneracy, p: Array, q: Array) -> Array:
+    left, right = Stabiliser(gauge.operator), Stabiliser(_as_operator(gauge.directions, gauge.ties))
+    gain = 10 * jnp.finfo(p.dtype).eps * p.shape[0]
+
+    def from_left(turned: Array) -> Array:
+        return matmul(left.nearest(turned, q), turned)
+
+    def from_right(turned: Array) -> Array:
+        return matmul(right.nearest(turned.T, q.T), turned.T).T
+
+    def climb(start: Array) -> tuple[Array, Array]:
+        def body(state: tuple) -> tuple:
+            turned, best, k, _ = state
+            turned = from_right(from_left(turned))
+            now = jnp.sum(turned * q)
+            return turned, now, k + 1, now > best + gain
+
+        state = (start, jnp.sum(start * q), jnp.zeros((), jnp.int32), jnp.ones((), bool))
+        turned, value, *_ = jax.lax.while_loop(lambda s: s[3] & (s[2] < ROUNDS), body, state)
+        return turned, value
+
+    (one, value), (other, better) = climb(p), climb(from_right(p))
+    return matmul(jnp.where(better > value, other, one), p.T)
+
+
+def _as_operator(directions: Array, ties: tuple[int, ...]) -> Operator:
+    """An operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
+    runs = jnp.asarray(np.repeat(np.arange(float(len(ties))), ties), directions.dtype)
+    return Dense(runs[:, None] * directions.T, runs**2, directions, ties)
+
+
+def _random_blocks(key: PRNGKeyArray, runs: tuple[int, ...]) -> Array:
+    blocks = [orthogonal.random(one, k) for one, k in zip(jax.random.split(key, len(runs)), runs, strict=True)]
+    return jax.scipy.linalg.block_diag(*blocks)
+
+
+def _words(runs: tuple[int, ...]) -> str:
+    counts = Counter(runs)
+    signs = counts.pop(1, 0)
+    words = [f"{signs} sign{'s' if signs > 1 else ''}"] if signs else []
+    return ", ".join(words + [f"{'' if m == 1 else f'{m} '}O({k})" for k, m in sorted(counts.items())])

@@ -1,0 +1,324 @@
+"""Findings against chance: batteries of readings, null models, effect sizes.
+
+A number read off a descrambled matrix says little by itself. Descrambling lays the largest principal components on the
+slowest waves of any matrix, so random weights look like filters too. Every reading here says whether the descrambler
+can change it at all, and is compared with draws from models in which the finding is absent.
+
+A new reading joins by one function and one line in `FIRST_LAYER` or `SECOND_LAYER`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import instance_of, is_finite, random_key, real_array
+from jaxdescramble.findings.fourier import band_edge, frequency_concentration, matrix, notch_depth, pair
+from jaxdescramble.findings.ridges import (
+    distance_map_monotonicity,
+    ridge_exponent,
+    ridge_exponent_error,
+    ridge_fit_r2,
+    ridge_monotonicity,
+)
+from jaxdescramble.findings.vectors import (
+    link_bandedness,
+    link_orthogonality,
+    link_purity,
+    output_bandedness,
+    polynomial_match,
+    row_orthogonality,
+)
+from jaxdescramble.manifolds import orthogonal
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A reading with what one must know to judge it.
+
+    Attributes:
+        name: under which it is reported.
+        function: `function(fit, read) -> scalar` of the matrices from the two halves of the signals.
+        depends_on_point: whether the descrambler can change it; if not, it is a property of the weight.
+        direction: +1 if larger values are the finding, -1 if smaller ones, 0 if neither.
+        unit: of the value.
+        note: one line.
+    """
+
+    name: str
+    function: Callable[[ArrayLike, ArrayLike], Array]
+    depends_on_point: bool
+    direction: int
+    unit: str
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A value beside its nulls; one entry of each mapping per null model.
+
+    Attributes:
+        name, depends_on_point, direction, unit, note: as in `Measure`.
+        value: the reading.
+        nulls: draws of the reading under each null, arrays of shape (draws,).
+        difference: `value - mean(null)`, in the unit of the value; None if the null has no finite draw.
+        effect: `(value - mean(null)) / sd(null)`, sd with one degree of freedom taken; None with fewer than two
+            draws or a null that does not vary beyond rounding. Ratios (the notches) and bounded readings have skewed
+            nulls: read it with `p_value`.
+        p_value: `(r + 1) / (draws + 1)`, r the number of draws at least as extreme, in the finding's direction (in the
+            rarer direction, doubled, if it has none). A draw that is not a number counts as extreme.
+    """
+
+    name: str
+    value: float
+    depends_on_point: bool
+    direction: int
+    unit: str
+    nulls: dict[str, np.ndarray]
+    effect: dict[str, float | None]
+    difference: dict[str, float | None]
+    p_value: dict[str, float]
+    note: str
+
+
+def _of_read(function: Callable[..., Array], **options) -> Callable[[ArrayLike, ArrayLike], Array]:
+    """A reading of one matrix, in which nothing is chosen, as one of two halves."""
+
+    def reading(fit: ArrayLike, read: ArrayLike) -> Array:
+        return function(pair(fit, read)[1], **options)
+
+    return reading
+
+
+def _polynomial(family: str) -> Callable[[ArrayLike, ArrayLike], Array]:
+    return functools.partial(polynomial_match, family=family)
+
+
+FIRST_LAYER = (
+    Measure("band edge", _of_read(band_edge), False, -1, "cycles per record", "95% of the energy lies below"),
+    Measure(
+        "band edge, 99%",
+        _of_read(band_edge, fraction=0.99),
+        False,
+        -1,
+        "cycles per record",
+        "99% of the energy lies below",
+    ),
+    Measure(
+        "notch, all link frequencies",
+        _of_read(notch_depth, link_zero=True),
+        False,
+        -1,
+        "ratio",
+        "energy at input frequency 0 over its neighbours'; without the split by link frequency P cannot change it",
+    ),
+    Measure(
+        "notch, link frequency 0 left out",
+        _of_read(notch_depth, link_zero=False),
+        True,
+        -1,
+        "ratio",
+        "what the rest of the link axis hears of the baseline when link frequency 0 has taken its share",
+    ),
+    Measure("ridge exponent", ridge_exponent, True, 1, "power", "3 in the paper; a random frame gives 0"),
+    Measure("ridge exponent error", ridge_exponent_error, True, 0, "power", "standard error (HC3)"),
+    Measure("ridge law R2", ridge_fit_r2, True, 1, "R2", "law fitted on one half, read on the other"),
+    Measure(
+        "ridge monotonicity",
+        ridge_monotonicity,
+        True,
+        1,
+        "Kendall tau",
+        "no law assumed; few link frequencies carry it, so p says more than effect",
+    ),
+    Measure(
+        "frequency concentration",
+        frequency_concentration,
+        True,
+        1,
+        "share of log bins",
+        "mutual information of link and input frequency; positive for noise too",
+    ),
+)
+
+SECOND_LAYER = (
+    Measure(
+        "link purity",
+        link_purity,
+        True,
+        1,
+        "energy share",
+        "sinusoidal link vectors; near 1 by construction if the tap contained W2",
+    ),
+    Measure("distance map", distance_map_monotonicity, True, -1, "Kendall tau", "-1: fast link waves, short r"),
+    Measure("link bandedness", link_bandedness, True, 1, "energy share", "M^T M by link frequency"),
+    Measure("link orthogonality", link_orthogonality, True, 1, "1 - cos^2", "columns at distant frequencies"),
+    Measure("output bandedness", output_bandedness, False, 1, "energy share", "M M^T by distance"),
+    Measure("row orthogonality", row_orthogonality, False, 1, "1 - cos^2", "rows at distant distances"),
+    Measure("Chebyshev R2", _polynomial("chebyshev"), False, 1, "R2", "best of 8 members; compare the families"),
+    Measure("Legendre R2", _polynomial("legendre"), False, 1, "R2", "best of 8 members; equals Chebyshev to degree 2"),
+    Measure("cosine R2", _polynomial("fourier"), False, 1, "R2", "best of 8 members, half-range cosines"),
+)
+
+
+def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
+    """A matrix with the same singular values in a random frame: the isotropic null.
+
+    `U diag(s(W)) V^T`, U and V Haar-distributed. Draw it of the raw weight and descramble it as the weight was; of a
+    descrambled weight it gives what no descrambling at all would show.
+
+    Args:
+        key: source of chance; `jax.vmap(random_frame, in_axes=(0, None))` draws many.
+        weight: W, any shape (n, m).
+
+    Raises:
+        TypeError, ValueError: not a finite real matrix.
+
+    >>> W = jnp.asarray([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> jnp.linalg.svd(random_frame(jax.random.key(0), W), compute_uv=False).round(4).tolist()
+    [3.0, 1.0]
+
+    Source: Sule, Spencer, Czaja 2025, isotropic hidden data; the use as a null is ours.
+    """
+    W = matrix(weight, axes="(n, m)")
+    singular = decompositions.singular_values(W)
+    left_key, right_key = jax.random.split(random_key(key))
+    left, right = (
+        orthogonal.random_columns(k, size, len(singular), W.dtype)
+        for k, size in zip((left_key, right_key), W.shape, strict=True)
+    )
+    return jnp.matmul(left * singular[None, :], right.T, precision="highest")
+
+
+def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
+    """Every reading of a battery, by name; compiled whole; may itself be jitted or vmapped.
+
+    Args:
+        battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
+        fit, read: the weight, descrambled on one half of the signals and on the other.
+
+    Raises:
+        TypeError, ValueError: what the readings raise from shapes and types. Entries that are not finite give NaN.
+
+    >>> W = jnp.cos(2 * jnp.pi * jnp.arange(16) / 16)[:, None] * jnp.ones((1, 8))
+    >>> round(float(measure(FIRST_LAYER[:1], W, W)["band edge"]), 3)
+    0.45
+    """
+    _check_battery(battery)
+    for half, name in ((fit, "fit"), (read, "read")):
+        real_array(half, name, (2,), "(out, in)")
+    return _measure(battery, fit, read)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
+    return {entry.name: entry.function(fit, read) for entry in battery}
+
+
+def _check_battery(battery: Any) -> None:
+    if not isinstance(battery, tuple):
+        raise TypeError(f"battery: expected a tuple of measures, such as FIRST_LAYER, got {battery!r}.")
+    for entry in battery:
+        instance_of(entry, "battery", Measure, "a tuple of measures, such as FIRST_LAYER")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measure_draws(battery: tuple[Measure, ...], fits: Array, reads: Array) -> dict[str, Array]:
+    return jax.vmap(functools.partial(measure, battery))(fits, reads)
+
+
+def compare(
+    battery: tuple[Measure, ...],
+    fit: ArrayLike,
+    read: ArrayLike,
+    nulls: Mapping[str, tuple[ArrayLike, ArrayLike]],
+) -> list[Reading]:
+    """A battery read on a layer and on draws from null models, side by side.
+
+    Args:
+        battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
+        fit, read: the weight, descrambled on one half of the signals and on the other.
+        nulls: for each null model the same two of every draw, stacked: shapes (draws, *fit.shape). They should
+            have gone through the same pipeline as the weight.
+
+    Returns:
+        One `Reading` per measure. Each null is one compiled program, vmapped over draws.
+
+    Raises:
+        TypeError, ValueError: shapes that do not fit, values that are not finite.
+
+    >>> W = jnp.outer(jnp.cos(2 * jnp.pi * jnp.arange(16) / 16), jnp.ones(8))
+    >>> draws = jax.vmap(random_frame, in_axes=(0, None))(jax.random.split(jax.random.key(0), 19), W)
+    >>> edge = compare(FIRST_LAYER[:1], W, W, {"random frame": (draws, draws)})[0]
+    >>> edge.p_value["random frame"], edge.effect["random frame"] < -3
+    (0.05, True)
+    """
+    _check_battery(battery)
+    fit, read = pair(fit, read, "(out, in)")
+    instance_of(nulls, "nulls", Mapping, "a dictionary {name: (fits, reads)}")
+    stacks = {name: _stacks(name, stack, fit.shape) for name, stack in nulls.items()}
+    values = measure(battery, fit, read)
+    draws = {name: _measure_draws(battery, *stack) for name, stack in stacks.items()}
+    rounding = 1e3 * float(jnp.finfo(fit.dtype).eps)
+    readings = []
+    for entry in battery:
+        value = float(values[entry.name])
+        of_null = {name: np.asarray(draw[entry.name]) for name, draw in draws.items()}
+        judged = {name: _judge(value, draw, entry.direction, rounding) for name, draw in of_null.items()}
+        difference, effect, p_value = ({name: verdict[i] for name, verdict in judged.items()} for i in range(3))
+        readings.append(
+            Reading(
+                entry.name,
+                value,
+                entry.depends_on_point,
+                entry.direction,
+                entry.unit,
+                of_null,
+                effect,  # pyright: ignore[reportArgumentType]
+                difference,  # pyright: ignore[reportArgumentType]
+                p_value,  # pyright: ignore[reportArgumentType]
+                entry.note,
+            )
+        )
+    return readings
+
+
+def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    if not isinstance(stack, tuple | list) or len(stack) != 2:
+        raise TypeError(f"nulls[{name!r}]: expected a pair (fit, read) of stacks of draws, got {type(stack).__name__}.")
+    fits, reads = (real_array(part, f"nulls[{name!r}]", (3,), "(draws, out, in)") for part in stack)
+    for part in (fits, reads):
+        if part.shape[1:] != shape or part.shape != fits.shape:
+            raise ValueError(
+                f"nulls[{name!r}]: got stacks of shapes {fits.shape} and {reads.shape}; expected (draws, *{shape}) "
+                "twice."
+            )
+        if not is_finite(part):
+            raise ValueError(f"nulls[{name!r}]: contains NaN or infinity; was every draw's descrambling solved?")
+    return fits, reads
+
+
+def _judge(
+    value: float, draws: np.ndarray, direction: int, rounding: float
+) -> tuple[float | None, float | None, float]:
+    """Difference from the null's mean, effect size, p-value."""
+    draws = draws.astype(np.float64)
+    finite = draws[np.isfinite(draws)]
+    size = max(abs(value), float(np.abs(finite).max(initial=0.0))) if np.isfinite(value) else 0.0
+    # Readings that P cannot change repeat to rounding under nulls that change P alone: ties, not effects.
+    slack = rounding * size
+    above, below = (1 + int(np.sum(~(sign * draws < sign * value - slack))) for sign in (1, -1))
+    extreme = {1: above, -1: below}.get(direction, min(2 * min(above, below), len(draws) + 1))
+    p_value = extreme / (len(draws) + 1)
+    if not np.isfinite(value) or len(finite) == 0:
+        return None, None, p_value
+    difference = value - float(finite.mean())
+    spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
+    return difference, difference / spread if spread > slack else None, p_value

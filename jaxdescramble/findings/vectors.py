@@ -1,0 +1,266 @@
+"""Readings of a descrambled second layer `M = W_2 Q^T`, shape (output, link): singular vectors and bands.
+
+Q turns the link axis alone. So whatever lives on the output axis, left singular vectors and `M M^T = W_2 W_2^T`, does
+not depend on the descrambler at all, and whatever lives on the link axis is known up to its gauge: it is read through
+energies at |link frequency|, in which the gauge cancels.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble._base import decompositions, transforms
+from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble.findings.fourier import fold, pair, ratio
+
+FAMILIES = ("chebyshev", "legendre", "fourier")
+DEGREES = 8
+AXES = "(output, link)"
+
+
+def link_purity(fit: ArrayLike, read: ArrayLike, count: int = 5) -> Float[Array, ""]:
+    """How nearly the leading link-side singular vectors are sinusoids: the mean share of their energy at one frequency.
+
+    For the leading left vectors u_i of `fit`, `mean_i ||v_i at +-k_i||^2 / ||v_i||^2` with `v_i = read^T u_i` and k_i
+    the strongest frequency of `fit^T u_i`. Both halves are one W_2 in two frames and have the same left vectors, so
+    this matches right singular vectors exactly, without trusting their order or their signs, and through ties.
+
+    Args:
+        fit, read: descrambled weights of the two halves, shape (output, link).
+        count: how many vectors; fewer where the rank is smaller.
+
+    Returns:
+        A number in [0, 1]; 0 for a zero matrix. With a tap that contains W_2^T itself it nears 1 by construction.
+
+    Raises:
+        TypeError, ValueError: not finite real matrices of one shape, a count below 1.
+
+    >>> t = 2 * jnp.pi * jnp.arange(16) / 16
+    >>> M = jnp.stack([jnp.cos(2 * t), 3 * jnp.sin(5 * t)])
+    >>> round(float(link_purity(M, M)), 3)
+    1.0
+
+    Source: Amey et al. 2021, frequency-division multiplexing in the second layer.
+    """
+    fit, read = pair(fit, read, AXES)
+    left, present = _left_vectors(fit, count)
+    chosen = jnp.argmax(_link_shares(fit, left), axis=1)
+    there = jnp.take_along_axis(_link_shares(read, left), chosen[:, None], axis=1)[:, 0]
+    return _mean(there, present)
+
+
+def polynomial_match(fit: ArrayLike, read: ArrayLike, family: str, count: int = 5) -> Float[Array, ""]:
+    """How nearly the leading output-side singular vectors are members of a family of functions: mean R^2.
+
+    `mean_i max_d corr(u_i, phi_d)^2`, means removed; the member d in 1..8 is chosen on `fit` and the correlation is
+    that of `read`. The families, with d sign changes each: "chebyshev" T_d, "legendre" P_d, "fourier" the half-range
+    cosines `cos(pi d (j + 1/2) / n)`. With means removed T_1 and P_1 are one function, and T_2 and P_2 another: the two
+    families differ from the third degree on.
+
+    This does not depend on the descrambler: the left vectors of `W_2 Q^T` are those of W_2. `fit` and `read` therefore
+    show the same vectors (matched as `read read^T u_i`, which is u_i scaled, through ties too), the split guards
+    against nothing, and the best of eight members has a level that chance reaches: only the nulls say what it is, and
+    only the other families what is particular to one.
+
+    Args:
+        fit, read: descrambled weights of the two halves, shape (output, link).
+        family: "chebyshev", "legendre" or "fourier".
+        count: how many vectors; fewer where the rank is smaller.
+
+    Returns:
+        A number in [0, 1]; 0 for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: not finite real matrices of one shape, an unknown family, a count below 1.
+
+    >>> x = jnp.linspace(-1, 1, 32)
+    >>> M = (4 * x**3 - 3 * x)[:, None] * jnp.ones((1, 3))
+    >>> [round(float(polynomial_match(M, M, family, 1)), 2) for family in ("chebyshev", "legendre")]
+    [1.0, 0.75]
+
+    Source: Amey et al. 2021, Chebyshev-like output vectors of the second layer.
+    """
+    one_of(family, "family", FAMILIES)
+    fit, read = pair(fit, read, AXES)
+    members = jnp.asarray(_members(family, fit.shape[0]), fit.dtype)
+    if members.shape[1] == 0:
+        return jnp.zeros((), fit.dtype)
+    left, present = _left_vectors(fit, count)
+    left_there = jnp.matmul(read, jnp.matmul(read.T, left, precision="highest"), precision="highest")
+    left_there = ratio(left_there, jnp.linalg.norm(left_there, axis=0, keepdims=True))
+    chosen = jnp.argmax(_squared_correlations(left, members), axis=1)
+    there = jnp.take_along_axis(_squared_correlations(left_there, members), chosen[:, None], axis=1)[:, 0]
+    return _mean(there, present)
+
+
+def link_bandedness(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Array, ""]:
+    """Do only nearby link frequencies work together? Share of the energy of `M^T M` within a band of frequencies.
+
+    `sum_{|k - k'| <= width} ||K(k, k')||_F^2 / ||M^T M||_F^2` with `K = T^T M^T M T`, T the Fourier basis and K(k, k')
+    its block of (cosine, sine) by (cosine, sine). In the basis of the points a band is not gauge-invariant (a phase at
+    one frequency alone moves energy away from the diagonal); in this one it is. Nothing is chosen, so `fit` is only
+    checked.
+
+    Args:
+        fit, read: descrambled weights of the two halves, shape (output, link).
+        width: half-width of the band in cycles per axis; the diagonal blocks count.
+
+    Returns:
+        A number in [0, 1]; 0 for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: not finite real matrices of one shape, a width below 1.
+
+    >>> t = 2 * jnp.pi * jnp.arange(16) / 16
+    >>> M = jnp.stack([jnp.cos(t) + jnp.cos(6 * t), jnp.cos(2 * t)])
+    >>> round(float(link_bandedness(M, M)), 3)  # of energies 1, 1 and 1 on the diagonal and 2 between 1 and 6
+    0.6
+
+    Source: Amey et al. 2021, W_2^T W_2; the gauge-invariant form is ours.
+    """
+    _, read = pair(fit, read, AXES)
+    blocks = _link_blocks(read)
+    return ratio(jnp.sum(jnp.where(_near(len(blocks), width), blocks, 0)), jnp.sum(blocks))
+
+
+def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Array, ""]:
+    """How near to orthogonal the parts of M at distant link frequencies are, each taken at unit size.
+
+    `1 - mean_{|k - k'| > width} ||M_k^T M_k'||_F^2 / (||M_k||_F^2 ||M_k'||_F^2)`, M_k the columns `M T` at link
+    frequency k. Weak frequencies count like strong ones, and so does their noise. Nothing is chosen, so `fit` is only
+    checked.
+
+    Args, errors: as for `link_bandedness`.
+
+    Returns:
+        A number in [0, 1]; 1 when nothing is left to compare.
+
+    >>> round(float(link_orthogonality(jnp.eye(12), jnp.eye(12))), 3)
+    1.0
+    """
+    _, read = pair(fit, read, AXES)
+    columns = transforms.analyse(_scaled(read), "periodic", 1)
+    sizes = fold(jnp.sum(columns**2, axis=0), 0)
+    blocks = _link_blocks(read)
+    product = sizes[:, None] * sizes[None, :]
+    return _far_from_parallel(blocks, product, width)
+
+
+def output_bandedness(fit: ArrayLike, read: ArrayLike, width: int | None = None) -> Float[Array, ""]:
+    """Do only nearby outputs go together? Share of the energy of `M M^T` within a band about the diagonal.
+
+    `sum_{|i - j| <= width} (M M^T)_ij^2 / ||M M^T||_F^2`. It does not depend on the descrambler: `M M^T = W_2 W_2^T`.
+
+    Args:
+        fit, read: descrambled weights of the two halves, shape (output, link); `fit` is only checked.
+        width: half-width of the band in points; a sixteenth of the outputs if none is given.
+
+    Returns:
+        A number in [0, 1]; 0 for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: not finite real matrices of one shape, a width below 1.
+
+    >>> float(output_bandedness(jnp.ones((4, 2)), jnp.ones((4, 2)), width=1))  # 10 of 16 entries
+    0.625
+
+    Source: Amey et al. 2021, W_2 W_2^T.
+    """
+    _, read = pair(fit, read, AXES)
+    energy = _gram(_scaled(read).T) ** 2
+    return ratio(jnp.sum(jnp.where(_near(len(energy), _output_width(width, read)), energy, 0)), jnp.sum(energy))
+
+
+def row_orthogonality(fit: ArrayLike, read: ArrayLike, width: int | None = None) -> Float[Array, ""]:
+    """How near to orthogonal distant rows of M are: `1 - mean_{|i - j| > width} cos(row_i, row_j)^2`.
+
+    It does not depend on the descrambler. Rows of zeros are left out; for random rows it is 1 - 1 / (number of links).
+
+    Args, errors: as for `output_bandedness`.
+
+    Returns:
+        A number in [0, 1]; 1 when nothing is left to compare.
+
+    >>> float(row_orthogonality(jnp.eye(4), jnp.eye(4)))
+    1.0
+    """
+    _, read = pair(fit, read, AXES)
+    energy = _gram(_scaled(read).T) ** 2
+    product = jnp.sqrt(jnp.diagonal(energy)[:, None] * jnp.diagonal(energy)[None, :])
+    return _far_from_parallel(energy, product, _output_width(width, read))
+
+
+def _scaled(M: Array) -> Array:
+    """M with a largest entry of one: fourth powers of small weights would be lost in float32."""
+    return ratio(M, jnp.max(jnp.abs(M)))
+
+
+def _gram(columns: Array) -> Array:
+    return jnp.matmul(columns.T, columns, precision="highest")
+
+
+def _left_vectors(M: Array, count: int) -> tuple[Float[Array, "o c"], Float[Array, " c"]]:
+    """Leading left singular vectors, and for each whether its singular value stands clear of rounding (1 or 0)."""
+    count = min(positive_integer(count, "count"), *M.shape)
+    left, singular, _ = decompositions.svd(M, full_matrices=False)
+    floor = max(M.shape) * jnp.finfo(M.dtype).eps * singular[0]
+    return left[:, :count], (singular[:count] > floor).astype(M.dtype)
+
+
+def _mean(scores: Float[Array, " c"], present: Float[Array, " c"]) -> Float[Array, ""]:
+    return ratio(jnp.sum(scores * present), jnp.sum(present))
+
+
+def _link_shares(M: Float[Array, "o n"], left: Float[Array, "o c"]) -> Float[Array, "c k"]:
+    """Energy of each `M^T u` by |link frequency|, adding up to 1."""
+    partners = jnp.matmul(left.T, M, precision="highest")
+    energy = fold(transforms.analyse(partners, "periodic", 1) ** 2, 1)
+    return ratio(energy, jnp.sum(energy, axis=1, keepdims=True))
+
+
+def _members(family: str, n: int) -> np.ndarray:
+    """Degrees 1 to 8 of a family on n points, means removed, unit length, in columns; float64."""
+    degrees, x = min(DEGREES, n - 1), np.linspace(-1, 1, n)
+    if family == "fourier":
+        values = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(1, degrees + 1) / n)
+    else:
+        vander = np.polynomial.chebyshev.chebvander if family == "chebyshev" else np.polynomial.legendre.legvander
+        values = vander(x, degrees)[:, 1:]
+    centred = values - values.mean(axis=0)
+    lengths = np.linalg.norm(centred, axis=0)
+    # On very few points a member can be constant: T_2 on two points, for one.
+    return centred[:, lengths > 1e-8] / lengths[lengths > 1e-8]
+
+
+def _squared_correlations(vectors: Float[Array, "o c"], members: Float[Array, "o d"]) -> Float[Array, "c d"]:
+    centred = vectors - jnp.mean(vectors, axis=0, keepdims=True)
+    overlap = jnp.matmul(centred.T, members, precision="highest") ** 2
+    size = jnp.sum(centred**2, axis=0)[:, None]
+    # A constant vector has no correlation with anything, and what rounding leaves of it must not have one either.
+    nothing = size <= (len(vectors) * jnp.finfo(vectors.dtype).eps) ** 2
+    return jnp.where(nothing, 0, ratio(overlap, size))
+
+
+def _link_blocks(M: Float[Array, "o n"]) -> Float[Array, "k k"]:
+    """`||K(k, k')||_F^2` of `K = T^T M^T M T`, M scaled."""
+    gram = _gram(transforms.analyse(_scaled(M), "periodic", 1))
+    return fold(fold(gram**2, 0), 1)
+
+
+def _near(n: int, width: int) -> np.ndarray:
+    i = np.arange(n)
+    return np.abs(i[:, None] - i[None, :]) <= positive_integer(width, "width")
+
+
+def _output_width(width: int | None, M: Array) -> int:
+    return max(1, M.shape[0] // 16) if width is None else width
+
+
+def _far_from_parallel(energy: Array, product: Array, width: int) -> Float[Array, ""]:
+    # What rounding leaves at an empty frequency or row has no direction.
+    size = jnp.diagonal(product)
+    there = ~(size <= (jnp.finfo(size.dtype).eps ** 2) * jnp.max(size))  # so that a NaN stays one
+    compared = there[:, None] & there[None, :] & ~_near(len(energy), width)
+    squared_cosines = jnp.where(compared, energy / jnp.where(compared, product, 1), 0)
+    return 1 - ratio(jnp.sum(squared_cosines), jnp.sum(compared, dtype=energy.dtype))

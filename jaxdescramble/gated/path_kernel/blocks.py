@@ -1,0 +1,225 @@
+"""Kernels of more samples than fit: tile by tile, each computed by one program, to whoever consumes them."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float
+
+from jaxdescramble._base.checks import a_function, in_order, instance_of, one_with, positive_integer, real_array
+
+# Samples along a side of a dense kernel's tile. On CPUs the products of a tile are multiplied while they still lie in a
+# core's cache; elsewhere a tile is to be worth the call.
+CPU, ACCELERATOR = 512, 4096
+
+
+class Tile(NamedTuple):
+    """A block of a kernel and where it stands: `kernel[rows, columns] = block`."""
+
+    rows: slice
+    columns: slice
+    block: Float[Array, "rows columns"]
+
+
+def tiles(
+    kernel: Callable[..., Array],
+    data1: Sequence[Any],
+    data2: Sequence[Any] | None = None,
+    tile_size: int | None = None,
+    devices: Sequence[Any] | None = None,
+) -> Iterator[Tile]:
+    """The blocks of a kernel, one after the other; together they cover it once.
+
+    One tile is computed while the one before it is consumed, and no more than these two are held. Of a kernel of data
+    with themselves, which is symmetric, half is computed: each block beside the diagonal is followed by its transpose.
+
+    Args:
+        kernel: `dense`, `convolutional`, `residual`, or any function of `(x1, x2, gates1, gates2)`; options by
+            `functools.partial(dense, normalise="cosine")`, `partial(expected_ntk, dense, variances=0.1)`.
+        data1: `(x, gates)` of the rows. In general any trees of arrays, samples first, each of which the kernel is
+            given in turn with its partner from data2. Arrays of numpy are cut where they are and sent tile by tile;
+            gates that are hard may be int8 or bool.
+        data2: of the columns; None for data1 again.
+        tile_size: at most so many samples along each side of a tile, which are all of one size; by default 512 (4096 on
+            accelerators), divided by the largest number of positions in an array (batch, *space, channels).
+        devices: among which the rows of each tile are shared out; None for one, where the data are.
+
+    Yields:
+        `Tile(rows, columns, block)`.
+
+    Raises:
+        ValueError: data of no samples, or fewer than there are devices.
+        What the kernel raises.
+
+    >>> from jaxdescramble.gated.path_kernel.kernels import dense
+    >>> x, gates = jnp.ones((3, 2)), [jnp.ones((3, 4))]
+    >>> for rows, columns, block in tiles(dense, (x, gates), tile_size=2):
+    ...     print((rows.start, rows.stop), (columns.start, columns.stop), float(block[0, 0]))
+    (0, 2) (0, 2) 2.0
+    (0, 2) (2, 3) 2.0
+    (2, 3) (0, 2) 2.0
+    (2, 3) (2, 3) 2.0
+
+    Source: none; products of blocks.
+    """
+    a_function(kernel, "kernel", "(x1, x2, gates1, gates2)")
+    rows, columns = _size(data1, "data1"), _size(data2, "data2") if data2 is not None else None
+    if data2 is not None and len(data2) != len(data1):
+        raise ValueError(f"data1, data2: got {len(data1)} and {len(data2)} parts; each needs its partner.")
+    size = positive_integer(tile_size, "tile_size") if tile_size is not None else _default_size(data1)
+    parts = 1 if devices is None else len(devices)
+    if rows < parts:
+        raise ValueError(f"devices: {rows} samples cannot be shared out among {parts} devices.")
+    mesh = None if devices is None else Mesh(np.asarray(devices), ("rows",))
+    others = None if data2 is None else tuple(data2)
+    return _stream(_hashable(kernel), tuple(data1), others, (rows, columns or rows), size, mesh)
+
+
+def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
+    """The whole kernel from its tiles, on the host.
+
+    >>> from jaxdescramble.gated.path_kernel.kernels import dense
+    >>> x, gates = jnp.asarray([[1.0], [2.0], [3.0]]), [jnp.ones((3, 4))]
+    >>> gather(tiles(dense, (x, gates), tile_size=2)).tolist()
+    [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0, 9.0]]
+
+    Raises:
+        ValueError: no tiles, or not all of them.
+    """
+    if not isinstance(blocks, Iterable):
+        raise TypeError(f"blocks: expected tiles, got {blocks!r}.")
+    blocks = [instance_of(block, "blocks", Tile, "tiles") for block in blocks]
+    held = [(rows, columns, _block(rows, columns, block)) for rows, columns, block in blocks]
+    if not held:
+        raise ValueError("blocks: there are none; an iterator that was used before is empty.")
+    whole = np.empty((max(rows.stop for rows, _, _ in held), max(c.stop for _, c, _ in held)), held[0][2].dtype)
+    places = {(rows.start, columns.start): block.size for rows, columns, block in held}
+    if len(places) < len(held) or sum(places.values()) != whole.size:
+        raise ValueError(
+            f"blocks: {len(held)} of them do not cover {whole.shape} once; an iterator's may have been used before."
+        )
+    for rows, columns, block in held:
+        whole[rows, columns] = block
+    return whole
+
+
+def _block(rows: Any, columns: Any, block: Any) -> np.ndarray:
+    found = np.asarray(real_array(block, "blocks", (2,), "(rows, columns)"))
+    sizes = tuple(getattr(part, "stop", 0) - getattr(part, "start", 0) for part in (rows, columns))
+    if found.shape != sizes:
+        raise ValueError(f"blocks: one of shape {found.shape} for {sizes[0]} rows and {sizes[1]} columns.")
+    return found
+
+
+def _stream(
+    kernel: Callable[..., Array],
+    data1: tuple[Any, ...],
+    data2: tuple[Any, ...] | None,
+    shape: tuple[int, int],
+    size: int,
+    mesh: Mesh | None,
+) -> Iterator[Tile]:
+    n1, n2 = shape
+    parts = 1 if mesh is None else mesh.size
+    height = min(-(-_even(n1, size) // parts), n1 // parts) * parts
+    width = height if data2 is None else _even(n2, size)
+    waiting: Tile | None = None
+    for top in range(0, n1, height):
+        above = _cut(data1, top, height, n1, mesh and NamedSharding(mesh, P("rows")))
+        for left in range(top if data2 is None else 0, n2, width):
+            beside = _cut(data1 if data2 is None else data2, left, width, n2, mesh and NamedSharding(mesh, P()))
+            # The last row and column of tiles reach back over others, so that all have one shape and one program.
+            block = _tile(kernel, mesh, above, beside)
+            above_again, beside_again = max(top + height - n1, 0), max(left + width - n2, 0)
+            block = block[above_again:, beside_again:] if above_again or beside_again else block
+            if waiting is not None:
+                yield from _with_transpose(waiting, data2 is None)
+            waiting = Tile(slice(top, min(top + height, n1)), slice(left, min(left + width, n2)), block)
+    assert waiting is not None
+    yield from _with_transpose(waiting, data2 is None)
+
+
+def _even(total: int, size: int) -> int:
+    """The size of so many tiles of at most `size` that none of them is much smaller than the others."""
+    return -(-total // -(-total // size))
+
+
+def _with_transpose(tile: Tile, symmetric: bool) -> Iterator[Tile]:
+    jax.block_until_ready(tile.block)
+    yield tile
+    if symmetric and tile.rows != tile.columns:
+        yield Tile(tile.columns, tile.rows, tile.block.T)
+
+
+@functools.partial(jax.jit, static_argnames=("kernel", "mesh"))
+def _tile(kernel: Callable[..., Array], mesh: Mesh | None, above: tuple[Any, ...], beside: tuple[Any, ...]) -> Array:
+    def block(above: tuple[Any, ...], beside: tuple[Any, ...]) -> Array:
+        return kernel(*(part for pair in zip(above, beside, strict=True) for part in pair))
+
+    if mesh is None:
+        return block(above, beside)
+    return jax.shard_map(block, mesh=mesh, in_specs=(P("rows"), P()), out_specs=P("rows"))(above, beside)
+
+
+def _cut(data: tuple[Any, ...], start: int, size: int, total: int, sharding: NamedSharding | None) -> tuple[Any, ...]:
+    start = min(start, total - size)
+    leaves, structure = jax.tree.flatten(data)
+    there = iter(_slices([leaf for leaf in leaves if isinstance(leaf, Array)], start, size))
+    parts = [next(there) if isinstance(leaf, Array) else jnp.asarray(leaf[start : start + size]) for leaf in leaves]
+    cut = jax.tree.unflatten(structure, parts)
+    return cut if sharding is None else jax.device_put(cut, sharding)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _slices(arrays: list[Array], start: Array | int, size: int) -> list[Array]:
+    return [jax.lax.dynamic_slice_in_dim(array, start, size) for array in arrays]
+
+
+def _size(data: Sequence[Any], name: str) -> int:
+    leaves = jax.tree.leaves(tuple(in_order(data, name, "(x, gates), or such a list of arrays")))
+    for leaf in leaves:
+        one_with(leaf, name, ("shape", "dtype"), "arrays")
+        if leaf.dtype != bool and not jnp.issubdtype(leaf.dtype, jnp.number):
+            raise TypeError(f"{name}: expected arrays of numbers, got one of {leaf.dtype}.")
+    sizes = {np.shape(leaf)[:1] for leaf in leaves}
+    if len(sizes) != 1 or sizes <= {(), (0,)}:
+        raise ValueError(
+            f"{name}: the first axes of {[np.shape(leaf) for leaf in leaves]} are not one number of samples."
+        )
+    return sizes.pop()[0]
+
+
+def _default_size(data: Sequence[Any]) -> int:
+    positions = max(math.prod(np.shape(leaf)[1:-1]) for leaf in jax.tree.leaves(tuple(data)))
+    return max((CPU if jax.default_backend() == "cpu" else ACCELERATOR) // positions, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    """A `functools.partial` that equals another of the same function and options, so that it is compiled once."""
+
+    function: Callable[..., Array]
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *more: Any) -> Array:
+        return self.function(*self.arguments, *more, **dict(self.options))
+
+
+def _hashable(kernel: Any) -> Any:
+    if not isinstance(kernel, functools.partial):
+        return kernel
+    arguments = tuple(_hashable(one) if callable(one) else one for one in kernel.args)
+    bound = _Bound(kernel.func, arguments, tuple(sorted(kernel.keywords.items())))
+    try:
+        hash(bound)
+    except TypeError:  # an array among the options: compiled for this one partial
+        return kernel
+    return bound

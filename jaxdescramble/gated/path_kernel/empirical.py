@@ -1,0 +1,84 @@
+"""The neural tangent kernel that a network has at its weights, output by output."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble._base.checks import a_function, positive_integer, samples_first, true_or_false
+
+
+def empirical_ntk(
+    f: Callable[[Any, Array], Array],
+    params: Any,
+    x1: ArrayLike,
+    x2: ArrayLike,
+    chunk_size: int = 64,
+    between_outputs: bool = False,
+) -> Float[Array, "n1 n2 *outputs"]:
+    """`K_a(x, x') = <d f_a(x) / d params, d f_a(x') / d params>`, for every output a by itself.
+
+    Give it logits: the sum of softmax outputs is constant, and its gradient zero.
+
+    Gradients are never held for more than two chunks of samples; those of x2 are computed once for each chunk of x1, so
+    that the whole takes about `n1 n2 / chunk_size` gradients for every output.
+
+    Args:
+        f: `f(params, x)`, (batch, outputs) or (batch,) from x (batch, ...), keeping samples apart.
+        params: a pytree of floating arrays; hold fixed by closing over (gates' weights, say) what is not to count.
+        x1, x2: (n1, ...) and (n2, ...).
+        chunk_size: samples whose gradients are held at a time.
+        between_outputs: all pairs of outputs a and b, not the same one twice only; as many times the work.
+
+    Returns:
+        (n1, n2, outputs), or (n1, n2, outputs, outputs).
+
+    Raises:
+        TypeError, ValueError: x that is no array of real numbers, an output that is not (batch, outputs).
+
+    >>> f = lambda W, x: x @ W  # linear: the gradient of an output is x
+    >>> empirical_ntk(f, jnp.ones((2, 3)), jnp.asarray([[1.0, 2.0]]), jnp.asarray([[3.0, 1.0]])).tolist()
+    [[[5.0, 5.0, 5.0]]]
+
+    Source: Jacot, Gabriel, Hongler 2018 (arXiv 1806.07572).
+    """
+    a_function(f, "f")
+    left, right = samples_first(x1, "x1"), samples_first(x2, "x2")
+    true_or_false(between_outputs, "between_outputs")
+    if left.shape[1:] != right.shape[1:]:
+        raise ValueError(f"x2: shape {right.shape} does not fit x1, {left.shape}: only the first axes may differ.")
+    shape: Any = getattr(jax.eval_shape(f, params, left[:1]), "shape", ())
+    if len(shape) not in (1, 2) or shape[0] != 1:
+        raise ValueError(f"f: returned shape {shape} for one sample; expected (batch, outputs) or (batch,).")
+    outputs = shape[1] if len(shape) == 2 else 1
+    return _ntk(f, params, left, right, outputs, positive_integer(chunk_size, "chunk_size"), between_outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("f", "outputs", "chunk", "between"))
+def _ntk(
+    f: Callable[[Any, Array], Array], params: Any, x1: Array, x2: Array, outputs: int, chunk: int, between: bool
+) -> Array:
+    def slope(x: Array, output: Array) -> Any:
+        return jax.grad(lambda p: f(p, x[None]).reshape(outputs)[output])(params)
+
+    def kernel(pair: tuple[Array, Array]) -> Array:
+        def row(one: Array) -> Array:
+            mine = slope(one, pair[0])
+            # Inside, `mine` is the same for all: chunks of rows against chunks of columns become matrix products.
+            return jax.lax.map(lambda other: _inner(mine, slope(other, pair[1])), x2, batch_size=chunk)
+
+        return jax.lax.map(row, x1, batch_size=chunk)
+
+    each = jnp.arange(outputs)
+    first, second = (jnp.repeat(each, outputs), jnp.tile(each, outputs)) if between else (each, each)
+    found = jnp.moveaxis(jax.lax.map(kernel, (first, second)), 0, -1)
+    return found.reshape(*found.shape[:2], outputs, outputs) if between else found
+
+
+def _inner(one: Any, other: Any) -> Array:
+    parts = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST), one, other)
+    return functools.reduce(jnp.add, jax.tree.leaves(parts))

@@ -1,0 +1,342 @@
+"""Learning with a kernel: ridge regression and its leave-one-out error, classification, how a kernel suits targets.
+
+Regularisation is dimensionless: `A = K + lambda tr(K)/n I`, so that one lambda means the same for every scaling of K,
+and at least `n eps` of it is always there.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
+from jaxdescramble._base.products import matmul
+from jaxdescramble.gated.path_kernel.blocks import Tile, gather
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["coefficients", "regularisation", "solved"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class Ridge:
+    """Kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.
+
+    Attributes:
+        coefficients: `A^-1 Y`, one column for every target.
+        regularisation: lambda as it was used, no less than `n eps`.
+        solved: whether A was finite and positive definite; coefficients are NaN if not.
+    """
+
+    coefficients: Float[Array, "n targets"]
+    regularisation: Float[Array, ""]
+    solved: Bool[Array, ""]
+
+    def check(self) -> "Ridge":
+        """This result, if it is one.
+
+        Raises:
+            FloatingPointError: the kernel was not finite or not positive definite.
+        """
+        if is_traced(self.solved):
+            raise TypeError("ridge: .check() reads concrete numbers; call it outside jit, on the result.")
+        if not bool(self.solved):
+            raise FloatingPointError(
+                f"ridge: no Cholesky factor at regularisation {float(self.regularisation):.3g}: the kernel is not "
+                "finite or not positive definite. Likely causes: an overflow (normalise='width'), the logarithm of a "
+                "kernel, a block of one that is not symmetric, or rounding of a kernel of low rank in float32. Compute "
+                "it in float64, or allow a larger regularisation."
+            )
+        return self
+
+
+class LeaveOneOut(NamedTuple):
+    """What ridge regression says of each sample without having seen it, for every regularisation tried.
+
+    Attributes:
+        regularisation: lambda as it was used, no less than `n eps`.
+        predictions: of each sample, by the fit to all others.
+        error: mean over samples of the squared distance from the targets.
+        wrong: share of samples whose largest prediction is not at their largest target; of a single target, whose sign
+            is not the target's.
+    """
+
+    regularisation: Float[Array, " candidates"]
+    predictions: Float[Array, "candidates n targets"]
+    error: Float[Array, " candidates"]
+    wrong: Float[Array, " candidates"]
+
+    @property
+    def best(self) -> Float[Array, ""]:
+        """The regularisation with the smallest error; a failed one has none."""
+        return self.regularisation[jnp.nanargmin(self.error)]
+
+
+def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0) -> Ridge:
+    """Kernel ridge regression, by Cholesky's factorisation: `coefficients = (K + lambda tr(K)/n I)^-1 Y`.
+
+    Args:
+        kernel: K, (n, n), of the training samples with themselves; or its tiles, which are gathered.
+        targets: Y, (n,) or (n, targets); integers of shape (n,) are labels, and become 0 or 1 for each class.
+        regularisation: lambda, not negative; raised to `n eps` if it is less.
+
+    Returns:
+        A `Ridge`, whose `check()` raises if there is no answer.
+
+    Raises:
+        ValueError, TypeError: shapes that do not fit, a negative regularisation.
+
+    >>> K = jnp.asarray([[2.0, 1.0], [1.0, 2.0]])
+    >>> [round(float(c), 4) for c in ridge(K, jnp.asarray([3.0, 0.0])).check().coefficients[:, 0]]
+    [2.0, -1.0]
+
+    Source: Saunders, Gammerman, Vovk, ICML 1998.
+    """
+    K, Y = _given(kernel, targets)
+    return Ridge(*_fit(K, Y, _regularisation(regularisation, K)))
+
+
+def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m targets"]:
+    """`K(x, x_train) coefficients`: values for new samples.
+
+    Args:
+        fit: from `ridge`.
+        kernel: (m, n), new samples against the training samples; or its tiles, which are not gathered.
+
+    Raises:
+        ValueError: a kernel that has not as many columns as there were training samples.
+
+    >>> fit = ridge(jnp.eye(2), jnp.asarray([3.0, 0.0]))
+    >>> [round(float(y), 4) for y in predict(fit, jnp.asarray([[0.5, 0.5]]))[0]]
+    [1.5]
+    """
+    instance_of(fit, "fit", Ridge, "a Ridge, as ridge makes it")
+    blocks = _blocks(kernel)
+    if blocks is None:
+        K = real_array(cast(ArrayLike, kernel), "kernel", (2,), "(new, training)")
+        same_size(K, 1, len(fit.coefficients), "kernel", "the training samples")
+        return matmul(K, fit.coefficients)
+    found: dict[tuple[int, int], Array] = {}
+    heard: dict[tuple[int, int], int] = {}
+    for rows, columns, block in blocks:
+        if columns.stop > len(fit.coefficients):
+            raise ValueError(
+                f"kernel: a tile reaches column {columns.stop}; there were {len(fit.coefficients)} training samples."
+            )
+        share = matmul(block, fit.coefficients[columns])
+        place = (rows.start, rows.stop)
+        found[place] = found[place] + share if place in found else share
+        heard[place] = heard.get(place, 0) + columns.stop - columns.start
+    if not found or set(heard.values()) != {len(fit.coefficients)} or min(found)[0] != 0:
+        raise ValueError(
+            f"kernel: its tiles do not cover all {len(fit.coefficients)} training samples once; an iterator's may have "
+            "been used before."
+        )
+    return jnp.concatenate([found[place] for place in sorted(found)])
+
+
+def classify(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Int[Array, " m"]:
+    """The class with the largest value; of a single target, 1 where it is positive and 0 elsewhere.
+
+    Args, raises: as for `predict`, fit to labels.
+
+    >>> fit = ridge(jnp.eye(3), jnp.asarray([2, 0, 1]))
+    >>> classify(fit, jnp.eye(3)).tolist()
+    [2, 0, 1]
+    """
+    values = predict(fit, kernel)
+    return jnp.argmax(values, axis=1) if values.shape[1] > 1 else (values[:, 0] > 0).astype(jnp.int32)
+
+
+def leave_one_out(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike) -> LeaveOneOut:
+    """The error on every sample of the fit to all others, from one factorisation: `y_i - c_i / (A^-1)_ii`.
+
+    Args:
+        kernel, targets: as for `ridge`.
+        regularisation: candidates for lambda, (candidates,) or one number. Its unit tr(K)/n is that of all samples,
+            also where one is left out.
+
+    Returns:
+        A `LeaveOneOut`; NaN where a candidate leaves the kernel short of positive definite.
+
+    Raises:
+        ValueError, TypeError: as for `ridge`.
+
+    >>> K = jnp.eye(2) + 1.0
+    >>> found = leave_one_out(K, jnp.asarray([3.0, 0.0]), 0.5)  # A = [[3, 1], [1, 3]]
+    >>> [round(float(y), 4) for y in found.predictions[0, :, 0]]
+    [0.0, 1.0]
+
+    Source: Craven, Wahba, Numer. Math. 31 (1979); Allen's PRESS.
+    """
+    K, Y = _given(kernel, targets)
+    candidates = jnp.atleast_1d(_regularisation(regularisation, K, candidates=True))
+    predictions = _without(K, Y, candidates)
+    error = jnp.mean(jnp.sum((predictions - Y[None]) ** 2, axis=2), axis=1)
+    if Y.shape[1] > 1:
+        missed = jnp.argmax(predictions, axis=2) != jnp.argmax(Y, axis=1)[None]
+    else:
+        missed = (predictions[:, :, 0] > 0) != (Y[None, :, 0] > 0)
+    return LeaveOneOut(candidates, predictions, error, jnp.mean(missed, axis=1, dtype=K.dtype))
+
+
+def alignment(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, centred: bool = True) -> Float[Array, ""]:
+    """How well a kernel suits targets: `<K, Y Y^T> / (||K||_F ||Y Y^T||_F)`, between -1 and 1.
+
+    Centred, K and Y have their means over samples taken off first, `H K H` with `H = I - 11^T/n`: a kernel's constant
+    part, which most of a kernel of hard gates is, then says nothing.
+
+    Args:
+        kernel: K, (n, n), or its tiles, which are not gathered.
+        targets: as for `ridge`.
+        centred: see above.
+
+    Returns:
+        The alignment, 0 if K or Y is nothing (after centring); differentiable in a matrix K.
+
+    Raises:
+        ValueError, TypeError: as for `ridge`.
+
+    >>> y = jnp.asarray([1.0, -1.0, 1.0])
+    >>> round(float(alignment(y[:, None] * y[None, :], y)), 4)
+    1.0
+
+    Source: Cristianini et al. 2001; centred, Cortes, Mohri, Rostamizadeh, JMLR 13 (2012).
+    """
+    true_or_false(centred, "centred")
+    blocks = _blocks(kernel)
+    if blocks is not None:
+        return _streamed_alignment(blocks, targets, centred)
+    K, Y = _given(kernel, targets)
+    if centred:
+        Y = Y - jnp.mean(Y, axis=0, keepdims=True)
+        K = K - jnp.mean(K, axis=0, keepdims=True)
+        K = K - jnp.mean(K, axis=1, keepdims=True)
+    return _ratio(jnp.sum(matmul(K, Y) * Y), jnp.sum(K**2), Y)
+
+
+def complexity(
+    kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0
+) -> Float[Array, ""]:
+    """`y^T H^-1 y`, `H = n K / tr K + lambda I`, summed over targets: small where the kernel suits the targets.
+
+    Over the stages of training it tells what learning in the gates does, whatever it does to the kernel's size.
+
+    Args:
+        kernel, targets, regularisation: as for `ridge`.
+
+    Returns:
+        The complexity; NaN if the kernel is not positive definite at this regularisation.
+
+    Raises:
+        ValueError, TypeError: as for `ridge`.
+
+    >>> round(float(complexity(4 * jnp.eye(2), jnp.asarray([1.0, 2.0]))), 4)  # H = I
+    5.0
+
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), who follow it over training; the measure is of Arora et al.
+    2019 (arXiv 1901.08584).
+    """
+    K, Y = _given(kernel, targets)
+    coefficients = _fit(K, Y, _regularisation(regularisation, K))[0]
+    return jnp.sum(coefficients * Y) * jnp.trace(K) / len(K)
+
+
+def _shifted(K: Array, regularisation: Array) -> Array:
+    unit = jnp.trace(K) / len(K)
+    return K + regularisation * unit * jnp.eye(len(K), dtype=K.dtype)
+
+
+@jax.jit
+def _fit(K: Array, Y: Array, regularisation: Array) -> tuple[Array, Array, Array]:
+    factor = decompositions.cholesky(_shifted(K, regularisation))
+    solved = jnp.isfinite(factor).all()
+    coefficients = decompositions.solve_cholesky(factor, Y)
+    return jnp.where(solved, coefficients, jnp.nan), regularisation, solved
+
+
+@jax.jit
+def _without(K: Array, Y: Array, candidates: Array) -> Array:
+    def one(regularisation: Array) -> Array:
+        factor = decompositions.cholesky(_shifted(K, regularisation))
+        inverse = decompositions.solve_triangular(factor, jnp.eye(len(K), dtype=K.dtype))
+        coefficients = matmul(inverse.T, matmul(inverse, Y))
+        return Y - coefficients / jnp.sum(inverse**2, axis=0)[:, None]
+
+    return jax.lax.map(one, candidates)
+
+
+def _streamed_alignment(kernel: Iterable[Tile], targets: ArrayLike, centred: bool) -> Array:
+    Y = _targets(targets)
+    n = len(Y)
+    Y = Y - jnp.mean(Y, axis=0, keepdims=True) if centred else Y
+    shift, product, square, sums = None, 0.0, 0.0, np.zeros(n)
+    for rows, columns, block in kernel:
+        if max(rows.stop, columns.stop) > n:
+            raise ValueError(f"targets: {n} of them for a kernel that reaches {max(rows.stop, columns.stop)} samples.")
+        if shift is None:  # centring does not see a constant; without it squares would cancel
+            shift = jnp.mean(block) if centred else jnp.zeros((), block.dtype)
+        *numbers, row_sums = _block_sums(block, shift, Y[rows], Y[columns])
+        product, square = product + float(numbers[0]), square + float(numbers[1])
+        sums[rows] += np.asarray(row_sums, float)
+    if centred:
+        square += sums.sum() ** 2 / n**2 - 2 * (sums**2).sum() / n
+    return _ratio(jnp.asarray(product, Y.dtype), jnp.asarray(max(square, 0.0), Y.dtype), Y)
+
+
+@jax.jit
+def _block_sums(block: Array, shift: Array, left: Array, right: Array) -> tuple[Array, Array, Array]:
+    block = block - shift
+    left, right = left.astype(block.dtype), right.astype(block.dtype)
+    return jnp.sum(matmul(block, right) * left), jnp.sum(block**2), jnp.sum(block, axis=1)
+
+
+def _ratio(product: Array, square: Array, Y: Array) -> Array:
+    whole = square * jnp.sum(matmul(Y.T, Y) ** 2)
+    return jnp.where(whole <= 0, 0, product / jnp.sqrt(jnp.where(whole <= 0, 1, whole)))
+
+
+def _blocks(kernel: ArrayLike | Iterable[Tile]) -> Iterable[Tile] | None:
+    """The kernel's tiles, if that is what it is."""
+    if isinstance(kernel, list | tuple):
+        return kernel if kernel and all(isinstance(one, Tile) for one in kernel) else None
+    return cast(Iterable[Tile], kernel) if isinstance(kernel, Iterator) else None
+
+
+def _given(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike) -> tuple[Array, Array]:
+    blocks = _blocks(kernel)
+    K = real_array(cast(ArrayLike, kernel) if blocks is None else gather(blocks), "kernel", (2,), "(n, n)")
+    same_size(K, 1, len(K), "kernel", "its own rows")
+    Y = _targets(targets)
+    same_size(Y, 0, len(K), "targets", "the kernel")
+    return K, Y.astype(K.dtype)
+
+
+def _targets(targets: ArrayLike) -> Array:
+    array = numbers(targets, "targets", "numbers (n,) or (n, targets), or labels")
+    if jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1:
+        if is_traced(array):
+            raise TypeError("targets: labels inside jit; pass jax.nn.one_hot(labels, classes).")
+        if not len(array) or int(array.min()) < 0:
+            raise ValueError("targets: expected labels from 0 on, one for each sample.")
+        return jax.nn.one_hot(array, int(array.max()) + 1)
+    array = real_array(array, "targets", (1, 2), "(n,) or (n, targets)")
+    if not is_finite(array):
+        raise ValueError("targets: contain NaN or infinity.")
+    return array if array.ndim == 2 else array[:, None]
+
+
+def _regularisation(value: ArrayLike | Sequence[float], K: Array, candidates: bool = False) -> Array:
+    array = numbers(value, "regularisation", "a number, or candidates")
+    if array.ndim > candidates or 0 in array.shape or jnp.iscomplexobj(array) or array.dtype == bool:
+        raise TypeError(f"regularisation: got {array.dtype} of shape {array.shape}; expected a number, or candidates.")
+    array = array.astype(K.dtype)
+    if not is_traced(array) and not (np.asarray(array) >= 0).all():
+        raise ValueError(f"regularisation: got {value}; it is not negative.")
+    return jnp.maximum(array, len(K) * jnp.finfo(K.dtype).eps)

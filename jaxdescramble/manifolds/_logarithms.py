@@ -1,0 +1,85 @@
+"""The principal logarithm of rotations, also by pi and nearly by pi, with its derivative."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds.projections import polish, skew, square
+
+
+def logarithm(point: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The principal logarithm of a special orthogonal matrix: the shortest skew Omega with `exp(Omega) = Q`.
+
+    Planes turn by angles in [0, pi]. With the square root R = polar(1 + Q), whose polar decomposition is
+    `1 + Q = R V diag(2 cos(theta/2)) V^T`, it is `skew(R) V diag(theta / sin(theta/2)) V^T`. One singular value
+    decomposition and eight products.
+
+    Turned by pi, a plane does not say which way: at the eigenvalue -1 one of the logarithms of least norm is returned.
+    At pi - d the direction is uncertain by eps / d, as it is in Q itself; `exp` of what is returned is Q all the same,
+    to rounding (to about 1000 n eps where d is below 100 n eps: such planes are taken to turn by pi).
+
+    Differentiable once: in the eigenbasis of Omega, whose eigenvalues are i a, `dOmega_jk = x / (1 - e^-x) K_jk` with
+    `K = Q^T dQ`, `x = i (a_j - a_k)`. Where that is infinite (a plane turned by pi) it is set to zero.
+
+    Args:
+        point: Q, of determinant +1.
+
+    Returns:
+        Skew Omega, radians; NaN where the determinant is -1, which has no real logarithm.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not a square matrix.
+
+    >>> ((logarithm(jnp.asarray([[0.0, -1.0], [1.0, 0.0]])) / jnp.pi).round(4) + 0.0).tolist()
+    [[0.0, -0.5], [0.5, 0.0]]
+
+    Source: Higham, Functions of Matrices (2008), sections 8.1 (polar factor) and 11.5 (inverse scaling and squaring,
+    here with one square root); Rossmann, Lie Groups (2002), section 1.2, for the derivative of exp.
+    """
+    return _logarithm(square(point, "point"))
+
+
+@jax.custom_jvp
+def _logarithm(Q: Array) -> Array:
+    n, dtype = Q.shape[0], Q.dtype
+    U, s, Vh = decompositions.svd(jnp.eye(n, dtype=dtype) + Q)
+    U = jnp.where(_turned_by_pi(s)[None, :], _quarter_turn(Vh.T), U)
+    half = jnp.clip(s / 2, 0, 1)
+    # What rounding in Q has done to R near pi, eps / d, is symmetric there (or makes no difference to exp): the skew
+    # part is right to its square, the symmetric part is known from s, and polishing does the rest.
+    R = skew(matmul(U, Vh)) + matmul(Vh.T * half[None, :], Vh)
+    R = polish(polish(R))
+    sine = jnp.sqrt((1 - half) * (1 + half))
+    ratio = jnp.where(sine > 0, jnp.arctan2(sine, half) / jnp.where(sine > 0, sine, 1), 1)
+    W = skew(matmul(2 * skew(R), matmul(Vh.T * ratio[None, :], Vh)))
+    return jnp.where(decompositions.determinant_sign(Q) < 0, jnp.nan, W)
+
+
+@_logarithm.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    W = _logarithm(primals[0])
+    angles, Z = decompositions.eigh_hermitian(-1j * W)
+    K = matmul(matmul(Z.conj().T, skew(matmul(primals[0].T, tangents[0])).astype(Z.dtype)), Z)
+    half = (angles[:, None] - angles[None, :]) / 2
+    finite = jnp.abs(half) < jnp.pi * (1 - 100 * len(half) * jnp.finfo(half.dtype).eps)
+    ratio = jnp.where(half == 0, 1, half / jnp.where(half == 0, 1, jnp.tan(half)))
+    weight = jnp.where(finite, ratio + 1j * half, 0)
+    return W, skew(matmul(matmul(Z, weight * K), Z.conj().T).real)
+
+
+def _turned_by_pi(s: Array) -> Array:
+    """Which singular values of 1 + Q vanish: in pairs, counted from the last, by the larger one of each pair."""
+    pairs = s[len(s) % 2 :: 2]
+    vanish = jnp.repeat(pairs < 100 * len(s) * jnp.finfo(s.dtype).eps, 2)
+    return jnp.concatenate([jnp.zeros(len(s) % 2, bool), vanish])
+
+
+def _quarter_turn(V: Array) -> Array:
+    """Columns in pairs, counted from the last, each pair turned by a right angle: (v, w) -> (w, -v)."""
+    first = V.shape[1] % 2
+    v, w = V[:, first::2], V[:, first + 1 :: 2]
+    turned = jnp.stack([w, -v], axis=-1).reshape(len(V), -1)
+    return jnp.concatenate([V[:, :first], turned], axis=1)

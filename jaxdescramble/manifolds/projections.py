@@ -1,0 +1,224 @@
+"""Ways onto the orthogonal group and into its Lie algebra: what is nearest, what is tangent, how far off one is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import is_traced, one_of, real_array
+from jaxdescramble._base.products import matmul
+
+NAMES = ("O", "SO")
+
+
+def square(value: ArrayLike, name: str, like: Array | None = None, of: str = "the point") -> Array:
+    """`value` as a square matrix of real numbers, of the shape of `like` (called `of`) if that is given.
+
+    Raises:
+        TypeError: not real floating-point numbers.
+        ValueError: not a matrix, not square, another shape.
+
+    >>> square(jnp.eye(2), "point").shape
+    (2, 2)
+    """
+    matrix = real_array(value, name, (2,), "a square matrix (n, n); jax.vmap takes batches")
+    if matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name}: expected a square matrix, got shape {matrix.shape}.")
+    if like is not None and matrix.shape != like.shape:
+        raise ValueError(f"{name}: got shape {matrix.shape}, where {of} has {like.shape}.")
+    return matrix
+
+
+def squares(value: ArrayLike, name: str) -> Array:
+    """`value` as one square matrix of real numbers, or as many in front of each other; raises as `square` does.
+
+    >>> squares(jnp.ones((5, 2, 2)), "matrix").shape
+    (5, 2, 2)
+    """
+    matrices = real_array(value, name, range(2, 9), "square matrices (..., n, n)")
+    if matrices.shape[-1] != matrices.shape[-2]:
+        raise ValueError(f"{name}: expected square matrices (..., n, n), got shape {matrices.shape}.")
+    return matrices
+
+
+def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
+    """Distance from orthogonality, `||P^T P - 1||_F`.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
+    >>> float(defect(jnp.eye(3)))
+    0.0
+    """
+    point = squares(point, "point")
+    eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
+    return jnp.linalg.norm(matmul(jnp.swapaxes(point, -1, -2), point) - eye, axis=(-2, -1))
+
+
+def check_orthogonal(point: Array, name: str) -> None:
+    """Raise `ValueError` if a matrix, or one of a batch, is further than 1e-2 from orthogonal; a traced one passes.
+
+    >>> check_orthogonal(jnp.eye(2), "start")
+    """
+    point = squares(point, name)
+    if is_traced(point):
+        return
+    # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
+    host = np.asarray(point)
+    with np.errstate(all="ignore"):  # NaN is further than anything
+        off = np.linalg.norm(np.swapaxes(host, -1, -2) @ host - np.eye(host.shape[-1]), axis=(-2, -1)).max()
+    if not off <= 1e-2:
+        raise ValueError(
+            f"{name}: ||P^T P - 1|| = {off:.3g}, not orthogonal; use manifolds.orthogonal.polar({name})[0]."
+        )
+
+
+def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    """Skew part `(M - M^T) / 2`: the projection onto the Lie algebra.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
+    >>> skew(jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    matrix = squares(matrix, "matrix")
+    return (matrix - jnp.swapaxes(matrix, -1, -2)) / 2
+
+
+def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, or of different sizes.
+
+    >>> tangent(jnp.eye(2), jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    point = square(point, "point")
+    return matmul(point, skew(matmul(point.T, square(vector, "vector", like=point))))
+
+
+def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    """An element that has drifted off the group by rounding, put back: one Newton-Schulz step `P (3 - P^T P) / 2`.
+
+    A singular value `1 + e` becomes `1 - 3 e^2 / 2`; what is put back is the nearest element up to that. Two products.
+
+    >>> [bool(defect(P) < 1e-5) for P in (1.001 * jnp.eye(2), polish(1.001 * jnp.eye(2)))]
+    [False, True]
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square.
+
+    Source: Higham, Functions of Matrices (2008), equation (8.20).
+    """
+    point = squares(point, "point")
+    # As a correction: what is already orthogonal is changed by rounding's square, not by rounding.
+    eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
+    return point - matmul(point, matmul(jnp.swapaxes(point, -1, -2), point) - eye) / 2
+
+
+def orthonormal(matrix: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """The factor Q of the QR decomposition whose R has no negative diagonal entry: unique where the rank is k.
+
+    >>> orthonormal(jnp.asarray([[-2.0], [0.0]])).tolist()
+    [[-1.0], [0.0]]
+    """
+    Q, R = decompositions.qr(matrix)
+    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
+
+
+def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n n"]:
+    """The point itself if its determinant has the sign asked for, else with its last row turned round.
+
+    Args:
+        point: P.
+        determinant: +1 or -1.
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, another determinant.
+
+    >>> special(jnp.asarray([[0.0, 1.0], [1.0, 0.0]])).tolist()
+    [[0.0, 1.0], [-1.0, -0.0]]
+    """
+    point, determinant = square(point, "point"), sign_of(determinant)
+    sign = jnp.where(decompositions.determinant_sign(point) < 0, -determinant, determinant).astype(point.dtype)
+    return point.at[-1].multiply(sign)
+
+
+def sign_of(determinant: object, choices: str = "1 or -1") -> int:
+    """A determinant that an orthogonal matrix can have.
+
+    >>> sign_of(-1)
+    -1
+    """
+    if isinstance(determinant, int | np.integer) and determinant in (1, -1) and not isinstance(determinant, bool):
+        return int(determinant)
+    raise ValueError(f"determinant: got {determinant!r}; choose {choices}.")
+
+
+def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+    """The nearest element of the group to a matrix, and the singular values whose sum is `tr(Q^T M)`.
+
+    `M = U S V^T` gives `Q = U V^T`, the maximiser of `tr(Q^T M)` over O(n); over SO(n) the smallest singular value
+    enters with the sign of `det(U V^T)`. Differentiable at equal singular values too: with `K = U^T dM V`,
+    `dQ = U [(K - K^T)_ij / (s_i + s_j)] V^T`; where `s_i + s_j = 0` the nearest element is not unique and that part of
+    the derivative is set to zero.
+
+    Args:
+        matrix: M, square.
+        group: "O" or "SO".
+
+    Returns:
+        Q, and the singular values, descending, the last one signed for "SO".
+
+    Raises:
+        TypeError: not real numbers.
+        ValueError: not square, an unknown group.
+
+    >>> Q, s = polar(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))
+    >>> Q.round(4).tolist(), s.round(4).tolist()
+    ([[0.0, 1.0], [1.0, 0.0]], [2.0, 1.0])
+
+    Source: Higham, Functions of Matrices (2008), chapter 8.
+    """
+    matrix = square(matrix, "matrix")
+    one_of(group, "group", NAMES)
+    return _polar_special(matrix) if group == "SO" else _polar_full(matrix)
+
+
+def _decompose(matrix: Array, is_special: bool) -> tuple[Array, Array, Array]:
+    U, s, Vh = decompositions.svd(jax.lax.stop_gradient(matrix))
+    if is_special:
+        # The smallest singular value pays least for the wrong sign.
+        sign = jnp.where(decompositions.determinant_sign(matmul(U, Vh)) < 0, -1, 1).astype(s.dtype)
+        U, s = U.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
+    return U, s, Vh
+
+
+def _make_polar(is_special: bool):
+    @jax.custom_jvp
+    def nearest(matrix: Array) -> tuple[Array, Array]:
+        U, s, Vh = _decompose(matrix, is_special)
+        return matmul(U, Vh), s
+
+    @nearest.defjvp
+    def _(primals, tangents):
+        U, s, Vh = _decompose(primals[0], is_special)
+        K = matmul(matmul(U.T, tangents[0]), Vh.T)
+        total = s[:, None] + s[None, :]
+        unique = jnp.abs(total) > 4 * len(s) * jnp.finfo(s.dtype).eps * s[0]
+        turn = jnp.where(unique, (K - K.T) / jnp.where(unique, total, 1), 0)
+        return (matmul(U, Vh), s), (matmul(matmul(U, turn), Vh), jnp.diagonal(K))
+
+    return nearest
+
+
+_polar_full, _polar_special = _make_polar(False), _make_polar(True)

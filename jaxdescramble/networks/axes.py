@@ -1,0 +1,166 @@
+"""Where an axis goes: the axes of a value written as products of pieces of named axes.
+
+An `Atom` is a piece of a named axis: `size` positions, `stride` apart. Each dimension of a value is a tuple of atoms,
+slowest first, so that splitting, merging and moving dimensions about only regroups atoms. A dimension of size 1 is the
+empty tuple, and what nobody follows has the name `FOREIGN`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax import Array
+
+from jaxdescramble.networks.graph import IDENTITY, Operation
+
+
+class Atom(NamedTuple):
+    label: str
+    size: int
+    stride: int
+
+
+Axes = tuple[tuple[Atom, ...], ...]
+FOREIGN = ""
+
+
+def axis(label: str, size: int, stride: int = 1) -> tuple[Atom, ...]:
+    """A dimension that is one piece of a named axis."""
+    return () if size == 1 else (Atom(label, size, stride),)
+
+
+def foreign(shape: Sequence[int]) -> Axes:
+    return tuple(axis(FOREIGN, size) for size in shape)
+
+
+def labels(dimension: tuple[Atom, ...]) -> set[str]:
+    return {atom.label for atom in dimension}
+
+
+def _joined(atoms: Sequence[Atom]) -> list[Atom]:
+    """The same, neighbouring pieces of one axis put together where they follow on each other."""
+    result: list[Atom] = []
+    for atom in atoms:
+        if result and result[-1].label == atom.label:
+            outer = result[-1]
+            if atom.label == FOREIGN or outer.stride == atom.size * atom.stride:
+                result[-1] = Atom(atom.label, outer.size * atom.size, atom.stride)
+                continue
+        result.append(atom)
+    return result
+
+
+def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
+    """The axes after a reshape, or None where pieces would have to be cut unevenly."""
+    if 0 in shape:
+        return None
+    atoms = _joined([atom for dimension in axes for atom in dimension])
+    result = []
+    for size in shape:
+        dimension: list[Atom] = []
+        while size > 1:
+            atom = atoms.pop(0)
+            if size % atom.size == 0:
+                dimension.append(atom)
+                size //= atom.size
+            elif atom.size % size == 0:
+                inner = atom.size // size
+                dimension.append(Atom(atom.label, size, atom.stride * inner))
+                atoms.insert(0, Atom(atom.label, inner, atom.stride))
+                size = 1
+            else:
+                return None
+        result.append(tuple(_joined(dimension)))
+    return tuple(result)
+
+
+def moved(operation: Operation, axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes | None:
+    """The axes of an operation's result, from those of its operand, if it only arranges elements anew.
+
+    `before` and `after` are the shapes of the operand and of the result. None where the operation does anything else.
+    """
+    name, params = operation.name, operation.params
+    if name in IDENTITY:
+        return axes
+    if name == "transpose":
+        return tuple(axes[i] for i in params["permutation"])
+    if name == "reshape" and params.get("dimensions") is None:
+        return regroup(axes, after)
+    if name == "squeeze":
+        gone = {i % len(axes) for i in params["dimensions"]}
+        return tuple(dimension for i, dimension in enumerate(axes) if i not in gone)
+    if name == "broadcast_in_dim":
+        result = list(foreign(after))
+        for i, j in enumerate(params["broadcast_dimensions"]):
+            if before[i] == after[j]:
+                result[j] = axes[i]
+        return tuple(result)
+    return None
+
+
+def moved_back(operation: Operation, axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes | None:
+    """The axes of an operation's operand, from those of its result: `moved` the other way."""
+    name, params = operation.name, operation.params
+    if name in IDENTITY:
+        return axes
+    if name == "transpose":
+        return tuple(axes[list(params["permutation"]).index(i)] for i in range(len(axes)))
+    if name == "reshape" and params.get("dimensions") is None:
+        return regroup(axes, before)
+    if name == "squeeze":
+        gone = {i % len(before) for i in params["dimensions"]}
+        rest = iter(axes)
+        return tuple(() if i in gone else next(rest) for i in range(len(before)))
+    if name == "broadcast_in_dim":
+        pairs = enumerate(params["broadcast_dimensions"])
+        return tuple(axes[j] if before[i] == after[j] else () for i, j in pairs)
+    return None
+
+
+Span = tuple[int, int, int]
+
+
+def taken(operation: Operation, output: int) -> list[Span]:
+    """(start, stop, step) along each dimension of the operand for one result of `slice`, `split` or `unstack`."""
+    params: Any = operation.params
+    if operation.name == "slice":
+        starts, stops = map(int, params["start_indices"]), map(int, params["limit_indices"])
+        return list(zip(starts, stops, map(int, params["strides"] or [1] * len(params["start_indices"])), strict=True))
+    spans = [(0, size, 1) for size in operation.equation.invars[0].aval.shape]
+    sizes = params["sizes"] if operation.name == "split" else [1] * len(operation.outputs)
+    start = int(sum(sizes[:output]))
+    spans[params["axis"]] = (start, start + int(sizes[output]), 1)
+    return spans
+
+
+def cut(operation: Operation, output: int, axes: Axes, before: Sequence[int]) -> Axes:
+    """The axes of a slice; a dimension that is not cut into equal parts becomes foreign."""
+    result = list(axes)
+    for i, (old, (start, stop, step)) in enumerate(zip(before, taken(operation, output), strict=True)):
+        new = len(range(start, stop, step))
+        if old != new:
+            even = len(axes[i]) == 1 and step == 1 and new > 0 and old % new == 0 and start % new == 0
+            result[i] = axis(axes[i][0].label, new, axes[i][0].stride) if even else axis(FOREIGN, new)
+    if operation.name == "unstack":
+        del result[operation.params["axis"]]
+    return tuple(result)
+
+
+def fold(array: Array, axes: Axes, order: Sequence[str]) -> Array:
+    """The array with one axis for each label, in this order; a label that is nowhere becomes an axis of size 1."""
+    atoms, places = _sorted(axes, order)
+    array = array.reshape([atom.size for atom in atoms]).transpose(places)
+    return array.reshape([math.prod(atom.size for atom in atoms if atom.label == label) for label in order])
+
+
+def unfold(array: Array, axes: Axes, order: Sequence[str], shape: Sequence[int]) -> Array:
+    """`fold` undone: the array in the shape whose axes are given."""
+    atoms, places = _sorted(axes, order)
+    array = array.reshape([atoms[i].size for i in places])
+    return array.transpose([places.index(i) for i in range(len(places))]).reshape(tuple(shape))
+
+
+def _sorted(axes: Axes, order: Sequence[str]) -> tuple[list[Atom], list[int]]:
+    atoms = [atom for dimension in axes for atom in dimension]
+    places = sorted(range(len(atoms)), key=lambda i: (order.index(atoms[i].label), -atoms[i].stride))
+    return atoms, places

@@ -1,0 +1,166 @@
+"""Running a graph, with any of its values read out or replaced on the way."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import source_info_util
+
+from jaxdescramble.networks.graph import Block, Graph, Operation
+
+# A value's number, or (an operation's first result, the position of one of its operands).
+Place = int | tuple[int, int]
+# What goes in a value's place, given the value and the steps that the loops around it are at, outermost first.
+Replacement = Callable[[Any, tuple[Any, ...]], Any]
+
+
+def evaluate(
+    graph: Graph,
+    arguments: Sequence[Any],
+    wanted: Collection[int] = (),
+    replace: Mapping[Place, Replacement] | None = None,
+) -> tuple[list[Any], dict[int, Any]]:
+    """Run a graph on the leaves of its arguments.
+
+    A `custom_rule` runs its call, so that values and derivatives are those of the function. If something is replaced
+    inside the call's body, the value is that of the body and the derivative is still that of the call. Operations of
+    bodies that nobody asked for are not run.
+
+    Args:
+        graph: from `trace`.
+        arguments: one array for each of `graph.inputs`.
+        wanted: values to read out. One inside a scan comes stacked, a leading axis for each loop around it.
+        replace: what to put in the place of a value, wherever it is read, or of one operand of one operation alone.
+            Inside a scan the function sees one step's value.
+
+    Returns:
+        The leaves of the function's result, and the wanted values by number.
+    """
+    run = _Run(graph, set(wanted), dict(replace or {}))
+    known = dict(graph.constants)
+    found: dict[int, Any] = {}
+    for number, value in zip(graph.inputs, arguments, strict=True):
+        run.set(known, found, number, value, ())
+    return run.block(graph, known, found, ()), found
+
+
+class _Run:
+    def __init__(self, graph: Graph, wanted: set[int], replace: dict[Place, Replacement]):
+        self.wanted, self.replace = wanted, replace
+        self.touched = {place if isinstance(place, int) else place[0] for place in replace}
+        self.idle: set[Operation] = set()
+        self.needed(graph)
+
+    def needed(self, block: Block) -> set[int]:
+        """The values that a block needs; operations that need not run are noted in `idle`."""
+        needed = set(block.outputs)
+        for operation in reversed(block.operations):
+            results = needed.union(self.wanted)
+            read = self.wanted and any(not self.wanted.isdisjoint(inner.defined) for inner in operation.blocks)
+            if not (operation.effects or read or not results.isdisjoint(operation.outputs)):
+                self.idle.add(operation)
+                continue
+            if operation.body is not None:
+                needed |= self.needed(operation.body).union(operation.inputs)
+            else:
+                needed |= self.reads(operation)
+        return needed
+
+    def reads(self, operation: Operation) -> set[int]:
+        return operation.reads if self.opened(operation) else set(operation.call or ())
+
+    def opened(self, operation: Operation) -> bool:
+        """Whether an operation needs its operands: a `custom_rule` does where something was replaced inside."""
+        return operation.call is None or any(number in operation.inside for number in self.touched)
+
+    def set(self, known: dict[int, Any], found: dict[int, Any], number: int, value: Any, steps: tuple) -> None:
+        if number in self.replace:
+            value = self.replace[number](value, steps)
+        if number in self.wanted:
+            found[number] = value
+        known[number] = value
+
+    def block(self, block: Block, known: dict[int, Any], found: dict[int, Any], steps: tuple) -> list[Any]:
+        # Values nobody reads any more are let go: outside `jit` they would all stay in memory.
+        last: dict[int, Operation] = {}
+        operations = [operation for operation in block.operations if operation not in self.idle]
+        for operation in operations:
+            last.update(dict.fromkeys(self.reads(operation), operation))
+        mine = {number for operation in operations for number in operation.outputs}.difference(block.outputs)
+        for operation in operations:
+            values = [known[number] for number in operation.inputs] if self.opened(operation) else []
+            for position in range(len(values)):
+                place = (operation.outputs[0], position) if operation.outputs else None
+                if place in self.replace:
+                    values[position] = self.replace[place](values[position], steps)
+            if operation.call is not None:
+                results = bind(operation, [known[number] for number in operation.call])
+                if values:
+                    results = [_value_of(*pair) for pair in zip(values, results, strict=True)]
+            elif operation.body is None:
+                results = bind(operation, values)
+            else:
+                results = self.scan(operation, operation.body, values, known, found, steps)
+            for number, value in zip(operation.outputs, results, strict=True):
+                self.set(known, found, number, value, steps)
+            for number in self.reads(operation) & mine:
+                if last[number] is operation:
+                    del known[number]
+        return [known[number] for number in block.outputs]
+
+    def scan(
+        self,
+        operation: Operation,
+        body: Block,
+        values: list[Any],
+        known: dict[int, Any],
+        found: dict[int, Any],
+        steps: tuple,
+    ) -> list[Any]:
+        params, carries = operation.params, operation.carries
+
+        def step(carry: list[Any], slices: tuple[Any, list[Any]]) -> tuple[list[Any], tuple[list[Any], dict[int, Any]]]:
+            index, slices_ = slices
+            inner, seen = dict(known), {}
+            for number, value in zip(body.inputs, [*carry, *slices_], strict=True):
+                self.set(inner, seen, number, value, (*steps, index))
+            results = self.block(body, inner, seen, (*steps, index))
+            return results[:carries], (results[carries:], seen)
+
+        carry, (stacked, seen) = jax.lax.scan(
+            step,
+            values[:carries],
+            (jnp.arange(params["length"]), values[carries:]),
+            length=params["length"],
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        found.update(seen)
+        return [*carry, *stacked]
+
+
+def _value_of(body: Any, call: Any) -> Any:
+    """The value of the first, with the derivative of the second."""
+    return _swapped(jax.lax.stop_gradient(body), call) if jnp.issubdtype(body.dtype, jnp.inexact) else body
+
+
+@jax.custom_jvp
+def _swapped(body: Any, call: Any) -> Any:
+    return body
+
+
+@_swapped.defjvp
+def _swapped_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    return _swapped(*primals), tangents[1]
+
+
+def bind(operation: Operation, values: list[Any]) -> Sequence[Any]:
+    equation = operation.equation
+    # The parameters alone in some releases of jax, (functions, parameters) in others.
+    bound = equation.primitive.get_bind_params(dict(equation.params))
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    stack = source_info_util.current_name_stack() + equation.source_info.name_stack
+    with source_info_util.user_context(equation.source_info.traceback, name_stack=stack), equation.ctx.manager:
+        results = equation.primitive.bind(*functions, *values, **params)
+    return results if equation.primitive.multiple_results else [results]

@@ -1,0 +1,287 @@
+"""Which sample each position of a value belongs to: the first axes of x followed through a graph, index by index.
+
+A value may have several places along one axis of x: scores of attention belong to a query and to a key. Where nothing
+is known to keep a place it ends; then whoever asks for the weights of that value is told where, and nothing is guessed.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxdescramble._base.checks import sample_weights
+from jaxdescramble.networks._places import Place, Places, inserted, kept, place
+from jaxdescramble.networks.axes import Axes, labels
+from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.graph import Block, Graph, Operation, trace
+from jaxdescramble.networks.layers import Product, find_products
+
+
+@dataclasses.dataclass
+class Positions:
+    """Where the axes of x have got to.
+
+    Attributes:
+        graph: that was followed.
+        places: of every value, its dimensions preceded by one for each loop around it.
+        ended: for each axis, the operations that mixed its positions.
+    """
+
+    graph: Graph
+    places: dict[int, Places]
+    ended: dict[int, list[Operation]]
+
+
+def follow_positions(graph: Graph, starts: Mapping[int, int]) -> Positions:
+    """Follow the first axes of some values through a graph.
+
+    Args:
+        graph: from `trace(..., opened=True)`: what calls with rules of their own do inside is looked at.
+        starts: values, and how many of their first axes are axes of samples, the same for all.
+    """
+    walker = _Walker(graph)
+    for number, axes in starts.items():
+        shape = graph.shape(number)
+        walker.places[number] = {
+            k: frozenset({place(0, [range(size) if i == k else [0] * size for i, size in enumerate(shape)])})
+            for k in range(axes)
+        }
+    walker.walk(graph, 0)
+    return Positions(graph, walker.places, walker.ended)
+
+
+class _Walker:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.places: dict[int, Places] = {}
+        self.ended: dict[int, list[Operation]] = {}
+
+    def read(self, number: int, loops: int) -> Places:
+        """The places of a value as they are seen from inside so many loops: the same at each step of the inner ones."""
+        rank = len(self.graph.shape(number))
+        return {
+            k: frozenset(_inside(one, rank, loops) for one in some) for k, some in self.places.get(number, {}).items()
+        }
+
+    def walk(self, block: Block, loops: int) -> None:
+        for operation in block.operations:
+            if operation.body is not None:
+                self.scan(operation, operation.body, loops)
+            elif operation.name == "cond":
+                for branch in operation.unread:
+                    self.walk(branch, loops)
+                for i, number in enumerate(operation.outputs):
+                    self.places[number] = _common([self.read(branch.outputs[i], loops) for branch in operation.unread])
+            else:
+                self.step(operation, loops)
+
+    def step(self, operation: Operation, loops: int) -> None:
+        read = [self.read(number, loops) for number in operation.inputs]
+        before = [self.graph.shape(number) for number in operation.inputs]
+        for i, number in enumerate(operation.outputs):
+            found = {}
+            for k in sorted({k for one in read for k in one}):
+                had = [one.get(k) for one in read]
+                found[k] = kept(operation, i, before, self.graph.shape(number), had, loops)
+                if not found[k] and any(had):
+                    self.ended.setdefault(k, []).append(operation)
+            self.places[number] = found
+
+    def scan(self, operation: Operation, body: Block, loops: int) -> None:
+        """A scan is one more dimension of all that is inside; what it carries must be the same at every step."""
+        carries, start = operation.carries, {}
+        for position, (outer, inner) in enumerate(zip(operation.inputs, body.inputs, strict=True)):
+            there = self.read(outer, loops)
+            if position < carries:
+                there = {k: frozenset(inserted(one, loops) for one in some) for k, some in there.items()}
+                start[inner] = there
+            self.places[inner] = there
+        for _ in range(8):
+            self.walk(body, loops + 1)
+            changed = False
+            for inner, result in zip(body.inputs[:carries], body.outputs[:carries], strict=True):
+                both = _common([start[inner], _steady(self.read(result, loops + 1), loops)])
+                changed |= both != self.places[inner]
+                self.places[inner] = both
+            if not changed:
+                break
+        else:  # pragma: no cover - carries that pass places round longer than any network does
+            for inner in body.inputs[:carries]:
+                self.places[inner] = dict.fromkeys(self.places[inner], frozenset())
+            self.walk(body, loops + 1)
+        for position, (outer, inner) in enumerate(zip(operation.outputs, body.outputs, strict=True)):
+            there = self.read(inner, loops + 1)
+            if position < carries:  # what the last step leaves
+                there = _steady(there, loops)
+                there = {k: frozenset(_removed(one, {loops}) for one in some) for k, some in there.items()}
+            self.places[outer] = there
+
+
+def _inside(one: Place, rank: int, loops: int) -> Place:
+    home = len(one.steps) - rank
+    return Place(one.offset, (*one.steps[:home], *[()] * (loops - home), *one.steps[home:]))
+
+
+def _removed(one: Place, at: set[int]) -> Place:
+    return Place(one.offset, tuple(step for i, step in enumerate(one.steps) if i not in at))
+
+
+def _steady(places: Places, loop: int) -> dict[int, frozenset[Place]]:
+    return {k: frozenset(one for one in some if not one.along(loop)) for k, some in places.items()}
+
+
+def _common(sets: Sequence[Places]) -> dict[int, frozenset[Place]]:
+    """The places that all have who depend on the axis."""
+    axes = {k for places in sets for k in places}
+    return {k: frozenset.intersection(*(places[k] for places in sets if k in places)) for k in axes}
+
+
+def layer_weights(
+    f: Callable[..., Any],
+    params: Any,
+    x: Any,
+    weights: Any,
+    folds: Mapping[str, Callable[[np.ndarray, Axes], np.ndarray]],
+    refused: dict[str, str] | None = None,
+) -> dict[str, Array]:
+    """The weights of the samples of every layer.
+
+    Args:
+        f, params, x: as for `wiretap`.
+        weights: of the shape of x's first axes.
+        folds: for each layer's name, what `layer_index` takes.
+        refused: where to keep the reasons for layers without weights; None to raise the first one.
+
+    Returns:
+        For each layer an array (samples,), or (*lead, samples) where the layers of a stack have different samples.
+
+    Raises:
+        TypeError, ValueError: as `axes_of_samples` and, without `refused`, as `layer_index`.
+    """
+    weights, starts = axes_of_samples(x, weights)
+    graph = trace(f, params, x, opened=True)
+    facts = study(graph)
+    products, _ = find_products(graph, facts)
+    positions = follow_positions(graph, {graph.arguments[1][i]: axes for i, axes in starts.items()})
+    found = {}
+    for name, fold in folds.items():
+        try:
+            index = layer_index(positions, facts, products[name], weights.ndim, fold)
+        except ValueError as error:
+            if refused is None:
+                raise
+            refused[name] = str(error)
+            continue
+        first = [one[(0,) * (one.ndim - 1)] for one in index]
+        alike = all((one == row).all() for one, row in zip(index, first, strict=True))
+        found[name] = weights[tuple(first if alike else index)]
+    return found
+
+
+def axes_of_samples(x: Any, weights: Any) -> tuple[Array, dict[int, int]]:
+    """Weights as an array, and how many of their axes each leaf of x has, by its place among the leaves.
+
+    Raises:
+        TypeError, ValueError: as `checks.sample_weights`; weights whose shape is not that of the first axes of x.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(x)
+    shapes = [np.shape(leaf) for _, leaf in leaves]
+    longest = max(shapes, key=len, default=())
+    allowed = [longest[: i + 1] for i in range(len(longest))]
+    if not allowed:
+        raise ValueError("weights: x has no axes, so there are no samples to weigh.")
+    weights = sample_weights(weights, allowed, jnp.zeros(0).dtype)
+    starts = {}
+    for i, ((path, _), shape) in enumerate(zip(leaves, shapes, strict=True)):
+        axes = min(len(shape), weights.ndim)
+        if shape[:axes] != weights.shape[:axes]:
+            raise ValueError(
+                f"weights: shape {weights.shape} is not that of the first axes of x{jax.tree_util.keystr(path)}, whose "
+                f"shape is {shape}. Every array of x must begin with the samples' axes; close f over those that hold "
+                "no samples."
+            )
+        if axes:
+            starts[i] = axes
+    return weights, starts
+
+
+def layer_index(
+    positions: Positions,
+    facts: Facts,
+    product: Product,
+    axes: int,
+    fold: Callable[[np.ndarray, Axes], np.ndarray],
+) -> tuple[np.ndarray, ...]:
+    """The index along each axis of the weights, for each sample of a layer.
+
+    Args:
+        positions: from `follow_positions`, of the graph that the product stands in.
+        facts: about that graph.
+        product: the layer.
+        axes: how many axes the weights have.
+        fold: brings an array over the loops and dimensions of the layer's data, features left out, into the order of
+            the columns of its signals, (*lead, samples).
+
+    Returns:
+        An array of integers for each axis, of shape (*lead, samples).
+
+    Raises:
+        ValueError: says for which axis there is no telling, why, and what to do.
+    """
+    graph = positions.graph
+    # The patches of a convolution stand where its results do.
+    number = product.operation.outputs[0] if product.is_convolution else product.data
+    around = facts.loops.get(number, ())
+    sizes = [math.prod(atom.size for atom in dimension) for dimension in product.data_axes]
+    features = {i for i, dimension in enumerate(product.data_axes) if "in" in labels(dimension)}
+    lengths = [loop.params["length"] for loop in around]
+    rest = tuple(dimension for i, dimension in enumerate(product.data_axes) if i not in features)
+    rank = len(graph.shape(number))
+    found = []
+    for k in range(axes):
+        some = positions.places.get(number, {}).get(k)
+        if not some:
+            raise ValueError(_why(positions, product, k, some is None))
+        if len(some) > 1:
+            raise ValueError(
+                f"weights: layer {product.name}: a sample there belongs to several positions along axis {k} of x (as "
+                f"pairs of tokens do), so it has no one weight. {_WAY_OUT}"
+            )
+        one = _inside(next(iter(some)), rank, len(around))
+        if any(one.along(len(around) + i) for i in features):
+            raise ValueError(
+                f"weights: layer {product.name} takes axis {k} of x for its features ({product.operation.source}), so "
+                f"its samples have no weights along that axis. {_WAY_OUT}"
+            )
+        inner = [step for i, step in enumerate(one.steps[len(around) :]) if i not in features]
+        shape = [*lengths, *(size for i, size in enumerate(sizes) if i not in features)]
+        index = Place(one.offset, (*one.steps[: len(around)], *inner)).indices(shape)
+        if (index < 0).any():
+            raise ValueError(
+                f"weights: layer {product.name} has samples that come from no position along axis {k} of x, such as a "
+                f"class token or padding put in by the network. {_WAY_OUT}"
+            )
+        found.append(fold(index, rest))
+    return tuple(found)
+
+
+_WAY_OUT = (
+    "Give weights along the axes that all samples share (often x.shape[:1]); or, in `descramble_network`, leave the "
+    "layer out: a function objective=lambda name, side, size: ... gives None for it."
+)
+
+
+def _why(positions: Positions, product: Product, axis: int, missing: bool) -> str:
+    if missing:
+        return f"weights: layer {product.name} reads nothing that depends on axis {axis} of x. {_WAY_OUT}"
+    ended = positions.ended.get(axis, [])
+    where = f"; the first to do so is `{ended[0].name}` ({ended[0].source})" if ended else ""
+    return (
+        f"weights: layer {product.name} reads what was mixed along axis {axis} of x{where}. Its samples have no weight "
+        f"of their own there. {_WAY_OUT}"
+    )

@@ -1,0 +1,199 @@
+"""Parameters that look like weights and reach the result, but through no layer that can be read."""
+
+import collections
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxdescramble._base.cautions import caution
+from jaxdescramble.networks.carry import REDUCTIONS
+from jaxdescramble.networks.facts import Facts, arranges, study
+from jaxdescramble.networks.graph import PRODUCTS, SLICES, Block, Graph, Operation, trace
+from jaxdescramble.networks.layers import Product, find_products, groups
+
+# Operations that put arrays side by side: a class token in front of the data, a state before the first step.
+JOINS = frozenset({"concatenate", "dynamic_update_slice", "pad", "scatter", "scatter-add", "sort", "stack"})
+LOOKUPS = frozenset({"dynamic_slice", "gather"})
+# What these make of a parameter is still that parameter, seen differently. Others (fft, a product) compute with it.
+RUNNING = frozenset({"cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"})
+VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "rev"}) | RUNNING | SLICES | REDUCTIONS | JOINS | LOOKUPS
+
+
+def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Operation]:
+    """The matrix-shaped parameters that are no layer's, with the operation that applies each to the data.
+
+    Not among them are those that the data only looks up (tables), that meet it element by element (scales, positions),
+    and that never meet it.
+
+    Args:
+        graph, facts: from `trace` and `study`.
+        read: the leaves that layers belong to.
+    """
+    ends = _ends(graph)
+    skipped = set(read)
+    found = {}
+    for leaf in graph.arguments[0]:
+        if leaf in skipped or not _is_matrix(graph, leaf) or not _is_number(graph.avals[leaf].dtype):
+            continue
+        operation = _applied_by(leaf, graph, facts, ends)
+        if operation is not None:
+            found[leaf] = operation
+    return found
+
+
+def caution_unread(graph: Graph, facts: Facts, layers: Iterable[Product], hidden: Iterable[Product]) -> None:
+    """Warn of layers that cannot be read, and of calls that lost their own derivative.
+
+    Args:
+        graph, facts: from `trace` and `study`.
+        layers, hidden: from `find_products`.
+    """
+    for product in hidden:
+        caution(
+            f"The layer {product.name} stands inside a `while` or `cond` ({product.operation.source}) and cannot be "
+            "read; it is evaluated as usual. A `scan`, or a Python loop, can be read."
+        )
+    unread = find_unread(graph, facts, [product.leaf for product in (*layers, *hidden)])
+    if unread:
+        caution(
+            f"No layer is read for some parameters that f applies to x: {_listed(graph, unread)}. They are evaluated "
+            "as usual. If f computes a weight from them (weight norm, a sum of matrices), compute it before f and pass "
+            "it in params: then it is read."
+        )
+    for call in graph.lost:
+        caution(
+            f"`{call.equation.primitive.name}` ({call.source}) changes a Ref, so its own derivative is lost: the "
+            "result has the derivative of its body. Return the new value instead of writing it into a Ref."
+        )
+
+
+def why_no_layer(f: Callable, params: Any, x: Any) -> str:
+    """Say for a function without layers what a layer is, and what the function has instead.
+
+    >>> why_no_layer(lambda params, x: x * params, jnp.ones(3), jnp.ones(3)).split(". ")[-1]
+    'f has the parameters params (3,), and applies none of them as a matrix.'
+    """
+    graph = trace(f, params, x)
+    facts = study(graph)
+    _, hidden = find_products(graph, facts)
+    unread = find_unread(graph, facts, [product.leaf for product in hidden])
+    seen = [f"{product.name} inside a `while` or `cond` ({product.operation.source})" for product in hidden]
+    seen += [_listed(graph, unread)] if unread else []
+    there = ", ".join(f"{_name(graph, leaf)} {graph.shape(leaf)}" for leaf in graph.arguments[0])
+    return (
+        "A layer is a product or a convolution of a parameter with something that depends on x. Not read are layers "
+        "inside `while` or `cond`, convolutions in groups, and weights that f computes from parameters. "
+        + (
+            f"f applies {'; '.join(seen)}."
+            if seen
+            else f"f has the parameters {there or '(none)'}, and applies none of them as a matrix."
+        )
+    )
+
+
+def _listed(graph: Graph, found: dict[int, Operation]) -> str:
+    """Names, shapes, operations and lines, those of one line together."""
+    together: dict[str, list[str]] = {}
+    for leaf, operation in found.items():
+        how = ""
+        if operation.name == "conv_general_dilated" and groups(operation) > 1:
+            how = ", a convolution in groups"
+        elif operation.name in ("dot_general", "conv_general_dilated"):
+            how = ", with a weight that f computes"
+        line = f"`{operation.equation.primitive.name}` ({operation.source}){how}"
+        together.setdefault(line, []).append(f"{_name(graph, leaf)} {graph.shape(leaf)}")
+    return "; ".join(f"{', '.join(names)} by {line}" for line, names in together.items())
+
+
+def _name(graph: Graph, leaf: int) -> str:
+    return graph.names[leaf] or "params"
+
+
+def _is_matrix(graph: Graph, value: int) -> bool:
+    return sum(size > 1 for size in graph.shape(value)) > 1
+
+
+def _is_number(dtype: Any) -> bool:
+    """Whether a weight may be of this type: masks and random keys are not, but integers that were quantised are."""
+    return jnp.issubdtype(dtype, jnp.number) and dtype != jnp.uint32
+
+
+def _ends(block: Block) -> dict[int, list[Operation]]:
+    """The `cond`, `while` and the like whose bodies end in a value."""
+    ends: dict[int, list[Operation]] = collections.defaultdict(list)
+
+    def walk(block: Block) -> None:
+        for operation in block.operations:
+            for inner in operation.blocks:
+                walk(inner)
+            for inner in operation.unread:
+                for number in inner.outputs:
+                    ends[number].append(operation)
+
+    walk(block)
+    return ends
+
+
+def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Operation]]) -> Operation | None:
+    """The operation by which a parameter acts on the data as more than a table, a scale or a shift."""
+    seen = {leaf}
+    waiting: list[tuple[int, Operation | None]] = [(leaf, None)]  # a value, and what computed it from the leaf
+
+    def push(numbers: Iterable[int], computed: Operation | None) -> None:
+        fresh = [number for number in numbers if number not in seen and number not in facts.data]
+        seen.update(fresh)
+        waiting.extend((number, computed) for number in fresh)
+
+    while waiting:
+        value, computed = waiting.pop()
+        push(facts.onward(value), computed)  # a loop's state that depends on the data began as this value: no weight
+        for operation in ends.get(value, ()):
+            if any(number in facts.data for number in operation.outputs):
+                return operation
+            push(operation.outputs, computed or operation)
+        for operation, position in facts.readers[value]:
+            if operation.blocks:
+                continue  # the readers of a value are also those inside the bodies that it is given to
+            if not any(number in facts.data for number in operation.outputs):
+                is_view = operation.name in VIEWS or operation.pointwise or arranges(operation, graph)
+                push(operation.outputs, computed if is_view else computed or operation)
+                continue
+            blamed = _meeting(operation, position, graph, facts)
+            if blamed is not None or computed is not None:
+                return blamed or computed
+    return None
+
+
+def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) -> Operation | None:
+    """What applies a parameter as a matrix where it meets the data; None for tables, scales and shifts."""
+    if operation.name in LOOKUPS:
+        if position > 0:
+            return None
+        # A vector looked up is an embedding; a matrix looked up for each sample and multiplied with it is a weight.
+        sizes = [size for size in operation.params["slice_sizes"] if size > 1]
+        return operation if len(sizes) > 1 and _multiplied(operation.outputs[0], graph, facts) else None
+    if operation.pointwise:
+        others = (number for i, number in enumerate(operation.inputs) if i != position and number in facts.data)
+        return next((maker for number in others if (maker := _transform(number, graph, facts)) is not None), None)
+    return None if operation.name in JOINS or arranges(operation, graph) else operation
+
+
+def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
+    """Whether a value is a factor of a product with data, at most arranged anew before."""
+    waiting = [value]
+    for here in waiting:
+        for operation, position in facts.readers[here]:
+            if operation.name in PRODUCTS and operation.inputs[1 - position] in facts.data:
+                return True
+            if arranges(operation, graph):
+                waiting.append(operation.output_for(position))
+    return False
+
+
+def _transform(value: int, graph: Graph, facts: Facts) -> Operation | None:
+    """The Fourier transform that a value comes from by arranging and cutting alone."""
+    maker = facts.makers.get(value)
+    while maker is not None and (arranges(maker, graph) or maker.name in SLICES):
+        maker = facts.makers.get(maker.inputs[0])
+    return maker if maker is not None and maker.name == "fft" else None

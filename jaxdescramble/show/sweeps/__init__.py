@@ -1,0 +1,1 @@
+"""The commands and the report of sweeps."""

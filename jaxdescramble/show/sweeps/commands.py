@@ -1,0 +1,237 @@
+"""The command line's sweeps: `jaxdescramble run`, `status`, `report`."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdescramble._base.extras import extra
+from jaxdescramble._base.status import DIAGNOSES, Status
+from jaxdescramble.show import terminal
+from jaxdescramble.show.sweeps.numbers import HEADINGS, ends, progress_of, summary_lines
+from jaxdescramble.show.sweeps.page import write_sweep_report
+from jaxdescramble.show.terminal import INCOMPLETE, INTERRUPTED, TERMINATED, UNSOLVED, StoppedError
+from jaxdescramble.sweeps import Table, sweep
+from jaxdescramble.sweeps.specification import Request, catalogue, read, request
+from jaxdescramble.sweeps.table import PENDING
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM, as a scheduler sends it before it kills."""
+
+
+def run_sweep(
+    source: Path, options: Mapping[str, Any], folder: Path, shard: str | None, resume: bool, figures: bool
+) -> None:
+    """A sweep from a file of arrays, a folder of them or a specification, to its report.
+
+    Args:
+        source: `.toml` for a specification, anything else for arrays.
+        options: what the command line says; it has the last word over a specification.
+        folder, resume: as `out` and `resume` of `sweep`.
+        shard: "i/n", or None.
+        figures: whether the report has any.
+
+    Raises:
+        StoppedError: interrupted, some problem without an answer, or (a shard's run) the others' not there yet.
+        ValueError, TypeError, OSError: what cannot be read, understood or written.
+    """
+    screen, began = terminal.console(), time.perf_counter()
+    if figures:
+        # A missing extra is said now, not after hours.
+        extra("matplotlib", "figures need matplotlib")
+    asked = _request(source, options)
+    terminal.writable(folder)
+    for name, why in list(asked.selection.left_out.items())[:8]:
+        screen.print(f"left out: {name} ({why})", soft_wrap=True)
+    if len(asked.selection.left_out) > 8:
+        screen.print(f"left out: {len(asked.selection.left_out) - 8} more")
+    _narrowed(asked, screen)
+    screen.print(f"{len(asked.problems)} problems, {len(asked.selection.layers)} layers, in {folder}", soft_wrap=True)
+    stages = terminal.Stages(screen)
+    with _interruptible(folder):
+        try:
+            with stages:
+                table = sweep(
+                    asked.problems,
+                    folder,
+                    resume=resume,
+                    progress=stages,
+                    key=asked.key,
+                    chunk=asked.chunk,
+                    shard=None if shard is None else _shard(shard),
+                )
+                if table.done:
+                    stages("writing", 0, 1)
+                    write_sweep_report(table, asked.selection.layers, figures)
+        except KeyboardInterrupt as error:
+            how, code = (
+                ("Terminated", TERMINATED) if isinstance(error, TerminatedError) else ("Interrupted", INTERRUPTED)
+            )
+            solved = f" ({stages.done} of {stages.total} problems by this run)" * (stages.stage == "solving")
+            kept = f"Finished chunks are kept in {folder}{solved}; the same command goes on."
+            raise StoppedError(f"{how} while {stages.stage or 'beginning'}. {kept}", code) from error
+    _tell(table, screen)
+    if table.done:
+        screen.print(f"{folder / 'index.html'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+    _verdict(table)
+
+
+def catalogue_text() -> str:
+    """Objectives, solvers and preconditioners with their options, for the help; an empty line between paragraphs."""
+    paragraphs = []
+    for kind, names in catalogue().items():
+        where = {"objectives": "--objective NAME, or [objectives.LABEL] name = NAME"}
+        where |= {"solvers": "[solvers.LABEL] name = NAME", "preconditioners": "preconditioner = { name = NAME }"}
+        paragraphs.append(f"{kind.capitalize()} and their options ({where[kind]}):")
+        paragraphs += [f"- {name}{': ' * bool(options)}{options}" for name, options in names.items()]
+    # The help is read as markup, in which brackets mean styles.
+    return "\n\n".join(paragraphs).replace("[", "\\[")
+
+
+def show_status(folder: Path, as_json: bool) -> None:
+    """How far the sweep in a folder is, by counting its files; no result is read unless all are there.
+
+    Raises:
+        FileNotFoundError: there is no sweep. StoppedError: it is not done, or some problem has no answer.
+    """
+    screen, table = terminal.console(), Table.open(folder)
+    what = progress_of(table)
+    if as_json:
+        print(json.dumps(what, indent=1))
+    else:
+        screen.print(
+            f"{what['done']} of {what['problems']} problems done, {what['solved']} with an answer", soft_wrap=True
+        )
+        for name, count in what["statuses"].items():
+            screen.print(f"  {count:>8}  {name}")
+        for line in what["made_by"]:
+            screen.print(f"made by: {line}", soft_wrap=True)
+        for event in what["damaged"]:
+            screen.print(f"damaged, made anew or to be: {event}", soft_wrap=True)
+        for line in _left(what):
+            screen.print(line, soft_wrap=True)
+    _verdict(table)
+
+
+def _left(what: Mapping[str, Any]) -> Iterator[str]:
+    """How long the rest will take, in words, one line for what is known and one for each kind that is not."""
+    if what["done"] == what["problems"]:
+        return
+    if what["seconds_left"] is not None:
+        rest = what["problems"] - what["done"] - sum(what["unknown_left"].values())
+        yield f"about {what['seconds_left']:.0f} s of work left for {rest} problems, at the rate of their kinds so far"
+    for kind, count in what["unknown_left"].items():
+        yield f"unknown time for {count} problems of a kind of which none is finished ({kind})"
+
+
+def show_report(folder: Path, source: Path | None, figures: bool) -> None:
+    """Write the report of the sweep in a folder, as far as it is.
+
+    Args:
+        folder: of the sweep.
+        source: of its arrays, for pictures of them; None for no such pictures.
+        figures: whether there are any.
+
+    Raises:
+        FileNotFoundError: there is no sweep. StoppedError: as `show_status`; the report has been written.
+    """
+    screen, table = terminal.console(), Table.open(folder)
+    layers = {} if source is None else _request(source, {}).selection.layers
+    path = write_sweep_report(table, layers, figures)
+    _tell(table, screen)
+    screen.print(str(path), soft_wrap=True)
+    _verdict(table)
+
+
+def _request(source: Path, options: Mapping[str, Any]) -> Request:
+    given = {name: value for name, value in options.items() if value not in (None, [], ())}
+    if source.suffix != ".toml":
+        signals = {"files": [str(source.absolute())]}
+        signals |= {name: given.pop(name) for name in ("names", "samples_first") if name in given}
+        aims = {name: {"name": name} for name in given.pop("objectives", ["smoothness"])}
+        return request({"signals": signals, "objectives": aims, **given})
+    content = read(source)
+    refused = [name for name in ("names", "samples_first", "objectives") if name in given]
+    if refused:
+        raise ValueError(f"--{refused[0].rstrip('s')}: stands in the specification; change {source} instead.")
+    return request({**content, **given}, source.parent)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit()):
+        raise ValueError(f"--shard: got {text!r}; the first of four is 0/4, the last 3/4.")
+    return int(index), int(count)
+
+
+def _narrowed(asked: Request, screen: Any) -> None:
+    wide = [one for one in asked.selection.layers.values() if one.stored.dtype == "float64" and one.dtype == np.float32]
+    if wide:
+        screen.print(f"float64 taken as float32 in {len(wide)} layers; JAX_ENABLE_X64=1 keeps it", soft_wrap=True)
+
+
+@contextmanager
+def _interruptible(folder: Path) -> Iterator[None]:
+    """On SIGINT and SIGTERM, say at once what is kept and how to go on, then raise; on a second one, end at once."""
+    kinds = {
+        signal.SIGINT: ("Interrupted", INTERRUPTED, KeyboardInterrupt),
+        signal.SIGTERM: ("Terminated", TERMINATED, TerminatedError),
+    }
+    received = []
+
+    def stop(number: int, _: Any) -> None:
+        how, code, kind = kinds[signal.Signals(number)]
+        if received:
+            # Every file is written whole or not at all, so nothing is lost by not waiting.
+            os._exit(code)
+        received.append(number)
+        words = (
+            f"{how}. Stopping within seconds: finished chunks are kept in {folder}, the chunks in flight are dropped. "
+            "To go on, run the same command again.\n"
+        )
+        # Not print: the signal may have come in the midst of one. The first newline ends the line of a progress bar.
+        with suppress(OSError):
+            os.write(2, (os.linesep * os.isatty(2) + words).encode())
+        raise kind
+
+    try:
+        before = {number: signal.signal(number, stop) for number in kinds}
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(table: Table, screen: Any) -> None:
+    rich_table = extra("rich.table", "the command line needs rich")
+    shown = rich_table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    # The last column, how problems ended, would be too wide here.
+    for place, name in enumerate(HEADINGS[:-1]):
+        shown.add_column(name, justify="left" if place < 2 else "right")
+    for line in summary_lines(table):
+        shown.add_row(*line[:-1])
+    screen.print(shown)
+    screen.print(f"{HEADINGS[-1]}: {ends(table)}", soft_wrap=True)
+
+
+def _verdict(table: Table) -> None:
+    codes = table["status"]
+    if (codes == PENDING).any():
+        raise StoppedError(f"{(codes == PENDING).sum()} of {len(table)} problems have no result yet.", INCOMPLETE)
+    bad = [Status(code) for code in codes.tolist() if not Status(code).usable]
+    if bad:
+        first = bad[0]
+        raise StoppedError(
+            f"{len(bad)} of {len(table)} problems have no answer. {first.name}: {DIAGNOSES[first]}", UNSOLVED
+        )

@@ -1,0 +1,238 @@
+"""Solves outside `jit`, in slices of a fraction of a second, so that they can be followed and stopped.
+
+The steps are those of `descent.descend`: a slice is a program that takes the loop at most so many steps further, and
+how many these are makes no difference to where it goes. Between two slices the host looks at its `Watch`.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxdescramble._base.programs import quick_jit
+from jaxdescramble._base.status import Status
+from jaxdescramble.solvers import descent
+from jaxdescramble.solvers.descent import RUNNING, Loop, Report
+from jaxdescramble.solvers.solution import Solution
+from jaxdescramble.solvers.watch import Watch
+
+SECONDS = 0.2
+"""How long a slice should take."""
+
+TOGETHER = 10**7
+"""Entries of P, of all starts of a problem together, up to which they take turns; beyond, memory has room for one."""
+
+RATE, FIRST = 4e9, 16
+"""Operations a second that the first slice is sized by, before any is measured, and how many steps it has at most."""
+
+
+def solve_in_slices(
+    function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report
+) -> Solution:
+    """One problem of a solver that can `bind`; what is found until the watch stops it, if it does."""
+    lane = _Lane(_Slices(function, args, solver, report), start, _first_steps(start.shape[-1], _entries(args), 1))
+    return _run([lane], report.watch)[0]
+
+
+def solve_many_in_slices(
+    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, report: Report, own: bool
+) -> Solution:
+    """A batch of problems of a solver that can `bind`.
+
+    On a CPU several starts of one problem take turns, slice by slice, so that a deadline finds all of them equally far;
+    problems with data of their own are solved one after another, small ones in groups. Elsewhere all go in step.
+
+    Args:
+        function: the same for all problems.
+        starts: one for each problem.
+        args: data; with a leading axis for the problems if `own`, else the same for all.
+        solver, report: as in `solve`.
+        own: see `args`.
+    """
+    count, n = starts.shape[0], starts.shape[-1]
+    entries = _entries(args) // (count if own else 1)
+    in_turn = all(device.platform == "cpu" for device in starts.devices())
+    size = min(_first_steps(n, entries, 1), count) if in_turn and own else count
+    if in_turn and (not own or size == 1):
+        steps = _first_steps(n, entries, 1)
+        # One after the other as they are needed: a lane holds a copy of its data.
+        lanes = (
+            _Lane(_Slices(function, _taken(args, k) if own else args, solver, report), start, steps)
+            for k, start in enumerate(_apart(starts))
+        )
+        if not own and count * n**2 <= TOGETHER:
+            return _stacked(_run(list(lanes), report.watch))
+        return _stacked([_run([lane], report.watch, k, count)[0] for k, lane in enumerate(lanes)])
+    found, how = [], "in turn" if in_turn else "in step"
+    for first in range(0, count, size):
+        # The last group is filled up with copies of its last problem, so that all groups are one program.
+        places = np.minimum(np.arange(first, first + size), count - 1)
+        part = _taken(args, places) if own and size < count else args
+        begin = starts if size == count else starts[places]
+        lane = _Lane(_Slices(function, part, solver, report, own, how), begin, _first_steps(n, entries, size))
+        found += _run([lane], report.watch, first, count)
+    return found[0] if len(found) == 1 else _joined(found, count)
+
+
+@quick_jit
+def _apart(starts: Array) -> list[Array]:
+    return list(starts)
+
+
+@quick_jit
+def _stacked(found: list[Solution]) -> Solution:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+@quick_jit
+def _taken(args: Any, places: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[places], args)
+
+
+@functools.partial(quick_jit, static_argnames="count")
+def _joined(found: list[Solution], count: int) -> Solution:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:count], *found)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slices:
+    """A problem, or a group of them, as its programs take it.
+
+    Attributes:
+        own: whether each problem of a group has data of its own, with a leading axis.
+        how: "alone", or for a group "in turn" (on CPUs, where a matrix fills the cores by itself), "in step" elsewhere.
+    """
+
+    function: Callable
+    args: tuple
+    solver: Any
+    report: Report
+    own: bool = False
+    how: str = "alone"
+
+    def begin(self, start: Array) -> tuple[Loop, Solution, Array]:
+        return _begin(self.function, start, self.args, self.solver, self.report.compiled, self.own, self.how)
+
+    def advance(self, loop: Loop, steps: int) -> tuple[Loop, Solution, Array]:
+        limit = np.int32(steps)
+        return _advance(self.function, self.args, self.solver, loop, limit, self.report.compiled, self.own, self.how)
+
+
+@dataclasses.dataclass
+class _Lane:
+    """A solve under way: where it is, and how many steps its next slice takes."""
+
+    group: _Slices
+    start: Array
+    steps: int
+    loop: Any = None
+    found: Any = None
+    running: int = 1
+    per_step: float | None = None
+
+    def open(self, watch: Watch) -> None:
+        """Evaluate the start; stops the watch on Ctrl-C."""
+        self.loop, self.found, left = self.group.begin(self.start)
+        self.running = int(left) if watch.wait(left) else 0
+
+    def go_on(self, watch: Watch) -> None:
+        """Take the next slice, or leave everything as it is on Ctrl-C."""
+        before = time.perf_counter()
+        loop, found, left = self.group.advance(self.loop, self.steps)
+        if watch.wait(left):
+            self.loop, self.found, self.running = loop, found, int(left)
+            seconds = time.perf_counter() - before
+            self.per_step, self.steps = _next(self.per_step, seconds, self.steps, watch.remaining)
+
+
+def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> list[Solution]:
+    """Lanes in turn, a slice each, until none has more to do or the watch stops them."""
+    for lane in lanes:
+        lane.open(watch)
+    try:
+        while any(lane.running for lane in lanes) and not watch.over():
+            for lane in lanes:
+                if lane.running and not watch.over():
+                    lane.go_on(watch)
+            _tell(watch, lanes, done, total)
+    except KeyboardInterrupt:  # while a program was traced or compiled
+        watch.stopped = Status.INTERRUPTED
+    if watch.stopped is None:
+        return [lane.found for lane in lanes]
+    return [_marked(lane.found, np.int32(watch.stopped)) for lane in lanes]
+
+
+@quick_jit
+def _marked(found: Solution, stopped: Array) -> Solution:
+    status = jnp.where(found.status == RUNNING, stopped, found.status).astype(jnp.int32)
+    return dataclasses.replace(found, status=status)
+
+
+def _next(per_step: float | None, seconds: float, steps: int, remaining: float) -> tuple[float, int]:
+    """What a step costs, and how many steps the next slice takes; the first slice is not believed, it may compile."""
+    if per_step is None:
+        return float("inf"), steps
+    cost = max(seconds / steps, 1e-7)
+    wanted = min(SECONDS, max(remaining, 0)) / cost
+    return cost, int(np.clip(wanted, 1, 8 * steps))
+
+
+def _tell(watch: Watch, lanes: list[_Lane], done: int, total: int) -> None:
+    if watch.progress is None:
+        return
+    group = lanes[0].group
+    name, taken = type(group.solver).__name__, max(int(np.max(np.asarray(lane.found.steps))) for lane in lanes)
+    if group.how != "alone" and group.own:
+        finished = int(np.sum(np.asarray(lanes[0].found.status) != RUNNING))
+        watch.tell(f"{name}, at most {taken} steps a problem", min(done + finished, total), total)
+        return
+    values = np.concatenate([np.atleast_1d(lane.found.value) for lane in lanes])
+    starts = f" from {len(values)} starts" if len(values) > 1 else ""
+    which = f"problem {done + 1} of {total}, " if total > 1 else ""
+    value = float(np.nanmin(values, initial=np.inf))
+    watch.tell(f"{which}{name}{starts}, value {value:.6g}", taken, int(np.asarray(group.solver.max_steps)))
+
+
+def _entries(args: tuple) -> int:
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(args))
+
+
+def _first_steps(n: int, entries: int, problems: int) -> int:
+    """How many steps the first slice takes, from a count of operations: sixty products of n x n, six with the data."""
+    return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * entries + 1e4)), 1, FIRST))
+
+
+def _each(run: Callable, how: str, *batched: Any) -> Any:
+    if how == "alone":
+        return run(*batched)
+    return jax.lax.map(lambda mine: run(*mine), batched) if how == "in turn" else jax.vmap(run)(*batched)
+
+
+@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
+def _begin(
+    function: Callable, start: Array, args: tuple, solver: Any, report: Report, own: bool, how: str
+) -> tuple[Loop, Solution, Array]:
+    def run(start: Array, mine: Any) -> tuple[Loop, Solution]:
+        loop = descent.begin(function, start, mine if own else args, solver, report)
+        return loop, descent.finish(loop, solver)
+
+    loop, found = _each(run, how, start, args if own else None)
+    return loop, found, jnp.sum(found.status == RUNNING)
+
+
+@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
+def _advance(
+    function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array, report: Report, own: bool, how: str
+) -> tuple[Loop, Solution, Array]:
+    def run(loop: Loop, mine: Any) -> tuple[Loop, Solution]:
+        loop = descent.advance(function, mine if own else args, solver, report, loop, steps)
+        return loop, descent.finish(loop, solver)
+
+    loop, found = _each(run, how, loop, args if own else None)
+    return loop, found, jnp.sum(found.status == RUNNING)

@@ -1,0 +1,1 @@
+"""Quadratic assignment: the best permutation, with a bound."""

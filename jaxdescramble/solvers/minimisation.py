@@ -1,0 +1,136 @@
+"""The one verb: minimise a function over O(n), and differentiate the answer."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+from jaxdescramble._base.checks import a_function, one_of, positive_integer, real_array
+from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.implicit import attach
+from jaxdescramble.solvers.lbfgs import LBFGS
+from jaxdescramble.solvers.options import check_solver
+from jaxdescramble.solvers.solution import Solution
+from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each
+from jaxdescramble.solvers.watch import Interrupted, Progress, watched
+
+
+def minimise(
+    function: Callable[..., Any],
+    start: ArrayLike,
+    *args: Any,
+    solver: Any = None,
+    group: str = "O",
+    history: int = 0,
+    callback: Callable[..., None] | None = None,
+    every: int = 1,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> Solution:
+    """Minimise a scalar function of an orthogonal matrix: `argmin_P f(P, *args)` over O(n).
+
+    O(n) falls into two classes, determinant +1 and -1, and no descent leads from one to the other. So the solver runs
+    from the start and from its reflection (the last row turned round), and the better answer is returned. Objectives
+    that say that signs do not matter (`Objective.mirrored`) need one run only.
+
+    Called outside `jit`, the solve runs in slices of a fraction of a second: it can report progress, keep a deadline,
+    and Ctrl-C ends it within a second with the best point so far. Slices make no difference to the answer. Inside
+    `jit` it is one compiled program; `jax.vmap` runs many (one after another on a CPU, in step elsewhere).
+
+    The answer has derivatives in `args`, and in the numbers that `function` holds if it is a pytree: at a minimum
+    `g(P, args) = 0`, so `H Omega = -dg[d args]`, `dP = P Omega`, in forward and in reverse mode, whatever the solver.
+    Directions along which f does not change (its gauge) are left alone.
+
+    Args:
+        function: `function(point, *args) -> scalar`, pure and twice differentiable. The same function object does not
+            compile twice; so give it data as `args` and do not close over them.
+        start: P at the start, (n, n), orthogonal; its dtype is that of the solve.
+        args: pytrees of data.
+        solver: a value such as `LBFGS()`, the default; `TrustRegion()`, `Restarts(...)`.
+        group: "O" looks at both determinant classes; "SO" keeps the class of the start, at half the cost.
+        history: how many steps to keep a record of.
+        callback: called on the host as `callback(step, value, gradient_norm)`, inside `jit` too.
+        every: steps between two calls of `callback`.
+        progress: called as `progress(stage, done, total)`, several times a second; `stage` is a text with the value.
+        max_seconds: stop after so many seconds, compilation included, with status `TIME_SPENT`.
+
+    Returns:
+        A `Solution(point, value, gradient_norm, steps, status, evaluations, history, classes)`.
+
+    Raises:
+        TypeError: not callable, not a scalar, wrong types, `progress` or `max_seconds` inside `jit`.
+        ValueError: not square, not orthogonal, an unknown group.
+        Interrupted: Ctrl-C; a `KeyboardInterrupt` whose `result` is the `Solution` so far.
+
+    >>> def roughness(point, signals):
+    ...     return jnp.sum(jnp.diff(point @ signals, axis=0) ** 2)
+    >>> signals = jax.random.normal(jax.random.key(0), (4, 9))
+    >>> found = minimise(roughness, jnp.eye(4), signals)
+    >>> bool(found.value < roughness(jnp.eye(4), signals)), found.status.item(), int(found.classes)
+    (True, 0, 2)
+
+    Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008); implicit derivatives as in
+    Blondel et al., NeurIPS 2022 (arXiv 2105.15183).
+    """
+    solver = LBFGS() if solver is None else solver
+    a_function(function, "function", "a point and data")
+    check_solver(solver)
+    one_of(group, "group", orthogonal.NAMES)
+    point = real_array(start, "start", (2,), "(n, n); use jax.vmap for many problems")
+    if point.shape[0] != point.shape[1]:
+        raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
+    orthogonal.check_orthogonal(point, "start")
+    history, every = positive_integer(history, "history", least=0), positive_integer(every, "every")
+    if callback is not None:
+        a_function(callback, "callback", "(step, value, gradient_norm)")
+    # A plain function is structure, one that is a pytree (an objective) brings numbers.
+    pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
+    _check_scalar(pure, point, args)
+    data = jax.lax.stop_gradient((pure, point, args, solver))
+    watch = watched(progress, max_seconds, data, "minimise")
+    report = Report(history, callback, every, group, watch)
+    solution = _solve(*data, report) if watch is None else search(*data, report)
+    solution = attach(solution, pure, args)
+    if watch is not None and watch.stopped == Status.INTERRUPTED:
+        raise Interrupted("minimise was interrupted; the best point so far is in .result of this exception.", solution)
+    return solution
+
+
+def search(function: Callable, start: Array, args: tuple, solver: Any, report: Report) -> Solution:
+    """What a solver finds in the classes that the report's group allows.
+
+    Args:
+        function, start, args, solver, report: as in `solve`.
+    """
+    free = mirrored(function, start.shape[-1])
+    if report.group != "O" or free or hasattr(solver, "both_classes"):
+        found = solve(function, start, args, solver, report)
+        return dataclasses.replace(found, classes=_counted(found.steps, 2 if report.group == "O" else 1))
+    found = best(solve_each(function, both_classes(start), args, solver, report))
+    return dataclasses.replace(found, classes=_counted(found.steps, 2))
+
+
+def _counted(steps: Array, classes: int) -> Array:
+    return jnp.asarray(np.full(np.shape(steps), classes, np.int32))
+
+
+def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
+    shape = jax.eval_shape(function, point, *args)
+    if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
+        raise TypeError(
+            f"function: returned {shape}; expected one real number. Take a sum or a mean over samples, or jax.vmap "
+            "minimise over problems."
+        )
+
+
+@functools.partial(jax.jit, static_argnames="report")
+def _solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
+    return search(function, start, args, solver, report)

@@ -1,0 +1,137 @@
+"""Is a point a minimum? The gradient there, and the extreme eigenvalues of the Hessian modulo its null space."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.checks import a_function, positive_integer, random_key
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds.projections import square
+from jaxdescramble.solvers.problem import Problem, inner, norm
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["gradient_norm", "lowest", "highest", "error", "direction"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Stationarity:
+    """First- and second-order conditions at a point of O(n). A pytree; leading axes are batches.
+
+    Attributes:
+        gradient_norm: `||skew(P^T grad f)||_F`.
+        lowest: the smallest eigenvalue of the Hessian among those that are not zero, from above: negative at a saddle.
+            Where all that were met are zero (n = 1, a function that does not change), 0.
+        highest: the largest one, from below.
+        error: some eigenvalue is at most this far from `lowest`.
+        direction: skew, of norm one, where the Hessian bends by `lowest`: `P exp(t direction)` leads off a saddle.
+    """
+
+    gradient_norm: Float[Array, "*batch"]
+    lowest: Float[Array, "*batch"]
+    highest: Float[Array, "*batch"]
+    error: Float[Array, "*batch"]
+    direction: Float[Array, "*batch n n"]
+
+
+class _Krylov(NamedTuple):
+    basis: Float[Array, "steps n n"]
+    image: Float[Array, "n n"]
+    alphas: Float[Array, " steps"]
+    betas: Float[Array, " steps"]
+
+
+def stationarity(
+    function: Callable[..., Any], point: ArrayLike, *args: Any, key: PRNGKeyArray, steps: int = 60
+) -> Stationarity:
+    """Whether P is a minimum of `f(P, *args)` over O(n): its gradient, and how the function bends.
+
+    Lanczos' method on skew Omega with the Riemannian Hessian, `Omega -> H Omega`, by products alone. It starts in the
+    range of H, from `H Omega_0` with Omega_0 random, and so never sees the null space: a gauge, in whose directions f
+    does not change at all, is left out without being named.
+
+    Args:
+        function: as in `minimise`.
+        point: P, (n, n).
+        args: as in `minimise`.
+        key: of the random start.
+        steps: Hessian products, fixed at compile time; the extreme eigenvalues come first.
+
+    Raises:
+        TypeError, ValueError: no square matrix of real numbers; steps below 1.
+
+    >>> A = jnp.diag(jnp.asarray([1.0, 2.0, 4.0]))
+    >>> found = stationarity(lambda P: jnp.trace(A @ P @ -A @ P.T), jnp.eye(3), key=jax.random.key(0))
+    >>> round(float(found.lowest), 3), round(float(found.highest), 3)  # (a_i - a_j)^2, in the unit of ||Omega||_F
+    (1.0, 9.0)
+
+    Source: Lanczos 1950, with all vectors kept orthogonal; the Hessian is that of `solvers.problem`.
+    """
+    P = square(point, "point")
+    a_function(function, "function", "a point and data")
+    steps, key = positive_integer(steps, "steps"), random_key(key)
+    n = P.shape[0]
+    pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
+    return _stationarity(pure, P, args, key, min(steps, max(n * (n - 1) // 2, 1)))
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps: int) -> Stationarity:
+    problem = Problem(function, args)
+    iterate = problem.evaluate(point)
+    product = problem.hessian(iterate)
+    eps = jnp.finfo(point.dtype).eps
+    first = product(orthogonal.skew(jax.random.normal(key, point.shape, point.dtype)))
+    size = norm(first)
+    basis = jnp.zeros((steps, *point.shape), point.dtype).at[0].set(_unit(first, size, 0))
+    numbers = jnp.zeros(steps, point.dtype)
+
+    def body(k: Array, krylov: _Krylov) -> _Krylov:
+        image = product(krylov.basis[k])
+        alpha = inner(krylov.basis[k], image)
+        rest = image
+        for _ in range(2):  # twice is enough
+            overlap = jnp.einsum("kij,ij->k", krylov.basis, rest, precision="highest")
+            rest = rest - jnp.einsum("k,kij->ij", overlap, krylov.basis, precision="highest")
+        beta = norm(rest)
+        # What rounding leaves is no new direction: the space is exhausted, and zeros follow.
+        largest = jnp.max(jnp.abs(krylov.alphas.at[k].set(alpha)) + krylov.betas)
+        following = _unit(rest, beta, 100 * eps * largest)
+        basis = krylov.basis.at[k + 1].set(following, mode="drop")
+        return _Krylov(basis, rest, krylov.alphas.at[k].set(alpha), krylov.betas.at[k].set(beta))
+
+    krylov = jax.lax.fori_loop(0, steps, body, _Krylov(basis, first, numbers, numbers))
+    met = jnp.sum(krylov.basis**2, axis=(1, 2)) > 0.5
+    links = jnp.where(met[1:], krylov.betas[:-1], 0)
+    tridiagonal = jnp.diag(krylov.alphas) + jnp.diag(links, 1) + jnp.diag(links, -1)
+    values, vectors = decompositions.eigh(tridiagonal)
+    # Places that were not met have an eigenvalue 0 of their own.
+    real = jnp.sum(vectors**2 * met[:, None], axis=0) > 0.5
+    real = real & (jnp.abs(values) > 100 * eps * jnp.max(jnp.abs(values)))
+    low = jnp.argmin(jnp.where(real, values, jnp.inf))
+    high = jnp.argmax(jnp.where(real, values, -jnp.inf))
+    any_met = real.any()
+    direction = jnp.einsum("k,kij->ij", vectors[:, low], krylov.basis, precision="highest")
+    finite = iterate.finite & jnp.isfinite(values).all()
+    missing = jnp.asarray(jnp.nan, point.dtype)
+    return Stationarity(
+        gradient_norm=jnp.where(finite, norm(iterate.gradient), missing),
+        lowest=jnp.where(finite, jnp.where(any_met, values[low], 0), missing),
+        highest=jnp.where(finite, jnp.where(any_met, values[high], 0), missing),
+        error=jnp.where(finite, jnp.where(any_met, krylov.betas[-1] * jnp.abs(vectors[-1, low]), 0), missing),
+        direction=jnp.where(finite, direction, missing),
+    )
+
+
+def _unit(matrix: Array, size: Array, least: ArrayLike) -> Array:
+    """A matrix at norm one, or zero if it is no longer than `least`."""
+    there = size > least
+    return jnp.where(there, matrix / jnp.where(there, size, 1), 0)

@@ -1,0 +1,1 @@
+"""DEERNet: trained, descrambled, read, replaced by a replica, over many seeds."""

@@ -1,0 +1,114 @@
+"""The paper's findings, each held against the readings that bear on it: stands, stands in part, or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxdescramble.findings import Reading
+from jaxdescramble.studies.deernet.replica import Agreement
+
+ALPHA = 0.05
+STANDS, IN_PART, BY_CONSTRUCTION, FAILS = "stands", "stands in part", "comes by construction", "does not stand"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim of the paper and what became of it.
+
+    Attributes:
+        claim: in a few words.
+        layer: which battery of readings it was held against.
+        reading: the reading of it that decides, or "" where none does.
+        verdict: one of "stands", "stands in part", "comes by construction", "does not stand".
+        because: the numbers behind the verdict.
+        depends_on_point: whether descrambling has anything to do with it.
+    """
+
+    claim: str
+    layer: str
+    reading: str
+    verdict: str
+    because: str
+    depends_on_point: bool
+
+
+def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreement]) -> list[Finding]:
+    """A verdict on each finding, by fixed rules.
+
+    A reading beats a null of many draws if its p-value is at most 0.05, and a null of one draw (the network on shuffled
+    targets) if it lies on the finding's side of it. A reading that P cannot change is not asked to beat random frames,
+    which repeat it. "Stands" means every null is beaten and the value is what the paper says; "in part" means some are,
+    or the value is another; "by construction" means the value is there and the nulls show it as well.
+    """
+    named = {layer: {reading.name: reading for reading in group} for layer, group in readings.items()}
+    first, last = named["first"], named["last"]
+    exponent, exponent_error = first["ridge exponent"], first["ridge exponent error"]
+    cubic = abs(exponent.value - 3) <= 2 * exponent_error.value
+    joint = named["last, joint tap"]["link purity"]
+    best_family = max(("Chebyshev R2", "Legendre R2", "cosine R2"), key=lambda name: last[name].value)
+    replica, net = agreements["replica"], agreements["network"]
+    return [
+        _from_reading("Layer 1 is a band-pass filter", "first", first["band edge"]),
+        _from_reading(
+            "A notch at zero frequency removes the baseline", "first", first["notch, link frequency 0 left out"]
+        ),
+        _from_reading(
+            "Ridges: the frequency axis is rescaled by a cube root",
+            "first",
+            first["ridge monotonicity"],
+            IN_PART if not cubic else None,
+            f"; exponent {exponent.value:.2f} +- {exponent_error.value:.2f}",
+        ),
+        _from_reading("Frequency multiplexing: sinusoidal link vectors, data-only tap", "last", last["link purity"]),
+        _by_construction("Frequency multiplexing, the paper's joint tap", "last, joint tap", joint),
+        _from_reading("Layer 2 maps fast oscillations to short distances", "last", last["distance map"]),
+        _from_reading("Link waves of layer 2 form nearly orthogonal bands", "last", last["link bandedness"]),
+        _from_reading(
+            "Output vectors are Chebyshev polynomials",
+            "last",
+            last["Chebyshev R2"],
+            IN_PART if best_family != "Chebyshev R2" or last["Chebyshev R2"].value < 0.9 else None,
+            f"; best family {best_family} {last[best_family].value:.2f}",
+        ),
+        Finding(
+            "Two filters and one matrix replicate the network",
+            "network",
+            "",
+            STANDS if float(replica.correlation) > 0.95 * float(net.correlation) else IN_PART,
+            f"correlation with the truth {float(replica.correlation):.3f}, the network's {float(net.correlation):.3f}",
+            False,
+        ),
+    ]
+
+
+def beaten(reading: Reading) -> dict[str, bool]:
+    """For each null that the reading could differ from, whether it does."""
+    verdicts = {}
+    for name, draws in reading.nulls.items():
+        if name == "random frame" and not reading.depends_on_point and len(draws) > 1 and reading.effect[name] is None:
+            continue  # random frames repeat what P cannot change
+        difference = reading.difference[name]
+        if len(draws) > 1:
+            verdicts[name] = reading.p_value[name] <= ALPHA
+        else:
+            verdicts[name] = difference is not None and difference * (reading.direction or 1) > 0
+    return verdicts
+
+
+def _from_reading(claim: str, layer: str, reading: Reading, at_best: str | None = None, more: str = "") -> Finding:
+    verdicts = beaten(reading)
+    verdict = (at_best or STANDS) if all(verdicts.values()) else IN_PART if any(verdicts.values()) else FAILS
+    return Finding(claim, layer, reading.name, verdict, _numbers(reading) + more, reading.depends_on_point)
+
+
+def _by_construction(claim: str, layer: str, reading: Reading) -> Finding:
+    verdicts = beaten(reading)
+    typical = max(float(draws.mean()) for name, draws in reading.nulls.items() if name != "shuffled targets")
+    made = typical > 0.8 * reading.value or not any(verdicts.values())
+    return Finding(
+        claim, layer, reading.name, BY_CONSTRUCTION if made else STANDS, _numbers(reading), reading.depends_on_point
+    )
+
+
+def _numbers(reading: Reading) -> str:
+    against = ", ".join(f"{name} {float(draws.mean()):.3g}" for name, draws in reading.nulls.items())
+    return f"{reading.name} {reading.value:.3g} (nulls: {against})"

@@ -1,0 +1,198 @@
+"""Many seeds, one story? Readings, verdicts and aligned weights of several demonstrations side by side."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxdescramble.exact import Stabiliser
+from jaxdescramble.findings import fourier_map
+from jaxdescramble.findings.agreement import chance_twin, mean_over_pairs, pairwise_cosines
+from jaxdescramble.operators import derivative
+
+
+@dataclass(frozen=True)
+class SeedsReport:
+    """What several demonstrations have in common, with `markdown()` for people and `summary` for programs."""
+
+    summary: dict[str, Any]
+
+    def markdown(self) -> str:
+        """The tables, as a page."""
+        seeds, lines = self.summary["seeds"], []
+        lines += [f"# DEERNet demonstration, seeds {seeds[0]} to {seeds[-1]}", "", _setting(self.summary), ""]
+        lines += ["## Verdicts", "", "| finding of the paper | verdict (seeds) | depends on P |", "|---|---|---|"]
+        for finding in self.summary["findings"]:
+            counts = ", ".join(f"{verdict} {count}" for verdict, count in finding["verdicts"].items())
+            lines.append(f"| {finding['claim']} | {counts} | {'yes' if finding['depends_on_point'] else 'no'} |")
+        lines += ["", "## Headline numbers", "", "| | mean | worst |", "|---|---|---|"]
+        lines += [f"| {row['name']} | {row['mean']:.3g} | {row['worst']:.3g} |" for row in self.summary["headline"]]
+        names = list(self.summary["readings"][0]["nulls"])
+        lines += ["", "## Readings beside their nulls, mean +- sd over seeds", ""]
+        lines += ["Effect: (mean of the readings - mean of the null) / sd of the null, nulls pooled over seeds.", ""]
+        lines += ["| layer | reading | P | value | " + " | ".join(f"{name} (effect)" for name in names) + " |"]
+        lines += ["|" + "---|" * (4 + len(names))]
+        for row in self.summary["readings"]:
+            cells = [f"{null['mean']:.3g} +- {null['sd']:.2g} ({_effect(null)})" for null in row["nulls"].values()]
+            lines.append(
+                f"| {row['layer']} | {row['name']} | {'yes' if row['depends_on_point'] else 'no'} | "
+                f"{row['mean']:.3g} +- {row['sd']:.2g} | {' | '.join(cells)} |"
+            )
+        lines += ["", "## Agreement between seeds", "", "| | seeds | chance |", "|---|---|---|"]
+        lines += [f"| {row['name']} | {row['value']:.3f} | {row['chance']:.3f} |" for row in self.summary["agreement"]]
+        return "\n".join(lines) + "\n"
+
+
+def across_seeds(folders: Sequence[Path]) -> SeedsReport:
+    """Put the reports of several demonstrations together.
+
+    Args:
+        folders: one per seed, each with `report.json` and `matrices.npz` as the demonstration writes them.
+
+    Raises:
+        ValueError: no folders, or a report that is missing or of other settings than the first.
+    """
+    if not folders:
+        raise ValueError("across_seeds: no folders given.")
+    reports = [_read(Path(folder)) for folder in folders]
+    first = reports[0]
+    for folder, report in zip(folders, reports, strict=True):
+        if _without_seed(report) != _without_seed(first):
+            raise ValueError(f"{folder}: ran with other settings than {folders[0]}; compare like with like.")
+    matrices = []
+    for folder in folders:
+        with open(Path(folder) / "matrices.npz", "rb") as opened, np.load(opened) as file:
+            matrices.append({name: file[name] for name in file.files})
+    return SeedsReport(
+        {
+            "seeds": [report["settings"]["seed"] for report in reports],
+            "settings": _without_seed(first),
+            "hardware": first.get("hardware", {}),
+            "findings": _findings(reports),
+            "headline": _headline(reports),
+            "readings": _readings(reports),
+            "agreement": _agreement(matrices),
+        }
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "report.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder}: no readable report.json there ({error}); run the demonstration first.") from error
+
+
+def _without_seed(report: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in report["settings"].items() if name != "seed"}
+
+
+def _setting(summary: dict[str, Any]) -> str:
+    hardware = ", ".join(f"{name} {value}" for name, value in summary["hardware"].items())
+    return f"`jaxdescramble seeds --first {summary['seeds'][0]} --count {len(summary['seeds'])}`; {hardware}."
+
+
+def _effect(null: dict[str, Any]) -> str:
+    return "-" if null["effect"] is None else f"{null['effect']:+.1f}"
+
+
+def _findings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for finding in reports[0]["findings"]:
+        verdicts = Counter(
+            one["verdict"] for report in reports for one in report["findings"] if one["claim"] == finding["claim"]
+        )
+        kept = {key: finding[key] for key in ("claim", "layer", "depends_on_point")}
+        rows.append({**kept, "verdicts": dict(verdicts.most_common())})
+    return rows
+
+
+def _headline(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+
+    def add(name, values, worst):
+        rows.append({"name": name, "mean": float(np.mean(values)), "worst": float(worst(values)), "values": values})
+
+    for layer in reports[0]["smoothness"]:
+        for key, words in (("fall", "smoothness falls by"), ("fall_held_out", "the same, held-out signals")):
+            add(f"{layer}: {words}", [report["smoothness"][layer][key] for report in reports], min)
+        add(
+            f"{layer}: float32 value above the float64 optimum, relative",
+            [report["smoothness"][layer]["descrambled"] / report["smoothness"][layer]["float64_bound"] - 1
+             for report in reports], lambda values: max(values, key=abs),
+        )  # fmt: skip
+    add("relative change of the function", [report["function_change"] for report in reports], max)
+    for name in reports[0]["agreement"]:
+        values = [report["agreement"][name]["correlation"] for report in reports]
+        add(f"correlation, {name}", values, min)
+    add("seconds, all told", [sum(report["seconds"].values()) for report in reports], max)
+    return rows
+
+
+def _readings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = []
+    for layer, group in reports[0]["readings"].items():
+        for i, reading in enumerate(group):
+            same = [report["readings"][layer][i] for report in reports]
+            values = np.asarray([one["value"] for one in same], float)
+            nulls = {}
+            for name in reading["nulls"]:
+                draws = np.concatenate([np.ravel(one["nulls"][name]["draws"]) for one in same]).astype(float)
+                sd = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
+                resolved = sd > 1e-6 * max(float(np.abs(draws).max(initial=0)), 1e-12)
+                effect = float((values.mean() - draws.mean()) / sd) if resolved else None
+                nulls[name] = {"mean": float(draws.mean()), "sd": sd, "draws": len(draws), "effect": effect}
+            sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+            rows.append(
+                {
+                    "layer": layer,
+                    "name": reading["name"],
+                    "depends_on_point": reading["depends_on_point"],
+                    "mean": float(values.mean()),
+                    "sd": sd,
+                    "values": values.tolist(),
+                    "nulls": nulls,
+                }
+            )
+    return rows
+
+
+def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+    """How alike the descrambled weights of different seeds are, after alignment, and how alike chance makes them.
+
+    The chance twin of a descrambled weight has its singular values and link vectors in a random input frame: the same
+    procedure, nothing learned. Correlation is the cosine between matrices, averaged over pairs of seeds.
+    """
+    rows = []
+    for name, words, link_first in (("first", "layer 1, P W", True), ("last", "last layer, W Q^T", False)):
+        weights = jnp.stack([jnp.asarray(one[name] if link_first else one[name].T) for one in matrices])
+        keys = jax.random.split(jax.random.key(0), len(weights))
+        chance = jax.vmap(chance_twin)(keys, weights)
+        raw = jnp.stack([jnp.asarray(one[f"raw_{name}"] if link_first else one[f"raw_{name}"].T) for one in matrices])
+        for label, one, other in (
+            (f"{words}: correlation after alignment", _pairs(weights, True), _pairs(chance, True)),
+            (f"{words}: before alignment", _pairs(weights, False), _pairs(chance, False)),
+            (f"{words}: raw weights, aligned all the same", _pairs(raw, True), _pairs(chance, True)),
+            (f"{words}: Fourier maps |F+ W F-|", _maps(weights), _maps(chance)),
+        ):
+            rows.append({"name": label, "value": float(one), "chance": float(other)})
+    return rows
+
+
+def _pairs(weights: Float[Array, "seeds link input"], aligned: bool) -> Array:
+    gauge = Stabiliser(derivative(weights.shape[1])) if aligned else None
+    return mean_over_pairs(pairwise_cosines(weights, gauge))
+
+
+def _maps(weights: Float[Array, "seeds link input"]) -> Array:
+    maps = jax.vmap(lambda weight: jnp.ravel(fourier_map(weight).magnitude))(weights)
+    maps = maps - maps.mean(axis=1, keepdims=True)
+    maps = maps / jnp.linalg.norm(maps, axis=1, keepdims=True)
+    return mean_over_pairs(maps @ maps.T)

@@ -1,0 +1,1 @@
+"""A relaxometry network, and what its first layer holds."""

@@ -1,0 +1,130 @@
+"""What a value is, in words that are the same in every process: the identity of a sweep is a hash of them."""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdescramble._base.files import array_digest
+
+PACKAGE = __name__.split(".")[0]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of `described(value)`, in hexadecimal digits.
+
+    >>> digest({"a": 1.0, "b": (1, 2)}) == digest({"b": (1, 2), "a": 1.0})
+    True
+    >>> digest(1.0) == digest(1)
+    False
+    """
+    return hashlib.sha256(json.dumps(described(value), sort_keys=True).encode()).hexdigest()
+
+
+def described(value: Any) -> Any:
+    """A value as JSON, the same in every process, and another one wherever the value would compute something else.
+
+    Numbers are told apart to the last bit, arrays by their digest, dataclasses by class and fields, functions of other
+    packages by name, functions of anybody else by name, code, defaults and what they close over. What such a function
+    calls in its turn is not looked into.
+
+    Args:
+        value: numbers, texts, arrays, PRNG keys, functions, dataclasses (objectives, solvers), containers of these.
+
+    Raises:
+        TypeError: there is no telling what the value is.
+
+    >>> described(0.5)
+    ['float', '0x1.0000000000000p-1']
+    >>> described(max)
+    ['function', 'builtins.max']
+    """
+    return _described(value, ())
+
+
+def _described(value: Any, inside: tuple[int, ...]) -> Any:
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return ["int", str(int(value))]
+    if isinstance(value, float):
+        return ["float", float(value).hex()]
+    if id(value) in inside:
+        return ["again", inside.index(id(value))]
+    deeper = functools.partial(_described, inside=(*inside, id(value)))
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return ["key", str(jax.random.key_impl(value)), array_digest(np.asarray(jax.random.key_data(value)))]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        if np.asarray(value).dtype.hasobject:
+            raise TypeError("an array of Python objects cannot be told apart from others.")
+        return ["array", array_digest(np.asarray(value))]
+    if isinstance(value, Mapping):
+        pairs = [[deeper(name), deeper(entry)] for name, entry in value.items()]
+        return ["map", sorted(pairs, key=json.dumps)]
+    if isinstance(value, set | frozenset):
+        return ["set", sorted((deeper(entry) for entry in value), key=json.dumps)]
+    if isinstance(value, functools.partial):
+        return ["partial", deeper(value.func), deeper(value.args), deeper(value.keywords)]
+    if isinstance(value, list | tuple):
+        return [_name(type(value)), *(deeper(entry) for entry in value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [[field.name, deeper(getattr(value, field.name))] for field in dataclasses.fields(value)]
+        return ["dataclass", _name(type(value)), fields]
+    return _callable(value, deeper)
+
+
+def _callable(value: Any, deeper: Any) -> Any:
+    if isinstance(value, type):
+        return ["class", _name(value)]
+    # What jit, custom_jvp and their like have wrapped is what counts.
+    plain = inspect.unwrap(value) if callable(value) else value
+    plain = getattr(plain, "fun", plain) if not isinstance(plain, types.FunctionType) else plain
+    if isinstance(plain, types.MethodType):
+        return ["method", deeper(plain.__func__), deeper(plain.__self__)]
+    if isinstance(plain, types.FunctionType):
+        nested = "<" in plain.__qualname__
+        found = ["function", _name(plain)]
+        if nested or not _of_a_package(plain):
+            cells = [_contents(cell) for cell in plain.__closure__ or ()]
+            found += [_code(plain.__code__), deeper(plain.__defaults__), deeper(plain.__kwdefaults__), deeper(cells)]
+        return found
+    name = getattr(value, "__name__", None)
+    if callable(value) and isinstance(name, str):
+        return ["function", f"{getattr(value, '__module__', '')}.{name}"]
+    raise TypeError(
+        f"there is no telling what {value!r} ({type(value).__name__}) is in another process, so results for it could "
+        "not be found again; use numbers, arrays, module-level functions or frozen dataclasses."
+    )
+
+
+def _contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a cell that is not filled yet
+        return None
+
+
+def _code(code: types.CodeType) -> str:
+    inner = [_code(one) if isinstance(one, types.CodeType) else _constant(one) for one in code.co_consts]
+    return hashlib.sha256(repr((code.co_code, code.co_names, inner)).encode()).hexdigest()
+
+
+def _constant(value: Any) -> str:
+    # Sets of texts come in another order in every process.
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+def _of_a_package(function: types.FunctionType) -> bool:
+    """Whether a function is one of an installed package: what it does is named by the package's version."""
+    return function.__module__.split(".")[0] in (PACKAGE, "jax", "jaxlib", "optax", "numpy", "scipy")
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"

@@ -1,0 +1,236 @@
+"""How a sweep is cut into chunks: problems that one compiled program solves, so many at a time."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from jaxdescramble.sweeps._identity import described, digest
+from jaxdescramble.sweeps.problems import Problem
+
+WORK, MEMORY, MOST = 2e10, 2**28, 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
+    """What the problems of one program have in common.
+
+    Attributes:
+        structure: of objective and solver, all that is fixed at compile time.
+        leaves: numbers and arrays of objective and solver that all problems share; None where they differ.
+        group, start, restarts: as in `Problem`; of the start, whether there is one.
+        shape, dtype: of the signals.
+        size: problems to a chunk, the last ones padded to it.
+        count: problems of this kind in the whole sweep.
+    """
+
+    structure: Any
+    leaves: tuple[Any, ...]
+    group: str
+    start: bool
+    restarts: int
+    shape: tuple[int, int]
+    dtype: str
+    size: int
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Problems, by their places in the list, that are solved together and kept in one file."""
+
+    number: int
+    kind: Kind
+    places: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A whole sweep: its chunks, and a digest of everything that its results depend on but the signals themselves.
+
+    Of signals only the shapes are known here: each chunk keeps the digest of those that it was solved for, so that no
+    process has to read the share of another.
+
+    Attributes:
+        chunks: in the order of their numbers.
+        parts: digests of what the specification consists of, by name, to tell what has changed.
+        identity: the digest of all of it.
+        digests: of each chunk.
+    """
+
+    chunks: tuple[Chunk, ...]
+    parts: dict[str, str]
+    identity: str
+    digests: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Draft:
+    """A sweep before it is cut into chunks.
+
+    Attributes:
+        kinds: in the order in which the list first shows them; the sizes of their chunks follow from shapes alone.
+        places: of the problems of each kind.
+        parts: as in `Plan`, without "chunks".
+        alone: a digest of each problem.
+        points: whether points are kept.
+    """
+
+    kinds: tuple[Kind, ...]
+    places: tuple[tuple[int, ...], ...]
+    parts: dict[str, str]
+    alone: list[str]
+    points: bool
+
+    def cut(self, sizes: Sequence[int] | None = None) -> Plan:
+        """The plan with chunks of these sizes, one for each kind; None for the sizes that the kinds have."""
+        chunks: list[Chunk] = []
+        for number, (kind, places) in enumerate(zip(self.kinds, self.places, strict=True)):
+            kind = kind if sizes is None else dataclasses.replace(kind, size=sizes[number])
+            for first in range(0, len(places), kind.size):
+                chunks.append(Chunk(len(chunks), kind, places[first : first + kind.size]))
+        parts = self.parts | {"chunks": _hashed([[chunk.places, chunk.kind.size] for chunk in chunks])}
+        common = json.dumps([parts["version"], parts["key"], self.points])
+        digests = tuple(
+            _hashed([common, chunk.kind.size, *((place, self.alone[place]) for place in chunk.places)])
+            for chunk in chunks
+        )
+        return Plan(tuple(chunks), parts, _hashed(sorted(parts.items())), digests)
+
+
+def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
+    """Chunks of settled problems, those of a kind in the order of the list; arguments as for `drafted`."""
+    return drafted(problems, key, size, points).cut()
+
+
+def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Draft:
+    """The kinds of settled problems, and what identifies the sweep.
+
+    Which problems share a chunk, and to how many it is padded, follows from the problems and the sizes of the chunks,
+    never from the number of devices or processes. Therefore results are the same to the last bit on any number of
+    devices and hosts of one make.
+
+    Args:
+        problems: as `Problem.settled` gives them.
+        key: the root of all chance.
+        size: problems to a chunk; None for a number that follows from shapes: two seconds of one core for a closed
+            form (`sizes.agreed` measures other solvers), 256 MiB and 512 problems at most.
+        points: whether points are kept.
+    """
+    alike: dict[Any, list[int]] = {}
+    flat: dict[tuple[int, int], tuple[list, Any, tuple]] = {}
+    pairs = [(id(problem.objective), id(problem.solver)) for problem in problems]
+    for place, (problem, pair) in enumerate(zip(problems, pairs, strict=True)):
+        if pair not in flat:
+            leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
+            flat[pair] = leaves, structure, tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
+        start = problem.start is not None
+        weighted = problem.weights is not None
+        sort = (
+            flat[pair][1],
+            (flat[pair][2], weighted),
+            problem.group,
+            start,
+            problem.restarts,
+            problem.shape,
+            _dtype(problem),
+        )
+        alike.setdefault(sort, []).append(place)
+    kinds: list[Kind] = []
+    for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
+        most = size or default_size(shape[0], shape[1], np.dtype(dtype).itemsize, restarts)
+        each = size or evened(most, len(places))
+        shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
+        kinds.append(Kind(structure, shared, group, start, restarts, shape, dtype, each, len(places)))
+    parts, alone = _parts(problems, key)
+    parts["points"] = str(points)
+    return Draft(tuple(kinds), tuple(map(tuple, alike.values())), parts, alone, points)
+
+
+def evened(most: int, count: int) -> int:
+    """The size of equal chunks of at most so many problems: so little of the last one is padding.
+
+    >>> evened(10, 12)
+    6
+    """
+    return -(-count // -(-count // most))
+
+
+def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
+    """Problems to a chunk where none is asked for: what a closed form solves in two seconds.
+
+    >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0)
+    (10, 512)
+    """
+    work = (1 + restarts) * (50 * n**3 + 4 * n**2 * m)
+    return int(max(1, min(WORK // work, most_in_memory(n, m, itemsize))))
+
+
+def most_in_memory(n: int, m: int, itemsize: int) -> int:
+    """The largest chunk that is made by itself: 256 MiB, 512 problems.
+
+    >>> most_in_memory(320, 640, 4)
+    32
+    """
+    return max(1, min(MEMORY // (itemsize * (2 * n * m + 16 * n * n)), MOST))
+
+
+def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[str, str], list]:
+    """Digests of the parts of a specification, and one for each problem alone."""
+    known: dict[int, str] = {}
+
+    def once(what: str, place: int, value: Any) -> str:
+        # A grid holds the same objective many times over.
+        if id(value) not in known:
+            try:
+                known[id(value)] = digest(value)
+            except TypeError as error:
+                raise TypeError(f"problem {place}, {what}: {error}") from error
+        return known[id(value)]
+
+    columns: dict[str, list] = {"signals": [], "objectives": [], "solvers": [], "settings": [], "labels": []}
+    for place, problem in enumerate(problems):
+        start = problem.start if isinstance(problem.start, str) else described(problem.start)
+        own = [] if problem.weights is None else [once("weights", place, problem.weights)]
+        columns["signals"].append([list(problem.shape), _dtype(problem), *own])
+        columns["objectives"].append(once("objective", place, problem.objective))
+        columns["solvers"].append(once("solver", place, problem.solver))
+        columns["settings"].append([problem.group, start, problem.restarts])
+        columns["labels"].append(described(dict(problem.labels)))
+    alone = [_hashed(row) for row in zip(*columns.values(), strict=True)]
+    parts = {name: _hashed(column) for name, column in columns.items()}
+    parts["key"] = digest(key if key is None else jax.random.key_data(key))
+    parts["version"] = version("jaxdescramble")
+    return parts, alone
+
+
+def _shared(leaves: list[list[Any]]) -> tuple[Any, ...]:
+    """Of each leaf, the one value that all problems have, or None."""
+    return tuple(
+        column[0] if all(leaf is column[0] or _equal(leaf, column[0]) for leaf in column[1:]) else None
+        for column in zip(*leaves, strict=True)
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if jax.dtypes.issubdtype(getattr(one, "dtype", np.float64), jax.dtypes.prng_key):
+        one, other = jax.random.key_data(one), jax.random.key_data(other)
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+
+
+def _number_kind(leaf: Any) -> str:
+    return str(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf).__name__
+
+
+def _dtype(problem: Problem) -> str:
+    return np.dtype(problem.signals.dtype).name
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

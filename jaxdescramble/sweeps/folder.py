@@ -1,0 +1,277 @@
+"""The folder of a sweep: its specification, which chunks are there, and who is at work in it.
+
+sizes.json          how many problems make a chunk, where that was measured
+sweep.json          what the sweep is: identity, digests of its parts, kinds of problems, format
+problems.npz        a row for each problem: labels, sizes, where its results are
+chunks/0000/*.npz   results, chunk by chunk
+table.npz, .csv     the finished table (and .parquet where pyarrow is)
+log.jsonl           what happened, a line of JSON to an event
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import numpy as np
+
+from jaxdescramble._base.files import write_arrays, write_atomically
+from jaxdescramble.sweeps import _chunks as chunks
+from jaxdescramble.sweeps._plan import Plan
+from jaxdescramble.sweeps.problems import Label, Problem
+
+FORMAT = 1
+MEANINGS = {
+    "signals": "the shapes of the signals, or weights of samples",
+    "objectives": "an objective",
+    "solvers": "a solver",
+    "settings": "group, start or restarts",
+    "labels": "labels",
+    "key": "the key",
+    "chunks": "the chunk size",
+    "points": "whether points are kept",
+    "version": "the version of jaxdescramble",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Specification:
+    """What a folder says of its sweep.
+
+    Attributes:
+        identity, parts: as in `plan.Plan`.
+        kinds: one dict for each kind of problem: shape, dtype, group, chunk size, problems.
+        columns: a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype".
+        chunk, row: where the results of each problem are.
+        digests: of each chunk.
+    """
+
+    identity: str
+    parts: dict[str, str]
+    kinds: list[dict[str, Any]]
+    columns: dict[str, np.ndarray]
+    chunk: np.ndarray
+    row: np.ndarray
+    digests: list[str]
+
+    def missing(self, folder: Path) -> list[int]:
+        """Numbers of the chunks that have no file; files are not opened."""
+        return [number for number in range(len(self.digests)) if not chunks.location(folder, number).exists()]
+
+
+def specification(problems: list[Problem], plan: Plan) -> Specification:
+    """Of a planned sweep."""
+    chunk, row = np.zeros(len(problems), np.int64), np.zeros(len(problems), np.int64)
+    for one in plan.chunks:
+        chunk[list(one.places)], row[list(one.places)] = one.number, np.arange(len(one.places))
+    kinds = {id(one.kind): one.kind for one in plan.chunks}.values()
+    described = [
+        {
+            "shape": list(kind.shape),
+            "dtype": kind.dtype,
+            "group": kind.group,
+            "restarts": kind.restarts,
+            "chunk": kind.size,
+        }
+        | {"problems": sum(len(one.places) for one in plan.chunks if one.kind is kind)}
+        for kind in kinds
+    ]
+    return Specification(plan.identity, plan.parts, described, _columns(problems), chunk, row, list(plan.digests))
+
+
+def _columns(problems: list[Problem]) -> dict[str, np.ndarray]:
+    base = {
+        "objective": [_objective_name(problem.objective) for problem in problems],
+        "solver": ["" if one.group == "permutation" else type(one.solver).__name__ for one in problems],
+        "group": [problem.group for problem in problems],
+        "n": [problem.shape[0] for problem in problems],
+        "m": [problem.shape[1] for problem in problems],
+        "dtype": [np.dtype(problem.signals.dtype).name for problem in problems],
+    }
+    names = dict.fromkeys(name for problem in problems for name in problem.labels)
+    labels = {name: [problem.labels.get(name) for problem in problems] for name in names}
+    return {name: _column(values) for name, values in (base | labels).items()} | {"problem": np.arange(len(problems))}
+
+
+def _objective_name(objective: Any) -> str:
+    return objective.name or objective.function.__name__.strip("_")
+
+
+def _column(values: list[Label | None]) -> np.ndarray:
+    """Labels as one array: of numbers if they all are, else of text, empty where there is none."""
+    numbers = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in numbers) or any(isinstance(value, str) for value in numbers):
+        return np.asarray(["" if value is None else str(value) for value in values])
+    if len(numbers) == len(values):
+        return np.asarray(values)
+    return np.asarray([np.nan if value is None else float(value) for value in values])
+
+
+def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
+    """Make the folder this sweep's, or find that it is.
+
+    Raises:
+        FileExistsError: there is a sweep in it and `resume` is False.
+        ValueError: there is another sweep in it; says what differs.
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sweep.json"
+    refuse(folder, wanted.parts, resume)
+    arrays = {f"column:{name}": values for name, values in wanted.columns.items()}
+    arrays |= {"chunk": wanted.chunk, "row": wanted.row, "digests": np.asarray(wanted.digests)}
+    write_arrays(folder / "problems.npz", {**arrays, "identity": np.asarray(wanted.identity)})
+    manifest = {
+        "format": FORMAT,
+        "identity": wanted.identity,
+        "parts": wanted.parts,
+        "problems": len(wanted.chunk),
+        "chunks": len(wanted.digests),
+        "kinds": wanted.kinds,
+        "made_by": chunks.maker(jax.local_devices()[0]),
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    if not path.exists() or path.read_text() != text:
+        write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def refuse(folder: Path, parts: dict[str, str], resume: bool) -> None:
+    """Refuse a folder that holds another sweep, or any sweep if `resume` is False; only these parts are compared.
+
+    Raises:
+        FileExistsError: there is a sweep in it and `resume` is False.
+        ValueError: there is another sweep in it; says what differs.
+    """
+    path = folder / "sweep.json"
+    if not path.exists():
+        return
+    if not resume:
+        raise FileExistsError(
+            f"out: {folder} holds a sweep already, and resume is False. Go on with it (resume=True), name another "
+            "folder, or remove this one."
+        )
+    there = _manifest(path)["parts"]
+    # Before chunks are cut, there is no telling whether theirs are the same.
+    names = [*parts, *(name for name in there if name not in parts and name != "chunks")]
+    differing = [MEANINGS.get(name) or str(name) for name in names if there.get(name) != parts.get(name)]
+    if differing:
+        raise ValueError(
+            f"out: {folder} holds another sweep; what differs: {', '.join(differing)}. Its results "
+            "are not reused and not touched; name another folder, or remove this one."
+        )
+
+
+def read_specification(folder: str | os.PathLike) -> Specification:
+    """What a folder says of its sweep.
+
+    Raises:
+        FileNotFoundError: there is no sweep in it.
+        ValueError: its files are damaged, or of another format.
+    """
+    folder = Path(folder)
+    manifest = _manifest(folder / "sweep.json")
+    try:
+        with open(folder / "problems.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+        if str(content["identity"]) != manifest["identity"]:
+            raise ValueError("it is of another sweep than sweep.json")
+    except Exception as error:  # numpy and zipfile each say in their own way that a file is broken
+        raise ValueError(
+            f"{folder / 'problems.npz'}: cannot be read ({error}). Run the sweep again into this folder: it writes the "
+            "file anew and keeps every chunk."
+        ) from error
+    columns = {name.split(":", 1)[1]: value for name, value in content.items() if name.startswith("column:")}
+    return Specification(
+        manifest["identity"],
+        manifest["parts"],
+        manifest["kinds"],
+        columns,
+        content["chunk"],
+        content["row"],
+        [str(one) for one in content["digests"]],
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        _ = found["identity"], found["parts"].items(), found["kinds"]
+        form = found["format"]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path.parent}: there is no sweep in this folder (no {path.name}).") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}). Its chunks are whole all the same: remove this file and run the sweep "
+            "again into the folder."
+        ) from error
+    if form != FORMAT:
+        raise ValueError(f"{path}: format {form!r}; this version reads format {FORMAT}.")
+    return found
+
+
+class Log:
+    """Events of a run, a line of JSON each, on the disk when the call returns."""
+
+    def __init__(self, file: IO[str]):
+        self._file = file
+
+    def __call__(self, event: str, **details: Any) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        # A log that cannot be written is no reason to lose the work that it tells of.
+        with suppress(OSError):
+            self._file.write(json.dumps({"time": now, "event": event, **details}) + "\n")
+            self._file.flush()
+
+
+@contextmanager
+def at_work(folder: Path, shard: tuple[int, int]) -> Iterator[Log]:
+    """This process's log in the folder, and the word that no other process is at work on the same shard.
+
+    Raises:
+        BlockingIOError: another one is.
+    """
+    name = "log.jsonl" if shard[1] == 1 else f"log-{shard[0]}-of-{shard[1]}.jsonl"
+    with open(folder / name, "a", encoding="utf-8") as file:
+        _claim(file, folder, shard)
+        # A process that was killed may have left half a line.
+        if file.tell() and not _ends_a_line(folder / name):
+            file.write("\n")
+        yield Log(file)
+
+
+def _claim(file: IO[str], folder: Path, shard: tuple[int, int]) -> None:
+    """A lock that ends with the process, however that ends; file systems without locks have none."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"out: another process is at work on shard {shard[0]} of {shard[1]} in {folder}. Wait for it, stop it, or "
+            "give this one another shard."
+        ) from error
+    except OSError:
+        return
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def events(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """All events of all logs in a folder, in the order of time, without lines that a killed process left unfinished."""
+    found = []
+    for path in sorted(Path(folder).glob("log*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return sorted(found, key=lambda event: event.get("time", ""))

@@ -1,0 +1,187 @@
+"""What a sweep found, a row for each problem."""
+
+import contextlib
+import csv
+import functools
+import importlib.util
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from jaxdescramble._base.checks import one_of
+from jaxdescramble._base.extras import extra
+from jaxdescramble._base.files import write_arrays, write_atomically
+from jaxdescramble._base.status import DIAGNOSES, Status
+from jaxdescramble.sweeps import _chunks as chunks
+from jaxdescramble.sweeps.folder import Specification, read_specification
+
+PENDING = -1
+NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
+SUFFIXES = (".csv", ".npz", ".parquet")
+
+
+class Table:
+    """A row for each problem of a sweep, a NumPy array for each column; matrices are read when they are asked for.
+
+    Columns are the labels, "problem" (the place in the list), "objective", "solver", "group", "n", "m", "dtype", and
+    what was found: "value", "initial_value", "bound", "gap", "samples" (their effective number), "rank",
+    "steps", "status" (a `jaxdescramble.Status`; -1 where there is no result yet, numbers are NaN there).
+
+    >>> import jaxdescramble as jd
+    >>> table = jd.sweep(jd.grid(jax.random.normal(jax.random.key(0), (3, 4, 9), "float32")), "sweep-of-three")
+    >>> len(table), table["layer"].tolist(), table.done, table.point(1).shape
+    (3, [0, 1, 2], True, (4, 4))
+    >>> bool((table["value"] <= table["initial_value"]).all())
+    True
+    """
+
+    def __init__(self, folder: Path, specification: Specification, columns: dict[str, np.ndarray]):
+        self.folder, self.columns, self._specification = folder, columns, specification
+
+    @staticmethod
+    def open(folder: str | os.PathLike) -> "Table":
+        """The table of a sweep that was run into a folder, finished or not.
+
+        Raises:
+            FileNotFoundError: there is no sweep.
+            ValueError: a file is damaged; says which and what to do.
+        """
+        return gathered(Path(folder), read_specification(folder))
+
+    def __len__(self) -> int:
+        return len(self.columns["problem"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            raise KeyError(f"{name!r}: there are the columns {', '.join(self.columns)}.")
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Rows as dicts."""
+        for row in range(len(self)):
+            yield {name: values[row] for name, values in self.columns.items()}
+
+    def __repr__(self) -> str:
+        solved = sum(Status(code).usable for code in self["status"][self["status"] != PENDING])
+        return f"Table({len(self)} problems, {solved} solved, {(self['status'] == PENDING).sum()} to do; {self.folder})"
+
+    @property
+    def done(self) -> bool:
+        """Whether every problem has a result."""
+        return bool((self["status"] != PENDING).all())
+
+    def where(self, **labels: Any) -> "Table":
+        """The rows in which columns have these values: `table.where(objective="tv", seed=3)`.
+
+        Raises:
+            KeyError: no such column.
+        """
+        keep = np.ones(len(self), bool)
+        for name, value in labels.items():
+            keep &= self[name] == value
+        return Table(self.folder, self._specification, {name: values[keep] for name, values in self.columns.items()})
+
+    def point(self, row: SupportsIndex) -> np.ndarray:
+        """P of a row, shape (n, n)."""
+        return self.arrays(row, "point")["point"]
+
+    def arrays(self, row: SupportsIndex, *names: str) -> dict[str, np.ndarray]:
+        """Everything that was found for a row, "point" and "singular_values" among it, or the arrays named.
+
+        Raises:
+            IndexError: no such row. FileNotFoundError: it has no result yet. KeyError: no such array was kept.
+            ValueError: its file is damaged; the sweep, run again, makes it anew.
+        """
+        row = row.__index__()
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row}: the table has {len(self)}.")
+        place = int(self["problem"][row])
+        number, inside = int(self._specification.chunk[place]), int(self._specification.row[place])
+        path = chunks.location(self.folder, number)
+        try:
+            found = chunks.read(path, self._specification.digests[number], names or None)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"problem {place} has no result yet ({path}); run the sweep again.") from error
+        return {name: np.asarray(values[inside]) for name, values in found.items()}
+
+    def makers(self) -> list[dict[str, str]]:
+        """What made each chunk that is there: versions, platform, device, machine."""
+        found = []
+        for number in range(len(self._specification.digests)):
+            with contextlib.suppress(FileNotFoundError, chunks.DamagedError):
+                found.append(chunks.header(chunks.location(self.folder, number))["made_by"])
+        return found
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """What kinds of problems there are: shape, dtype, group, restarts, problems to a chunk, problems."""
+        return self._specification.kinds
+
+    def check(self) -> "Table":
+        """This table, if every problem has an answer.
+
+        Raises:
+            FloatingPointError: says which have none, why, and what to do.
+        """
+        for code in np.unique(self["status"]):
+            rows = np.flatnonzero(self["status"] == code)
+            which = f"{len(rows)} of {len(self)} problems ({', '.join(str(self['problem'][row]) for row in rows[:5])}"
+            which += ", ...)" if len(rows) > 5 else ")"
+            if code == PENDING:
+                raise FloatingPointError(f"sweep: {which} have no result yet; run the sweep again into {self.folder}.")
+            if not Status(code).usable:
+                raise FloatingPointError(f"sweep: {Status(code).name} in {which}: {DIAGNOSES[Status(code)]}")
+        return self
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the table as `.csv`, `.npz` or `.parquet`, whole or not at all.
+
+        Raises:
+            ValueError: another suffix. ImportError: `.parquet` without pyarrow. OSError: it cannot be written.
+        """
+        path = Path(path)
+        one_of(path.suffix, "path (its suffix)", SUFFIXES)
+        if path.suffix == ".npz":
+            write_arrays(path, self.columns)
+        elif path.suffix == ".csv":
+            text = io.StringIO(newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(zip(*(values.tolist() for values in self.columns.values()), strict=True))
+            write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        else:
+            arrow = extra("pyarrow", "parquet needs pyarrow", "files")
+            parquet = extra("pyarrow.parquet", "parquet needs pyarrow", "files")
+            write_atomically(path, functools.partial(parquet.write_table, arrow.table(self.columns)))
+
+
+def gathered(folder: Path, specification: Specification, progress: Callable[[int, int], None] | None = None) -> Table:
+    """The table of what is in a folder; a damaged chunk counts as not done."""
+    count = len(specification.chunk)
+    found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
+    found |= {name: np.full(count, PENDING if name == "status" else 0, np.int32) for name in NUMBERS[5:]}
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(specification.chunk.tolist()):
+        places.setdefault(number, []).append(place)
+    for done, (number, mine) in enumerate(sorted(places.items())):
+        try:
+            arrays = chunks.read(chunks.location(folder, number), specification.digests[number], NUMBERS)
+        except (FileNotFoundError, chunks.DamagedError):
+            continue
+        rows = specification.row[mine]
+        for name in NUMBERS:
+            found[name][mine] = arrays[name][rows]
+        if progress is not None:
+            progress(done + 1, len(places))
+    order = ["problem", *(name for name in specification.columns if name != "problem")]
+    return Table(folder, specification, {name: specification.columns[name] for name in order} | found)
+
+
+def save_everywhere(table: Table) -> None:
+    """The table beside the chunks, in every format that there is."""
+    for suffix in SUFFIXES:
+        if suffix != ".parquet" or importlib.util.find_spec("pyarrow") is not None:
+            table.save(table.folder / f"table{suffix}")
