@@ -7,11 +7,11 @@
 Rooms are imported when they are first used, so `import jaxdescramble` costs little more than `import jax`.
 """
 
-import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jaxdescramble._base.lapack import set_default as _set_default
+from jaxdescramble._base.lazy import front_door
 
 if TYPE_CHECKING:
     from jaxdescramble import (
@@ -93,39 +93,42 @@ __all__ = [
 ]
 
 # Where each name that is no room lives; the imports above say the same to type checkers and editors.
-_HOMES = {
-    "_base.cautions": ("JaxdescrambleWarning",),
-    "_base.lapack": ("threads",),
-    "_base.status": ("Status",),
-    "descrambling": (
-        "Accumulator",
-        "Descrambling",
-        "Descramblings",
-        "Film",
-        "LayerDescrambling",
-        "NetworkDescrambling",
-        "bootstrap",
-        "descramble",
-        "descramble_network",
+__getattr__, __dir__ = front_door(
+    __name__,
+    {
+        "_base.cautions": ("JaxdescrambleWarning",),
+        "_base.lapack": ("threads",),
+        "_base.status": ("Status",),
+        "descrambling": (
+            "Accumulator",
+            "Descrambling",
+            "Descramblings",
+            "Film",
+            "LayerDescrambling",
+            "NetworkDescrambling",
+            "bootstrap",
+            "descramble",
+            "descramble_network",
+        ),
+        "networks": ("Layout", "Tap", "insert", "reorder", "wiretap"),
+        "objectives": ("Objective",),
+        "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),
+        "sweeps": ("Problem", "grid", "sweep"),
+    },
+    (
+        "attribution",
+        "datasets",
+        "descrambling",
+        "exact",
+        "findings",
+        "gated",
+        "manifolds",
+        "networks",
+        "objectives",
+        "operators",
+        "show",
+        "solvers",
+        "studies",
+        "sweeps",
     ),
-    "networks": ("Layout", "Tap", "insert", "reorder", "wiretap"),
-    "objectives": ("Objective",),
-    "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),
-    "sweeps": ("Problem", "grid", "sweep"),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        found = getattr(importlib.import_module(f"jaxdescramble.{_HOME_OF[name]}"), name)
-    elif name in __all__ or name in ("show", "studies"):
-        found = importlib.import_module(f"jaxdescramble.{name}")
-    else:
-        raise AttributeError(f"module 'jaxdescramble' has no attribute {name!r}")
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+)

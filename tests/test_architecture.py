@@ -3,6 +3,8 @@
 import ast
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jaxdescramble
@@ -141,3 +143,24 @@ def test_no_module_shares_its_name_with_a_public_name():
         if importlib.import_module(name) is not getattr(importlib.import_module(package), last):
             clashes.append(name)
     assert not clashes
+
+
+def test_rooms_are_imported_when_they_are_used():
+    """`import jaxdescramble` and `jaxdescramble --help` import little more than JAX."""
+    heavy = ("jaxdescramble.solvers", "jaxdescramble.studies", "optax", "scipy.linalg", "matplotlib", "rich.console")
+    first = "import jaxdescramble"
+    command = "from jaxdescramble.show.commands import build; build()"
+    for program, allowed in ((first, set()), (command, {"rich.console"})):
+        program += f"; import sys; print([name for name in {heavy} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert set(ast.literal_eval(done.stdout.splitlines()[-1])) <= allowed
+
+
+def test_the_front_door_says_the_same_to_type_checkers_and_at_run_time():
+    for package in (jaxdescramble, importlib.import_module("jaxdescramble.show")):
+        tree = ast.parse(Path(package.__file__).read_text())
+        (block,) = (node for node in tree.body if isinstance(node, ast.If))
+        told = {alias.asname or alias.name for node in block.body for alias in node.names}
+        assert told == {name for name in dir(package) if not name.startswith("__")}
+        assert set(package.__all__) <= told
+        assert all(getattr(package, name) is not None for name in told)

@@ -159,7 +159,7 @@ def _libraries() -> Iterator[Path]:
     for folder in (found and found.submodule_search_locations) or ():
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             yield from Path(folder, "linalg").glob(f"cython_lapack{suffix}")
-    # The import loads the library where loading it by its path fails; jaxlib would import it at its first decomposition.
+    # Where loading by path fails, the import loads the library; jaxlib imports it at its first decomposition anyway.
     module = Path(str(importlib.import_module("scipy.linalg.cython_lapack").__file__))
     yield module
     # On Windows a symbol is not searched in the libraries that a module is linked to; SciPy's wheels keep theirs here.

@@ -1,22 +1,15 @@
 """The command line: `jaxdescramble demo`, `seeds`, `attribution`, `gates`; `run`, `status`, `report`."""
 
-import json
 import os
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 from jaxdescramble._base.extras import extra
-from jaxdescramble.show import terminal
-from jaxdescramble.show.papers import experiments
-from jaxdescramble.show.papers import report as reports
-from jaxdescramble.show.sweeps import commands as sweeps
-from jaxdescramble.show.terminal import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
-from jaxdescramble.studies.deernet import demonstration as demonstrations
-from jaxdescramble.studies.deernet.demonstration import Demonstration, Settings
-from jaxdescramble.studies.deernet.network import TrainingPlan
+from jaxdescramble.show._exits import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
+
+# What a command needs is imported when it runs: `jaxdescramble --help` needs no JAX.
 
 
 def main() -> None:
@@ -81,7 +74,13 @@ def build() -> Any:
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
         """Train DEERNet, descramble it, and hold every reading against its nulls."""
-        _guarded(typer, lambda: run_demo(_settings(seed, layers, quick), out, not no_figures))
+
+        def action() -> None:
+            from jaxdescramble.show.papers import demonstration
+
+            demonstration.run_demo(demonstration.settings_for(seed, layers, quick), out, not no_figures)
+
+        _guarded(typer, action)
 
     @app.command()
     def seeds(
@@ -92,7 +91,13 @@ def build() -> Any:
         layers: Annotated[int, layers] = 2,
     ) -> None:
         """Run the demonstration for several seeds, and put their findings side by side."""
-        _guarded(typer, lambda: run_seeds(range(first, first + count), layers, quick, out))
+
+        def action() -> None:
+            from jaxdescramble.show.papers import demonstration
+
+            demonstration.run_seeds(range(first, first + count), layers, quick, out)
+
+        _guarded(typer, action)
 
     @app.command()
     def attribution(
@@ -103,7 +108,13 @@ def build() -> Any:
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
         """Train classifiers, and put inactive-state sensitivity and other attributions to the test."""
-        _guarded(typer, lambda: experiments.run_attribution(seeds, pictures, quick, out, not no_figures))
+
+        def action() -> None:
+            from jaxdescramble.show.papers import experiments
+
+            experiments.run_attribution(seeds, pictures, quick, out, not no_figures)
+
+        _guarded(typer, action)
 
     @app.command()
     def gates(
@@ -118,9 +129,15 @@ def build() -> Any:
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
         """Train gated networks of every kind side by side, and hold the claims made for them against the numbers."""
-        _guarded(typer, lambda: experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures))
 
-    @app.command(epilog=sweeps.catalogue_text())
+        def action() -> None:
+            from jaxdescramble.show.papers import experiments
+
+            experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures)
+
+        _guarded(typer, action)
+
+    @app.command(cls=_with_catalogue())
     def run(
         source: Annotated[
             Path,
@@ -167,7 +184,13 @@ def build() -> Any:
         """
         options = {"objectives": objective, "names": name, "samples_first": samples_first, "group": group}
         options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk": chunk}
-        _guarded(typer, lambda: sweeps.run_sweep(source, options, out, shard, resume, not no_figures))
+
+        def action() -> None:
+            from jaxdescramble.show.sweeps import commands as sweeps
+
+            sweeps.run_sweep(source, options, out, shard, resume, not no_figures)
+
+        _guarded(typer, action)
 
     @app.command()
     def status(
@@ -175,7 +198,13 @@ def build() -> Any:
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
         """Show how far a sweep is. Exit codes as for `run`."""
-        _guarded(typer, lambda: sweeps.show_status(folder, as_json))
+
+        def action() -> None:
+            from jaxdescramble.show.sweeps import commands as sweeps
+
+            sweeps.show_status(folder, as_json)
+
+        _guarded(typer, action)
 
     @app.command()
     def report(
@@ -186,67 +215,29 @@ def build() -> Any:
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
         """Write the report of a sweep, finished or not. Exit codes as for `run`."""
-        _guarded(typer, lambda: sweeps.show_report(folder, source, not no_figures))
+
+        def action() -> None:
+            from jaxdescramble.show.sweeps import commands as sweeps
+
+            sweeps.show_report(folder, source, not no_figures)
+
+        _guarded(typer, action)
 
     return app
 
 
-def run_demo(settings: Settings, folder: Path, figures: bool = True) -> None:
-    """One demonstration with its report, shown on the terminal.
+def _with_catalogue() -> Any:
+    """Return a kind of command whose help ends with the objectives and solvers, collected when the help is shown."""
+    from typer.core import TyperCommand
 
-    Raises:
-        StoppedError: interrupted, refused by a checkpoint, or a file that cannot be written.
-    """
-    screen, began = terminal.console(), time.perf_counter()
-    screen.print(f"Demonstration, seed {settings.seed}, in {folder}", soft_wrap=True)
-    if figures:
-        # A missing extra is said now, not after a minute of training.
-        extra("matplotlib", "figures need matplotlib")
-    terminal.writable(folder)
-    found = _demonstrated(settings, folder, figures, screen)
-    terminal.summary(screen, reports.report(found), folder, time.perf_counter() - began)
+    class WithCatalogue(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            from jaxdescramble.show.sweeps.commands import catalogue_text
 
+            self.epilog = catalogue_text()
+            super().format_help(ctx, formatter)
 
-def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
-    """Several demonstrations, those that are there left out, and what they have in common.
-
-    Raises:
-        StoppedError: as for `run_demo`; what is finished stays and is not run again.
-    """
-    from jaxdescramble.studies.deernet.seeds import across_seeds
-
-    screen, began = terminal.console(), time.perf_counter()
-    terminal.writable(folder)
-    folders = []
-    for seed in seeds:
-        settings, one = _settings(seed, layers, quick), folder / f"seed-{seed}"
-        folders.append(one)
-        if _finished(one, settings):
-            screen.print(f"seed {seed}: there already")
-            continue
-        screen.print(f"seed {seed} ({seed - seeds.start + 1} of {len(seeds)})")
-        _demonstrated(settings, one, False, screen)
-    result = across_seeds(folders)
-    reports.write_text(folder / "seeds.md", result.markdown())
-    reports.write_text(folder / "seeds.json", json.dumps(result.summary, indent=1) + "\n")
-    screen.print(result.markdown(), soft_wrap=True)
-    screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
-
-
-def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:
-    stages = terminal.Stages(screen)
-    try:
-        with stages:
-            found = demonstrations.demonstrate(settings, folder, stages)
-            stages("writing", 0, 1)
-            reports.write_report(found, folder, figures, stages)
-    except KeyboardInterrupt as error:
-        raise StoppedError(terminal.interrupted(stages, folder, _step), INTERRUPTED) from error
-    return found
-
-
-def _settings(seed: int, layers: int, quick: bool) -> Settings:
-    return Settings.quick(seed, layers) if quick else Settings(seed, TrainingPlan(layers=layers))
+    return WithCatalogue
 
 
 def _guarded(typer: Any, action: Any) -> None:
@@ -272,24 +263,3 @@ def _said(error: BaseException) -> tuple[str, int]:
         why = error.strerror or str(error)
         return f"{where}{why}. What was written before is whole and stays; the same command goes on.", FAILED
     return " ".join(str(error).split()), REFUSED
-
-
-def _finished(folder: Path, settings: Settings) -> bool:
-    try:
-        with open(folder / "report.json", encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, ValueError):
-        return False
-    same = content.get("format") == reports.FORMAT and content.get("settings") == reports.settings_of(settings)
-    return same and (folder / "matrices.npz").exists()
-
-
-def _step(checkpoint: Path) -> int | None:
-    """The step a checkpoint was written at, None if it cannot be read."""
-    import numpy as np
-
-    try:
-        with open(checkpoint, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return int(file["step"])
-    except Exception:  # whatever is wrong with the file, the next run says it
-        return None

@@ -13,15 +13,6 @@ from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
 CHECKPOINTS = ("training", "training the null")
-FAILED, REFUSED, UNSOLVED, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 130, 143
-
-
-class StoppedError(Exception):
-    """Ends a command with a message on stderr and an exit code."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
 
 
 def writable(folder: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxdescramble._base.extras import extra
 from jaxdescramble.show import terminal
+from jaxdescramble.show._exits import INTERRUPTED, StoppedError
 from jaxdescramble.show.papers import report as reports
-from jaxdescramble.show.terminal import INTERRUPTED, StoppedError
 from jaxdescramble.studies.attributions import claims, evaluation
 from jaxdescramble.studies.gating import claims as gate_claims
 from jaxdescramble.studies.gating import comparison

@@ -14,9 +14,9 @@ import numpy as np
 from jaxdescramble._base.extras import extra
 from jaxdescramble._base.status import DIAGNOSES, Status
 from jaxdescramble.show import terminal
+from jaxdescramble.show._exits import INCOMPLETE, INTERRUPTED, TERMINATED, UNSOLVED, StoppedError
 from jaxdescramble.show.sweeps.numbers import HEADINGS, ends, progress_of, summary_lines
 from jaxdescramble.show.sweeps.page import write_sweep_report
-from jaxdescramble.show.terminal import INCOMPLETE, INTERRUPTED, TERMINATED, UNSOLVED, StoppedError
 from jaxdescramble.sweeps import Table, sweep
 from jaxdescramble.sweeps.specification import Request, catalogue, read, request
 from jaxdescramble.sweeps.table import PENDING

@@ -1,0 +1,36 @@
+"""Import the public names of a package when they are first used."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def front_door(
+    package: str, homes: Mapping[str, Iterable[str]], modules: Iterable[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` for a package whose names are imported at their first use.
+
+    Args:
+        package: its full name.
+        homes: for each module, relative to the package, the names that the package takes from it.
+        modules: the modules and packages inside that are public themselves.
+
+    >>> get, names = front_door("jaxdescramble._base", {"products": ("matmul",)}, ("checks",))
+    >>> get("matmul").__name__, get("checks").__name__, names()
+    ('matmul', 'jaxdescramble._base.checks', ['checks', 'matmul'])
+    """
+    home_of = {name: home for home, names in homes.items() for name in names}
+    public = sorted({*home_of, *modules})
+
+    def get(name: str) -> Any:
+        if name in home_of:
+            found = getattr(importlib.import_module(f"{package}.{home_of[name]}"), name)
+        elif name in public:
+            found = importlib.import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return get, lambda: public

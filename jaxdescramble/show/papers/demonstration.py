@@ -1,0 +1,92 @@
+"""The commands `jaxdescramble demo` and `jaxdescramble seeds`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdescramble._base.extras import extra
+from jaxdescramble.show import terminal
+from jaxdescramble.show._exits import INTERRUPTED, StoppedError
+from jaxdescramble.show.papers import report as reports
+from jaxdescramble.studies.deernet import demonstration as demonstrations
+from jaxdescramble.studies.deernet.demonstration import Demonstration, Settings
+from jaxdescramble.studies.deernet.network import TrainingPlan
+from jaxdescramble.studies.deernet.seeds import across_seeds
+
+
+def run_demo(settings: Settings, folder: Path, figures: bool = True) -> None:
+    """One demonstration with its report, shown on the terminal.
+
+    Raises:
+        StoppedError: interrupted, refused by a checkpoint, or a file that cannot be written.
+    """
+    screen, began = terminal.console(), time.perf_counter()
+    screen.print(f"Demonstration, seed {settings.seed}, in {folder}", soft_wrap=True)
+    if figures:
+        # A missing extra is said now, not after a minute of training.
+        extra("matplotlib", "figures need matplotlib")
+    terminal.writable(folder)
+    found = _demonstrated(settings, folder, figures, screen)
+    terminal.summary(screen, reports.report(found), folder, time.perf_counter() - began)
+
+
+def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
+    """Several demonstrations, those that are there left out, and what they have in common.
+
+    Raises:
+        StoppedError: as for `run_demo`; what is finished stays and is not run again.
+    """
+    screen, began = terminal.console(), time.perf_counter()
+    terminal.writable(folder)
+    folders = []
+    for seed in seeds:
+        settings, one = settings_for(seed, layers, quick), folder / f"seed-{seed}"
+        folders.append(one)
+        if _finished(one, settings):
+            screen.print(f"seed {seed}: there already")
+            continue
+        screen.print(f"seed {seed} ({seed - seeds.start + 1} of {len(seeds)})")
+        _demonstrated(settings, one, False, screen)
+    result = across_seeds(folders)
+    reports.write_text(folder / "seeds.md", result.markdown())
+    reports.write_text(folder / "seeds.json", json.dumps(result.summary, indent=1) + "\n")
+    screen.print(result.markdown(), soft_wrap=True)
+    screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
+
+
+def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:
+    stages = terminal.Stages(screen)
+    try:
+        with stages:
+            found = demonstrations.demonstrate(settings, folder, stages)
+            stages("writing", 0, 1)
+            reports.write_report(found, folder, figures, stages)
+    except KeyboardInterrupt as error:
+        raise StoppedError(terminal.interrupted(stages, folder, _step), INTERRUPTED) from error
+    return found
+
+
+def settings_for(seed: int, layers: int, quick: bool) -> Settings:
+    return Settings.quick(seed, layers) if quick else Settings(seed, TrainingPlan(layers=layers))
+
+
+def _finished(folder: Path, settings: Settings) -> bool:
+    try:
+        with open(folder / "report.json", encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError):
+        return False
+    same = content.get("format") == reports.FORMAT and content.get("settings") == reports.settings_of(settings)
+    return same and (folder / "matrices.npz").exists()
+
+
+def _step(checkpoint: Path) -> int | None:
+    """The step a checkpoint was written at, None if it cannot be read."""
+    try:
+        with open(checkpoint, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return int(file["step"])
+    except Exception:  # whatever is wrong with the file, the next run says it
+        return None
