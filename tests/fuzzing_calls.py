@@ -222,7 +222,7 @@ CORE = {
         {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "weights": WEIGHTS},
     ),
     "descramble of an iterative solver": Call(
-        functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "keys": jax.random.split(KEY, 1), "group": "O"}
+        functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "restarts": 1, "key": KEY, "group": "O"}
     ),
     "descramble_network": Call(
         jd.descramble_network,
@@ -258,12 +258,10 @@ CORE = {
             "solver": QUICK,
             "group": "SO",
             "history": 2,
-            "callback": None,
-            "every": 1,
             "progress": None,
             "max_seconds": 60.0,
         },
-        ("callback", "progress"),
+        ("progress",),
     ),
     "riemannian": Call(lambda transform: jd.riemannian(transform).init(P), {"transform": TRANSFORM}),
     "Descrambling.problem": Call(FOUND_MANY.problem, {"index": 0}),
@@ -452,7 +450,7 @@ SOLVERS = {
         "PolarPower": {},
         "Optax": {"transform": TRANSFORM},
         "Chain": {"solvers": (QUICK, QUICK)},
-        "Restarts": {"solver": QUICK, "keys": jax.random.split(KEY, 2)},
+        "Restarts": {"solver": QUICK, "restarts": 2, "key": KEY},
     }.items()
     for more in [more]
 }
@@ -469,7 +467,7 @@ SOLVERS |= {
     ),
     "FromSources": Call(
         lambda **how: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromSources(**how)),
-        {"solver": QUICK, "keys": jax.random.split(KEY, 2), "search": QUICK},
+        {"solver": QUICK, "searches": 2, "search": QUICK, "key": KEY},
     ),
     "Seriated": Call(
         lambda solver: solvers.minimise(objectives.locality(), P, SUMMARY, solver=solvers.Seriated(solver)),
@@ -487,7 +485,7 @@ SOLVERS |= {
     ),
     "quadratic_assignment": Call(
         solvers.quadratic_assignment,
-        {"a": KERNEL, "b": KERNEL, "key": KEY, "start": ORDER, "restarts": 1, "steps": 2, "symmetric": True},
+        {"a": KERNEL, "b": KERNEL, "key": KEY, "start": ORDER, "searches": 1, "steps": 2, "symmetric": True},
     ),
     "stationarity": Call(
         lambda function, point, **how: solvers.stationarity(function, point, W, **how),

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble.descrambling.result import weighed
-from jaxdescramble.descrambling.signals import descramble, settled
+from jaxdescramble.descrambling.signals import descramble, with_defaults
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.objectives import Objective
@@ -107,7 +107,7 @@ def bootstrap(
 
     Source: Efron, Ann. Statist. 7 (1979) 1.
     """
-    objective, solver, _ = settled(objective, solver, group, None, None)
+    objective, solver = with_defaults(objective, solver, group)
     S = real_array(signals, "signals", (2,), "(features, samples)")
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import one_of, true_or_false
+from jaxdescramble._base.checks import one_of, random_key, true_or_false
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble_watched
@@ -76,6 +76,8 @@ def descramble_network(
     joint: bool = False,
     ends: str = "ordered",
     weights: Any = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> "NetworkDescrambling":
@@ -101,6 +103,7 @@ def descramble_network(
             "free" descrambles them too.
         weights: how much each sample counts, of the shape of x's first axes, (batch,) or (batch, tokens): 0 leaves out
             padding. Every layer gets the weights of its own samples, as `wiretap` finds them.
+        restarts, key: as in `descramble`, with a key of its own for every set of sides that are solved together.
         progress, max_seconds: as in `descramble`, for all layers together.
 
     Returns:
@@ -123,18 +126,21 @@ def descramble_network(
     """
     one_of(ends, "ends", ENDS)
     joint = true_or_false(joint, "joint")
-    watch = watched(progress, max_seconds, (params, x, solver, weights), "descramble_network")
+    watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
     refused: dict[str, str] = {}
     _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
     if not taps:
         raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
-    for sides in alike(taps, objective, joint, ends, refused):
+    for place, sides in enumerate(alike(taps, objective, joint, ends, refused)):
+        own_key = None if key is None else jax.random.fold_in(random_key(key), place)
         names = [(one.name, one.side) for one in sides]
         each = None if weights is None else [one.weights for one in sides]
         try:
             signals = [one.signals for one in sides]
-            solved = descramble_watched(watch, signals, sides[0].objective, solver, group, weights=each)
+            solved = descramble_watched(
+                watch, signals, sides[0].objective, solver, group, each, None, restarts, own_key
+            )
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error

@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -16,6 +16,7 @@ from jaxdescramble._base.checks import one_of
 from jaxdescramble._base.extras import extra
 from jaxdescramble._base.files import write_arrays, write_atomically
 from jaxdescramble._base.status import DIAGNOSES, Status
+from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps.folder import Specification, read_specification
 
@@ -43,8 +44,8 @@ class Table:
         self.folder, self.columns, self._specification = folder, columns, specification
 
     @staticmethod
-    def open(folder: str | os.PathLike) -> "Table":
-        """The table of a sweep that was run into a folder, finished or not.
+    def load(folder: str | os.PathLike) -> "Table":
+        """Return the table of a sweep that was run into a folder, finished or not.
 
         Raises:
             FileNotFoundError: there is no sweep.
@@ -158,7 +159,7 @@ class Table:
             write_atomically(path, functools.partial(parquet.write_table, arrow.table(self.columns)))
 
 
-def gathered(folder: Path, specification: Specification, progress: Callable[[int, int], None] | None = None) -> Table:
+def gathered(folder: Path, specification: Specification, progress: Progress | None = None) -> Table:
     """The table of what is in a folder; a damaged chunk counts as not done."""
     count = len(specification.chunk)
     found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
@@ -175,7 +176,7 @@ def gathered(folder: Path, specification: Specification, progress: Callable[[int
         for name in NUMBERS:
             found[name][mine] = arrays[name][rows]
         if progress is not None:
-            progress(done + 1, len(places))
+            progress("gathering", done + 1, len(places))
     order = ["problem", *(name for name in specification.columns if name != "problem")]
     return Table(folder, specification, {name: specification.columns[name] for name in order} | found)
 

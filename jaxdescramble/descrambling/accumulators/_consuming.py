@@ -1,7 +1,6 @@
 """The loop over a stream: what is counted stays counted, whatever happens."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, paired, starting_at
+from jaxdescramble.solvers.watch import OpenProgress
 
 
 def consume(
@@ -16,7 +16,7 @@ def consume(
     batches: Batches,
     save: str | os.PathLike | None,
     every: int,
-    progress: Callable[[int, int | None], Any] | None,
+    progress: OpenProgress | None,
     stream: str,
 ) -> Any:
     """See `Accumulator.consume`."""
@@ -35,7 +35,7 @@ def consume(
                 state.save(save)
                 written = done
             if progress is not None:
-                progress(done, total)
+                progress(stream, done, total)
         if save is not None and (written < done or not Path(save).exists()):
             state.save(save)
     except BaseException as error:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ from jaxdescramble.descrambling.accumulators._reservoir import Reservoir
 from jaxdescramble.descrambling.accumulators._storage import read_sealed, write_sealed
 from jaxdescramble.objectives import Factor, Gram, Objective, Samples, Summary
 from jaxdescramble.objectives.summaries import SUMMARIES
+from jaxdescramble.solvers.watch import OpenProgress
 
 FORMAT = 2
 Cursor = tuple[str, int, str]
@@ -187,7 +188,7 @@ class Accumulator:
         *,
         save: str | os.PathLike | None = None,
         every: int = 16,
-        progress: Callable[[int, int | None], Any] | None = None,
+        progress: OpenProgress | None = None,
         stream: str = "batches",
     ) -> "Accumulator":
         """With all batches of a stream that are not counted yet.
@@ -204,7 +205,8 @@ class Accumulator:
             save: a file to write after every so many batches, at the end, and when anything is raised. The old one
                 stays until the new one is whole.
             every: batches.
-            progress: called as `progress(done, total)` after each batch; total is None where `batches` has no length.
+            progress: called as `progress(stream, done, total)` after each batch; `total` is None where `batches` has no
+                length.
             stream: a name; streams after the first need one of their own.
 
         Raises:
