@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling.result import weighed
 from jaxdescramble.descrambling.signals import descramble, with_defaults
 from jaxdescramble.exact import Stabiliser
@@ -24,8 +25,8 @@ from jaxdescramble.solvers.solve import is_iterative
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["point", "points", "values", "distances"], meta_fields=[]
 )
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Bootstrap(Stored):
     """Descramblers of resampled signals.
 
     Attributes:

@@ -16,7 +16,8 @@ from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices, solver_for
 from jaxdescramble.descrambling._permute import permute
-from jaxdescramble.descrambling.result import Descrambling, Descramblings, weighed
+from jaxdescramble.descrambling.descramblings import Descramblings
+from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import effective_samples

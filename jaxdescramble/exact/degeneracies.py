@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_summary, an_operator, is_traced, number_between, random_key
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Result
 from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
@@ -29,8 +30,8 @@ ROUNDS = 50
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
-@dataclasses.dataclass(frozen=True)
-class Degeneracy:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Degeneracy(Result):
     """The gauge group of one problem, `{P -> G P H}`; made by `degeneracy`. A pytree, and a gauge for `align`.
 
     Attributes:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.networks import Params, apply
 from jaxdescramble.gated.spec import Spec
@@ -25,6 +26,10 @@ class HardeningGap(NamedTuple):
     outputs: Float[Array, ""]
     direction: Float[Array, ""]
     predictions: Float[Array, ""]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def hardening_gap(params: Params, x: ArrayLike, spec: Spec) -> HardeningGap:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble.gated.networks import Params, noted
 from jaxdescramble.gated.spec import Spec, checked, layers_of
 
@@ -14,6 +15,10 @@ class PrimalWeight(NamedTuple):
 
     weight: Float[Array, "units inputs"]
     bias: Float[Array, " units"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:

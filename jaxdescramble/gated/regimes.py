@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import instance_of
+from jaxdescramble._base.results import Result
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.initial import init
 from jaxdescramble.gated.networks import Params
@@ -17,8 +18,8 @@ from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["learned"])
-@dataclasses.dataclass(frozen=True)
-class Regime:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Regime(Result):
     """Parameters to start from, and which of the networks are trained.
 
     `optax.transforms.selective_transform(optimiser, freeze_mask=regime.frozen)` trains those and leaves the others

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_function, positive_integer, random_key
+from jaxdescramble._base.results import Stored
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
 from jaxdescramble.solvers.problem import Problem, inner, norm
@@ -22,8 +23,8 @@ from jaxdescramble.solvers.problem import Problem, inner, norm
     data_fields=["gradient_norm", "lowest", "highest", "error", "direction"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Stationarity:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Stationarity(Stored):
     """First- and second-order conditions at a point of O(n). A pytree; leading axes are batches.
 
     Attributes:

@@ -13,14 +13,16 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from jaxdescramble._base.checks import one_of
+from jaxdescramble._base.drawing import lines
 from jaxdescramble._base.extras import extra
 from jaxdescramble._base.files import write_arrays, write_atomically
+from jaxdescramble._base.results import laid_out
 from jaxdescramble._base.status import DIAGNOSES, Status
 from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps.folder import Specification, read_specification
 
-PENDING = -1
+PENDING, LONGEST = -1, 200
 NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
 SUFFIXES = (".csv", ".npz", ".parquet")
 
@@ -68,7 +70,19 @@ class Table:
 
     def __repr__(self) -> str:
         solved = sum(Status(code).usable for code in self["status"][self["status"] != PENDING])
-        return f"Table({len(self)} problems, {solved} solved, {(self['status'] == PENDING).sum()} to do; {self.folder})"
+        folder = str(self.folder)
+        where = folder if len(folder) <= LONGEST else f"…{folder[-LONGEST:]}"
+        return f"Table({len(self)} problems, {solved} solved, {(self['status'] == PENDING).sum()} to do; {where})"
+
+    def _repr_html_(self) -> str:
+        curves = [np.sort(self[name]) for name in ("initial_value", "value")]
+        drawn = lines(curves, "initial values (orange) and values (blue), sorted") if len(self) else ""
+        rows = [(name, ", ".join(map(str, values[:5].tolist()))) for name, values in self.columns.items()]
+        return laid_out(repr(self), drawn, rows)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Return the columns by name, as NumPy arrays."""
+        return dict(self.columns)
 
     @property
     def done(self) -> bool:
@@ -122,19 +136,22 @@ class Table:
         return self._specification.kinds
 
     def check(self) -> "Table":
-        """This table, if every problem has an answer.
+        """Return this table if every problem has an answer.
 
         Raises:
-            FloatingPointError: says which have none, why, and what to do.
+            FloatingPointError: one paragraph for every kind of failure: which problems, why, and what to do.
         """
+        failures = []
         for code in np.unique(self["status"]):
             rows = np.flatnonzero(self["status"] == code)
             which = f"{len(rows)} of {len(self)} problems ({', '.join(str(self['problem'][row]) for row in rows[:5])}"
             which += ", ...)" if len(rows) > 5 else ")"
             if code == PENDING:
-                raise FloatingPointError(f"sweep: {which} have no result yet; run the sweep again into {self.folder}.")
-            if not Status(code).usable:
-                raise FloatingPointError(f"sweep: {Status(code).name} in {which}: {DIAGNOSES[Status(code)]}")
+                failures.append(f"sweep: {which} have no result yet; run the sweep again into {self.folder}.")
+            elif not Status(code).usable:
+                failures.append(f"sweep: {Status(code).name} in {which}: {DIAGNOSES[Status(code)]}")
+        if failures:
+            raise FloatingPointError("\n".join(failures))
         return self
 
     def save(self, path: str | os.PathLike) -> None:

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble._base.results import Result
 from jaxdescramble.descrambling.accumulators import _batches as cuts
 from jaxdescramble.descrambling.accumulators import _reservoir as reservoirs
 from jaxdescramble.descrambling.accumulators._compensated import (
@@ -38,8 +39,8 @@ Cursor = tuple[str, int, str]
 """A stream's name, how many of its batches are counted, and the fingerprint of the last of them."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Accumulator:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Accumulator(Result):
     """`S S^T`, `S 1` and a sample of the columns of S, added up batch by batch: a value, `acc = acc.add(batch)`.
 
     In float32 errors of `S S^T`, relative to `sqrt(g_ii g_jj)`, are 1e-9 as a rule and 1e-7 for constant features,

@@ -12,6 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import positive_integer, real_array, same_size
 from jaxdescramble.descrambling.accumulators._batches import (
     Batches,
@@ -120,6 +121,10 @@ class Refined(NamedTuple):
     point: Float[Array, "n n"]
     values: Float[np.ndarray, " steps"]
     state: Any
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def refine(

@@ -15,17 +15,18 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdescramble._base import decompositions
+from jaxdescramble._base import decompositions, results
 from jaxdescramble._base.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Stored
 from jaxdescramble.gated.path_kernel.blocks import Tile, gather
 
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["coefficients", "regularisation", "solved"], meta_fields=[]
 )
-@dataclasses.dataclass(frozen=True)
-class Ridge:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Ridge(Stored):
     """Kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.
 
     Attributes:
@@ -71,6 +72,10 @@ class LeaveOneOut(NamedTuple):
     predictions: Float[Array, "candidates n targets"]
     error: Float[Array, " candidates"]
     wrong: Float[Array, " candidates"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
     @property
     def best(self) -> Float[Array, ""]:

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxdescramble._base.checks import is_traced, numbers, positive_integer, random_key, real_array, true_or_false
+from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.manifolds import permutation
 from jaxdescramble.solvers.assignment._bounds import lower_bound
@@ -30,8 +31,8 @@ WALK = 250
     data_fields=["point", "value", "bound", "steps", "status"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Assignment:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Assignment(Stored):
     """A permutation, and how good it is. A pytree; leading axes are batches.
 
     Attributes:
