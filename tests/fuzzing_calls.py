@@ -37,7 +37,7 @@ LEFT_OUT = (
         "Tap": "a result, made by wiretap",
         "Descrambling": "a result, made by descramble",
         "objectives.Curvature": "a result, made by objectives",
-        "operators.Dense": "made by operators.from_matrix",
+        "operators.MatrixOperator": "made by operators.from_matrix",
         "operators.Derivative": "made by operators.derivative",
         "findings.Measure": "a record of what is known of a reading",
         "exact.ClosedForm": "takes no arguments",
@@ -74,8 +74,8 @@ LEFT_OUT = (
             "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
             "gated": ("HardeningGap", "PrimalWeight", "Regime"),
             "objectives": ("Factor", "Gram", "Samples"),
-            "gated.path_kernel": ("LeaveOneOut", "Paths", "Ridge", "Tile"),
-            "findings": ("Consistency", "FourierMap", "Reading", "Ridge"),
+            "gated.path_kernel": ("LeaveOneOut", "Paths", "KernelRidge", "Tile"),
+            "findings": ("Consistency", "FourierMap", "Reading", "Readings", "Ridge"),
             "solvers": ("Assignment", "History", "Stationarity"),
             "attribution.switched": ("Centre", "Insens", "Patterns", "Projection"),
         }.items()
@@ -131,7 +131,7 @@ OBJECTIVE = objectives.smoothness()
 SUMMARY = objectives.Samples(S)
 PARAMS = {"w": W[:, :3], "v": W[:3, :2]}
 X = S.T
-SPEC = gated.Spec(gated.Dense(N, (3, 3), 2), "dgn", gated.Soft())
+SPEC = gated.Spec(gated.FullyConnected(N, (3, 3), 2), "dgn", gated.Soft())
 GATED = gated.init(KEY, SPEC)
 GATES = [jnp.abs(W), jnp.abs(W)]
 KERNEL = W @ W.T + jnp.eye(N)
@@ -190,7 +190,7 @@ def users_objective(point: Any, summary: Any) -> Any:
 
 SPARSE = objectives.sparsity()
 VARIATION = objectives.total_variation()
-LINEAR_SPEC = gated.Spec(gated.Dense(N, (3,), 2), "dlgn")
+LINEAR_SPEC = gated.Spec(gated.FullyConnected(N, (3,), 2), "dlgn")
 LINEAR = gated.init(KEY, LINEAR_SPEC)
 DECAY = jd.datasets.relaxometry.sample(KEY, 2, 100.0, PRIORS).decay
 SMALL = {"key": KEY, "n": N, "m": M, "noise": 0.1, "dtype": float}
@@ -346,7 +346,7 @@ CORE |= {
     "operators.from_matrix": Call(operators.from_matrix, {"matrix": W}),
     "operators.combine": Call(operators.combine, {"weights": [1.0, 0.5], "operators": [D, D]}),
 }
-for name, one in {"Derivative": D, "Dense": operators.from_matrix(W)}.items():
+for name, one in {"Derivative": D, "MatrixOperator": operators.from_matrix(W)}.items():
     CORE |= {
         f"operators.{name}.{method}": Call(getattr(one, method), {argument: S})
         for method, argument in (("apply", "x"), ("analyse", "x"), ("synthesise", "c"))
@@ -538,7 +538,9 @@ NETWORKS = {
 }
 
 GATED_ROOM = {
-    "Dense": Call(functools.partial(walked, gated.Dense), {"inputs": N, "widths": (3,), "outputs": 2, "biases": False}),
+    "FullyConnected": Call(
+        functools.partial(walked, gated.FullyConnected), {"inputs": N, "widths": (3,), "outputs": 2, "biases": False}
+    ),
     "Convolutional": Call(
         functools.partial(walked, gated.Convolutional),
         {
@@ -590,7 +592,7 @@ GATED_ROOM = {
     "Spec": Call(
         lambda **how: gated.init(KEY, gated.Spec(**how)),
         {
-            "architecture": gated.Dense(N, (3, 3), 2),
+            "architecture": gated.FullyConnected(N, (3, 3), 2),
             "kind": "dgn",
             "gate": gated.Soft(),
             "value_input": "x",

@@ -171,7 +171,7 @@ def test_the_page_has_a_heading_for_each_column_and_counts_every_status(tmp_path
 
 
 PAGE = """
-chunk = 1
+chunk_size = 1
 
 [signals]
 files = ["net.npz"]
@@ -260,7 +260,7 @@ def test_a_list_of_tables_makes_a_chain():
 SPECIFICATION = """
 seed = 3
 seeds = 2
-chunk = 4
+chunk_size = 4
 
 [signals]
 files = ["net.npz"]
@@ -393,7 +393,7 @@ def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
 
 
 SLOW = """
-chunk = 1
+chunk_size = 1
 
 [signals]
 files = ["net.npz"]

@@ -673,7 +673,7 @@ def test_a_film_weighs_samples(objective, tmp_path):
     close(found.point, expected.point, atol=1e-4)
     close(found.samples, [KISH])
     assert expected.samples == [SUM]
-    close(jd.film.Frames.load(tmp_path).layers["['first']"].output.samples, [KISH])
+    close(jd.descrambling.Frames.load(tmp_path).layers["['first']"].output.samples, [KISH])
     with pytest.raises(ValueError, match="weights: all are zero"):
         filmed(params, x, objective, weights=0 * WEIGHTS)
 

@@ -183,7 +183,7 @@ def _as_hinted(value: Any, choices: list[Any]) -> Any:
     return tuple(value) if isinstance(value, list) and tuple in choices else value
 
 
-def describe(result: Any) -> str:
+def describe(self: Any) -> str:
     """Return a `repr` of at most 300 characters: numbers as they are, arrays by type and shape.
 
     >>> @dataclasses.dataclass
@@ -194,8 +194,8 @@ def describe(result: Any) -> str:
     >>> describe(Answer(np.float32(0.25), jnp.eye(3)))
     'Answer(value=0.25, point=float32[3,3], status=SOLVED)'
     """
-    parts = [f"{name}={brief(value, name)}" for name, value in _fields(result)]
-    name = type(result).__name__
+    parts = [f"{name}={brief(value, name)}" for name, value in _fields(self)]
+    name = type(self).__name__
     while sum(map(len, parts)) + 2 * len(parts) > LONGEST - len(name) and len(parts) > 1:
         parts[-2:] = ["…"]
     return f"{name}({', '.join(parts)})"
@@ -225,7 +225,7 @@ def brief(value: Any, name: str = "") -> str:
     return named if isinstance(named, str) else f"{type(value).__name__}(…)"
 
 
-def to_dict(result: Any) -> dict[str, object]:
+def to_dict(self: Any) -> dict[str, object]:
     """Return the fields of a result as plain Python values and NumPy arrays; inner results become dictionaries.
 
     >>> @dataclasses.dataclass
@@ -235,10 +235,10 @@ def to_dict(result: Any) -> dict[str, object]:
     >>> to_dict(Answer(jnp.asarray(0.25), jnp.eye(2)))["value"]
     0.25
     """
-    return {name: _plain(value, name) for name, value in _fields(result)}
+    return {name: _plain(value, name) for name, value in _fields(self)}
 
 
-def page(result: Any) -> str:
+def page(self: Any) -> str:
     """Return HTML for notebooks: a picture and a table of the fields.
 
     >>> @dataclasses.dataclass
@@ -248,8 +248,8 @@ def page(result: Any) -> str:
     >>> html.count("<svg"), "float64[2,2]" in html
     (1, True)
     """
-    rows = [(name, brief(value, name)) for name, value in _fields(result)]
-    return laid_out(type(result).__name__, pictures(result), rows)
+    rows = [(name, brief(value, name)) for name, value in _fields(self)]
+    return laid_out(type(self).__name__, pictures(self), rows)
 
 
 def laid_out(title: str, drawn: str, rows: list[tuple[str, str]]) -> str:

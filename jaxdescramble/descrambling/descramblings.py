@@ -1,6 +1,7 @@
 """Results for a list of signals."""
 
 import os
+from typing import cast
 
 from jaxdescramble._base import results
 from jaxdescramble._base.status import Status
@@ -76,4 +77,4 @@ class Descramblings(list[Descrambling]):
             ValueError: a folder of something else or of another version, a damaged file, a missing objective.
         """
         items, about = load_items(folder, "Descramblings", objective)
-        return Descramblings(items.get(str(place)) for place in range(about["count"]))
+        return Descramblings(cast(Descrambling, items.get(str(place))) for place in range(about["count"]))

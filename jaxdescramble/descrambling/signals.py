@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -121,13 +121,13 @@ def descramble_watched(
         )
         return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
     given: Any = signals
-    in_slices = watch is not None and is_iterative(solver) and group != "permutation"
+    in_slices = is_iterative(solver) and group != "permutation"
     if isinstance(given, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
         start = _start(start, given.size, axes, group)
-        if not in_slices:
+        if watch is None or not in_slices:
             fields = _solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
             return Descrambling(**fields, objective=objective)
     else:
@@ -135,7 +135,7 @@ def descramble_watched(
         axes = columns.ndim - 2
         start = _start(start, columns.shape[-2], axes, group)
         columns, weights = weighed(objective, columns, weights)
-        if not in_slices:
+        if watch is None or not in_slices:
             fields = _solve_signals(objective, solver, group, columns, start, restarts, key, weights)
             return Descrambling(**fields, objective=objective)
         summaries = _summarised(objective, columns, weights)
@@ -238,7 +238,7 @@ def _alike_together(
         stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
         batch = together(stacked[0], start=begin, weights=stacked[1])
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
-    return Descramblings(found.get(place) for place in range(len(items)))
+    return Descramblings(cast(Descrambling, found.get(place)) for place in range(len(items)))
 
 
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:

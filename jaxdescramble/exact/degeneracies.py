@@ -23,7 +23,7 @@ from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
 from jaxdescramble.objectives.summaries import Summary
-from jaxdescramble.operators import Dense, Operator
+from jaxdescramble.operators import MatrixOperator, Operator
 
 ROUNDS = 50
 """Exchanges between the left and the right factor of an alignment, at most; a handful is enough."""
@@ -146,7 +146,7 @@ def _nearest(gauge: Degeneracy, p: Array, q: Array) -> Array:
 def _as_operator(directions: Array, ties: tuple[int, ...]) -> Operator:
     """An operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
     runs = jnp.asarray(np.repeat(np.arange(float(len(ties))), ties), directions.dtype)
-    return Dense(runs[:, None] * directions.T, runs**2, directions, ties)
+    return MatrixOperator(runs[:, None] * directions.T, runs**2, directions, ties)
 
 
 def _random_blocks(key: PRNGKeyArray, runs: tuple[int, ...]) -> Array:

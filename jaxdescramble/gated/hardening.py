@@ -44,8 +44,8 @@ def hardening_gap(params: Params, x: ArrayLike, spec: Spec) -> HardeningGap:
     Raises:
         ValueError, TypeError: arrays that do not fit the spec.
 
-    >>> from jaxdescramble.gated import Dense, Soft, init
-    >>> spec = Spec(Dense(5, (4, 3), 2), gate=Soft())
+    >>> from jaxdescramble.gated import FullyConnected, Soft, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2), gate=Soft())
     >>> params, x = init(jax.random.key(0), spec), jax.random.normal(jax.random.key(1), (7, 5))
     >>> bool(hardening_gap(params, x, spec).outputs > 0)
     True

@@ -38,8 +38,8 @@ def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
     Raises:
         ValueError: a dnn or dgn, whose preactivations are not linear in x; params that do not fit the spec.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> params = init(jax.random.key(0), spec)
     >>> first, second = (layer["weight"] for layer in params["features"])
     >>> bool(jnp.allclose(primal_weights(params, spec)[1].weight, second @ first, atol=1e-6))

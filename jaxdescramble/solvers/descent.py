@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import Iterate, Problem, norm
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, norm
 from jaxdescramble.solvers.solution import History, Solution
 
 RUNNING = -1
@@ -45,7 +45,7 @@ class Descent(Protocol):
     tolerance: ArrayLike | None
     max_steps: ArrayLike
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """The initial state and the step."""
         ...
 
@@ -128,7 +128,7 @@ def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: A
 
 def advance(function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array) -> Loop:
     """Take the loop at most `steps` steps further."""
-    _, step = solver.bind(Problem(function, args, loop.unit), loop.first)
+    _, step = solver.bind(GroupFunction(function, args, loop.unit), loop.first)
     return _stepped(loop, step, solver, loop.steps + steps)
 
 
@@ -138,8 +138,8 @@ def finish(loop: Loop, solver: Any) -> Solution:
     return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
 
 
-def _first(function: Callable, start: Array, args: tuple) -> tuple[Problem, Iterate, Array]:
-    problem = Problem(function, args)
+def _first(function: Callable, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
+    problem = GroupFunction(function, args)
     # A start that is no number is solved at the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
@@ -147,10 +147,10 @@ def _first(function: Callable, start: Array, args: tuple) -> tuple[Problem, Iter
     raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
     unit = _unit(raw.gradient + raw.symmetric)
     first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
-    return Problem(function, args, unit), first, known
+    return GroupFunction(function, args, unit), first, known
 
 
-def _opened(problem: Problem, first: Iterate, known: Array, state: Any, solver: Any, options: RunOptions) -> Loop:
+def _opened(problem: GroupFunction, first: Iterate, known: Array, state: Any, solver: Any, options: RunOptions) -> Loop:
     zero, scale = jnp.zeros((), jnp.int32), _size(first)
     status, record = _judged(first, scale, False, known, solver), options.start(first.point.dtype)
     return Loop(first, first, state, jnp.asarray(problem.unit), known, scale, zero, zero + 1, status, record)

@@ -14,7 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
-from jaxdescramble.solvers.problem import Problem, check_samples
+from jaxdescramble.solvers.problem import GroupFunction, check_samples
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -83,7 +83,7 @@ class Minibatches:
         def step(k: Array, carry: tuple) -> tuple:
             point, state, record = carry
             drawn = tuple(_draw(argument, jax.random.fold_in(self.key, k), self.size) for argument in args)
-            iterate = Problem(function, drawn).evaluate(point)
+            iterate = GroupFunction(function, drawn).evaluate(point)
             record = record_step(record, k, iterate)
             updates, state = optimiser.update(iterate.euclidean, state, point)
             return optax.apply_updates(point, updates), state, record
@@ -93,7 +93,7 @@ class Minibatches:
     def _end(self, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
         point, _, record = carry
         steps = jnp.asarray(steps, jnp.int32)
-        return summed_up(Problem(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
+        return summed_up(GroupFunction(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
 
 
 @jax.jit

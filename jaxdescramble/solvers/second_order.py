@@ -15,7 +15,7 @@ from jaxdescramble._base.checks import a_function, positive_integer, random_key
 from jaxdescramble._base.results import Stored
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
-from jaxdescramble.solvers.problem import Problem, inner, norm
+from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 
 
 @functools.partial(
@@ -86,7 +86,7 @@ def stationarity(
 
 @functools.partial(jax.jit, static_argnames="steps")
 def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps: int) -> Stationarity:
-    problem = Problem(function, args)
+    problem = GroupFunction(function, args)
     iterate = problem.evaluate(point)
     product = problem.hessian(iterate)
     eps = jnp.finfo(point.dtype).eps

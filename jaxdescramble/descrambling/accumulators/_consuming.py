@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, paired, starting_at
+from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, length, paired, starting_at
 from jaxdescramble.solvers.watch import OpenProgress
 
 
@@ -20,7 +20,7 @@ def consume(
     stream: str,
 ) -> Any:
     """See `Accumulator.consume`."""
-    total = len(batches) if hasattr(batches, "__len__") else None  # pyright: ignore[reportArgumentType]
+    total = length(batches)
     done, mark = next(((k, mark) for name, k, mark in state.cursors if name == stream), (0, ""))
     source = starting_at(batches, max(done - 1, 0))
     if done:

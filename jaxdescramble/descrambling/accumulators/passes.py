@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from jaxdescramble.descrambling.accumulators._batches import (
     chunks,
     cleared_columns,
     faults,
+    length,
     paired,
     starting_at,
     weights_of,
@@ -175,7 +176,8 @@ def refine(
         raise TypeError("batches: an iterator is spent after one pass; give a list, or a function batches(first).")
     state = riemannian(transform).init(point) if state is None else state
     values: list[float] = []
-    total = passes * len(batches) if isinstance(batches, Sized) else None
+    each = length(batches)
+    total = None if each is None else passes * each
     for _ in range(passes):
         square, count, mass = 0.0, 0, 0.0
         for number, item in enumerate(starting_at(batches, 0)):
