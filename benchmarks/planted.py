@@ -58,23 +58,23 @@ KINDS = {
 
 
 def rows(n):
-    """(kind, m / n, objective, idea, solver of keys); the first of a kind is the recommended one."""
+    """(kind, m / n, objective, idea, solver of a key); the first of a kind is the recommended one."""
     slow = operators.derivative(n, 1, "neumann")
     steps, bumps, smooth, few = KINDS
     return [
-        (steps, 10, VARIATION, "sources, in a chain", lambda keys: FromSources(PLAIN, keys)),
-        (steps, 10, VARIATION, "principal components on slow modes", lambda keys: FromModes(PLAIN, slow)),
-        (steps, 10, VARIATION, "Haar, corners rounded first", lambda keys: solvers.Continuation(PLAIN)),
-        (steps, 10, VARIATION, "best of 5 Haar points", lambda keys: solvers.Restarts(PLAIN, keys)),
-        (bumps, 10, LOCALITY, "sources, seriated", lambda keys: FromSources(Seriated(DIAGONAL), keys)),
-        (bumps, 100, LOCALITY, "sources, seriated", lambda keys: FromSources(Seriated(DIAGONAL), keys)),
-        (bumps, 10, LOCALITY, "Haar, seriated", lambda keys: Seriated(DIAGONAL)),
-        (bumps, 10, LOCALITY, "best of 5 Haar points", lambda keys: solvers.Restarts(DIAGONAL, keys)),
-        (bumps, 10, BOTH, "sources, seriated", lambda keys: FromSources(Seriated(PLAIN), keys)),
-        (smooth, 10, LOCALITY, "sources, seriated", lambda keys: FromSources(Seriated(DIAGONAL), keys)),
-        (smooth, 10, LOCALITY, "best of 5 Haar points", lambda keys: solvers.Restarts(DIAGONAL, keys)),
-        (few, 10, SPARSITY, "Haar", lambda keys: DIAGONAL),
-        (few, 10, SPARSITY, "sources", lambda keys: FromSources(DIAGONAL, keys)),
+        (steps, 10, VARIATION, "sources, in a chain", lambda key: FromSources(PLAIN, 4, key=key)),
+        (steps, 10, VARIATION, "principal components on slow modes", lambda key: FromModes(PLAIN, slow)),
+        (steps, 10, VARIATION, "Haar, corners rounded first", lambda key: solvers.Continuation(PLAIN)),
+        (steps, 10, VARIATION, "best of 5 Haar points", lambda key: solvers.Restarts(PLAIN, 4, key=key)),
+        (bumps, 10, LOCALITY, "sources, seriated", lambda key: FromSources(Seriated(DIAGONAL), 4, key=key)),
+        (bumps, 100, LOCALITY, "sources, seriated", lambda key: FromSources(Seriated(DIAGONAL), 4, key=key)),
+        (bumps, 10, LOCALITY, "Haar, seriated", lambda key: Seriated(DIAGONAL)),
+        (bumps, 10, LOCALITY, "best of 5 Haar points", lambda key: solvers.Restarts(DIAGONAL, 4, key=key)),
+        (bumps, 10, BOTH, "sources, seriated", lambda key: FromSources(Seriated(PLAIN), 4, key=key)),
+        (smooth, 10, LOCALITY, "sources, seriated", lambda key: FromSources(Seriated(DIAGONAL), 4, key=key)),
+        (smooth, 10, LOCALITY, "best of 5 Haar points", lambda key: solvers.Restarts(DIAGONAL, 4, key=key)),
+        (few, 10, SPARSITY, "Haar", lambda key: DIAGONAL),
+        (few, 10, SPARSITY, "sources", lambda key: FromSources(DIAGONAL, 4, key=key)),
     ]
 
 
@@ -87,9 +87,7 @@ def count(kind, times, objective, solver, n, noise, problems):
         data, start, chance = jax.random.split(key, 3)
         problem = generator(data, n, times * n, noise=noise)
         summary = objective.summarise(problem.signals)
-        found = solvers.minimise(
-            objective, orthogonal.random(start, n), summary, solver=solver(jax.random.split(chance, 4))
-        )
+        found = solvers.minimise(objective, orthogonal.random(start, n), summary, solver=solver(chance))
         return found.point, found.value, problem.frame, objective(problem.frame, summary)
 
     keys = jax.random.split(jax.random.key(0), problems)

@@ -56,12 +56,12 @@ def by_scipy(a, b, seconds, seed):
 def beside(name, a, b, optimum, runs):
     """One row of the table."""
     begun = time.perf_counter()
-    jax.block_until_ready(quadratic_assignment(a, b, jax.random.key(runs)))
+    jax.block_until_ready(quadratic_assignment(a, b, key=jax.random.key(runs)))
     first = time.perf_counter() - begun
     ours, theirs, times, tried, bounds = [], [], [], [], []
     for seed in range(runs):
         begun = time.perf_counter()
-        found = jax.block_until_ready(quadratic_assignment(a, b, jax.random.key(seed)))
+        found = jax.block_until_ready(quadratic_assignment(a, b, key=jax.random.key(seed)))
         times.append(time.perf_counter() - begun)
         best, starts = by_scipy(a, b, times[-1], seed)
         for kept, value in ((ours, found.value), (theirs, best), (bounds, found.bound)):

@@ -120,7 +120,7 @@ def overheads():
 
     problems = jd.grid({i: Generated(unmade, (i,), (320, 640)) for i in range(20_000)})
     began = time.perf_counter()
-    settled = run.settled(problems, None)
+    settled = run.with_defaults(problems, None)
     planned = plan.planned(settled, None, None)
     wanted = specification(settled, planned)
     planning = (time.perf_counter() - began) / len(problems)
@@ -169,7 +169,7 @@ def constants():
     ):
         count = max(2, min(64, int(4e8 / (50 * n**3 + 4 * n**2 * m))))
         signals = np.cumsum(np.random.default_rng(0).standard_normal((count, n, m)).astype(np.float32), axis=1)
-        problems = [one.settled() for one in jd.grid(signals)]
+        problems = [one.with_defaults() for one in jd.grid(signals)]
         planned = plan.planned(problems, None, count)
         chunk = planned.chunks[0]
         operands = jax.device_put(program.arguments(chunk, problems, None)[0], jax.devices()[0])

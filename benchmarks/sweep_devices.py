@@ -45,13 +45,13 @@ def main(count: int, folder: str):
         return np.concatenate(found)
 
     waves()
-    jd.sweep(problems, f"{folder}/warm", mesh, chunk=CHUNK)
+    jd.sweep(problems, f"{folder}/warm", mesh, chunk_size=CHUNK)
     pairs = []
     for turn in range(3):
         began = time.perf_counter()
         values = waves()
         middle = time.perf_counter()
-        table = jd.sweep(problems, f"{folder}/{turn}", mesh, chunk=CHUNK)
+        table = jd.sweep(problems, f"{folder}/{turn}", mesh, chunk_size=CHUNK)
         pairs.append((middle - began, time.perf_counter() - middle, values, table["value"]))
     wave, queue = (float(np.median([pair[side] for pair in pairs])) for side in (0, 1))
     bits = [hashlib.sha256(np.asarray(pairs[-1][side], np.float32).tobytes()).hexdigest()[:8] for side in (2, 3)]

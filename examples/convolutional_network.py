@@ -78,7 +78,7 @@ def main(channels: int, steps: int, out: str):
 
     tap = jd.wiretap(network)(params, images[:400])[1][NAME]
     variation = jd.objectives.total_variation()
-    found = jd.descramble(tap.activation, variation, group="permutation", keys=jax.random.split(jax.random.key(1), 8))
+    found = jd.descramble(tap.activation, variation, group="permutation", restarts=7, key=jax.random.key(1))
     order = np.asarray(found.point).argmax(axis=1)
     tidy = jd.reorder(network, params, images[:1], NAME, order)
     change = float(jnp.abs(network(tidy, images) - network(params, images)).max())

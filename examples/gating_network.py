@@ -14,7 +14,7 @@ import optax
 import jaxdescramble as jd
 from jaxdescramble.show import style
 
-SPEC = jd.gated.Spec(jd.gated.Dense(256, (48, 48, 48), 10), "dlgn", jd.gated.Soft(), value_input="ones")
+SPEC = jd.gated.Spec(jd.gated.FullyConnected(256, (48, 48, 48), 10), "dlgn", jd.gated.Soft(), value_input="ones")
 
 
 def train(key, x, labels, steps):

@@ -249,7 +249,7 @@ def _run_lengths(is_step: np.ndarray) -> tuple[int, ...]:
     jax.tree_util.register_dataclass, data_fields=["matrix", "eigenvalues", "basis"], meta_fields=["multiplicities"]
 )
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class MatrixOperator:
     """An operator held as a matrix with its numerical eigendecomposition; make one with `from_matrix` or `combine`.
 
     A pytree: its arrays may be traced. Equal eigenvalues are found when the matrix is a concrete one; of a traced
@@ -289,7 +289,7 @@ def _product(matrix: Array, x: Array) -> Array:
     return jnp.tensordot(matrix.astype(x.dtype), x, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
-def from_matrix(matrix: ArrayLike) -> Dense:
+def from_matrix(matrix: ArrayLike) -> MatrixOperator:
     """Any matrix as an operator: a graph's incidence matrix, a band operator, a weighting.
 
     `||L P S||_F^2` with any L has the closed form of smoothness. This is one of the two places where an operator is
@@ -299,7 +299,7 @@ def from_matrix(matrix: ArrayLike) -> Dense:
         matrix: L, shape (k, n).
 
     Returns:
-        A `Dense` operator, a pytree of arrays. Of a traced L it has first derivatives of values (of objectives, closed
+        A `MatrixOperator`, a pytree of arrays. Of a traced L it has first derivatives of values (of objectives, closed
         forms and bounds), its basis being held still; those of points in L are not given (they read zero).
 
     Raises:
@@ -317,7 +317,7 @@ def from_matrix(matrix: ArrayLike) -> Dense:
     return _from_known(np.asarray(matrix, np.float64), dense.dtype)
 
 
-def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> Dense:
+def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> MatrixOperator:
     # On the host and in float64 whatever the type: the slow modes of a Laplacian differ by less than float32 resolves
     # of the fast ones, and modes taken for equal that are not would be mixed.
     n = matrix.shape[1]
@@ -327,17 +327,17 @@ def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> Dense:
     with np.errstate(over="ignore"):  # closed forms say so of infinite eigenvalues
         squares = singular**2
     known, squares, basis = (jnp.asarray(array, dtype) for array in (matrix, squares, rows[::-1].T))
-    return Dense(known, squares, basis, _run_lengths(np.diff(singular) > rounding))
+    return MatrixOperator(known, squares, basis, _run_lengths(np.diff(singular) > rounding))
 
 
-def _from_traced(matrix: Float[Array, "k n"]) -> Dense:
+def _from_traced(matrix: Float[Array, "k n"]) -> MatrixOperator:
     _, _, rows = decompositions.svd(jax.lax.stop_gradient(matrix))
     basis = rows[::-1].T
     # With the basis held still, the derivative of `|L t|^2` is the exact first derivative of the eigenvalue.
-    return Dense(matrix, jnp.sum(_product(matrix, basis) ** 2, axis=0), basis, (1,) * matrix.shape[1])
+    return MatrixOperator(matrix, jnp.sum(_product(matrix, basis) ** 2, axis=0), basis, (1,) * matrix.shape[1])
 
 
-def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> Dense:
+def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> MatrixOperator:
     """The operator of a weighted sum of quadratic terms on one set of signals.
 
     `sum_k w_k ||D_k x||^2 = ||D x||^2` with `D = [sqrt(w_1) D_1; sqrt(w_2) D_2; ...]`, decomposed numerically

@@ -37,7 +37,7 @@ LEFT_OUT = (
         "Tap": "a result, made by wiretap",
         "Descrambling": "a result, made by descramble",
         "objectives.Curvature": "a result, made by objectives",
-        "operators.Dense": "made by operators.from_matrix",
+        "operators.MatrixOperator": "made by operators.from_matrix",
         "operators.Derivative": "made by operators.derivative",
         "findings.Measure": "a record of what is known of a reading",
         "exact.ClosedForm": "takes no arguments",
@@ -74,8 +74,8 @@ LEFT_OUT = (
             "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
             "gated": ("HardeningGap", "PrimalWeight", "Regime"),
             "objectives": ("Factor", "Gram", "Samples"),
-            "gated.path_kernel": ("LeaveOneOut", "Paths", "Ridge", "Tile"),
-            "findings": ("Consistency", "FourierMap", "Reading", "Ridge"),
+            "gated.path_kernel": ("LeaveOneOut", "Paths", "KernelRidge", "Tile"),
+            "findings": ("Consistency", "FourierMap", "Reading", "Readings", "Ridge"),
             "solvers": ("Assignment", "History", "Stationarity"),
             "attribution.switched": ("Centre", "Insens", "Patterns", "Projection"),
         }.items()
@@ -131,7 +131,7 @@ OBJECTIVE = objectives.smoothness()
 SUMMARY = objectives.Samples(S)
 PARAMS = {"w": W[:, :3], "v": W[:3, :2]}
 X = S.T
-SPEC = gated.Spec(gated.Dense(N, (3, 3), 2), "dgn", gated.Soft())
+SPEC = gated.Spec(gated.FullyConnected(N, (3, 3), 2), "dgn", gated.Soft())
 GATED = gated.init(KEY, SPEC)
 GATES = [jnp.abs(W), jnp.abs(W)]
 KERNEL = W @ W.T + jnp.eye(N)
@@ -190,7 +190,7 @@ def users_objective(point: Any, summary: Any) -> Any:
 
 SPARSE = objectives.sparsity()
 VARIATION = objectives.total_variation()
-LINEAR_SPEC = gated.Spec(gated.Dense(N, (3,), 2), "dlgn")
+LINEAR_SPEC = gated.Spec(gated.FullyConnected(N, (3,), 2), "dlgn")
 LINEAR = gated.init(KEY, LINEAR_SPEC)
 DECAY = jd.datasets.relaxometry.sample(KEY, 2, 100.0, PRIORS).decay
 SMALL = {"key": KEY, "n": N, "m": M, "noise": 0.1, "dtype": float}
@@ -222,7 +222,7 @@ CORE = {
         {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "weights": WEIGHTS},
     ),
     "descramble of an iterative solver": Call(
-        functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "keys": jax.random.split(KEY, 1), "group": "O"}
+        functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "restarts": 1, "key": KEY, "group": "O"}
     ),
     "descramble_network": Call(
         jd.descramble_network,
@@ -258,12 +258,10 @@ CORE = {
             "solver": QUICK,
             "group": "SO",
             "history": 2,
-            "callback": None,
-            "every": 1,
             "progress": None,
             "max_seconds": 60.0,
         },
-        ("callback", "progress"),
+        ("progress",),
     ),
     "riemannian": Call(lambda transform: jd.riemannian(transform).init(P), {"transform": TRANSFORM}),
     "Descrambling.problem": Call(FOUND_MANY.problem, {"index": 0}),
@@ -348,7 +346,7 @@ CORE |= {
     "operators.from_matrix": Call(operators.from_matrix, {"matrix": W}),
     "operators.combine": Call(operators.combine, {"weights": [1.0, 0.5], "operators": [D, D]}),
 }
-for name, one in {"Derivative": D, "Dense": operators.from_matrix(W)}.items():
+for name, one in {"Derivative": D, "MatrixOperator": operators.from_matrix(W)}.items():
     CORE |= {
         f"operators.{name}.{method}": Call(getattr(one, method), {argument: S})
         for method, argument in (("apply", "x"), ("analyse", "x"), ("synthesise", "c"))
@@ -452,7 +450,7 @@ SOLVERS = {
         "PolarPower": {},
         "Optax": {"transform": TRANSFORM},
         "Chain": {"solvers": (QUICK, QUICK)},
-        "Restarts": {"solver": QUICK, "keys": jax.random.split(KEY, 2)},
+        "Restarts": {"solver": QUICK, "restarts": 2, "key": KEY},
     }.items()
     for more in [more]
 }
@@ -469,7 +467,7 @@ SOLVERS |= {
     ),
     "FromSources": Call(
         lambda **how: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromSources(**how)),
-        {"solver": QUICK, "keys": jax.random.split(KEY, 2), "search": QUICK},
+        {"solver": QUICK, "searches": 2, "search": QUICK, "key": KEY},
     ),
     "Seriated": Call(
         lambda solver: solvers.minimise(objectives.locality(), P, SUMMARY, solver=solvers.Seriated(solver)),
@@ -487,7 +485,7 @@ SOLVERS |= {
     ),
     "quadratic_assignment": Call(
         solvers.quadratic_assignment,
-        {"a": KERNEL, "b": KERNEL, "key": KEY, "start": ORDER, "restarts": 1, "steps": 2, "symmetric": True},
+        {"a": KERNEL, "b": KERNEL, "key": KEY, "start": ORDER, "searches": 1, "steps": 2, "symmetric": True},
     ),
     "stationarity": Call(
         lambda function, point, **how: solvers.stationarity(function, point, W, **how),
@@ -540,7 +538,9 @@ NETWORKS = {
 }
 
 GATED_ROOM = {
-    "Dense": Call(functools.partial(walked, gated.Dense), {"inputs": N, "widths": (3,), "outputs": 2, "biases": False}),
+    "FullyConnected": Call(
+        functools.partial(walked, gated.FullyConnected), {"inputs": N, "widths": (3,), "outputs": 2, "biases": False}
+    ),
     "Convolutional": Call(
         functools.partial(walked, gated.Convolutional),
         {
@@ -592,7 +592,7 @@ GATED_ROOM = {
     "Spec": Call(
         lambda **how: gated.init(KEY, gated.Spec(**how)),
         {
-            "architecture": gated.Dense(N, (3, 3), 2),
+            "architecture": gated.FullyConnected(N, (3, 3), 2),
             "kind": "dgn",
             "gate": gated.Soft(),
             "value_input": "x",

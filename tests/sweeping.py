@@ -34,7 +34,7 @@ def main(out: str, wait: float, process: int | None, count: int, port: int):
 
     if process is not None:
         jax.distributed.initialize(f"127.0.0.1:{port}", count, process)
-    table = jd.sweep(problems(wait), out, chunk=CHUNK)
+    table = jd.sweep(problems(wait), out, chunk_size=CHUNK)
     print(json.dumps({"done": table.done, "devices": len(jax.local_devices()), "processes": jax.process_count()}))
 
 

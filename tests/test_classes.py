@@ -66,12 +66,12 @@ def procrustes(point, A, B):
     return jnp.sum((point @ A - B) ** 2)
 
 
-KEYS = jax.random.split(jax.random.key(0), 2)
+KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(
     "solver",
-    [None, solvers.TrustRegion(preconditioner=None), solvers.Restarts(solvers.LBFGS(preconditioner=None), KEYS)],
+    [None, solvers.TrustRegion(preconditioner=None), solvers.Restarts(solvers.LBFGS(preconditioner=None), 2, key=KEY)],
     ids=["default", "trust region", "restarts"],
 )
 @pytest.mark.parametrize("compiled", [False, True])
@@ -96,7 +96,7 @@ def test_so_keeps_the_class_of_the_start():
         found = jd.minimise(procrustes, start, A, B, group="SO")
         assert round(float(np.linalg.det(found.point))) == sign
         assert int(found.classes) == 1
-        drawn = jd.minimise(procrustes, start, A, B, group="SO", solver=solvers.Restarts(solvers.LBFGS(), KEYS))
+        drawn = jd.minimise(procrustes, start, A, B, group="SO", solver=solvers.Restarts(solvers.LBFGS(), 2, key=KEY))
         assert round(float(np.linalg.det(drawn.point))) == sign
 
 

@@ -81,7 +81,6 @@ def double_well(point):
 
 @needs_x64
 def test_restarts_find_the_deeper_well_and_other_class_only_if_allowed():
-    keys = jax.random.split(jax.random.key(0), 6)
     angle = np.linspace(0, 2 * np.pi, 100_001)
     lowest = ((np.cos(angle) ** 2 - 0.5) ** 2 + 0.1 * np.cos(angle)).min()
     start = orthogonal.geodesic(jnp.eye(2), jnp.asarray([[0.0, -0.88], [0.88, 0.0]]))  # at the bottom of the upper one
@@ -89,7 +88,7 @@ def test_restarts_find_the_deeper_well_and_other_class_only_if_allowed():
     alone = minimise(double_well, start, solver=inner, group="SO")
     assert float(alone.value) > 0.1
     for group, best in (("SO", lowest + 0.05), ("O", lowest - 0.05)):
-        found = minimise(double_well, start, solver=solvers.Restarts(inner, keys), group=group)
+        found = minimise(double_well, start, solver=solvers.Restarts(inner, 6, key=jax.random.key(0)), group=group)
         np.testing.assert_allclose(found.value, best, rtol=0, atol=1e-8)
         assert int(found.steps) > int(alone.steps)
         np.testing.assert_allclose(found.value, double_well(found.point), rtol=1e-13, atol=0)

@@ -1,4 +1,4 @@
-"""`descramble` by iteration: objectives, solvers, batches, lists, starts, keys, problems without an answer."""
+"""`descramble` by iteration: objectives, solvers, batches, lists, starts, restarts, problems without an answer."""
 
 import dataclasses
 import functools
@@ -114,7 +114,7 @@ def test_linear_objectives_are_solved_where_they_start(group):
 @pytest.mark.both_precisions
 def test_a_planted_sparse_frame_is_found_up_to_order_and_signs():
     S, hidden = planted(m=1000)
-    found = jd.descramble(S, L4, keys=jax.random.split(jax.random.key(0), 5)).check()
+    found = jd.descramble(S, L4, restarts=5, key=jax.random.key(0)).check()
     assert float(found.value) <= float(L4(hidden, S)) + 50 * EPS
     frame = np.abs(np.asarray(found.point @ hidden.T))
     assert np.sort(frame, axis=1)[:, -1].min() > 0.95
@@ -186,14 +186,14 @@ def test_starts_one_for_all_or_one_per_layer():
 
 @pytest.mark.thorough
 @needs_x64
-def test_more_keys_never_end_higher():
-    S, keys = signals(0, N, 30), [jax.random.split(jax.random.key(1), count) for count in (2, 8)]
-    none, few, more = (jd.descramble(S, locality(), PLAIN, keys=given) for given in (None, *keys))
+def test_more_restarts_never_end_higher():
+    S, again = signals(0, N, 30), [{"restarts": count, "key": jax.random.key(1)} for count in (2, 8)]
+    none, few, more = (jd.descramble(S, locality(), PLAIN, **given) for given in ({}, *again))
     assert float(few.value) < float(none.value) - 1e-2
     assert float(more.value) < float(few.value) - 1e-3
     assert int(more.steps) > int(few.steps) > int(none.steps)
     np.testing.assert_allclose(more.value, locality()(more.point, S), rtol=1e-12, atol=0)
-    special = jd.descramble(jnp.stack([S, S]), L4, keys=keys[1], group="SO")
+    special = jd.descramble(jnp.stack([S, S]), L4, **again[1], group="SO")
     np.testing.assert_allclose(np.linalg.det(special.point), [1, 1], rtol=1e-10, atol=0)
     np.testing.assert_allclose(special.value[1], special.value[0], rtol=1e-12, atol=0)
 
@@ -327,10 +327,15 @@ def test_a_users_objective_needs_nothing_but_its_function():
     assert int(found.status) in (Status.SOLVED, Status.PRECISION)
 
 
-S = np.ones((3, 4))
+S, KEY = np.ones((3, 4)), jax.random.key(0)
 WRONG = {
     "a start for the closed form": ((S, smoothness()), {"start": np.eye(3)}, TypeError, "takes no start"),
-    "keys for the closed form": ((S, smoothness()), {"keys": np.zeros(2)}, TypeError, "takes no start and no keys"),
+    "a key for the closed form": ((S, smoothness()), {"key": KEY}, TypeError, "takes no start, no restarts and no key"),
+    "restarts of the closed form": ((S, smoothness()), {"restarts": 2, "key": KEY}, TypeError, "does not iterate"),
+    "restarts without a key": ((S, L4), {"restarts": 2}, ValueError, "restarts: 2 random starts need a key"),
+    "a key without restarts": ((S, L4), {"key": KEY}, ValueError, "key: a key without restarts"),
+    "restarts below 0": ((S, L4), {"restarts": -1}, ValueError, "restarts"),
+    "half a restart": ((S, L4), {"restarts": 0.5, "key": KEY}, TypeError, "restarts"),
     "a start of another size": ((S, L4), {"start": np.eye(4)}, ValueError, "start"),
     "a start that is not square": ((S, L4), {"start": np.eye(3)[:2]}, ValueError, "start"),
     "a start that is not orthogonal": ((S, L4), {"start": 2 * np.eye(3)}, ValueError, "not orthogonal"),
@@ -344,7 +349,8 @@ WRONG = {
     "integers": ((S.astype(int), L4), {}, TypeError, "signals"),
     "one vector": ((S[0], L4), {}, ValueError, "signals"),
     "a closed form that there is not": ((S, L4, exact.ClosedForm()), {}, ValueError, "gives no `operator`"),
-    "keys that are none": ((S, L4), {"keys": 3}, TypeError, "keys"),
+    "a number for a key": ((S, L4), {"restarts": 1, "key": 3}, TypeError, "key: expected one key"),
+    "several keys": ((S, L4), {"restarts": 1, "key": jax.random.split(KEY)}, TypeError, "key: expected one key"),
 }  # fmt: skip
 
 

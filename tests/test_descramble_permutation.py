@@ -28,7 +28,7 @@ def test_the_best_of_all_orders_is_found_and_the_bound_holds(key, objective):
     summary = objective.summarise(S)
     frames = jnp.stack([jnp.eye(6)[jnp.asarray(order)] for order in itertools.permutations(range(6))])
     best = jax.jit(lambda frames: jax.lax.map(lambda P: objective(P, summary), frames))(frames).min()
-    found = jd.descramble(S, objective, group="permutation", keys=jax.random.split(key, 4)).check()
+    found = jd.descramble(S, objective, group="permutation", restarts=3, key=key).check()
     np.testing.assert_allclose(found.value, best, rtol=1e-10)
     assert found.bound <= best * (1 + 1e-10)
     np.testing.assert_array_equal(np.sort(found.point.argmax(axis=1)), np.arange(6))
@@ -49,11 +49,10 @@ def test_a_hidden_order_of_smooth_signals_is_read_off(key):
 @needs_x64
 def test_batches_lists_and_problems_without_an_answer(key):
     S = jax.random.normal(key, (3, 5, 20)).at[1].set(jnp.nan).at[2].set(0)
-    keys = jax.random.split(key, 2)
-    found = jd.descramble(S, smoothness(), group="permutation", keys=keys)
+    found = jd.descramble(S, smoothness(), group="permutation", restarts=1, key=key)
     assert found.status.tolist() == [0, Status.NOT_FINITE, Status.ZERO_SIGNALS]
     assert jnp.isnan(found.point[1]).all()
-    alone = jd.descramble([S[0], S[0]], smoothness(), group="permutation", keys=keys)
+    alone = jd.descramble([S[0], S[0]], smoothness(), group="permutation", restarts=1, key=key)
     np.testing.assert_allclose(alone[1].value, found.value[0], rtol=1e-12)
 
 

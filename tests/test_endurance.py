@@ -52,7 +52,7 @@ def test_sweeps_leave_no_trace_in_memory(tmp_path):
 
     def run(times):
         for _ in range(times):
-            jd.sweep(problems, tmp_path / "out", one, chunk=8)
+            jd.sweep(problems, tmp_path / "out", one, chunk_size=8)
             shutil.rmtree(tmp_path / "out")
 
     run(5)
@@ -80,10 +80,10 @@ def test_an_hour_of_sweeps(tmp_path):
     reference, before, damage = None, None, np.random.default_rng(1)
     while time.monotonic() - began < seconds or rounds < 3:
         out = tmp_path / "out"
-        table = jd.sweep(problems, out, key=jax.random.key(0), chunk=4)
+        table = jd.sweep(problems, out, key=jax.random.key(0), chunk_size=4)
         victim = damage.choice(sorted(out.glob("chunks/*/*.npz")))
         victim.write_bytes(victim.read_bytes()[: damage.integers(victim.stat().st_size)])
-        table = jd.sweep(problems, out, key=jax.random.key(0), chunk=4)
+        table = jd.sweep(problems, out, key=jax.random.key(0), chunk_size=4)
         bits = {name: values.tobytes() for name, values in table.columns.items()}
         reference = reference or bits
         assert bits == reference

@@ -14,7 +14,7 @@ from jaxdescramble.attribution import switched
 from jaxdescramble.gated import (
     Convolutional,
     ConvolutionalResidual,
-    Dense,
+    FullyConnected,
     Hard,
     Residual,
     Soft,
@@ -27,7 +27,7 @@ from jaxdescramble.networks.taps import wiretap
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 
 NETS = {
-    "dense": Dense(6, (5, 4, 5), 3, biases=True),
+    "dense": FullyConnected(6, (5, 4, 5), 3, biases=True),
     "line": Convolutional((8, 2), (3, 4), 3, pooling=(2, 1), widths=(5,), biases=True),
     "plane": Convolutional((4, 6, 2), (3, 3), 2, padding="zero", head="flatten"),
     "residual": Residual(6, 4, blocks=2, depth=2, outputs=3, biases=True),
@@ -254,7 +254,7 @@ def test_a_residual_network_is_its_paths(kind, gate, depth, gate_after):
 def test_a_dense_network_is_its_paths(kind, gate, value_input):
     if (kind, value_input) == ("dnn", "ones"):
         pytest.skip("a dnn starts from x")
-    net = Dense(3, (2, 3), 2)
+    net = FullyConnected(3, (2, 3), 2)
     spec = Spec(net, kind, gate, value_input)
     params, x = drawn(spec, 5), inputs(net, 4)
     W1, W2, W3 = (np.asarray(layer["weight"]) for layer in params["values"])
@@ -318,7 +318,7 @@ def test_pools_leave_shifts_by_their_product():
 
 @needs_x64
 def test_gate_layers_permuted():
-    net = Dense(6, (5, 5, 5), 2)
+    net = FullyConnected(6, (5, 5, 5), 2)
     plain, order = Spec(net, "dlgn", Soft()), (2, 0, 1)
     spec = dataclasses.replace(plain, order=order)
     params, x = drawn(plain, 3), inputs(net)
@@ -392,7 +392,7 @@ def test_straight_through_gates_have_the_derivative_of_soft_ones():
 
 @needs_x64
 def test_hardening_gap_by_hand():
-    net = Dense(6, (8, 8), 3)
+    net = FullyConnected(6, (8, 8), 3)
     x = inputs(net, 50)
     for gate in (Hard(), StraightThrough()):
         spec = Spec(net, gate=gate)
@@ -415,7 +415,7 @@ def test_hardening_gap_by_hand():
 
 @needs_x64
 def test_features_and_values_are_independent_and_kinds_share_them():
-    net, key = Dense(40, (40, 40), 40), jax.random.key(0)
+    net, key = FullyConnected(40, (40, 40), 40), jax.random.key(0)
     of = {kind: init(key, Spec(net, kind)) for kind in KINDS}
 
     def likeness(a, b):
@@ -447,7 +447,7 @@ def test_a_gate_after_sums_of_what_relus_passed_shuts_nothing_out():
 @needs_x64
 @pytest.mark.parametrize("distribution", ["normal", "bernoulli"])
 def test_initial_weights_keep_the_mean_square(distribution):
-    net = Dense(10, (32, 32, 32), 4)
+    net = FullyConnected(10, (32, 32, 32), 4)
     x = jax.random.normal(jax.random.key(1), (1, 10))
     x = x / jnp.sqrt(jnp.mean(x**2))
 
@@ -492,7 +492,7 @@ def test_initial_weights_of_networks_with_skips_stay_in_size():
 
 @needs_x64
 def test_scales_and_distributions_as_asked():
-    spec = Spec(Dense(50, (40, 40), 3, biases=True))
+    spec = Spec(FullyConnected(50, (40, 40), 3, biases=True))
     params = init(jax.random.key(0), spec, scale=(0.1, 0.2, 0.3), distribution="bernoulli", bias_scale=0.5)
     for sigma, layer in zip((0.1, 0.2, 0.3), params["values"], strict=True):
         assert np.unique(np.abs(layer["weight"])).tolist() == [sigma]
@@ -503,7 +503,7 @@ def test_scales_and_distributions_as_asked():
     close(init(jax.random.key(0), spec, scale=jnp.full(3, 0.7)), one, 0)
 
 
-NET = Dense(6, (8, 8), 3)
+NET = FullyConnected(6, (8, 8), 3)
 
 
 @needs_x64
@@ -611,7 +611,7 @@ def test_other_verbs_read_hard_gated_networks(name):
 
 @needs_x64
 def test_of_a_dlgn_every_piece_is_known():
-    spec = Spec(Dense(6, (5, 4), 2, biases=True))
+    spec = Spec(FullyConnected(6, (5, 4), 2, biases=True))
     params, x = drawn(spec, 6), inputs(spec.architecture)
     f = gated.as_function(spec)
     for layer, primal in zip(switched.gates(f, params, x), gated.primal_weights(params, spec), strict=True):
@@ -624,7 +624,7 @@ def test_of_a_dlgn_every_piece_is_known():
         f"['values'][{i}]['weight']" for i in (0, 1, 2)
     ]
     # Without biases relevance by rule z is x times the gradient.
-    spec = Spec(Dense(6, (5, 4), 2))
+    spec = Spec(FullyConnected(6, (5, 4), 2))
     params = drawn(spec, 6)
     slope = jax.grad(lambda x: jnp.sum(gated.apply(params, x, spec)[:, 0]))(x)
     close(attribution.lrp(gated.as_function(spec), params, x, 0, rule="z"), x * slope)
@@ -634,7 +634,7 @@ def test_of_a_dlgn_every_piece_is_known():
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_keep_their_type(kind):
     for gate in (Hard(), Soft(), StraightThrough()):
-        spec = Spec(Dense(6, (4, 4), 2, biases=True), kind, gate, feature_gate=Soft())
+        spec = Spec(FullyConnected(6, (4, 4), 2, biases=True), kind, gate, feature_gate=Soft())
         params, x = init(jax.random.key(0), spec, dtype="float32"), inputs(NET, dtype="float32")
         results = [gated.apply(params, x, spec), gated.gates(params, x, spec), gated.hardening_gap(params, x, spec)]
         results += [gated.apply(params, x, spec, gates=gated.gates(params, x, spec))]
@@ -644,9 +644,9 @@ def test_results_keep_their_type(kind):
 
 X = np.ones((2, 6))
 WRONG = [
-    (lambda: Dense(6, (), 1), ValueError, "at least one gated layer"),
-    (lambda: Dense(6, (0,), 1), ValueError, "widths"),
-    (lambda: Dense(6.0, (2,), 1), TypeError, "inputs"),
+    (lambda: FullyConnected(6, (), 1), ValueError, "at least one gated layer"),
+    (lambda: FullyConnected(6, (0,), 1), ValueError, "widths"),
+    (lambda: FullyConnected(6.0, (2,), 1), TypeError, "inputs"),
     (lambda: Convolutional((8, 8, 8, 2), (2,), 1), ValueError, "one or two axes of space"),
     (lambda: Convolutional((8, 2), (2, 2), 1, pooling=(2,)), ValueError, "1 factors for 2 convolutions"),
     (lambda: Convolutional((8, 2), (2,), 1, pooling=(3,)), ValueError, "does not divide"),
@@ -661,7 +661,7 @@ WRONG = [
     (lambda: Spec(NET, "dnn", value_input="ones"), ValueError, "know nothing of x"),
     (lambda: Spec(NET, "dnn", order=(1, 0)), ValueError, "values' own"),
     (lambda: Spec(NET, order=(0, 0)), ValueError, "permutation of 0 to 1"),
-    (lambda: Spec(Dense(6, (4, 5), 1), order=(1, 0)), ValueError, "layers of one shape"),
+    (lambda: Spec(FullyConnected(6, (4, 5), 1), order=(1, 0)), ValueError, "layers of one shape"),
     (lambda: Spec(Convolutional((8, 2), (3, 3), 1, pooling=(2, 1)), order=(1, 0)), ValueError, r"shape \(8, 3\)"),
     (lambda: init(jax.random.key(0), Spec(NET), distribution="uniform"), ValueError, "'bernoulli'"),
     (lambda: init(jax.random.key(0), Spec(NET), scale=(1.0,)), ValueError, "1 numbers for the 3 layers"),
@@ -669,7 +669,7 @@ WRONG = [
     (lambda: gated.apply(drawn(Spec(NET)), X[0], Spec(NET)), ValueError, r"\(batch, inputs\)"),
     (lambda: gated.apply(drawn(Spec(NET)), X.astype(int), Spec(NET)), TypeError, "astype"),
     (lambda: gated.apply(drawn(Spec(NET, "dnn")), X, Spec(NET)), ValueError, "no 'features'"),
-    (lambda: gated.apply(drawn(Spec(NET)), X, Spec(Dense(6, (8, 7), 3))), ValueError, "have shapes"),
+    (lambda: gated.apply(drawn(Spec(NET)), X, Spec(FullyConnected(6, (8, 7), 3))), ValueError, "have shapes"),
     (lambda: gated.apply(drawn(Spec(NET)), X, Spec(dataclasses.replace(NET, biases=True))), ValueError, "no bias"),
     (lambda: gated.apply(drawn(Spec(NET)), X, Spec(NET), value_input=X[:, :3]), ValueError, "one of its samples"),
     (lambda: gated.apply(drawn(Spec(NET, "dnn")), X, Spec(NET, "dnn"), value_input=X), ValueError, "its own values"),

@@ -84,7 +84,7 @@ def test_slopes_are_gates(key, activation):
 def test_what_no_path_goes_through_is_refused():
     W, x = jnp.eye(2, dtype=jnp.float32), jnp.ones((1, 2), jnp.float32)
     picture = jnp.ones((1, 4, 4, 1), jnp.float32)
-    spec = gated.Spec(gated.Dense(2, (2, 2), 1), "dlgn")
+    spec = gated.Spec(gated.FullyConnected(2, (2, 2), 1), "dlgn")
     params = gated.init(jax.random.key(0), spec, dtype=jnp.float32)
 
     def around(W, x):
@@ -111,7 +111,7 @@ def test_what_no_path_goes_through_is_refused():
 @pytest.mark.parametrize("kind", ["dlgn", "dlgn-sf"])
 def test_switched_projections_of_a_linearly_gated_network_are_its_primal_weights(key, kind):
     """Pieces that are known in closed form: the gates' maps, and the output's product of gated weights."""
-    spec = gated.Spec(gated.Dense(6, (5, 4), 3, biases=True), kind)
+    spec = gated.Spec(gated.FullyConnected(6, (5, 4), 3, biases=True), kind)
     params, x = gated.init(key, spec, bias_scale=0.3), jax.random.normal(key, (3, 6))
     f = gated.as_function(spec)
     gates = gated.gates(params, x, spec)
@@ -133,7 +133,7 @@ def test_switched_projections_of_a_linearly_gated_network_are_its_primal_weights
 
 @needs_x64
 def test_insens_of_a_linearly_gated_network_in_closed_form(key):
-    spec = gated.Spec(gated.Dense(6, (5, 4), 3), "dlgn")
+    spec = gated.Spec(gated.FullyConnected(6, (5, 4), 3), "dlgn")
     params, x = gated.init(key, spec), jax.random.normal(key, (3, 6))
     found = switched.insens(gated.as_function(spec), params, x)
     V = jnp.concatenate([one.weight for one in gated.primal_weights(params, spec)])
@@ -148,7 +148,7 @@ def test_insens_of_a_linearly_gated_network_in_closed_form(key):
 @needs_x64
 def test_the_frame_of_a_gating_network_is_that_of_its_primal_weights(key):
     """A deep linear network on whitened inputs: descrambling its signals is descrambling `V_l ... V_1`, exactly."""
-    spec = gated.Spec(gated.Dense(8, (6, 5), 2), "dlgn")
+    spec = gated.Spec(gated.FullyConnected(8, (6, 5), 2), "dlgn")
     params = gated.init(key, spec)
     x = jnp.linalg.qr(jax.random.normal(key, (40, 8)))[0]  # x^T x = 1
     signals = gated.preactivations(params, x, spec)[1].T

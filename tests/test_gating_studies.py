@@ -123,7 +123,7 @@ def test_slow_waves_are_learned_and_fast_ones_are_not():
     for kind in ("dnn", "dlgn"):
         slow, fast = found.errors[kind][0].mean(axis=1)
         assert slow < 0.1 < 0.7 < fast
-    spec = gated.Spec(gated.Dense(1, (5, 7), 1, biases=True))
+    spec = gated.Spec(gated.FullyConnected(1, (5, 7), 1, biases=True))
     params = gated.init(jax.random.key(1), spec, bias_scale=0.3)
     line = jnp.linspace(-1, 1, 20001)[:, None]
     turns = sum(int((jnp.diff(g, axis=0) != 0).sum()) for g in gated.gates(params, line, spec))

@@ -135,7 +135,7 @@ def mixed(point, summary, weight):
 SOLVERS = {
     "L-BFGS": LBFGS(1e-12, preconditioner=None),
     "a chain": Chain((LBFGS(1e-2, preconditioner=None), TrustRegion(1e-12, preconditioner=None))),
-    "restarts": Restarts(LBFGS(1e-12, preconditioner=None), jax.random.split(jax.random.key(0), 2)),
+    "restarts": Restarts(LBFGS(1e-12, preconditioner=None), 2, key=jax.random.key(0)),
 }
 
 

@@ -28,7 +28,7 @@ def from_signed_permutation(point):
 def test_minibatches_find_the_sources_and_report_on_all_samples():
     frame, summary = mixed()
     schedule = optax.cosine_decay_schedule(0.05, 400)
-    solver = solvers.Minibatches(optax.adam(schedule), jax.random.key(5), size=100, max_steps=400)
+    solver = solvers.Minibatches(optax.adam(schedule), 100, 400, key=jax.random.key(5))
     found = solvers.minimise(OBJECTIVE, jnp.eye(N), summary, solver=solver, history=400)
     assert from_signed_permutation(found.point @ frame.T) < 0.02
     np.testing.assert_allclose(found.value, OBJECTIVE(found.point, summary), rtol=1e-5, atol=0)
@@ -38,7 +38,7 @@ def test_minibatches_find_the_sources_and_report_on_all_samples():
     last = np.asarray(found.history.value[-50:])
     assert 0.003 < last.std() / last.mean() < 0.2
     other = solvers.minimise(
-        OBJECTIVE, jnp.eye(N), summary, solver=solvers.Minibatches(solver.transform, jax.random.key(6), 100, 400)
+        OBJECTIVE, jnp.eye(N), summary, solver=solvers.Minibatches(solver.transform, 100, 400, key=jax.random.key(6))
     )
     assert not np.array_equal(other.point, found.point)  # other keys, other batches
 
@@ -57,6 +57,6 @@ def test_few_samples_first_gives_the_same_answer():
 def test_a_summary_without_samples_is_refused_with_what_to_do():
     objective = smoothness()
     summary = objective.summarise(jnp.ones((N, 9)))
-    for solver in (solvers.Progressive(solvers.LBFGS()), solvers.Minibatches(optax.sgd(0.1), jax.random.key(0), 4)):
+    for solver in (solvers.Progressive(solvers.LBFGS()), solvers.Minibatches(optax.sgd(0.1), 4, key=jax.random.key(0))):
         with pytest.raises(TypeError, match=r"is given no samples .*\n?.*Samples"):
             solvers.minimise(objective, jnp.eye(N), summary, solver=solver)

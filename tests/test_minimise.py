@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from test_combinators import corners, linear
-from test_solvers import BROCKETT, EPS, N, needs_x64, nth, signals, starts, summaries
+from test_solvers import EPS, N, needs_x64, signals
 
 from jaxdescramble import solvers
 from jaxdescramble._base.status import Status
@@ -117,24 +117,6 @@ def test_steps_onto_numbers_that_are_none_are_taken_back():
 # --- reports -------------------------------------------------------------------------------------------------------
 
 
-@needs_x64
-def test_the_callback_hears_of_every_third_step():
-    heard = []
-
-    def hear(step, value, gradient_norm):
-        heard.append((int(step), float(value), float(gradient_norm)))
-
-    found = minimise(
-        BROCKETT, starts()[0], nth(summaries(), 0), solver=LBFGS(preconditioner=None), history=100, callback=hear,
-        every=3,
-    )  # fmt: skip
-    jax.effects_barrier()
-    assert sorted(step for step, _, _ in heard) == list(range(3, int(found.steps) + 1, 3))
-    for step, value, size in heard:
-        np.testing.assert_allclose(value, found.history.value[step - 1], rtol=1e-15, atol=0)
-        np.testing.assert_allclose(size, found.history.gradient_norm[step - 1], rtol=1e-15, atol=0)
-
-
 @pytest.mark.both_precisions
 def test_spent_steps_are_a_status_with_a_remedy():
     S, start = signals(0, 4, 12), orthogonal.random(jax.random.key(0), 4)
@@ -188,7 +170,6 @@ WRONG = {
     "no curvature": ((constant, EYE), {"solver": LBFGS(preconditioner=Analytic())}, TypeError, "'?constant'? gives no"),
     "no smoothing": ((constant, EYE), {"solver": solvers.Continuation(LBFGS())}, TypeError, "'?constant'? names no"),
     "an empty chain": ((constant, EYE), {"solver": solvers.Chain(())}, ValueError, "at least one"),
-    "every = 0": ((constant, EYE), {"callback": print, "every": 0}, ValueError, "every"),
     "a negative history": ((constant, EYE), {"history": -1}, ValueError, "history"),
     "an optax transform": ((constant, EYE), {"solver": optax.adam(0.1)}, TypeError, "solver value"),
 }

@@ -17,9 +17,12 @@ RECOMMENDED = {"steps": 0, "bumps": 4, "smooth": 9, "few": 11}
 each_kind = pytest.mark.parametrize("name", RECOMMENDED)
 
 
+SEARCHES = 2
+
+
 @pytest.fixture
-def keys(key):
-    return jax.random.split(key, 2)
+def other(key):
+    return jax.random.fold_in(key, 1)
 
 
 def recovered(name, n, noise, problems):
@@ -57,12 +60,12 @@ def test_noise_is_as_loud_as_asked_for(key):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("determinant", "order"), [(1, 2), (-1, 1)])
-def test_every_start_keeps_the_determinant_class(key, keys, order, determinant):
+def test_every_start_keeps_the_determinant_class(key, other, order, determinant):
     signals = planted.piecewise_constant(key, 12, 120).signals
     objective = objectives.total_variation(order)
     start = orthogonal.random(key, 12, determinant=determinant)
     for solver in (
-        FromSources(NOWHERE, keys),
+        FromSources(NOWHERE, SEARCHES, key=other),
         Seriated(NOWHERE),
         FromModes(NOWHERE, operators.derivative(12, 1, "neumann")),
     ):
@@ -78,58 +81,61 @@ def test_modes_are_the_closed_form_of_smoothness(key):
     assert found.value == pytest.approx(float(objective.bound_on(summary)), rel=1e-9)
 
 
-def test_circle_is_a_chain_too(key, keys):
+def test_circle_is_a_chain_too(key, other):
     jumps, levels = jax.random.uniform(key, (16, 320)) < 0.2, jax.random.normal(key, (16, 320))
     signals = jnp.cumsum(jumps * levels, axis=0)
     objective = objectives.total_variation(boundary="periodic")
     start = orthogonal.random(key, 16)
-    found = solvers.minimise(objective, start, objective.summarise(signals), solver=FromSources(PLAIN, keys))
+    found = solvers.minimise(
+        objective, start, objective.summarise(signals), solver=FromSources(PLAIN, SEARCHES, key=other)
+    )
     assert found.value <= objective(jnp.eye(16), signals)
 
 
 @pytest.mark.slow
-def test_batches_equal_single_solves(keys):
+def test_batches_equal_single_solves(key):
+    keys = jax.random.split(key)
     objective = objectives.total_variation()
 
     def solve(key):
         problem = planted.piecewise_constant(key, 12, 120)
-        start = FromSources(NOWHERE, jax.random.split(key, 2))
+        start = FromSources(NOWHERE, 2, key=key)
         return solvers.minimise(objective, problem.frame, objective.summarise(problem.signals), solver=start).value
 
     np.testing.assert_allclose(jax.vmap(solve)(keys), [solve(key) for key in keys], rtol=1e-6)
 
 
 @pytest.mark.thorough
-def test_float32_finds_the_frame_as_well(key, keys):
+def test_float32_finds_the_frame_as_well(key, other):
     problem = planted.piecewise_constant(key, 24, 240, dtype=jnp.float32)
     objective = objectives.total_variation()
     start = orthogonal.random(key, 24, dtype=jnp.float32)
     summary = objective.summarise(problem.signals)
-    found = solvers.minimise(objective, start, summary, solver=FromSources(PLAIN, keys))
+    found = solvers.minimise(objective, start, summary, solver=FromSources(PLAIN, SEARCHES, key=other))
     assert found.point.dtype == jnp.float32
     assert found.value <= objective(problem.frame, summary) * (1 + 1e-4)
 
 
 @pytest.mark.thorough
-def test_signals_that_do_not_fill_the_space_do_no_harm(key, keys):
+def test_signals_that_do_not_fill_the_space_do_no_harm(key, other):
     signals = planted.piecewise_constant(key, 12, 120).signals.at[:3].set(0)
     objective = objectives.total_variation()
     summary = objective.summarise(signals)
     for data in (summary, objective.summarise(0 * signals)):
-        found = solvers.minimise(objective, jnp.eye(12), data, solver=FromSources(PLAIN, keys))
+        found = solvers.minimise(objective, jnp.eye(12), data, solver=FromSources(PLAIN, SEARCHES, key=other))
         assert np.isfinite(found.value)
 
 
-def test_refusals(key, keys):
+def test_refusals(key, other):
     signals = jax.random.normal(key, (6, 30))
     grid, line = objectives.total_variation(shape=(2, 3)), objectives.total_variation()
     start = jnp.eye(6)
     with pytest.raises(ValueError, match="no chain"):
-        solvers.minimise(grid, start, grid.summarise(signals), solver=FromSources(PLAIN, keys))
+        solvers.minimise(grid, start, grid.summarise(signals), solver=FromSources(PLAIN, SEARCHES, key=other))
     with pytest.raises(ValueError, match="at least as many samples"):
-        solvers.minimise(line, start, line.summarise(signals[:, :4]), solver=FromSources(PLAIN, keys))
+        solvers.minimise(line, start, line.summarise(signals[:, :4]), solver=FromSources(PLAIN, SEARCHES, key=other))
     smoothness = objectives.smoothness()
-    for solver in (FromSources(PLAIN, keys), Seriated(PLAIN)):
+    for solver in (FromSources(PLAIN, SEARCHES, key=other), Seriated(PLAIN)):
         with pytest.raises(TypeError, match="keeps no samples"):
             solvers.minimise(smoothness, start, smoothness.summarise(signals), solver=solver)
         with pytest.raises(TypeError, match="read off the signals"):

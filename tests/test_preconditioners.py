@@ -11,8 +11,8 @@ from jaxdescramble.objectives import smoothness
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers import LBFGS, Analytic, ConjugateGradient, GradientDescent, Kronecker, TrustRegion, minimise
-from jaxdescramble.solvers.preconditioners import FLOOR, divide, rudin_shapiro, turned
-from jaxdescramble.solvers.problem import Problem
+from jaxdescramble.solvers.preconditioners import FLOOR, divide, jacobi_divisors, rudin_shapiro
+from jaxdescramble.solvers.problem import GroupFunction
 
 N = 5
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
@@ -33,7 +33,7 @@ def brockett(point, A, B):
 
 def measured(preconditioner, function, args, point):
     """The curvature at a point, as a solver sees it."""
-    problem = Problem(function, args)
+    problem = GroupFunction(function, args)
     iterate = problem.evaluate(point)
     state, refresh = preconditioner.bind(problem, iterate)
     return refresh(iterate, state)
@@ -73,7 +73,7 @@ def test_what_was_measured_at_the_start_still_holds_far_from_it():
     # A and B of a quadratic form are the same everywhere; only P^T A P and M are new at every point.
     A, B = positive(2), positive(3)
     start, there = (orthogonal.random(jax.random.key(k), N, "SO") for k in range(2))
-    problem = Problem(brockett, (A, B))
+    problem = GroupFunction(brockett, (A, B))
     state, refresh = Kronecker().bind(problem, problem.evaluate(start))
     curvature, _ = refresh(problem.evaluate(there), state)
     by_hand = bends(brockett, there, curvature.frame, (A, B))
@@ -90,7 +90,7 @@ def changing(point, A, B):
 def test_kronecker_measures_anew_when_it_is_told_to():
     A, B = positive(2), positive(3)
     start, there = (orthogonal.random(jax.random.key(k), N, "SO") for k in (0, 3))
-    problem = Problem(changing, (A, B))
+    problem = GroupFunction(changing, (A, B))
     first, later = problem.evaluate(start), problem.evaluate(there)
 
     def values(every, steps):
@@ -117,7 +117,7 @@ def test_analytic_is_the_diagonal_of_the_hessian_at_the_optimum_and_elsewhere():
         by_hand = bends(objective, point, curvature.frame, (summary,))
         np.testing.assert_allclose(curvature.diagonal, by_hand, rtol=1e-8, atol=1e-10)
     # At the optimum the planes do not mix: the diagonal is the Hessian.
-    problem = Problem(objective, (summary,))
+    problem = GroupFunction(objective, (summary,))
     curvature, _ = measured(Analytic(), objective, (summary,), best)
     product = problem.hessian(problem.evaluate(best))
     velocity = orthogonal.skew(random_matrix(4))
@@ -138,7 +138,7 @@ def test_turned_goes_to_the_bottom_of_every_sinusoid():
         # <g, W> = s for W = E_ij - E_ji, so g has the entries s / 2.
         s, h = 2 * r * np.sin(phi), -4 * r * np.cos(phi)
         plane = jnp.asarray([[0.0, 1.0], [-1.0, 0.0]])
-        curvature, known = turned(Curvature(jnp.eye(2), h * (1 - jnp.eye(2))), s / 2 * plane)
+        curvature, known = jacobi_divisors(Curvature(jnp.eye(2), h * (1 - jnp.eye(2))), s / 2 * plane)
         assert bool(known)
         assert float(curvature.diagonal[0, 1]) > 0
         theta = float(-divide(curvature, s / 2 * plane)[0, 1])
@@ -150,14 +150,14 @@ def test_turned_goes_to_the_bottom_of_every_sinusoid():
 @pytest.mark.both_precisions
 def test_turned_without_slope_or_curvature():
     zero, eye = jnp.zeros((3, 3)), jnp.eye(3)
-    flat, known = turned(Curvature(eye, zero), zero)
+    flat, known = jacobi_divisors(Curvature(eye, zero), zero)
     assert not bool(known)
     np.testing.assert_array_equal(flat.diagonal, 1.0)
     for hopeless in (jnp.inf, jnp.nan):
-        none, known = turned(Curvature(eye, zero.at[0, 1].set(hopeless)), orthogonal.skew(random_matrix(0, 3)))
+        none, known = jacobi_divisors(Curvature(eye, zero.at[0, 1].set(hopeless)), orthogonal.skew(random_matrix(0, 3)))
         assert not bool(known)
         np.testing.assert_array_equal(none.diagonal, 1.0)
-    bent, _ = turned(Curvature(eye, zero.at[0, 1].set(-4.0).at[1, 2].set(1e-12)), zero)
+    bent, _ = jacobi_divisors(Curvature(eye, zero.at[0, 1].set(-4.0).at[1, 2].set(1e-12)), zero)
     np.testing.assert_allclose(bent.diagonal[0, 1], 4, rtol=1e-6, atol=0)
     np.testing.assert_allclose(bent.diagonal[1, 2], 4 * jnp.finfo(zero.dtype).eps ** FLOOR, rtol=1e-5, atol=0)
 
@@ -233,7 +233,7 @@ def test_an_l1_norm_is_no_kronecker_product_and_the_solver_goes_on_without(solve
 def test_a_hessian_that_is_no_number_is_survived():
     A, B = derivative(N, 1).matrix.T @ derivative(N, 1).matrix, positive(1)
     curvature, _ = measured(Kronecker(), poisoned, (jnp.asarray(A), B), jnp.eye(N))
-    divisors, _ = turned(curvature, orthogonal.skew(random_matrix(0)))
+    divisors, _ = jacobi_divisors(curvature, orthogonal.skew(random_matrix(0)))
     assert bool(jnp.isfinite(divisors.diagonal).all())
     found = minimise(poisoned, jnp.eye(N), jnp.asarray(A), B, solver=LBFGS(preconditioner=Kronecker()))
     assert found.status in (Status.SOLVED, Status.PRECISION)

@@ -242,7 +242,7 @@ def test_the_eigenvalue_bound_proves_that_isomorphic_weights_are_laid_best_thoug
 
 
 def few(a, b, key):
-    return quadratic_assignment(a, b, key, restarts=1, steps=500, symmetric=False)
+    return quadratic_assignment(a, b, key=key, searches=1, steps=500, symmetric=False)
 
 
 @pytest.mark.thorough
@@ -279,7 +279,7 @@ TWELVE = ["nug12", "had12", "scr12", "rou12", "tai12a", "chr12c"]
 @pytest.mark.parametrize("name", TWELVE)
 def test_published_optima_come_out_exactly_of_integers(name):
     a, b, optimum, _ = qaplib.load(name)
-    found = quadratic_assignment(a, b, key(0), steps=2500).check()
+    found = quadratic_assignment(a, b, key=key(0), steps=2500).check()
     assert jnp.issubdtype(found.value.dtype, jnp.integer)
     assert int(found.value) == optimum == evaluated(a, b, found.point)
     assert float(found.bound) == round(float(found.bound)) <= optimum
@@ -289,7 +289,7 @@ def test_published_optima_come_out_exactly_of_integers(name):
 
 def test_the_same_key_gives_the_same_answer_and_another_another_walk():
     a, b, _, _ = qaplib.load("nug12")
-    one, same, other = (quadratic_assignment(a, b, key(k), steps=2500) for k in (0, 0, 1))
+    one, same, other = (quadratic_assignment(a, b, key=key(k), steps=2500) for k in (0, 0, 1))
     np.testing.assert_array_equal(one.point, same.point)
     assert int(one.steps) == int(same.steps) >= 2500
     assert one.point.tolist() != other.point.tolist()  # eight best ones, by symmetry
@@ -304,7 +304,7 @@ def test_a_start_is_where_the_first_search_begins():
 @pytest.mark.slow
 def test_a_start_is_never_lost():
     a, b, optimum, best = qaplib.load("nug12")
-    found = quadratic_assignment(a, b, key(0), start=best, restarts=1, steps=1)
+    found = quadratic_assignment(a, b, key=key(0), start=best, searches=1, steps=1)
     assert int(found.value) == optimum
 
 
@@ -312,7 +312,7 @@ def test_a_start_is_never_lost():
 @pytest.mark.parametrize("kind", ["weights", "graph", "line", "far apart"])
 def test_planted_orders_of_fifty_are_found(kind):
     a, b, optimum = planted(kind, 50)
-    found = quadratic_assignment(a, b, key(0), steps=2500).check()
+    found = quadratic_assignment(a, b, key=key(0), steps=2500).check()
     np.testing.assert_allclose(found.value, optimum, rtol=1e-9, atol=0)
     assert float(found.bound) <= optimum + 1e-9 * abs(optimum)
     if kind == "weights":  # proved, so no time is spent
@@ -337,7 +337,7 @@ def test_relaxed_and_spectral_starts_find_what_they_are_for():
 @pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_one_two_three(n):
     a, b = np.arange(1.0, n * n + 1).reshape(n, n), np.arange(n * n, 0.0, -1).reshape(n, n) ** 2
-    found = quadratic_assignment(a, b, key(0), restarts=1, steps=3).check()
+    found = quadratic_assignment(a, b, key=key(0), searches=1, steps=3).check()
     optimum = least_of_all(a, b)
     assert float(found.value) == optimum == evaluated(a, b, found.point)
     np.testing.assert_allclose(found.bound, optimum, rtol=0.3, atol=0)
@@ -346,24 +346,36 @@ def test_one_two_three(n):
 
 MATRIX = np.ones((3, 3))
 BAD = {
-    "not square": (lambda: quadratic_assignment(np.ones((3, 4)), MATRIX, key(0)), ValueError, r"a: expected a square"),
-    "an integer vector": (lambda: quadratic_assignment(MATRIX, np.arange(3), key(0)), ValueError, r"b: expected a sq"),
-    "a batch": (lambda: quadratic_assignment(np.ones((2, 3, 3)), MATRIX, key(0)), ValueError, "a square matrix"),
-    "two sizes": (lambda: quadratic_assignment(MATRIX, np.ones((4, 4)), key(0)), ValueError, r"b: shape \(4, 4\)"),
-    "nothing": (lambda: quadratic_assignment(np.ones((0, 0)), MATRIX, key(0)), ValueError, "empty axis"),
-    "complex": (lambda: quadratic_assignment(1j * MATRIX, MATRIX, key(0)), TypeError, "complex"),
-    "half precision": (lambda: quadratic_assignment(MATRIX.astype("float16"), MATRIX, key(0)), TypeError, "float16"),
-    "booleans": (lambda: quadratic_assignment(MATRIX > 0, MATRIX, key(0)), TypeError, "got bool"),
-    "text": (lambda: quadratic_assignment("ab", MATRIX, key(0)), TypeError, "array of numbers"),
-    "no searches": (lambda: quadratic_assignment(MATRIX, MATRIX, key(0), restarts=0), ValueError, "restarts"),
-    "half a step": (lambda: quadratic_assignment(MATRIX, MATRIX, key(0), steps=0.5), TypeError, "steps"),
+    "not square": (
+        lambda: quadratic_assignment(np.ones((3, 4)), MATRIX, key=key(0)),
+        ValueError,
+        r"a: expected a square",
+    ),
+    "an integer vector": (
+        lambda: quadratic_assignment(MATRIX, np.arange(3), key=key(0)),
+        ValueError,
+        r"b: expected a sq",
+    ),
+    "a batch": (lambda: quadratic_assignment(np.ones((2, 3, 3)), MATRIX, key=key(0)), ValueError, "a square matrix"),
+    "two sizes": (lambda: quadratic_assignment(MATRIX, np.ones((4, 4)), key=key(0)), ValueError, r"b: shape \(4, 4\)"),
+    "nothing": (lambda: quadratic_assignment(np.ones((0, 0)), MATRIX, key=key(0)), ValueError, "empty axis"),
+    "complex": (lambda: quadratic_assignment(1j * MATRIX, MATRIX, key=key(0)), TypeError, "complex"),
+    "half precision": (
+        lambda: quadratic_assignment(MATRIX.astype("float16"), MATRIX, key=key(0)),
+        TypeError,
+        "float16",
+    ),
+    "booleans": (lambda: quadratic_assignment(MATRIX > 0, MATRIX, key=key(0)), TypeError, "got bool"),
+    "text": (lambda: quadratic_assignment("ab", MATRIX, key=key(0)), TypeError, "array of numbers"),
+    "no searches": (lambda: quadratic_assignment(MATRIX, MATRIX, key=key(0), searches=0), ValueError, "searches"),
+    "half a step": (lambda: quadratic_assignment(MATRIX, MATRIX, key=key(0), steps=0.5), TypeError, "steps"),
     "a start of another size": (
-        lambda: quadratic_assignment(MATRIX, MATRIX, key(0), start=[0, 1]),
+        lambda: quadratic_assignment(MATRIX, MATRIX, key=key(0), start=[0, 1]),
         ValueError,
         "start: expected a permutation, 3 integers",
     ),
     "a start with a place twice": (
-        lambda: quadratic_assignment(MATRIX, MATRIX, key(0), start=[0, 1, 1]),
+        lambda: quadratic_assignment(MATRIX, MATRIX, key=key(0), start=[0, 1, 1]),
         ValueError,
         "each of 0 ... 2 once",
     ),
@@ -384,7 +396,7 @@ def test_bad_input_is_named(case):
 @pytest.mark.parametrize("kind", ["weights", "not symmetric", "graph", "line", "far apart"])
 def test_planted_orders_of_a_hundred_are_found(kind):
     a, b, optimum = planted(kind, 100)
-    np.testing.assert_allclose(quadratic_assignment(a, b, key(0)).check().value, optimum, rtol=1e-9, atol=0)
+    np.testing.assert_allclose(quadratic_assignment(a, b, key=key(0)).check().value, optimum, rtol=1e-9, atol=0)
 
 
 @pytest.mark.slow
@@ -392,6 +404,6 @@ def test_planted_orders_of_a_hundred_are_found(kind):
 @pytest.mark.parametrize("name", [name for name in qaplib.solutions() if name not in TWELVE])
 def test_published_problems_are_solved_within_a_hundredth(name):
     a, b, optimum, _ = qaplib.load(name)
-    found = quadratic_assignment(a, b, key(0), steps=20_000).check()
+    found = quadratic_assignment(a, b, key=key(0), steps=20_000).check()
     assert optimum <= int(found.value) <= (1.02 if name == "chr25a" else 1.005) * optimum
     assert float(found.bound) <= optimum

@@ -15,7 +15,7 @@ from jaxdescramble.show import commands, figures, layers_figure, page, style, te
 from jaxdescramble.show.papers import evidence, report
 from jaxdescramble.studies.deernet import claims as verdicts
 from jaxdescramble.studies.deernet import demonstration as demonstrations
-from jaxdescramble.studies.deernet.demonstration import Settings
+from jaxdescramble.studies.deernet.demonstration import DemonstrationSettings
 from jaxdescramble.studies.deernet.network import TrainingPlan
 
 STAGES = ["training", "training the null", "descrambling", "reading", "building the replica", "done", "writing"]
@@ -27,10 +27,10 @@ def small():
     plan = TrainingPlan(width=24, steps=300, batch=64)
 
     def quick(seed=0, layers=2):
-        return Settings(seed, demonstrations.replace(plan, layers=layers), 100, 256, 19)
+        return DemonstrationSettings(seed, demonstrations.replace(plan, layers=layers), 100, 256, 19)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Settings, "quick", quick)
+        patch.setattr(DemonstrationSettings, "quick", quick)
         yield
 
 
@@ -374,5 +374,5 @@ def test_numbers_that_are_not_finite_are_null_in_json(found):
 
 
 def test_settings_of_quick_and_full_runs_differ():
-    assert report.settings_of(Settings.quick()) != report.settings_of(Settings())
-    assert isinstance(report.settings_of(Settings())["plan"]["grid"], dict)
+    assert report.settings_of(DemonstrationSettings.quick()) != report.settings_of(DemonstrationSettings())
+    assert isinstance(report.settings_of(DemonstrationSettings())["plan"]["grid"], dict)

@@ -20,16 +20,16 @@ N = 10
 OBJECTIVE = jd.objectives.total_variation()
 SIGNALS = jnp.asarray(np.random.default_rng(0).normal(size=(N, 60))).cumsum(axis=0)
 SUMMARY = OBJECTIVE.summarise(SIGNALS)
-KEYS = jax.random.split(jax.random.key(0), 2)
+KEY = jax.random.key(0)
 SHORT = jd.solvers.LBFGS(max_steps=30, preconditioner=None)
 SOLVERS = {
     "alone": SHORT,
-    "restarts": jd.solvers.Restarts(SHORT, KEYS),
+    "restarts": jd.solvers.Restarts(SHORT, 2, key=KEY),
     "continuation": jd.solvers.Continuation(SHORT, (10.0,)),
     "progressive": jd.solvers.Progressive(SHORT, SHORT, steps=(2,)),
     "chain": jd.solvers.Chain((SHORT, SHORT)),
-    "sources": jd.solvers.FromSources(SHORT, KEYS, search=SHORT),
-    "minibatches": jd.solvers.Minibatches(optax.sgd(1e-3), KEYS[0], 20, max_steps=30),
+    "sources": jd.solvers.FromSources(SHORT, 2, SHORT, key=KEY),
+    "minibatches": jd.solvers.Minibatches(optax.sgd(1e-3), 20, max_steps=30, key=jax.random.split(KEY)[0]),
 }
 
 
@@ -141,7 +141,7 @@ def test_ctrl_c_in_descramble_keeps_what_is_finished():
 def test_ctrl_c_in_restarts_keeps_the_best_of_them():
     error, _ = interrupted(
         lambda solver, progress: jd.minimise(
-            OBJECTIVE, jnp.eye(N), SUMMARY, solver=jd.solvers.Restarts(solver, KEYS), progress=progress
+            OBJECTIVE, jnp.eye(N), SUMMARY, solver=jd.solvers.Restarts(solver, 2, key=KEY), progress=progress
         )
     )
     assert float(error.result.value) <= float(OBJECTIVE(jnp.eye(N), SUMMARY))

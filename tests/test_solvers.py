@@ -17,7 +17,7 @@ from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.solvers import LBFGS, Analytic, Kronecker, Optax, TrustRegion, minimise
-from jaxdescramble.solvers.descent import Report, descend
+from jaxdescramble.solvers.descent import RunOptions, descend
 
 N, M = 6, 20
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
@@ -38,7 +38,7 @@ BATTERY = {
     "gradient descent, Analytic": solvers.GradientDescent(preconditioner=Analytic()),
     "Adam": Optax(optax.adam(0.02), max_steps=3000, tolerance=1e-6),
     "an optax line search": Optax(ZOOM, max_steps=6000),
-    "restarts": solvers.Restarts(LBFGS(preconditioner=Analytic()), jax.random.split(jax.random.key(4), 2)),
+    "restarts": solvers.Restarts(LBFGS(preconditioner=Analytic()), 2, key=jax.random.key(4)),
     "chain": solvers.Chain((solvers.GradientDescent(max_steps=5), TrustRegion(preconditioner=None))),
 }
 # One that is not named above joins with its defaults: a new solver is its file and a line in `__init__`. Those that are
@@ -151,7 +151,7 @@ def test_problems_that_march_in_step_equal_single_ones_and_a_poisoned_one_costs_
     # What accelerators run (on a CPU, vmap takes one problem after another): the batch inside the loop.
     problems = summaries()
     poisoned = dataclasses.replace(problems, factor=problems.factor.at[2, 0, 0].set(jnp.nan))
-    march = jax.jit(jax.vmap(lambda start, s: descend(BROCKETT, start, (s,), BATTERY[name], Report())))
+    march = jax.jit(jax.vmap(lambda start, s: descend(BROCKETT, start, (s,), BATTERY[name], RunOptions())))
     alone, together = looped(name), march(starts(), poisoned)
     assert together.status.tolist() == [0, 0, Status.NOT_FINITE, 0, 0]
     assert bool(jnp.isnan(together.point[2]).all())
@@ -271,7 +271,7 @@ def test_two_hundred_and_fifty_six_problems_equal_as_many_single_ones():
     problems, points = summaries(256), starts(256)
     solver = LBFGS(preconditioner=Kronecker())
     together = jax.vmap(lambda start, s: minimise(BROCKETT, start, s, solver=solver))(points, problems)
-    march = jax.jit(jax.vmap(lambda start, s: descend(BROCKETT, start, (s,), solver, Report())))(points, problems)
+    march = jax.jit(jax.vmap(lambda start, s: descend(BROCKETT, start, (s,), solver, RunOptions())))(points, problems)
     assert together.status.tolist() == [0] * 256
     for i in range(256):
         alone = minimise(BROCKETT, points[i], nth(problems, i), solver=solver)

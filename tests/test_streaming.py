@@ -110,8 +110,8 @@ def test_a_killed_stream_goes_on_to_the_last_bit(acc, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
-        acc.consume(killed(), save=path, every=2, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(k, None) for k in (1, 2, 3, 4, 5)]
+        acc.consume(killed(), save=path, every=2, progress=lambda *news: seen.append(news))
+    assert seen == [("batches", k, None) for k in (1, 2, 3, 4, 5)]
     assert "stopped at batch 5; 500 samples" in stopped.value.__notes__[0]
     kept = Accumulator.load(path)
     assert kept.count == stopped.value.accumulator.count == 500
@@ -121,9 +121,9 @@ def test_a_killed_stream_goes_on_to_the_last_bit(acc, tmp_path):
         asked.append(first)
         return iter(batches[first:])
 
-    resumed = kept.consume(from_there, save=path, progress=lambda done, total: seen.append((done, total)))
+    resumed = kept.consume(from_there, save=path, progress=lambda *news: seen.append(news))
     assert asked == [4]
-    assert seen[5:] == [(6, None), (7, None)]
+    assert seen[5:] == [("batches", 6, None), ("batches", 7, None)]
     assert same_bits(resumed, whole)
     assert same_bits(kept.consume(batches), whole)
     # Run once more after the end: nothing is counted twice.
@@ -449,7 +449,8 @@ def test_refining_over_the_stream_beats_the_reservoir(key):
     rate = optax.adam(optax.cosine_decay_schedule(0.02, 48))
     refined = refine(objective, start, batches, found, rate, passes=3, progress=lambda *now: seen.append(now))
     assert len(refined.values) == 48
-    assert [step for step, _ in seen] == list(range(1, 49))
+    assert [news[1:] for news in seen] == [(step, 48) for step in range(1, 49)]
+    assert seen[-1][0] == f"refine, value {refined.values[-1]:.6g}"
     assert np.abs(refined.point.T @ refined.point - np.eye(N)).max() < 1e-6
     points = (start, refined.point, jnp.asarray(turn.T, "float32"))
     before, after, true = (float(score(objective, P, batches, found)) for P in points)

@@ -11,7 +11,7 @@ from jaxdescramble.findings import Reading
 from jaxdescramble.studies.deernet import claims as findings
 from jaxdescramble.studies.deernet import network as deernet
 from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS, beaten, judge
-from jaxdescramble.studies.deernet.demonstration import Settings, demonstrate
+from jaxdescramble.studies.deernet.demonstration import DemonstrationSettings, demonstrate
 from jaxdescramble.studies.deernet.replica import Agreement
 from jaxdescramble.studies.deernet.seeds import across_seeds
 
@@ -20,7 +20,9 @@ from jaxdescramble.studies.deernet.seeds import across_seeds
 def quick(tmp_path_factory):
     stages = []
     folder = tmp_path_factory.mktemp("demo")
-    shown = demonstrate(Settings.quick(seed=3), folder, lambda stage, done, total: stages.append((stage, done, total)))
+    shown = demonstrate(
+        DemonstrationSettings.quick(seed=3), folder, lambda stage, done, total: stages.append((stage, done, total))
+    )
     return shown, folder, stages
 
 
@@ -60,18 +62,20 @@ def test_random_frames_cannot_change_what_does_not_depend_on_the_frame(quick):
 def test_a_second_run_in_the_same_folder_does_not_train_again_and_agrees(quick):
     shown, folder, _ = quick
     stages = []
-    again = demonstrate(Settings.quick(seed=3), folder, lambda stage, done, total: stages.append((stage, done)))
+    again = demonstrate(
+        DemonstrationSettings.quick(seed=3), folder, lambda stage, done, total: stages.append((stage, done))
+    )
     assert not [stage for stage in stages if stage[0] == "training" and stage[1] > 0]
     np.testing.assert_array_equal(again.first, shown.first)
     for one, other in zip(again.readings["last"], shown.readings["last"], strict=True):
         np.testing.assert_allclose(one.value, other.value, rtol=1e-5)
     with pytest.raises(ValueError, match="belongs to another run"):
-        demonstrate(Settings.quick(seed=4), folder)
+        demonstrate(DemonstrationSettings.quick(seed=4), folder)
 
 
 @pytest.mark.slow
 def test_three_layers():
-    shown = demonstrate(Settings.quick(layers=3))
+    shown = demonstrate(DemonstrationSettings.quick(layers=3))
     assert list(shown.layers) == ["['W1']", "['W2']", "['W3']"]
     middle = shown.layers["['W2']"]
     np.testing.assert_allclose(
@@ -129,10 +133,10 @@ def test_judge_reads_the_exponent_and_the_best_family():
 
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="draws: expected a positive integer, got 0"):
-        Settings(draws=0)
+        DemonstrationSettings(draws=0)
     with pytest.raises(ValueError, match="layers: got 5"):
-        Settings.quick(layers=5)
-    assert dataclasses.replace(Settings(), seed=4).plan == deernet.TrainingPlan()
+        DemonstrationSettings.quick(layers=5)
+    assert dataclasses.replace(DemonstrationSettings(), seed=4).plan == deernet.TrainingPlan()
 
 
 def write_seed(folder, seed, weight, value):

@@ -47,7 +47,7 @@ def same(one, other):
 def whole(tmp_path_factory):
     """An uninterrupted sweep of ten layers in chunks of three, on one device."""
     out = tmp_path_factory.mktemp("whole")
-    return jd.sweep(layers(), out, mesh(1), chunk=3)
+    return jd.sweep(layers(), out, mesh(1), chunk_size=3)
 
 
 def solved_chunks(folder):
@@ -77,7 +77,7 @@ def test_a_sweep_finds_what_descramble_finds(tmp_path):
 
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_any_number_of_devices_finds_the_same_to_the_last_bit(whole, tmp_path, count):
-    table = jd.sweep(layers(), tmp_path, mesh(count), chunk=3)
+    table = jd.sweep(layers(), tmp_path, mesh(count), chunk_size=3)
     same(table, whole)
     used = {event["device"] for event in events(tmp_path) if event["event"] == "chunk"}
     assert len(used) > 1
@@ -87,7 +87,7 @@ COLLECTIVES = re.compile(r"all-reduce|all-gather|all-to-all|reduce-scatter|colle
 
 
 def compiled_text(objective, solver, **options):
-    problems = [one.settled() for one in jd.grid(SIGNALS[:4], objective, solver, **options)]
+    problems = [one.with_defaults() for one in jd.grid(SIGNALS[:4], objective, solver, **options)]
     planned = plan.planned(problems, jax.random.key(0), 2)
     operands, _ = program.arguments(planned.chunks[0], problems, jax.random.key(0))
     kind = planned.chunks[0].kind
@@ -115,7 +115,7 @@ def test_numbers_of_objective_and_solver_may_differ_within_one_program(tmp_path)
     ways = {f"{k} steps": jd.solvers.GradientDescent(max_steps=k) for k in (1, 3)}
     problems = jd.grid(SIGNALS[:2], aims, ways)
     before = program.run._cache_size()
-    table = jd.sweep(problems, tmp_path, mesh(1), chunk=8)
+    table = jd.sweep(problems, tmp_path, mesh(1), chunk_size=8)
     assert program.run._cache_size() == before + 1
     for row, problem in zip(table, problems, strict=True):
         alone = jd.descramble(problem.signals, problem.objective, problem.solver)
@@ -126,12 +126,12 @@ def test_numbers_of_objective_and_solver_may_differ_within_one_program(tmp_path)
 def test_chance_depends_on_the_place_in_the_list_and_the_key_alone(tmp_path, key):
     solver = jd.solvers.GradientDescent(max_steps=2)
     few = jd.grid(SIGNALS[:2], jd.objectives.sparsity("l4"), solver, seeds=range(2))
-    one = jd.sweep(few, tmp_path / "few", mesh(1), key=key, chunk=3)
-    more = jd.sweep(few + few[:1], tmp_path / "more", mesh(2), key=key, chunk=3)
+    one = jd.sweep(few, tmp_path / "few", mesh(1), key=key, chunk_size=3)
+    more = jd.sweep(few + few[:1], tmp_path / "more", mesh(2), key=key, chunk_size=3)
     np.testing.assert_array_equal(one["value"], more["value"][:4])
     assert len(np.unique(one["value"])) == 4
     assert more["value"][4] != more["value"][0]
-    other = jd.sweep(few, tmp_path / "other", mesh(1), key=jax.random.key(1), chunk=3)
+    other = jd.sweep(few, tmp_path / "other", mesh(1), key=jax.random.key(1), chunk_size=3)
     assert not (other["value"] == one["value"]).any()
     start = jd.Problem(few[0].signals, few[0].objective, solver, start=np.asarray(one.point(0)))
     with pytest.raises(ValueError, match=r"problem 0 .*random start; give sweep\(\.\.\., key="):
@@ -141,17 +141,17 @@ def test_chance_depends_on_the_place_in_the_list_and_the_key_alone(tmp_path, key
 
 
 def test_what_is_there_is_not_solved_again(whole, tmp_path):
-    jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+    jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     assert solved_chunks(tmp_path) == [[0, 1, 2, 3]]
     chunks.location(tmp_path, 2).unlink()
-    table = Table.open(tmp_path)
+    table = Table.load(tmp_path)
     assert table["status"].tolist() == [0] * 6 + [-1] * 3 + [0]
     assert not table.done
     with pytest.raises(FloatingPointError, match=r"3 of 10 problems \(6, 7, 8\) have no result yet"):
         table.check()
     with pytest.raises(FileNotFoundError, match="problem 7 has no result yet"):
         table.point(7)
-    again = jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+    again = jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     assert solved_chunks(tmp_path) == [[0, 1, 2, 3], [2]]
     same(again, whole)
 
@@ -195,11 +195,11 @@ def damage_of_another_format(path):
     ],
 )
 def test_damaged_files_are_named_and_made_anew(whole, tmp_path, damage, why):
-    jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+    jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     path = chunks.location(tmp_path, 1)
     damage(path)
-    assert Table.open(tmp_path)["status"].tolist() == [0] * 3 + [-1] * 3 + [0] * 4
-    table = jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+    assert Table.load(tmp_path)["status"].tolist() == [0] * 3 + [-1] * 3 + [0] * 4
+    table = jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     (found,) = [event for event in events(tmp_path) if event["event"] == "damaged"]
     assert found["file"] == str(path)
     assert re.search(why, found["why"])
@@ -252,9 +252,9 @@ def test_whatever_the_instant_at_which_writing_ends_the_rest_is_whole(whole, tmp
         patch.setattr(files.os, "fsync", dying(os.fsync))
         patch.setattr(files.os, "replace", dying(os.replace))
         with pytest.raises(Killed):
-            jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+            jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     there = sorted(int(path.stem) for path in tmp_path.glob("chunks/*/*.npz"))
-    table = jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+    table = jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     same(table, whole)
     # What is on the disk is not solved again.
     assert solved_chunks(tmp_path)[-1] == [number for number in range(4) if number not in there]
@@ -271,10 +271,10 @@ def test_a_full_disk_is_said_and_costs_nothing_that_was_kept(whole, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(chunks, "write", full)
         with pytest.raises(OSError, match="No space left on device") as stopped:
-            jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+            jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
     assert re.match("[46-7] of 10 problems were solved and are kept", stopped.value.__notes__[0])
     assert events(tmp_path)[-1]["event"] == "failed"
-    same(jd.sweep(layers(), tmp_path, mesh(1), chunk=3), whole)
+    same(jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3), whole)
     assert sorted(itertools.chain(*solved_chunks(tmp_path))) == [0, 1, 2, 3]
 
 
@@ -284,9 +284,9 @@ def test_an_interruption_costs_no_finished_chunk(whole, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        jd.sweep(layers(), tmp_path, mesh(1), progress=stop, chunk=3)
+        jd.sweep(layers(), tmp_path, mesh(1), progress=stop, chunk_size=3)
     assert 0 < len(solved_chunks(tmp_path)[0]) < 5
-    same(jd.sweep(layers(), tmp_path, mesh(1), chunk=3), whole)
+    same(jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3), whole)
     assert sorted(itertools.chain(*solved_chunks(tmp_path))) == [0, 1, 2, 3]
 
 
@@ -294,7 +294,7 @@ CHANGES = {
     "a shape": (lambda: jd.grid(SIGNALS[:, :, :-1], SMOOTH["one"]), {}, "the shapes of the signals"),
     "the objective": (lambda: jd.grid(SIGNALS, SMOOTH["two"]), {}, "an objective"),
     "the group": (lambda: layers(group="SO"), {}, "group, start or restarts"),
-    "the chunk": (layers, {"chunk": 4}, "the chunk size"),
+    "the chunk": (layers, {"chunk_size": 4}, "the chunk size"),
     "labels": (lambda: jd.grid({f"l{i}": S for i, S in enumerate(SIGNALS)}, SMOOTH["one"]), {}, "labels"),
     "the key": (layers, {"key": 7}, "the key"),
 }
@@ -307,7 +307,7 @@ def test_a_changed_specification_reuses_nothing_and_touches_nothing(whole, chang
         options = {"key": jax.random.key(options["key"])}
     before = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz"))
     with pytest.raises(ValueError, match=rf"holds another sweep; what differs: (.*, )?{what}"):
-        jd.sweep(problems(), whole.folder, mesh(1), **{"chunk": 3, **options})
+        jd.sweep(problems(), whole.folder, mesh(1), **{"chunk_size": 3, **options})
     assert before == sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz"))
 
 
@@ -316,32 +316,32 @@ def test_changed_signals_reuse_nothing_and_touch_nothing(whole):
     changed[7, 0, 0] += 1e-6
     before = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz") if "chunks" in str(path))
     with pytest.raises(ValueError, match=r"other signals: those of problem 7 \({'layer': 7}\) have changed"):
-        jd.sweep(jd.grid(changed, SMOOTH["one"]), whole.folder, mesh(1), chunk=3)
+        jd.sweep(jd.grid(changed, SMOOTH["one"]), whole.folder, mesh(1), chunk_size=3)
     after = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz") if "chunks" in str(path))
     assert before == after
 
 
 def test_two_processes_do_not_get_in_each_others_way(whole, tmp_path):
     with pytest.raises(FileExistsError, match="resume is False"):
-        jd.sweep(layers(), whole.folder, mesh(1), False, chunk=3)
+        jd.sweep(layers(), whole.folder, mesh(1), False, chunk_size=3)
 
     def intrude(stage, done, total):
         if stage == "solving" and done == 0:
             with pytest.raises(BlockingIOError, match="another process is at work on shard 0 of 1"):
-                jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+                jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
             intruded.append(stage)
 
     intruded = []
-    jd.sweep(layers(), tmp_path, mesh(1), progress=intrude, chunk=3)
+    jd.sweep(layers(), tmp_path, mesh(1), progress=intrude, chunk_size=3)
     assert intruded
 
 
 def test_shards_make_the_whole(whole, tmp_path):
-    first = jd.sweep(layers(), tmp_path, mesh(1), chunk=3, shard=(0, 3))
+    first = jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3, shard=(0, 3))
     assert first["status"].tolist() == [0] * 3 + [-1] * 6 + [0]
     assert not (tmp_path / "table.csv").exists()
-    jd.sweep(layers(), tmp_path, mesh(1), chunk=3, shard=(1, 3))
-    same(jd.sweep(layers(), tmp_path, mesh(1), chunk=3, shard=(2, 3)), whole)
+    jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3, shard=(1, 3))
+    same(jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3, shard=(2, 3)), whole)
     assert (tmp_path / "table.csv").exists()
     assert {path.name for path in tmp_path.glob("log*")} == {f"log-{i}-of-3.jsonl" for i in range(3)}
 
@@ -349,7 +349,7 @@ def test_shards_make_the_whole(whole, tmp_path):
 def test_one_bad_problem_never_costs_the_good_ones_beside_it(whole, tmp_path):
     signals = SIGNALS.copy()
     signals[4, 0, 0], signals[7] = np.nan, 0
-    table = jd.sweep(jd.grid(signals, SMOOTH["one"]), tmp_path, mesh(1), chunk=3)
+    table = jd.sweep(jd.grid(signals, SMOOTH["one"]), tmp_path, mesh(1), chunk_size=3)
     assert [jd.Status(code).name for code in table["status"][[4, 7]]] == ["NOT_FINITE", "ZERO_SIGNALS"]
     good = [row for row in range(10) if row not in (4, 7)]
     np.testing.assert_array_equal(table["value"][good], whole["value"][good])
@@ -383,13 +383,13 @@ def test_signals_may_be_made_when_they_are_needed(tmp_path):
 
 
 def test_points_may_be_left_out(whole, tmp_path):
-    table = jd.sweep(layers(), tmp_path, mesh(1), chunk=3, points=False)
+    table = jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3, points=False)
     np.testing.assert_array_equal(table["value"], whole["value"])
     assert set(table.arrays(0)) == set(whole.arrays(0)) - {"point"}
     with pytest.raises(KeyError, match=r"'point' was not kept \(points=False\)"):
         table.point(0)
     with pytest.raises(ValueError, match="what differs: whether points are kept"):
-        jd.sweep(layers(), tmp_path, mesh(1), chunk=3)
+        jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
 
 
 def test_the_table_is_written_in_every_format(whole, tmp_path):
@@ -445,7 +445,7 @@ BAD = {
     ),
     "a label that is a list": (lambda: [jd.Problem(SIGNALS[0], labels={"a": [1]})], {}, TypeError, r"labels\['a'\]"),
     "minus one restarts": (lambda: [jd.Problem(SIGNALS[0], restarts=-1)], {}, ValueError, "restarts: expected"),
-    "a chunk of none": (layers, {"chunk": 0}, ValueError, "chunk: expected a positive integer"),
+    "a chunk of none": (layers, {"chunk_size": 0}, ValueError, "chunk_size: expected a positive integer"),
     "a shard that is not": (layers, {"shard": (3, 3)}, ValueError, "shard: got 3 of 3"),
     "a shard that is text": (layers, {"shard": "1/3"}, TypeError, "shard: got '1/3'"),
     "a list as a mesh": (layers, {"mesh": [0]}, TypeError, "mesh: got list"),
@@ -472,18 +472,18 @@ def test_bad_input_is_named_before_anything_is_solved(tmp_path, case):
 
 def test_a_folder_without_a_sweep_says_so(whole, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no sweep in this folder"):
-        Table.open(tmp_path)
+        Table.load(tmp_path)
     (tmp_path / "sweep.json").write_text('{"format": 1}')
     with pytest.raises(ValueError, match="Its chunks are whole all the same"):
-        Table.open(tmp_path)
+        Table.load(tmp_path)
     manifest = json.loads((whole.folder / "sweep.json").read_text())
     (tmp_path / "sweep.json").write_text(json.dumps({**manifest, "format": 5}))
     with pytest.raises(ValueError, match="format 5; this version reads format 1"):
-        Table.open(tmp_path)
+        Table.load(tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps(manifest))
     (tmp_path / "problems.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"problems.npz: cannot be read .* Run the sweep again"):
-        Table.open(tmp_path)
+        Table.load(tmp_path)
 
 
 def test_a_value_is_described_by_what_it_computes():
@@ -506,12 +506,12 @@ def test_a_value_is_described_by_what_it_computes():
 
 
 def test_chunks_are_planned_from_the_problems_alone():
-    problems = [one.settled() for one in jd.grid(SIGNALS, SMOOTH)]
+    problems = [one.with_defaults() for one in jd.grid(SIGNALS, SMOOTH)]
     planned = plan.planned(problems, None, None)
     assert [len(one.places) for one in planned.chunks] == [10, 10]
     assert planned.chunks[0].places == tuple(range(0, 20, 2))
     sizes = [len(one.places) for one in plan.planned(problems, None, 4).chunks]
     assert sizes == [4, 4, 2, 4, 4, 2]
-    again = plan.planned([one.settled() for one in jd.grid(SIGNALS.copy(), dict(SMOOTH))], None, None)
+    again = plan.planned([one.with_defaults() for one in jd.grid(SIGNALS.copy(), dict(SMOOTH))], None, None)
     assert again.identity == planned.identity
     assert plan.planned(problems, jax.random.key(0), None).identity != planned.identity

@@ -52,7 +52,7 @@ def called(*words, code=0):
 @pytest.fixture(scope="module")
 def done(net, tmp_path_factory):
     out = tmp_path_factory.mktemp("done")
-    return out, called("run", net, "--out", out, "--chunk", "2")
+    return out, called("run", net, "--out", out, "--chunk-size", "2")
 
 
 def test_run_goes_from_files_to_a_report(net, done):
@@ -60,7 +60,7 @@ def test_run_goes_from_files_to_a_report(net, done):
     assert "3 problems, 3 layers" in said
     assert "left out: step (int64, no floating numbers)" in said
     assert "left out: bias (shape (8,), neither a matrix nor a stack of them)" in said
-    table = Table.open(out).check()
+    table = Table.load(out).check()
     assert table["layer"].tolist() == ["layer_0", "layer_1", "layer_2"]
     assert (table["value"] < table["initial_value"] / 5).all()
     page = (out / "index.html").read_text()
@@ -76,14 +76,14 @@ def test_run_goes_from_files_to_a_report(net, done):
 def test_running_again_solves_nothing_again(net, done):
     out, _ = done
     before = {path: path.stat().st_mtime_ns for path in out.glob("chunks/*/*")}
-    called("run", net, "--out", out, "--chunk", "2", "--no-figures")
+    called("run", net, "--out", out, "--chunk-size", "2", "--no-figures")
     assert {path: path.stat().st_mtime_ns for path in out.glob("chunks/*/*")} == before
-    assert "resume is False" in called("run", net, "--out", out, "--chunk", "2", "--no-resume", code=1)
-    assert "what differs: the chunk size" in called("run", net, "--out", out, "--chunk", "1", code=2)
+    assert "resume is False" in called("run", net, "--out", out, "--chunk-size", "2", "--no-resume", code=1)
+    assert "what differs: the chunk size" in called("run", net, "--out", out, "--chunk-size", "1", code=2)
 
 
 def test_status_and_report_of_a_part(net, tmp_path):
-    said = called("run", net, "--out", tmp_path, "--chunk", "1", "--shard", "1/3", "--no-figures", code=4)
+    said = called("run", net, "--out", tmp_path, "--chunk-size", "1", "--shard", "1/3", "--no-figures", code=4)
     assert "2 of 3 problems have no result yet." in said
     assert "1 of 3 problems done, 1 with an answer 1 SOLVED" in called("status", tmp_path, code=4)
     what = json.loads(CliRunner().invoke(build(), ["status", str(tmp_path), "--json"]).stdout)
@@ -94,7 +94,16 @@ def test_status_and_report_of_a_part(net, tmp_path):
     assert "2 have no result yet" in (tmp_path / "index.html").read_text()
     for shard in ("0/3", "2/3"):
         called(
-            "run", net, "--out", tmp_path, "--chunk", "1", "--shard", shard, "--no-figures", code=4 * (shard == "0/3")
+            "run",
+            net,
+            "--out",
+            tmp_path,
+            "--chunk-size",
+            "1",
+            "--shard",
+            shard,
+            "--no-figures",
+            code=4 * (shard == "0/3"),
         )
     assert "3 of 3 problems done" in called("status", tmp_path)
 
@@ -162,7 +171,7 @@ def test_the_page_has_a_heading_for_each_column_and_counts_every_status(tmp_path
 
 
 PAGE = """
-chunk = 1
+chunk_size = 1
 
 [signals]
 files = ["net.npz"]
@@ -183,7 +192,7 @@ def test_the_time_that_is_left_is_told_kind_by_kind(net, tmp_path):
     problems = jd.grid(layers)
     problems += jd.grid(layers, {name: jd.objectives.sparsity("l4") for name in ("known", "new")}, {"brief": brief})
     problems = sorted(problems, key=lambda problem: problem.labels.get("objective", ""))
-    table = jd.sweep(problems, tmp_path, chunk=1)
+    table = jd.sweep(problems, tmp_path, chunk_size=1)
     for number in (4, 5, 6, 7, 8):
         chunks.location(tmp_path, number).unlink()
     log = tmp_path / "log.jsonl"
@@ -193,7 +202,7 @@ def test_the_time_that_is_left_is_told_kind_by_kind(net, tmp_path):
         if event["event"] == "chunk":
             event |= {"seconds": 100.0 if event["chunk"] == 3 else 1.0, "writing": 0.0, "compiling": 7.0}
     log.write_text("".join(json.dumps(event) + "\n" for event in kept))
-    what = progress_of(Table.open(tmp_path))
+    what = progress_of(Table.load(tmp_path))
     assert what["seconds_left"] == pytest.approx(200.0)  # two searches; the closed forms' rate says 5
     assert what["unknown_left"] == {"new, brief, 8 x 20": 3}
     said = called("status", tmp_path, code=4)
@@ -251,7 +260,7 @@ def test_a_list_of_tables_makes_a_chain():
 SPECIFICATION = """
 seed = 3
 seeds = 2
-chunk = 4
+chunk_size = 4
 
 [signals]
 files = ["net.npz"]
@@ -272,7 +281,7 @@ def test_a_specification_says_it_all(net, tmp_path):
     path.write_text(SPECIFICATION)
     said = called("run", path, "--out", tmp_path / "out", "--no-figures", code=3)
     assert "STEPS_SPENT" in said
-    table = Table.open(tmp_path / "out")
+    table = Table.load(tmp_path / "out")
     assert table["layer"].tolist() == ["layer_0", "layer_0", "layer_1", "layer_1"]
     assert set(table["solver"]) == {"quick"}
     assert set(table["objective"]) == {"sparse"}
@@ -363,7 +372,7 @@ def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
     np.savez(tmp_path / "net.npz", **signals)
     program = "from jaxdescramble.show.commands import main; main()"
     words = [sys.executable, "-c", program, "run", str(tmp_path / "net.npz")]
-    words += ["--out", str(tmp_path / "out"), "--chunk", "1", "--no-figures"]
+    words += ["--out", str(tmp_path / "out"), "--chunk-size", "1", "--no-figures"]
     environment = {**os.environ, "XLA_FLAGS": COMPILE_FAST, "COLUMNS": "200"}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 120
@@ -379,12 +388,12 @@ def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
     again = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert all(path.stat().st_mtime_ns == then for path, then in times.items())
-    assert Table.open(tmp_path / "out").check().done
+    assert Table.load(tmp_path / "out").check().done
     assert chunks.location(tmp_path / "out", 39).exists()
 
 
 SLOW = """
-chunk = 1
+chunk_size = 1
 
 [signals]
 files = ["net.npz"]

@@ -51,7 +51,7 @@ def uninterrupted(tmp_path_factory):
     assert finished(start(out, "--wait", 0.02)) == {"done": True, "devices": 1, "processes": 1}
     logged = events(out)
     begin, end = (np.datetime64(logged[place]["time"][:-6]) for place in (0, -1))
-    return Table.open(out), float((end - begin) / np.timedelta64(1, "s"))
+    return Table.load(out), float((end - begin) / np.timedelta64(1, "s"))
 
 
 def kill_at_random(out, seconds, instants, seed):
@@ -79,7 +79,7 @@ def killed_and_resumed(out, whole, seconds, kills, seed):
         for path in out.glob("chunks/*/*.npz"):
             chunks.read(path, specification.digests[int(path.stem)])
     assert finished(start(out, "--wait", 0.02))["done"]
-    same(Table.open(out), whole)
+    same(Table.load(out), whole)
     begun = Counter(event["chunk"] for event in events(out) if event["event"] == "solve")
     assert set(begun) == set(range(CHUNKS))
     # One chunk is in flight at a time, so a kill can cost one: all the rest are solved once.
@@ -110,7 +110,7 @@ def test_two_processes_of_two_devices_find_the_same_bits(uninterrupted, tmp_path
         port = probe.getsockname()[1]
     pair = [start(tmp_path, "--process", i, "--count", 2, "--port", port, "--wait", 0.02, devices=2) for i in range(2)]
     assert [finished(one) for one in pair] == [{"done": True, "devices": 2, "processes": 2}] * 2
-    same(Table.open(tmp_path), uninterrupted[0])
+    same(Table.load(tmp_path), uninterrupted[0])
     shares = Counter((event["chunk"]) for event in events(tmp_path) if event["event"] == "solve")
     assert shares == Counter(range(CHUNKS))
     assert {path.name for path in tmp_path.glob("log*")} == {"log-0-of-2.jsonl", "log-1-of-2.jsonl"}
@@ -143,7 +143,7 @@ def see(stage, done, total):
         threading.Thread(target=interrupt).start()
 
 try:
-    jd.sweep(problems, out, progress=see, chunk=1 if phase == "solving" else None)
+    jd.sweep(problems, out, progress=see, chunk_size=1 if phase == "solving" else None)
 except KeyboardInterrupt as error:
     seconds = time.perf_counter() - sent[-1]
     print(json.dumps({"seconds": seconds, "notes": getattr(error, "__notes__", [])}), flush=True)
@@ -162,7 +162,7 @@ def test_ctrl_c_is_answered_while_a_problem_never_ends(tmp_path, phase):
     assert found["seconds"] < 5  # a second, on a machine that has one
     if phase == "solving":
         assert found["notes"] == [f"1 of 4 problems were solved and are kept in {tmp_path}."]
-        assert Table.open(tmp_path)["status"].tolist() == [0, -1, -1, -1]
+        assert Table.load(tmp_path)["status"].tolist() == [0, -1, -1, -1]
         assert [event["event"] for event in events(tmp_path)][-1] == "stopped"
     else:
         assert not list(tmp_path.iterdir())  # sizes are written when all are known

@@ -27,7 +27,7 @@ def problems(objective=SPARSE):
 
 
 def draft_of(problems, size=None):
-    return plan.drafted([one.settled() for one in problems], None, size)
+    return plan.drafted([one.with_defaults() for one in problems], None, size)
 
 
 def a_machine_of(monkeypatch, seconds):
@@ -46,7 +46,7 @@ def no_machine(monkeypatch):
 @pytest.fixture(scope="module")
 def by_twos(tmp_path_factory):
     """The sweep with chunks of two, asked for by number."""
-    return jd.sweep(problems(), tmp_path_factory.mktemp("twos"), mesh(), chunk=2)
+    return jd.sweep(problems(), tmp_path_factory.mktemp("twos"), mesh(), chunk_size=2)
 
 
 def same(one, other):
@@ -106,7 +106,7 @@ def test_of_two_processes_the_first_one_decides(tmp_path):
 
 def test_a_problem_that_takes_longer_is_a_chunk_alone_and_is_not_solved_twice(tmp_path, monkeypatch):
     few = jd.grid(SIGNALS[:3], SPARSE, BRIEF)
-    expected = jd.sweep(few, tmp_path / "expected", mesh(), chunk=1)
+    expected = jd.sweep(few, tmp_path / "expected", mesh(), chunk_size=1)
     monkeypatch.setattr(sizes, "WORK", 0)
     finished = sizes.program.finished
 
@@ -125,7 +125,7 @@ def test_a_real_measurement_takes_the_slowest_of_three(tmp_path, monkeypatch):
     slow = jd.grid(SIGNALS, SPARSE, BRIEF)
     draft, solved = draft_of(slow), []
     monkeypatch.setattr(sizes, "WORK", 0)
-    settled = [one.settled() for one in slow]
+    settled = [one.with_defaults() for one in slow]
     arguments = sizes.program.arguments
     monkeypatch.setattr(
         sizes.program, "arguments", lambda chunk, *rest: solved.append(chunk.places) or arguments(chunk, *rest)
@@ -160,5 +160,5 @@ ITERATIVE = {
 @pytest.mark.parametrize("case", ITERATIVE)
 def test_what_is_measured(case):
     asked, wanted = ITERATIVE[case]
-    settled = [one.settled() for one in asked]
+    settled = [one.with_defaults() for one in asked]
     assert bool(sizes.unknown(plan.drafted(settled, None, None), settled)) == wanted

@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
@@ -90,6 +91,10 @@ class BandBatch(NamedTuple):
 
     signal: Float[Array, "points samples"]
     passed: Float[Array, "points samples"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:

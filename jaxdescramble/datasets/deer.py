@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import fresnel
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
@@ -171,6 +172,10 @@ class DeerParameters(NamedTuple):
     dimension: Float[Array, " samples"]
     noise_level: Float[Array, " samples"]  # rms, in units of the trace
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
 
 class DeerBatch(NamedTuple):
     """Simulated experiments in columns: `trace = (1 - m + m form_factor) background + noise`."""
@@ -180,6 +185,10 @@ class DeerBatch(NamedTuple):
     form_factor: Float[Array, "points samples"]  # 1 at t = 0
     background: Float[Array, "points samples"]
     parameters: DeerParameters
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
     @property
     def clean(self) -> Float[Array, "points samples"]:

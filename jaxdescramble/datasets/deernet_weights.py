@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import file_path, numbers, positive_integer, random_key, real_array, same_size
 
 # Points of a whole trace, points of it that a network sees, and batch norm's guard against division by zero.
@@ -29,6 +30,10 @@ class PublishedDEERNet(NamedTuple):
     time: np.ndarray  # us, (512,)
     distance: np.ndarray  # angstrom, (512,)
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
 
 class MeasuredTrace(NamedTuple):
     """A trace as measured, and its authors' reading of it; all of shape (points,)."""
@@ -37,6 +42,10 @@ class MeasuredTrace(NamedTuple):
     trace: np.ndarray
     background: np.ndarray
     residual: np.ndarray
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def load(path: str | os.PathLike) -> PublishedDEERNet:

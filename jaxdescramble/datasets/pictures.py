@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
@@ -32,6 +33,10 @@ class Pictures(NamedTuple):
 
     images: Float[Array, "samples height width channels"]  # in [0, 1]
     labels: Int[Array, " samples"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def digits(size: int = 28, dtype: DTypeLike = float) -> Pictures:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import floating_type, number_between, positive_integer, random_key, true_or_false
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
@@ -28,6 +29,10 @@ class Planted(NamedTuple):
     signals: Float[Array, "n m"]
     frame: Float[Array, "n n"]
     clean: Float[Array, "n m"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def piecewise_constant(

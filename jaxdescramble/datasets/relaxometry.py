@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import (
     floating_type,
     instance_of,
@@ -85,6 +86,10 @@ class RelaxometryBatch(NamedTuple):
     decay: Float[Array, "points samples"]
     clean: Float[Array, "points samples"]
     constants: Float[Array, "2 samples"]  # T1 <= T2, milliseconds
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def biexponential(

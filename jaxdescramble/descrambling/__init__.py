@@ -2,9 +2,10 @@
 
 from jaxdescramble.descrambling.accumulators import Accumulator, Refined, refine, score
 from jaxdescramble.descrambling.bootstrapping import Bootstrap, bootstrap
+from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.film import Film, FilmedLayer, FilmedSide, Frames
 from jaxdescramble.descrambling.network import LayerDescrambling, NetworkDescrambling, descramble_network
-from jaxdescramble.descrambling.result import Descrambling, Descramblings
+from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
 
 __all__ = [

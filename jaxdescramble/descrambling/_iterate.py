@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.programs import quick_jit
@@ -15,7 +15,7 @@ from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
-from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.solve import best, solve_each
 from jaxdescramble.solvers.starts import reads_sources
@@ -73,24 +73,25 @@ def iterate(
     group: str,
     solver: Any,
     start: Float[Array, "n n"] | None = None,
-    keys: Array | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
 ) -> Found:
-    """Minimise an objective of a summary by an iterative solver, as a part of a program.
+    """Minimise an objective of a summary by an iterative solver, inside a compiled program.
 
     Args:
         objective, summary, group: as in `descramble`.
         solver: a value of `jaxdescramble.solvers`.
-        start: where to start, whose determinant class is kept; None for the better of the raw frame and the polar step
+        start: the first point; its determinant class is kept. None for the better of the raw frame and the polar step
             from it.
-        keys: of further starts, one each; None for none. Where the order of neurons can be read off sparse sources, the
-            keys are those of the search for the sources; elsewhere starts are Haar-random.
+        restarts, key: number of further starts, and the key that draws them. Where the order of neurons can be read off
+            sparse sources, they are searches for these sources; elsewhere they are Haar-random points.
     """
-    solver, report = _plan(objective, summary, group, solver, start, keys)
-    prepared = prepare(objective, summary, group, start, _classes(objective, solver, report, summary.size))
+    solver, options = _plan(objective, summary, group, solver, start, restarts, key)
+    prepared = prepare(objective, summary, group, start, _classes(objective, solver, options, summary.size))
     args = (prepared.summary,)
-    found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), report))
+    found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), options))
     known = known_of(objective, summary, prepared.summary)
-    return describe(known, attach(found, objective, args), report)
+    return describe(known, attach(found, objective, args), options)
 
 
 def iterate_in_slices(
@@ -99,10 +100,11 @@ def iterate_in_slices(
     group: str,
     solver: Any,
     start: Float[Array, "n n"] | Float[Array, "batch n n"] | None,
-    keys: Array | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
     watch: Watch,
 ) -> Found:
-    """The same for a batch of problems outside `jit`, where a watch can stop the solves.
+    """Do the same for a batch of problems outside `jit`, where a watch can stop the solves.
 
     Args:
         summaries: with one leading axis.
@@ -110,38 +112,47 @@ def iterate_in_slices(
         watch: who follows.
     """
     one = jax.tree.map(lambda leaf: leaf[0], summaries)
-    solver, report = _plan(objective, one, group, solver, start, keys, watch)
-    classes = _classes(objective, solver, report, one.size)
+    solver, options = _plan(objective, one, group, solver, start, restarts, key, watch)
+    classes = _classes(objective, solver, options, one.size)
     prepared = _prepare_all(objective, summaries, start, group, classes)
     # Before the solve: after an interruption nothing large is left to compile.
     known = _known_all(objective, summaries, prepared.summary)
     if len(prepared.starts) == 1:
         starts, summary = _first_of(prepared)
-        found = _as_batch(solve_each(objective, starts, (summary,), solver, report))
+        found = _as_batch(solve_each(objective, starts, (summary,), solver, options))
     else:  # one class after another, by one program
         starts = _by_class(prepared.starts)
-        both = [solve_each(objective, one, (prepared.summary,), solver, report, own=True) for one in starts]
+        both = [solve_each(objective, one, (prepared.summary,), solver, options, own=True) for one in starts]
         found = both[0] if classes == 1 else _better(both)
-    return _describe_all(known, found, report.compiled)
+    return _describe_all(known, found, options.compiled)
 
 
-@functools.partial(jax.jit, static_argnames="report")
-def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Any, report: Report) -> Solution:
-    return solve_each(objective, starts, args, solver, report)
+@functools.partial(jax.jit, static_argnames="options")
+def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Any, options: RunOptions) -> Solution:
+    return solve_each(objective, starts, args, solver, options)
 
 
 def _plan(
-    objective: Objective, summary: Summary, group: str, solver: Any, start: Any, keys: Any, watch: Watch | None = None
-) -> tuple[Any, Report]:
-    """The solver with its restarts, and the report that goes with it: a start that was given keeps its class."""
-    if keys is not None:
-        solver = FromSources(solver, keys) if reads_sources(objective, summary) else Restarts(solver, keys)
-    return solver, Report(group="O" if group == "O" and (start is None or keys is not None) else "SO", watch=watch)
+    objective: Objective,
+    summary: Summary,
+    group: str,
+    solver: Any,
+    start: Any,
+    restarts: int,
+    key: PRNGKeyArray | None,
+    watch: Watch | None = None,
+) -> tuple[Any, RunOptions]:
+    """Return the solver with its restarts, and the options of its run: without restarts, a given start keeps its
+    determinant class."""
+    if restarts and key is not None:
+        sources = reads_sources(objective, summary)
+        solver = FromSources(solver, restarts, key=key) if sources else Restarts(solver, restarts, key=key)
+    return solver, RunOptions(group="O" if group == "O" and (start is None or restarts) else "SO", watch=watch)
 
 
-def _classes(objective: Objective, solver: Any, report: Report, n: int) -> int:
+def _classes(objective: Objective, solver: Any, options: RunOptions, n: int) -> int:
     """How many starts there have to be, one for each determinant class."""
-    return 2 if report.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
+    return 2 if options.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
 
 
 def prepare(
@@ -181,7 +192,7 @@ def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
     )
 
 
-def describe(known: Known, found: Solution, report: Report) -> Found:
+def describe(known: Known, found: Solution, options: RunOptions) -> Found:
     """What was found, with what is known of the problem itself."""
     missing = jnp.asarray(jnp.nan, found.point.dtype)
     status = jnp.where(known.silent, Status.ZERO_SIGNALS, found.status)
@@ -193,7 +204,7 @@ def describe(known: Known, found: Solution, report: Report) -> Found:
         rank=known.rank,
         steps=found.steps,
         status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
-        classes=jnp.full_like(found.steps, 2 if report.group == "O" else 1),
+        classes=jnp.full_like(found.steps, 2 if options.group == "O" else 1),
     )
 
 
@@ -229,9 +240,9 @@ def _known_all(objective: Objective, summaries: Summary, safe: Summary) -> Known
     return jax.vmap(functools.partial(known_of, objective))(summaries, safe)
 
 
-@functools.partial(quick_jit, static_argnames="report")
-def _describe_all(known: Known, found: Solution, report: Report) -> Found:
-    return jax.vmap(functools.partial(describe, report=report))(known, found)
+@functools.partial(quick_jit, static_argnames="options")
+def _describe_all(known: Known, found: Solution, options: RunOptions) -> Found:
+    return jax.vmap(functools.partial(describe, options=options))(known, found)
 
 
 def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.status import Status
@@ -13,13 +13,14 @@ from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import quadratic_assignment
 
 
-def permute(objective: Objective, summary: Summary, keys: Array | None) -> Found:
+def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNGKeyArray | None = None) -> Found:
     """Minimise an objective over S(n): a quadratic assignment problem.
 
     Args:
         objective: one with an `assignment`.
         summary: of the signals.
-        keys: one for each search; None for one search, from a fixed key.
+        restarts: number of searches besides the first.
+        key: source of chance; None for a fixed key.
 
     Raises:
         ValueError: the objective is no quadratic assignment.
@@ -33,8 +34,8 @@ def permute(objective: Objective, summary: Summary, keys: Array | None) -> Found
             f"group 'permutation': {name} is no quadratic assignment problem over permutations. Use smoothness, "
             "periodicity, locality or total_variation(order=1), or give Objective(..., assignment=...)."
         )
-    keys = jax.random.key(0)[None] if keys is None else keys
-    found = quadratic_assignment(*matrices, keys[0], restarts=len(keys), symmetric=True)
+    key = jax.random.key(0) if key is None else key
+    found = quadratic_assignment(*matrices, key=key, searches=1 + restarts, symmetric=True)
     point = permutation.matrix(found.point, safe.dtype)
     known = objective.bound_on(safe)
     bound = found.bound if known is None else jnp.maximum(found.bound, known)

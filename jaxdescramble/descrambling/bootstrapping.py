@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling.result import weighed
-from jaxdescramble.descrambling.signals import descramble, settled
+from jaxdescramble.descrambling.signals import descramble, with_defaults
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.objectives import Objective
@@ -24,8 +25,8 @@ from jaxdescramble.solvers.solve import is_iterative
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["point", "points", "values", "distances"], meta_fields=[]
 )
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Bootstrap(Stored):
     """Descramblers of resampled signals.
 
     Attributes:
@@ -107,7 +108,7 @@ def bootstrap(
 
     Source: Efron, Ann. Statist. 7 (1979) 1.
     """
-    objective, solver, _ = settled(objective, solver, group, None, None)
+    objective, solver = with_defaults(objective, solver, group)
     S = real_array(signals, "signals", (2,), "(features, samples)")
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:

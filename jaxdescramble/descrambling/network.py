@@ -1,17 +1,22 @@
 """Descramble every linear layer of a network, output side and input side."""
 
 import dataclasses
+import os
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import one_of, true_or_false
+from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
+from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
+from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble_watched
 from jaxdescramble.networks.named import Layers
@@ -22,11 +27,12 @@ from jaxdescramble.objectives.weighing import balanced, clear
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
 ENDS = ("ordered", "free")
+WEIGHTS = "weights.npz"
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LayerDescrambling:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LayerDescrambling(Result):
     """One layer, read from both sides: `weight = P W Q^T`.
 
     Attributes:
@@ -44,25 +50,83 @@ class LayerDescrambling:
         """The descramblings that there are, by side: "output", "input"."""
         return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
 
+    def check(self) -> "LayerDescrambling":
+        """Return this layer if every side has an answer.
+
+        Raises:
+            FloatingPointError: one paragraph for every kind of failure, with the sides that failed.
+        """
+        _check_sides({f"{side} side": one for side, one in self.sides.items()}, "descramble_network")
+        return self
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the sides and the weight into a folder; as `NetworkDescrambling.save`."""
+        NetworkDescrambling({"": self}).save(folder)
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str], objective: Objective | None = None) -> "LayerDescrambling":
+        """Read what `save` wrote; as `NetworkDescrambling.load`."""
+        (layer,) = NetworkDescrambling.load(folder, objective).values()
+        return layer
+
 
 @jax.tree_util.register_pytree_with_keys_class
 class NetworkDescrambling(Layers):
     """The layers of a network by name, each a `LayerDescrambling`, in the order of computation."""
 
     def check(self) -> "NetworkDescrambling":
-        """These layers, if every side has an answer.
+        """Return these layers if every side has an answer.
 
         Raises:
             FloatingPointError: one paragraph for every kind of failure, with the sides that failed.
         """
-        sides = [
-            (f"{name} ({side} side)", np.asarray(one.status))
-            for name, layer in self.items()
-            for side, one in layer.sides.items()
-        ]
-        statuses = [(name, member) for name, status in sides for member in status.ravel()]
-        check_status(np.asarray([s for _, s in statuses]), "descramble_network", names=[name for name, _ in statuses])
+        sides = {f"{name} ({side} side)": one for name, layer in self.items() for side, one in layer.sides.items()}
+        _check_sides(sides, "descramble_network")
         return self
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write every side into a file of its own in a folder, the weights into another, and a table of contents.
+
+        Raises:
+            TypeError: not a path.
+            OSError: a file cannot be written (no such folder, a full disk).
+        """
+        layers = list(self.values())
+        items = {f"{k}-{side}": one for k, layer in enumerate(layers) for side, one in layer.sides.items()}
+        weights = {str(k): np.asarray(layer.weight) for k, layer in enumerate(layers)}
+        write_arrays(file_path(folder, "folder") / WEIGHTS, weights)
+        save_items(folder, "NetworkDescrambling", items, {"layers": list(self)})
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str], objective: Objective | None = None) -> "NetworkDescrambling":
+        """Read what `save` wrote.
+
+        Args:
+            folder: the folder.
+            objective: needed only where the objective is not one of `jaxdescramble.objectives`; for all sides.
+
+        Raises:
+            FileNotFoundError: no such folder, or one without a table of contents.
+            TypeError: not a path.
+            ValueError: a folder of something else or of another version, a damaged file, a missing objective.
+        """
+        items, about = load_items(folder, "NetworkDescrambling", objective)
+        try:
+            with np.load(file_path(folder, "folder") / WEIGHTS, allow_pickle=False) as file:
+                weights = [jnp.asarray(file[str(k)]) for k in range(len(about["layers"]))]
+        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"folder: {folder}/{WEIGHTS} is damaged ({error}); write it again with .save()."
+            ) from error
+        layers = NetworkDescrambling()
+        for k, name in enumerate(about["layers"]):
+            layers[name] = LayerDescrambling(items.get(f"{k}-output"), items.get(f"{k}-input"), weights[k])
+        return layers
+
+
+def _check_sides(sides: Mapping[str, Descrambling], what: str) -> None:
+    statuses = [(name, member) for name, one in sides.items() for member in np.asarray(one.status).ravel()]
+    check_status(np.asarray([status for _, status in statuses]), what, names=[name for name, _ in statuses])
 
 
 def descramble_network(
@@ -76,6 +140,8 @@ def descramble_network(
     joint: bool = False,
     ends: str = "ordered",
     weights: Any = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> "NetworkDescrambling":
@@ -101,6 +167,7 @@ def descramble_network(
             "free" descrambles them too.
         weights: how much each sample counts, of the shape of x's first axes, (batch,) or (batch, tokens): 0 leaves out
             padding. Every layer gets the weights of its own samples, as `wiretap` finds them.
+        restarts, key: as in `descramble`, with a key of its own for every set of sides that are solved together.
         progress, max_seconds: as in `descramble`, for all layers together.
 
     Returns:
@@ -123,18 +190,21 @@ def descramble_network(
     """
     one_of(ends, "ends", ENDS)
     joint = true_or_false(joint, "joint")
-    watch = watched(progress, max_seconds, (params, x, solver, weights), "descramble_network")
+    watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
     refused: dict[str, str] = {}
     _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
     if not taps:
         raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
-    for sides in alike(taps, objective, joint, ends, refused):
+    for place, sides in enumerate(alike(taps, objective, joint, ends, refused)):
+        own_key = None if key is None else jax.random.fold_in(random_key(key), place)
         names = [(one.name, one.side) for one in sides]
         each = None if weights is None else [one.weights for one in sides]
         try:
             signals = [one.signals for one in sides]
-            solved = descramble_watched(watch, signals, sides[0].objective, solver, group, weights=each)
+            solved = descramble_watched(
+                watch, signals, sides[0].objective, solver, group, each, None, restarts, own_key
+            )
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error

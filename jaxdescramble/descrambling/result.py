@@ -1,4 +1,4 @@
-"""What descrambling gives back: a point of the group, its certificate, and what to do with them."""
+"""Result of a descrambling: a point of the group, its certificate, and what you can do with them."""
 
 import dataclasses
 import functools
@@ -25,6 +25,7 @@ from jaxdescramble._base.checks import (
     sample_weights,
 )
 from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import check_status
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.summaries import SUMMARIES
@@ -53,8 +54,8 @@ FORMAT = 2
     ],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Descrambling:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Descrambling(Result):
     """A descrambler, and how good it is. A pytree; leading axes are batches.
 
     Attributes:
@@ -88,7 +89,7 @@ class Descrambling:
     samples: Float[Array, "*batch"] | float = math.nan
 
     def check(self) -> "Descrambling":
-        """This result, if every problem of the batch has an answer.
+        """Return this result if every problem of the batch has an answer.
 
         Raises:
             FloatingPointError: says which problems have none, why, and what to do.
@@ -258,29 +259,6 @@ class Descrambling:
         if objective is None:
             objective = _objective_named(header, parameters, str(path))
         return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
-
-
-class Descramblings(list):
-    """Descramblings of a list of signals, in its order."""
-
-    def check(self) -> "Descramblings":
-        """This list, if every problem in it has an answer.
-
-        Raises:
-            FloatingPointError: one paragraph for every kind of failure of every item, as `Descrambling.check`.
-
-        >>> Descramblings([]).check()
-        []
-        """
-        failures = []
-        for place, found in enumerate(self):
-            try:
-                found.check()
-            except FloatingPointError as error:
-                failures += [f"item {place} of {len(self)}, {line}" for line in str(error).splitlines()]
-        if failures:
-            raise FloatingPointError("\n".join(failures))
-        return self
 
 
 def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:

@@ -2,21 +2,22 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.cautions import caution
-from jaxdescramble._base.checks import is_traced, numbers, one_of, real_array, same_size
+from jaxdescramble._base.checks import is_traced, numbers, one_of, positive_integer, random_key, real_array, same_size
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices, solver_for
 from jaxdescramble.descrambling._permute import permute
-from jaxdescramble.descrambling.result import Descrambling, Descramblings, weighed
+from jaxdescramble.descrambling.descramblings import Descramblings
+from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import effective_samples
@@ -36,9 +37,10 @@ def descramble(
     solver: Any = None,
     *,
     group: str = "O",
-    start: ArrayLike | None = None,
-    keys: Array | None = None,
     weights: Any = None,
+    start: ArrayLike | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Any:
@@ -56,26 +58,31 @@ def descramble(
         group: "O"; "SO" for determinant one; or "permutation", S(n), for objectives that are a quadratic assignment
             problem there (`Objective.assignment`): the point is then a permutation matrix, `point.argmax(axis=-1)` the
             order of the neurons, for `reorder`; solver and start are left out.
-        start: of an iterative solver, (features, features) or with the layers in front, orthogonal; for "SO" of
-            determinant one. The answer is in the determinant class of the start, unless `keys` are given too. None for
-            the raw frame, or a polar step from it where that is better, in both classes where the objective tells them
-            apart.
-        keys: of an iterative solver: one more solve from a Haar-random start for each key, the best of all is kept;
-            for an L1 norm of differences (total variation), keys of the search for sparse sources that the order of
-            neurons is read off from (`solvers.FromSources`). Over permutations, of one search each; without keys there
-            is one, from a fixed key.
         weights: how much each sample counts, at least 0, shape (samples,) or (layers, ..., samples); for a list, one
             such array for all or a list of one (or None) for each. A whole number counts its sample so many times; a
             sample of weight 0 (padding) is left out, whatever it holds. A summary has its own
             (`objective.summarise(signals, weights)`).
+        start: first point of an iterative solver, (features, features) or with the layers in front, orthogonal; for
+            "SO" of determinant one. Without restarts, the answer is in the determinant class of the start. None for
+            the raw frame, or a polar step from it where that is better, in both classes where the objective tells them
+            apart.
+        restarts: number of further solves of an iterative solver, from Haar-random starts; the best answer is
+            returned. For an L1 norm of differences (total variation), the order of the neurons is read off sparse
+            sources instead, found by so many searches (`solvers.FromSources`). Over permutations, number of further
+            searches.
+        key: source of chance for the restarts. Over permutations there is always a search, so a key is possible without
+            restarts; the default is a fixed key.
+        progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
+        max_seconds: stop iterative solvers after so many seconds, with status `TIME_SPENT`.
 
     Returns:
-        A `Descrambling`; for a list, a list of them. A problem without an answer (NaN, all zero) says so in its status
-        and costs the others nothing; `.check()` raises.
+        A `Descrambling`; for a list, a `Descramblings`. A problem without an answer (NaN, all zero) says so in its
+        status and costs the others nothing; `.check()` raises.
 
     Raises:
-        TypeError, ValueError: what can be known from shapes, types and names; weights that are negative, not finite,
-            all zero, complex or of another shape, or that the objective takes no account of.
+        TypeError, ValueError: what can be known from shapes, types and names; restarts without a key; weights that are
+            negative, not finite, all zero, complex or of another shape, or that the objective takes no account of.
+        Interrupted: Ctrl-C; a `KeyboardInterrupt` whose `result` holds what was found so far.
 
     >>> t = jnp.arange(16) / 16
     >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
@@ -86,9 +93,9 @@ def descramble(
 
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
-    given = (signals, objective, solver, start, keys, weights)
+    given = (signals, objective, solver, weights, start, key)
     watch = watched(progress, max_seconds, given, "descramble")
-    found = descramble_watched(watch, signals, objective, solver, group, start, keys, weights)
+    found = descramble_watched(watch, signals, objective, solver, group, weights, start, restarts, key)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
     return found
@@ -100,36 +107,39 @@ def descramble_watched(
     objective: Objective | None = None,
     solver: Any = None,
     group: str = "O",
-    start: Any = None,
-    keys: Any = None,
     weights: Any = None,
+    start: Any = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
 ) -> Any:
     """`descramble`, followed by a watch that may follow other calls too; None where nobody follows."""
     asked = solver
-    objective, solver, keys = settled(objective, solver, group, start, keys)
+    objective, solver = with_defaults(objective, solver, group, start, restarts, key)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        alike = functools.partial(descramble_watched, watch, objective=objective, solver=asked, group=group, keys=keys)
+        alike = functools.partial(
+            descramble_watched, watch, objective=objective, solver=asked, group=group, restarts=restarts, key=key
+        )
         return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
     given: Any = signals
-    in_slices = watch is not None and is_iterative(solver) and group != "permutation"
-    if hasattr(given, "principal"):
+    in_slices = is_iterative(solver) and group != "permutation"
+    if isinstance(given, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
         start = _start(start, given.size, axes, group)
-        if not in_slices:
-            fields = _solve_summary(objective, solver, group, summaries, start, keys, axes)
+        if watch is None or not in_slices:
+            fields = _solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
             return Descrambling(**fields, objective=objective)
     else:
         columns = _columns(given)
         axes = columns.ndim - 2
         start = _start(start, columns.shape[-2], axes, group)
         columns, weights = weighed(objective, columns, weights)
-        if not in_slices:
-            fields = _solve_signals(objective, solver, group, columns, start, keys, weights)
+        if watch is None or not in_slices:
+            fields = _solve_signals(objective, solver, group, columns, start, restarts, key, weights)
             return Descrambling(**fields, objective=objective)
         summaries = _summarised(objective, columns, weights)
-    fields = _solve_in_slices(objective, solver, group, summaries, start, keys, axes, watch)
+    fields = _solve_in_slices(objective, solver, group, summaries, start, restarts, key, axes, watch)
     return Descrambling(**fields, objective=objective)
 
 
@@ -144,21 +154,26 @@ def _columns(signals: Any) -> Array:
     return columns
 
 
-def settled(
-    objective: Objective | None, solver: Any, group: str, start: ArrayLike | None, keys: Array | None
-) -> tuple[Objective, Any, Array | None]:
-    """The objective, the solver and the keys that are meant, or what is wrong with them: all that needs no signals.
+def with_defaults(
+    objective: Objective | None,
+    solver: Any,
+    group: str,
+    start: ArrayLike | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Objective, Any]:
+    """Return the objective and the solver with defaults filled in; check everything that needs no signals.
 
     Raises:
         TypeError, ValueError: as `descramble`.
 
-    >>> settled(None, None, "O", None, None)[1]
+    >>> with_defaults(None, None, "O")[1]
     ClosedForm()
     """
     objective = smoothness() if objective is None else objective
     one_of(group, "group", GROUPS)
     if group == "permutation" and (solver is not None or start is not None):
-        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out, or give keys.")
+        raise TypeError("group 'permutation': its search takes no solver and no start; leave them out.")
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
@@ -172,11 +187,25 @@ def settled(
             f"solver: {solver!r} is no pytree of numbers; decorate its class with jax.tree_util.register_static or "
             "register_dataclass, or wrap a function in jax.tree_util.Partial."
         )
-    if group != "permutation" and not is_iterative(solver) and (start is not None or keys is not None):
-        raise TypeError(f"{type(solver).__name__} does not iterate, so it takes no start and no keys; leave them out.")
+    direct = group != "permutation" and not is_iterative(solver)
+    if direct and (start is not None or restarts or key is not None):
+        raise TypeError(
+            f"{type(solver).__name__} does not iterate, so it takes no start, no restarts and no key; leave them out."
+        )
     if is_iterative(solver):
         check_solver(solver)
-    return objective, solver, _keys(keys)
+    _check_restarts(restarts, key, group)
+    return objective, solver
+
+
+def _check_restarts(restarts: int, key: PRNGKeyArray | None, group: str) -> None:
+    restarts = positive_integer(restarts, "restarts", least=0)
+    if key is not None:
+        random_key(key)
+    elif restarts:
+        raise ValueError(f"restarts: {restarts} random starts need a key; give key=jax.random.key(seed).")
+    if key is not None and not restarts and group != "permutation":
+        raise ValueError("key: a key without restarts changes nothing; give restarts=8 or so, or leave the key out.")
 
 
 def _weights_of_each(weights: Any, count: int) -> list[Any]:
@@ -209,7 +238,7 @@ def _alike_together(
         stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
         batch = together(stacked[0], start=begin, weights=stacked[1])
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
-    return Descramblings(found.get(place) for place in range(len(items)))
+    return Descramblings(cast(Descrambling, found.get(place)) for place in range(len(items)))
 
 
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
@@ -225,31 +254,25 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
     return point
 
 
-def _keys(keys: Any) -> Any:
-    """Keys as restarts take them: one axis."""
-    if keys is None:
-        return None
-    typed = hasattr(keys, "dtype") and jax.dtypes.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if getattr(keys, "ndim", 0) != (1 if typed else 2) or isinstance(keys, np.ma.MaskedArray):
-        raise TypeError(
-            f"keys: got {keys!r}; expected an array of keys, one for each restart: jax.random.split(key, count)."
-        )
-    return keys
-
-
 def solve(
-    objective: Objective, solver: Any, group: str, summary: Summary, start: Array | None, keys: Array | None
+    objective: Objective,
+    solver: Any,
+    group: str,
+    summary: Summary,
+    start: Array | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
 ) -> dict[str, Array]:
-    """One problem: the fields of a `Descrambling`, its objective left out, for that one is not to be batched.
+    """Solve one problem; return the fields of a `Descrambling` without the objective, which has no batch axes.
 
     >>> summary = smoothness().summarise(jnp.eye(3))
-    >>> sorted(solve(*settled(None, None, "O", None, None)[:2], "O", summary, None, None))[:4]
+    >>> sorted(solve(*with_defaults(None, None, "O"), "O", summary))[:4]
     ['bound', 'classes', 'gap', 'initial_value']
     """
     if group == "permutation":
-        found = permute(objective, summary, keys)
+        found = permute(objective, summary, restarts, key)
     elif is_iterative(solver):
-        found = iterate(objective, summary, group, solver, start, keys)
+        found = iterate(objective, summary, group, solver, start, restarts, key)
     else:
         found = solver(objective, summary, group)
     return fields_of(found, *_given(objective, summary), group)
@@ -278,18 +301,19 @@ def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> d
     }
 
 
-@functools.partial(jax.jit, static_argnames=("group", "axes"))
+@functools.partial(jax.jit, static_argnames=("group", "restarts", "axes"))
 def _solve_summary(
     objective: Objective,
     solver: Any,
     group: str,
     summary: Summary,
     start: Array | None,
-    keys: Array | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
     axes: int,
 ) -> dict[str, Array]:
     def one(summary: Summary, start: Array | None) -> dict[str, Array]:
-        return solve(objective, solver, group, summary, start, keys)
+        return solve(objective, solver, group, summary, start, restarts, key)
 
     each = None if start is None or start.ndim == 2 else 0
     for _ in range(axes):
@@ -297,18 +321,19 @@ def _solve_summary(
     return one(summary, start)
 
 
-@functools.partial(jax.jit, static_argnames="group")
+@functools.partial(jax.jit, static_argnames=("group", "restarts"))
 def _solve_signals(
     objective: Objective,
     solver: Any,
     group: str,
     signals: Array,
     start: Array | None,
-    keys: Array | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
     weights: Array | None,
 ) -> dict[str, Array]:
     summaries = _summarised(objective, signals, weights)
-    return _solve_summary(objective, solver, group, summaries, start, keys, signals.ndim - 2)
+    return _solve_summary(objective, solver, group, summaries, start, restarts, key, signals.ndim - 2)
 
 
 @quick_jit
@@ -320,14 +345,22 @@ def _summarised(objective: Objective, signals: Array, weights: Array | None) -> 
 
 
 def _solve_in_slices(
-    objective: Objective, solver: Any, group: str, summaries: Any, start: Any, keys: Any, axes: int, watch: Any
+    objective: Objective,
+    solver: Any,
+    group: str,
+    summaries: Any,
+    start: Any,
+    restarts: int,
+    key: PRNGKeyArray | None,
+    axes: int,
+    watch: Watch,
 ) -> dict[str, Array]:
-    """As `_solve_summary`, outside `jit`: the batch axes as one, which the host goes along."""
+    """Do as `_solve_summary` does, outside `jit`: the host loops over the batch axes, flattened into one."""
     batch = jax.tree.leaves(summaries)[0].shape[:axes]
     flat = _flat(summaries, axes)
     start = start if start is None or start.ndim == 2 else _flat(start, axes)
     given = _given_all(objective, flat)
-    found = iterate_in_slices(objective, flat, group, solver, start, keys, watch)
+    found = iterate_in_slices(objective, flat, group, solver, start, restarts, key, watch)
     return _fields_of_all(found, *given, group, batch)
 
 
@@ -351,5 +384,5 @@ def _fields_of_all(
 
 
 def _is_problem(item: object) -> bool:
-    """Whether an item of a list is signals or a summary of them."""
-    return getattr(item, "ndim", 0) >= 2 or hasattr(item, "principal")
+    """Tell whether an item of a list is signals or a summary of them."""
+    return isinstance(item, Summary) or getattr(item, "ndim", 0) >= 2

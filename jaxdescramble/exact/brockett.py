@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_summary, an_operator, instance_of, one_of
-from jaxdescramble._base.status import Status
+from jaxdescramble._base.results import Stored
+from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Objective
@@ -33,8 +34,8 @@ from jaxdescramble.operators import Operator
     data_fields=["point", "value", "bound", "singular_values", "rank", "status"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Extremum:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Extremum(Stored):
     """An exact extremum of a quadratic objective.
 
     Attributes:
@@ -53,6 +54,15 @@ class Extremum:
     singular_values: Float[Array, "*batch n"]
     rank: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
+
+    def check(self) -> "Extremum":
+        """Return this result if every problem of the batch has an answer.
+
+        Raises:
+            FloatingPointError: says which problems have none, why, and what to do.
+        """
+        check_status(self.status, "closed form")
+        return self
 
 
 def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -> Extremum:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds.assignment import assign
@@ -26,6 +27,10 @@ class CommonModes(NamedTuple):
     value: Float[Array, ""]
     bound: Float[Array, ""]
     order: Int[Array, " n"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def commuting_minimiser(

@@ -18,19 +18,20 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_summary, an_operator, is_traced, number_between, random_key
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Result
 from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
 from jaxdescramble.objectives.summaries import Summary
-from jaxdescramble.operators import Dense, Operator
+from jaxdescramble.operators import MatrixOperator, Operator
 
 ROUNDS = 50
 """Exchanges between the left and the right factor of an alignment, at most; a handful is enough."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
-@dataclasses.dataclass(frozen=True)
-class Degeneracy:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Degeneracy(Result):
     """The gauge group of one problem, `{P -> G P H}`; made by `degeneracy`. A pytree, and a gauge for `align`.
 
     Attributes:
@@ -145,7 +146,7 @@ def _nearest(gauge: Degeneracy, p: Array, q: Array) -> Array:
 def _as_operator(directions: Array, ties: tuple[int, ...]) -> Operator:
     """An operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
     runs = jnp.asarray(np.repeat(np.arange(float(len(ties))), ties), directions.dtype)
-    return Dense(runs[:, None] * directions.T, runs**2, directions, ties)
+    return MatrixOperator(runs[:, None] * directions.T, runs**2, directions, ties)
 
 
 def _random_blocks(key: PRNGKeyArray, runs: tuple[int, ...]) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
@@ -27,6 +28,10 @@ class Alignment(NamedTuple):
     aligned: Float[Array, "n k"]
     element: Float[Array, "n n"]
     distance: Float[Array, ""]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 @runtime_checkable

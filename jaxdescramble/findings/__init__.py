@@ -9,7 +9,16 @@ from jaxdescramble.findings.fourier import (
     frequency_concentration,
     notch_depth,
 )
-from jaxdescramble.findings.nulls import FIRST_LAYER, SECOND_LAYER, Measure, Reading, compare, measure, random_frame
+from jaxdescramble.findings.nulls import (
+    FIRST_LAYER,
+    SECOND_LAYER,
+    Measure,
+    Reading,
+    Readings,
+    compare,
+    measure,
+    random_frame,
+)
 from jaxdescramble.findings.ridges import (
     Ridge,
     distance_map_monotonicity,
@@ -35,6 +44,7 @@ __all__ = [
     "FourierMap",
     "Measure",
     "Reading",
+    "Readings",
     "Ridge",
     "band_edge",
     "compare",

@@ -11,14 +11,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base.checks import is_finite, one_with, positive_integer, random_key, real_array, same_size
 from jaxdescramble._base.decompositions import svd
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Stored
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.operators import derivative
 
 
-@dataclass(frozen=True, eq=False)
-class Consistency:
+@dataclass(frozen=True, eq=False, repr=False)
+class Consistency(Stored):
     """How alike several matrices are, modulo gauge.
 
     Attributes:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble._base import transforms
+from jaxdescramble._base import results, transforms
 from jaxdescramble._base.checks import is_finite, number_between, positive_integer, real_array, true_or_false
 
 
@@ -23,6 +23,10 @@ class FourierMap(NamedTuple):
     link_frequency: Float[Array, " n"]
     input_frequency: Float[Array, " m"]
     magnitude: Float[Array, "n m"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def fourier_map(weight: ArrayLike) -> FourierMap:

@@ -8,6 +8,8 @@ A new reading joins by one function and one line in `FIRST_LAYER` or `SECOND_LAY
 """
 
 import functools
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxdescramble._base import decompositions
+from jaxdescramble._base import decompositions, results
 from jaxdescramble._base.checks import instance_of, is_finite, random_key, real_array
+from jaxdescramble._base.results import Stored
 from jaxdescramble.findings.fourier import band_edge, frequency_concentration, matrix, notch_depth, pair
 from jaxdescramble.findings.ridges import (
     distance_map_monotonicity,
@@ -37,6 +40,9 @@ from jaxdescramble.findings.vectors import (
     row_orthogonality,
 )
 from jaxdescramble.manifolds import orthogonal
+
+LONGEST = 250
+"""Characters of the names in a `repr`."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class Measure:
     note: str
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reading(Stored):
     """A value beside its nulls; one entry of each mapping per null model.
 
     Attributes:
@@ -86,6 +92,49 @@ class Reading:
     difference: dict[str, float | None]
     p_value: dict[str, float]
     note: str
+
+
+class Readings(list[Reading]):
+    """The readings of a battery, in its order."""
+
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self)
+        return f"Readings({len(self)}: {names if len(names) <= LONGEST else names[:LONGEST] + '…'})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for one in self:
+            against = "; ".join(f"{null}: p = {p_value:.3g}" for null, p_value in one.p_value.items())
+            rows.append((one.name, f"{one.value:.4g} {one.unit}".rstrip() + (f" ({against})" if against else "")))
+        effects = np.asarray([[math.nan if x is None else x for x in one.effect.values()] for one in self], float)
+        drawn = results.picture(effects, "effect sizes, a row for each reading") if effects.size else ""
+        return results.laid_out("Readings", drawn, rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return `{"items": [...]}`, each reading as plain Python values and NumPy arrays."""
+        return {"items": [one.to_dict() for one in self]}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.npz` file. An old file stays whole until the new one is.
+
+        Raises:
+            TypeError: not a path.
+            OSError: the file cannot be written (no such folder, a full disk).
+        """
+        results.write(path, {f"{place:04d}": one for place, one in enumerate(self)}, "Readings")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Readings":
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError: not a path.
+            ValueError: not a whole file of readings, or one of another version.
+        """
+        content = results.read(path, "Readings")
+        places = sorted({name.split("/")[0] for name in content})
+        return Readings(results.built(Reading, results.below_path(content, place)) for place in places)
 
 
 def _of_read(function: Callable[..., Array], **options) -> Callable[[ArrayLike, ArrayLike], Array]:
@@ -239,7 +288,7 @@ def compare(
     fit: ArrayLike,
     read: ArrayLike,
     nulls: Mapping[str, tuple[ArrayLike, ArrayLike]],
-) -> list[Reading]:
+) -> Readings:
     """A battery read on a layer and on draws from null models, side by side.
 
     Args:
@@ -287,7 +336,7 @@ def compare(
                 entry.note,
             )
         )
-    return readings
+    return Readings(readings)
 
 
 def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...]) -> tuple[Array, Array]:

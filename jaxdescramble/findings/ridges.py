@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble._base import transforms
+from jaxdescramble._base import results, transforms
 from jaxdescramble.findings.fourier import fold, fourier_energy, matrix, pair, quantile, ratio
 
 # Mean over median of a Gamma(2) variable, which the folded energies of white noise are.
@@ -36,6 +36,10 @@ class Ridge(NamedTuple):
     exponent_error: Float[Array, ""]
     coefficient: Float[Array, ""]
     r2: Float[Array, ""]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def ridge(weight: ArrayLike) -> Ridge:

@@ -1,7 +1,7 @@
 """Deep gated networks: networks whose gates and values are pulled apart, deep linearly gated ones among them."""
 
 from jaxdescramble.gated import path_kernel
-from jaxdescramble.gated.chains import Convolutional, Dense
+from jaxdescramble.gated.chains import Convolutional, FullyConnected
 from jaxdescramble.gated.gate_kinds import Hard, Soft, StraightThrough
 from jaxdescramble.gated.hardening import HardeningGap, hardening_gap
 from jaxdescramble.gated.initial import init, scales
@@ -14,7 +14,7 @@ from jaxdescramble.gated.spec import Spec
 __all__ = [
     "Convolutional",
     "ConvolutionalResidual",
-    "Dense",
+    "FullyConnected",
     "Hard",
     "HardeningGap",
     "PrimalWeight",

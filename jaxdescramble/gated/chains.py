@@ -10,7 +10,7 @@ from jaxdescramble.gated._layers import Layers, affine, average_pool, head
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class FullyConnected:
     """Fully connected layers, each with a gate, and a linear output: `h_l = G_l * (W_l h_(l-1))`, `f = W_d h_(d-1)`.
 
     Args:
@@ -22,7 +22,7 @@ class Dense:
     Raises:
         ValueError, TypeError: sizes that are not positive integers, no gated layer.
 
-    >>> Dense(784, (128,) * 5, 10).weight_shapes[-1]
+    >>> FullyConnected(784, (128,) * 5, 10).weight_shapes[-1]
     (10, 128)
 
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529).

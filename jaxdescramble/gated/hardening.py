@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.networks import Params, apply
 from jaxdescramble.gated.spec import Spec
@@ -26,6 +27,10 @@ class HardeningGap(NamedTuple):
     direction: Float[Array, ""]
     predictions: Float[Array, ""]
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
 
 def hardening_gap(params: Params, x: ArrayLike, spec: Spec) -> HardeningGap:
     """What becomes of a network that was trained with soft gates when `1[q > 0]` is put in their place.
@@ -39,8 +44,8 @@ def hardening_gap(params: Params, x: ArrayLike, spec: Spec) -> HardeningGap:
     Raises:
         ValueError, TypeError: arrays that do not fit the spec.
 
-    >>> from jaxdescramble.gated import Dense, Soft, init
-    >>> spec = Spec(Dense(5, (4, 3), 2), gate=Soft())
+    >>> from jaxdescramble.gated import FullyConnected, Soft, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2), gate=Soft())
     >>> params, x = init(jax.random.key(0), spec), jax.random.normal(jax.random.key(1), (7, 5))
     >>> bool(hardening_gap(params, x, spec).outputs > 0)
     True

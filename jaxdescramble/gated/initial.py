@@ -36,8 +36,8 @@ def scales(spec: Spec) -> dict[str, tuple[float, ...]]:
     Returns:
         "values" and, unless it is a dnn, "features": one number for each weight, as in `init`.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> scales(Spec(Dense(8, (2,), 1)))
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> scales(Spec(FullyConnected(8, (2,), 1)))
     {'features': (0.353...,), 'values': (0.5, 0.707...)}
 
     Source: He et al. 2015 (arXiv 1502.01852), equation 10, for half-open gates.
@@ -90,8 +90,8 @@ def init(
     Raises:
         TypeError, ValueError: no key, no spec; an unknown distribution; scales of another number than there are layers.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> params = init(jax.random.key(0), Spec(Dense(5, (4, 3), 2)))
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> params = init(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2)))
     >>> [layer["weight"].shape for layer in params["values"]]
     [(4, 5), (3, 4), (2, 3)]
     """

@@ -42,8 +42,8 @@ def apply(
     Raises:
         ValueError, TypeError: arrays that do not fit the spec; a value input for a dnn that makes its own gates.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> apply(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec).shape
     (7, 2)
 
@@ -73,8 +73,8 @@ def gates(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch 
     Raises:
         ValueError, TypeError: arrays that do not fit the spec.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> [g.shape for g in gates(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec)]
     [(7, 4), (7, 3)]
 
@@ -86,8 +86,8 @@ def gates(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch 
 def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch *units"]]:
     """What the gates decide on, in the order in which the values go through them; args and errors as for `gates`.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2), order=None)
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2), order=None)
     >>> params = init(jax.random.key(0), spec)
     >>> at = lambda x: preactivations(params, x[None], spec)[1][0]
     >>> x, y = jnp.eye(5)[:2]
@@ -107,8 +107,8 @@ def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array
 def noted(layers: Layers, x: Float[Array, "batch *features"], spec: Spec) -> list[Array]:
     """The preactivations of these layers in the order of their own walk.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> noted([{"weight": 2 * jnp.eye(1)}] * 2, jnp.ones((1, 1)), Spec(Dense(1, (1, 1), 1)))[1].tolist()
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> noted([{"weight": 2 * jnp.eye(1)}] * 2, jnp.ones((1, 1)), Spec(FullyConnected(1, (1, 1), 1)))[1].tolist()
     [[4.0]]
     """
     net, found = spec.architecture, []
@@ -142,8 +142,8 @@ def as_function(spec: Spec) -> Callable[[Params, ArrayLike], Float[Array, "batch
     preactivations of a dgn decide on two gates each, their own and that of the values: an open one is on piece 2.
 
     >>> from jaxdescramble import switched
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> f, params = as_function(spec), init(jax.random.key(0), spec)
     >>> list(switched.gates(f, params, jnp.ones((7, 5))))
     ["['features'][0]['weight']", "['features'][1]['weight']"]

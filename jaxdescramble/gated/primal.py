@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble.gated.networks import Params, noted
 from jaxdescramble.gated.spec import Spec, checked, layers_of
 
@@ -14,6 +15,10 @@ class PrimalWeight(NamedTuple):
 
     weight: Float[Array, "units inputs"]
     bias: Float[Array, " units"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
@@ -33,8 +38,8 @@ def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
     Raises:
         ValueError: a dnn or dgn, whose preactivations are not linear in x; params that do not fit the spec.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> params = init(jax.random.key(0), spec)
     >>> first, second = (layer["weight"] for layer in params["features"])
     >>> bool(jnp.allclose(primal_weights(params, spec)[1].weight, second @ first, atol=1e-6))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import instance_of
+from jaxdescramble._base.results import Result
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.initial import init
 from jaxdescramble.gated.networks import Params
@@ -17,8 +18,8 @@ from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["learned"])
-@dataclasses.dataclass(frozen=True)
-class Regime:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Regime(Result):
     """Parameters to start from, and which of the networks are trained.
 
     `optax.transforms.selective_transform(optimiser, freeze_mask=regime.frozen)` trains those and leaves the others
@@ -29,8 +30,8 @@ class Regime:
         params: as `init` makes them.
         learned: "values", and "features" if they are trained too.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> frnpf_ii(jax.random.key(0), Spec(Dense(5, (4, 3), 2), "dgn")).trainable
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> frnpf_ii(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).trainable
     {'features': False, 'values': True}
     """
 
@@ -64,8 +65,8 @@ def frnpf_ii(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
     Raises:
         ValueError: a dnn, which has no features.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> frnpf_ii(jax.random.key(0), Spec(Dense(5, (4, 3), 2), "dgn")).learned
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> frnpf_ii(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).learned
     ('values',)
 
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529).
@@ -90,8 +91,8 @@ def frnpf_di(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
     Raises:
         ValueError: another kind.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> params = frnpf_di(jax.random.key(0), Spec(Dense(5, (4, 3), 2), "dgn")).params
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> params = frnpf_di(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).params
     >>> bool((params["features"][1]["weight"] == params["values"][1]["weight"]).all())
     True
 
@@ -119,8 +120,8 @@ def flnpf(key: PRNGKeyArray, spec: Spec, trained: Params, **how: Any) -> Regime:
     Raises:
         ValueError: params that do not fit; a dnn for a kind other than "dgn", whose features are not a ReLU network.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> net = Dense(5, (4, 3), 2)
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> net = FullyConnected(5, (4, 3), 2)
     >>> trained = init(jax.random.key(0), Spec(net, "dnn"))  # and then trained
     >>> params = flnpf(jax.random.key(0), Spec(net, "dgn"), trained).params
     >>> bool((params["features"][1]["weight"] == trained["values"][1]["weight"]).all())
@@ -155,8 +156,8 @@ def dlnpf(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
     Raises:
         ValueError: a dnn; hard gates, which have no gradient.
 
-    >>> from jaxdescramble.gated import Dense, Soft
-    >>> dlnpf(jax.random.key(0), Spec(Dense(5, (4, 3), 2), "dgn", Soft())).learned
+    >>> from jaxdescramble.gated import FullyConnected, Soft
+    >>> dlnpf(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn", Soft())).learned
     ('features', 'values')
 
     Source: as for `frnpf_ii`.

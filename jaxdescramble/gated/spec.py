@@ -36,7 +36,7 @@ class Spec:
     passed to a jitted function as it is (another steepness does not compile again) or as a static argument.
 
     Args:
-        architecture: `Dense`, `Convolutional`, `Residual`, `ConvolutionalResidual`, or one of your own.
+        architecture: `FullyConnected`, `Convolutional`, `Residual`, `ConvolutionalResidual`, or one of your own.
         kind: see above.
         gate: `Hard()`, `Soft()`, `StraightThrough()`.
         value_input: what the values start from, "x" or "ones".
@@ -48,8 +48,8 @@ class Spec:
         ValueError, TypeError: unknown names; an order that is no permutation, or swaps layers of different shapes; a
             dnn, whose gates and values are one network, with an order or with ones.
 
-    >>> from jaxdescramble.gated import Dense, Soft
-    >>> Spec(Dense(10, (8, 8), 1), "dlgn", Soft(beta=8.0), order=(1, 0)).kind
+    >>> from jaxdescramble.gated import FullyConnected, Soft
+    >>> Spec(FullyConnected(10, (8, 8), 1), "dlgn", Soft(beta=8.0), order=(1, 0)).kind
     'dlgn'
 
     Source: Lakshminarayanan, Singh: arXiv 2006.10529 (dgn), 2110.03403 (dlgn, ones), 2203.16455 (shuffled gates).
@@ -63,7 +63,7 @@ class Spec:
     feature_gate: Gate = dataclasses.field(default_factory=Hard)
 
     def __post_init__(self):
-        wanted = "an architecture such as gated.Dense(inputs, widths, outputs)"
+        wanted = "an architecture such as gated.FullyConnected(inputs, widths, outputs)"
         one_with(self.architecture, "architecture", ("gate_shapes", "weight_shapes", "hidden"), wanted)
         one_of(self.kind, "kind", KINDS)
         one_of(self.value_input, "value_input", VALUE_INPUTS)
@@ -103,8 +103,8 @@ def checked(spec: Spec) -> Spec:
     Raises:
         TypeError: no spec, or gates that are none.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> checked(Spec(Dense(5, (4, 3), 2))).kind
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> checked(Spec(FullyConnected(5, (4, 3), 2))).kind
     'dlgn'
     """
     instance_of(spec, "spec", Spec, "a Spec")
@@ -116,8 +116,8 @@ def checked(spec: Spec) -> Spec:
 def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
     """Shapes of the weights of a spec's networks; features have no output layer.
 
-    >>> from jaxdescramble.gated import Dense
-    >>> weight_shapes(Spec(Dense(5, (4, 3), 2)))
+    >>> from jaxdescramble.gated import FullyConnected
+    >>> weight_shapes(Spec(FullyConnected(5, (4, 3), 2)))
     {'features': ((4, 5), (3, 4)), 'values': ((4, 5), (3, 4), (2, 3))}
     """
     net = checked(spec).architecture
@@ -138,8 +138,8 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
     Raises:
         ValueError: a network or layers are missing, shapes that do not fit, biases too many or too few.
 
-    >>> from jaxdescramble.gated import Dense, init
-    >>> spec = Spec(Dense(5, (4, 3), 2))
+    >>> from jaxdescramble.gated import FullyConnected, init
+    >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> len(layers_of(init(jax.random.key(0), spec), "values", spec))
     3
     """

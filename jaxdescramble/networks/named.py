@@ -1,9 +1,15 @@
 """Layers by name, in the order in which a network computes them."""
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import jax
+
+from jaxdescramble._base import results
+
+LONGEST, SHOWN = 250, 4
+"""Characters of the names in a `repr`, and pictures."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -20,7 +26,21 @@ class Layers(dict):
 
     def __repr__(self) -> str:
         # The values hold whole arrays; printed, they would fill the screen.
-        return f"Layers({list(self)})"
+        names = str(list(self))
+        return f"{type(self).__name__}({names if len(names) <= LONGEST else names[:LONGEST] + '…'})"
+
+    def _repr_html_(self) -> str:
+        drawn = "".join(results.pictures(one) for one in list(self.values())[:SHOWN] if dataclasses.is_dataclass(one))
+        rows = [(str(name), results.brief(getattr(one, "weight", one))) for name, one in self.items()]
+        return results.laid_out(f"{type(self).__name__} of {len(self)} layers", drawn, rows)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the layers by name, as plain Python values and NumPy arrays.
+
+        Raises:
+            TypeError: inside `jit`, where there are no numbers yet.
+        """
+        return results.to_dict(self)
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
         return [(jax.tree_util.DictKey(name), value) for name, value in self.items()], tuple(self)

@@ -17,6 +17,7 @@ from jaxdescramble._base.cautions import JaxdescrambleWarning
 from jaxdescramble._base.checks import a_function, instance_of, real_array
 from jaxdescramble._base.decompositions import inverse_or_transpose
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.facts import Facts, study
@@ -27,8 +28,8 @@ from jaxdescramble.networks.positions import layer_weights
 from jaxdescramble.networks.unread import caution_unread
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Layout(Result):
     """How a layer's axes were folded: the original sizes, in the order of folding, first one slowest.
 
     Attributes:
@@ -50,8 +51,8 @@ class Layout:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Tap:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Tap(Result):
     """What was read at one layer; `preactivation == weight @ input + bias[..., None]`, to rounding.
 
     Attributes:

@@ -12,7 +12,7 @@ QUIET = 10.0
 
 
 @contextlib.contextmanager
-def bar() -> Iterator[Callable[[str, int, int], None]]:
+def bar() -> Iterator[Callable[[str, int, int | None], None]]:
     """`with` a progress bar: gives the callable that `progress=` of any long call takes.
 
     On a terminal it is a bar that moves; elsewhere (a log file) it prints a line every ten seconds. Needs rich:
@@ -33,12 +33,12 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
         yield lambda stage, done, total: shown.update(task, description=stage, completed=done, total=total)
 
 
-def _lines(say: Callable[[str], None]) -> Callable[[str, int, int], None]:
+def _lines(say: Callable[[str], None]) -> Callable[[str, int, int | None], None]:
     last = [-QUIET]
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def tell(stage: str, done: int, total: int | None) -> None:
         if time.monotonic() - last[0] >= QUIET or done == total:
             last[0] = time.monotonic()
-            say(f"{stage}: {done} of {total}")
+            say(f"{stage}: {done}" if total is None else f"{stage}: {done} of {total}")
 
     return tell

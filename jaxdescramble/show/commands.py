@@ -169,7 +169,7 @@ def build() -> Any:
         restarts: Annotated[
             int | None, typer.Option(help="More random starts within a problem, the best is kept.", min=0)
         ] = None,
-        chunk: Annotated[int | None, typer.Option(help="Problems solved and kept together.", min=1)] = None,
+        chunk_size: Annotated[int | None, typer.Option(help="Problems solved and kept together.", min=1)] = None,
         shard: Annotated[str | None, typer.Option(help="i/n: this job's share of n, the first is 0/n.")] = None,
         resume: Annotated[bool, typer.Option(help="Go on with a sweep that is in the folder, or refuse to.")] = True,
         no_figures: Annotated[bool, plain] = False,
@@ -183,7 +183,7 @@ def build() -> Any:
         4 some has no result yet; 130 interrupted; 143 terminated.
         """
         options = {"objectives": objective, "names": name, "samples_first": samples_first, "group": group}
-        options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk": chunk}
+        options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk_size": chunk_size}
 
         def action() -> None:
             from jaxdescramble.show.sweeps import commands as sweeps

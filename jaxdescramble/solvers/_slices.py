@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.solvers import descent
-from jaxdescramble.solvers.descent import RUNNING, Loop, Report
+from jaxdescramble.solvers.descent import RUNNING, Loop, RunOptions
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
@@ -33,15 +33,15 @@ RATE, FIRST = 4e9, 16
 
 
 def solve_in_slices(
-    function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report
+    function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions
 ) -> Solution:
     """One problem of a solver that can `bind`; what is found until the watch stops it, if it does."""
-    lane = _Lane(_Slices(function, args, solver, report), start, _first_steps(start.shape[-1], _entries(args), 1))
-    return _run([lane], report.watch)[0]
+    lane = _Lane(_Slices(function, args, solver, options), start, _first_steps(start.shape[-1], _entries(args), 1))
+    return _run([lane], options.watch)[0]
 
 
 def solve_many_in_slices(
-    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, report: Report, own: bool
+    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, options: RunOptions, own: bool
 ) -> Solution:
     """A batch of problems of a solver that can `bind`.
 
@@ -52,7 +52,7 @@ def solve_many_in_slices(
         function: the same for all problems.
         starts: one for each problem.
         args: data; with a leading axis for the problems if `own`, else the same for all.
-        solver, report: as in `solve`.
+        solver, options: as in `solve`.
         own: see `args`.
     """
     count, n = starts.shape[0], starts.shape[-1]
@@ -63,20 +63,20 @@ def solve_many_in_slices(
         steps = _first_steps(n, entries, 1)
         # One after the other as they are needed: a lane holds a copy of its data.
         lanes = (
-            _Lane(_Slices(function, _taken(args, k) if own else args, solver, report), start, steps)
+            _Lane(_Slices(function, _taken(args, k) if own else args, solver, options), start, steps)
             for k, start in enumerate(_apart(starts))
         )
         if not own and count * n**2 <= TOGETHER:
-            return _stacked(_run(list(lanes), report.watch))
-        return _stacked([_run([lane], report.watch, k, count)[0] for k, lane in enumerate(lanes)])
+            return _stacked(_run(list(lanes), options.watch))
+        return _stacked([_run([lane], options.watch, k, count)[0] for k, lane in enumerate(lanes)])
     found, how = [], "in turn" if in_turn else "in step"
     for first in range(0, count, size):
         # The last group is filled up with copies of its last problem, so that all groups are one program.
         places = np.minimum(np.arange(first, first + size), count - 1)
         part = _taken(args, places) if own and size < count else args
         begin = starts if size == count else starts[places]
-        lane = _Lane(_Slices(function, part, solver, report, own, how), begin, _first_steps(n, entries, size))
-        found += _run([lane], report.watch, first, count)
+        lane = _Lane(_Slices(function, part, solver, options, own, how), begin, _first_steps(n, entries, size))
+        found += _run([lane], options.watch, first, count)
     return found[0] if len(found) == 1 else _joined(found, count)
 
 
@@ -112,16 +112,16 @@ class _Slices:
     function: Callable
     args: tuple
     solver: Any
-    report: Report
+    options: RunOptions
     own: bool = False
     how: str = "alone"
 
     def begin(self, start: Array) -> tuple[Loop, Solution, Array]:
-        return _begin(self.function, start, self.args, self.solver, self.report.compiled, self.own, self.how)
+        return _begin(self.function, start, self.args, self.solver, self.options.compiled, self.own, self.how)
 
     def advance(self, loop: Loop, steps: int) -> tuple[Loop, Solution, Array]:
         limit = np.int32(steps)
-        return _advance(self.function, self.args, self.solver, loop, limit, self.report.compiled, self.own, self.how)
+        return _advance(self.function, self.args, self.solver, loop, limit, self.own, self.how)
 
 
 @dataclasses.dataclass
@@ -214,24 +214,24 @@ def _each(run: Callable, how: str, *batched: Any) -> Any:
     return jax.lax.map(lambda mine: run(*mine), batched) if how == "in turn" else jax.vmap(run)(*batched)
 
 
-@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
+@functools.partial(quick_jit, static_argnames=("options", "own", "how"))
 def _begin(
-    function: Callable, start: Array, args: tuple, solver: Any, report: Report, own: bool, how: str
+    function: Callable, start: Array, args: tuple, solver: Any, options: RunOptions, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
     def run(start: Array, mine: Any) -> tuple[Loop, Solution]:
-        loop = descent.begin(function, start, mine if own else args, solver, report)
+        loop = descent.begin(function, start, mine if own else args, solver, options)
         return loop, descent.finish(loop, solver)
 
     loop, found = _each(run, how, start, args if own else None)
     return loop, found, jnp.sum(found.status == RUNNING)
 
 
-@functools.partial(quick_jit, static_argnames=("report", "own", "how"))
+@functools.partial(quick_jit, static_argnames=("own", "how"))
 def _advance(
-    function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array, report: Report, own: bool, how: str
+    function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
     def run(loop: Loop, mine: Any) -> tuple[Loop, Solution]:
-        loop = descent.advance(function, mine if own else args, solver, report, loop, steps)
+        loop = descent.advance(function, mine if own else args, solver, loop, steps)
         return loop, descent.finish(loop, solver)
 
     loop, found = _each(run, how, loop, args if own else None)

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
@@ -28,12 +28,13 @@ class Restarts:
 
     Attributes:
         solver: what each of them uses.
-        keys: sources of chance, one for each further start.
+        restarts: number of random points (fixed at compile time).
+        key: source of chance for the random points.
 
     >>> from jaxdescramble import solvers
     >>> def double_well(point):
     ...     return (point[0, 0] ** 2 - 0.5) ** 2 + 0.1 * point[0, 0]
-    >>> solver = Restarts(solvers.LBFGS(), jax.random.split(jax.random.key(0), 3))
+    >>> solver = Restarts(solvers.LBFGS(), 3, key=jax.random.key(0))
     >>> float(solvers.minimise(double_well, jnp.eye(2), solver=solver).value) < -0.07
     True
 
@@ -41,20 +42,21 @@ class Restarts:
     """
 
     solver: Any
-    keys: Any  # an array of keys
+    restarts: int = dataclasses.field(metadata={"static": True})
+    key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of least value; its `steps` are those of all."""
-        reflect = report.group == "O" and not mirrored(function, start.shape[0])
-        starts = _drawn(start, self.keys, report.group, reflect)
-        found = solve_each(function, starts, args, self.solver, report)
+        reflect = options.group == "O" and not mirrored(function, start.shape[0])
+        starts = _drawn(start, self.restarts, self.key, options.group, reflect)
+        found = solve_each(function, starts, args, self.solver, options)
         return dataclasses.replace(best(found), steps=jnp.sum(found.steps, dtype=jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("group", "reflect"))
-def _drawn(start: Array, keys: Any, group: str, reflect: bool) -> Array:
-    n = start.shape[0]
+@functools.partial(jax.jit, static_argnames=("restarts", "group", "reflect"))
+def _drawn(start: Array, restarts: int, key: PRNGKeyArray, group: str, reflect: bool) -> Array:
+    n, keys = start.shape[0], jax.random.split(key, restarts)
     turns = jax.vmap(lambda key: orthogonal.random(key, n, group, start.dtype))(keys)
     given = both_classes(start) if reflect else start[None]
     return jnp.concatenate([given, matmul(start[None], turns)])
@@ -83,7 +85,7 @@ class Continuation:
     solver: Any
     factors: tuple[ArrayLike, ...] = (1000.0, 100.0, 10.0)
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of the last stage; its `steps` are those of all."""
         if not getattr(function, "smoothing", ""):
             raise TypeError(
@@ -91,12 +93,12 @@ class Continuation:
                 "(objectives.total_variation, sparsity), or give Objective(..., smoothing='its name')."
             )
         factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
-        if report.watch is not None:
+        if options.watch is not None:
             stages = [(function.smoothed(factor), self.solver, args) for factor in factors]
-            return _one_after_another(stages, start, report)
+            return _one_after_another(stages, start, options)
 
         def softer(point: Array, factor: Array) -> tuple[Array, Solution]:
-            found = solve(function.smoothed(factor), point, args, self.solver, report)
+            found = solve(function.smoothed(factor), point, args, self.solver, options)
             usable = jnp.isfinite(found.point).all()
             return jnp.where(usable, found.point, point), found
 
@@ -125,11 +127,11 @@ class Chain:
 
     solvers: tuple[Any, ...]
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of the last solver; its `steps` are those of all."""
         if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
-        return _one_after_another([(function, solver, args) for solver in self.solvers], start, report)
+        return _one_after_another([(function, solver, args) for solver in self.solvers], start, options)
 
 
 @jax.tree_util.register_dataclass
@@ -155,26 +157,26 @@ class Progressive:
     rough: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-2, preconditioner=None))
     steps: tuple[int, ...] = dataclasses.field(default=(8,), metadata={"static": True})
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution on all samples; its `steps` are those of all stages."""
         check_samples("Progressive", "thin", function, args)
         stages = [(function, self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
-        return _one_after_another([*stages, (function, self.solver, args)], start, report)
+        return _one_after_another([*stages, (function, self.solver, args)], start, options)
 
 
 def _thinned(argument: Any, step: int) -> Any:
     return argument.thin(step) if hasattr(argument, "thin") else argument
 
 
-def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, report: Report) -> Solution:
+def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, options: RunOptions) -> Solution:
     """The last of several solves, of a function, a solver and data each; its work is that of all."""
     solutions = []
     for k, (function, solver, data) in enumerate(stages):
         last = k + 1 == len(stages)
-        if report.watch is not None and report.watch.over() and not last:
+        if options.watch is not None and options.watch.over() and not last:
             continue  # the last stage alone knows the value
-        with stage(report, f"stage {k + 1} of {len(stages)}"):
-            found = solve(function, start, data, solver, report)
+        with stage(options, f"stage {k + 1} of {len(stages)}"):
+            found = solve(function, start, data, solver, options)
         start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
         solutions.append(found)
     steps, evaluations = sum(found.steps for found in solutions), sum(found.evaluations for found in solutions)

@@ -13,7 +13,7 @@ from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Preconditioner
-from jaxdescramble.solvers.problem import TINY, Iterate, Problem, farthest, inner, norm
+from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, farthest, inner, norm
 
 
 class _State(NamedTuple):
@@ -52,7 +52,7 @@ class ConjugateGradient:
     max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import Iterate, Problem, norm
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, norm
 from jaxdescramble.solvers.solution import History, Solution
 
 RUNNING = -1
@@ -45,37 +45,33 @@ class Descent(Protocol):
     tolerance: ArrayLike | None
     max_steps: ArrayLike
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """The initial state and the step."""
         ...
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What goes along with a solve, besides the problem: choices that are fixed at compile time.
+class RunOptions:
+    """Options of one run of a solver. They are fixed at compile time; the problem is passed beside them.
 
     Attributes:
-        history: how many steps to keep a record of.
-        callback: called on the host as `callback(step, value, gradient_norm)`.
-        every: steps between two calls.
-        group: "O" if combinators may look at both determinant classes, "SO" if they keep that of the start.
-        watch: who follows the solve on the host, outside `jit` only (`solvers.slices.Watch`); no part of a program.
+        history: number of steps to record.
+        group: "O" if combinators may search both determinant classes, "SO" if they keep the class of the start.
+        watch: follows the solve on the host, outside `jit` only (`solvers.watch.Watch`). It is no part of a program.
     """
 
     history: int = 0
-    callback: Callable[..., None] | None = None
-    every: int = 1
     group: str = "SO"
     watch: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
-    def compiled(self) -> "Report":
-        """The part of the report that belongs to a program."""
+    def compiled(self) -> "RunOptions":
+        """These options without the watch: the part that belongs to a compiled program."""
         return dataclasses.replace(self, watch=None)
 
     def start(self, dtype: Any) -> History | None:
-        """An empty record."""
+        """Return an empty record."""
         if not self.history:
             return None
         empty = jnp.full((self.history,), jnp.nan, dtype)
@@ -115,25 +111,25 @@ def default_tolerance(dtype: Any) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.6
 
 
-def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report) -> Solution:
+def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Solution:
     """Step until the gradient vanishes, nothing falls any more, steps are spent, or a number is not finite."""
     problem, first, known = _first(function, start, args)
     state, step = solver.bind(problem, first)
-    loop = _opened(problem, first, known, state, solver, report)
-    return finish(_stepped(loop, step, solver, report, None), solver)
+    loop = _opened(problem, first, known, state, solver, options)
+    return finish(_stepped(loop, step, solver, None), solver)
 
 
-def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, report: Report) -> Loop:
+def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Loop:
     """Open the loop: evaluate the start, let the solver make its state."""
     problem, first, known = _first(function, start, args)
     state, _ = solver.bind(problem, first)
-    return _opened(problem, first, known, state, solver, report)
+    return _opened(problem, first, known, state, solver, options)
 
 
-def advance(function: Callable, args: tuple, solver: Any, report: Report, loop: Loop, steps: Array) -> Loop:
+def advance(function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array) -> Loop:
     """Take the loop at most `steps` steps further."""
-    _, step = solver.bind(Problem(function, args, loop.unit), loop.first)
-    return _stepped(loop, step, solver, report, loop.steps + steps)
+    _, step = solver.bind(GroupFunction(function, args, loop.unit), loop.first)
+    return _stepped(loop, step, solver, loop.steps + steps)
 
 
 def finish(loop: Loop, solver: Any) -> Solution:
@@ -142,8 +138,8 @@ def finish(loop: Loop, solver: Any) -> Solution:
     return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
 
 
-def _first(function: Callable, start: Array, args: tuple) -> tuple[Problem, Iterate, Array]:
-    problem = Problem(function, args)
+def _first(function: Callable, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
+    problem = GroupFunction(function, args)
     # A start that is no number is solved at the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
@@ -151,20 +147,20 @@ def _first(function: Callable, start: Array, args: tuple) -> tuple[Problem, Iter
     raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
     unit = _unit(raw.gradient + raw.symmetric)
     first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
-    return Problem(function, args, unit), first, known
+    return GroupFunction(function, args, unit), first, known
 
 
-def _opened(problem: Problem, first: Iterate, known: Array, state: Any, solver: Any, report: Report) -> Loop:
+def _opened(problem: GroupFunction, first: Iterate, known: Array, state: Any, solver: Any, options: RunOptions) -> Loop:
     zero, scale = jnp.zeros((), jnp.int32), _size(first)
-    status, record = _judged(first, scale, False, known, solver), report.start(first.point.dtype)
+    status, record = _judged(first, scale, False, known, solver), options.start(first.point.dtype)
     return Loop(first, first, state, jnp.asarray(problem.unit), known, scale, zero, zero + 1, status, record)
 
 
-def _stepped(loop: Loop, step: Callable, solver: Any, report: Report, until: Array | None) -> Loop:
+def _stepped(loop: Loop, step: Callable, solver: Any, until: Array | None) -> Loop:
     def body(loop: Loop) -> Loop:
         iterate, state, info = step(loop.iterate, loop.state)
         scale = jnp.maximum(loop.scale, _size(iterate))
-        record = report_step(report, loop.record, loop.steps, iterate, loop.unit)
+        record = record_step(loop.record, loop.steps, iterate, loop.unit)
         return loop._replace(
             iterate=iterate,
             state=state,
@@ -192,21 +188,11 @@ def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array,
     return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)
 
 
-def report_step(
-    report: Report, record: History | None, steps: Array, iterate: Iterate, unit: ArrayLike = 1.0
-) -> History | None:
-    """The record with one more step in it; the callback is called if it is its turn."""
-    value, size = jnp.asarray(unit) * iterate.value, jnp.asarray(unit) * norm(iterate.gradient)
-    if report.callback is not None:
-
-        def tell() -> None:
-            assert report.callback is not None
-            jax.debug.callback(report.callback, steps + 1, value, size)
-
-        jax.lax.cond((steps + 1) % report.every == 0, tell, lambda: None)
+def record_step(record: History | None, steps: Array, iterate: Iterate, unit: ArrayLike = 1.0) -> History | None:
+    """Return the record with one more step in it."""
     if record is None:
         return None
-    seen = History(value, size)
+    seen = History(jnp.asarray(unit) * iterate.value, jnp.asarray(unit) * norm(iterate.gradient))
     return jax.tree.map(lambda entries, new: entries.at[steps].set(new, mode="drop"), record, seen)
 
 

@@ -14,7 +14,7 @@ from jaxdescramble._base.checks import one_with
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.solvers.descent import Info
-from jaxdescramble.solvers.problem import Iterate, Problem
+from jaxdescramble.solvers.problem import GroupFunction, Iterate
 
 
 def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
@@ -121,7 +121,7 @@ class Optax:
     max_steps: ArrayLike = 1000
     tolerance: ArrayLike | None = None
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)

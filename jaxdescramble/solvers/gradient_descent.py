@@ -13,7 +13,7 @@ from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Preconditioner
-from jaxdescramble.solvers.problem import Iterate, Problem, farthest, inner
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, farthest, inner
 
 
 class _State(NamedTuple):
@@ -27,7 +27,7 @@ class GradientDescent:
     """Steepest descent with steps of Barzilai and Borwein, made to fall by a line search.
 
     With a preconditioner this is Jacobi's method with all planes at once: each step turns every plane of the frame to
-    the bottom of its own sinusoid (`solvers.preconditioners.turned`).
+    the bottom of its own sinusoid (`solvers.preconditioners.jacobi_divisors`).
 
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
@@ -49,7 +49,7 @@ class GradientDescent:
     max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 

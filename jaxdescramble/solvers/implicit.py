@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import Problem, inner, norm
+from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -42,14 +42,14 @@ def _attached_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array],
 @jax.jit
 def _tangent(point: Array, data: tuple, changes: tuple) -> tuple[Array, Array]:
     def gradient_at(function: Callable, args: tuple) -> Array:
-        return Problem(function, args).evaluate(point).gradient
+        return GroupFunction(function, args).evaluate(point).gradient
 
     def value_at(function: Callable, args: tuple) -> Array:
-        return Problem(function, args).value(point)
+        return GroupFunction(function, args).value(point)
 
     _, slope = jax.jvp(gradient_at, data, changes)
     _, value = jax.jvp(value_at, data, changes)
-    problem = Problem(*data)
+    problem = GroupFunction(*data)
     turn = solve_hessian(problem.hessian(problem.evaluate(point)), -slope)
     return matmul(point, turn), value
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.solvers.problem import Iterate, Problem, better, inner
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, better, inner
 
 DECREASE = 0.1
 SLOPE = 0.9
@@ -45,7 +45,11 @@ class _State(NamedTuple):
 
 
 def line_search(
-    problem: Problem, start: Iterate, direction: Float[Array, "n n"], first: Float[Array, ""], longest: Float[Array, ""]
+    problem: GroupFunction,
+    start: Iterate,
+    direction: Float[Array, "n n"],
+    first: Float[Array, ""],
+    longest: Float[Array, ""],
 ) -> Search:
     """Look for a point on `P exp(t direction)` that satisfies the Wolfe conditions.
 

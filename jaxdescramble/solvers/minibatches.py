@@ -1,7 +1,6 @@
 """First-order descent on minibatches: for more samples than a gradient should cost."""
 
 import dataclasses
-import functools
 import time
 from typing import Any
 
@@ -13,9 +12,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.solvers import _slices as slices
-from jaxdescramble.solvers.descent import Report, report_step, summed_up
+from jaxdescramble.solvers.descent import RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
-from jaxdescramble.solvers.problem import Problem, check_samples
+from jaxdescramble.solvers.problem import GroupFunction, check_samples
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -30,16 +29,16 @@ class Minibatches:
 
     Attributes:
         transform: such as `optax.adam(optax.cosine_decay_schedule(0.1, 1000))`; its identity is part of the program.
-        key: source of chance.
         size: samples to a batch.
         max_steps: steps.
         tolerance: of the gradient norm at the end, for the status.
+        key: source of chance.
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.sparsity("logcosh", epsilon=1.0)
     >>> summary = objective.summarise(jax.random.laplace(jax.random.key(0), (4, 2000)))
     >>> start = solvers.minimise(objective, jnp.eye(4), summary).point
-    >>> solver = Minibatches(optax.sgd(0.1), jax.random.key(1), size=50, max_steps=20)
+    >>> solver = Minibatches(optax.sgd(0.1), size=50, max_steps=20, key=jax.random.key(1))
     >>> solvers.minimise(objective, start, summary, solver=solver).steps.item()
     20
 
@@ -47,25 +46,25 @@ class Minibatches:
     """
 
     transform: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
-    key: PRNGKeyArray
     size: int = dataclasses.field(metadata={"static": True})
     max_steps: ArrayLike = 1000
     tolerance: ArrayLike | None = None
+    key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """See `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
-        carry = (start, riemannian(self.transform).init(start), report.start(start.dtype))
+        carry = (start, riemannian(self.transform).init(start), options.start(start.dtype))
         last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
-        if report.watch is None:
-            return self._end(function, args, self._walk(function, args, carry, done, last, report), last)
-        return self._watched(function, args, carry, int(last), report)
+        if options.watch is None:
+            return self._end(function, args, self._walk(function, args, carry, done, last), last)
+        return self._watched(function, args, carry, int(last), options)
 
-    def _watched(self, function: Any, args: tuple, carry: tuple, last: int, report: Report) -> Solution:
-        watch, done, steps = report.watch, 0, 1
+    def _watched(self, function: Any, args: tuple, carry: tuple, last: int, options: RunOptions) -> Solution:
+        watch, done, steps = options.watch, 0, 1
         while done < last and not watch.over():
             before, until = time.perf_counter(), min(done + steps, last)
-            later = _walk(self, function, args, carry, np.int32(done), np.int32(until), report.compiled)
+            later = _walk(self, function, args, carry, np.int32(done), np.int32(until))
             if not watch.wait(later):
                 break
             seconds = time.perf_counter() - before
@@ -78,14 +77,14 @@ class Minibatches:
             return found
         return dataclasses.replace(found, status=jnp.full_like(found.status, watch.stopped))
 
-    def _walk(self, function: Any, args: tuple, carry: tuple, first: Any, last: Any, report: Report) -> tuple:
+    def _walk(self, function: Any, args: tuple, carry: tuple, first: Any, last: Any) -> tuple:
         optimiser = riemannian(self.transform)
 
         def step(k: Array, carry: tuple) -> tuple:
             point, state, record = carry
             drawn = tuple(_draw(argument, jax.random.fold_in(self.key, k), self.size) for argument in args)
-            iterate = Problem(function, drawn).evaluate(point)
-            record = report_step(report, record, k, iterate)
+            iterate = GroupFunction(function, drawn).evaluate(point)
+            record = record_step(record, k, iterate)
             updates, state = optimiser.update(iterate.euclidean, state, point)
             return optax.apply_updates(point, updates), state, record
 
@@ -94,14 +93,12 @@ class Minibatches:
     def _end(self, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
         point, _, record = carry
         steps = jnp.asarray(steps, jnp.int32)
-        return summed_up(Problem(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
+        return summed_up(GroupFunction(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
 
 
-@functools.partial(jax.jit, static_argnames="report")
-def _walk(
-    solver: Minibatches, function: Any, args: tuple, carry: tuple, first: Any, last: Any, report: Report
-) -> tuple:
-    return solver._walk(function, args, carry, first, last, report)
+@jax.jit
+def _walk(solver: Minibatches, function: Any, args: tuple, carry: tuple, first: Any, last: Any) -> tuple:
+    return solver._walk(function, args, carry, first, last)
 
 
 @jax.jit

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from jaxdescramble._base.checks import a_function, one_of, positive_integer, real_array
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.options import check_solver
@@ -30,8 +30,6 @@ def minimise(
     solver: Any = None,
     group: str = "O",
     history: int = 0,
-    callback: Callable[..., None] | None = None,
-    every: int = 1,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Solution:
@@ -56,10 +54,9 @@ def minimise(
         args: pytrees of data.
         solver: a value such as `LBFGS()`, the default; `TrustRegion()`, `Restarts(...)`.
         group: "O" looks at both determinant classes; "SO" keeps the class of the start, at half the cost.
-        history: how many steps to keep a record of.
-        callback: called on the host as `callback(step, value, gradient_norm)`, inside `jit` too.
-        every: steps between two calls of `callback`.
-        progress: called as `progress(stage, done, total)`, several times a second; `stage` is a text with the value.
+        history: number of steps to record in `Solution.history`, inside `jit` too.
+        progress: called as `progress(stage, done, total)` several times a second, outside `jit`; the text `stage`
+            contains the value.
         max_seconds: stop after so many seconds, compilation included, with status `TIME_SPENT`.
 
     Returns:
@@ -88,33 +85,31 @@ def minimise(
     if point.shape[0] != point.shape[1]:
         raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
     orthogonal.check_orthogonal(point, "start")
-    history, every = positive_integer(history, "history", least=0), positive_integer(every, "every")
-    if callback is not None:
-        a_function(callback, "callback", "(step, value, gradient_norm)")
+    history = positive_integer(history, "history", least=0)
     # A plain function is structure, one that is a pytree (an objective) brings numbers.
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     _check_scalar(pure, point, args)
     data = jax.lax.stop_gradient((pure, point, args, solver))
     watch = watched(progress, max_seconds, data, "minimise")
-    report = Report(history, callback, every, group, watch)
-    solution = _solve(*data, report) if watch is None else search(*data, report)
+    options = RunOptions(history, group, watch)
+    solution = _solve(*data, options) if watch is None else search(*data, options)
     solution = attach(solution, pure, args)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("minimise was interrupted; the best point so far is in .result of this exception.", solution)
     return solution
 
 
-def search(function: Callable, start: Array, args: tuple, solver: Any, report: Report) -> Solution:
-    """What a solver finds in the classes that the report's group allows.
+def search(function: Callable, start: Array, args: tuple, solver: Any, options: RunOptions) -> Solution:
+    """Return what a solver finds in the determinant classes that `options.group` allows.
 
     Args:
-        function, start, args, solver, report: as in `solve`.
+        function, start, args, solver, options: as in `solve`.
     """
     free = mirrored(function, start.shape[-1])
-    if report.group != "O" or free or hasattr(solver, "both_classes"):
-        found = solve(function, start, args, solver, report)
-        return dataclasses.replace(found, classes=_counted(found.steps, 2 if report.group == "O" else 1))
-    found = best(solve_each(function, both_classes(start), args, solver, report))
+    if options.group != "O" or free or hasattr(solver, "both_classes"):
+        found = solve(function, start, args, solver, options)
+        return dataclasses.replace(found, classes=_counted(found.steps, 2 if options.group == "O" else 1))
+    found = best(solve_each(function, both_classes(start), args, solver, options))
     return dataclasses.replace(found, classes=_counted(found.steps, 2))
 
 
@@ -131,6 +126,6 @@ def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnames="report")
-def _solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
-    return search(function, start, args, solver, report)
+@functools.partial(jax.jit, static_argnames="options")
+def _solve(function: Callable, start: Any, args: tuple, solver: Any, options: RunOptions) -> Solution:
+    return search(function, start, args, solver, options)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -21,7 +20,7 @@ from jaxdescramble.solvers.solve import is_iterative
 
 
 def check_solver(solver: Any, name: str = "solver") -> None:
-    """Look at a solver, and at the solvers that it is made of; options of solvers of one's own are their own business.
+    """Check a solver and the solvers that it is made of. Options of user-defined solvers are not checked.
 
     Raises:
         TypeError, ValueError: no solver value, an option that cannot be.
@@ -54,13 +53,6 @@ def _preconditioner(value: Any, name: str) -> None:
         for option, number in vars(value).items():
             if option == "every":
                 _steps(number, option)
-
-
-def _keys(value: Any, name: str) -> None:
-    typed = isinstance(value, Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
-    if getattr(value, "ndim", 0) != (1 if typed else 2) or not len(value):
-        raise TypeError(f"{name}: got {value!r}; expected an array of keys: jax.random.split(key, count).")
-    random_key(value[0], name)
 
 
 def _factors(value: Any, name: str) -> None:
@@ -98,6 +90,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "steps": _stages,
     "factors": _factors,
     "key": random_key,
-    "keys": _keys,
+    "restarts": lambda value, name: positive_integer(value, name, least=0),
+    "searches": positive_integer,
     "operator": an_operator,
 }

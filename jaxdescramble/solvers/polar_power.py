@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxdescramble._base import decompositions
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Info
-from jaxdescramble.solvers.problem import Iterate, Problem, better
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, better
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class PolarPower:
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 10_000
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
         sign = decompositions.determinant_sign(start.point)
         flip = jnp.ones(start.point.shape[0], start.point.dtype).at[0].set(sign)[:, None]

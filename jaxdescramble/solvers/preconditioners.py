@@ -2,7 +2,7 @@
 
 A preconditioner is a value that a solver takes. `bind(problem, start)` does once what does not depend on the point and
 returns a state and `refresh(iterate, state) -> (Curvature, state)`. In the frame F the gradient is then divided
-entrywise, `M^-1 g = F ((F^T g F) / d) F^T`; see `turned` for d.
+entrywise, `M^-1 g = F ((F^T g F) / d) F^T`; see `jacobi_divisors` for d.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
-from jaxdescramble.solvers.problem import Iterate, Problem, name_of, norm
+from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
 
 Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
 
@@ -40,7 +40,7 @@ COLUMNS = 32
 class Preconditioner(Protocol):
     """A value that models the Hessian of a problem by a diagonal in a frame."""
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
         """An initial state, and the function that models the Hessian at a point."""
         ...
 
@@ -64,7 +64,7 @@ class Analytic:
     True
     """
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
         """See `Preconditioner`."""
         given = getattr(problem.function, "curvature_on", None)
         at = None if given is None else given(*problem.args)
@@ -112,7 +112,7 @@ class Kronecker:
 
     every: int = dataclasses.field(default=0, metadata={"static": True})
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
         """See `Preconditioner`."""
 
         def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
@@ -148,7 +148,7 @@ def _unmeasured(point: Float[Array, "n n"]) -> _Factors:
     return _Factors(eye, jnp.ones(n, dtype), eye, jnp.zeros((), bool))
 
 
-def _factors(problem: Problem, point: Float[Array, "n n"]) -> _Factors:
+def _factors(problem: GroupFunction, point: Float[Array, "n n"]) -> _Factors:
     n, dtype = point.shape[0], point.dtype
     signs, eye = jnp.asarray(rudin_shapiro(n), dtype), jnp.eye(n, dtype=dtype)
     others = jnp.asarray(rudin_shapiro(2 * n)[n:], dtype)
@@ -202,7 +202,7 @@ def rudin_shapiro(n: int) -> np.ndarray:
     return np.where(pairs % 2 == 0, 1.0, -1.0)
 
 
-def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
+def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
     """The divisors d with which `M^-1 g` turns every plane of the frame to the bottom of its own sinusoid.
 
     Along a rotation in one plane a quadratic form is `c + r cos(2 theta - phi)`. With slope s and curvature h its
@@ -212,7 +212,7 @@ def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
     zero everywhere, or not finite, models nothing: the divisors are then 1, and the flag beside them False.
 
     >>> flat = Curvature(jnp.eye(2), jnp.zeros((2, 2)))
-    >>> round(float(turned(flat, jnp.asarray([[0.0, 0.5], [-0.5, 0.0]]))[0].diagonal[0, 1]), 4)  # 4 / pi
+    >>> round(float(jacobi_divisors(flat, jnp.asarray([[0.0, 0.5], [-0.5, 0.0]]))[0].diagonal[0, 1]), 4)  # 4 / pi
     1.2732
 
     Source: this package.
@@ -228,7 +228,8 @@ def turned(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
 def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
     """The divisors `d = |h|`, at least `STEADY` of the largest: a metric that does not change with the slope.
 
-    For methods that measure how far they trust a model: by the divisors of `turned`, far along slow planes is near.
+    For methods that measure how far they trust a model. By the divisors of `jacobi_divisors`, a long way along a slow
+    plane is short.
 
     >>> steady(Curvature(jnp.eye(2), jnp.full((2, 2), -3.0)), jnp.zeros((2, 2)))[0].diagonal[0].tolist()
     [3.0, 3.0]
@@ -256,7 +257,7 @@ def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, 
 
 
 def bind(
-    preconditioner: Preconditioner | None, problem: Problem, start: Iterate, divisors: Callable = turned
+    preconditioner: Preconditioner | None, problem: GroupFunction, start: Iterate, divisors: Callable = jacobi_divisors
 ) -> tuple[Any, Callable]:
     """An initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models anything, state)`."""
     if preconditioner is None:

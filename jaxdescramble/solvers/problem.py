@@ -113,8 +113,8 @@ def check_samples(solver: str, method: str, function: Any, args: tuple) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
-    """A function of a point and arguments.
+class GroupFunction:
+    """A scalar function on O(n): its value, gradient and Hessian. Solvers see the problem through it.
 
     Attributes:
         function: `function(point, *args) -> scalar`.

@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_function, positive_integer, random_key
+from jaxdescramble._base.results import Stored
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
-from jaxdescramble.solvers.problem import Problem, inner, norm
+from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 
 
 @functools.partial(
@@ -22,8 +23,8 @@ from jaxdescramble.solvers.problem import Problem, inner, norm
     data_fields=["gradient_norm", "lowest", "highest", "error", "direction"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Stationarity:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Stationarity(Stored):
     """First- and second-order conditions at a point of O(n). A pytree; leading axes are batches.
 
     Attributes:
@@ -85,7 +86,7 @@ def stationarity(
 
 @functools.partial(jax.jit, static_argnames="steps")
 def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps: int) -> Stationarity:
-    problem = Problem(function, args)
+    problem = GroupFunction(function, args)
     iterate = problem.evaluate(point)
     product = problem.hessian(iterate)
     eps = jnp.finfo(point.dtype).eps

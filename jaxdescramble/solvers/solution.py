@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
+from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
 
 
@@ -21,14 +23,18 @@ class History(NamedTuple):
     value: Float[Array, "*batch length"]
     gradient_norm: Float[Array, "*batch length"]
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history", "classes"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Solution:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Solution(Stored):
     """Result of a solve: a point of the group, and what the solver did to find it. A pytree; leading axes are batches.
 
     Attributes:

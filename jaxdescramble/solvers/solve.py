@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
-from jaxdescramble.solvers.descent import Report, descend
+from jaxdescramble.solvers.descent import RunOptions, descend
 from jaxdescramble.solvers.solution import Solution
 
 
@@ -27,43 +27,48 @@ def is_iterative(solver: Any) -> bool:
     return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
 
 
-def solve(function: Callable, start: Any, args: tuple, solver: Any, report: Report) -> Solution:
+def solve(function: Callable, start: Any, args: tuple, solver: Any, options: RunOptions) -> Solution:
     """What a solver finds: step by step if it can `bind`, else as the combinator that it is (`run`).
 
-    Outside `jit`, where the report has a watch, the solve runs in slices.
+    Outside `jit`, where the options have a watch, the solve runs in slices.
     """
-    report = _untraced(report, (function, start, args, solver))
+    options = _untraced(options, (function, start, args, solver))
     if not hasattr(solver, "bind"):
-        return solver.run(function, start, args, report)
-    if report.watch is not None:
-        return solve_in_slices(function, start, args, solver, report)
-    leaves, structure = jax.tree.flatten((function, start, args, solver, report))
+        return solver.run(function, start, args, options)
+    if options.watch is not None:
+        return solve_in_slices(function, start, args, solver, options)
+    leaves, structure = jax.tree.flatten((function, start, args, solver, options))
     return Solution(*_each(_Operands(structure), leaves))
 
 
 def solve_each(
-    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, report: Report, own: bool = False
+    function: Callable,
+    starts: Float[Array, "batch n n"],
+    args: tuple,
+    solver: Any,
+    options: RunOptions,
+    own: bool = False,
 ) -> Solution:
     """What a solver finds from each of several starts, with a leading axis.
 
     Args:
-        function, solver, report: as in `solve`.
+        function, solver, options: as in `solve`.
         starts: one for each solve.
         args: data; with a leading axis of the same length if `own`, else the same for all.
         own: see `args`.
     """
-    report = _untraced(report, (function, starts, args, solver))
-    if report.watch is None:
-        return jax.vmap(lambda start, mine: solve(function, start, mine, solver, report), (0, 0 if own else None))(
+    options = _untraced(options, (function, starts, args, solver))
+    if options.watch is None:
+        return jax.vmap(lambda start, mine: solve(function, start, mine, solver, options), (0, 0 if own else None))(
             starts, args
         )
     if hasattr(solver, "bind"):
-        return solve_many_in_slices(function, starts, args, solver, report, own)
+        return solve_many_in_slices(function, starts, args, solver, options, own)
     found = []
     for k, start in enumerate(starts):
         mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
-        with report.watch.stage(f"{k + 1} of {len(starts)}"):
-            found.append(solve(function, start, mine, solver, report))
+        with options.watch.stage(f"{k + 1} of {len(starts)}"):
+            found.append(solve(function, start, mine, solver, options))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
@@ -107,16 +112,16 @@ def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     return point.at[..., -1, :].multiply(-1)
 
 
-def _untraced(report: Report, operands: Any) -> Report:
-    """The report without its watch where the operands are traced: in a combinator of the user's own, under `vmap`."""
-    if report.watch is not None and staged(operands):
-        return report.compiled
-    return report
+def _untraced(options: RunOptions, operands: Any) -> RunOptions:
+    """Drop the watch where the operands are traced: in a user-defined combinator, under `vmap`."""
+    if options.watch is not None and staged(operands):
+        return options.compiled
+    return options
 
 
-def stage(report: Report, name: str) -> contextlib.AbstractContextManager[None]:
+def stage(options: RunOptions, name: str) -> contextlib.AbstractContextManager[None]:
     """`with` the name of a part of the work, where somebody watches."""
-    return contextlib.nullcontext() if report.watch is None else report.watch.stage(name)
+    return contextlib.nullcontext() if options.watch is None else options.watch.stage(name)
 
 
 @jax.tree_util.register_static

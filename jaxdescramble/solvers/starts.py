@@ -11,13 +11,14 @@ A descent from a random point finds the planted frame of sparse signals, but nei
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
@@ -26,7 +27,7 @@ from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.objectives.spatial import heavy
 from jaxdescramble.operators import Operator
 from jaxdescramble.solvers._orders import chain, line
-from jaxdescramble.solvers.descent import Report
+from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
@@ -67,10 +68,10 @@ class FromModes:
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there."""
         point, fast = _from_modes(_summary_of(function, args), self.operator, start)
-        return _search(function, start, point, fast, args, self.solver, report)
+        return _search(function, start, point, fast, args, self.solver, options)
 
 
 @jax.tree_util.register_dataclass
@@ -86,12 +87,13 @@ class FromSources:
        tridiagonal matrix, or nearly so. It is found greedily and improved by reversing stretches of it.
     3. `P = polar(D^T B)`, which minimises `||D P - B||_F`; then the solver.
 
-    An objective without `sparse_under` is taken to have D = 1: `FromSources(Seriated(solver), keys)` suits locality.
+    An objective without `sparse_under` is taken to have D = 1: `FromSources(Seriated(solver), key=key)` suits locality.
 
     Attributes:
         solver: what is run from there.
-        keys: sources of chance, one for each search for sources, of which the best is used.
+        searches: number of searches for sources, the best of which is used (fixed at compile time).
         search: what the sources are found with.
+        key: source of chance for the points where the searches begin.
 
     Raises:
         TypeError: the first argument of the function is no summary with samples.
@@ -100,7 +102,7 @@ class FromSources:
     >>> from jaxdescramble import datasets, objectives, solvers
     >>> hidden = datasets.planted.piecewise_constant(jax.random.key(0), 16, 160)
     >>> objective = objectives.total_variation()
-    >>> solver = FromSources(solvers.LBFGS(max_steps=200), jax.random.split(jax.random.key(1), 2))
+    >>> solver = FromSources(solvers.LBFGS(max_steps=200), 2, key=jax.random.key(1))
     >>> found = solvers.minimise(objective, jnp.eye(16), objective.summarise(hidden.signals), solver=solver)
     >>> bool(found.value <= objective(hidden.frame, hidden.signals) + 1e-5)
     True
@@ -111,12 +113,13 @@ class FromSources:
     """
 
     solver: Any
-    keys: Any
+    searches: int = dataclasses.field(default=1, metadata={"static": True})
     search: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300, preconditioner=None))
+    key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
         summary = _summary_of(function, args)
         signals = getattr(summary, "signals", None)
@@ -131,12 +134,12 @@ class FromSources:
         else:
             rank, weak = _independent(D, name_of(function))
             D = jnp.asarray(D[:rank])
-        white, whiten, shares, turns = _whitened(summary, self.keys)
-        with stage(report, "search for sources"):
-            searches = Report(watch=report.watch)
+        white, whiten, shares, turns = _whitened(summary, self.searches, self.key)
+        with stage(options, "search for sources"):
+            searches = RunOptions(watch=options.watch)
             found = solve_each(jax.tree_util.Partial(_density), turns, (white, shares), self.search, searches)
         point = _from_sources(best(found).point, white, whiten, shares, D)
-        found, work = _search(function, start, point, weak, args, self.solver, report), found.evaluations.sum()
+        found, work = _search(function, start, point, weak, args, self.solver, options), found.evaluations.sum()
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
 
 
@@ -169,14 +172,14 @@ class Seriated:
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, report: Report) -> Solution:
+    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there."""
         summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(summary, "signals", None)
         if summary is None or signals is None:
             raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
         first = np.eye(len(start))[:, :1]
-        return _search(function, start, _in_line(start, summary), first, args, self.solver, report)
+        return _search(function, start, _in_line(start, summary), first, args, self.solver, options)
 
 
 def _search(
@@ -186,15 +189,15 @@ def _search(
     axis: Float[Array, "n 1"] | np.ndarray,
     args: tuple,
     solver: Any,
-    report: Report,
+    options: RunOptions,
 ) -> Solution:
     """Solve from a point that was read off the signals, and from its mirror image where both classes are searched."""
     axis = jnp.asarray(axis, start.dtype)
-    if report.group != "O":
-        return solve(function, _in_class_of(start, point, axis), args, solver, report)
+    if options.group != "O":
+        return solve(function, _in_class_of(start, point, axis), args, solver, options)
     if mirrored(function, len(start)):
-        return solve(function, point, args, solver, report)
-    return best(solve_each(function, jnp.stack([point, _mirrored(point, axis)]), args, solver, report))
+        return solve(function, point, args, solver, options)
+    return best(solve_each(function, jnp.stack([point, _mirrored(point, axis)]), args, solver, options))
 
 
 @jax.jit
@@ -206,9 +209,9 @@ def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, A
     return operator.synthesise(directions.T).astype(like.dtype), fast.astype(like.dtype)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="searches")
 def _whitened(
-    summary: Any, keys: Any
+    summary: Any, searches: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Float[Array, " m"] | None, Array]:
     """Whitened signals, the matrix that makes them, shares of the samples (None if all are equal), and where the
     searches for sources start."""
@@ -224,6 +227,7 @@ def _whitened(
     if summary.weights is not None:  # the columns of Vh are those of weighted samples
         white = jnp.where(known[:, None], matmul(whiten, signals), 0) * m**0.5
         shares = summary.weigh(jnp.ones(m, signals.dtype))
+    keys = jax.random.split(key, searches)
     return white, whiten, shares, jax.vmap(lambda key: orthogonal.random(key, n, "O", s.dtype))(keys)
 
 

@@ -13,7 +13,7 @@ from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info
 from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
-from jaxdescramble.solvers.problem import TINY, Iterate, Problem, better, farthest, inner, norm
+from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
 
 
 class _State(NamedTuple):
@@ -54,7 +54,7 @@ class TrustRegion:
     preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
     accept: ArrayLike = 0.1
 
-    def bind(self, problem: Problem, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
         """See `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start, preconditioners.steady)
         eps = jnp.finfo(start.value.dtype).eps

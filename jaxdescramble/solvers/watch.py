@@ -10,8 +10,11 @@ import jax
 from jaxdescramble._base.checks import a_function, number_between, staged
 from jaxdescramble._base.status import Status
 
-Progress = Callable[[str, int, int], Any]
+Progress = Callable[[str, int, int], object]
 """`progress(stage, done, total)`: what is being done, and how much of it is done."""
+
+OpenProgress = Callable[[str, int, int | None], object]
+"""The same where `total` is None if nobody knows how long a stream is."""
 
 POLL = 0.02
 """Longest pause, in seconds, between two looks at a computation that is under way."""

@@ -105,19 +105,19 @@ class Draft:
 
 
 def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
-    """Chunks of settled problems, those of a kind in the order of the list; arguments as for `drafted`."""
+    """Return chunks of problems whose defaults are filled in; a kind keeps the order of the list. As `drafted`."""
     return drafted(problems, key, size, points).cut()
 
 
 def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Draft:
-    """The kinds of settled problems, and what identifies the sweep.
+    """The kinds of problems with defaults filled in, and what identifies the sweep.
 
     Which problems share a chunk, and to how many it is padded, follows from the problems and the sizes of the chunks,
     never from the number of devices or processes. Therefore results are the same to the last bit on any number of
     devices and hosts of one make.
 
     Args:
-        problems: as `Problem.settled` gives them.
+        problems: as `Problem.with_defaults` returns them.
         key: the root of all chance.
         size: problems to a chunk; None for a number that follows from shapes: two seconds of one core for a closed
             form (`sizes.agreed` measures other solvers), 256 MiB and 512 problems at most.

@@ -48,9 +48,9 @@ def arguments(
     ]
     start = keys = None
     if kind.start or kind.restarts:
-        drawn = [keys_of(problems[place], place, key) for place in chunk.places] if key is not None else []
+        drawn = [keys_of(place, key) for place in chunk.places] if key is not None else []
         if kind.restarts:
-            data = np.stack([np.asarray(jax.random.key_data(again)) for _, again in drawn])  # pyright: ignore
+            data = np.stack([np.asarray(jax.random.key_data(again)) for _, again in drawn])
             keys = np.concatenate([data, np.repeat(data[-1:], kind.size - count, axis=0)])
         if kind.start:
             points = [_start(problems[place], row, drawn, kind) for row, place in enumerate(chunk.places)]
@@ -93,9 +93,18 @@ def _haar(key: PRNGKeyArray, n: int, dtype: str, special: bool) -> Array:
     return orthogonal.special(point) if special else point
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "group", "shared"))
+@functools.partial(jax.jit, static_argnames=("structure", "group", "restarts", "shared"))
 def run(
-    leaves: list[Any], own: list[Any], signals: Any, start: Any, keys: Any, *, structure: Any, group: str, shared: Any
+    leaves: list[Any],
+    own: list[Any],
+    signals: Any,
+    start: Any,
+    keys: Any,
+    *,
+    structure: Any,
+    group: str,
+    restarts: int,
+    shared: Any,
 ) -> dict[str, Array]:
     """Solve all problems of a chunk: the fields of a `Descrambling`, each with a leading axis.
 
@@ -104,13 +113,13 @@ def run(
     collective operation, and no device waits for the slowest.
     """
 
-    def one(own: list[Any], given: Any, start: Array | None, keys: Array | None) -> dict[str, Array]:
+    def one(own: list[Any], given: Any, start: Array | None, key: Array | None) -> dict[str, Array]:
         mine = iter(own)
         all_leaves = [common if fixed else next(mine) for common, fixed in zip(leaves, shared, strict=True)]
         objective, solver = jax.tree.unflatten(structure, all_leaves)
-        drawn = None if keys is None else jax.random.wrap_key_data(keys)
+        key = None if key is None else jax.random.wrap_key_data(key)
         S, weights = given if isinstance(given, tuple) else (given, None)
-        return solve(objective, solver, group, objective.summarise(S, weights), start, drawn)
+        return solve(objective, solver, group, objective.summarise(S, weights), start, restarts, key)
 
     axes = (0, 0, None if start is None else 0, None if keys is None else 0)
     return jax.vmap(one, axes)(own, signals, start, keys)
@@ -118,7 +127,8 @@ def run(
 
 def static(kind: Kind) -> dict[str, Any]:
     """What of a kind is fixed at compile time, as `run` takes it."""
-    return {"structure": kind.structure, "group": kind.group, "shared": tuple(one is not None for one in kind.leaves)}
+    shared = tuple(one is not None for one in kind.leaves)
+    return {"structure": kind.structure, "group": kind.group, "restarts": kind.restarts, "shared": shared}
 
 
 def compiled(kind: Kind, placed: Arguments) -> None:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from jaxdescramble._base.checks import wide_types
 from jaxdescramble._base.lapack import one_thread
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.solvers import Minibatches, Optax
+from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _program as program
 from jaxdescramble.sweeps._plan import WORK, Chunk, Draft, Kind, evened, most_in_memory
 from jaxdescramble.sweeps.problems import Problem
@@ -147,7 +148,7 @@ def measured(
     problems: Sequence[Problem],
     key: PRNGKeyArray | None,
     device: Any,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[list[int], dict[int, float], list[Begun]]:
     """Solve a few problems of these kinds, one at a time, for about two seconds each kind.
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxdescramble._base.checks import wide_types
 from jaxdescramble._base.lapack import one_thread
 from jaxdescramble._base.status import Status
+from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps import _program as program
 from jaxdescramble.sweeps._plan import Chunk, Plan
@@ -33,7 +34,7 @@ class Work:
         plan: Plan,
         folder: Path,
         log: Log,
-        progress: Callable[[str, int, int], None],
+        progress: Progress,
         points: bool,
         begun: Sequence[Begun] = (),
     ):

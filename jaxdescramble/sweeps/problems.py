@@ -8,11 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, sample_weights, wide_types
 from jaxdescramble._base.files import array_digest
-from jaxdescramble.descrambling.signals import settled
+from jaxdescramble.descrambling.signals import with_defaults
 from jaxdescramble.objectives import Objective
 from jaxdescramble.sweeps._identity import digest
 
@@ -142,8 +142,8 @@ class Problem:
         """Whether it needs a key."""
         return self.restarts > 0 or isinstance(self.start, str)
 
-    def settled(self) -> "Problem":
-        """This problem with its defaults filled in.
+    def with_defaults(self) -> "Problem":
+        """Return this problem with its defaults filled in.
 
         Raises:
             TypeError, ValueError: what can be known before the signals are looked at.
@@ -158,9 +158,9 @@ class Problem:
         weights = self.weights.read() if hasattr(self.weights, "read") else self.weights
         if weights is not None:
             weights = np.asarray(sample_weights(weights, [source.shape[1:]], source.dtype))
-        keys = jax.random.split(jax.random.key(0), self.restarts) if self.restarts else None
+        key = jax.random.key(0) if self.restarts else None
         start = None if self.start is None else np.eye(source.shape[0])
-        objective, solver, _ = settled(self.objective, self.solver, self.group, start, keys)  # pyright: ignore
+        objective, solver = with_defaults(self.objective, self.solver, self.group, start, self.restarts, key)
         # Over permutations no solver is asked; one and the same stands for none.
         given = {"signals": source, "objective": objective, "solver": solver, "labels": labels, "weights": weights}
         return dataclasses.replace(self, **given)
@@ -259,11 +259,10 @@ def _named(given: Any, what: str, many: bool = False) -> dict[Any, Any]:
     return {0 if many else None: given}
 
 
-def keys_of(problem: Problem, place: int, key: PRNGKeyArray) -> tuple[Array, Array | None]:
-    """The key of the start and those of the restarts, from `fold_in(key, place)`: nothing else has a say in them."""
-    own = jax.random.fold_in(key, place)
-    start, again = jax.random.split(own)
-    return start, jax.random.split(again, problem.restarts) if problem.restarts else None
+def keys_of(place: int, key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Return the key of a problem's start and that of its restarts. They depend on `fold_in(key, place)` alone."""
+    start, again = jax.random.split(jax.random.fold_in(key, place))
+    return start, again
 
 
 def signals_digest(source: Source, array: np.ndarray | None = None) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer, random_key, true_or_false
+from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps import _program as program
 from jaxdescramble.sweeps import _sizes as sizes
@@ -20,8 +21,6 @@ from jaxdescramble.sweeps._work import Work
 from jaxdescramble.sweeps.folder import Log, at_work, open_sweep, refuse, specification
 from jaxdescramble.sweeps.problems import Problem, signals_digest
 from jaxdescramble.sweeps.table import Table, gathered, save_everywhere
-
-Progress = Callable[[str, int, int], None]
 
 
 def sweep(
@@ -32,7 +31,7 @@ def sweep(
     progress: Progress | None = None,
     *,
     key: PRNGKeyArray | None = None,
-    chunk: int | None = None,
+    chunk_size: int | None = None,
     shard: tuple[int, int] | None = None,
     points: bool = True,
 ) -> Table:
@@ -52,8 +51,8 @@ def sweep(
 
     Results depend on the problems, the key and the sizes of the chunks, not on the number of devices, processes or
     interruptions. They are the same to the last bit on machines of one make (processor, its number of cores, jaxlib).
-    Where `chunk` is None, the sizes for iterative solvers are measured when the folder is made and kept in it: two
-    folders may then differ in the last bits. Give `chunk` if they must not.
+    Where `chunk_size` is None, the sizes for iterative solvers are measured when the folder is made and kept in it: two
+    folders may then differ in the last bits. Give `chunk_size` if they must not.
 
     With `jax.distributed` every process calls `sweep` alike, with a folder that all can see, and takes its share.
     Without it, separate jobs take one each by `shard`. No process waits for another before the end.
@@ -67,7 +66,7 @@ def sweep(
             problems), "checking" what is there (chunks), "solving" (problems), "gathering" (chunks).
         key: where all chance comes from; needed where problems have restarts or random starts. Problem i uses
             `fold_in(key, i)`.
-        chunk: problems to a chunk. None for the sizes that the folder already has; in a new folder, for about two
+        chunk_size: problems to a chunk. None for the sizes that the folder already has; in a new folder, for about two
             seconds of one core and at most 256 MiB. A problem that takes longer than two seconds is a chunk alone.
             The sizes are part of the sweep's identity.
         points: False keeps numbers and singular values alone: P is n^2 numbers, and the disk is the first thing that a
@@ -80,7 +79,7 @@ def sweep(
 
     Raises:
         TypeError, ValueError: a problem that cannot be solved, by its number, before any is; a folder that holds
-            another sweep; a shard that there is not.
+            another sweep; a shard index out of range.
         FileExistsError: `resume=False` and a sweep is there. BlockingIOError: another process is at work on this shard.
         OSError: signals cannot be read or results not written; what is finished is kept.
         KeyboardInterrupt: as above; a note on it says how many problems are kept.
@@ -94,13 +93,13 @@ def sweep(
     """
     key = None if key is None else random_key(key)
     points, resume = true_or_false(points, "points"), true_or_false(resume, "resume")
-    listed = settled(problems, key)
+    listed = with_defaults(problems, key)
     devices, share = _devices(mesh), _share(mesh, shard)
     folder = Path(out)
     say = progress or (lambda stage, done, total: None)
-    draft = drafted(listed, key, None if chunk is None else positive_integer(chunk, "chunk"), points)
+    draft = drafted(listed, key, None if chunk_size is None else positive_integer(chunk_size, "chunk_size"), points)
     _shapes(draft, listed, key)
-    found, begun = _sizes(draft, listed, key, folder, resume, devices[0], say) if chunk is None else (None, [])
+    found, begun = _sizes(draft, listed, key, folder, resume, devices[0], say) if chunk_size is None else (None, [])
     plan = draft.cut(found)
     wanted = specification(listed, plan)
     open_sweep(folder, wanted, resume)
@@ -110,15 +109,15 @@ def sweep(
         Work(listed, key, plan, folder, log, say, points, begun).all(todo, devices)
         if jax.process_count() > 1 and shard is None:
             _meet("sweep results")
-        table = gathered(folder, wanted, lambda done, total: say("gathering", done, total))
+        table = gathered(folder, wanted, say)
         if table.done and (share[0] == 0 or shard is not None):
             save_everywhere(table)
         log("end", done=table.done)
     return table
 
 
-def settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
-    """Problems with their defaults filled in, what they share being one object.
+def with_defaults(problems: Iterable[Problem], key: PRNGKeyArray | None) -> list[Problem]:
+    """Return the problems with their defaults filled in. What they share is one object.
 
     Raises:
         TypeError, ValueError: a problem that cannot be solved, by its number.
@@ -139,7 +138,7 @@ def settled(problems: Iterable[Problem], key: Any) -> list[Problem]:
             if id(problem.signals) not in sources:
                 kept.append(problem.signals)
                 sources[id(problem.signals)] = problem.source
-            one = dataclasses.replace(problem, signals=sources[id(problem.signals)]).settled()
+            one = dataclasses.replace(problem, signals=sources[id(problem.signals)]).with_defaults()
             if one.chancy and key is None:
                 raise ValueError("it has restarts or a random start; give sweep(..., key=jax.random.key(seed)).")
         except (TypeError, ValueError) as error:

@@ -17,9 +17,9 @@ from jaxdescramble._base.inputs import Selection, selected, stored
 from jaxdescramble.sweeps.problems import Problem, grid
 
 # What TOML cannot express: keys, optax transformations, operators.
-UNWRITABLE = ("key", "keys", "transform", "operator")
+UNWRITABLE = ("key", "transform", "operator")
 TABLES = ("signals", "objectives", "solvers")
-SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk": int, "group": str}
+SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk_size": int, "group": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Request:
     Attributes:
         problems: layers x objectives x solvers x seeds.
         key: from the seed; None without one.
-        chunk: problems to a chunk, or None.
+        chunk_size: problems to a chunk, or None.
         selection: the layers, and what was left out.
     """
 
     problems: list[Problem]
     key: PRNGKeyArray | None
-    chunk: int | None
+    chunk_size: int | None
     selection: Selection
 
 
@@ -46,7 +46,7 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         seeds = 3                     # random starts of each problem; left out: the usual start
         restarts = 4                  # more random starts within a problem; the best is kept
         group = "O"
-        chunk = 16
+        chunk_size = 16
 
         [signals]
         files = ["layers.npz"]        # relative to this file
@@ -105,7 +105,7 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         weights=_weights(signals.get("weights"), [Path(folder) / file for file in files]),
     )
     seed = content.get("seed")
-    return Request(problems, None if seed is None else jax.random.key(seed), content.get("chunk"), selection)
+    return Request(problems, None if seed is None else jax.random.key(seed), content.get("chunk_size"), selection)
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:

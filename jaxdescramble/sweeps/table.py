@@ -6,20 +6,23 @@ import functools
 import importlib.util
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from jaxdescramble._base.checks import one_of
+from jaxdescramble._base.drawing import lines
 from jaxdescramble._base.extras import extra
 from jaxdescramble._base.files import write_arrays, write_atomically
+from jaxdescramble._base.results import laid_out
 from jaxdescramble._base.status import DIAGNOSES, Status
+from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps.folder import Specification, read_specification
 
-PENDING = -1
+PENDING, LONGEST = -1, 200
 NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
 SUFFIXES = (".csv", ".npz", ".parquet")
 
@@ -43,8 +46,8 @@ class Table:
         self.folder, self.columns, self._specification = folder, columns, specification
 
     @staticmethod
-    def open(folder: str | os.PathLike) -> "Table":
-        """The table of a sweep that was run into a folder, finished or not.
+    def load(folder: str | os.PathLike) -> "Table":
+        """Return the table of a sweep that was run into a folder, finished or not.
 
         Raises:
             FileNotFoundError: there is no sweep.
@@ -67,7 +70,19 @@ class Table:
 
     def __repr__(self) -> str:
         solved = sum(Status(code).usable for code in self["status"][self["status"] != PENDING])
-        return f"Table({len(self)} problems, {solved} solved, {(self['status'] == PENDING).sum()} to do; {self.folder})"
+        folder = str(self.folder)
+        where = folder if len(folder) <= LONGEST else f"…{folder[-LONGEST:]}"
+        return f"Table({len(self)} problems, {solved} solved, {(self['status'] == PENDING).sum()} to do; {where})"
+
+    def _repr_html_(self) -> str:
+        curves = [np.sort(self[name]) for name in ("initial_value", "value")]
+        drawn = lines(curves, "initial values (orange) and values (blue), sorted") if len(self) else ""
+        rows = [(name, ", ".join(map(str, values[:5].tolist()))) for name, values in self.columns.items()]
+        return laid_out(repr(self), drawn, rows)
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """Return the columns by name, as NumPy arrays."""
+        return dict(self.columns)
 
     @property
     def done(self) -> bool:
@@ -121,19 +136,22 @@ class Table:
         return self._specification.kinds
 
     def check(self) -> "Table":
-        """This table, if every problem has an answer.
+        """Return this table if every problem has an answer.
 
         Raises:
-            FloatingPointError: says which have none, why, and what to do.
+            FloatingPointError: one paragraph for every kind of failure: which problems, why, and what to do.
         """
+        failures = []
         for code in np.unique(self["status"]):
             rows = np.flatnonzero(self["status"] == code)
             which = f"{len(rows)} of {len(self)} problems ({', '.join(str(self['problem'][row]) for row in rows[:5])}"
             which += ", ...)" if len(rows) > 5 else ")"
             if code == PENDING:
-                raise FloatingPointError(f"sweep: {which} have no result yet; run the sweep again into {self.folder}.")
-            if not Status(code).usable:
-                raise FloatingPointError(f"sweep: {Status(code).name} in {which}: {DIAGNOSES[Status(code)]}")
+                failures.append(f"sweep: {which} have no result yet; run the sweep again into {self.folder}.")
+            elif not Status(code).usable:
+                failures.append(f"sweep: {Status(code).name} in {which}: {DIAGNOSES[Status(code)]}")
+        if failures:
+            raise FloatingPointError("\n".join(failures))
         return self
 
     def save(self, path: str | os.PathLike) -> None:
@@ -158,7 +176,7 @@ class Table:
             write_atomically(path, functools.partial(parquet.write_table, arrow.table(self.columns)))
 
 
-def gathered(folder: Path, specification: Specification, progress: Callable[[int, int], None] | None = None) -> Table:
+def gathered(folder: Path, specification: Specification, progress: Progress | None = None) -> Table:
     """The table of what is in a folder; a damaged chunk counts as not done."""
     count = len(specification.chunk)
     found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
@@ -175,7 +193,7 @@ def gathered(folder: Path, specification: Specification, progress: Callable[[int
         for name in NUMBERS:
             found[name][mine] = arrays[name][rows]
         if progress is not None:
-            progress(done + 1, len(places))
+            progress("gathering", done + 1, len(places))
     order = ["problem", *(name for name in specification.columns if name != "problem")]
     return Table(folder, specification, {name: specification.columns[name] for name in order} | found)
 

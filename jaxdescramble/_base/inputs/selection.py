@@ -22,19 +22,19 @@ class Layer:
 
     Attributes:
         stored: the array in its file.
-        turned: whether samples (or inputs, of a weight) come first in the file.
+        transposed: whether samples (or inputs, of a weight) come first in the file.
         weight: where the file has the weight that belongs to these signals.
         weight_turned: whether inputs come first in that.
     """
 
     stored: Stored
-    turned: bool = False
+    transposed: bool = False
     weight: Stored | None = None
     weight_turned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.stored.shape[::-1] if self.turned else self.stored.shape
+        return self.stored.shape[::-1] if self.transposed else self.stored.shape
 
     @property
     def dtype(self) -> np.dtype:
@@ -43,15 +43,15 @@ class Layer:
         return np.dtype("float64" if wide else "float32")
 
     def read(self) -> np.ndarray:
-        return self._read(self.stored, self.turned)
+        return self._read(self.stored, self.transposed)
 
     def read_weight(self) -> np.ndarray:
         """The weight (out, in) to be looked at in the frame of these signals; they themselves if there is none."""
         return self.read() if self.weight is None else self._read(self.weight, self.weight_turned)
 
-    def _read(self, one: Stored, turned: bool) -> np.ndarray:
+    def _read(self, one: Stored, transposed: bool) -> np.ndarray:
         array = one.read()
-        return np.ascontiguousarray(array.T if turned else array, self.dtype)
+        return np.ascontiguousarray(array.T if transposed else array, self.dtype)
 
 
 class Selection(NamedTuple):
@@ -106,11 +106,11 @@ def selected(
             continue
         is_signals = _last(name) in SIGNALS
         partner = weights.get(_stem(name)) if is_signals else None
-        turned = _last(name) == "kernel" if samples_first is None else samples_first
+        transposed = _last(name) == "kernel" if samples_first is None else samples_first
         short = _stem(name) if is_signals else name
         for number, one in enumerate(layers(fit[name])):
             beside = None if partner is None else layers(fit[partner])[number]
-            layer = Layer(one, turned, beside, partner is not None and _last(partner) == "kernel")
+            layer = Layer(one, transposed, beside, partner is not None and _last(partner) == "kernel")
             label = f"{short}[{number}]" if one.layer is not None else short
             if layer.shape[0] > LARGEST:
                 left_out[label] = f"{layer.shape[0]} features, and P would be that number squared; {LARGEST} at most"

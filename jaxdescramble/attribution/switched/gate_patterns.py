@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import in_order, positive_integer
 from jaxdescramble.attribution._targets import targets
 from jaxdescramble.attribution.switched._neurons import OUTPUT, read
@@ -35,6 +36,10 @@ class Patterns(NamedTuple):
     effect: Float[Array, "batch n"]
     rest: Float[Array, " batch"]
     bypass: Float[Array, "batch *features"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
     @property
     def contribution(self) -> Float[Array, "batch n"]:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from jaxdescramble._base import results
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
 from jaxdescramble.networks.blame import curved, named, telling
@@ -22,6 +23,10 @@ class Projection(NamedTuple):
 
     weight: Float[Array, "batch *features"]
     bias: Float[Array, " batch"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 class Centre(NamedTuple):
@@ -38,6 +43,10 @@ class Centre(NamedTuple):
     sensitivity: Float[Array, "batch *features"]
     contributions: Float[Array, "batch *features"]
     value: Float[Array, " batch"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Projection:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number, random_key, true_or_false
+from jaxdescramble._base.results import Stored
 from jaxdescramble.attribution.switched._losers import lost
 from jaxdescramble.attribution.switched._neurons import Neurons, read
 from jaxdescramble.attribution.switched._reach import colours, multiplications, reaches
@@ -32,8 +33,8 @@ ROOM = 2**23
     data_fields=["map", "count", "zero_weight_count", "largest_share"],
     meta_fields=["route", "costs"],
 )
-@dataclasses.dataclass(frozen=True)
-class Insens:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Insens(Stored):
     """Inactive-state sensitivity of an input.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import jax
@@ -113,6 +113,15 @@ def faults(batch: Any) -> str:
     """
     bad = np.flatnonzero(~np.isfinite(np.asarray(batch)).all(axis=0))
     return f"{len(bad)} of {batch.shape[1]} columns hold NaN or infinity, the first is column {bad[0]}"
+
+
+def length(batches: object) -> int | None:
+    """Return the number of batches of a stream, or None where it has no length.
+
+    >>> length([1, 2]), length(iter([1, 2]))
+    (2, None)
+    """
+    return len(batches) if isinstance(batches, Sized) else None
 
 
 def starting_at(batches: Batches, first: int) -> Iterator[Any]:

@@ -1,14 +1,14 @@
 """The loop over a stream: what is counted stays counted, whatever happens."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, paired, starting_at
+from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, length, paired, starting_at
+from jaxdescramble.solvers.watch import OpenProgress
 
 
 def consume(
@@ -16,11 +16,11 @@ def consume(
     batches: Batches,
     save: str | os.PathLike | None,
     every: int,
-    progress: Callable[[int, int | None], Any] | None,
+    progress: OpenProgress | None,
     stream: str,
 ) -> Any:
     """See `Accumulator.consume`."""
-    total = len(batches) if hasattr(batches, "__len__") else None  # pyright: ignore[reportArgumentType]
+    total = length(batches)
     done, mark = next(((k, mark) for name, k, mark in state.cursors if name == stream), (0, ""))
     source = starting_at(batches, max(done - 1, 0))
     if done:
@@ -35,7 +35,7 @@ def consume(
                 state.save(save)
                 written = done
             if progress is not None:
-                progress(done, total)
+                progress(stream, done, total)
         if save is not None and (written < done or not Path(save).exists()):
             state.save(save)
     except BaseException as error:

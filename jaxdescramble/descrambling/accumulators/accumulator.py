@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble._base.results import Result
 from jaxdescramble.descrambling.accumulators import _batches as cuts
 from jaxdescramble.descrambling.accumulators import _reservoir as reservoirs
 from jaxdescramble.descrambling.accumulators._compensated import (
@@ -31,14 +32,15 @@ from jaxdescramble.descrambling.accumulators._reservoir import Reservoir
 from jaxdescramble.descrambling.accumulators._storage import read_sealed, write_sealed
 from jaxdescramble.objectives import Factor, Gram, Objective, Samples, Summary
 from jaxdescramble.objectives.summaries import SUMMARIES
+from jaxdescramble.solvers.watch import OpenProgress
 
 FORMAT = 2
 Cursor = tuple[str, int, str]
 """A stream's name, how many of its batches are counted, and the fingerprint of the last of them."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Accumulator:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Accumulator(Result):
     """`S S^T`, `S 1` and a sample of the columns of S, added up batch by batch: a value, `acc = acc.add(batch)`.
 
     In float32 errors of `S S^T`, relative to `sqrt(g_ii g_jj)`, are 1e-9 as a rule and 1e-7 for constant features,
@@ -187,7 +189,7 @@ class Accumulator:
         *,
         save: str | os.PathLike | None = None,
         every: int = 16,
-        progress: Callable[[int, int | None], Any] | None = None,
+        progress: OpenProgress | None = None,
         stream: str = "batches",
     ) -> "Accumulator":
         """With all batches of a stream that are not counted yet.
@@ -204,7 +206,8 @@ class Accumulator:
             save: a file to write after every so many batches, at the end, and when anything is raised. The old one
                 stays until the new one is whole.
             every: batches.
-            progress: called as `progress(done, total)` after each batch; total is None where `batches` has no length.
+            progress: called as `progress(stream, done, total)` after each batch; `total` is None where `batches` has no
+                length.
             stream: a name; streams after the first need one of their own.
 
         Raises:

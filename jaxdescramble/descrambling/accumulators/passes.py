@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import positive_integer, real_array, same_size
 from jaxdescramble.descrambling.accumulators._batches import (
     Batches,
@@ -19,6 +20,7 @@ from jaxdescramble.descrambling.accumulators._batches import (
     chunks,
     cleared_columns,
     faults,
+    length,
     paired,
     starting_at,
     weights_of,
@@ -28,6 +30,7 @@ from jaxdescramble.descrambling.accumulators.accumulator import Accumulator
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Samples
 from jaxdescramble.solvers import riemannian
+from jaxdescramble.solvers.watch import OpenProgress
 
 
 @jax.tree_util.register_dataclass
@@ -120,6 +123,10 @@ class Refined(NamedTuple):
     values: Float[np.ndarray, " steps"]
     state: Any
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
 
 def refine(
     objective: Objective,
@@ -130,7 +137,7 @@ def refine(
     *,
     passes: int = 1,
     state: Any = None,
-    progress: Callable[[int, float], Any] | None = None,
+    progress: OpenProgress | None = None,
 ) -> Refined:
     """Descent over all the data, a step a batch: from the reservoir's answer to that of the whole stream.
 
@@ -143,7 +150,8 @@ def refine(
             `solvers.riemannian`; its identity is part of the program. At a constant rate P keeps wandering.
         passes: over the stream.
         state: of the transformation, as a former call gave it.
-        progress: called as `progress(step, value)`.
+        progress: called as `progress(stage, done, total)` after each step; the text `stage` contains the value, and
+            `total` is None where `batches` has no length.
 
     Returns:
         `Refined(point, values, state)`. Whether it is better, `score` says.
@@ -168,6 +176,8 @@ def refine(
         raise TypeError("batches: an iterator is spent after one pass; give a list, or a function batches(first).")
     state = riemannian(transform).init(point) if state is None else state
     values: list[float] = []
+    each = length(batches)
+    total = None if each is None else passes * each
     for _ in range(passes):
         square, count, mass = 0.0, 0, 0.0
         for number, item in enumerate(starting_at(batches, 0)):
@@ -181,7 +191,7 @@ def refine(
             values.append(added / weight)
             square, count, mass = square + energy, count + columns, mass + weight
             if progress is not None:
-                progress(len(values), values[-1])
+                progress(f"refine, value {values[-1]:.6g}", len(values), total)
         _check_same(count, square, mass, accumulator)
     return Refined(point, np.asarray(values, accumulator.dtype), state)
 

@@ -29,7 +29,7 @@ FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status",
 FOUND = (Status.SOLVED, Status.KINK, Status.PRECISION, Status.STEPS_SPENT)
 
 
-class Settings(NamedTuple):
+class FilmSettings(NamedTuple):
     """What is fixed at compile time, as in `descramble_network`; layers is None for all."""
 
     group: str
@@ -56,7 +56,7 @@ class Plan(NamedTuple):
     track: Track
 
 
-def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settings, weights: Any = None) -> Plan:
+def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSettings, weights: Any = None) -> Plan:
     """Look at a network without running it.
 
     Raises:
@@ -106,7 +106,7 @@ def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: Settin
 
 def make_frame(
     f: Callable,
-    settings: Settings,
+    settings: FilmSettings,
     members: list[list[tuple[str, str]]],
     objectives: list[Objective],
     solver: Any,

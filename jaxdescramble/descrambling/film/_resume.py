@@ -9,7 +9,7 @@ from jaxdescramble.descrambling.film._program import Plan, Track
 from jaxdescramble.descrambling.film.frames import frame_files, read_frame
 
 
-def taken_up(folder: Path | None, step: int, plan: Plan) -> Track:
+def resumed_track(folder: Path | None, step: int, plan: Plan) -> Track:
     """The track as the last frame in the folder that is not after a step left it; later frames are set aside.
 
     Later ones are of a run that was given up for an earlier checkpoint: in one film with those to come they would lie.

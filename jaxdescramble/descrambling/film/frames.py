@@ -12,14 +12,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxdescramble._base.files import write_atomically
-from jaxdescramble._base.status import DIAGNOSES, Status
+from jaxdescramble._base.results import Result, brief, laid_out, picture
+from jaxdescramble._base.status import DIAGNOSES, Status, check_status
 
 FORMAT = 2
 NAME = re.compile(r"frame-(\d+)\.npz")
 
 
-@dataclasses.dataclass(frozen=True)
-class FilmedSide:
+@dataclasses.dataclass(frozen=True, repr=False)
+class FilmedSide(Result):
     """One side of one layer through time; the fields of a `Descrambling`, frames in front.
 
     Attributes:
@@ -45,9 +46,18 @@ class FilmedSide:
         """`||P_t - P_(t-1)||_F` from frame to frame."""
         return np.linalg.norm(np.diff(self.point, axis=0), axis=(-2, -1))
 
+    def check(self) -> "FilmedSide":
+        """Return this side if it has an answer in every frame.
 
-@dataclasses.dataclass(frozen=True)
-class FilmedLayer:
+        Raises:
+            FloatingPointError: says in which frames it has none, why, and what to do.
+        """
+        check_status(self.status, "film")
+        return self
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class FilmedLayer(Result):
     """One layer through time: `weight = P W Q^T`, shape (frames, ..., out, in).
 
     Attributes:
@@ -73,8 +83,8 @@ class Frame(NamedTuple):
     layers: Mapping[str, Mapping[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Frames:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Frames(Result):
     """A film: NumPy arrays, the frame first.
 
     Attributes:
@@ -91,24 +101,32 @@ class Frames:
         return len(self.steps)
 
     def check(self) -> "Frames":
-        """These frames, if every side of every one has an answer.
+        """Return these frames if every side of every one has an answer.
 
         Raises:
-            FloatingPointError: says at which steps one has none, why, and what to do.
+            FloatingPointError: one paragraph for every kind of failure of every side: the steps, why, and what to do.
         """
+        failures = []
         for name, layer in self.layers.items():
             for side, one in layer.sides.items():
-                bad = np.asarray([not Status(code).usable for code in one.status.ravel()]).reshape(one.status.shape)
-                where = np.flatnonzero(bad.reshape(len(self), -1).any(axis=1))
-                if len(where):
-                    status = Status(one.status[bad][0])
-                    raise FloatingPointError(
-                        f"film: {status.name} at layer {name}, {side} side, steps {self.steps[where][:5].tolist()}"
-                        f"{' and more' if len(where) > 5 else ''}: {DIAGNOSES[status]}"
-                    )
+                for status in map(Status, np.unique(one.status)):
+                    where = np.flatnonzero((one.status == status).reshape(len(self), -1).any(axis=1))
+                    if not status.usable:
+                        failures.append(
+                            f"film: {status.name} at layer {name}, {side} side, steps {self.steps[where][:5].tolist()}"
+                            f"{' and more' if len(where) > 5 else ''}: {DIAGNOSES[status]}"
+                        )
+        if failures:
+            raise FloatingPointError("\n".join(failures))
         return self
 
-    def save(self, folder: str | os.PathLike) -> None:
+    def _repr_html_(self) -> str:
+        last = {name: layer.weight[-1] for name, layer in self.layers.items()} if len(self) else {}
+        drawn = "".join(picture(weight, f"weight of {name} at the last frame") for name, weight in last.items())
+        rows = [(name, f"weights {brief(layer.weight)}") for name, layer in self.layers.items()]
+        return laid_out(repr(self), drawn, rows)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write every frame into a file of its own, each whole or not at all.
 
         Raises:

@@ -14,8 +14,8 @@ import numpy as np
 
 from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide_types
 from jaxdescramble._base.lapack import one_thread
-from jaxdescramble.descrambling.film._program import Plan, Settings, make_frame, make_plan
-from jaxdescramble.descrambling.film._resume import taken_up
+from jaxdescramble.descrambling.film._program import FilmSettings, Plan, make_frame, make_plan
+from jaxdescramble.descrambling.film._resume import resumed_track
 from jaxdescramble.descrambling.film._snapshot import described, snapshot
 from jaxdescramble.descrambling.film.frames import Frame, Frames, frame_files, joined, read_frame, write_frame
 from jaxdescramble.descrambling.network import ENDS
@@ -96,7 +96,9 @@ class Film:
         self.every, self.skipped = positive_integer(every, "every"), 0
         self._f, self._objective, self._solver = f, objective, solver
         names = None if layers is None else tuple(dict.fromkeys(layers))
-        self._settings = Settings(one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names)
+        self._settings = FilmSettings(
+            one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names
+        )
         self._device, self._wait = device, wait
         self._x = jax.device_put(snapshot(x, "x"), self._place(x))
         self._weights = None if weights is None else jax.device_put(axes_of_samples(x, weights)[0], self._device)
@@ -256,7 +258,7 @@ class Film:
                 for names, objective in zip(plan.members, plan.objectives, strict=True)
                 for one in names
             }
-            self._track = jax.device_put(taken_up(self._out, step, plan), self._device)
+            self._track = jax.device_put(resumed_track(self._out, step, plan), self._device)
             leaves, structure = jax.tree.flatten(
                 (plan.objectives, self._solver, params, self._x, self._track, self._weights)
             )

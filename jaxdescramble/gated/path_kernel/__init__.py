@@ -5,8 +5,8 @@ from jaxdescramble.gated.path_kernel.empirical import empirical_ntk
 from jaxdescramble.gated.path_kernel.kernels import convolutional, dense, expected_ntk, network, residual
 from jaxdescramble.gated.path_kernel.layers import Convolution, Dense, Flatten, Gate, Pool, Skip
 from jaxdescramble.gated.path_kernel.learning import (
+    KernelRidge,
     LeaveOneOut,
-    Ridge,
     alignment,
     classify,
     complexity,
@@ -21,10 +21,10 @@ __all__ = [
     "Dense",
     "Flatten",
     "Gate",
+    "KernelRidge",
     "LeaveOneOut",
     "Paths",
     "Pool",
-    "Ridge",
     "Skip",
     "Tile",
     "alignment",

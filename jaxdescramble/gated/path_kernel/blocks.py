@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import a_function, in_order, instance_of, one_with, positive_integer, real_array
 
 # Samples along a side of a dense kernel's tile. On CPUs the products of a tile are multiplied while they still lie in a
@@ -26,6 +27,10 @@ class Tile(NamedTuple):
     rows: slice
     columns: slice
     block: Float[Array, "rows columns"]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def tiles(

@@ -15,17 +15,18 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxdescramble._base import decompositions
+from jaxdescramble._base import decompositions, results
 from jaxdescramble._base.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.results import Stored
 from jaxdescramble.gated.path_kernel.blocks import Tile, gather
 
 
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["coefficients", "regularisation", "solved"], meta_fields=[]
 )
-@dataclasses.dataclass(frozen=True)
-class Ridge:
+@dataclasses.dataclass(frozen=True, repr=False)
+class KernelRidge(Stored):
     """Kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.
 
     Attributes:
@@ -38,7 +39,7 @@ class Ridge:
     regularisation: Float[Array, ""]
     solved: Bool[Array, ""]
 
-    def check(self) -> "Ridge":
+    def check(self) -> "KernelRidge":
         """This result, if it is one.
 
         Raises:
@@ -72,13 +73,17 @@ class LeaveOneOut(NamedTuple):
     error: Float[Array, " candidates"]
     wrong: Float[Array, " candidates"]
 
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
+
     @property
     def best(self) -> Float[Array, ""]:
         """The regularisation with the smallest error; a failed one has none."""
         return self.regularisation[jnp.nanargmin(self.error)]
 
 
-def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0) -> Ridge:
+def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0) -> KernelRidge:
     """Kernel ridge regression, by Cholesky's factorisation: `coefficients = (K + lambda tr(K)/n I)^-1 Y`.
 
     Args:
@@ -87,7 +92,7 @@ def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation
         regularisation: lambda, not negative; raised to `n eps` if it is less.
 
     Returns:
-        A `Ridge`, whose `check()` raises if there is no answer.
+        A `KernelRidge`, whose `check()` raises if there is no answer.
 
     Raises:
         ValueError, TypeError: shapes that do not fit, a negative regularisation.
@@ -99,10 +104,10 @@ def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation
     Source: Saunders, Gammerman, Vovk, ICML 1998.
     """
     K, Y = _given(kernel, targets)
-    return Ridge(*_fit(K, Y, _regularisation(regularisation, K)))
+    return KernelRidge(*_fit(K, Y, _regularisation(regularisation, K)))
 
 
-def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m targets"]:
+def predict(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m targets"]:
     """`K(x, x_train) coefficients`: values for new samples.
 
     Args:
@@ -116,7 +121,7 @@ def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m t
     >>> [round(float(y), 4) for y in predict(fit, jnp.asarray([[0.5, 0.5]]))[0]]
     [1.5]
     """
-    instance_of(fit, "fit", Ridge, "a Ridge, as ridge makes it")
+    instance_of(fit, "fit", KernelRidge, "a KernelRidge, as ridge makes it")
     blocks = _blocks(kernel)
     if blocks is None:
         K = real_array(cast(ArrayLike, kernel), "kernel", (2,), "(new, training)")
@@ -141,7 +146,7 @@ def predict(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m t
     return jnp.concatenate([found[place] for place in sorted(found)])
 
 
-def classify(fit: Ridge, kernel: ArrayLike | Iterable[Tile]) -> Int[Array, " m"]:
+def classify(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Int[Array, " m"]:
     """The class with the largest value; of a single target, 1 where it is positive and 0 elsewhere.
 
     Args, raises: as for `predict`, fit to labels.

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from jaxdescramble._base import results
 from jaxdescramble._base.checks import in_order, numbers, positive_integer
 from jaxdescramble.gated.path_kernel.layers import (
     Convolution,
@@ -42,6 +43,10 @@ class Paths(NamedTuple):
     features: Float[np.ndarray, "n paths"]
     values: Float[np.ndarray, " paths"]
     weights: list[tuple[Name, ...]]
+
+    __repr__ = results.describe
+    _repr_html_ = results.page
+    to_dict = results.to_dict
 
 
 def enumerate_paths(

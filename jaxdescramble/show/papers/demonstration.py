@@ -12,12 +12,12 @@ from jaxdescramble.show import terminal
 from jaxdescramble.show._exits import INTERRUPTED, StoppedError
 from jaxdescramble.show.papers import report as reports
 from jaxdescramble.studies.deernet import demonstration as demonstrations
-from jaxdescramble.studies.deernet.demonstration import Demonstration, Settings
+from jaxdescramble.studies.deernet.demonstration import Demonstration, DemonstrationSettings
 from jaxdescramble.studies.deernet.network import TrainingPlan
 from jaxdescramble.studies.deernet.seeds import across_seeds
 
 
-def run_demo(settings: Settings, folder: Path, figures: bool = True) -> None:
+def run_demo(settings: DemonstrationSettings, folder: Path, figures: bool = True) -> None:
     """One demonstration with its report, shown on the terminal.
 
     Raises:
@@ -57,7 +57,7 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
 
 
-def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) -> Demonstration:
+def _demonstrated(settings: DemonstrationSettings, folder: Path, figures: bool, screen: Any) -> Demonstration:
     stages = terminal.Stages(screen)
     try:
         with stages:
@@ -69,11 +69,13 @@ def _demonstrated(settings: Settings, folder: Path, figures: bool, screen: Any) 
     return found
 
 
-def settings_for(seed: int, layers: int, quick: bool) -> Settings:
-    return Settings.quick(seed, layers) if quick else Settings(seed, TrainingPlan(layers=layers))
+def settings_for(seed: int, layers: int, quick: bool) -> DemonstrationSettings:
+    return (
+        DemonstrationSettings.quick(seed, layers) if quick else DemonstrationSettings(seed, TrainingPlan(layers=layers))
+    )
 
 
-def _finished(folder: Path, settings: Settings) -> bool:
+def _finished(folder: Path, settings: DemonstrationSettings) -> bool:
     try:
         with open(folder / "report.json", encoding="utf-8") as file:
             content = json.load(file)

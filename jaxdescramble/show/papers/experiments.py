@@ -27,7 +27,7 @@ def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figure
     Raises:
         StoppedError: interrupted; what is finished stays and is not run again.
     """
-    settings = evaluation.Settings(seeds, pictures, quick)
+    settings = evaluation.EvaluationSettings(seeds, pictures, quick)
 
     def page(found: Any) -> str:
         return claims.markdown(found["cells"], found["settings"], where("jaxdescramble attribution"))
@@ -66,7 +66,11 @@ def run_gates(
         ValueError: an unknown set of pictures, or files that cannot be read.
     """
     sets, where_files = pictures or comparison.BUILT_IN, None if files is None else str(files)
-    settings = comparison.Settings.quick(sets, where_files) if quick else comparison.Settings(sets, where_files, seeds)
+    settings = (
+        comparison.ComparisonSettings.quick(sets, where_files)
+        if quick
+        else comparison.ComparisonSettings(sets, where_files, seeds)
+    )
 
     def draw(found: Any) -> dict[str, Any]:
         from jaxdescramble.show.papers.gating import comparison_figure, spectrum_figure

@@ -24,7 +24,7 @@ from jaxdescramble.show.page import page
 from jaxdescramble.show.papers.evidence import nulls_figure, replica_figure
 from jaxdescramble.show.style import save
 from jaxdescramble.studies.deernet.claims import beaten
-from jaxdescramble.studies.deernet.demonstration import Demonstration, Progress, Settings
+from jaxdescramble.studies.deernet.demonstration import Demonstration, DemonstrationSettings, Progress
 
 FORMAT = 1
 FIGURES: dict[str, Callable[[Demonstration], Any]] = {
@@ -106,7 +106,7 @@ def report(demonstration: Demonstration) -> dict[str, Any]:
     return _plain(content)
 
 
-def settings_of(settings: Settings) -> dict[str, Any]:
+def settings_of(settings: DemonstrationSettings) -> dict[str, Any]:
     """Settings as they stand in `report.json`, to be compared with."""
     return json.loads(json.dumps(asdict(settings)))
 

@@ -64,7 +64,7 @@ def run_sweep(
                     resume=resume,
                     progress=stages,
                     key=asked.key,
-                    chunk=asked.chunk,
+                    chunk_size=asked.chunk_size,
                     shard=None if shard is None else _shard(shard),
                 )
                 if table.done:
@@ -101,7 +101,7 @@ def show_status(folder: Path, as_json: bool) -> None:
     Raises:
         FileNotFoundError: there is no sweep. StoppedError: it is not done, or some problem has no answer.
     """
-    screen, table = terminal.console(), Table.open(folder)
+    screen, table = terminal.console(), Table.load(folder)
     what = progress_of(table)
     if as_json:
         print(json.dumps(what, indent=1))
@@ -142,7 +142,7 @@ def show_report(folder: Path, source: Path | None, figures: bool) -> None:
     Raises:
         FileNotFoundError: there is no sweep. StoppedError: as `show_status`; the report has been written.
     """
-    screen, table = terminal.console(), Table.open(folder)
+    screen, table = terminal.console(), Table.load(folder)
     layers = {} if source is None else _request(source, {}).selection.layers
     path = write_sweep_report(table, layers, figures)
     _tell(table, screen)

@@ -179,7 +179,7 @@ def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]]
 <body>
 <h1>{escape(title)}</h1>
 <p class="lead">{escape(kinds)}.{escape(state)} Matrices are in <code>chunks/</code>;
-<code>jaxdescramble.sweeps.Table.open(folder).point(row)</code> reads one.</p>
+<code>jaxdescramble.sweeps.Table.load(folder).point(row)</code> reads one.</p>
 <dl class="numbers">{cells}</dl>
 <h2>By objective and solver</h2>
 <p>Before, after and steps are medians over problems with an answer. The gap is the value minus the bound; for a closed

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxdescramble._base.checks import is_traced, numbers, positive_integer, random_key, real_array, true_or_false
+from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.manifolds import permutation
 from jaxdescramble.solvers.assignment._bounds import lower_bound
@@ -30,8 +31,8 @@ WALK = 250
     data_fields=["point", "value", "bound", "steps", "status"],
     meta_fields=[],
 )
-@dataclasses.dataclass(frozen=True)
-class Assignment:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Assignment(Stored):
     """A permutation, and how good it is. A pytree; leading axes are batches.
 
     Attributes:
@@ -66,9 +67,10 @@ class Assignment:
 def quadratic_assignment(
     a: ArrayLike,
     b: ArrayLike,
+    *,
     key: PRNGKeyArray,
     start: ArrayLike | None = None,
-    restarts: int = 16,
+    searches: int = 16,
     steps: int = 5000,
     symmetric: bool | None = None,
 ) -> Assignment:
@@ -78,7 +80,7 @@ def quadratic_assignment(
     among doubly stochastic matrices, from the barycentre and from random points, for half of them; and at random
     permutations. In every round each is kicked, turns and moves stretches of its order, and walks along best exchanges
     with a tabu list; before the next the worse half gives way to copies of the better half. They stop early where the
-    bound is met. `jax.jit` and `jax.vmap` may be put around it. Time goes as `restarts * steps * n^2`, 3 ns each on one
+    bound is met. `jax.jit` and `jax.vmap` may be put around it. Time goes as `searches * steps * n^2`, 3 ns each on one
     core, and as n^3 for the bound.
 
     Args:
@@ -86,7 +88,7 @@ def quadratic_assignment(
         b: B, of the same size.
         key: source of chance.
         start: a permutation (n,) for one of the searches; the answer is no worse.
-        restarts: how many searches.
+        searches: how many searches.
         steps: how many exchanges each of them makes, in walks of 250.
         symmetric: whether A or B is symmetric, which saves half the work; None to look, which is not possible under
             jit or vmap and then taken as False.
@@ -100,25 +102,25 @@ def quadratic_assignment(
 
     >>> D = jnp.diff(jnp.eye(6), axis=0)
     >>> signals = jnp.asarray([3.0, 0.0, 5.0, 1.0, 4.0, 2.0])[:, None]
-    >>> found = quadratic_assignment(D.T @ D, signals @ signals.T, jax.random.key(0), steps=250)
+    >>> found = quadratic_assignment(D.T @ D, signals @ signals.T, key=jax.random.key(0), steps=250)
     >>> order = signals[found.point, 0].tolist()
     >>> order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0]), round(float(found.value), 4)
     (True, 5.0)
 
     Source: Taillard, Parallel Computing 17 (1991) 443 (tabu search); Stuetzle, Eur. J. Oper. Res. 174 (2006) 1519
     (iterated local search); Vogelstein et al., PLoS ONE 10 (2015) e0121002 (Frank-Wolfe). Bounds:
-    `solvers/assignment_bounds.py`.
+    `solvers/assignment/_bounds.py`.
     """
     one, other = _matrix(a, "a"), _matrix(b, "b")
     if one.shape != other.shape:
         raise ValueError(f"b: shape {other.shape}, where a has {one.shape}; both are (n, n).")
-    restarts, steps, key = positive_integer(restarts, "restarts"), positive_integer(steps, "steps"), random_key(key)
+    searches, steps, key = positive_integer(searches, "searches"), positive_integer(steps, "steps"), random_key(key)
     rounds = -(-steps // WALK)
     if symmetric is None:
         symmetric = _looks_symmetric(one) or _looks_symmetric(other)
     symmetric = true_or_false(symmetric, "symmetric")
     first = None if start is None else _permutation(start, len(one))
-    return _solve(one, other, key, first, restarts, rounds, min(steps, WALK), symmetric)
+    return _solve(one, other, key, first, searches, rounds, min(steps, WALK), symmetric)
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
@@ -127,7 +129,7 @@ def _solve(
     b: Shaped[Array, "n n"],
     key: PRNGKeyArray,
     start: Int[Array, " n"] | None,
-    restarts: int,
+    searches: int,
     rounds: int,
     walk: int,
     symmetric: bool,
@@ -142,7 +144,7 @@ def _solve(
         A, B = (A + A.T) / 2, (B + B.T) / 2
     floor = lower_bound(A, B, symmetric)
     least = 4 * n * jnp.finfo(dtype).eps * jnp.ones((), dtype)
-    point, made = _search(A, B, key, start, restarts, rounds, walk, symmetric, least, floor)
+    point, made = _search(A, B, key, start, searches, rounds, walk, symmetric, least, floor)
     point, extra, done = descend(A, B, point, least)
     value = jnp.sum(a * b[point][:, point])
     # Units are powers of two: what is exact stays exact.
@@ -163,7 +165,7 @@ def _search(
     b: Float[Array, "n n"],
     key: PRNGKeyArray,
     start: Int[Array, " n"] | None,
-    restarts: int,
+    searches: int,
     rounds: int,
     walk: int,
     symmetric: bool,
@@ -176,7 +178,7 @@ def _search(
         return permutation.identity(1), jnp.zeros((), jnp.int32)
     begin, key = jax.random.split(key)
     value_of = functools.partial(quadratic, a, b)
-    points = _starts(a, b, begin, start, restarts)
+    points = _starts(a, b, begin, start, searches)
     values = jax.vmap(value_of)(points)
 
     def attempt(key: Array, p: Array, tried: Array, first: Array) -> tuple[Array, Array]:
@@ -192,14 +194,14 @@ def _search(
         points, values, key, k = state
         key, shared, each = jax.random.split(key, 3)
         # The better half goes on twice over. (Meeting one rival each was as good on QAPLIB, and worse on lines.)
-        every = jnp.arange(restarts)
-        chosen = jnp.where(k > 0, jnp.argsort(values)[every % max(1, restarts // 2)], every)
+        every = jnp.arange(searches)
+        chosen = jnp.where(k > 0, jnp.argsort(values)[every % max(1, searches // 2)], every)
         points, values = points[chosen], values[chosen]
         # The same stretches are tried in all searches: what is sliced at one place for all needs no gather.
         centres, items = jax.random.uniform(shared, (2, n))
         tried = jnp.stack([1 + jnp.floor(centres * (2 * n - 3)), jnp.floor(items * (n - 1))], axis=1)
         again, found = jax.vmap(attempt, (0, 0, None, None))(
-            jax.random.split(each, restarts), points, tried.astype(jnp.int32), k == 0
+            jax.random.split(each, searches), points, tried.astype(jnp.int32), k == 0
         )
         better = found <= values
         return jnp.where(better[:, None], again, points), jnp.where(better, found, values), key, k + 1
@@ -212,16 +214,16 @@ def _search(
 
 
 def _starts(
-    a: Float[Array, "n n"], b: Float[Array, "n n"], key: PRNGKeyArray, start: Int[Array, " n"] | None, restarts: int
-) -> Int[Array, "restarts n"]:
-    n, descents = len(a), restarts // 2
+    a: Float[Array, "n n"], b: Float[Array, "n n"], key: PRNGKeyArray, start: Int[Array, " n"] | None, searches: int
+) -> Int[Array, "searches n"]:
+    n, descents = len(a), searches // 2
     relaxed, free = jax.random.split(key)
     points = [(spectral(a, b) if start is None else start)[None]]
     if descents:
         inner = jax.vmap(lambda key: random_stochastic(key, n, a.dtype))(jax.random.split(relaxed, descents))
         inner = inner.at[0].set(1 / n)
         points.append(jax.vmap(lambda P: relax(a, b, P))(inner))
-    others = jax.random.split(free, restarts - descents)[1:]
+    others = jax.random.split(free, searches - descents)[1:]
     return jnp.concatenate([*points, jax.vmap(lambda key: permutation.random(key, n))(others)])
 
 

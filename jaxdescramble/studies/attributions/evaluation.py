@@ -57,7 +57,7 @@ PATTERNS = 4
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """Everything an evaluation depends on.
 
     Attributes:
@@ -80,7 +80,7 @@ class Settings:
         return QUICK if self.quick else NETWORKS
 
 
-def evaluate(settings: Settings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
     """Train every network, put every method to every test, and gather the numbers.
 
     Args:

@@ -32,7 +32,7 @@ JOINT_LAYER = tuple(entry for entry in SECOND_LAYER if entry.name == "link purit
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemonstrationSettings:
     """Everything a demonstration depends on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Settings:
             positive_integer(getattr(self, name), name)
 
     @classmethod
-    def quick(cls, seed: int = 0, layers: int = 2) -> "Settings":
+    def quick(cls, seed: int = 0, layers: int = 2) -> "DemonstrationSettings":
         """A run of seconds that exercises everything and proves nothing: the network is barely trained."""
         return cls(seed, TrainingPlan(layers=layers, steps=300, batch=256), 100, 512, 19)
 
@@ -87,7 +87,7 @@ class Smoothness:
 class Demonstration:
     """Everything that was found, and what the figures are drawn from."""
 
-    settings: Settings
+    settings: DemonstrationSettings
     net: TrainedDEERNet
     layers: dict[str, LayerDescrambling]
     joint: LayerDescrambling
@@ -113,7 +113,7 @@ class Demonstration:
 
 
 def demonstrate(
-    settings: Settings | None = None, folder: Path | None = None, progress: Progress | None = None
+    settings: DemonstrationSettings | None = None, folder: Path | None = None, progress: Progress | None = None
 ) -> Demonstration:
     """Run the whole demonstration.
 
@@ -127,7 +127,7 @@ def demonstrate(
 
     Source: Amey et al., PNAS 118, e2016917118 (2021); the nulls and verdicts are this package's.
     """
-    settings = settings or Settings()
+    settings = settings or DemonstrationSettings()
     report = progress or (lambda stage, done, total: None)
     clock = _Clock()
     keys = dict(zip(("train", "shuffle", "signals", "nulls", "replica"), _split(settings.seed, 5), strict=True))
@@ -224,7 +224,7 @@ def _split(seed: int, count: int) -> list[Any]:
     return list(jax.random.split(jax.random.key(seed), count))
 
 
-def _three_sets(key, settings: Settings) -> list[DeerBatch]:
+def _three_sets(key, settings: DemonstrationSettings) -> list[DeerBatch]:
     keys = jax.random.split(key, 3)
     return [sample(k, settings.signals, settings.plan.grid, settings.plan.priors, "float32") for k in keys]
 

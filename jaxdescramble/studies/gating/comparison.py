@@ -34,7 +34,7 @@ QUICK = GatingPlan(widths=(16,) * 3, channels=(4,) * 2, blocks=1, steps=40, batc
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ComparisonSettings:
     """Everything a run depends on.
 
     Attributes:
@@ -68,12 +68,12 @@ class Settings:
                 raise ValueError(f"folder: {of} is read from files; say where they are.")
 
     @classmethod
-    def quick(cls, sets: tuple[str, ...] = BUILT_IN, folder: str | None = None) -> "Settings":
+    def quick(cls, sets: tuple[str, ...] = BUILT_IN, folder: str | None = None) -> "ComparisonSettings":
         """A run that exercises everything and proves nothing."""
         return cls(sets, folder, 2, QUICK, 1, (1, 4), (8,), 50)
 
 
-def compare_gates(settings: Settings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
     """The comparison, the stages and the waves.
 
     Args:
@@ -127,7 +127,7 @@ def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures,
     """Pictures to learn from, to choose by, and to report: 60, 20 and 20 percent, or a file's own test part."""
     key = jax.random.key(20211103)
     if of in FROM_FILES:
-        assert folder is not None, "Settings asks for it"
+        assert folder is not None, "ComparisonSettings asks for it"
         learned, chosen_by = pictures.split(FROM_FILES[of](folder, "train"), key, 0.9, 0.1)
         return learned, chosen_by, FROM_FILES[of](folder, "test")
     if of == "digits":
@@ -186,7 +186,9 @@ def _stages(*arguments: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return {name: np.asarray(value).tolist() for name, value in found._asdict().items()}, {}
 
 
-def _spectrum(settings: Settings, callback: Callable[[int, int], None]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _spectrum(
+    settings: ComparisonSettings, callback: Callable[[int, int], None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     found = spectrum(
         jax.random.key(7), settings.frequencies, settings.widths, steps=settings.spectrum_steps, callback=callback
     )

@@ -76,7 +76,7 @@ def spectrum(
     for width in widths:
         for kind in kinds:
             spec = gated.Spec(
-                gated.Dense(1, (width,) * layers, 1, biases=True),
+                gated.FullyConnected(1, (width,) * layers, 1, biases=True),
                 kind,
                 gated.Hard() if kind == "dnn" else gated.Soft(),
             )
@@ -98,7 +98,7 @@ def spectrum(
 def kinks(params: Any, spec: gated.Spec) -> Int[Array, ""]:
     """Of a linearly gated network on the line, how many gates turn inside (-1, 1): no more pieces than this plus one.
 
-    >>> spec = gated.Spec(gated.Dense(1, (3, 3), 1, biases=True))
+    >>> spec = gated.Spec(gated.FullyConnected(1, (3, 3), 1, biases=True))
     >>> int(kinks(gated.init(jax.random.key(0), spec), spec))  # without biases they all turn at 0
     6
     """

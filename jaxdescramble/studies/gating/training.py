@@ -65,7 +65,7 @@ class GatingPlan:
             return gated.Convolutional(shape, self.channels, classes)
         if name == "skip":
             return gated.Residual(inputs, self.widths[0], self.blocks, self.depth, classes)
-        return gated.Dense(inputs, self.widths, classes)
+        return gated.FullyConnected(inputs, self.widths, classes)
 
     def spec(self, name: str, kind: str, shape: tuple[int, ...], classes: int) -> gated.Spec:
         """A spec, soft gates where gates are learned; the ReLU network's are hard."""
@@ -106,9 +106,9 @@ class Course(NamedTuple):
 def answer(params: Any, x: Array, spec: gated.Spec, ones: Array, order: Array) -> Float[Array, "batch classes"]:
     """A gated network whose start of values and order of gates are numbers: the same program for all.
 
-    >>> spec = gated.Spec(gated.Dense(3, (4, 4), 2))
+    >>> spec = gated.Spec(gated.FullyConnected(3, (4, 4), 2))
     >>> params, x = gated.init(jax.random.key(0), spec), jnp.ones((1, 3))
-    >>> swapped = gated.Spec(gated.Dense(3, (4, 4), 2), order=(1, 0), value_input="ones")
+    >>> swapped = gated.Spec(gated.FullyConnected(3, (4, 4), 2), order=(1, 0), value_input="ones")
     >>> y = answer(params, x, spec, jnp.asarray(1.0), jnp.asarray([1, 0]))
     >>> bool(jnp.allclose(y, gated.apply(params, x, swapped)))
     True

@@ -1,0 +1,119 @@
+"""Small pictures as SVG text, without matplotlib: a heat map of a matrix, and lines.
+
+Notebooks show them beside a result. Numbers are drawn in two colours whose opacity is the magnitude, so that zero is
+the background, light or dark; frames take the colour of the text around them. Every picture has a title for the
+mouse and a label for screen readers.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+POSITIVE, NEGATIVE, MISSING = "#d9622b", "#2f7fc1", "#8a8a8a"
+"""Orange, blue, and grey for numbers that are not finite. Orange and blue differ for colour-blind readers too."""
+
+LEVELS = 8
+"""Steps of opacity."""
+
+CELLS, POINTS, CURVES = 40, 160, 8
+"""Most cells along an axis, points of a curve, and curves of one picture."""
+
+
+def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
+    """Return a picture of a matrix: orange for positive entries, blue for negative ones, grey for NaN and infinity.
+
+    Large matrices are drawn in blocks. A block shows its entry of largest magnitude, so that thin lines stay visible.
+
+    Args:
+        matrix: real numbers or truth values, shape (rows, columns).
+        title: text for the mouse and for screen readers.
+        width: in pixels; the height follows from the shape, within limits.
+
+    >>> picture = heat_map(np.eye(3), "P, the identity")
+    >>> picture.count("M"), 'aria-label="P, the identity"' in picture
+    (3, True)
+    """
+    cells = _blocks(np.asarray(matrix, np.float64))
+    rows, columns = cells.shape
+    known = np.isfinite(cells)
+    largest = np.abs(cells[known]).max(initial=0.0)
+    levels = np.zeros(cells.shape, int)
+    if largest > 0:
+        levels[known] = np.rint(cells[known] / largest * LEVELS).astype(int)
+    paths = [_runs(~known, MISSING, 1.0)]
+    for level in np.unique(levels[levels != 0]).tolist():
+        paths.append(_runs(levels == level, POSITIVE if level > 0 else NEGATIVE, abs(level) / LEVELS))
+    height = int(np.clip(width * rows / columns, width / 8, 2 * width))
+    inside = f'<g transform="translate(0 .5)" stroke-width="1.02">{"".join(paths)}</g>'
+    return _svg(inside, title, (columns, rows), (width, height))
+
+
+def lines(curves: np.ndarray | Sequence[np.ndarray], title: str, width: int = 160) -> str:
+    """Return a picture of one curve or several over their index; a curve breaks where a number is not finite.
+
+    Args:
+        curves: real numbers, shape (points,) or (curves, points); the first eight curves are drawn.
+        title: text for the mouse and for screen readers.
+        width: in pixels; the height is half of it.
+
+    >>> lines(np.asarray([0.0, 1.0, 0.5]), "loss").count("<polyline")
+    1
+    """
+    many = np.atleast_2d(np.asarray(curves, np.float64))[:CURVES]
+    many = many[:, :: -(-many.shape[1] // POINTS) or 1]
+    known = np.isfinite(many)
+    low, high = many[known].min(initial=np.inf), many[known].max(initial=-np.inf)
+    height = width // 2
+    x = np.linspace(2, width - 2, many.shape[1]) if many.shape[1] > 1 else np.full(many.shape[1], width / 2)
+    drawn = []
+    for number, (curve, there) in enumerate(zip(many, known, strict=True)):
+        # Halves: the difference of two large numbers of opposite sign overflows.
+        span = high / 2 - low / 2
+        y = height - 3 - (height - 6) * ((curve / 2 - low / 2) / span if span > 0 else np.full_like(curve, 0.5))
+        colour = (POSITIVE, NEGATIVE)[number % 2]
+        for piece in np.split(np.arange(len(curve)), np.flatnonzero(~there)):
+            piece = piece[there[piece]]
+            if len(piece):
+                points = " ".join(f"{x[k]:.1f},{y[k]:.1f}" for k in (piece if len(piece) > 1 else piece.repeat(2)))
+                drawn.append(f'<polyline points="{points}" stroke="{colour}"/>')
+    style = 'fill="none" stroke-width="1.5" stroke-linejoin="round" stroke-linecap="round"'
+    return _svg(f"<g {style}>{''.join(drawn)}</g>", title, (width, height), (width, height))
+
+
+def _blocks(matrix: np.ndarray) -> np.ndarray:
+    """Return the matrix, or one of at most `CELLS` rows and columns made of the largest entries of its blocks."""
+    for axis in (0, 1):
+        count = matrix.shape[axis]
+        if count > CELLS:
+            edges = np.linspace(0, count, CELLS + 1).astype(int)
+            parts = np.split(matrix, edges[1:-1], axis=axis)
+            matrix = np.stack([_largest(part, axis) for part in parts], axis=axis)
+    return matrix
+
+
+def _largest(part: np.ndarray, axis: int) -> np.ndarray:
+    size = np.where(np.isfinite(part), np.abs(part), -1.0)
+    return np.take_along_axis(part, np.expand_dims(size.argmax(axis=axis), axis), axis).squeeze(axis)
+
+
+def _runs(mask: np.ndarray, colour: str, opacity: float) -> str:
+    """Return one path through all marked cells, a stroke for each run of them along a row."""
+    edges = np.diff(np.pad(mask.astype(int), ((0, 0), (1, 1))), axis=1)
+    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
+    if not len(starts):
+        return ""
+    strokes = "".join(f"M{first} {row}h{last - first}" for (row, first), (_, last) in zip(starts, ends, strict=True))
+    return f'<path d="{strokes}" stroke="{colour}" stroke-opacity="{opacity:g}"/>'
+
+
+def _svg(inside: str, title: str, view: tuple[int, int], size: tuple[int, int]) -> str:
+    text = escape(title, quote=True)
+    frame = (
+        f'<rect width="{view[0]}" height="{view[1]}" fill="none" stroke="currentColor" stroke-opacity=".35" '
+        'vector-effect="non-scaling-stroke"/>'
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{text}" viewBox="0 0 {view[0]} {view[1]}" '
+        f'width="{size[0]}" height="{size[1]}" preserveAspectRatio="none"><title>{text}</title>{inside}{frame}</svg>'
+    )

@@ -1,0 +1,380 @@
+"""What all results share: a short `repr`, a picture in notebooks, plain values, and files with a format version.
+
+A dataclass inherits from `Result`, or from `Stored` if it can be saved:
+
+    @dataclasses.dataclass(frozen=True, repr=False)
+    class Answer(Stored): ...
+
+A named tuple cannot inherit; it takes the functions as its methods:
+
+    class Pair(NamedTuple):
+        one: Array
+        other: Array
+
+        __repr__ = results.describe
+        _repr_html_ = results.page
+        to_dict = results.to_dict
+
+All of this works on batches, and on traced results inside `jit`: there only shapes are known.
+"""
+
+import dataclasses
+import enum
+import json
+import os
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdescramble._base.checks import file_path, is_traced
+from jaxdescramble._base.drawing import heat_map, lines
+from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.status import Status
+
+LONGEST = 280
+"""Characters of a `repr`."""
+
+FORMAT = 1
+"""Version of the files that `Stored.save` writes."""
+
+DRAWN = ("point", "map", "weight", "images", "value", "values")
+"""Fields that a picture shows if there are any of these; otherwise it shows the first one with a matrix or a vector."""
+
+Kept = TypeVar("Kept", bound="Stored")
+
+
+class Result:
+    """Base of results that are dataclasses."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        return page(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the content as plain Python values and NumPy arrays.
+
+        Raises:
+            TypeError: inside `jit`, where there are no numbers yet.
+        """
+        return to_dict(self)
+
+
+class Stored(Result):
+    """Base of results that are dataclasses of arrays, numbers, texts and other results; they can be saved."""
+
+    __slots__ = ()
+    format: ClassVar[int] = FORMAT
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.npz` file. An old file stays whole until the new one is.
+
+        Raises:
+            TypeError: not a path; a traced result.
+            OSError: the file cannot be written (no such folder, a full disk).
+        """
+        write(path, self, type(self).__name__, self.format)
+
+    @classmethod
+    def load(cls: type[Kept], path: str | os.PathLike[str]) -> Kept:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TypeError: not a path.
+            ValueError: not a whole file written by `save` of this class, or one of another version.
+        """
+        return built(cls, read(path, cls.__name__, cls.format))
+
+
+def write(path: str | os.PathLike[str], result: Any, kind: str, version: int = FORMAT) -> None:
+    """Write a result, or a mapping of results, to a `.npz` file: arrays by path of names, the rest as JSON.
+
+    Args:
+        path: where the file is to be.
+        result: what `to_dict` takes.
+        kind: name of the class that can load it.
+        version: of the format.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    plain: dict[str, Any] = {}
+    for name, value in _leaves({name: _plain(value, name, True) for name, value in _fields(result)}):
+        (arrays if isinstance(value, np.ndarray) else plain)[name] = value
+    header = json.dumps({"format": version, "kind": kind, "plain": plain})
+    write_arrays(file_path(path, "path"), arrays | {"header": np.asarray(header)})
+
+
+def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict[str, Any]:
+    """Read what `write` wrote, arrays and plain values by path of names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TypeError: not a path.
+        ValueError: not a whole file, or one of another class or version.
+
+    >>> write("pair.npz", {"one": np.ones(2), "other": {"text": "b"}}, "Pair")
+    >>> sorted(read("pair.npz", "Pair"))
+    ['one', 'other/text']
+    """
+    path = file_path(path, "path")
+    try:
+        # Opened here: NumPy leaves a file that it cannot read open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            content: dict[str, Any] = {name: file[name] for name in file.files}
+        header = json.loads(str(content.pop("header")))
+        found, is_version, plain = header["kind"], header["format"], header.get("plain", {})
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+        raise ValueError(f"path: {path} is not a whole {kind} file ({error}); write it again with .save().") from error
+    if found != kind:
+        raise ValueError(f"path: {path} holds a {found}, not a {kind}; use its own load.")
+    if is_version != version:
+        raise ValueError(f"path: {path} has format {is_version!r}; this version reads format {version}.")
+    return content | plain
+
+
+def built(kind: Any, content: Mapping[str, Any]) -> Any:
+    """Build a result of a class from what `read` returned.
+
+    >>> @dataclasses.dataclass
+    ... class Answer:
+    ...     value: float
+    >>> built(Answer, {"value": 0.5})
+    Answer(value=0.5)
+    """
+    hints = typing.get_type_hints(kind)
+    names = kind._fields if hasattr(kind, "_fields") else [one.name for one in dataclasses.fields(kind)]
+    values = {}
+    for name in names:
+        choices = _choices(hints[name])
+        below = below_path(content, name)
+        inner = next((one for one in choices if hasattr(one, "_fields") or _stored(one)), None)
+        if name in content:
+            values[name] = _as_hinted(content[name], choices)
+        elif below:
+            values[name] = below if inner is None else built(inner, below)
+    return kind(**values)
+
+
+def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what lies below a name, by the rest of its path.
+
+    >>> below_path({"a/b": 1, "c": 2}, "a")
+    {'b': 1}
+    """
+    front = f"{name}/"
+    return {key.removeprefix(front): value for key, value in content.items() if key.startswith(front)}
+
+
+def _as_hinted(value: Any, choices: list[Any]) -> Any:
+    """Return a value that was read as the field has it: a JAX array unless the field says NumPy, a tuple for a list."""
+    if isinstance(value, np.ndarray):
+        return value if any(getattr(one, "array_type", one) is np.ndarray for one in choices) else jnp.asarray(value)
+    return tuple(value) if isinstance(value, list) and tuple in choices else value
+
+
+def describe(self: Any) -> str:
+    """Return a `repr` of at most 300 characters: numbers as they are, arrays by type and shape.
+
+    >>> @dataclasses.dataclass
+    ... class Answer:
+    ...     value: Any
+    ...     point: Any
+    ...     status: Any = 0
+    >>> describe(Answer(np.float32(0.25), jnp.eye(3)))
+    'Answer(value=0.25, point=float32[3,3], status=SOLVED)'
+    """
+    parts = [f"{name}={brief(value, name)}" for name, value in _fields(self)]
+    name = type(self).__name__
+    while sum(map(len, parts)) + 2 * len(parts) > LONGEST - len(name) and len(parts) > 1:
+        parts[-2:] = ["…"]
+    return f"{name}({', '.join(parts)})"
+
+
+def brief(value: Any, name: str = "") -> str:
+    """Return a few characters that stand for a value; `name` is that of its field.
+
+    >>> brief(jnp.ones((2, 3))), brief(jnp.asarray([0, 0, 3]), "status"), brief({"a": 1})
+    ('float32[2,3]', '2 SOLVED, 1 NOT_FINITE', '{1 entry}')
+    """
+    if value is None or isinstance(value, bool | int):
+        return _status(np.asarray(value)) if name == "status" and isinstance(value, int) else repr(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 40 else f"{value[:37]}...")
+    if isinstance(value, enum.Enum):
+        return value.name
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return _array(value, name)
+    if isinstance(value, Mapping):
+        return f"{{{_counted(len(value))}}}"
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return f"[{_counted(len(value))}]"
+    named = getattr(value, "name", None) or getattr(value, "__name__", None)
+    return named if isinstance(named, str) else f"{type(value).__name__}(…)"
+
+
+def to_dict(self: Any) -> dict[str, object]:
+    """Return the fields of a result as plain Python values and NumPy arrays; inner results become dictionaries.
+
+    >>> @dataclasses.dataclass
+    ... class Answer:
+    ...     value: Any
+    ...     point: Any
+    >>> to_dict(Answer(jnp.asarray(0.25), jnp.eye(2)))["value"]
+    0.25
+    """
+    return {name: _plain(value, name) for name, value in _fields(self)}
+
+
+def page(self: Any) -> str:
+    """Return HTML for notebooks: a picture and a table of the fields.
+
+    >>> @dataclasses.dataclass
+    ... class Answer:
+    ...     point: Any
+    >>> html = page(Answer(np.eye(2)))
+    >>> html.count("<svg"), "float64[2,2]" in html
+    (1, True)
+    """
+    rows = [(name, brief(value, name)) for name, value in _fields(self)]
+    return laid_out(type(self).__name__, pictures(self), rows)
+
+
+def laid_out(title: str, drawn: str, rows: list[tuple[str, str]]) -> str:
+    """Return HTML with a title, pictures and a table of names and values."""
+    cells = "".join(
+        f'<tr><th style="text-align:left;font-weight:normal;opacity:.7">{escape(name)}</th>'
+        f'<td style="text-align:left"><code>{escape(text)}</code></td></tr>'
+        for name, text in rows
+    )
+    return (
+        f'<div style="display:flex;gap:1em;align-items:flex-start;flex-wrap:wrap"><div>{drawn}</div>'
+        f"<div><strong>{escape(title)}</strong><table>{cells}</table></div></div>"
+    )
+
+
+def pictures(result: Any) -> str:
+    """Return an SVG picture of the field of a result that says most; "" where there is none with known numbers."""
+    fields = dict(_fields(result))
+    for name in (*DRAWN, *fields):
+        array = concrete(fields.get(name))
+        if array is not None and array.dtype.kind in "fiub" and array.size > 1:
+            return picture(array, f"{type(result).__name__}.{name}")
+    return ""
+
+
+def picture(array: np.ndarray, title: str) -> str:
+    """Return a heat map of a matrix or a picture of a curve; of more axes, of the first matrix.
+
+    >>> picture(np.ones((2, 3, 3)), "P").count("aria-label")
+    1
+    """
+    if array.ndim == 1:
+        return lines(array, f"{title}, {array.size} numbers")
+    first = array[(0,) * (array.ndim - 2)]
+    which = f", first of {'x'.join(map(str, array.shape[:-2]))}" if array.ndim > 2 else ""
+    return heat_map(first, f"{title}, {first.shape[0]} x {first.shape[1]}{which}")
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """Return an array as one of NumPy, or None for anything whose numbers are not to be had on this host.
+
+    >>> concrete(jnp.ones(2)).tolist(), concrete("text")
+    ([1.0, 1.0], None)
+    """
+    if is_traced(value) or not isinstance(value, np.ndarray | np.generic | jax.Array):
+        return None
+    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return None
+    if isinstance(value, jax.Array) and (value.is_deleted() or not value.is_fully_addressable):
+        return None
+    found = np.asarray(value)
+    # bfloat16 and its kin are unknown to most of NumPy.
+    return found.astype(np.float32) if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, jnp.floating) else found
+
+
+def _fields(result: Any) -> Iterator[tuple[str, Any]]:
+    if hasattr(result, "_fields"):
+        return ((name, getattr(result, name)) for name in result._fields)
+    if isinstance(result, Mapping):
+        return ((str(name), value) for name, value in result.items())
+    # A field may be missing while JAX builds the object, or where a test replaces it.
+    return ((one.name, getattr(result, one.name, None)) for one in dataclasses.fields(result))
+
+
+def _array(value: Any, name: str) -> str:
+    found = concrete(value)
+    if found is not None and name == "status" and found.size:
+        return _status(found)
+    if found is not None and found.size == 1 and found.ndim == 0:
+        return f"{found.item():.6g}" if found.dtype.kind == "f" else repr(found.item())
+    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+
+
+def _status(codes: np.ndarray) -> str:
+    known = {int(member): member.name for member in Status} | {-1: "PENDING"}
+    found, counts = np.unique(codes, return_counts=True)
+    names = [known.get(int(code), str(code)) for code in found]
+    if codes.ndim == 0:
+        return names[0]
+    return ", ".join(f"{count} {name}" for count, name in zip(counts, names, strict=True))
+
+
+def _counted(count: int) -> str:
+    return f"{count} entry" if count == 1 else f"{count} entries"
+
+
+def _plain(value: Any, name: str, whole: bool = False) -> object:
+    """Return plain Python and NumPy values; arrays without axes become numbers unless `whole`."""
+    if is_traced(value):
+        raise TypeError(f"to_dict: {name} is traced and has no numbers yet; call to_dict outside jit, on the result.")
+    if isinstance(value, enum.Enum):
+        return value.name
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        return value
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+            value = jax.random.key_data(value)
+        found = np.asarray(value)
+        return found.item() if found.ndim == 0 and not whole else found
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one, f"{name}[{key!r}]", whole) for key, one in value.items()}
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return [_plain(one, f"{name}[{place}]", whole) for place, one in enumerate(value)]
+    if hasattr(value, "_fields") or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        # Of a solver, an objective, an operator the class says more than its numbers.
+        kind = {} if isinstance(value, Result | tuple) else {"kind": type(value).__name__}
+        return kind | {key: _plain(one, f"{name}.{key}", whole) for key, one in _fields(value)}
+    return getattr(value, "__qualname__", None) or type(value).__name__
+
+
+def _leaves(tree: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield arrays and plain values with the path that leads to them, in the order of the fields."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{front}{name}/")
+        else:
+            yield f"{front}{name}", value
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the types that an annotation allows, without their parameters."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [one for part in typing.get_args(hint) for one in _choices(part)]
+    return [typing.get_origin(hint) or hint]
+
+
+def _stored(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Stored)
