@@ -9,7 +9,7 @@ import pytest
 
 from jaxdescramble import JaxdescrambleWarning
 from jaxdescramble.networks.evaluate import evaluate
-from jaxdescramble.networks.graph import leaves_of, trace
+from jaxdescramble.networks.tracing import leaves_of, trace
 from jaxdescramble.networks.reordering import reorder
 from jaxdescramble.networks.taps import insert, wiretap
 

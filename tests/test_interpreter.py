@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdescramble.networks.axes import FOREIGN, Atom, axis, cut, fold, regroup, unfold
+from jaxdescramble.networks.axes import FOREIGN, Atom, axis, fold, regroup, unfold
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.facts import study
-from jaxdescramble.networks.graph import leaves_of, trace
+from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.tracing import leaves_of, trace
 
 
 def normal(seed, *shape):
@@ -240,7 +241,7 @@ def test_axes_of_slices():
     def cuts(f):
         graph = trace(f, w, x)
         (operation,) = graph.operations
-        return [cut(operation, i, axes, (6, 4)) for i in range(len(operation.outputs))]
+        return [kind_of(operation).axes_after(operation, 0, i, axes, graph) for i in range(len(operation.outputs))]
 
     assert cuts(lambda w, x: w[2:4, :3]) == [(axis("a", 2), axis(FOREIGN, 3))]
     assert cuts(lambda w, x: w[::2]) == [(axis(FOREIGN, 3), axis("b", 4))]  # not neighbours

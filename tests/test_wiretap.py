@@ -283,8 +283,8 @@ def test_single_sample_and_single_unit():
 SQUARE, KERNEL = normal(6, 4, 4), normal(7, 4, 1, 3)
 
 
-def convolved(x, kernel, groups):
-    return jax.lax.conv_general_dilated(x[..., None], kernel, (1,), "SAME", feature_group_count=groups)[..., 0]
+def convolved(x, kernel):
+    return jax.lax.conv_general_dilated(x[:4, None], kernel, (1,), "SAME", batch_group_count=4)[0]
 
 
 # By name: the function, and for each line of the warning the parameters and the operation.
@@ -294,9 +294,9 @@ UNREAD = {
         r"\['c'\] \(4, 4\) by `fft` \(.*test_wiretap.py:\d+",
     ),
     "a filter in frequency": (lambda p, x: jnp.fft.ifft(p["c"][None] * jnp.fft.fft(x[:, None])).real, r"by `fft`"),
-    "a convolution in groups": (
-        lambda p, x: convolved(x @ p["r"], p["k"], 4),
-        r"\['k'\] \(4, 1, 3\) by `conv_general_dilated` \(.*\), a convolution in groups",
+    "a convolution in groups of samples": (
+        lambda p, x: convolved(x @ p["r"], p["k"]),
+        r"\['k'\] \(4, 1, 3\) by `conv_general_dilated` \(.*\), a convolution in groups of samples",
     ),
     "a sum of low rank": (
         lambda p, x: jnp.tanh(x @ (p["c"] + p["a"] @ p["b"])) @ p["r"],

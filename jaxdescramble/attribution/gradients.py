@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import number_between, positive_integer, random_key, shaped_like
 from jaxdescramble.attribution._targets import Function, score, targets
-from jaxdescramble.networks.blame import refuse_integers
+from jaxdescramble.networks.obstacles import refuse_integers
 
 
 def gradient(

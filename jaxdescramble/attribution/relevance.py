@@ -1,7 +1,8 @@
 """Layer-wise relevance propagation: an output's value, handed back layer by layer to what it is made of."""
 
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +11,19 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number, shaped_like
 from jaxdescramble.attribution._targets import Function, targets
-from jaxdescramble.networks.blame import named, refuse_integers, telling
+from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, evaluate
-from jaxdescramble.networks.facts import Facts, arranges, study
-from jaxdescramble.networks.graph import SLICES, Graph, Operation, leaves_of, trace
-from jaxdescramble.networks.pieces import along_piece
+from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds import arranges, kind_of
+from jaxdescramble.networks.kinds.kind import Relevance
+from jaxdescramble.networks.kinds.products import LayerKind, Product
+from jaxdescramble.networks.layers import AFFINE, Affine, affine_steps
+from jaxdescramble.networks.obstacles import listed, obstacle_behind, refuse_integers
+from jaxdescramble.networks.tracing import leaves_of, trace
 
 RULES = ("z", "epsilon", "alpha-beta", "w2", "z-box")
 INPUT_RULES = (*RULES, "same")
-LAYERS = frozenset({"dot_general", "conv_general_dilated"})
-SUMS = frozenset({"reduce_sum", "reduce_window_sum", "cumsum"})
-GATES = frozenset({"max", "min", "clamp", "select_n"})
-SCALINGS = frozenset({"mul", "div", "neg"})
-MOVES = SLICES | frozenset(
-    """pad rev concatenate stack gather dynamic_slice dynamic_update_slice broadcast_in_dim expand_dims""".split()  # noqa: SIM905
-)
-POOLS = frozenset({"reduce_window_max", "reduce_max"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +72,8 @@ def lrp(
         f: `f(params, x)` of linear and convolutional layers, normalisation in inference form, relu and its kin,
             pools, sums; returns (batch, classes) before any softmax.
         params, x, target: as for `gradient`.
-        rule: of all layers, but that of `input_rule` ("same" for none) for those that read x itself, at most moved,
-            shifted and scaled feature by feature.
+        rule: of all layers, but that of `input_rule` ("same" for none) for those that read x itself, at most
+            rearranged, sliced, shifted and scaled feature by feature.
         epsilon, alpha, beta: of the rules.
         low, high: l and h of "z-box": the smallest and largest that x may be, broadcast to x.
 
@@ -123,7 +121,8 @@ def lrp(
     found = back.run(start)
     if first is not everywhere and not back.used:
         raise ValueError(
-            f"input_rule: no layer reads x itself, at most moved, shifted and scaled, so {input_rule!r} has no place."
+            f"input_rule: no layer reads x itself, at most rearranged, sliced, shifted and scaled, so {input_rule!r} "
+            "has no place."
         )
     return found
 
@@ -154,6 +153,17 @@ def deep_taylor(
     return lrp(f, params, x, target, rule="alpha-beta", input_rule=input_rule, low=low, high=high)
 
 
+class _Layer(NamedTuple):
+    """A product with a constant weight, and the biases and scales that follow it."""
+
+    product: Product
+    steps: tuple[Affine, ...]
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [self.product.operation, *(step.operation for step in self.steps)]
+
+
 class _Back:
     """One way back through a graph, all values at hand."""
 
@@ -162,47 +172,45 @@ class _Back:
         wanted = {n for operation in graph.operations for n in operation.outputs}
         self.values = {**graph.constants, **evaluate(graph, arguments, wanted | set(graph.inputs))[1]}
         self.arguments = arguments
-        self.chains = self._chains()
+        self.layers = self._layers()
         self.near, self.early = self._before_the_layers()
         self.used = False
 
-    def _chains(self) -> dict[int, list[Operation]]:
-        """By its last value, each layer with the biases and scales that follow it."""
-        chains = {}
+    def _layers(self) -> dict[int, "_Layer"]:
+        """By its last value, each layer with the biases and scales that follow it.
+
+        The weight may be any value that does not depend on x.
+        """
+        found = {}
         for operation in self.graph.operations:
-            if operation.name not in LAYERS or sum(n in self.facts.data for n in operation.inputs) != 1:
-                continue
-            chain, value = [operation], operation.outputs[0]
-            while len(self.facts.readers[value]) == 1 and value not in self.graph.outputs:
-                reader, position = self.facts.readers[value][0]
-                others = [n for i, n in enumerate(reader.inputs) if i != position]
-                is_affine = reader.name in ("add", "mul", "sub") or (reader.name == "div" and position == 0)
-                if not is_affine or any(n in self.facts.data for n in others):
-                    break
-                if self.graph.shape(reader.outputs[0]) != self.graph.shape(value):
-                    break
-                chain.append(reader)
-                value = reader.outputs[0]
-            chains[value] = chain
-        return chains
+            kind, of_data = kind_of(operation), [n in self.facts.data for n in operation.inputs]
+            if isinstance(kind, LayerKind) and sum(of_data) == 1:
+                product = kind.product("", operation, of_data.index(False), -1, self.graph)
+                steps, end, _ = affine_steps(product, self.facts, self._is_constant, rearranged=False)
+                found[end] = _Layer(product, steps)
+        return found
+
+    def _is_constant(self, other: int, axes: Axes) -> bool:
+        return other not in self.facts.data
 
     def _before_the_layers(self) -> tuple[set[int], set[Operation]]:
-        """What x is before any layer: moved, shifted and scaled, feature by feature; and the operations that do it."""
-        near, early = set(self.graph.arguments[1]), set()
+        """What x is before any layer: rearranged, sliced, shifted and scaled, by feature; and the shifts and scales."""
+        near, early = {n for n in self.facts.origin if self.facts.is_input(n)}, set()
         for operation in self.graph.operations:
             live = [i for i, n in enumerate(operation.inputs) if n in self.facts.data]
             if len(live) != 1 or operation.inputs[live[0]] not in near:
                 continue
-            is_affine = operation.name in ("add", "sub", "mul", "neg") or (operation.name == "div" and live == [0])
-            if is_affine or operation.name == "pad" or arranges(operation, self.graph):
-                near.update(operation.outputs)
+            if operation.name in AFFINE | {"neg"} and (operation.name, live) != ("div", [1]):
                 early.add(operation)
+                near.update(operation.outputs)
+            elif operation.name == "pad" or kind_of(operation).cuts or arranges(operation, self.graph):
+                near.update(operation.outputs)
         return near, early
 
     def run(self, start: Array) -> Array:
         (x,) = self.graph.arguments[1]
         relevance: dict[int, Array] = {self.graph.outputs[0]: start}
-        inside = {o for chain in self.chains.values() for o in chain}
+        inside = {o for layer in self.layers.values() for o in layer.operations}
 
         def give(number: int, part: Array) -> None:
             relevance[number] = relevance[number] + part if number in relevance else part
@@ -213,12 +221,10 @@ class _Back:
             here = [relevance.get(n) for n in operation.outputs]
             if all(part is None for part in here):
                 continue
-            chain = self.chains.get(operation.outputs[0])
-            if chain is not None:
+            layer = self.layers.get(operation.outputs[0])
+            if layer is not None:
                 assert here[0] is not None
-                head = chain[0]
-                side = next(i for i, n in enumerate(head.inputs) if n in self.facts.data)
-                give(head.inputs[side], self._layer(chain, side, here[0]))
+                give(layer.product.data, self._layer(layer, here[0]))
             elif operation not in inside:
                 full = [
                     jnp.zeros_like(self.values[n]) if part is None else part
@@ -228,20 +234,18 @@ class _Back:
                     give(number, part)
         return relevance.get(x, jnp.zeros_like(self.values[x]))
 
-    def _layer(self, chain: list[Operation], side: int, R: Array) -> Array:
-        head = chain[0]
-        number = head.inputs[side]
+    def _layer(self, layer: "_Layer", R: Array) -> Array:
+        head, number = layer.product.operation, layer.product.data
         rule = self.first if number in self.near else self.rule
         self.used |= number in self.near
-        a, w = self.values[number], self.values[head.inputs[1 - side]]
-        z = self.values[chain[-1].outputs[0]]
-        after = []  # what follows the product: its name, whether the constant comes first, and the constant
-        for step in chain[1:]:
-            swapped = step.inputs[1] in self.facts.data
-            after.append((step.name, swapped, self.values[step.inputs[0 if swapped else 1]]))
+        a, w = self.values[number], self.values[layer.product.weight]
+        last = layer.operations[-1]
+        z = self.values[last.outputs[0]]
+        # What follows the product: its name, whether the constant comes first, and the constant.
+        after = [(step.name, step.swapped, self.values[step.other]) for step in layer.steps]
 
         def product(a: Array, w: Array) -> Array:
-            return bind(head, [a, w] if side == 0 else [w, a])[0]
+            return bind(head, [w, a] if layer.product.side == 0 else [a, w])[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
             """What is positive and what is negative of a layer's output, biases and scales included."""
@@ -282,7 +286,7 @@ class _Back:
             return jax.vjp(lambda a: product(a, w**2), ones)[1](G)[0]
         if any(name in ("mul", "div") or (name == "sub" and swapped) for name, swapped, _ in after):
             raise NotImplementedError(
-                f"z-box: a scale or a minus follows the layer ({chain[-1].source}); fold it into the weight."
+                f"z-box: a scale or a minus follows the layer ({last.source}); fold it into the weight."
             )
         edges = [self._at_edge(number, edge) for edge in (rule.low, rule.high)]
         low, high = jnp.minimum(*edges), jnp.maximum(*edges)
@@ -303,51 +307,23 @@ class _Back:
         return evaluate(self.graph, given, {number})[1][number]
 
     def _other(self, operation: Operation, R: list[Array]) -> list[tuple[int, Array]]:
-        name, inputs = operation.name, operation.inputs
+        inputs, kind = operation.inputs, kind_of(operation)
+        values, results = ([self.values[n] for n in numbers] for numbers in (inputs, operation.outputs))
         live = [i for i, n in enumerate(inputs) if n in self.facts.data]
-        values = [self.values[n] for n in inputs]
         floating = [i for i in live if jnp.issubdtype(values[i].dtype, jnp.inexact)]
         if not floating:
             return []
-
-        def pulled(G: list[Array]) -> list[Array]:
-            def run(*some: Array) -> list[Array]:
-                full = list(values)
-                for i, value in zip(floating, some, strict=True):
-                    full[i] = value
-                return list(bind(operation, full))
-
-            return list(jax.vjp(run, *(values[i] for i in floating))[1](G))
-
-        if name == "stop_gradient":
-            parts = R
-        elif operation in self.early and name not in MOVES and not arranges(operation, self.graph):
-            parts = [_unspread(R[0], values[floating[0]].shape)]  # feature by feature: they keep what is theirs
-        elif name in MOVES or name in POOLS or arranges(operation, self.graph):
-            # Nothing is mixed: what comes out goes back to where it was. Of a maximum, to the first that ties.
-            parts = [_first_winner(operation, values[0], R[0])] if name in POOLS else pulled(R)
-        elif name in GATES or name in SCALINGS or name == "abs":
-            if name == "div" and 1 in floating:
-                raise self._refusal(operation)
-            if len(floating) == 1:
-                parts = [_unspread(R[0], values[floating[0]].shape)]
-            elif name in ("max", "min"):
-                first, second = values if name == "max" else (-values[0], -values[1])
-                parts = [jnp.where(second > first, 0, R[0]), jnp.where(second > first, R[0], 0)]
-            elif name == "select_n":
-                parts = [jnp.where(values[0] == i - 1, R[0], 0) for i in floating]
-            else:
-                raise self._refusal(operation)
-        elif name in SUMS or name in ("add", "sub", "add_any"):
-            z = self.values[operation.outputs[0]]
-            pulls = pulled([_share(R[0], z, self.rule.epsilon if self.rule.name == "epsilon" else 0.0)])
-            parts = [values[i] * pull for i, pull in zip(floating, pulls, strict=True)]
-        else:
+        share = functools.partial(_share, epsilon=self.rule.epsilon if self.rule.name == "epsilon" else 0.0)
+        flow = Relevance(operation, values, floating, results, R, share)
+        # Feature by feature, before any layer: each keeps what is its own, also where a bias is added to it.
+        is_shift = operation in self.early and operation.name in ("add", "sub")
+        parts = flow.passed_on() if is_shift else kind.relevance(flow)
+        if parts is None:
             raise self._refusal(operation)
         return [(inputs[i], part) for i, part in zip(floating, parts, strict=True)]
 
     def _refusal(self, operation: Operation) -> NotImplementedError:
-        culprit = named(telling(self.graph, self.facts, operation))
+        culprit = listed(obstacle_behind(self.graph, self.facts, operation))
         return NotImplementedError(
             f"lrp: no rule for {culprit}. There are rules for linear and convolutional layers, relu and its kin, "
             "pools, sums and rearrangements. Leave a softmax at the end out of f. For smooth activations and attention "
@@ -359,13 +335,3 @@ def _share(R: Array, z: Array, epsilon: float) -> Array:
     """`R / (z + epsilon sign(z))`, zero where the denominator is."""
     z = z + epsilon * jnp.where(z >= 0, 1, -1).astype(z.dtype)
     return jnp.where(z == 0, 0, R / jnp.where(z == 0, 1, z))
-
-
-def _unspread(R: Array, shape: tuple[int, ...]) -> Array:
-    """Back to the shape of an operand of size 1 along some axes."""
-    axes = tuple(i for i, (new, old) in enumerate(zip(R.shape, shape, strict=True)) if new != old)
-    return jnp.sum(R, axis=axes, keepdims=True) if axes else R
-
-
-def _first_winner(operation: Operation, value: Array, R: Array) -> Array:
-    return jax.linear_transpose(lambda moved: along_piece(operation, [value], [moved])[0], value)(R)[0]

@@ -19,7 +19,7 @@ from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble_watched
-from jaxdescramble.networks.named import Layers
+from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.networks.unread import why_no_layer
 from jaxdescramble.objectives import Objective, smoothness

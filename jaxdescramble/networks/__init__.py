@@ -1,6 +1,6 @@
 """Read any JAX function as a graph of layers: `wiretap` them, `insert` frames, `reorder` neurons."""
 
-from jaxdescramble.networks.named import Layers
+from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.reordering import reorder
 from jaxdescramble.networks.taps import Layout, Tap, insert, wiretap
 

@@ -7,11 +7,9 @@ empty tuple, and what nobody follows has the name `FOREIGN`.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jax import Array
-
-from jaxdescramble.networks.graph import IDENTITY, Operation
 
 
 class Atom(NamedTuple):
@@ -71,78 +69,6 @@ def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
             else:
                 return None
         result.append(tuple(_joined(dimension)))
-    return tuple(result)
-
-
-def moved(operation: Operation, axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes | None:
-    """The axes of an operation's result, from those of its operand, if it only arranges elements anew.
-
-    `before` and `after` are the shapes of the operand and of the result. None where the operation does anything else.
-    """
-    name, params = operation.name, operation.params
-    if name in IDENTITY:
-        return axes
-    if name == "transpose":
-        return tuple(axes[i] for i in params["permutation"])
-    if name == "reshape" and params.get("dimensions") is None:
-        return regroup(axes, after)
-    if name == "squeeze":
-        gone = {i % len(axes) for i in params["dimensions"]}
-        return tuple(dimension for i, dimension in enumerate(axes) if i not in gone)
-    if name == "broadcast_in_dim":
-        result = list(foreign(after))
-        for i, j in enumerate(params["broadcast_dimensions"]):
-            if before[i] == after[j]:
-                result[j] = axes[i]
-        return tuple(result)
-    return None
-
-
-def moved_back(operation: Operation, axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes | None:
-    """The axes of an operation's operand, from those of its result: `moved` the other way."""
-    name, params = operation.name, operation.params
-    if name in IDENTITY:
-        return axes
-    if name == "transpose":
-        return tuple(axes[list(params["permutation"]).index(i)] for i in range(len(axes)))
-    if name == "reshape" and params.get("dimensions") is None:
-        return regroup(axes, before)
-    if name == "squeeze":
-        gone = {i % len(before) for i in params["dimensions"]}
-        rest = iter(axes)
-        return tuple(() if i in gone else next(rest) for i in range(len(before)))
-    if name == "broadcast_in_dim":
-        pairs = enumerate(params["broadcast_dimensions"])
-        return tuple(axes[j] if before[i] == after[j] else () for i, j in pairs)
-    return None
-
-
-Span = tuple[int, int, int]
-
-
-def taken(operation: Operation, output: int) -> list[Span]:
-    """(start, stop, step) along each dimension of the operand for one result of `slice`, `split` or `unstack`."""
-    params: Any = operation.params
-    if operation.name == "slice":
-        starts, stops = map(int, params["start_indices"]), map(int, params["limit_indices"])
-        return list(zip(starts, stops, map(int, params["strides"] or [1] * len(params["start_indices"])), strict=True))
-    spans = [(0, size, 1) for size in operation.equation.invars[0].aval.shape]
-    sizes = params["sizes"] if operation.name == "split" else [1] * len(operation.outputs)
-    start = int(sum(sizes[:output]))
-    spans[params["axis"]] = (start, start + int(sizes[output]), 1)
-    return spans
-
-
-def cut(operation: Operation, output: int, axes: Axes, before: Sequence[int]) -> Axes:
-    """The axes of a slice; a dimension that is not cut into equal parts becomes foreign."""
-    result = list(axes)
-    for i, (old, (start, stop, step)) in enumerate(zip(before, taken(operation, output), strict=True)):
-        new = len(range(start, stop, step))
-        if old != new:
-            even = len(axes[i]) == 1 and step == 1 and new > 0 and old % new == 0 and start % new == 0
-            result[i] = axis(axes[i][0].label, new, axes[i][0].stride) if even else axis(FOREIGN, new)
-    if operation.name == "unstack":
-        del result[operation.params["axis"]]
     return tuple(result)
 
 

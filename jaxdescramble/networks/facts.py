@@ -2,12 +2,11 @@
 
 import collections
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from jaxdescramble.networks.axes import taken
-from jaxdescramble.networks.graph import IDENTITY, SLICES, Block, Graph, Operation
+from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation
+from jaxdescramble.networks.kinds import kind_of
 
 
 class Origin(NamedTuple):
@@ -42,6 +41,11 @@ class Facts:
     makers: dict[int, Operation] = dataclasses.field(default_factory=dict)
     spread: dict[int, set[int]] = dataclasses.field(default_factory=dict)
     passed: dict[int, list[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(list))
+
+    def is_input(self, value: int) -> bool:
+        """Return whether a value is x itself, at most rearranged or sliced: no layer comes before it."""
+        origin = self.origin.get(value)
+        return origin is not None and origin.leaf not in self.graph.arguments[0]
 
     def onward(self, value: int) -> Iterable[int]:
         """The values in other blocks that a value becomes by a loop's or branch's passing it on."""
@@ -78,27 +82,37 @@ def study(graph: Graph) -> Facts:
 
 
 def _reached(graph: Graph, start: Iterable[int]) -> set[int]:
-    """Every value that depends on one of these."""
+    """Return every value that depends on one of these."""
     reached = set(start)
 
-    def spread(block: Block) -> None:
-        for operation in block.operations:
-            size = -1
-            while size != len(reached):  # what a loop carries round may reach more on the next turn
-                size = len(reached)
-                reached.update(i for i, feeds in operation.feeds.items() if not reached.isdisjoint(feeds))
-                for inner in operation.blocks:
-                    spread(inner)
-            if operation.body is not None:
-                results = zip(operation.outputs, operation.body.outputs, strict=True)
-                reached.update(output for output, result in results if result in reached)
-            elif operation.name in IDENTITY:
-                reached.update(n for n in operation.outputs if not reached.isdisjoint(operation.operands_of(n)))
-            elif not reached.isdisjoint(operation.reads):
-                reached.update(operation.outputs)
+    def enter(operation: Operation) -> None:
+        reached.update(i for i, feeds in operation.feeds.items() if not reached.isdisjoint(feeds))
 
-    spread(graph)
+    def leave(operation: Operation) -> None:
+        if operation.body is not None:
+            results = zip(operation.outputs, operation.body.outputs, strict=True)
+            reached.update(output for output, result in results if result in reached)
+        elif operation.name in IDENTITY:
+            reached.update(n for n in operation.outputs if not reached.isdisjoint(operation.operands_of(n)))
+        elif not reached.isdisjoint(operation.reads):
+            reached.update(operation.outputs)
+
+    _spread(graph, lambda: len(reached), enter, leave)
     return reached
+
+
+def _spread(
+    block: Block, size: Callable[[], int], enter: Callable[[Operation], None], leave: Callable[[Operation], None]
+) -> None:
+    """Go through a block in order, and through each loop until what is known, of some size, grows no more."""
+    for operation in block.operations:
+        before = -1
+        while operation.blocks and before != size():  # what a loop carries round may reach more on the next turn
+            before = size()
+            enter(operation)
+            for inner in operation.blocks:
+                _spread(inner, size, enter, leave)
+        leave(operation)
 
 
 def _walk(facts: Facts, block: Block, loops: tuple[Operation, ...]) -> None:
@@ -135,11 +149,12 @@ def _view(facts: Facts, operation: Operation) -> None:
             continue
         leaf, cuts = facts.origin[number]
         before = facts.graph.shape(number)
-        if arranges(operation, facts.graph):
+        kind = kind_of(operation)
+        if kind.arranges(operation, facts.graph):
             facts.origin[operation.output_for(position)] = Origin(leaf, cuts)
-        elif operation.name in SLICES:
+        elif kind.cuts:
             for i, output in enumerate(operation.outputs):
-                spans = taken(operation, i)
+                spans = kind.spans(operation, i)
                 texts = [
                     ":" if span == (0, size, 1) else ":".join(map(str, span[: 2 if span[2] == 1 else 3]))
                     for span, size in zip(spans, before, strict=True)
@@ -148,41 +163,24 @@ def _view(facts: Facts, operation: Operation) -> None:
                 facts.origin[output] = Origin(leaf, cuts + text)
 
 
-def arranges(operation: Operation, graph: Graph) -> bool:
-    """Whether an operation only arranges its operand's elements anew, all of them and each once."""
-    if operation.name in IDENTITY or operation.name in ("transpose", "reshape", "squeeze"):
-        return True
-    if operation.name == "broadcast_in_dim" and len(operation.inputs) == 1:
-        return math.prod(graph.shape(operation.inputs[0])) == math.prod(graph.shape(operation.outputs[0]))
-    return False
-
-
 def _vary(facts: Facts, graph: Graph) -> None:
     varying = facts.varying
 
     def union(numbers: Iterable[int]) -> set[Operation]:
         return set().union(*(varying.get(number, set()) for number in numbers))
 
-    def spread(block: Block) -> None:
-        for operation in block.operations:
-            size = -1
-            while size != _size(varying):
-                size = _size(varying)
-                for number, feeds in operation.feeds.items():
-                    own = {operation} if operation.body is not None else set()
-                    varying[number] = union(feeds) | own
-                for inner in operation.blocks:
-                    spread(inner)
-                if operation.body is not None:
-                    for number, result in zip(operation.outputs, operation.body.outputs, strict=True):
-                        varying[number] = union([result]) - {operation}
-                elif operation.name in IDENTITY:
-                    varying.update((number, union(operation.operands_of(number))) for number in operation.outputs)
-                else:
-                    varying.update(dict.fromkeys(operation.outputs, union(operation.reads)))
+    def enter(operation: Operation) -> None:
+        own = {operation} if operation.body is not None else set()
+        for number, feeds in operation.feeds.items():
+            varying[number] = union(feeds) | own
 
-    spread(graph)
+    def leave(operation: Operation) -> None:
+        if operation.body is not None:
+            for number, result in zip(operation.outputs, operation.body.outputs, strict=True):
+                varying[number] = union([result]) - {operation}
+        elif operation.name in IDENTITY:
+            varying.update((number, union(operation.operands_of(number))) for number in operation.outputs)
+        else:
+            varying.update(dict.fromkeys(operation.outputs, union(operation.reads)))
 
-
-def _size(varying: Mapping[int, set[Operation]]) -> int:
-    return sum(map(len, varying.values()))
+    _spread(graph, lambda: sum(map(len, varying.values())), enter, leave)

@@ -1,14 +1,10 @@
 """A JAX function as a flat graph: every value has a number, every call is opened, only loops stay nested."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax.extend import source_info_util
-from jax.extend.core import Literal
 
 # Operations that act on every element by itself, each operand of the same shape, of size 1 along an axis, or a scalar.
 POINTWISE = frozenset(
@@ -31,9 +27,6 @@ CALLS = frozenset(
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"})
 # Those of them that have a derivative of their own.
 RULED = CUSTOM - {"custom_vmap_call"}
-SLICES = frozenset({"slice", "split", "unstack"})
-PRODUCTS = frozenset({"dot_general", "conv_general_dilated", "ragged_dot", "ragged_dot_general"})
-LOOPS = frozenset({"scan", "while", "cond"})
 
 
 @dataclasses.dataclass(eq=False)
@@ -151,225 +144,24 @@ class Graph(Block):
         return tuple(self.avals[value].shape)
 
 
-def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
-    """The graph of a function at these arguments.
-
-    Calls (`jit`, `checkpoint`, ...) are opened, `checkpoint` without its saving of memory. `custom_jvp` and
-    `custom_vjp` calls with no product or loop inside stay whole. Others are opened, so that they can be read, and
-    closed by a `custom_rule`, so that they keep their derivative (`lost` lists those that cannot: they change a `Ref`).
-    What does not change from one step of a scan to the next is moved out of it. What does not matter for the result is
-    left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened, and differentiates as its body does.
-    """
-    leaves, names = [], []
-    for argument in arguments:
-        with_path, _ = jax.tree_util.tree_flatten_with_path(argument)
-        names.append([jax.tree_util.keystr(path) for path, _ in with_path])
-        leaves.append([leaf for _, leaf in with_path])
-    # A bare lambda: tracing wants something hashable, and a callable model may not be.
-    closed, result = jax.make_jaxpr(lambda *arguments: function(*arguments), return_shape=True)(*arguments)
-    builder = _Builder(opened)
-    inputs = builder.fresh(closed.jaxpr.invars)
-    with builder.scope() as operations:
-        outputs = builder.emit(closed, inputs)
-    groups, start = [], 0
-    for group in leaves:
-        groups.append(tuple(inputs[start : start + len(group)]))
-        start += len(group)
-    paths = dict(zip(inputs, (name for group in names for name in group), strict=True))
-    tree = jax.tree.structure(result)
-    graph = Graph(
-        tuple(inputs),
-        operations,
-        tuple(outputs),
-        builder.avals,
-        builder.constants,
-        tuple(groups),
-        paths,
-        tree,
-        builder.lost,
-    )
-    _prune(graph)
-    return graph
-
-
-class _Scope:
-    """A block being written: `local` are the values that cannot be computed further out."""
-
-    def __init__(self, local: Iterable[int], closed: bool):
-        self.operations: list[Operation] = []
-        self.local = set(local)
-        self.closed = closed
-
-
-class _Builder:
-    """Turns jaxprs into blocks, numbering values as they come."""
-
-    def __init__(self, opened: bool):
-        self.opened = opened
-        self.avals: list[Any] = []
-        self.constants: dict[int, Any] = {}
-        self.scopes: list[_Scope] = []
-        self.callers: tuple[Any, ...] = ()
-        self.closed = False
-        self.lost: list[Operation] = []
-
-    def fresh(self, variables: Iterable[Any]) -> list[int]:
-        start = len(self.avals)
-        self.avals.extend(variable.aval for variable in variables)
-        return list(range(start, len(self.avals)))
-
-    def constant(self, value: Any, variable: Any) -> int:
-        (number,) = self.fresh([variable])
-        self.constants[number] = value
-        return number
-
-    @contextlib.contextmanager
-    def scope(self, local: Iterable[int] = (), closed: bool = True) -> Iterator[list[Operation]]:
-        """`with` a new innermost block: gives the list that its operations go to."""
-        self.scopes.append(_Scope(local, closed))
-        try:
-            yield self.scopes[-1].operations
-        finally:
-            self.scopes.pop()
-
-    def emit(self, closed: Any, arguments: Sequence[int]) -> list[int]:
-        """Write a jaxpr's operations into the current block; return its results."""
-        jaxpr, constants = _open(closed)
-        known = dict(zip(jaxpr.invars, arguments, strict=True))
-        for variable, value in zip(jaxpr.constvars, constants, strict=True):
-            known[variable] = self.constant(value, variable)
-
-        def read(atom: Any) -> int:
-            return self.constant(atom.val, atom) if isinstance(atom, Literal) else known[atom]
-
-        for equation in jaxpr.eqns:
-            inputs = [read(atom) for atom in equation.invars]
-            known.update(zip(equation.outvars, self.write(equation, inputs), strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
-
-    def write(self, equation: Any, inputs: list[int]) -> Sequence[int]:
-        name = equation.primitive.name
-        bodies = _bodies(equation)
-        if name in CALLS or (name in CUSTOM and (self.opened or _holds(equation, PRODUCTS | LOOPS))):
-            return self.call(equation, inputs, bodies[0], name in RULED and not self.opened)
-        if name == "scan":
-            return self.scan(equation, inputs)
-        operation = Operation(equation, tuple(inputs), tuple(self.fresh(equation.outvars)))
-        if name == "cond":
-            operation.unread = tuple(self.block(branch, inputs[1:]) for branch in bodies)
-        elif name == "while":
-            self.loop(operation)
-        elif name not in CUSTOM:
-            # Others that hold code (`shard_map`) are looked into as far as their operands match one to one.
-            operation.unread = tuple(self.block(body, inputs) for body in bodies if _takes(body) == len(inputs))
-        self.place(operation)
-        return operation.outputs
-
-    def call(self, equation: Any, inputs: list[int], body: Any, ruled: bool) -> Sequence[int]:
-        """Open a call; close it again with a `custom_rule` if it has a derivative of its own."""
-        rule = Operation(equation, (), (), callers=self.callers, call=tuple(inputs))
-        if ruled and _changes_state(body):
-            self.lost.append(rule)  # run twice, once opened and once whole, it would change it twice
-            ruled = False
-        outer, start = (self.callers, self.closed), len(self.avals)
-        self.callers, self.closed = (*self.callers, equation), self.closed or ruled
-        results = self.emit(body, inputs)
-        self.callers, self.closed = outer
-        if not ruled:
-            return results
-        rule.inputs, rule.inside = tuple(results), range(start, len(self.avals))
-        rule.outputs = tuple(self.fresh(equation.outvars))
-        self.place(rule)
-        return rule.outputs
-
-    def block(self, closed: Any, arguments: Sequence[int], inputs: Iterable[int] = ()) -> Block:
-        with self.scope() as operations:
-            outputs = self.emit(closed, arguments)
-        return Block(tuple(inputs), operations, tuple(outputs))
-
-    def loop(self, operation: Operation) -> None:
-        params = operation.params
-        in_test, in_body = params["cond_nconsts"], params["body_nconsts"]
-        starts = operation.inputs[in_test + in_body :]
-        carry = self.fresh(_open(params["body_jaxpr"])[0].outvars)
-        test = self.block(params["cond_jaxpr"], [*operation.inputs[:in_test], *carry])
-        body = self.block(params["body_jaxpr"], [*operation.inputs[in_test : in_test + in_body], *carry], carry)
-        operation.unread = (body, test)
-        operation.feeds = dict(zip(carry, zip(starts, body.outputs, strict=True), strict=True))
-
-    def scan(self, equation: Any, inputs: list[int]) -> Sequence[int]:
-        jaxpr, _ = _open(equation.params["jaxpr"])
-        constants, carries = _scan_counts(equation.params)
-        stop = constants + carries
-        # A carry that every step hands on unchanged is a constant in disguise.
-        moving = [i for i in range(constants, stop) if jaxpr.outvars[i - constants] is not jaxpr.invars[i]]
-        fed = [*moving, *range(stop, len(inputs))]
-        inner = self.fresh([jaxpr.invars[i] for i in fed])
-        arguments = list(inputs)
-        for i, number in zip(fed, inner, strict=True):
-            arguments[i] = number
-        with self.scope(inner, closed=False) as operations:
-            results = self.emit(equation.params["jaxpr"], arguments)
-        kept = [*(i - constants for i in moving), *range(carries, len(results))]
-        body = Block(tuple(inner), operations, tuple(results[i] for i in kept))
-        outputs = self.fresh([equation.outvars[i] for i in kept])
-        starts = [inputs[i] for i in fed]
-        feeds = {
-            number: (start, body.outputs[i]) if i < len(moving) else (start,)
-            for i, (number, start) in enumerate(zip(inner, starts, strict=True))
-        }
-        self.place(Operation(equation, tuple(starts), tuple(outputs), body, len(moving), feeds=feeds))
-        everything = list(inputs[constants:stop]) + [-1] * (len(results) - carries)
-        for i, number in zip(kept, outputs, strict=True):
-            everything[i] = number
-        return everything
-
-    def place(self, operation: Operation) -> None:
-        """Put an operation as far out as its operands allow; an effect stays where it is."""
-        operation.callers, operation.closed = self.callers, self.closed
-        if self.closed and operation.equation.effects and not operation.outputs:
-            return  # the call itself prints it
-        depth, reads = len(self.scopes) - 1, operation.reads
-        while not (operation.equation.effects or self.scopes[depth].closed or reads & self.scopes[depth].local):
-            depth -= 1
-        self.scopes[depth].operations.append(operation)
-        self.scopes[depth].local.update(operation.outputs)
-
-
-def _prune(block: Block) -> None:
-    needed, kept = set(block.outputs), []
-    for operation in reversed(block.operations):
-        if operation.effects or not needed.isdisjoint(operation.outputs):
-            for inner in operation.blocks:
-                _prune(inner)
-            needed |= operation.reads
-            kept.append(operation)
-    block.operations[:] = reversed(kept)
+def everything(block: Block) -> Iterator[Operation]:
+    """Give every operation of a block, and after each one those of its bodies."""
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from everything(inner)
 
 
 def is_pointwise(equation: Any) -> bool:
     """Whether an equation acts element by element, looking into the calls it makes."""
     name = equation.primitive.name
     if name in CALLS or name in CUSTOM:
-        return all(is_pointwise(inner) for inner in _open(_bodies(equation)[0])[0].eqns)
+        return all(is_pointwise(inner) for inner in opened_jaxpr(bodies_of(equation)[0])[0].eqns)
     # A scalar spread out, as `where` writes it, is still the same for every element.
     return name in POINTWISE or (name == "broadcast_in_dim" and all(v.aval.shape == () for v in equation.invars))
 
 
-def _holds(equation: Any, names: frozenset[str]) -> bool:
-    inner = (_open(body)[0].eqns for body in _bodies(equation))
-    return any(e.primitive.name in names or _holds(e, names) for equations in inner for e in equations)
-
-
-def _changes_state(body: Any) -> bool:
-    """Whether a body reads or writes something besides its operands (a `Ref`); prints do not count."""
-    return any(
-        any(map(_changes_state, _bodies(e))) if _bodies(e) else bool(e.effects and e.outvars)
-        for e in _open(body)[0].eqns
-    )
-
-
-def _bodies(equation: Any) -> list[Any]:
+def bodies_of(equation: Any) -> list[Any]:
     """The jaxprs among an equation's parameters, alone or in tuples, in order."""
     flat: list[Any] = []
     for value in equation.params.values():
@@ -377,23 +169,6 @@ def _bodies(equation: Any) -> list[Any]:
     return [value for value in flat if hasattr(value, "eqns")]
 
 
-def _open(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+def opened_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     # Closed and open jaxprs are two classes up to jax 0.11 and one from then on.
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
-
-
-def _takes(jaxpr: Any) -> int:
-    return len(_open(jaxpr)[0].invars)
-
-
-def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many constants and carries a scan has, as either generation of jax writes it."""
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    constants, carries, _ = params["ft_in"].unpack()
-    return len(constants), len(carries)
-
-
-def leaves_of(arguments: Iterable[Any]) -> list[jax.Array]:
-    """The arrays in some arguments, in the order in which `trace` numbers them."""
-    return [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in jax.tree.leaves(list(arguments))]

@@ -5,9 +5,8 @@ as the real one set them. What the second run gives is affine in its input, and 
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +15,8 @@ import numpy as np
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.facts import Facts
-from jaxdescramble.networks.graph import IDENTITY, SLICES, Block, Graph, Operation
-
-# Linear in all their operands of floating type together, or only arranging them.
-TOGETHER = IDENTITY | SLICES | frozenset(
-    """add add_any sub neg broadcast_in_dim concatenate copy_p cumsum dynamic_update_slice expand_dims pad
-    reduce_sum reduce_window_sum reshape rev scatter-add squeeze stack transpose select_n dynamic_slice gather
-    scatter real""".split()  # noqa: SIM905
-)  # fmt: skip
-# Linear in one operand while the others stay.
-APART = frozenset({"mul", "dot_general", "conv_general_dilated"})
-# Constant between jumps.
-STEPS = frozenset(
-    """eq ne lt le gt ge sign floor ceil round argmax argmin is_finite and or not xor
-    random_bits""".split()  # noqa: SIM905
-)
-COMPARISONS = frozenset({"gt", "ge", "lt", "le"})
+from jaxdescramble.networks.graph import Block, Graph, Operation
+from jaxdescramble.networks.kinds import kind_of
 
 
 @dataclasses.dataclass
@@ -124,18 +109,19 @@ class _Run:
         state.real.update(zip(outputs, bind(operation, values), strict=True))
         culprit = state.blamed(operation)
         live = [number in state.moved for number in inputs]
-        if operation.name in STEPS or not any(self.inexact(number) for number in outputs):
-            if operation.name in COMPARISONS and culprit is not None:
+        kind = kind_of(operation)
+        if kind.is_step or not any(self.inexact(number) for number in outputs):
+            if kind.compares and culprit is not None:
                 self.result.blocked[outputs[0]] = culprit
-            elif operation.name in COMPARISONS and sum(live) == 1:
+            elif kind.compares and sum(live) == 1:
                 self.gate(inputs[live.index(True)], values[live.index(False)], operation)
             return
         if culprit is None and not any(number in state.moved for number in operation.reads):
             return
-        rule = _rule(operation, live) if culprit is None else None
+        rule = kind.piece(operation, live) if culprit is None else None
         if rule is None:
             state.refused.update(dict.fromkeys(outputs, culprit or operation))
-            if operation.unread or (operation.name in RULES and culprit is not None):
+            if operation.unread or (kind.decides and culprit is not None):
                 self.result.blocked[outputs[0]] = culprit or operation
             return
         went = rule(operation, values, [state.other(number) for number in inputs], live)
@@ -213,97 +199,7 @@ class _Run:
 
 def along_piece(operation: Operation, real: list[Any], moved: list[Any]) -> Sequence[Any]:
     """What a gate or a maximum makes of other operands, set as the real ones set it."""
-    return RULES[operation.name](operation, real, moved, [True] * len(real)).results
-
-
-class _Went(NamedTuple):
-    """What became of an operation on the piece: its results, where its operands have kinks, which one won."""
-
-    results: Sequence[Any]
-    edges: Sequence[tuple[int, Any]] = ()
-    winner: Any = None
-
-
-Rule = Callable[[Operation, list[Any], list[Any], list[bool]], _Went]
-
-
-def _rule(operation: Operation, live: list[bool]) -> Rule | None:
-    """How an operation goes along its piece; None if it has none."""
-    name = operation.name
-    if name in RULES:
-        return RULES[name]
-    is_affine = (
-        (name in TOGETHER and any(live))
-        or (name in APART and sum(live) == 1)
-        or (name == "div" and live == [True, False])
-        or (name == "integer_pow" and operation.params["y"] == 1)
-    )
-    return _again if is_affine else None
-
-
-def _again(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    # The value goes on through a stop_gradient: only its derivative, as JAX has it, does not.
-    return _Went(moved if operation.name == "stop_gradient" else bind(operation, moved))
-
-
-def _extreme(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    """`max` and `min` of two: with a constant, a tie goes to it; of two values, to the first."""
-    sign = 1 if operation.name == "max" else -1
-    first, second = (sign * value for value in real)
-    takes_second = second >= first if live == [True, False] else second > first
-    result = [jnp.where(takes_second, moved[1], moved[0])]
-    if all(live):
-        return _Went(result, winner=takes_second.astype(jnp.int32))
-    side = live.index(True)
-    return _Went(result, [(side, real[1 - side])])
-
-
-def _abs(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    return _Went([jnp.where(real[0] > 0, moved[0], -moved[0])], [(0, jnp.zeros((), real[0].dtype))])
-
-
-def _clamp(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    low, x, high = real
-    result = [jnp.where(x <= low, moved[0], jnp.where(x >= high, moved[2], moved[1]))]
-    return _Went(result, [(1, low), (1, high)] if live[1] else [])
-
-
-def _reduce(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    """The largest (or smallest) along some axes: the first of those that tie."""
-    axes = tuple(operation.params["axes"])
-    kept = [i for i in range(real[0].ndim) if i not in axes]
-    flat = (*(real[0].shape[i] for i in kept), math.prod(real[0].shape[i] for i in axes))
-    rows, others = (jnp.transpose(value[0], (*kept, *axes)).reshape(flat) for value in (real, moved))
-    winner = jnp.argmax(rows if operation.name == "reduce_max" else -rows, axis=-1)
-    taken = jnp.take_along_axis(others, winner[..., None], axis=-1)[..., 0]
-    return _Went([taken], winner=winner.astype(jnp.int32))
-
-
-def _pool(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> _Went:
-    """The largest (or smallest) of every window: the first of those that tie; its place among all of the operand's."""
-    (value,), params = real, operation.params
-    sign = 1 if operation.name == "reduce_window_max" else -1
-    places = jnp.asarray(np.arange(value.size, dtype=np.int32)).reshape(value.shape)
-
-    def better(one: Any, two: Any) -> Any:
-        (a, i), (b, j) = one, two
-        first = (a > b) | ((a == b) & (i < j))
-        return jnp.where(first, a, b), jnp.where(first, i, j)
-
-    nothing = (jnp.asarray(-jnp.inf, value.dtype), jnp.asarray(value.size, jnp.int32))
-    how = [params[name] for name in ("window_dimensions", "window_strides", "padding", "base_dilation",
-                                     "window_dilation")]  # fmt: skip
-    winner = jax.lax.reduce_window((sign * value, places), nothing, better, *how)[1]
-    return _Went([moved[0].reshape(-1)[jnp.minimum(winner, value.size - 1)]], winner=winner)
-
-
-RULES: dict[str, Rule] = {
-    "max": _extreme,
-    "min": _extreme,
-    "abs": _abs,
-    "clamp": _clamp,
-    "reduce_max": _reduce,
-    "reduce_min": _reduce,
-    "reduce_window_max": _pool,
-    "reduce_window_min": _pool,
-}
+    live = [True] * len(real)
+    rule = kind_of(operation).piece(operation, live)
+    assert rule is not None
+    return rule(operation, real, moved, live).results

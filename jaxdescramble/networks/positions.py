@@ -15,11 +15,18 @@ import numpy as np
 from jax import Array
 
 from jaxdescramble._base.checks import sample_weights
-from jaxdescramble.networks._places import Place, Places, inserted, kept, place
+from jaxdescramble.networks._places import Place, Places, inserted, place
 from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.facts import Facts, study
-from jaxdescramble.networks.graph import Block, Graph, Operation, trace
-from jaxdescramble.networks.layers import Product, find_products
+from jaxdescramble.networks.flows import carry_forward
+from jaxdescramble.networks.graph import Block, Graph, Operation
+from jaxdescramble.networks.kinds import kind_of
+from jaxdescramble.networks.kinds.products import Product
+from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.tracing import trace
+
+TURNS = 8
+"""How often a scan's body is gone through until what it carries stays."""
 
 
 @dataclasses.dataclass
@@ -51,75 +58,90 @@ def follow_positions(graph: Graph, starts: Mapping[int, int]) -> Positions:
             k: frozenset({place(0, [range(size) if i == k else [0] * size for i, size in enumerate(shape)])})
             for k in range(axes)
         }
-    walker.walk(graph, 0)
+    walker.walk(graph)
     return Positions(graph, walker.places, walker.ended)
 
 
 class _Walker:
+    """The hooks of `carry_forward` for places."""
+
     def __init__(self, graph: Graph):
         self.graph = graph
         self.places: dict[int, Places] = {}
         self.ended: dict[int, list[Operation]] = {}
+        self.starts: dict[int, Places] = {}  # what the operands that a scan carries begin with
+        self.loops: dict[Operation, int] = {}  # how many scans are around an operation
+        self.count_loops(graph, 0)
+
+    def count_loops(self, block: Block, loops: int) -> None:
+        for operation in block.operations:
+            self.loops[operation] = loops
+            for inner in operation.blocks:
+                self.count_loops(inner, loops + (inner is operation.body))
 
     def read(self, number: int, loops: int) -> Places:
-        """The places of a value as they are seen from inside so many loops: the same at each step of the inner ones."""
+        """Return the places of a value as seen from inside so many loops: the same at each step of the inner ones."""
         rank = len(self.graph.shape(number))
         return {
             k: frozenset(_inside(one, rank, loops) for one in some) for k, some in self.places.get(number, {}).items()
         }
 
-    def walk(self, block: Block, loops: int) -> None:
-        for operation in block.operations:
-            if operation.body is not None:
-                self.scan(operation, operation.body, loops)
-            elif operation.name == "cond":
-                for branch in operation.unread:
-                    self.walk(branch, loops)
-                for i, number in enumerate(operation.outputs):
-                    self.places[number] = _common([self.read(branch.outputs[i], loops) for branch in operation.unread])
-            else:
-                self.step(operation, loops)
+    def walk(self, block: Block) -> None:
+        carry_forward(block, self.places, self.step, self.enter, self.leave, self.again)
 
-    def step(self, operation: Operation, loops: int) -> None:
-        read = [self.read(number, loops) for number in operation.inputs]
-        before = [self.graph.shape(number) for number in operation.inputs]
+    def step(self, operation: Operation) -> None:
+        loops = self.loops[operation]
+        if operation.name == "cond":
+            for branch in operation.unread:
+                self.walk(branch)
+            for i, number in enumerate(operation.outputs):
+                self.places[number] = _common([self.read(branch.outputs[i], loops) for branch in operation.unread])
+            return
+        read, kind = [self.read(number, loops) for number in operation.inputs], kind_of(operation)
         for i, number in enumerate(operation.outputs):
             found = {}
             for k in sorted({k for one in read for k in one}):
                 had = [one.get(k) for one in read]
-                found[k] = kept(operation, i, before, self.graph.shape(number), had, loops)
+                found[k] = kind.places_after(operation, i, had, loops, self.graph)
                 if not found[k] and any(had):
                     self.ended.setdefault(k, []).append(operation)
             self.places[number] = found
 
-    def scan(self, operation: Operation, body: Block, loops: int) -> None:
-        """A scan is one more dimension of all that is inside; what it carries must be the same at every step."""
-        carries, start = operation.carries, {}
-        for position, (outer, inner) in enumerate(zip(operation.inputs, body.inputs, strict=True)):
-            there = self.read(outer, loops)
-            if position < carries:
-                there = {k: frozenset(inserted(one, loops) for one in some) for k, some in there.items()}
-                start[inner] = there
-            self.places[inner] = there
-        for _ in range(8):
-            self.walk(body, loops + 1)
-            changed = False
-            for inner, result in zip(body.inputs[:carries], body.outputs[:carries], strict=True):
-                both = _common([start[inner], _steady(self.read(result, loops + 1), loops)])
-                changed |= both != self.places[inner]
-                self.places[inner] = both
-            if not changed:
-                break
-        else:  # pragma: no cover - carries that pass places round longer than any network does
-            for inner in body.inputs[:carries]:
+    # A scan is one more dimension of everything inside; what it carries must be the same at every step.
+
+    def enter(self, scan: Operation, position: int, places: Places) -> Places:
+        loops = self.loops[scan]
+        there = self.read(scan.inputs[position], loops)
+        if position >= scan.carries:
+            return there
+        there = {k: frozenset(inserted(one, loops) for one in some) for k, some in there.items()}
+        assert scan.body is not None
+        self.starts[scan.body.inputs[position]] = there
+        return there
+
+    def again(self, scan: Operation, turn: int) -> bool:
+        assert scan.body is not None
+        if turn > TURNS:
+            return False
+        loops, changed = self.loops[scan], False
+        ends = scan.body.outputs[: scan.carries]
+        for inner, result in zip(scan.body.inputs[: scan.carries], ends, strict=True):
+            both = _common([self.starts.get(inner, {}), _steady(self.read(result, loops + 1), loops)])
+            changed |= both != self.places.get(inner, {})
+            self.places[inner] = both
+        if changed and turn == TURNS:  # pragma: no cover - carries that pass places round longer than any network does
+            for inner in scan.body.inputs[: scan.carries]:
                 self.places[inner] = dict.fromkeys(self.places[inner], frozenset())
-            self.walk(body, loops + 1)
-        for position, (outer, inner) in enumerate(zip(operation.outputs, body.outputs, strict=True)):
-            there = self.read(inner, loops + 1)
-            if position < carries:  # what the last step leaves
-                there = _steady(there, loops)
-                there = {k: frozenset(_removed(one, {loops}) for one in some) for k, some in there.items()}
-            self.places[outer] = there
+        return changed
+
+    def leave(self, scan: Operation, position: int, places: Places) -> Places:
+        assert scan.body is not None
+        loops = self.loops[scan]
+        there = self.read(scan.body.outputs[position], loops + 1)
+        if position < scan.carries:  # what the last step leaves
+            there = _steady(there, loops)
+            there = {k: frozenset(_removed(one, {loops}) for one in some) for k, some in there.items()}
+        return there
 
 
 def _inside(one: Place, rank: int, loops: int) -> Place:
@@ -234,8 +256,7 @@ def layer_index(
         ValueError: says for which axis there is no telling, why, and what to do.
     """
     graph = positions.graph
-    # The patches of a convolution stand where its results do.
-    number = product.operation.outputs[0] if product.is_convolution else product.data
+    number = product.positions
     around = facts.loops.get(number, ())
     sizes = [math.prod(atom.size for atom in dimension) for dimension in product.data_axes]
     features = {i for i, dimension in enumerate(product.data_axes) if "in" in labels(dimension)}

@@ -21,10 +21,11 @@ from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Atom, Axes, axis, fold, labels, unfold
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.facts import Facts, study
-from jaxdescramble.networks.graph import Graph, leaves_of, trace
+from jaxdescramble.networks.graph import Graph
+from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.layers import Layer, find_layers
-from jaxdescramble.networks.named import Layers
 from jaxdescramble.networks.positions import layer_weights
+from jaxdescramble.networks.tracing import leaves_of, trace
 from jaxdescramble.networks.unread import caution_unread
 
 
@@ -33,8 +34,9 @@ class Layout(Result):
     """How a layer's axes were folded: the original sizes, in the order of folding, first one slowest.
 
     Attributes:
-        lead: axes that count layers: scans through the weight; batch dimensions of it (`vmap` over parameters); parts
-            of the out axis that a later product goes along as a batch dimension (heads of attention).
+        lead: axes that count layers: scans through the weight; batch dimensions of it (`vmap` over parameters); groups
+            of a convolution; parts of the out axis that a later product goes along as a batch dimension (heads of
+            attention).
         out: what the weight's rows are made of.
         into: what its columns are made of.
         samples: what the columns of the signals are made of: scans through the data, then the data's own axes.
@@ -81,14 +83,15 @@ class Tap(Result):
 def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dict[str, Tap]]]:
     """The same function, returning besides its result what goes on at every linear layer.
 
-    A layer is a product (`dot_general`) of something that depends on x with a parameter leaf, the leaf at most
-    rearranged, sliced, or converted in type; or a convolution with one, which is a product with the patches that its
-    window sees: out are its channels, in are (channels, *window), samples are (batch, *places). Lookups in a table,
-    products of data with data (attention) or of parameters with parameters are none.
+    A layer is a product (`dot_general`) of a parameter leaf with something that depends on x. The leaf may be
+    rearranged, sliced, or converted in type on the way. A convolution is a product of its kernel with the patches that
+    its window sees: out are its channels, in are (channels, *window), samples are (batch, *places). A convolution in
+    groups is one such layer for each group, along a leading axis; a depthwise one has one channel in each group. Table
+    lookups, products of data with data (attention) and products of parameters with parameters are not layers.
 
-    These layers are not read: convolutions in groups, weights computed from parameters (weight norm), matrices applied
-    in other ways (by a Fourier transform), and all layers inside `while` or `cond`. A warning names them with their
-    lines; f is evaluated as usual.
+    These layers are not read: weights computed from parameters (weight norm), matrices applied in other ways (by a
+    Fourier transform), convolutions in groups of samples, and all layers inside `while` or `cond`. A warning names them
+    with their lines; f is evaluated as usual.
 
     A layer's name is its leaf's path in `params` as `jax.tree_util.keystr` writes it (`params` if that is one bare
     array), followed by the slice of it that was used, if not all: `['qkv'][:, 0:64]`; uses after the first are
@@ -301,7 +304,7 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
     weight = folder.heads_apart(weight, len(folder.lead))
     loops = len(facts.loops.get(product.data, ()))
     patches = product.patches
-    for _ in range(loops if product.is_convolution else 0):
+    for _ in range(loops if product.kind.has_windows else 0):
         patches = jax.vmap(patches)
     signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
@@ -331,9 +334,8 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
 def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.ndarray:
     """Indices over a layer's data, features left out, as (*lead, samples)."""
     product = layer.product
-    number = product.operation.outputs[0] if product.is_convolution else product.data
     with jax.ensure_compile_time_eval():
-        folded = _Folder(layer, facts).stacked(number, jnp.asarray(index), axes, ["sample"])
+        folded = _Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
         heads = range(folded.ndim - 1, folded.ndim - 1 + len(_heads(layer)))
         return np.asarray(jnp.expand_dims(folded, tuple(heads)))
 
@@ -347,7 +349,7 @@ def _replacements(
             if name not in layers:
                 raise ValueError(f"{argument}: there is no layer {name}; there are {', '.join(layers) or 'none'}.")
             layer, layout = layers[name], _layout(layers[name])
-            if argument == "inputs" and layer.product.is_convolution:
+            if argument == "inputs" and layer.product.kind.has_windows:
                 raise ValueError(
                     f"inputs: {name} is a convolution, whose patches overlap: no Q at them is one at its input. Put "
                     "P at the layer before."

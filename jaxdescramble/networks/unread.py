@@ -7,17 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxdescramble._base.cautions import caution
-from jaxdescramble.networks.carry import REDUCTIONS
-from jaxdescramble.networks.facts import Facts, arranges, study
-from jaxdescramble.networks.graph import PRODUCTS, SLICES, Block, Graph, Operation, trace
-from jaxdescramble.networks.layers import Product, find_products, groups
-
-# Operations that put arrays side by side: a class token in front of the data, a state before the first step.
-JOINS = frozenset({"concatenate", "dynamic_update_slice", "pad", "scatter", "scatter-add", "sort", "stack"})
-LOOKUPS = frozenset({"dynamic_slice", "gather"})
-# What these make of a parameter is still that parameter, seen differently. Others (fft, a product) compute with it.
-RUNNING = frozenset({"cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"})
-VIEWS = frozenset({"broadcast_in_dim", "expand_dims", "rev"}) | RUNNING | SLICES | REDUCTIONS | JOINS | LOOKUPS
+from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.graph import Block, Graph, Operation
+from jaxdescramble.networks.kinds import arranges, kind_of
+from jaxdescramble.networks.kinds.products import Product
+from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.tracing import trace
 
 
 def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Operation]:
@@ -83,7 +78,7 @@ def why_no_layer(f: Callable, params: Any, x: Any) -> str:
     there = ", ".join(f"{_name(graph, leaf)} {graph.shape(leaf)}" for leaf in graph.arguments[0])
     return (
         "A layer is a product or a convolution of a parameter with something that depends on x. Not read are layers "
-        "inside `while` or `cond`, convolutions in groups, and weights that f computes from parameters. "
+        "inside `while` or `cond`, convolutions in groups of samples, and weights that f computes from parameters. "
         + (
             f"f applies {'; '.join(seen)}."
             if seen
@@ -96,12 +91,8 @@ def _listed(graph: Graph, found: dict[int, Operation]) -> str:
     """Names, shapes, operations and lines, those of one line together."""
     together: dict[str, list[str]] = {}
     for leaf, operation in found.items():
-        how = ""
-        if operation.name == "conv_general_dilated" and groups(operation) > 1:
-            how = ", a convolution in groups"
-        elif operation.name in ("dot_general", "conv_general_dilated"):
-            how = ", with a weight that f computes"
-        line = f"`{operation.equation.primitive.name}` ({operation.source}){how}"
+        how = kind_of(operation).why_unread
+        line = f"`{operation.equation.primitive.name}` ({operation.source}){how and f', {how}'}"
         together.setdefault(line, []).append(f"{_name(graph, leaf)} {graph.shape(leaf)}")
     return "; ".join(f"{', '.join(names)} by {line}" for line, names in together.items())
 
@@ -156,7 +147,7 @@ def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Oper
             if operation.blocks:
                 continue  # the readers of a value are also those inside the bodies that it is given to
             if not any(number in facts.data for number in operation.outputs):
-                is_view = operation.name in VIEWS or operation.pointwise or arranges(operation, graph)
+                is_view = kind_of(operation).keeps or operation.pointwise or arranges(operation, graph)
                 push(operation.outputs, computed if is_view else computed or operation)
                 continue
             blamed = _meeting(operation, position, graph, facts)
@@ -167,7 +158,8 @@ def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Oper
 
 def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) -> Operation | None:
     """What applies a parameter as a matrix where it meets the data; None for tables, scales and shifts."""
-    if operation.name in LOOKUPS:
+    kind = kind_of(operation)
+    if kind.looks_up:
         if position > 0:
             return None
         # A vector looked up is an embedding; a matrix looked up for each sample and multiplied with it is a weight.
@@ -176,7 +168,7 @@ def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) ->
     if operation.pointwise:
         others = (number for i, number in enumerate(operation.inputs) if i != position and number in facts.data)
         return next((maker for number in others if (maker := _transform(number, graph, facts)) is not None), None)
-    return None if operation.name in JOINS or arranges(operation, graph) else operation
+    return None if kind.joins or kind.writes or kind.arranges(operation, graph) else operation
 
 
 def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
@@ -184,7 +176,7 @@ def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
     waiting = [value]
     for here in waiting:
         for operation, position in facts.readers[here]:
-            if operation.name in PRODUCTS and operation.inputs[1 - position] in facts.data:
+            if kind_of(operation).is_product and operation.inputs[1 - position] in facts.data:
                 return True
             if arranges(operation, graph):
                 waiting.append(operation.output_for(position))
@@ -194,6 +186,6 @@ def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
 def _transform(value: int, graph: Graph, facts: Facts) -> Operation | None:
     """The Fourier transform that a value comes from by arranging and cutting alone."""
     maker = facts.makers.get(value)
-    while maker is not None and (arranges(maker, graph) or maker.name in SLICES):
+    while maker is not None and (arranges(maker, graph) or kind_of(maker).cuts):
         maker = facts.makers.get(maker.inputs[0])
     return maker if maker is not None and maker.name == "fft" else None

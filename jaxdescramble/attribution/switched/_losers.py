@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from jaxdescramble.attribution.switched._neurons import POOLS, Neurons
+from jaxdescramble.attribution.switched._neurons import Neurons
 from jaxdescramble.networks.evaluate import bind, evaluate
-from jaxdescramble.networks.facts import arranges
-from jaxdescramble.networks.graph import Operation, leaves_of
+from jaxdescramble.networks.graph import Operation
+from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.pieces import along_piece
+from jaxdescramble.networks.tracing import leaves_of
 
 
 def lost(neurons: Neurons, name: str, params: Any, x: Array) -> Bool[Array, "batch *neurons"] | None:
@@ -50,7 +51,7 @@ def _pools_behind(neurons: Neurons, value: int) -> list[tuple[Operation, tuple[O
             return []
         for operation, _ in facts.readers[here]:
             out = operation.outputs[0]
-            if operation.name in POOLS:
+            if kind_of(operation).chooses:
                 pools.append((operation, way[here]))
                 continue
             if not jnp.issubdtype(graph.avals[out].dtype, jnp.inexact) or out in way:

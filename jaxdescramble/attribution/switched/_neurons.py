@@ -12,17 +12,17 @@ from jaxtyping import Array
 
 from jaxdescramble._base.checks import a_function, samples_first
 from jaxdescramble.networks.axes import axis
-from jaxdescramble.networks.blame import curved, named, refuse_integers, telling
-from jaxdescramble.networks.carry import follow_axis
-from jaxdescramble.networks.facts import Facts, arranges, study
-from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation, leaves_of, trace
+from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.flows import carry_forward, follow_axis
+from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
+from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.pieces import Pieces, follow
+from jaxdescramble.networks.tracing import leaves_of, trace
 
 OUTPUT = "output"
 WAY_OUT = "For smooth networks use attribution.integrated_gradients, which needs no gates."
-CLIPS = frozenset({"max", "min", "clamp"})
-POOLS = frozenset({"reduce_window_max", "reduce_window_min", "reduce_max", "reduce_min"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Neurons:
 
     def unsupported(self, name: str, operation: Operation) -> NotImplementedError:
         """The error for a neuron without an affine piece."""
-        culprit = named(telling(self.graph, self.facts, operation))
+        culprit = listed(obstacle_behind(self.graph, self.facts, operation))
         return NotImplementedError(
             f"{name}: depends on x by way of {culprit}, which is not piecewise linear. Ask for neurons before it, or "
             f"leave it out of f (a softmax at the end, say). {WAY_OUT} Gates may be relu, leaky_relu, relu6, "
@@ -103,10 +103,10 @@ class Neurons:
 
     def no_gates(self, argument: str) -> ValueError:
         """The error for a network in which no gate decides on anything."""
-        smooth = curved(self.graph, self.facts)
+        smooth = curved_operations(self.graph, self.facts)
         if smooth:
             return ValueError(
-                f"{argument}: f has no gates. Its activations are smooth, not piecewise linear: {named(*smooth)}. "
+                f"{argument}: f has no gates. Its activations are smooth, not piecewise linear: {listed(*smooth)}. "
                 f"{WAY_OUT}"
             )
         return ValueError(
@@ -201,7 +201,7 @@ def _named(
         return root(roots[value]) if value in roots else value
 
     for (value, _), operation in sorted(pieces.gates.items(), key=lambda gate: order.get(gate[1].outputs[0], -1)):
-        if operation.name in CLIPS:
+        if kind_of(operation).clips:
             roots[operation.outputs[0]] = value
         for reader, position in facts.readers[operation.outputs[0]]:
             if reader.name == "select_n" and position == 0:
@@ -255,26 +255,27 @@ def _behind_a_pool(value: int, graph: Graph, facts: Facts) -> int | None:
     maker = facts.makers.get(value)
     while maker is not None and (maker.name in IDENTITY or arranges(maker, graph)):
         maker = facts.makers.get(maker.inputs[0])
-    return maker.inputs[0] if maker is not None and maker.name in POOLS and maker.inputs[0] in facts.data else None
+    return maker.inputs[0] if maker is not None and kind_of(maker).chooses and maker.inputs[0] in facts.data else None
 
 
-def _owners(graph: Graph, facts: Facts) -> dict[int, str | None]:
-    """For every value, in the order of computation, the name of the last layer that it comes from."""
+def _owners(graph: Graph, facts: Facts) -> dict[int, str]:
+    """Return for every value, in the order of computation, the name of the last layer that it comes from, or ""."""
     products = {product.operation: name for name, product in find_products(graph, facts)[0].items()}
-    owners: dict[int, str | None] = dict.fromkeys(graph.inputs)
+    owners = dict.fromkeys([*graph.inputs, *graph.constants], "")
     rank = {name: i for i, name in enumerate(products.values())}
 
-    def walk(block: Block) -> None:
-        for operation in block.operations:
-            known = [owners[n] for n in operation.reads if owners.get(n) is not None]
-            last = max(known, key=lambda name: rank[name], default=None)  # pyright: ignore
-            if operation.body is not None:
-                owners.update({n: owners.get(m) for n, m in zip(operation.body.inputs, operation.inputs, strict=True)})
-                walk(operation.body)
-                ends = [owners.get(n) for n in operation.body.outputs]
-                owners.update({n: end or last for n, end in zip(operation.outputs, ends, strict=True)})
-            else:
-                owners.update(dict.fromkeys(operation.outputs, products.get(operation, last)))
+    def last_read(operation: Operation) -> str:
+        known = [name for number in operation.reads if (name := owners.get(number))]
+        return max(known, key=lambda name: rank[name], default="")
 
-    walk(graph)
+    def step(operation: Operation) -> None:
+        owners.update(dict.fromkeys(operation.outputs, products.get(operation) or last_read(operation)))
+
+    def enter(scan: Operation, position: int, owner: str) -> str:
+        return owner
+
+    def leave(scan: Operation, position: int, owner: str) -> str:
+        return owner or last_read(scan)
+
+    carry_forward(graph, owners, step, enter, leave)
     return owners

@@ -15,7 +15,7 @@ from jaxdescramble._base.checks import in_order, positive_integer
 from jaxdescramble.attribution._targets import targets
 from jaxdescramble.attribution.switched._neurons import OUTPUT, read
 from jaxdescramble.attribution.switched.projections import to_root
-from jaxdescramble.networks.blame import refuse_integers
+from jaxdescramble.networks.obstacles import refuse_integers
 
 
 class Patterns(NamedTuple):

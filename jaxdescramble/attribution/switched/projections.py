@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxdescramble._base import results
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
-from jaxdescramble.networks.blame import curved, named, telling
+from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind
 
 Name = tuple[str, int | tuple[int, ...]] | int
 
@@ -144,15 +144,15 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
     Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275).
     """
     neurons, x = read(f, params, x)
-    blocked = [telling(neurons.graph, neurons.facts, operation) for operation in neurons.blocked.values()]
+    blocked = [obstacle_behind(neurons.graph, neurons.facts, operation) for operation in neurons.blocked.values()]
     if not neurons.hidden and not neurons.winners:
         if blocked:
             raise neurons.unsupported("every gate", blocked[0])
-        if curved(neurons.graph, neurons.facts):
+        if curved_operations(neurons.graph, neurons.facts):
             raise neurons.no_gates("gates")
     if blocked:
         caution(
-            f"gates: some gates of f are left out: they depend on x by way of {named(*dict.fromkeys(blocked))}, "
+            f"gates: some gates of f are left out: they depend on x by way of {listed(*dict.fromkeys(blocked))}, "
             "which is not piecewise linear."
         )
     pieces = neurons.follow(params, x, {neurons.x: x}, neurons.hidden)

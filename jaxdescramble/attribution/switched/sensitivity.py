@@ -19,8 +19,8 @@ from jaxdescramble.attribution.switched._losers import lost
 from jaxdescramble.attribution.switched._neurons import Neurons, read
 from jaxdescramble.attribution.switched._reach import colours, multiplications, reaches
 from jaxdescramble.networks.evaluate import evaluate
-from jaxdescramble.networks.facts import arranges
-from jaxdescramble.networks.graph import PRODUCTS, leaves_of
+from jaxdescramble.networks.kinds import arranges, kind_of
+from jaxdescramble.networks.tracing import leaves_of
 
 METHODS = ("exact", "probes")
 ROUTES = ("forward", "coloured", "first layer", "reverse")
@@ -320,15 +320,13 @@ def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k:
 
 
 def _first_layer(neurons: Neurons) -> int | None:
-    """The result of the one product through which all goes that depends on x; None if there is none."""
-    value, facts, graph = neurons.x, neurons.facts, neurons.graph
-    while len(facts.readers[value]) == 1 and value not in graph.outputs:
-        operation, position = facts.readers[value][0]
-        if operation.body is not None or facts.home[operation] is not graph:
-            return None
-        if operation.name in PRODUCTS:
-            return operation.outputs[0] if operation.inputs[1 - position] not in facts.data else None
-        if not arranges(operation, graph):
-            return None
-        value = operation.output_for(position)
-    return None
+    """Return the result of the one product through which all goes that depends on x; None if there is none."""
+    facts, graph = neurons.facts, neurons.graph
+    views = {value for value in facts.origin if facts.is_input(value)}
+    readers = [reader for value in views for reader in facts.readers[value] if not arranges(reader[0], graph)]
+    if len(readers) != 1 or not views.isdisjoint(graph.outputs):
+        return None
+    operation, position = readers[0]
+    if facts.home[operation] is not graph or not kind_of(operation).is_product:
+        return None
+    return operation.outputs[0] if operation.inputs[1 - position] not in facts.data else None

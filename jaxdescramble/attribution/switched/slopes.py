@@ -9,9 +9,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble.attribution.switched._neurons import Neurons, read, where_known
-from jaxdescramble.networks.graph import leaves_of
-from jaxdescramble.networks.layers import made_of
+from jaxdescramble.networks.layers import elementwise_results
 from jaxdescramble.networks.pieces import follow
+from jaxdescramble.networks.tracing import leaves_of
 
 
 def path_gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> list[Float[Array, "batch *neurons"]]:
@@ -65,7 +65,7 @@ def _activation(neurons: Neurons, name: str) -> int:
     value, facts, graph = neurons.hidden[name], neurons.facts, neurons.graph
     if facts.loops.get(value):
         raise NotImplementedError(f"{name}: stands inside a scan; write the layers out for path kernels.")
-    leaving = {n for n in made_of(value, facts)[1] if jnp.issubdtype(graph.avals[n].dtype, jnp.inexact)}
+    leaving = {n for n in elementwise_results(value, facts)[1] if jnp.issubdtype(graph.avals[n].dtype, jnp.inexact)}
     if len(leaving) != 1 or value in leaving:
         raise NotImplementedError(
             f"{name}: path gates are those of neurons that go on by one activation of their own; this one goes on as "

@@ -7,52 +7,48 @@ import jax.numpy as jnp
 
 from jaxdescramble._base.checks import numbers
 from jaxdescramble.networks.facts import Facts, study
-from jaxdescramble.networks.graph import PRODUCTS, Block, Graph, Operation, trace
-
-# Curved everywhere: no gate, no piece.
-CURVED = frozenset(
-    """acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 lgamma log log1p
-    logistic pow rsqrt sin sinh sqrt tan tanh""".split()  # noqa: SIM905
-)
-POWERS = frozenset({"integer_pow", "square"})
+from jaxdescramble.networks.graph import Graph, Operation, everything
+from jaxdescramble.networks.kinds import kind_of
+from jaxdescramble.networks.tracing import trace
 
 
-def curved(graph: Graph, facts: Facts) -> list[Operation]:
+def curved_operations(graph: Graph, facts: Facts) -> list[Operation]:
     """The operations on the data that are curved everywhere (erf, tanh, exp, powers), one of each line, in order.
 
     Of several on one line the most telling is named: `tanh` rather than the power that GELU has inside it.
     """
     found: dict[str, Operation] = {}
-    for operation in _everything(graph):
-        if operation.name in CURVED | POWERS and _of_data(operation, facts):
+    for operation in everything(graph):
+        curve = kind_of(operation).curve
+        if curve and any(number in facts.data for number in operation.inputs):
             known = found.get(operation.source)
-            if known is None or (known.name in POWERS and operation.name in CURVED):
+            if known is None or (kind_of(known).curve == "power" and curve == "curve"):
                 found[operation.source] = operation
     return list(found.values())
 
 
-def telling(graph: Graph, facts: Facts, operation: Operation) -> Operation:
+def obstacle_behind(graph: Graph, facts: Facts, operation: Operation) -> Operation:
     """The operation to name for one that cannot be passed: the curved one of its line, or that its operands come from.
 
     GELU is `x * erf(x)`: a method that cannot pass the product of the two should name `erf`.
     """
-    same_line = [one for one in curved(graph, facts) if one.source == operation.source]
+    same_line = [one for one in curved_operations(graph, facts) if one.source == operation.source]
     if same_line:
         return same_line[0]
     if operation.name not in ("mul", "div"):
         return operation
     waiting, seen = [operation], {operation}
     for here in waiting:
-        if here.name in CURVED | POWERS:
+        if kind_of(here).curve:
             return here
         makers = [facts.makers.get(number) for number in here.inputs if number in facts.data]
-        fresh = [m for m in makers if m is not None and m not in seen and m.name not in PRODUCTS and not m.blocks]
+        fresh = [m for m in makers if m is not None and m not in seen and not kind_of(m).is_product and not m.blocks]
         seen.update(fresh)
         waiting += fresh
     return operation
 
 
-def named(*operations: Operation) -> str:
+def listed(*operations: Operation) -> str:
     """At most three operations with their lines, for a message."""
     shown = [f"`{operation.name}` ({operation.source})" for operation in operations[:3]]
     return ", ".join(shown) + (f" and {len(operations) - 3} more" if len(operations) > 3 else "")
@@ -74,7 +70,7 @@ def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
     if lookup is None:
         raise TypeError(f"x: got {array.dtype}; convert to a floating type with .astype(jnp.float32).")
     raise TypeError(
-        f"x: got {array.dtype}, which f looks up in a table by {named(lookup)}. Integers have no derivative, so begin "
+        f"x: got {array.dtype}, which f looks up in a table by {listed(lookup)}. Integers have no derivative, so begin "
         "behind the lookup: write f(params, x) as rest(params, embedded), with embedded = table[x], and pass rest and "
         "embedded. Do not convert x to a floating type."
     )
@@ -82,7 +78,7 @@ def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
 
 def _lookups(graph: Graph, facts: Facts) -> Iterator[Operation]:
     """The operations that take integers of the data as places in a table; a comparison is a lookup by one-hot codes."""
-    operations = list(_everything(graph))
+    operations = list(everything(graph))
     for operation in operations:
         if operation.name in ("gather", "dynamic_slice") and any(n in facts.data for n in operation.inputs[1:]):
             yield operation
@@ -90,15 +86,3 @@ def _lookups(graph: Graph, facts: Facts) -> Iterator[Operation]:
         of_data = [graph.avals[number].dtype for number in operation.inputs if number in facts.data]
         if operation.name == "eq" and any(jnp.issubdtype(dtype, jnp.integer) for dtype in of_data):
             yield operation
-
-
-def _everything(block: Block) -> Iterator[Operation]:
-    for operation in block.operations:
-        yield operation
-        for inner in operation.blocks:
-            yield from _everything(inner)
-
-
-def _of_data(operation: Operation, facts: Facts) -> bool:
-    linear = operation.name == "integer_pow" and operation.params["y"] == 1
-    return not linear and any(number in facts.data for number in operation.inputs)

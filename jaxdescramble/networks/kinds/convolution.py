@@ -1,0 +1,136 @@
+"""Convolutions: products of a kernel with the patches that its window sees."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax import Array
+
+from jaxdescramble.networks._places import Steps, constant
+from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted, Reaches
+from jaxdescramble.networks.kinds.pooling import centred
+from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
+
+
+class Convolution(LayerKind):
+    """`conv_general_dilated` of all channels together; the kernel is its second operand."""
+
+    primitives = frozenset({"conv_general_dilated"})
+    weight_sides = (1,)
+    has_windows = True
+
+    def holds(self, operation: Operation) -> bool:
+        return operation.params["feature_group_count"] == operation.params["batch_group_count"] == 1
+
+    def outer_channels(self, operation: Operation) -> tuple[tuple[str, int], ...]:
+        """Return the labels and sizes of the outer parts of the channels of which each has a kernel of its own."""
+        return ()
+
+    def product(self, name: str, operation: Operation, side: int, leaf: int, graph: Graph) -> Product:
+        numbers, groups = operation.params["dimension_numbers"], self.outer_channels(operation)
+        weight, data = graph.shape(operation.inputs[1]), graph.shape(operation.inputs[0])
+        result, count = graph.shape(operation.outputs[0]), math.prod(size for _, size in groups)
+        places = [result[i] for i in numbers.out_spec[2:]]
+        sizes = {label: (size,) for label, size in groups} | {
+            "out": (weight[numbers.rhs_spec[0]] // count,),
+            "in": tuple(weight[i] for i in numbers.rhs_spec[1:]),
+            "sample": (data[numbers.lhs_spec[0]], *places),
+        }
+
+        def laid(spec: Sequence[int], *dimensions: tuple[Atom, ...]) -> Axes:
+            """Put (batch or out, features or in, *spatial) in the order in which the array has them."""
+            return tuple(dimensions[spec.index(i)] for i in range(len(spec)))
+
+        outer = tuple(atom for label, size in groups for atom in axis(label, size))
+        out, samples = (*outer, *axis("out", *sizes["out"])), spread("sample", sizes["sample"])
+        # The patches' features are channels with the window's places inside, which is the order of "in".
+        patches = laid(numbers.out_spec, samples[0], (*outer, *axis("in", math.prod(sizes["in"]))), *samples[1:])
+        axes = laid(numbers.out_spec, samples[0], out, *samples[1:])
+        kernel = laid(numbers.rhs_spec, out, *spread("in", sizes["in"]))
+        return Product(self, name, operation, side, leaf, kernel, patches, axes, sizes)
+
+    def patches(self, operation: Operation, data: Array) -> Array:
+        params, numbers = operation.params, operation.params["dimension_numbers"]
+        shape = operation.equation.invars[1].aval.shape
+        return jax.lax.conv_general_dilated_patches(
+            data,
+            [shape[i] for i in numbers.rhs_spec[2:]],
+            params["window_strides"],
+            params["padding"],
+            params["lhs_dilation"],
+            params["rhs_dilation"],
+            dimension_numbers=numbers,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+
+    def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
+        numbers, result = operation.params["dimension_numbers"], list(foreign(graph.shape(operation.outputs[0])))
+        if position == 0:
+            result[numbers.out_spec[0]] = axes[numbers.lhs_spec[0]]
+        return tuple(result)
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        """A position of the result belongs to the one at the middle of its window, where there is one for each."""
+        params, numbers = operation.params, operation.params["dimension_numbers"]
+        if position != 0 or steps[numbers.lhs_spec[1]]:
+            return None
+        before, after = graph.shape(operation.inputs[0]), graph.shape(operation.outputs[0])
+        result = constant(after)
+        result[numbers.out_spec[0]] = steps[numbers.lhs_spec[0]]
+        window = [graph.shape(operation.inputs[1])[i] for i in numbers.rhs_spec[2:]]
+        for n, (i, j) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], strict=True)):
+            reach = (window[n] - 1) * params["rhs_dilation"][n] + 1
+            at = (reach, params["window_strides"][n], params["padding"][n], params["lhs_dilation"][n])
+            if steps[i] and not centred(*at, same=before[i] == after[j]):
+                return None
+            result[j] = steps[i]
+        return result
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        if position != 0:
+            return {}
+        params, numbers = operation.params, operation.params["dimension_numbers"]
+        window = [graph.shape(operation.inputs[1])[i] for i in numbers.rhs_spec[2:]]
+        found = {}
+        for a, one in reach.items():
+            if one.axis not in numbers.lhs_spec[2:]:
+                continue
+            i = numbers.lhs_spec[2:].index(one.axis)
+            if params["lhs_dilation"][i] == 1:
+                stride, (low, _) = params["window_strides"][i], params["padding"][i]
+                found[a] = one.windowed(numbers.out_spec[2 + i], window[i], stride, low, params["rhs_dilation"][i])
+        return found
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        """Incoming channels meet those of the kernel; outgoing channels are the kernel's own."""
+        numbers, (data, weight) = operation.params["dimension_numbers"], operands
+        (_, channel), (out, into) = numbers.lhs_spec[:2], numbers.rhs_spec[:2]
+        refuse_places(operation, operands)
+        both = {d for d in (data[channel], weight[into]) if UNIT in labels(d)}
+        if len(both) > 1:
+            raise OrderMattersError("brings them together with themselves in another arrangement")
+        met, needed = list(data), list(weight)
+        met[channel] = needed[into] = both.pop() if both else ()
+        result = list(foreign(graph.shape(operation.outputs[0])))
+        result[numbers.out_spec[1]] = weight[out]
+        return Permuted([tuple(result)], [tuple(met), tuple(needed)])
+
+    def multiplications(self, operation: Operation, graph: Graph) -> int:
+        return multiplications(operation, graph)
+
+
+def multiplications(operation: Operation, graph: Graph) -> int:
+    """Return how many numbers a convolution multiplies: for each result those that its window sees."""
+    kernel, shape = operation.params["dimension_numbers"].rhs_spec, graph.shape(operation.inputs[1])
+    return math.prod(graph.shape(operation.outputs[0])) * math.prod(shape[i] for i in kernel[1:])
+
+
+def refuse_places(operation: Operation, operands: list[Axes]) -> None:
+    """Raise `OrderMattersError` if neurons lie along samples or along the places that a window slides over."""
+    numbers, (data, weight) = operation.params["dimension_numbers"], operands
+    channel = numbers.lhs_spec[1]
+    places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
+    if any(UNIT in labels(d) for d in places):
+        raise OrderMattersError("treats them by their place")

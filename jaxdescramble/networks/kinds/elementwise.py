@@ -1,0 +1,133 @@
+"""Operations on every element by itself, each operand of the same shape, of size 1 along an axis, or a scalar."""
+
+from jax import Array
+
+from jaxdescramble.networks._places import Steps, constant
+from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.graph import POINTWISE, Graph, Operation
+from jaxdescramble.networks.kinds.kind import (
+    Kind,
+    Permuted,
+    PieceRule,
+    Reaches,
+    Relevance,
+    agreed,
+    linear_piece,
+    padded,
+)
+
+
+class Elementwise(Kind):
+    """All of them of which no more is said below."""
+
+    primitives = POINTWISE
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        return steps if graph.shape(operation.inputs[position]) else constant(graph.shape(operation.outputs[output]))
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        same = graph.shape(operation.inputs[position]) == graph.shape(operation.outputs[0])
+        return dict(reach) if same else {}
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        (common,), needed = agreed(operands, [graph.shape(number) for number in operation.inputs])
+        return Permuted([padded(common, graph.shape(number)) for number in operation.outputs], needed)
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        shapes = [graph.shape(number) for number in operation.inputs]
+        return [
+            tuple(d if n > 1 else () for d, n in zip(axes, shape, strict=True)) if shape else () for shape in shapes
+        ]
+
+
+class Addition(Elementwise):
+    """Sums and differences."""
+
+    primitives = frozenset({"add", "add_any", "sub"})
+    linear = "together"
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.shared()
+
+
+class Negation(Elementwise):
+    """`neg`, a scaling."""
+
+    primitives = frozenset({"neg"})
+    linear = "together"
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.passed_on()
+
+
+class RealPart(Elementwise):
+    """`real`."""
+
+    primitives = frozenset({"real"})
+    linear = "together"
+
+
+class Multiplication(Elementwise):
+    """`mul`: a scaling if one operand is constant."""
+
+    primitives = frozenset({"mul"})
+    linear = "apart"
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.passed_on() if len(flow.floating) == 1 else None
+
+
+class Division(Elementwise):
+    """`div`: a scaling if the denominator is constant."""
+
+    primitives = frozenset({"div"})
+
+    def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        return linear_piece if live == [True, False] else None
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.passed_on() if flow.floating == [0] else None
+
+
+class Power(Elementwise):
+    """Whole powers; the first power is its operand."""
+
+    primitives = frozenset({"integer_pow", "square"})
+    curve = "power"
+
+    def holds(self, operation: Operation) -> bool:
+        return operation.name == "square" or operation.params["y"] != 1
+
+
+class FirstPower(Elementwise):
+    """`x ** 1`, as `integer_pow` writes it."""
+
+    primitives = frozenset({"integer_pow"})
+
+    def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        return linear_piece
+
+
+class Curve(Elementwise):
+    """Functions that are curved everywhere: no gate, no piece."""
+
+    primitives = frozenset(
+        """acos acosh asin asinh atan atan2 atanh cbrt cos cosh digamma erf erf_inv erfc exp exp2 expm1 lgamma log log1p
+        logistic pow rsqrt sin sinh sqrt tan tanh""".split()  # noqa: SIM905
+    )
+    curve = "curve"
+
+
+class Rounding(Elementwise):
+    """Functions that are constant between jumps."""
+
+    primitives = frozenset({"sign", "floor", "ceil", "round"})
+    is_step = True
+
+
+class Comparison(Elementwise):
+    """Which operand is larger: the condition of a gate."""
+
+    primitives = frozenset({"gt", "ge", "lt", "le"})
+    is_step = True
+    compares = True

@@ -1,0 +1,59 @@
+"""Operations that hand their operands on as they are, one result each."""
+
+from jax import Array
+
+from jaxdescramble.networks._places import Steps
+from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
+from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance
+
+
+class Identity(Kind):
+    """Changes of type, copies, barriers, and what closes a call with a derivative of its own."""
+
+    primitives = IDENTITY
+    linear = "together"
+
+    def arranges(self, operation: Operation, graph: Graph) -> bool:
+        return True
+
+    def arranged(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
+        return axes
+
+    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
+        return axes
+
+    def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
+        return axes if _belongs(operation, position, output) else None
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        return steps if _belongs(operation, position, output) else None
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        return dict(reach)
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        return Permuted(operands)
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        return [axes if _belongs(operation, i, output) else () for i in range(len(operation.inputs))]
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.moved_back()
+
+
+class StopGradient(Identity):
+    """`stop_gradient`: its value goes on, its derivative does not."""
+
+    primitives = frozenset({"stop_gradient"})
+
+    def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        return (lambda operation, real, moved, live: Piece(moved)) if any(live) else None
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.relevance
+
+
+def _belongs(operation: Operation, position: int, output: int) -> bool:
+    """Return whether a result is that of an operand; a barrier hands each operand on by itself."""
+    return operation.outputs[output] == operation.output_for(position)

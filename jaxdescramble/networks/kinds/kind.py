@@ -1,0 +1,315 @@
+"""What the package can ask about a kind of operation. The answers here are those of an unknown kind."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdescramble.networks._places import Place, Steps, place
+from jaxdescramble.networks.axes import Atom, Axes, foreign, labels
+from jaxdescramble.networks.evaluate import bind
+from jaxdescramble.networks.graph import Graph, Operation
+
+UNIT = "unit"
+"""The label of an axis of neurons that are to be permuted."""
+
+
+class Span(NamedTuple):
+    """The positions `range(start, stop, step)` along one dimension."""
+
+    start: int
+    stop: int
+    step: int
+
+
+class Reach(NamedTuple):
+    """Along one axis of x: place i on a value's own `axis` sees `stride * i + low` to `stride * i + high`."""
+
+    axis: int
+    stride: int
+    low: int
+    high: int
+
+    def windowed(self, axis: int, window: int, stride: int, padding: int, dilation: int) -> "Reach":
+        """Return what the places of a result see, each of which reads a window of these places."""
+        low = self.low - self.stride * padding
+        high = low + (self.high - self.low) + self.stride * (window - 1) * dilation
+        return Reach(axis, self.stride * stride, low, high)
+
+
+Reaches = dict[int, Reach]  # by axis of x
+
+
+class Piece(NamedTuple):
+    """What became of an operation on the affine piece: its results, where its operands have kinks, which one won.
+
+    `edges` are pairs (position of the operand, where it has a kink).
+    """
+
+    results: Sequence[Any]
+    edges: Sequence[tuple[int, Any]] = ()
+    winner: Any = None
+
+
+# (operation, real operands, moved operands, which operands depend on the input) -> Piece
+PieceRule = Callable[[Operation, list[Any], list[Any], list[bool]], Piece]
+
+
+class Permuted(NamedTuple):
+    """The axes of an operation's results after its operands were permuted, and the order that each operand needs.
+
+    `needed` is None where the operands may stay as they are.
+    """
+
+    results: list[Axes]
+    needed: list[Axes] | None = None
+
+
+class OrderMattersError(Exception):
+    """An operation depends on the order of the neurons; the text completes "`primitive` at line ..."."""
+
+
+class Relevance(NamedTuple):
+    """The relevance of an operation's results, and what is needed to hand it back to its operands.
+
+    Attributes:
+        operation: the operation.
+        values: of all its operands.
+        floating: the positions of the operands that depend on x and have a floating type.
+        results: the values of its results.
+        relevance: of each result.
+        share: `share(R, z)` is R / z, with the stabiliser of the rule in use.
+    """
+
+    operation: Operation
+    values: list[Array]
+    floating: list[int]
+    results: list[Array]
+    relevance: list[Array]
+    share: Callable[[Array, Array], Array]
+
+    def pulled(self, cotangents: list[Array]) -> list[Array]:
+        """Return the cotangents of the floating operands."""
+
+        def run(*some: Array) -> list[Array]:
+            full = list(self.values)
+            for i, value in zip(self.floating, some, strict=True):
+                full[i] = value
+            return list(bind(self.operation, full))
+
+        return list(jax.vjp(run, *(self.values[i] for i in self.floating))[1](cotangents))
+
+    def moved_back(self) -> list[Array]:
+        """Hand every number back to where it came from."""
+        return self.pulled(self.relevance)
+
+    def passed_on(self) -> list[Array]:
+        """Hand all relevance to the one floating operand, summed where it was spread out."""
+        return [unspread(self.relevance[0], self.values[self.floating[0]].shape)]
+
+    def shared(self) -> list[Array]:
+        """Share relevance among the operands in proportion to what each of their numbers adds."""
+        pulls = self.pulled([self.share(self.relevance[0], self.results[0])])
+        return [self.values[i] * pull for i, pull in zip(self.floating, pulls, strict=True)]
+
+
+def unspread(array: Array, shape: Sequence[int]) -> Array:
+    """Sum an array over the axes along which an operand has size 1."""
+    axes = tuple(i for i, (new, old) in enumerate(zip(array.shape, shape, strict=True)) if new != old)
+    return jnp.sum(array, axis=axes, keepdims=True) if axes else array
+
+
+class Kind:
+    """One kind of operation. A subclass overrides what is known of it; `kinds.KINDS` lists all kinds.
+
+    Attributes:
+        primitives: the names of the JAX primitives of this kind.
+        weight_sides: the positions of the operands that may be the weight of a layer; empty if it makes no layers.
+        is_product: it is linear in each of two operands, and mixes their numbers.
+        linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
+        is_step: its floating results are constant between jumps.
+        compares: its results say which operand is larger.
+        decides: it is piecewise linear, and the real input decides which piece is taken.
+        clips: it passes its operand on or replaces it by a constant.
+        chooses: it takes the largest or smallest of several positions.
+        curve: "curve" if it is curved everywhere, "power" for powers, which other functions are made of.
+        cuts: its results are slices of its operand.
+        joins: it puts its operands side by side, all of them whole.
+        writes: it puts one operand into another one, or orders numbers.
+        looks_up: it takes positions out of its first operand, as the others say.
+        keeps: a parameter that goes through it is still that parameter, seen in another way.
+        why_unread: why a product of this kind with a parameter may be no layer; for a warning.
+    """
+
+    primitives: ClassVar[frozenset[str]] = frozenset()
+    weight_sides: ClassVar[tuple[int, ...]] = ()
+    is_product: ClassVar[bool] = False
+    linear: ClassVar[str] = ""
+    is_step: ClassVar[bool] = False
+    compares: ClassVar[bool] = False
+    decides: ClassVar[bool] = False
+    clips: ClassVar[bool] = False
+    chooses: ClassVar[bool] = False
+    curve: ClassVar[str] = ""
+    cuts: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
+    looks_up: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
+    why_unread: ClassVar[str] = ""
+
+    def holds(self, operation: Operation) -> bool:
+        """Return whether an operation of one of the primitives is of this kind."""
+        return True
+
+    # Arranging
+
+    def arranges(self, operation: Operation, graph: Graph) -> bool:
+        """Return whether all elements of the operand stand in the result, each once, in whatever order."""
+        return False
+
+    def arranged(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
+        """Return the result's axes, from the operand's, if elements are only moved or repeated; else None."""
+        return None
+
+    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
+        """Return the operand's axes, from the result's: `arranged` in the other direction."""
+        return None
+
+    def spans(self, operation: Operation, output: int) -> list[Span]:
+        """Return the positions along each dimension of the operand that one result consists of; for slices."""
+        raise NotImplementedError
+
+    # Following
+
+    def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
+        """Return the axes of one result, from those of one operand; None where nothing is known.
+
+        Dimensions that are reduced go; those that are cut unevenly, joined or new are foreign; the others stay.
+        """
+        before, after = graph.shape(operation.inputs[position]), graph.shape(operation.outputs[output])
+        arranged = self.arranged(operation, axes, graph)
+        if arranged is not None or len(before) != len(after):
+            return arranged
+        return resized(axes, before, after)
+
+    def told_apart(self, operation: Operation, position: int, axes: Axes) -> list[tuple[Atom, ...]]:
+        """Return the dimensions of an operand of which every place is treated by itself, as heads of attention are."""
+        return []
+
+    def steps_after(
+        self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph
+    ) -> Sequence[Sequence[int] | None] | None:
+        """Return the steps of a place (see `_places`) in one result, from those in one operand.
+
+        None, or None among the steps, where a position of the result belongs to no single position of the operand.
+        """
+        return None
+
+    def places_after(
+        self, operation: Operation, output: int, had: Sequence[frozenset[Place] | None], loops: int, graph: Graph
+    ) -> frozenset[Place]:
+        """Return the places of one result along one axis of x.
+
+        Args:
+            operation, output: which result of which operation.
+            had: the places of the operands; None for one that does not depend on the axis.
+            loops: how many of a place's first dimensions are loops, which the operation does not touch.
+        """
+        found: set[Place] = set()
+        for position, some in enumerate(had):
+            for one in some or ():
+                moved = self.steps_after(operation, position, output, list(one.steps[loops:]), graph)
+                if moved is not None and None not in moved:
+                    found.add(place(one.offset, [*one.steps[:loops], *moved]))  # pyright: ignore[reportArgumentType]
+        return frozenset(found)
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        """Return along which axes of x an element of the result sees a window only, from those of one operand."""
+        return {}
+
+    # Permuting
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        """Return the axes of the results, from those of permuted operands, or raise `OrderMattersError`."""
+        raise OrderMattersError("is none of the operations that they can be followed through")
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        """Return the axes that each operand needs for a result to be permuted like this; None if unknown."""
+        return None
+
+    # Attributing
+
+    def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        """Return how the operation goes along the affine piece of an input; None if it has no such piece.
+
+        Args:
+            operation: the operation.
+            live: for each operand, whether it depends on the input.
+        """
+        is_affine = (self.linear == "together" and any(live)) or (self.linear == "apart" and sum(live) == 1)
+        return linear_piece if is_affine else None
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        """Return the relevance of each floating operand; None if there is no rule."""
+        return None
+
+    def multiplications(self, operation: Operation, graph: Graph) -> int:
+        """Return how many numbers are multiplied; only products are counted."""
+        return 0
+
+
+def linear_piece(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    """Do an affine operation once more, with the moved operands."""
+    return Piece(bind(operation, moved))
+
+
+def resized(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:
+    """Return axes in which the dimensions that changed their size are foreign."""
+    sizes = zip(before, after, axes, foreign(after), strict=True)
+    return tuple(kept if old == new else lost for old, new, kept, lost in sizes)
+
+
+def has_unit(axes: Axes) -> bool:
+    """Return whether some dimension holds the neurons that are to be permuted."""
+    return any(UNIT in labels(dimension) for dimension in axes)
+
+
+def padded(axes: Sequence[tuple[Atom, ...]], shape: Sequence[int]) -> Axes:
+    """Return the axes with all dimensions that hold no neurons of their sizes."""
+    return tuple(d if UNIT in labels(d) else other for d, other in zip(axes, foreign(shape), strict=True))
+
+
+def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Sequence[int] = ()) -> Permuted:
+    """Return the axes on which all operands of an elementwise operation must agree, and what each operand needs.
+
+    Args:
+        operands, shapes: of the operands; scalars have no part in it.
+        acted: the dimensions along which the operation treats positions in their order; none may hold neurons.
+
+    Raises:
+        OrderMattersError: two operands hold the neurons in different arrangements, or neurons lie along `acted`.
+    """
+    if any(UNIT in labels(axes[i]) for axes in operands for i in acted):
+        raise OrderMattersError("treats them by their place")
+    rank = max(map(len, shapes))
+    result = []
+    for i in range(rank):
+        found = {axes[i] for axes in operands if len(axes) == rank and UNIT in labels(axes[i])}
+        if len(found) > 1:
+            raise OrderMattersError("brings them together with themselves in another arrangement")
+        result.append(found.pop() if found else ())
+    needed = []
+    for axes, shape in zip(operands, shapes, strict=True):
+        pairs = enumerate(zip(result, shape, strict=len(shape) == rank))
+        wanted = tuple(d if size > 1 and i not in acted else () for i, (d, size) in pairs)
+        needed.append(wanted if len(shape) == rank else axes)
+    return Permuted([tuple(result)], needed)
+
+
+def size_of(dimension: Sequence[Atom]) -> int:
+    """Return the number of positions along a dimension."""
+    return math.prod(atom.size for atom in dimension)

@@ -1,0 +1,70 @@
+"""Operations along the order of one axis: running sums and the like, reversal, sorting."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from jax import Array
+
+from jaxdescramble.networks._places import Steps, constant
+from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds.kind import Kind, Permuted, Relevance, agreed, padded
+
+
+class _Along(Kind):
+    """`parameter` says along which dimensions it acts."""
+
+    keeps = True
+    parameter: ClassVar[str] = "axis"
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        acted = [int(i) for i in np.atleast_1d(operation.params[self.parameter])]
+        (common,), needed = agreed(operands, [graph.shape(number) for number in operation.inputs], acted)
+        return Permuted([padded(common, graph.shape(number)) for number in operation.outputs], needed)
+
+
+class Running(_Along):
+    """Running products and extremes; every position of the result belongs to the last one that it reads."""
+
+    primitives = frozenset({"cumlogsumexp", "cummax", "cummin", "cumprod"})
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        return steps if graph.shape(operation.inputs[position]) else constant(graph.shape(operation.outputs[output]))
+
+
+class RunningSum(Running):
+    """`cumsum`."""
+
+    primitives = frozenset({"cumsum"})
+    linear = "together"
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.shared()
+
+
+class Reversal(_Along):
+    """`rev`."""
+
+    primitives = frozenset({"rev"})
+    linear = "together"
+    parameter = "dimensions"
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        return [step[::-1] if i in operation.params["dimensions"] else step for i, step in enumerate(steps)]
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.moved_back()
+
+
+class Sorting(_Along):
+    """`sort`, of one or more operands together."""
+
+    primitives = frozenset({"sort"})
+    writes = True
+    parameter = "dimension"
+
+    def steps_after(
+        self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph
+    ) -> Sequence[Sequence[int] | None] | None:
+        return None if steps[operation.params["dimension"]] else steps

@@ -1,0 +1,28 @@
+"""Operations of which little is known: Fourier transforms, counting."""
+
+from collections.abc import Sequence
+
+from jaxdescramble.networks._places import Steps
+from jaxdescramble.networks.axes import Axes, labels
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds.kind import UNIT, Kind
+
+
+class Fourier(Kind):
+    """`fft` along the last axes: a parameter that meets its result element by element is a matrix in disguise."""
+
+    primitives = frozenset({"fft"})
+
+    def steps_after(
+        self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph
+    ) -> Sequence[Sequence[int] | None] | None:
+        return None if any(steps[-len(operation.params["fft_lengths"]) :]) else steps
+
+
+class Counting(Kind):
+    """`iota`."""
+
+    primitives = frozenset({"iota"})
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        return None if UNIT in labels(axes[operation.params["dimension"]]) else []

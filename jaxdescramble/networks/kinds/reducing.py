@@ -1,0 +1,100 @@
+"""Reductions: sums, extremes and the like along whole axes."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdescramble.networks._places import Steps, dropped
+from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance, agreed, padded
+
+
+class Reduction(Kind):
+    """`reduce_prod`, `reduce_and`, `reduce_or`: reductions that have neither a piece nor relevance."""
+
+    primitives = frozenset({"reduce_prod", "reduce_and", "reduce_or"})
+    keeps = True
+
+    def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
+        return tuple(dimension for i, dimension in enumerate(axes) if i not in operation.params["axes"])
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        return dropped(steps, set(operation.params["axes"]))
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        return Permuted([tuple(d for i, d in enumerate(operands[0]) if i not in operation.params["axes"])])
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        rest, rank = iter(axes), len(graph.shape(operation.inputs[0]))
+        return [tuple(() if i in operation.params["axes"] else next(rest) for i in range(rank))]
+
+
+class _Windowless(Reduction):
+    """Reductions of which every place along the axes that stay sees what it saw before."""
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        gone = operation.params["axes"]
+        return {
+            a: r._replace(axis=r.axis - sum(g < r.axis for g in gone)) for a, r in reach.items() if r.axis not in gone
+        }
+
+
+class Summation(_Windowless):
+    """`reduce_sum`."""
+
+    primitives = frozenset({"reduce_sum"})
+    linear = "together"
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.shared()
+
+
+class ReducedExtreme(_Windowless):
+    """The largest (or smallest) along some axes: the first of those that tie."""
+
+    primitives = frozenset({"reduce_max", "reduce_min"})
+    decides = True
+    chooses = True
+
+    def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        return _first_extreme
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return to_winner(flow, _first_extreme) if flow.operation.name == "reduce_max" else None
+
+
+class ExtremePosition(Reduction):
+    """`argmax` and `argmin`: positions along one axis."""
+
+    primitives = frozenset({"argmax", "argmin"})
+    is_step = True
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        acted = operation.params["axes"]
+        (common,), needed = agreed(operands, [graph.shape(operation.inputs[0])], acted)
+        rest = [d for i, d in enumerate(common) if i not in acted]
+        return Permuted([padded(rest, graph.shape(operation.outputs[0]))], needed)
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        return None
+
+
+def to_winner(flow: Relevance, along: PieceRule) -> list[Array]:
+    """Hand relevance to the operand's position that won."""
+    (value,), (R,) = flow.values, flow.relevance
+    transposed = jax.linear_transpose(lambda moved: along(flow.operation, [value], [moved], [True]).results[0], value)
+    return [transposed(R)[0]]
+
+
+def _first_extreme(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    axes = tuple(operation.params["axes"])
+    kept = [i for i in range(real[0].ndim) if i not in axes]
+    flat = (*(real[0].shape[i] for i in kept), math.prod(real[0].shape[i] for i in axes))
+    rows, others = (jnp.transpose(value[0], (*kept, *axes)).reshape(flat) for value in (real, moved))
+    winner = jnp.argmax(rows if operation.name == "reduce_max" else -rows, axis=-1)
+    taken = jnp.take_along_axis(others, winner[..., None], axis=-1)[..., 0]
+    return Piece([taken], winner=winner.astype(jnp.int32))

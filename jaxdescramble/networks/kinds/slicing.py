@@ -1,0 +1,89 @@
+"""Slices: `slice`, `split`, `unstack`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax import Array
+
+from jaxdescramble.networks._places import Steps, dropped
+from jaxdescramble.networks.axes import FOREIGN, Axes, axis, labels
+from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds.kind import UNIT, Kind, OrderMattersError, Permuted, Reach, Reaches, Relevance, Span
+
+
+class Slicing(Kind):
+    """All three; a slice of a parameter is a view of it."""
+
+    primitives = frozenset({"slice", "split", "unstack"})
+    linear = "together"
+    cuts = True
+    keeps = True
+
+    def spans(self, operation: Operation, output: int) -> list[Span]:
+        params: Any = operation.params
+        if operation.name == "slice":
+            starts, stops = map(int, params["start_indices"]), map(int, params["limit_indices"])
+            strides = map(int, params["strides"] or [1] * len(params["start_indices"]))
+            return list(map(Span, starts, stops, strides))
+        spans = [Span(0, size, 1) for size in operation.equation.invars[0].aval.shape]
+        sizes = params["sizes"] if operation.name == "split" else [1] * len(operation.outputs)
+        start = int(sum(sizes[:output]))
+        spans[params["axis"]] = Span(start, start + int(sizes[output]), 1)
+        return spans
+
+    def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
+        return cut(operation, self.spans(operation, output), axes, graph.shape(operation.inputs[position]))
+
+    def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
+        spans = zip(steps, self.spans(operation, output), strict=True)
+        kept: Steps = [step[start:stop:stride] if step else step for step, (start, stop, stride) in spans]
+        return dropped(kept, {operation.params["axis"]}) if operation.name == "unstack" else kept
+
+    def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
+        if operation.name != "slice":
+            return {}
+        spans = self.spans(operation, 0)
+
+        def sliced(one: Reach) -> Reach:
+            span = spans[one.axis]
+            shift = one.stride * span.start
+            return Reach(one.axis, one.stride * span.step, one.low + shift, one.high + shift)
+
+        return {a: sliced(one) for a, one in reach.items()}
+
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        shape, spans = (
+            graph.shape(operation.inputs[0]),
+            [self.spans(operation, i) for i in range(len(operation.outputs))],
+        )
+        if any(_takes_out(one, operands[0], shape) for one in spans):
+            raise OrderMattersError("takes out some of them")
+        return Permuted([cut(operation, one, operands[0], shape) for one in spans])
+
+    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
+        back = list(axes)
+        if operation.name == "unstack":
+            back.insert(operation.params["axis"], ())
+        some = _takes_out(self.spans(operation, output), tuple(back), graph.shape(operation.inputs[0]))
+        return None if some else [tuple(back)]
+
+    def relevance(self, flow: Relevance) -> list[Array] | None:
+        return flow.moved_back()
+
+
+def cut(operation: Operation, spans: Sequence[Span], axes: Axes, before: Sequence[int]) -> Axes:
+    """Return the axes of a slice; a dimension that is not cut into equal parts becomes foreign."""
+    result = list(axes)
+    for i, (old, (start, stop, step)) in enumerate(zip(before, spans, strict=True)):
+        new = len(range(start, stop, step))
+        if old != new:
+            even = len(axes[i]) == 1 and step == 1 and new > 0 and old % new == 0 and start % new == 0
+            result[i] = axis(axes[i][0].label, new, axes[i][0].stride) if even else axis(FOREIGN, new)
+    if operation.name == "unstack":
+        del result[operation.params["axis"]]
+    return tuple(result)
+
+
+def _takes_out(spans: Sequence[Span], axes: Axes, shape: Sequence[int]) -> bool:
+    sizes = zip(axes, spans, shape, strict=True)
+    return any(UNIT in labels(dimension) and span != (0, size, 1) for dimension, span, size in sizes)
