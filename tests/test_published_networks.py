@@ -151,7 +151,7 @@ def test_broken_traces_are_named(tmp_path):
     for text, message in (
         ("a b c d\n", "not a table"),
         ("0 1 1 0 5\n1 1 1 0 5\n", r"\(2, 5\)"),
-        ("0 1 1 0\n0 1 1 0\n", "do not rise"),
+        ("0 1 1 0\n0 1 1 0\n", "do not ascend"),
         ("0 1 1 0\n1 nan 1 0\n", "not finite"),
     ):
         path.write_text(text)
