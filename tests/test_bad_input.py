@@ -142,7 +142,7 @@ CASES = {
     "a circulant with ends": (
         lambda: jd.exact.circulant_minimiser(jnp.ones(3), boundary="neumann"),
         ValueError,
-        "use 'periodic'",
+        "must be 'periodic'",
     ),
     "random elements of size zero": (
         lambda: jd.manifolds.orthogonal.random(jax.random.key(0), 0),

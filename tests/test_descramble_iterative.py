@@ -333,7 +333,7 @@ WRONG = {
     "keys for the closed form": ((S, smoothness()), {"keys": np.zeros(2)}, TypeError, "takes no start and no keys"),
     "a start of another size": ((S, L4), {"start": np.eye(4)}, ValueError, "start"),
     "a start that is not square": ((S, L4), {"start": np.eye(3)[:2]}, ValueError, "start"),
-    "a start that is not orthogonal": ((S, L4), {"start": 2 * np.eye(3)}, ValueError, "not orthogonal"),
+    "a start that is not orthogonal": ((S, L4), {"start": 2 * np.eye(3)}, ValueError, "must be orthogonal"),
     "a start in the other class": ((S, L4), {"start": np.diag([1.0, 1, -1]), "group": "SO"}, ValueError, "determinant"),
     "too many starts": ((np.ones((2, 3, 4)), L4), {"start": np.stack([np.eye(3)] * 3)}, ValueError, "start"),
     "starts for one layer": ((S, L4), {"start": np.stack([np.eye(3)] * 2)}, ValueError, "start"),

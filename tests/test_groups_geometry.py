@@ -215,7 +215,7 @@ def test_bad_input_is_named(key):
         orthogonal.transport(eye, jnp.zeros((3, 3)), jnp.zeros((2, 2)))
     with pytest.raises(ValueError, match="must be 1 for group='SO'"):
         orthogonal.random(key, 3, "SO", determinant=-1)
-    with pytest.raises(ValueError, match="choose 1, -1, or None"):
+    with pytest.raises(ValueError, match="must be 1, -1, or None"):
         orthogonal.random(key, 3, determinant=0)
     with pytest.raises(ValueError, match="group: got 'U'"):
         orthogonal.random(key, 3, "U")

@@ -342,7 +342,7 @@ BAD = {
     "no time constant": (lambda: linear_network_modes(ONE, 0.1, T, 0.0), ValueError, "tau: expected a positive number"),
     "no layer": (lambda: linear_network_modes(ONE, 0.1, T, 1.0, 0), ValueError, "depth: expected a positive integer"),
     "half a layer": (lambda: linear_network_modes(ONE, 0.1, T, 1.0, 1.5), TypeError, "depth: expected a positive int"),
-    "all of it learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=1.0), ValueError, "fraction: got 1.0; a mode"),
+    "all of it learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=1.0), ValueError, "fraction: got 1.0; must"),
     "nothing learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=0.0), ValueError, "fraction: expected a posit"),
 }
 

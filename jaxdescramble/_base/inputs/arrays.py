@@ -52,8 +52,8 @@ class Stored:
         """
         if self.dtype == UNREADABLE:
             raise ValueError(
-                f"{self._place}: holds {self.stored_dtype}, which cannot be read: pickled objects could run any code, "
-                "and NumPy does not support the other dtypes. Save it as an array of float32."
+                f"{self._place}: holds {self.stored_dtype}, which cannot be read (pickled objects could run any code, "
+                "and NumPy does not support every dtype). Save it as an array of float32."
             )
         with readers.named(self._place, self.path):
             array = readers.read(Path(self.path), self.key, self.layer)

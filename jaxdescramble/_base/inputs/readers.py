@@ -77,7 +77,7 @@ def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]
             if key in found:
                 raise ValueError(f"two arrays are named {key!r}")
             if key == member.filename:
-                found[key] = (), "not an .npy file"
+                found[key] = (), "a file of another kind"
                 continue
             with archive.open(member) as opened:
                 shape, _, dtype = _npy_header(opened, member.file_size)
