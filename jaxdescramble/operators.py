@@ -197,7 +197,7 @@ class Derivative:
         return -1 if self.order % 4 in (2, 3) else 1
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
-        """Return `D x` along axis 0, by fast transforms.
+        """Return `D x` along axis 0 of x, shape (n, ...), by fast transforms.
 
         >>> D = derivative(8, order=1)
         >>> x = jnp.sin(2 * jnp.pi * jnp.arange(8) / 8)
@@ -220,12 +220,12 @@ class Derivative:
         return jnp.concatenate(slopes)
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Return the mode coefficients `T^T x` along axis 0, in ascending order of eigenvalue."""
+        """Return the mode coefficients `T^T x` of x, shape (n, ...), in ascending order of eigenvalue."""
         x = _on_points(x, "x", self.size)
         return self._to_grid_modes(x).reshape(x.shape)[self._ascending]
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Return `T c` along axis 0: the inverse of `analyse`."""
+        """Return `T c` along axis 0 of c, shape (n, ...): the inverse of `analyse`."""
         c, back = _on_points(c, "c", self.size), np.argsort(self._ascending)
         return self._from_grid_modes(c[back].reshape((*self.shape, *c.shape[1:])), c.shape)
 
@@ -269,15 +269,15 @@ class Dense:
         return self.matrix.shape[-1]
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
-        """Return `D x` along axis 0."""
+        """Return `D x` along axis 0 of x, shape (n, ...)."""
         return _product(self.matrix, _on_points(x, "x", self.size))
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Return the mode coefficients `T^T x` along axis 0."""
+        """Return the mode coefficients `T^T x` along axis 0 of x, shape (n, ...)."""
         return _product(self.basis.T, _on_points(x, "x", self.size))
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Return `T c` along axis 0."""
+        """Return `T c` along axis 0 of c, shape (n, ...)."""
         return _product(self.basis, _on_points(c, "c", self.size))
 
 
@@ -302,7 +302,7 @@ def from_matrix(matrix: ArrayLike) -> Dense:
 
     Returns:
         A `Dense` operator, a pytree of arrays. For a traced L, values (of objectives, closed forms and bounds) have
-        correct first derivatives in L, because the basis is held fixed. Derivatives of points in L read zero.
+        correct first derivatives in L, because the basis is held fixed. Points have no derivative in L: it reads zero.
 
     Raises:
         TypeError: if the matrix is not made of real floating-point numbers.

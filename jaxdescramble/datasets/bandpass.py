@@ -100,6 +100,9 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
         signals: records as columns, shape (points, samples).
         band: the band that passes.
 
+    Returns:
+        The filtered records, shape (points, samples).
+
     Raises:
         TypeError: if the signals are not made of real numbers, or `band` is not a `Band`.
         ValueError: if the signals do not have two axes, or not the band's number of points.
@@ -119,6 +122,10 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
 
 def filter_matrix(band: Band, dtype: Any = float) -> Float[Array, "points points"]:
     """Return the filter as a matrix: a circulant projection of rank `band.rank`.
+
+    Args:
+        band: the band that passes.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
         TypeError: if `band` is not a `Band`, or `dtype` is not float32 or float64.

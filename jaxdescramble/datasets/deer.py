@@ -201,9 +201,20 @@ def draw(
     priors: DeerPriors | None = None,
     dtype: Any = float,
 ) -> DeerParameters:
-    """Draw the parameters of random experiments. Arguments and errors are those of `sample`.
+    """Draw the parameters of random experiments. `sample` also simulates them.
 
     Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with uniform u, which favours short distances and narrow widths.
+
+    Args:
+        key: random key; the same key gives the same experiments.
+        count: number of samples.
+        grid: time and distance grids; None means 256 points over 2 us.
+        priors: ranges of the random parameters; None means those of the paper.
+        dtype: floating type of the results.
+
+    Raises:
+        TypeError: if `key` is not a key, or another argument has the wrong type.
+        ValueError: if `count` is not a positive integer.
     """
     grid, priors, dtype = _grid(grid), _priors(priors), floating_type(dtype, half=True)
     count, n = positive_integer(count, "count"), priors.gaussians

@@ -144,6 +144,17 @@ def _checked(params: Any, width: int) -> dict[str, dict[str, Array]]:
 def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]:
     """Choose, for every trace, the 64 of 512 points that the network sees: ascending, with the first and the last.
 
+    Args:
+        key: random key.
+        samples: number of traces.
+
+    Returns:
+        Places, counted from 0, shape (samples, 64).
+
+    Raises:
+        TypeError: if `key` is not a key, or `samples` is not an integer.
+        ValueError: if `samples` is less than 1.
+
     >>> import jax
     >>> points = random_points(jax.random.key(0), 3)
     >>> points.shape, points[:, 0].tolist(), points[:, -1].tolist()

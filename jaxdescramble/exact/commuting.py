@@ -45,6 +45,9 @@ def commuting_minimiser(
         left_basis: T, modes as columns, shape (n, n); None means the identity.
         right_basis: U, modes as columns, shape (n, n); None means the identity.
 
+    Returns:
+        The minimiser, as `CommonModes`.
+
     Raises:
         TypeError: if an argument is not made of real numbers.
         ValueError: if the shapes do not fit, or a basis is not orthogonal.

@@ -60,6 +60,10 @@ class Degeneracy:
     def random(self, key: PRNGKeyArray, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """Return `G P H` with Haar-random G and H: another minimiser, if P is a minimiser.
 
+        Args:
+            key: random key.
+            point: the descrambler P, an orthogonal matrix of shape (n, n).
+
         Raises:
             TypeError: if `key` is not a key.
             ValueError: if `point` is not a square matrix of this size.

@@ -111,6 +111,9 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
         p, q: matrices of the same shape (n, k).
         gauge: `Stabiliser(operator)`, `CircularShifts(n)`, or any value with `size` and `nearest(p, q)`.
 
+    Returns:
+        An `Alignment(aligned, element, distance)`.
+
     Raises:
         TypeError: if a matrix is not made of real numbers, or `gauge` is not a gauge.
         ValueError: if the shapes differ, or do not fit the gauge.

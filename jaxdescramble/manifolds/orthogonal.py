@@ -209,6 +209,12 @@ def random(
 def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) -> Float[Array, "n k"]:
     """Return the first k <= n columns of a Haar-distributed element of O(n).
 
+    Args:
+        key: random key.
+        n: number of features.
+        k: number of columns.
+        dtype: floating type of the result: float32 or float64.
+
     Raises:
         TypeError: if a size is not an integer, `key` is not a key, or `dtype` is not float32 or float64.
         ValueError: if a size is less than 1, or there are more columns than rows.

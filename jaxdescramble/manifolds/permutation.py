@@ -32,6 +32,9 @@ __all__ = [
 def identity(n: int) -> Int[Array, " n"]:
     """Return the identity permutation.
 
+    Args:
+        n: number of features.
+
     Raises:
         TypeError: if `n` is not an integer.
         ValueError: if `n` is less than 1.
@@ -44,6 +47,9 @@ def identity(n: int) -> Int[Array, " n"]:
 
 def compose(p: Int[Array, " n"], q: Int[Array, " n"]) -> Int[Array, " n"]:
     """Return the permutation whose matrix is the product `P Q`; it maps i to q(p(i)).
+
+    Args:
+        p, q: permutations of the same size, shape (n,).
 
     Raises:
         TypeError: if an argument is not an array of integers (n,).
@@ -61,6 +67,9 @@ def compose(p: Int[Array, " n"], q: Int[Array, " n"]) -> Int[Array, " n"]:
 def inverse(p: Int[Array, " n"]) -> Int[Array, " n"]:
     """Return the permutation whose matrix is `P^T`.
 
+    Args:
+        p: permutation, shape (n,).
+
     Raises:
         TypeError: if `p` is not an array of integers (n,).
         ValueError: if `p` is not a permutation.
@@ -75,6 +84,10 @@ def inverse(p: Int[Array, " n"]) -> Int[Array, " n"]:
 def matrix(p: Int[Array, " n"], dtype: DTypeLike = float) -> Float[Array, "n n"]:
     """Return the matrix P of a permutation, with `P S = S[p]`.
 
+    Args:
+        p: permutation, shape (n,).
+        dtype: floating type of the result: float32 or float64.
+
     Raises:
         TypeError: if `p` is not an array of integers (n,), or `dtype` is not float32 or float64.
         ValueError: if `p` is not a permutation.
@@ -88,6 +101,9 @@ def matrix(p: Int[Array, " n"], dtype: DTypeLike = float) -> Float[Array, "n n"]
 
 def sign(p: Int[Array, " n"]) -> Int[Array, ""]:
     """Return the determinant of P: +1 for an even number of exchanges, -1 for an odd number.
+
+    Args:
+        p: permutation, shape (n,).
 
     Raises:
         TypeError: if `p` is not an array of integers (n,).
@@ -105,6 +121,10 @@ def sign(p: Int[Array, " n"]) -> Int[Array, ""]:
 def random(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
     """Return a random permutation; all have the same probability.
 
+    Args:
+        key: random key.
+        n: number of features.
+
     Raises:
         TypeError: if `key` is not a key, or `n` is not an integer.
         ValueError: if `n` is less than 1.
@@ -119,6 +139,9 @@ def random(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
 def nearest(point: Float[Array, "n n"]) -> Int[Array, " n"]:
     """Return the permutation nearest to a matrix in the Frobenius norm, `argmax_p sum_i M_(i p(i))`, by assignment.
 
+    Args:
+        point: matrix M, shape (n, n), such as a descrambler P.
+
     Raises:
         TypeError: if `point` is not made of real numbers.
         ValueError: if `point` is not a square matrix.
@@ -131,6 +154,10 @@ def nearest(point: Float[Array, "n n"]) -> Int[Array, " n"]:
 
 def gradient(a: Float[Array, "n n"], c: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Return `G = A C^T + A^T C`; G_ij is the cost of row i in the place of row j, with `c_ij = b_(p(i) p(j))`.
+
+    Args:
+        a: matrix A, shape (n, n).
+        c: matrix C, shape (n, n).
 
     Raises:
         TypeError: if an argument is not made of real numbers.
@@ -146,6 +173,9 @@ def gradient(a: Float[Array, "n n"], c: Float[Array, "n n"]) -> Float[Array, "n 
 
 def corners(m: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
     """Return `m_ii + m_jj - m_ij - m_ji` for all i and j.
+
+    Args:
+        m: matrix of integers or real numbers, shape (n, n).
 
     Raises:
         TypeError: if `m` is not made of real numbers.

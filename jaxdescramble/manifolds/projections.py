@@ -46,6 +46,9 @@ def squares(value: ArrayLike, name: str) -> Array:
 def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
     """Return the distance from orthogonality, `||P^T P - 1||_F`.
 
+    Args:
+        point: P, shape (..., n, n).
+
     Raises:
         TypeError: if the point is not made of real numbers.
         ValueError: if the point is not square.
@@ -60,6 +63,10 @@ def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
 
 def check_orthogonal(point: Array, name: str) -> None:
     """Raise `ValueError` if a matrix, or one of a batch, is more than 1e-2 from orthogonal. Accept traced matrices.
+
+    Args:
+        point: P, shape (..., n, n).
+        name: name of the argument, for the message.
 
     >>> check_orthogonal(jnp.eye(2), "start")
     """
@@ -79,6 +86,9 @@ def check_orthogonal(point: Array, name: str) -> None:
 def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """Return the skew part `(M - M^T) / 2`, the projection onto the Lie algebra.
 
+    Args:
+        matrix: M, shape (..., n, n).
+
     Raises:
         TypeError: if the matrix is not made of real numbers.
         ValueError: if the matrix is not square.
@@ -92,6 +102,10 @@ def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
 
 def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Return the orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
+
+    Args:
+        point: orthogonal matrix P, shape (n, n).
+        vector: any matrix V, shape (n, n).
 
     Raises:
         TypeError: if an argument is not made of real numbers.
@@ -110,12 +124,15 @@ def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     A singular value `1 + e` becomes `1 - 3 e^2 / 2`; up to that, the result is the nearest element of the group. It
     takes two products.
 
-    >>> [bool(defect(P) < 1e-5) for P in (1.001 * jnp.eye(2), polish(1.001 * jnp.eye(2)))]
-    [False, True]
+    Args:
+        point: nearly orthogonal matrix P, shape (..., n, n).
 
     Raises:
         TypeError: if the point is not made of real numbers.
         ValueError: if the point is not square.
+
+    >>> [bool(defect(P) < 1e-5) for P in (1.001 * jnp.eye(2), polish(1.001 * jnp.eye(2)))]
+    [False, True]
 
     Source: Higham, Functions of Matrices (2008), equation (8.20).
     """

@@ -43,6 +43,9 @@ def exponential(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Fl
         velocity: skew matrix Omega in radians, with a spectral norm of at most CAP (see `limit`). Use
             `orthogonal.geodesic` for longer ones.
 
+    Returns:
+        The new point, shape (n, n).
+
     Raises:
         TypeError: if an argument is not made of real numbers.
         ValueError: if an argument is not square, or the sizes differ.
@@ -67,6 +70,9 @@ def cayley(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[A
     Args:
         point: orthogonal matrix P, shape (n, n).
         velocity: skew matrix Omega, in radians.
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
         TypeError: if an argument is not made of real numbers.
@@ -94,6 +100,9 @@ def qr(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array
         point: orthogonal matrix P, shape (n, n).
         velocity: skew matrix Omega, in radians.
 
+    Returns:
+        The new point, shape (n, n).
+
     Raises:
         TypeError: if an argument is not made of real numbers.
         ValueError: if an argument is not square, or the sizes differ.
@@ -119,6 +128,9 @@ def polar(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Ar
     Args:
         point: orthogonal matrix P, shape (n, n).
         velocity: skew matrix Omega in radians, with b <= CAP (see `limit`).
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
         TypeError: if an argument is not made of real numbers.

@@ -65,6 +65,9 @@ def stationarity(
         key: random key of the random start.
         steps: number of Hessian products, fixed at compile time; the extreme eigenvalues converge first.
 
+    Returns:
+        A `Stationarity`.
+
     Raises:
         TypeError: if `point` is not made of real numbers, or another argument has the wrong type.
         ValueError: if `point` is not square, or `steps` is less than 1.

@@ -30,7 +30,7 @@ def quadratic(a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array, " n"
 
 
 def random_stochastic(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:
-    """Return a matrix half way between the barycentre and a random one, with row and column sums of (nearly) one.
+    """Return a matrix half way between the barycentre and a random one, with row and column sums of nearly one.
 
     >>> P = random_stochastic(jax.random.key(0), 4, jnp.zeros(0).dtype)
     >>> bool(abs(P.sum(axis=0) - 1).max() < 1e-3), bool(abs(P.sum(axis=1) - 1).max() < 1e-1)
