@@ -1,8 +1,8 @@
-"""Derivative operators on grids, each knowing its own eigenbasis in closed form.
+"""Derivative operators on grids; each one knows its own eigenbasis in closed form.
 
-An operator D acts on axis 0 of an array. What a descrambler needs is `A = D^T D = T diag(a) T^T`, and for every
-operator made by `derivative` both `a` and `T` are known on paper: the boundary picks the basis (Fourier, DCT-II,
-DST-I), the scheme picks the symbol. No operator made by `derivative` is ever decomposed numerically.
+An operator D acts on axis 0 of an array. A descrambler needs `A = D^T D = T diag(a) T^T`. For every operator from
+`derivative`, both `a` and `T` are known on paper: the boundary gives the basis (Fourier, DCT-II, DST-I), and the scheme
+gives the symbol. No operator from `derivative` needs a numerical decomposition.
 """
 
 import dataclasses
@@ -36,11 +36,11 @@ SCHEMES = ("spectral", "difference")
 
 @runtime_checkable
 class Operator(Protocol):
-    """What an objective or a closed form needs to know of a linear operator D on n points.
+    """What an objective or a closed form needs from a linear operator D on n points.
 
-    `eigenvalues` and `basis` are those of `A = D^T D`, ascending; `multiplicities` are the sizes of the runs of equal
-    eigenvalues (2 for each cosine and sine of a periodic derivative), which say how far a basis is free; `apply` is
-    `D x`, `analyse` is `T^T x`, `synthesise` is `T c`, all along axis 0 of an array of shape (n, ...).
+    `eigenvalues` (ascending) and `basis` are those of `A = D^T D`. `multiplicities` are the lengths of runs of equal
+    eigenvalues (2 for each cosine and sine of a periodic derivative); they say how far the basis is free. `apply` is
+    `D x`, `analyse` is `T^T x`, and `synthesise` is `T c`, all along axis 0 of an array of shape (n, ...).
     """
 
     @property
@@ -62,11 +62,12 @@ def derivative(
     boundary: str | Sequence[str] = "periodic",
     scheme: str = "spectral",
 ) -> "Derivative":
-    """Derivative of a given order on a line, circle or grid of unit spacing.
+    """Return the derivative of a given order on a line, a circle or a grid with unit spacing.
 
-    With L the (negative) Laplacian of the grid, `D^T D = L^order`: D is `L^(order/2)` for even orders (up to sign on a
-    line) and the gradient of `L^((order-1)/2)` for odd ones, so every order has the null space it should have: the
-    constants, or nothing with Dirichlet ends. On a line, `L = T diag(s(theta)^2) T^T` with
+    Use it to say along which axis, and how, neighbouring signals should be smooth. With L the (negative) Laplacian of
+    the grid, `D^T D = L^order`. D is `L^(order/2)` for even orders (up to sign on a line), and the gradient of
+    `L^((order-1)/2)` for odd orders. So every order has the right null space: the constants, or nothing with Dirichlet
+    ends. On a line, `L = T diag(s(theta)^2) T^T` with
 
     | boundary  | theta_k                  | basis T                  |
     |-----------|--------------------------|--------------------------|
@@ -74,21 +75,22 @@ def derivative(
     | neumann   | pi k / n                 | DCT-II                   |
     | dirichlet | pi (k + 1) / (n + 1)     | DST-I                    |
 
-    and the symbol `s(theta) = theta` (scheme "spectral") or `2 sin(theta/2)` ("difference": the finite-difference
-    matrices). Odd Fourier derivatives on an even number of points usually annihilate the fastest mode, a sawtooth; here
-    that mode keeps its eigenvalue.
+    and the symbol `s(theta) = theta` (scheme "spectral") or `2 sin(theta/2)` (scheme "difference", the matrices of
+    finite differences). On an even number of points, odd Fourier derivatives usually annihilate the fastest mode, a
+    sawtooth; here this mode keeps its eigenvalue.
 
     Args:
-        shape: number of points n, or (n_1, n_2, ...) for a grid stored in C order.
-        order: 1 or more.
-        boundary: "periodic", "neumann" (zero slope at the ends) or "dirichlet" (zero beyond them); or one per axis.
+        shape: number of points n, or (n_1, n_2, ...) for a grid in C order.
+        order: order of the derivative, at least 1.
+        boundary: "periodic", "neumann" (zero slope at the ends) or "dirichlet" (zero beyond the ends); or one per axis.
         scheme: "spectral" or "difference".
 
     Returns:
         A hashable `Derivative`, static under `jit`.
 
     Raises:
-        ValueError, TypeError: unknown names, a shape or order below 1.
+        TypeError: if a size or the order is not an integer.
+        ValueError: if a name is unknown, or a size or the order is less than 1.
 
     >>> D = derivative(4, order=2, scheme="difference")
     >>> D.eigenvalues.round(6).tolist()
@@ -96,7 +98,7 @@ def derivative(
     >>> bool(abs(D.apply(jnp.ones(4))).max() < 1e-6)
     True
 
-    Source: Amey et al. 2021, Methods (order 2, periodic, spectral); the other rows are textbook transforms
+    Source: Amey et al. 2021, Methods (order 2, periodic, spectral); the others are textbook transforms
     (Strang, The discrete cosine transform, SIAM Review 41, 1999).
     """
     several = in_order(shape, "shape", "sizes") if isinstance(shape, list | tuple) or np.ndim(shape) else [shape]
@@ -108,7 +110,7 @@ def derivative(
         (boundary,) * len(sides) if one_each else tuple(in_order(boundary, "boundary", "a name, or one per axis"))
     )
     if len(boundaries) != len(sides):
-        raise ValueError(f"boundary: got {len(boundaries)} names for a grid of {len(sides)} axes {sides}.")
+        raise ValueError(f"boundary: got {len(boundaries)} names for a grid of {len(sides)} axes; give one for each.")
     for name in boundaries:
         one_of(name, "boundary", BOUNDARIES)
     return Derivative(sides, positive_integer(order, "order"), boundaries, one_of(scheme, "scheme", SCHEMES))
@@ -117,10 +119,10 @@ def derivative(
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Derivative:
-    """A derivative operator on a grid; make one with `derivative`.
+    """A derivative operator on a grid, from `derivative`.
 
     Attributes:
-        shape: points along each axis.
+        shape: number of points along each axis.
         order: order of the derivative.
         boundary: one name per axis.
         scheme: "spectral" or "difference".
@@ -137,7 +139,7 @@ class Derivative:
         return math.prod(self.shape)
 
     def _symbols(self, axis: int) -> np.ndarray:
-        """Square roots of the eigenvalues of the axis's own Laplacian, in the order of its transform."""
+        """Square roots of the eigenvalues of the Laplacian along one axis, in the order of its transform."""
         theta = transforms.angles(self.shape[axis], self.boundary[axis])
         return theta if self.scheme == "spectral" else 2 * np.sin(theta / 2)
 
@@ -153,7 +155,7 @@ class Derivative:
 
     @functools.cached_property
     def _ascending(self) -> np.ndarray:
-        """Positions of the modes in ascending order; modes equal but for rounding keep the grid's order."""
+        """Positions of the modes in ascending order; modes that differ only by rounding keep the grid's order."""
         values = self._laplacian.ravel()
         return np.argsort(np.round(values / max(values.max(), 1e-300), 12), kind="stable")
 
@@ -172,13 +174,13 @@ class Derivative:
 
     @functools.cached_property
     def multiplicities(self) -> tuple[int, ...]:
-        """Sizes of the runs of equal eigenvalues, ascending; they add up to n."""
-        # The low eigenvalues of a long line differ by 1e-10 of the largest, so equality is judged locally.
+        """Lengths of the runs of equal eigenvalues, ascending; their sum is n."""
+        # On a long line, low eigenvalues differ by 1e-10 of the largest. So compare each with its neighbour.
         return _run_lengths(np.diff(self.eigenvalues) > 1e-9 * self.eigenvalues[1:])
 
     @functools.cached_property
     def matrix(self) -> np.ndarray:
-        """D itself, float64, shape (k, n): k is n for even orders, and the size of the gradient for odd ones."""
+        """The matrix D, float64, shape (k, n): k is n for even orders, and the size of the gradient for odd orders."""
         power = self._laplacian.ravel()[self._ascending] ** (self.order // 2)
         even = (self.basis * (power * self._sign)) @ self.basis.T
         if self.order % 2 == 0:
@@ -195,7 +197,7 @@ class Derivative:
         return -1 if self.order % 4 in (2, 3) else 1
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
-        """`D x` along axis 0, by fast transforms.
+        """Return `D x` along axis 0 of x, shape (n, ...), by fast transforms.
 
         >>> D = derivative(8, order=1)
         >>> x = jnp.sin(2 * jnp.pi * jnp.arange(8) / 8)
@@ -218,12 +220,12 @@ class Derivative:
         return jnp.concatenate(slopes)
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Mode coefficients `T^T x` along axis 0, in ascending order of eigenvalue."""
+        """Return the mode coefficients `T^T x` of x, shape (n, ...), in ascending order of eigenvalue."""
         x = _on_points(x, "x", self.size)
         return self._to_grid_modes(x).reshape(x.shape)[self._ascending]
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """`T c` along axis 0: the inverse of `analyse`."""
+        """Return `T c` along axis 0 of c, shape (n, ...): the inverse of `analyse`."""
         c, back = _on_points(c, "c", self.size), np.argsort(self._ascending)
         return self._from_grid_modes(c[back].reshape((*self.shape, *c.shape[1:])), c.shape)
 
@@ -240,7 +242,7 @@ class Derivative:
 
 
 def _run_lengths(is_step: np.ndarray) -> tuple[int, ...]:
-    """Lengths of the runs in a sequence, given where it steps up."""
+    """Return the lengths of the runs in a sequence that steps up where `is_step` is true."""
     edges = np.concatenate([[0], np.flatnonzero(is_step) + 1, [len(is_step) + 1]])
     return tuple(int(length) for length in np.diff(edges))
 
@@ -250,10 +252,10 @@ def _run_lengths(is_step: np.ndarray) -> tuple[int, ...]:
 )
 @dataclasses.dataclass(frozen=True)
 class MatrixOperator:
-    """An operator held as a matrix with its numerical eigendecomposition; make one with `from_matrix` or `combine`.
+    """An operator as a matrix with its numerical eigendecomposition, from `from_matrix` or `combine`.
 
-    A pytree: its arrays may be traced. Equal eigenvalues are found when the matrix is a concrete one; of a traced
-    matrix all eigenvalues count as different.
+    It is a pytree, and its arrays may be traced. Equal eigenvalues are detected only if the matrix is concrete; for a
+    traced matrix, all eigenvalues count as different.
     """
 
     matrix: Float[Array, "k n"]
@@ -267,15 +269,15 @@ class MatrixOperator:
         return self.matrix.shape[-1]
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
-        """`D x` along axis 0."""
+        """Return `D x` along axis 0 of x, shape (n, ...)."""
         return _product(self.matrix, _on_points(x, "x", self.size))
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Mode coefficients `T^T x` along axis 0."""
+        """Return the mode coefficients `T^T x` along axis 0 of x, shape (n, ...)."""
         return _product(self.basis.T, _on_points(x, "x", self.size))
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """`T c` along axis 0."""
+        """Return `T c` along axis 0 of c, shape (n, ...)."""
         return _product(self.basis, _on_points(c, "c", self.size))
 
 
@@ -290,20 +292,21 @@ def _product(matrix: Array, x: Array) -> Array:
 
 
 def from_matrix(matrix: ArrayLike) -> MatrixOperator:
-    """Any matrix as an operator: a graph's incidence matrix, a band operator, a weighting.
+    """Return any matrix as an operator: a graph's incidence matrix, a band operator, a weighting.
 
-    `||L P S||_F^2` with any L has the closed form of smoothness. This is one of the two places where an operator is
-    decomposed numerically: the right singular vectors of L are the eigenvectors of `L^T L`.
+    Use it if your features are not on a grid. `||L P S||_F^2` with any L has the closed form of smoothness. The
+    decomposition is numerical: the right singular vectors of L are the eigenvectors of `L^T L`.
 
     Args:
-        matrix: L, shape (k, n).
+        matrix: the matrix L, shape (k, n).
 
     Returns:
-        A `MatrixOperator`, a pytree of arrays. Of a traced L it has first derivatives of values (of objectives, closed
-        forms and bounds), its basis being held still; those of points in L are not given (they read zero).
+        A `MatrixOperator`, a pytree of arrays. For a traced L, values (of objectives, closed forms and bounds) have
+        correct first derivatives in L, because the basis is held fixed. Points have no derivative in L: it reads zero.
 
     Raises:
-        ValueError, TypeError: not a real floating matrix, or not finite.
+        TypeError: if the matrix is not made of real floating-point numbers.
+        ValueError: if it does not have two axes, or contains NaN or infinity.
 
     >>> path = jnp.asarray([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
     >>> from_matrix(path).eigenvalues.round(4).tolist()
@@ -313,18 +316,18 @@ def from_matrix(matrix: ArrayLike) -> MatrixOperator:
     if is_traced(dense):
         return _from_traced(dense)
     if not is_finite(dense):
-        raise ValueError("matrix: contains NaN or infinity; an operator must be finite.")
+        raise ValueError("matrix: contains NaN or infinity; must be finite.")
     return _from_known(np.asarray(matrix, np.float64), dense.dtype)
 
 
 def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> MatrixOperator:
-    # On the host and in float64 whatever the type: the slow modes of a Laplacian differ by less than float32 resolves
-    # of the fast ones, and modes taken for equal that are not would be mixed.
+    # Use float64 on the host for every dtype: in float32, the slow modes of a Laplacian differ by less than the
+    # rounding of the fast ones, and modes that only seem equal would be mixed.
     n = matrix.shape[1]
     _, singular, rows = np.linalg.svd(matrix)
     singular = np.concatenate([np.zeros(n - len(singular)), singular[::-1]])
     rounding = 8 * n * np.finfo(np.float64).eps * singular[-1]
-    with np.errstate(over="ignore"):  # closed forms say so of infinite eigenvalues
+    with np.errstate(over="ignore"):  # closed forms report infinite eigenvalues
         squares = singular**2
     known, squares, basis = (jnp.asarray(array, dtype) for array in (matrix, squares, rows[::-1].T))
     return MatrixOperator(known, squares, basis, _run_lengths(np.diff(singular) > rounding))
@@ -333,22 +336,23 @@ def _from_known(matrix: np.ndarray, dtype: DTypeLike) -> MatrixOperator:
 def _from_traced(matrix: Float[Array, "k n"]) -> MatrixOperator:
     _, _, rows = decompositions.svd(jax.lax.stop_gradient(matrix))
     basis = rows[::-1].T
-    # With the basis held still, the derivative of `|L t|^2` is the exact first derivative of the eigenvalue.
+    # With a fixed basis, the derivative of `|L t|^2` is the exact first derivative of the eigenvalue.
     return MatrixOperator(matrix, jnp.sum(_product(matrix, basis) ** 2, axis=0), basis, (1,) * matrix.shape[1])
 
 
 def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> MatrixOperator:
-    """The operator of a weighted sum of quadratic terms on one set of signals.
+    """Return the operator of a weighted sum of quadratic terms on the same signals.
 
-    `sum_k w_k ||D_k x||^2 = ||D x||^2` with `D = [sqrt(w_1) D_1; sqrt(w_2) D_2; ...]`, decomposed numerically
-    (`from_matrix`).
+    `sum_k w_k ||D_k x||^2 = ||D x||^2` with `D = [sqrt(w_1) D_1; sqrt(w_2) D_2; ...]`. The decomposition is numerical,
+    as in `from_matrix`.
 
     Args:
-        weights: one number per operator, none negative; traced ones may be differentiated, as `from_matrix` says.
+        weights: one number per operator, at least 0. Values have derivatives in traced weights, see `from_matrix`.
         operators: operators on the same number of points.
 
     Raises:
-        ValueError: no operators, unequal lengths or sizes, a negative weight.
+        TypeError: if an entry is not a number or not an operator.
+        ValueError: if there are no operators, the lengths or sizes differ, or a weight is negative.
 
     >>> rough = combine([1.0, 2.0], [derivative(8, order=1), derivative(8, order=2)])
     >>> rough.size
@@ -358,11 +362,11 @@ def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> MatrixOper
     for one in operators:
         an_operator(one, "operators")
     if not operators or len(weights) != len(operators):
-        raise ValueError(f"combine: got {len(weights)} weights for {len(operators)} operators; give one each.")
+        raise ValueError(f"combine: got {len(weights)} weights for {len(operators)} operators; give one weight each.")
     weights = [number_between(w, "weights", 0, math.inf, "numbers of at least 0", ends=True) for w in weights]
     sizes = [operator.size for operator in operators]
     if len(set(sizes)) > 1:
-        raise ValueError(f"operators: they act on different numbers of points, {sizes}.")
+        raise ValueError(f"operators: got different numbers of points, {sizes}; must be the same.")
     known = not any(is_traced(w) for w in weights) and all(hasattr(d, "matrix") for d in operators)
     if known:
         parts = [math.sqrt(w) * np.asarray(d.matrix, np.float64) for w, d in zip(weights, operators, strict=True)]  # pyright: ignore

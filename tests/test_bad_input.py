@@ -34,8 +34,8 @@ CASES = {
     "no features": (lambda: jd.descramble(jnp.ones((0, 4))), ValueError, "empty axis"),
     "integers": (lambda: jd.descramble(jnp.ones((3, 4), int)), TypeError, r"got int.*astype\(jnp.float32\)"),
     "booleans": (lambda: jd.descramble(jnp.ones((3, 4), bool)), TypeError, "got bool"),
-    "complex": (lambda: jd.descramble(1j * S), TypeError, "Stack real and imaginary parts"),
-    "float16": (lambda: jd.descramble(S.astype(jnp.float16)), TypeError, "orthogonality cannot be kept"),
+    "complex": (lambda: jd.descramble(1j * S), TypeError, "Stack the real and the imaginary parts"),
+    "float16": (lambda: jd.descramble(S.astype(jnp.float16)), TypeError, "too coarse for orthogonal matrices"),
     "bfloat16": (lambda: jd.descramble(S.astype(jnp.bfloat16)), TypeError, "got bfloat16"),
     "NaN": (lambda: jd.descramble(S * jnp.nan).check(), FloatingPointError, "NOT_FINITE: the signals"),
     "infinity": (lambda: jd.descramble(S / 0).check(), FloatingPointError, "Likely causes"),
@@ -87,7 +87,7 @@ CASES = {
     "batches of other features": (
         lambda: jd.objectives.smoothness().update(jd.objectives.smoothness().empty(3, S.dtype), S),
         ValueError,
-        "does not fit the summary's features, which has 3",
+        "does not fit the summary's features; axis 0 must have size 3",
     ),
     "batches of another type": (
         lambda: jd.objectives.smoothness().update(jd.objectives.smoothness().empty(4, jnp.float16), S),
@@ -127,12 +127,12 @@ CASES = {
     "aligning two shapes": (
         lambda: jd.exact.align(S, S[:2], jd.exact.CircularShifts(4)),
         ValueError,
-        "p has shape .4, 6. and q .2, 6.",
+        "got p of shape .4, 6. and q of shape .2, 6.",
     ),
     "a gauge of another size": (
         lambda: jd.exact.align(S, S, jd.exact.CircularShifts(5)),
         ValueError,
-        "does not fit the gauge, which has 5",
+        "does not fit the gauge; axis 0 must have size 5",
     ),
     "an uneven autocovariance": (
         lambda: jd.exact.circulant_minimiser(jnp.asarray([3.0, 2.0, 1.0])),
@@ -142,7 +142,7 @@ CASES = {
     "a circulant with ends": (
         lambda: jd.exact.circulant_minimiser(jnp.ones(3), boundary="neumann"),
         ValueError,
-        "use 'periodic'",
+        "must be 'periodic'",
     ),
     "random elements of size zero": (
         lambda: jd.manifolds.orthogonal.random(jax.random.key(0), 0),

@@ -9,9 +9,9 @@ import pytest
 
 from jaxdescramble import JaxdescrambleWarning
 from jaxdescramble.networks.evaluate import evaluate
-from jaxdescramble.networks.tracing import leaves_of, trace
 from jaxdescramble.networks.reordering import reorder
 from jaxdescramble.networks.taps import insert, wiretap
+from jaxdescramble.networks.tracing import leaves_of, trace
 
 
 def normal(seed, *shape):

@@ -383,11 +383,11 @@ def test_parts_are_random(key):
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
-        ((0.7, 0.4), "add to at most 1"),
-        ((), "positive numbers are needed"),
-        ((0.5, 0.0), "positive numbers are needed"),
-        ((1.2, -0.2), "positive numbers are needed"),
-        ((float("nan"),), "positive numbers are needed"),
+        ((0.7, 0.4), "a sum of at most 1"),
+        ((), "must be positive numbers"),
+        ((0.5, 0.0), "must be positive numbers"),
+        ((1.2, -0.2), "must be positive numbers"),
+        ((float("nan"),), "must be positive numbers"),
         ((0.9, 0.001), "0.001 of 100 pictures is less than one"),
     ],
 )
@@ -411,7 +411,7 @@ def test_images_and_labels_that_do_not_fit(key):
         (lambda key: shapes(key, 10, noise=-0.1), ValueError, "noise: got -0.1"),
         (lambda key: shapes(key, 10, noise=None), ValueError, "noise: got None"),
         (lambda key: shapes(key, 10, noise=jnp.zeros(2)), ValueError, "noise: got Array"),
-        (lambda key: shifted(key, 10, 7, templates=key), ValueError, "size: got 7; below 8"),
+        (lambda key: shifted(key, 10, 7, templates=key), ValueError, "size: got 7; must be at least 8"),
         (lambda key: shifted(key, 10, classes=0, templates=key), ValueError, "classes: expected a positive integer"),
         (lambda key: shifted(key, 10, shift="zero", templates=key), ValueError, "choose one of 'circular', 'none'"),
         (lambda key: shifted(key, 10, noise=float("inf"), templates=key), ValueError, "noise: got inf"),
@@ -488,8 +488,8 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (damage(IMAGES, lambda b: b[:-1]), rf"{IMAGES} is truncated.*has 75 bytes, and 76 .* 5 x 4 x 3"),
-        (damage(IMAGES, lambda b: b + b"?"), "has 77 bytes, and 76"),
+        (damage(IMAGES, lambda b: b[:-1]), rf"{IMAGES} is truncated.*has 75 bytes, but .* 5 x 4 x 3, which needs 76"),
+        (damage(IMAGES, lambda b: b + b"?"), "has 77 bytes, but .* needs 76"),
         (damage(IMAGES, lambda b: b[:10]), "has 10 bytes"),
         (damage(IMAGES, lambda b: b[:4] + b"\xff" * 12 + b[16:]), "4294967295 x 4294967295 x 4294967295"),
         (damage(IMAGES, lambda b: b""), rf"{IMAGES} begins with nothing.*00 00 08 03"),
@@ -606,7 +606,7 @@ def test_a_hostile_pickle_calls_nothing(function, wrap, tmp_path):
     content = pickle.dumps(wrap(Harm(function, *arguments)), 4)
     (tmp_path / "test_batch").write_bytes(content)
     with pytest.raises(
-        ValueError, match=rf"test_batch, of \d+ bytes.*it asks for \S+\.{function.__name__}, as no file"
+        ValueError, match=rf"test_batch, of \d+ bytes.*it asks for \S+\.{function.__name__}, which no original file"
     ):
         cifar10(tmp_path, "test")
     assert not mark.exists()
@@ -646,8 +646,8 @@ GOOD = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]}
         (pickle.dumps(GOOD, 4)[:3], "cannot be read"),
         (b"not a pickle", "cannot be read"),
         (gzip.compress(pickle.dumps(GOOD, 4)), "cannot be read"),
-        (pickle.dumps([1, 2], 4), "holds list; a dictionary with b'data' and b'labels'"),
-        (pickle.dumps({"data": 0, b"labels": []}, 4), r"holds \['data', b'labels'\]; a dictionary"),
+        (pickle.dumps([1, 2], 4), "holds list; must be a dictionary with b'data' and b'labels'"),
+        (pickle.dumps({"data": 0, b"labels": []}, 4), r"holds \['data', b'labels'\]; must be a dictionary"),
         (pickle.dumps(GOOD | {b"data": [0]}, 4), "has b'data' of list"),
         (
             pickle.dumps(GOOD | {b"data": np.zeros((2, 3073), np.uint8)}, 4),
@@ -655,9 +655,9 @@ GOOD = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]}
         ),
         (pickle.dumps(GOOD | {b"data": np.zeros((2, 3072))}, 4), "numbers of type 'f8'"),
         (pickle.dumps(GOOD | {b"data": np.asarray([None])}, 4), "numbers of type 'O8'"),
-        (pickle.dumps(GOOD | {b"labels": [0, 10]}, 4), "b'labels' that are no list of integers from 0 to 9"),
-        (pickle.dumps(GOOD | {b"labels": [0, None]}, 4), "no list of integers"),
-        (pickle.dumps(GOOD | {b"labels": [0]}, 4), "has 2 images and 1 labels"),
+        (pickle.dumps(GOOD | {b"labels": [0, 10]}, 4), "labels b'labels'; must be a list of integers from 0 to 9"),
+        (pickle.dumps(GOOD | {b"labels": [0, None]}, 4), "must be a list of integers"),
+        (pickle.dumps(GOOD | {b"labels": [0]}, 4), "has 2 images but 1 labels"),
         (pickle.dumps(GOOD, 4).replace(b"M\x00\x0c", b"M\x01\x0c"), "cannot reshape"),
         (b"cnumpy.core.multiarray\n_reconstruct\n)R.", "holds _Array"),
         (b"(dS'data'\ncnumpy.core.multiarray\n_reconstruct\n)RsS'labels'\n(ls.", "b'data' of _Array"),

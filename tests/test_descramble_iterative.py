@@ -338,7 +338,7 @@ WRONG = {
     "half a restart": ((S, L4), {"restarts": 0.5, "key": KEY}, TypeError, "restarts"),
     "a start of another size": ((S, L4), {"start": np.eye(4)}, ValueError, "start"),
     "a start that is not square": ((S, L4), {"start": np.eye(3)[:2]}, ValueError, "start"),
-    "a start that is not orthogonal": ((S, L4), {"start": 2 * np.eye(3)}, ValueError, "not orthogonal"),
+    "a start that is not orthogonal": ((S, L4), {"start": 2 * np.eye(3)}, ValueError, "must be orthogonal"),
     "a start in the other class": ((S, L4), {"start": np.diag([1.0, 1, -1]), "group": "SO"}, ValueError, "determinant"),
     "too many starts": ((np.ones((2, 3, 4)), L4), {"start": np.stack([np.eye(3)] * 3)}, ValueError, "start"),
     "starts for one layer": ((S, L4), {"start": np.stack([np.eye(3)] * 2)}, ValueError, "start"),

@@ -207,15 +207,15 @@ def test_bad_input_is_named(key):
     eye = jnp.eye(3)
     with pytest.raises(ValueError, match=r"point: expected a square matrix, got shape \(3, 2\)"):
         orthogonal.logarithm(jnp.ones((3, 2)))
-    with pytest.raises(ValueError, match=r"q: got shape \(2, 2\), where the point has \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"q: got shape \(2, 2\); must have the shape of the point, \(3, 3\)"):
         orthogonal.distance(eye, jnp.eye(2))
     with pytest.raises(ValueError, match="velocity: got shape"):
         orthogonal.transport(eye, jnp.zeros((2, 2)), jnp.zeros((3, 3)))
     with pytest.raises(ValueError, match="vector: got shape"):
         orthogonal.transport(eye, jnp.zeros((3, 3)), jnp.zeros((2, 2)))
-    with pytest.raises(ValueError, match="elements of SO have determinant 1"):
+    with pytest.raises(ValueError, match="must be 1 for group='SO'"):
         orthogonal.random(key, 3, "SO", determinant=-1)
-    with pytest.raises(ValueError, match="choose 1, -1, or None"):
+    with pytest.raises(ValueError, match="must be 1, -1, or None"):
         orthogonal.random(key, 3, determinant=0)
     with pytest.raises(ValueError, match="group: got 'U'"):
         orthogonal.random(key, 3, "U")

@@ -76,7 +76,7 @@ def test_moments_of_energies_in_random_frames(k):
 
 
 def test_what_cannot_be_is_said():
-    with pytest.raises(ValueError, match="12 rows and 5 inputs has 5 at most"):
+    with pytest.raises(ValueError, match="12 rows and 5 columns has only 5"):
         isotropic_form(jax.random.key(0), jnp.ones(6), 5, objectives.smoothness().operator_on(12))
     with pytest.raises(ValueError, match=r"\(3, 3\) and \(2, 2\)"):
         isotropic_moments(jnp.eye(3), jnp.eye(2))

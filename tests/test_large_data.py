@@ -99,7 +99,7 @@ def test_derivatives_in_weight_and_bias():
 def test_refusals_name_what_is_wrong():
     W, b, mu, half = layer(4)
     R = half @ half.T
-    with pytest.raises(ValueError, match=r"outer product of the mean"):
+    with pytest.raises(ValueError, match=r"add mean mean\^T to a covariance"):
         from_weights(W, b, 100 * mu, R)
     with pytest.raises(ValueError, match="not symmetric"):
         from_weights(W, autocorrelation=half)

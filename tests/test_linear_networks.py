@@ -320,9 +320,13 @@ BAD = {
     "a negative singular value": (
         lambda: linear_network_modes(-ONE, 0.1, T, 1.0),
         ValueError,
-        "singular_values: the smallest is -1.0",
+        "singular_values: got -1.0 as the smallest",
     ),
-    "time before the start": (lambda: linear_network_modes(ONE, 0.1, -T, 1.0), ValueError, "times: the smallest is"),
+    "time before the start": (
+        lambda: linear_network_modes(ONE, 0.1, -T, 1.0),
+        ValueError,
+        r"times: got -\d\S* as the smallest",
+    ),
     "NaN": (lambda: linear_network_modes(ONE * np.nan, 0.1, T, 1.0), ValueError, "singular_values: contains NaN"),
     "infinite time": (
         lambda: linear_network_modes(ONE, 0.1, T * np.inf, 1.0),
@@ -332,13 +336,13 @@ BAD = {
     "starts of other modes": (
         lambda: linear_network_modes(ONE, 0.1 * T, T, 1.0),
         ValueError,
-        r"initial: shape \(4,\) does not fit the 3 singular values",
+        r"initial: got shape \(4,\); must be one number, or one for each of 3 modes",
     ),
-    "a negative start": (lambda: linear_network_modes(ONE, -0.1, T, 1.0), ValueError, "initial: the smallest is -0.1"),
+    "a negative start": (lambda: linear_network_modes(ONE, -0.1, T, 1.0), ValueError, "initial: got -0.1"),
     "no time constant": (lambda: linear_network_modes(ONE, 0.1, T, 0.0), ValueError, "tau: expected a positive number"),
     "no layer": (lambda: linear_network_modes(ONE, 0.1, T, 1.0, 0), ValueError, "depth: expected a positive integer"),
     "half a layer": (lambda: linear_network_modes(ONE, 0.1, T, 1.0, 1.5), TypeError, "depth: expected a positive int"),
-    "all of it learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=1.0), ValueError, "fraction: got 1.0; a mode"),
+    "all of it learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=1.0), ValueError, "fraction: got 1.0; must"),
     "nothing learned": (lambda: learning_times(ONE, 0.1, 1.0, fraction=0.0), ValueError, "fraction: expected a posit"),
 }
 

@@ -58,5 +58,5 @@ def test_a_summary_without_samples_is_refused_with_what_to_do():
     objective = smoothness()
     summary = objective.summarise(jnp.ones((N, 9)))
     for solver in (solvers.Progressive(solvers.LBFGS()), solvers.Minibatches(optax.sgd(0.1), 4, key=jax.random.key(0))):
-        with pytest.raises(TypeError, match=r"is given no samples .*\n?.*Samples"):
+        with pytest.raises(TypeError, match=r"receives no samples .*\n?.*Samples"):
             solvers.minimise(objective, jnp.eye(N), summary, solver=solver)

@@ -135,12 +135,12 @@ def test_broken_network_files_are_named(tmp_path):
     shape = planted()
     shape["weight_2"] = np.ones((512, 9), np.float32)
     np.savez(tmp_path / "shape.npz", **shape)
-    with pytest.raises(ValueError, match=r"weight_2 of shape \(512, 9\); \(out, 7\)"):
+    with pytest.raises(ValueError, match=r"weight_2 of shape \(512, 9\); must be \(out, 7\)"):
         load(tmp_path / "shape.npz")
     norm = planted()
     norm["bn_mean_1"] = np.ones(5, np.float32)
     np.savez(tmp_path / "norm.npz", **norm)
-    with pytest.raises(ValueError, match=r"bn_mean_1 of shape \(5,\); \(7,\)"):
+    with pytest.raises(ValueError, match=r"bn_mean_1 of shape \(5,\); must be \(7,\)"):
         load(tmp_path / "norm.npz")
 
 
@@ -151,7 +151,7 @@ def test_broken_traces_are_named(tmp_path):
     for text, message in (
         ("a b c d\n", "not a table"),
         ("0 1 1 0 5\n1 1 1 0 5\n", r"\(2, 5\)"),
-        ("0 1 1 0\n0 1 1 0\n", "do not rise"),
+        ("0 1 1 0\n0 1 1 0\n", "do not ascend"),
         ("0 1 1 0\n1 nan 1 0\n", "not finite"),
     ):
         path.write_text(text)

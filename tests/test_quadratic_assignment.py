@@ -357,7 +357,11 @@ BAD = {
         r"b: expected a sq",
     ),
     "a batch": (lambda: quadratic_assignment(np.ones((2, 3, 3)), MATRIX, key=key(0)), ValueError, "a square matrix"),
-    "two sizes": (lambda: quadratic_assignment(MATRIX, np.ones((4, 4)), key=key(0)), ValueError, r"b: shape \(4, 4\)"),
+    "two sizes": (
+        lambda: quadratic_assignment(MATRIX, np.ones((4, 4)), key=key(0)),
+        ValueError,
+        r"b: got shape \(4, 4\)",
+    ),
     "nothing": (lambda: quadratic_assignment(np.ones((0, 0)), MATRIX, key=key(0)), ValueError, "empty axis"),
     "complex": (lambda: quadratic_assignment(1j * MATRIX, MATRIX, key=key(0)), TypeError, "complex"),
     "half precision": (

@@ -79,7 +79,7 @@ def test_a_deadline_leaves_the_best_point_so_far_and_one_can_go_on(one_step_slic
     assert found.status.item() == Status.TIME_SPENT
     assert int(found.steps) > 0
     assert float(found.value) < float(OBJECTIVE(jnp.eye(N), SUMMARY))
-    with pytest.raises(FloatingPointError, match="max_seconds were over"):
+    with pytest.raises(FloatingPointError, match="max_seconds passed"):
         found.check()
     onward = jd.minimise(OBJECTIVE, found.point, SUMMARY, solver=SHORT, group="SO")
     assert float(onward.value) < float(found.value)

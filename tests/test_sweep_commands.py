@@ -58,8 +58,8 @@ def done(net, tmp_path_factory):
 def test_run_goes_from_files_to_a_report(net, done):
     out, said = done
     assert "3 problems, 3 layers" in said
-    assert "left out: step (int64, no floating numbers)" in said
-    assert "left out: bias (shape (8,), neither a matrix nor a stack of them)" in said
+    assert "left out: step (int64, not a floating type)" in said
+    assert "left out: bias (shape (8,), neither a matrix nor a stack of matrices)" in said
     table = Table.load(out).check()
     assert table["layer"].tolist() == ["layer_0", "layer_1", "layer_2"]
     assert (table["value"] < table["initial_value"] / 5).all()
@@ -304,7 +304,7 @@ MISTAKES = {
     "a solver that is text": ("solvers = 3", "solvers: got 3; expected a table"),
     "half a seed": ("seed = 0.5", "seed: got 0.5; expected an integer"),
     "no TOML": ("seed == 1", "no TOML"),
-    "no such array": ('[signals]\nnames = ["nothing"]', "no array to descramble .*no pattern takes it"),
+    "no such array": ('[signals]\nnames = ["nothing"]', "no array to descramble .*matches no pattern"),
     "no such file": ('[signals]\nfiles = ["nowhere.npz"]', "no such file or folder"),
     "seeds without a seed": ("seeds = 2\n[objectives.sparsity]", "random start; give"),
     "an unknown group": ('group = "U"', "group: got 'U'"),
@@ -362,7 +362,7 @@ def test_which_arrays_are_layers(tmp_path):
     turned = selected([tmp_path / "flax.npz"], ["stack"], samples_first=True)
     assert turned.layers["stack[2]"].shape == (9, 4)
     np.save(tmp_path / "wide.npy", np.ones((9000, 2), np.float32))
-    with pytest.raises(ValueError, match="9000 features, and P would be that number squared"):
+    with pytest.raises(ValueError, match="9000 features; must be at most 8192"):
         selected([tmp_path / "wide.npy"])
 
 

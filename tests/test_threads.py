@@ -135,7 +135,7 @@ def test_where_lapack_is_not_openblas_nothing_happens_and_it_is_said(monkeypatch
     monkeypatch.setattr(lapack, "_openblas", lambda: None)
     lapack.set_default({})
     assert jd.threads() == 0
-    with pytest.warns(jd.JaxdescrambleWarning, match="not OpenBLAS.*nothing was changed"), jd.threads(4) as before:
+    with pytest.warns(jd.JaxdescrambleWarning, match="not OpenBLAS.*nothing changed"), jd.threads(4) as before:
         assert before == 0
     assert jd.threads(before) == 0
     with lapack.one_thread():

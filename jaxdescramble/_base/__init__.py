@@ -1,1 +1,1 @@
-"""What every room stands on: arguments, errors, files, LAPACK, decompositions, products, transforms. Not public."""
+"""What every room uses: checks of arguments, errors, files, LAPACK, decompositions, products, transforms. Private."""

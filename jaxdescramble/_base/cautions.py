@@ -1,4 +1,4 @@
-"""The one class of warning that this package gives, and how it is given."""
+"""The only class of warning in this package, and the function that gives it."""
 
 import sys
 import warnings
@@ -8,15 +8,15 @@ PACKAGE = str(Path(__file__).parent)
 
 
 class JaxdescrambleWarning(UserWarning):
-    """A result that you can use, but should look at twice.
+    """A warning about a result that you can use, but should check.
 
-    Every warning of this package is of this class: `warnings.simplefilter("error", jd.JaxdescrambleWarning)` turns all
-    of them into errors, `"ignore"` turns them off.
+    Every warning of this package has this class. `warnings.simplefilter("error", jd.JaxdescrambleWarning)` turns all
+    of them into errors, and `"ignore"` turns them off.
     """
 
 
 def caution(message: str) -> None:
-    """Warn, at the line of the caller's code that called the package.
+    """Warn at the line of the user's code that called the package.
 
     >>> with warnings.catch_warnings(record=True) as seen:
     ...     warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""Checks of arguments: what can be known from shapes and types is said at once, with what to do about it."""
+"""Validate arguments early, from their shapes and types, with errors that say what to do."""
 
 import operator
 import os
@@ -17,18 +17,18 @@ Kind = TypeVar("Kind")
 
 
 def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, half: bool = False) -> Array:
-    """`value` as a JAX array of float32 or float64.
+    """Return `value` as a JAX array of float32 or float64.
 
     Args:
-        value: anything `jnp.asarray` takes.
-        name: the argument's name, for the message.
-        ndims: the numbers of axes that are allowed.
-        axes: what the axes mean, for the message.
-        half: whether half precision will do.
+        value: anything that `jnp.asarray` accepts.
+        name: name of the argument, for the message.
+        ndims: allowed numbers of axes.
+        axes: meaning of the axes, for the message.
+        half: whether half precision is allowed.
 
     Raises:
-        TypeError: not numbers, complex, integers, or a half-precision type.
-        ValueError: the wrong number of axes, or an empty axis.
+        TypeError: if the values are not numbers, or are complex, integers or of a half-precision type.
+        ValueError: if the number of axes is wrong or an axis is empty.
 
     >>> real_array([[1.0, 2.0]], "signals", (2,), "(features, samples)").shape
     (1, 2)
@@ -36,12 +36,13 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, h
     array = numbers(value, name, f"an array of numbers {axes}")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
-            f"{name}: got complex numbers ({array.dtype}); descramblers here are real. Stack real and imaginary parts "
-            "as separate samples, or descramble them apart."
+            f"{name}: got complex numbers ({array.dtype}); must be real. Stack the real and the imaginary parts as "
+            "separate samples, or descramble them separately."
         )
     if array.dtype in (jnp.float16, jnp.bfloat16) and not half:
         raise TypeError(
-            f"{name}: got {array.dtype}, in which orthogonality cannot be kept. Convert with .astype(jnp.float32)."
+            f"{name}: got {array.dtype}, which is too coarse for orthogonal matrices. Convert with "
+            ".astype(jnp.float32)."
         )
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{name}: got {array.dtype}; convert to a floating type with .astype(jnp.float32).")
@@ -53,16 +54,16 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, h
 
 
 def numbers(value: Any, name: str, wanted: str = "an array of numbers") -> Array:
-    """`value` as a JAX array of whatever numbers they are.
+    """Return `value` as a JAX array of any numeric type.
 
     Raises:
-        TypeError: text, objects, ragged lists, masked and structured arrays, integers that no type holds.
+        TypeError: if `value` is text, an object, a ragged list, a masked or structured array, or too large an integer.
 
     >>> numbers([1, 2], "labels").shape
     (2,)
     """
     try:
-        # Of text in a list jnp.asarray would first make a type.
+        # jnp.asarray would convert a list of text to a text type, so reject text first.
         if isinstance(value, str | bytes | list | tuple) and any(
             isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)
         ):
@@ -73,16 +74,16 @@ def numbers(value: Any, name: str, wanted: str = "an array of numbers") -> Array
 
 
 def samples_first(x: ArrayLike, name: str = "x") -> Array:
-    """The input of a network as an array, a sample to each entry of its first axis; raises as `real_array` does.
+    """Return the input of a network as an array whose first axis is the samples. Raise the errors of `real_array`.
 
     >>> samples_first([[1.0, 2.0]]).shape
     (1, 2)
     """
-    return real_array(x, name, tuple(range(2, 9)), "(batch, ...), two axes at least: samples and features")
+    return real_array(x, name, tuple(range(2, 9)), "(batch, ...), at least two axes: samples and features")
 
 
 def is_traced(value: object) -> bool:
-    """Whether a value's numbers are not to be had, because it is being traced by `jit`, `vmap` or `grad`.
+    """Return whether `jit`, `vmap` or `grad` is tracing this value, so that its numbers are unknown.
 
     >>> is_traced(jnp.ones(2))
     False
@@ -91,9 +92,9 @@ def is_traced(value: object) -> bool:
 
 
 def staged(*values: Any) -> bool:
-    """Whether a call is part of somebody's program: one of its values is traced, or all that is computed here is.
+    """Return whether a call is part of a larger program: a value is traced, or every new array is traced.
 
-    Inside `jit` a function may be given nothing but known arrays; what it makes of them is traced all the same.
+    Inside `jit`, all arguments of a function can be concrete; the arrays that it computes are still traced.
 
     >>> staged(jnp.ones(2)), jax.jit(lambda: jnp.asarray(staged()))()
     (False, Array(True, dtype=bool))
@@ -102,7 +103,7 @@ def staged(*values: Any) -> bool:
 
 
 def wide_types() -> bool:
-    """Whether JAX's 64-bit types are on, here and now: a context manager may say otherwise than the configuration.
+    """Return whether JAX's 64-bit types are on here. A context manager can override the global configuration.
 
     >>> with jax.enable_x64(False):
     ...     wide_types()
@@ -112,17 +113,17 @@ def wide_types() -> bool:
 
 
 def is_finite(array: Array) -> bool:
-    """Whether every number of an array is finite, decided on the host; True of a traced array, of which none is known.
+    """Return whether every number of an array is finite. Decide on the host; return True for a traced array.
 
     >>> is_finite(jnp.asarray([1.0, jnp.nan]))
     False
     """
-    # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
+    # Use NumPy: inside a user's jit, jnp would trace this test and give no answer.
     return is_traced(array) or bool(np.isfinite(np.asarray(array)).all())
 
 
 def one_of(value: object, name: str, allowed: Collection[str]) -> str:
-    """`value` if it is among `allowed`, else a `ValueError` that lists them.
+    """Return `value` if it is one of `allowed`; otherwise raise a `ValueError` that lists them.
 
     >>> one_of("O", "group", ("O", "SO"))
     'O'
@@ -133,7 +134,7 @@ def one_of(value: object, name: str, allowed: Collection[str]) -> str:
 
 
 def positive_integer(value: object, name: str, least: int = 1) -> int:
-    """`value` as an int of at least 1, or of at least `least`.
+    """Return `value` as an int that is at least `least` (default: 1).
 
     >>> positive_integer(3, "order")
     3
@@ -151,7 +152,7 @@ def positive_integer(value: object, name: str, least: int = 1) -> int:
 
 
 def positive_number(value: Any, name: str) -> Any:
-    """`value` as it is if it is a positive number (a traced one is taken to be), a Python number as a float.
+    """Return `value` if it is a positive number; a Python number becomes a float. Traced values are not checked.
 
     >>> positive_number(1, "epsilon")
     1.0
@@ -160,7 +161,7 @@ def positive_number(value: Any, name: str) -> Any:
 
 
 def number_between(value: Any, name: str, low: float | int, high: float | int, wanted: str, ends: bool = False) -> Any:
-    """`value` as `positive_number` has it, if it is a number between two others, or (`ends`) one of these.
+    """Return `value` if it is a number between `low` and `high`; `ends` allows these two numbers themselves.
 
     >>> number_between(0, "noise", 0, 1, "a share", ends=True)
     0.0
@@ -191,7 +192,7 @@ def _plain(value: Any) -> float:
 
 
 def range_within(value: Any, name: str, low: float | int = 0, high: float | int = float("inf")) -> tuple[float, float]:
-    """`value` as two numbers in order, both between `low` and `high` or one of them.
+    """Return `value` as two numbers in ascending order, both from `low` to `high`.
 
     >>> range_within((1, 2), "width")
     (1.0, 2.0)
@@ -207,7 +208,7 @@ def range_within(value: Any, name: str, low: float | int = 0, high: float | int 
 
 
 def true_or_false(value: object, name: str) -> bool:
-    """`value` if it is True or False.
+    """Return `value` if it is True or False.
 
     >>> true_or_false(True, "joint")
     True
@@ -218,14 +219,14 @@ def true_or_false(value: object, name: str) -> bool:
 
 
 def floating_type(value: Any, name: str = "dtype", half: bool = False) -> np.dtype:
-    """`value` as float32 or float64, or (`half`) as any floating type.
+    """Return `value` as float32 or float64; `half` allows every floating type.
 
     >>> floating_type("float32").name
     'float32'
     """
     wanted = "a floating type" if half else "float32 or float64"
     try:
-        # None is NumPy's float64, and a list of names a structure: neither is meant. An array is no type either.
+        # np.dtype would read None as float64 and a list of names as a structure. Arrays are not types either.
         if value is None or isinstance(value, list | tuple | dict | np.ndarray | Array):
             raise TypeError("no type")
         known = np.dtype(jax.dtypes.canonicalize_dtype(value))
@@ -237,7 +238,7 @@ def floating_type(value: Any, name: str = "dtype", half: bool = False) -> np.dty
 
 
 def random_key(value: object, name: str = "key") -> Any:
-    """`value` if it is one key, of `jax.random.key` or of the old kind.
+    """Return `value` if it is one key, from `jax.random.key` or of the old uint32 kind.
 
     >>> random_key(jax.random.key(0)).shape
     ()
@@ -247,7 +248,7 @@ def random_key(value: object, name: str = "key") -> Any:
     old = isinstance(value, np.ndarray | Array) and dtype == np.uint32 and shape in ((2,), (4,))
     if not ((typed and shape == ()) or old) or isinstance(value, np.ma.MaskedArray):
         shown = f"an array of shape {shape}, {dtype}" if isinstance(value, np.ndarray | Array) else repr(value)
-        raise TypeError(f"{name}: expected one key, jax.random.key(0) or one of jax.random.split, got {shown}.")
+        raise TypeError(f"{name}: expected one key, from jax.random.key(0) or jax.random.split, got {shown}.")
     return value
 
 
@@ -261,7 +262,7 @@ def a_function(value: object, name: str, takes: str = "(params, x)") -> None:
 
 
 def one_with(value: object, name: str, members: Collection[str], wanted: str) -> None:
-    """Raise `TypeError` unless `value` has the members that make it what is wanted.
+    """Raise `TypeError` unless `value` has all these members.
 
     >>> one_with(jnp.ones(2), "signals", ("shape",), "an array")
     """
@@ -270,7 +271,7 @@ def one_with(value: object, name: str, members: Collection[str], wanted: str) ->
 
 
 def an_operator(value: object, name: str = "operator") -> None:
-    """Raise `TypeError` unless `value` is an operator, as `operators` makes them.
+    """Raise `TypeError` unless `value` is an operator from `operators`.
 
     >>> from jaxdescramble.operators import derivative
     >>> an_operator(derivative(3))
@@ -280,7 +281,7 @@ def an_operator(value: object, name: str = "operator") -> None:
 
 
 def a_summary(value: object, name: str = "summary") -> None:
-    """Raise `TypeError` unless `value` is a summary of signals, as objectives make them.
+    """Raise `TypeError` unless `value` is a summary of signals, from `objective.summarise`.
 
     >>> from jaxdescramble.objectives import Samples
     >>> a_summary(Samples(jnp.ones((2, 3))))
@@ -289,7 +290,7 @@ def a_summary(value: object, name: str = "summary") -> None:
 
 
 def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
-    """`value` if it is of a kind.
+    """Return `value` if it is an instance of `kind`.
 
     >>> instance_of(1, "n", int, "an integer")
     1
@@ -302,19 +303,19 @@ def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
 def sample_weights(
     value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, empty: bool = False, layers: int = 0
 ) -> Array:
-    """`value` as weights of samples, an array of a floating type: numbers of at least 0, or True and False.
+    """Return weights of samples as an array of a floating type. Numbers of at least 0 and booleans are allowed.
 
     Args:
-        value: anything `jnp.asarray` takes. Of a traced array only shape and type are checked.
-        shapes: those that are allowed.
-        dtype: the type to convert to.
-        empty: whether all may be zero.
-        layers: how many first axes are those of layers, each of which needs a sample that counts.
+        value: anything that `jnp.asarray` accepts. For a traced array, only shape and type are checked.
+        shapes: the allowed shapes.
+        dtype: floating type of the result.
+        empty: whether all weights may be zero.
+        layers: number of leading axes that count layers; each layer needs at least one positive weight.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: another shape; a number that is negative, NaN or infinite; all zero; so large or so small that
-            sums of squares leave the type's range.
+        TypeError: if the weights are not real numbers.
+        ValueError: if the shape is not allowed; if a weight is negative, NaN or infinite; if all weights are zero; if
+            they are so large or so small that sums of squares leave the type's range.
 
     >>> sample_weights([True, False], [(2,)], jnp.float32).tolist()
     [1.0, 0.0]
@@ -322,9 +323,9 @@ def sample_weights(
     wanted = " or ".join(map(str, dict.fromkeys(map(tuple, shapes))))
     array = numbers(value, "weights", f"one weight for each sample, an array of shape {wanted}")
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"weights: got complex numbers ({array.dtype}); give real numbers of at least 0.")
+        raise TypeError(f"weights: got complex numbers ({array.dtype}); must be real numbers of at least 0.")
     if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
-        raise TypeError(f"weights: got {array.dtype}; give real numbers of at least 0.")
+        raise TypeError(f"weights: got {array.dtype}; must be real numbers of at least 0.")
     if array.shape not in set(map(tuple, shapes)):
         raise ValueError(
             f"weights: got shape {array.shape}, but the signals need {wanted}: one number for each sample, at least 0 "
@@ -340,20 +341,20 @@ def sample_weights(
     ):
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(f"weights: {plain[place]} at {place} {what} ({bad.sum()} of {bad.size} are so); {cure}.")
+            raise ValueError(f"weights: {plain[place]} at {place} {what} ({bad.sum()} of {bad.size} entries); {cure}.")
     if not empty and not (plain > 0).any(axis=tuple(range(layers, plain.ndim))).all():
-        raise ValueError("weights: all are zero, so no sample is left; give at least one a positive weight.")
+        raise ValueError("weights: all are zero, so no sample counts; give at least one sample a positive weight.")
     largest = plain.max(initial=0)
     if largest and not 1e-15 <= largest <= 1e15:
         raise ValueError(
-            f"weights: the largest is {largest:.3g}, outside of 1e-15 ... 1e15. Only their ratios change an answer; "
-            "divide them by the largest."
+            f"weights: the largest is {largest:.3g}; must be between 1e-15 and 1e15. Only the ratios of weights change "
+            "an answer: divide all by the largest."
         )
     return array
 
 
 def in_order(value: Any, name: str, wanted: str) -> list[Any]:
-    """`value` as a list, if it is a list or tuple (or the axes of an array).
+    """Return `value` as a list if it is a list, a tuple or an array with at least one axis.
 
     >>> in_order((1, 2), "shape", "sizes")
     [1, 2]
@@ -364,18 +365,18 @@ def in_order(value: Any, name: str, wanted: str) -> list[Any]:
 
 
 def shaped_like(x: Array, value: Any, name: str) -> Array:
-    """`value` broadcast to the shape and type of x.
+    """Return `value`, broadcast to the shape of x and converted to its type.
 
     >>> shaped_like(jnp.ones((1, 2)), 0.5, "low").tolist()
     [[0.5, 0.5]]
     """
-    array = numbers(value, name, f"a number, or an array that fits x, of shape {x.shape}")
+    array = numbers(value, name, f"a number, or an array that broadcasts to the shape {x.shape} of x")
     if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}.")
     try:
         return jnp.broadcast_to(array.astype(x.dtype), x.shape)
     except ValueError as error:
-        raise ValueError(f"{name}: shape {array.shape} does not fit x, of shape {x.shape}.") from error
+        raise ValueError(f"{name}: shape {array.shape} does not broadcast to the shape {x.shape} of x.") from error
 
 
 def same_size(array: Array, axis: int, size: int, name: str, against: str) -> None:
@@ -384,11 +385,11 @@ def same_size(array: Array, axis: int, size: int, name: str, against: str) -> No
     >>> same_size(jnp.ones((2, 3)), -1, 3, "weight", "the signals")
     """
     if array.shape[axis] != size:
-        raise ValueError(f"{name}: shape {array.shape} does not fit {against}, which has {size} there (axis {axis}).")
+        raise ValueError(f"{name}: shape {array.shape} does not fit {against}; axis {axis} must have size {size}.")
 
 
 def file_path(value: object, name: str) -> Path:
-    """`value` as a path; a number is none, though `open` would take it for a file that is open already.
+    """Return `value` as a path. Reject numbers, which `open` would take for an open file.
 
     >>> file_path("frames.npz", "path").suffix
     '.npz'

@@ -1,15 +1,16 @@
-"""Matrix decompositions and solves that may be vmapped on any machine.
+"""Matrix decompositions and solves that are safe under `vmap` on every machine.
 
-On a CPU, jaxlib spreads a batched LAPACK call over the thread pool that runs the call itself, and waits there. On two
-cores, two such calls in flight can each hold a thread and wait for the other's for ever. With jaxlib 0.10.2 this
-happened in a program of three vmapped QR decompositions, and in one of two vmapped solves. So on CPUs a batch is taken
-one matrix at a time, which costs little where LAPACK has threads of its own; elsewhere it is taken as a batch.
+On a CPU, jaxlib spreads a batched LAPACK call over the thread pool that also runs the call itself, and waits there. On
+two cores, two such calls can each hold one thread and wait for the other's for ever. With jaxlib 0.10.2 this happened
+in a program of three vmapped QR decompositions, and in one of two vmapped solves. Therefore these functions process a
+batch one matrix at a time on CPUs. This costs little where LAPACK has its own threads. Other devices process the whole
+batch at once.
 
-The functions are those of `jax.numpy.linalg` for one matrix each; use `jax.vmap` for a stack. NaN or infinity in a
-matrix gives NaN. The rest of the package calls no other LAPACK functions through JAX (`tests/test_lapack.py`).
+Each function takes one matrix, like its namesake in `jax.numpy.linalg`; use `jax.vmap` for a stack. NaN or infinity in
+a matrix gives NaN. The rest of the package calls LAPACK through these functions only (`tests/test_lapack.py`).
 
-Inverses, solves and Cholesky factors have derivatives of every order. The other decompositions have none: their callers
-write the rule that suits the gauge (`objectives.summaries`, `manifolds.orthogonal`, `exact.brockett`).
+Inverses, solves and Cholesky factors have derivatives of every order. The other decompositions have no derivative:
+each caller writes the rule that suits its gauge (`objectives.summaries`, `manifolds.orthogonal`, `exact.brockett`).
 """
 
 import functools
@@ -46,7 +47,7 @@ def _one_at_a_time(compute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _guarded(decompose: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """Return `decompose`, which answers NaN for a matrix that is not finite: LAPACK's dbdsqr never ends on infinity."""
+    """Return `decompose`, which gives NaN for a matrix that is not finite: LAPACK's dbdsqr never ends on infinity."""
 
     def guarded(matrix: Array) -> Any:
         finite = jnp.isfinite(matrix).all()
@@ -86,7 +87,7 @@ def _substitution(lower: bool, transposed: bool, unit_diagonal: bool = False) ->
     def _(axis_size: int, in_batched: list[bool], factor: Array, right: Array) -> tuple[Array, bool]:
         if in_batched[0]:
             return jax.vmap(each, in_axes=(0, 0 if in_batched[1] else None))(factor, right), True
-        # One factor for all: the right-hand sides become columns of one call.
+        # All problems share one factor: solve once, with their right-hand sides as columns.
         beside = jnp.moveaxis(right, 0, 1)
         found = alone(factor, beside.reshape(len(factor), -1))
         return jnp.moveaxis(found.reshape(beside.shape), 1, 0), True
@@ -95,7 +96,7 @@ def _substitution(lower: bool, transposed: bool, unit_diagonal: bool = False) ->
 
 
 def svd(matrix: Float[Array, "n m"], full_matrices: bool = True) -> tuple[Array, Array, Array]:
-    """`U, s, V^T` with s descending.
+    """Return `U, s, V^T` with s in descending order.
 
     >>> svd(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))[1].tolist()
     [2.0, 1.0]
@@ -104,7 +105,7 @@ def svd(matrix: Float[Array, "n m"], full_matrices: bool = True) -> tuple[Array,
 
 
 def singular_values(matrix: Float[Array, "n m"]) -> Float[Array, " k"]:
-    """Singular values alone, descending.
+    """Return the singular values in descending order.
 
     >>> singular_values(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])).tolist()
     [2.0, 1.0]
@@ -113,7 +114,7 @@ def singular_values(matrix: Float[Array, "n m"]) -> Float[Array, " k"]:
 
 
 def eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
-    """Eigenvalues, ascending, and eigenvectors in columns, of a symmetric matrix.
+    """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors as columns.
 
     >>> eigh(jnp.asarray([[2.0, 0.0], [0.0, 1.0]]))[0].tolist()
     [1.0, 2.0]
@@ -122,7 +123,7 @@ def eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
 
 
 def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
-    """Eigenvalues, ascending, and eigenvectors in columns, of a complex Hermitian matrix.
+    """Return the eigenvalues of a complex Hermitian matrix, ascending, and its eigenvectors as columns.
 
     >>> eigh_hermitian(jnp.asarray([[0.0, 1j], [-1j, 0.0]]))[0].round(4).tolist()
     [-1.0, 1.0]
@@ -131,7 +132,7 @@ def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
 
 
 def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
-    """The reduced decomposition `Q, R`.
+    """Return the reduced decomposition `Q, R`.
 
     >>> abs(qr(jnp.asarray([[3.0], [4.0]]))[1]).round(4).tolist()
     [[5.0]]
@@ -140,7 +141,7 @@ def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
 
 
 def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k m"]:
-    """R of the reduced decomposition, without forming Q.
+    """Return R of the reduced QR decomposition without forming Q.
 
     >>> abs(triangle(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
     [[5.0]]
@@ -149,7 +150,7 @@ def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k m"]:
 
 
 def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Sign of the determinant, +1 or -1 (0 for a singular matrix).
+    """Return the sign of the determinant, +1 or -1 (0 for a singular matrix).
 
     >>> float(determinant_sign(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])))
     -1.0
@@ -159,7 +160,7 @@ def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
 
 @jax.custom_jvp
 def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The inverse X of a well-conditioned matrix; differentiable any number of times, `dX = -X dM X`.
+    """Return the inverse X of a well-conditioned matrix, with derivatives of every order (`dX = -X dM X`).
 
     >>> inverse(jnp.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
@@ -175,16 +176,16 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 @jax.custom_jvp
 def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
-    """Return the inverse of each matrix of a stack: the transposes, if all are orthogonal to rounding.
+    """Return the inverse of each matrix of a stack; return the transposes if all are orthogonal to rounding.
 
-    Orthogonal to rounding is `||M^T M - 1||_F <= 10 sqrt(n) eps`, at run time: one test for the whole stack, so that
-    the inverses are not computed where transposes do. Derivatives are those of `inverse`.
+    A matrix is orthogonal to rounding if `||M^T M - 1||_F <= 10 sqrt(n) eps`. One test at run time decides for the
+    whole stack; then only the transposes are computed. The derivatives are those of `inverse`.
 
     >>> inverse_or_transpose(jnp.asarray([[[0.0, 1.0], [-1.0, 0.0]]])).tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
     """
     n = matrices.shape[-1]
-    # Else XLA would multiply constant matrices while it compiles: eight seconds for n = 1536.
+    # Without this barrier, XLA multiplies constant matrices while it compiles: eight seconds for n = 1536.
     matrices = jax.lax.optimization_barrier(matrices)
     transposed = jnp.swapaxes(matrices, -1, -2)
     eye = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
@@ -204,7 +205,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def solve(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Solve `M X = R` for a general square M, by an LU factorisation; differentiable any number of times.
+    """Solve `M X = R` for a general square M by an LU factorisation, with derivatives of every order.
 
     A singular matrix gives inf or nan.
 
@@ -228,7 +229,7 @@ def solve_triangular(
 ) -> Float[Array, "n k"]:
     """Solve `T X = R`, or `T^T X = R`, for the lower or upper triangle T of a matrix.
 
-    The other triangle is not read. Differentiable any number of times.
+    The other triangle is ignored. Derivatives of every order exist.
 
     >>> solve_triangular(jnp.asarray([[2.0, 0.0], [1.0, 1.0]]), jnp.asarray([[2.0], [3.0]])).tolist()
     [[1.0], [2.0]]
@@ -248,7 +249,7 @@ def solve_triangular(
 def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Return the lower triangular L with `M = L L^T`; NaN if M is not positive definite.
 
-    Differentiable any number of times: `dL = L phi(L^-1 dM L^-T)`, where phi takes the lower triangle and halves the
+    Derivatives of every order exist: `dL = L phi(L^-1 dM L^-T)`, where phi takes the lower triangle and halves the
     diagonal.
 
     >>> cholesky(jnp.asarray([[4.0, 2.0], [2.0, 2.0]])).tolist()
@@ -267,7 +268,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def solve_cholesky(factor: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """Solve `L L^T X = R`, given the factor L that `cholesky` returns; differentiable any number of times.
+    """Solve `L L^T X = R` with the factor L of `cholesky`, with derivatives of every order.
 
     >>> solve_cholesky(jnp.asarray([[2.0, 0.0], [1.0, 1.0]]), jnp.asarray([[6.0], [4.0]])).tolist()
     [[1.0], [1.0]]
@@ -276,7 +277,7 @@ def solve_cholesky(factor: Float[Array, "n n"], right: Float[Array, "n k"]) -> F
 
 
 def resolved(singular: Float[Array, " n"]) -> Bool[Array, " n"]:
-    """Which singular values, given in descending order, stand clear of rounding: `> n eps s_1`.
+    """Return which singular values, given in descending order, are larger than rounding: `> n eps s_1`.
 
     >>> resolved(jnp.asarray([1.0, 1e-3, 1e-20])).tolist()
     [True, True, False]

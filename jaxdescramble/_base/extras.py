@@ -1,19 +1,19 @@
-"""Optional packages, imported when they are needed and not before."""
+"""Import optional packages only when they are needed."""
 
 import importlib
 from types import ModuleType
 
 
 def extra(module: str, what: str, group: str = "demo") -> ModuleType:
-    """A module of an optional dependency, or an `ImportError` that says how to get it.
+    """Return a module of an optional package, or raise an `ImportError` that says how to install it.
 
     Args:
-        module: its name, dotted.
-        what: what needs it, for the message.
-        group: the extra of this package that brings it.
+        module: dotted name of the module.
+        what: what needs the module, for the message.
+        group: the extra of jaxdescramble that installs it.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: if the module is not installed.
 
     >>> extra("no_such_module", "figures need matplotlib")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the whole new one, whatever happens: a full disk, a killed process."""
+"""Write files so that a full disk or a killed process leaves the whole old file or the whole new one."""
 
 import contextlib
 import functools
@@ -13,14 +13,14 @@ import numpy as np
 
 
 def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file beside its place and move it there when it is whole and on the disk.
+    """Write a temporary file, sync it to the disk, and rename it to its final name.
 
     Args:
-        path: where the file is to be; folders are made.
-        fill: writes the content into an open binary file.
+        path: path of the file; missing folders are created.
+        fill: function that writes the content into an open binary file.
 
     Raises:
-        OSError: it could not be written (its `filename` is `path`); an old file stays as it was.
+        OSError: if the file cannot be written. Its `filename` is `path`; an existing file does not change.
 
     >>> write_atomically("words.txt", lambda file: file.write(b"whole"))
     >>> Path("words.txt").read_text()
@@ -34,7 +34,7 @@ def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) 
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        # Temporary files are made for their owner's eyes only; results are to be shared like any other file.
+        # Only the owner can read a temporary file; give it the usual permissions.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         _flush_folder(path.parent)
@@ -47,7 +47,7 @@ def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) 
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
-    """A compressed `.npz`, written atomically; errors as for `write_atomically`.
+    """Write a compressed `.npz` file atomically. Raise the errors of `write_atomically`.
 
     >>> write_arrays("arrays.npz", {"a": np.ones(3)})
     >>> float(np.load("arrays.npz")["a"].sum())
@@ -57,7 +57,7 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """SHA-256, in hexadecimal digits, of dtype, shape and bytes of an array.
+    """Return the SHA-256 digest of the dtype, shape and bytes of an array, as hexadecimal digits.
 
     >>> array_digest(np.ones(2)) == array_digest(np.ones((1, 2)))
     False
@@ -69,7 +69,7 @@ def array_digest(array: np.ndarray) -> str:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Until its folder is on the disk, a new name is not; where folders cannot be flushed, the system sees to it."""
+    """Sync the folder too, so that the rename is durable. Do nothing on systems that cannot sync folders."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -81,7 +81,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _umask() -> int:
-    # The only way to read it is to set it.
+    # The mask can only be read by setting it.
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

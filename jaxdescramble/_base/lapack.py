@@ -1,15 +1,15 @@
 """The threads of the LAPACK that JAX uses on CPUs.
 
-JAX takes its decompositions on CPUs from `scipy.linalg.cython_lapack`, so from the OpenBLAS that SciPy is linked to.
+JAX takes its decompositions on CPUs from `scipy.linalg.cython_lapack`, and so from the OpenBLAS that SciPy links.
 The threads of OpenBLAS wait for each other by spinning. When other work occupies the cores, they wait most of the
 time: on two busy cores, a closed form of 80 neurons takes hundreds of times longer with two threads than with one. On
-idle cores a second thread gains nothing up to some hundreds of neurons (`benchmarks/results/busy.md`). Nothing in
-Python can switch threads inside a user's `jit`. Therefore `import jaxdescramble` sets this library to one thread, for
-the whole process.
+idle cores a second thread gains nothing up to a few hundred neurons (`benchmarks/results/busy.md`). Python code cannot
+switch threads inside a user's `jit`. Therefore `import jaxdescramble` sets OpenBLAS to one thread, for the whole
+process.
 
 Why not `threadpoolctl`? It lists every BLAS library of the process, NumPy's own included, but it does not know which
-of them JAX uses. `dlsym` does: it looks a symbol of `cython_lapack` up in the libraries that this module is linked to,
-and in no others. The tests use `threadpoolctl` as an independent witness.
+of them JAX uses. `dlsym` knows: it looks up a symbol of `cython_lapack` only in the libraries that this module links.
+The tests use `threadpoolctl` as an independent check.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from pathlib import Path
 from jaxdescramble._base.cautions import caution
 from jaxdescramble._base.checks import positive_integer
 
-# OpenBLAS reads these, in this order; the first that holds a positive integer decides.
+# OpenBLAS reads these variables in this order; the first with a positive integer decides.
 VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 PREFIXES, SUFFIXES = ("scipy_", ""), ("", "64_", "_64")
 
 _lock = threading.RLock()
-# What the number was when the first `one_thread` began; one entry for each that has not ended.
+# One entry for each open `one_thread`: the number of threads before the first of them began.
 _held: list[int] = []
 
 
 class Before(int):
-    """The number of threads before a call of `threads`. As a context manager it restores this number at the end."""
+    """The number of threads before a call of `threads`. Used in a `with` statement, it restores this number."""
 
     def __enter__(self) -> "Before":
         return self
@@ -48,24 +48,25 @@ class Before(int):
 
 
 def threads(count: int | None = None) -> Before:
-    """Set how many threads LAPACK uses on CPUs inside JAX, for the whole process; without `count`, tell the number.
+    """Set the number of threads that LAPACK uses on CPUs inside JAX; without `count`, only return the number.
 
-    `import jaxdescramble` sets one thread. It keeps the number of OpenBLAS if one of the environment variables
-    OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or OMP_NUM_THREADS holds a positive integer. More threads can pay for large
-    matrices on an idle machine; on a busy machine they can cost a hundredfold.
+    Use more threads for large matrices on an idle machine; on a busy machine they can be a hundred times slower. The
+    setting holds for the whole process. `import jaxdescramble` sets one thread, unless one of the environment
+    variables OPENBLAS_NUM_THREADS, GOTO_NUM_THREADS or OMP_NUM_THREADS holds a positive integer.
 
-    Only the OpenBLAS that SciPy is linked to is set, because JAX uses that one. NumPy's wheels bring their own library,
-    which stays as it is. If SciPy is linked to something else (MKL, Accelerate), nothing is ever set and the number
-    is 0. Sweeps and films use one thread while they solve, whatever is set here.
+    This function sets only the OpenBLAS that SciPy links, because JAX uses that one. NumPy's wheels bring their own
+    library, which does not change. If SciPy links another library (MKL, Accelerate), this function sets nothing and
+    returns 0. Sweeps and films always use one thread while they solve.
 
     Args:
-        count: the number of threads; None to leave it as it is.
+        count: number of threads; None changes nothing.
 
     Returns:
-        The number before, an integer; 0 if LAPACK is not OpenBLAS. In a `with` statement, it is restored at the end.
+        The number of threads before the call; 0 if LAPACK is not OpenBLAS. A `with` statement restores it at its end.
 
     Raises:
-        TypeError, ValueError: `count` is not a positive integer.
+        TypeError: if `count` is not an integer.
+        ValueError: if `count` is less than 1.
 
     >>> before = threads(2)
     >>> with threads(1):
@@ -76,11 +77,11 @@ def threads(count: int | None = None) -> Before:
     """
     library = _openblas()
     if count is not None and isinstance(count, Before) and count == 0:
-        return count  # where there is nothing to set, there is nothing to restore
+        return count  # nothing was set, so nothing needs restoring
     wanted = None if count is None else positive_integer(count, "count")
     if library is None:
         if wanted is not None:
-            caution("threads: SciPy's LAPACK is not OpenBLAS, so its threads cannot be set here; nothing was changed.")
+            caution("threads: SciPy's LAPACK is not OpenBLAS, so its threads cannot be set; nothing changed.")
         return Before(0)
     with _lock:
         before = _held[0] if _held else library[0]()
@@ -91,7 +92,7 @@ def threads(count: int | None = None) -> Before:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Hold LAPACK to one thread, for the whole process, and restore the number after the last of several holders.
+    """Hold LAPACK to one thread, for the whole process. The last of several holders restores the number.
 
     >>> with one_thread():
     ...     jnp.linalg.eigvalsh(jnp.eye(3)).tolist()
@@ -115,7 +116,7 @@ def one_thread() -> Iterator[None]:
 
 
 def set_default(environment: Mapping[str, str] = os.environ) -> None:
-    """Set one thread, unless the environment says how many; `import jaxdescramble` calls this once."""
+    """Set one thread, unless the environment sets a number. `import jaxdescramble` calls this function once."""
     if any(_positive(environment.get(name, "")) for name in VARIABLES):
         return
     library = _openblas()
@@ -129,7 +130,7 @@ def _put(count: int) -> None:
         return
     with _lock:
         if _held:
-            # Somebody holds LAPACK to one thread: the last holder will set this number.
+            # LAPACK is held to one thread now: the last holder sets this number.
             _held[:] = [count] * len(_held)
         else:
             library[1](count)
@@ -154,20 +155,20 @@ def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
 
 
 def _libraries() -> Iterator[Path]:
-    """Yield the libraries to search, without importing `scipy.linalg`, which takes a fifth of a second, if possible."""
+    """Yield the libraries to search; try to avoid the import of `scipy.linalg`, which takes 0.2 s."""
     found = importlib.util.find_spec("scipy")
     for folder in (found and found.submodule_search_locations) or ():
         for suffix in importlib.machinery.EXTENSION_SUFFIXES:
             yield from Path(folder, "linalg").glob(f"cython_lapack{suffix}")
-    # Where loading by path fails, the import loads the library; jaxlib imports it at its first decomposition anyway.
+    # If loading by path fails, this import loads the library. jaxlib imports it at its first decomposition anyway.
     module = Path(str(importlib.import_module("scipy.linalg.cython_lapack").__file__))
     yield module
-    # On Windows a symbol is not searched in the libraries that a module is linked to; SciPy's wheels keep theirs here.
+    # Windows does not search for a symbol in the libraries that a module links; SciPy's wheels keep theirs here.
     yield from module.parents[2].glob("scipy.libs/*openblas*.dll")
 
 
 def _after_fork() -> None:
-    """Holders were threads of the parent: a child has none of them, and needs a lock that nobody holds."""
+    """Give a forked child a free lock and no holders, because the holders were threads of the parent."""
     global _lock
     _lock = threading.RLock()
     if _held:

@@ -1,4 +1,4 @@
-"""Import the public names of a package when they are first used."""
+"""Import the public names of a package at their first use."""
 
 import importlib
 import sys
@@ -9,12 +9,12 @@ from typing import Any
 def front_door(
     package: str, homes: Mapping[str, Iterable[str]], modules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a package whose names are imported at their first use.
+    """Return `__getattr__` and `__dir__` for a package that imports its names at their first use.
 
     Args:
-        package: its full name.
+        package: full name of the package.
         homes: for each module, relative to the package, the names that the package takes from it.
-        modules: the modules and packages inside that are public themselves.
+        modules: the public modules and subpackages of the package.
 
     >>> get, names = front_door("jaxdescramble._base", {"products": ("matmul",)}, ("checks",))
     >>> get("matmul").__name__, get("checks").__name__, names()

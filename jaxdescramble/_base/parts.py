@@ -1,4 +1,4 @@
-"""Long experiments in parts, each kept in a file of its own when it is finished, and not done again."""
+"""Run a long experiment in parts; write each finished part to its own file, and never repeat it."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ Made = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 
 
 def plain(value: Any) -> Any:
-    """What a value is after JSON: tuples become lists, keys strings."""
+    """Return what JSON makes of a value: tuples become lists, and keys become strings."""
     return json.loads(json.dumps(value))
 
 
 def place(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
-    """The file of a part, without its suffix. Parts of other settings have other names, and leave each other alone.
+    """Return the path of a part, without suffix. The name depends on the settings, so parts never overwrite others.
 
     >>> place(Path("."), "part", {"terms": 2}) == place(Path("."), "part", {"terms": 3})
     False
@@ -29,7 +29,7 @@ def place(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
 
 
 def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A part that is there, whole and of these settings; None if it has to be made.
+    """Return a finished part with exactly these settings, or None if there is no such part.
 
     >>> kept(Path("nowhere"), "part", {}) is None
     True
@@ -44,16 +44,18 @@ def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def part(folder: Path, name: str, settings: Mapping[str, Any], make: Callable[[], Made]) -> dict[str, Any]:
-    """A part of an experiment, from its files if they are there, else made and kept as `.npz` and, last, `.json`.
+    """Return a part of an experiment: read it if it is finished, otherwise compute and save it.
+
+    The arrays go into an `.npz` file first; the `.json` file comes last and marks the part as finished.
 
     Args:
-        folder: where parts are kept.
-        name: of the part.
-        settings: all that it depends on; a part of other settings is made anew.
-        make: gives its numbers, ready for JSON, and its arrays.
+        folder: folder of the parts.
+        name: name of the part.
+        settings: everything that the part depends on; other settings give another part.
+        make: function that computes the numbers (ready for JSON) and the arrays.
 
     Raises:
-        OSError: it could not be written; what was there stays.
+        OSError: if the part cannot be written; existing files do not change.
 
     >>> part(Path("."), "sum", {"terms": 2}, lambda: ({"value": 1 + 1}, {}))["value"]
     2

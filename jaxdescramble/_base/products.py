@@ -1,4 +1,4 @@
-"""Matrix products in full precision, wherever they run."""
+"""Matrix products in full precision on every device."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,10 @@ from jaxtyping import Array
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """`a @ b` in the precision of its type.
+    """Return `a @ b` in the precision of its type.
 
-    Accelerators multiply float32 in TF32 or bfloat16 passes otherwise, three digits short of orthogonality, and one
-    network's signals would differ between machines.
+    By default, accelerators multiply float32 in TF32 or bfloat16 passes. This loses three digits of orthogonality, and
+    the signals of one network would differ between machines.
 
     >>> matmul(jnp.eye(2), jnp.ones((2, 1))).tolist()
     [[1.0], [1.0]]

@@ -1,8 +1,8 @@
 """Programs that compile quickly on a CPU, for calls outside `jit`.
 
-Most of a first call is LLVM's work on the many small loops around the matrix products, which decide little of the
-speed: with its first optimisation level, and without XLA's fusion emitters, the programs of L-BFGS compile in less than
-half the time (1.7 s for 4.3) and run 0 to 10% slower (`benchmarks/first_call.py`).
+LLVM spends most of a first call on the many small loops around the matrix products, which hardly affect the speed. At
+LLVM's first optimisation level, and without XLA's fusion emitters, the programs of L-BFGS compile in less than half the
+time (1.7 s instead of 4.3 s) and run 0 to 10% slower (`benchmarks/first_call.py`).
 """
 
 import functools
@@ -19,9 +19,9 @@ OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fus
 
 
 def quick_jit(function: Callable[..., Any], static_argnames: str | Sequence[str] = ()) -> Callable[..., Any]:
-    """`jax.jit` with options that make compilation quick where all arrays are on CPUs.
+    """Return `jax.jit(function)`, with options that shorten compilation if all arrays are on CPUs.
 
-    Inside other programs, on other devices, and where `XLA_FLAGS` sets an optimisation level, it is plain `jax.jit`.
+    Inside other programs, on other devices, or if `XLA_FLAGS` sets an optimisation level, it is plain `jax.jit`.
 
     >>> float(quick_jit(jnp.sum)(jnp.ones(3)))
     3.0
@@ -48,7 +48,7 @@ def _on_cpu(leaves: list[Any]) -> bool:
 
 @functools.cache
 def known_options() -> dict[str, Any]:
-    """Those of `OPTIONS` that this XLA knows, none of them where the user has chosen an optimisation level."""
+    """Return those of `OPTIONS` that this XLA supports; return none if the user chose an optimisation level."""
     if "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
         return {}
     found = {}
@@ -56,6 +56,6 @@ def known_options() -> dict[str, Any]:
         try:
             jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(jnp.zeros(())).compile()
             found[name] = value
-        except jax.errors.JaxRuntimeError:  # an option of another release of XLA
+        except jax.errors.JaxRuntimeError:  # this release of XLA does not know the option
             continue
     return found

@@ -1,8 +1,8 @@
-"""The three real trigonometric transforms behind the derivative operators, orthonormal, along any axis.
+"""The three real, orthonormal trigonometric transforms behind the derivative operators, along any axis.
 
-Each boundary has angles theta_k (ascending), a basis T (columns are modes), `analyse` (T^T x), `synthesise` (T c), and
-`synthesise_slope`, which turns mode coefficients into the derivative of the signal they stand for: at the points
-themselves for periodic signals, half-way between them otherwise (n - 1 places with Neumann ends, n + 1 with Dirichlet).
+Each boundary has angles theta_k (ascending), a basis T (columns are modes), `analyse` (T^T x) and `synthesise` (T c).
+`synthesise_slope` turns mode coefficients into the derivative of the signal. Periodic boundaries give the derivative at
+the points themselves; the others half-way between points (n - 1 places with Neumann ends, n + 1 with Dirichlet ends).
 """
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 
 def angles(n: int, boundary: str) -> np.ndarray:
-    """Angles theta_k of the modes in radians per point, ascending, shape (n,).
+    """Return the angles theta_k of the modes in radians per point, ascending, shape (n,).
 
     >>> (angles(4, "periodic") / np.pi).tolist()
     [0.0, 0.5, 0.5, 1.0]
@@ -25,7 +25,7 @@ def angles(n: int, boundary: str) -> np.ndarray:
 
 
 def basis(n: int, boundary: str) -> np.ndarray:
-    """Orthonormal modes in columns, float64, shape (n, n).
+    """Return the orthonormal modes as columns, float64, shape (n, n).
 
     >>> np.abs(basis(5, "neumann").T @ basis(5, "neumann") - np.eye(5)).max() < 1e-12
     np.True_
@@ -42,10 +42,10 @@ def basis(n: int, boundary: str) -> np.ndarray:
 
 
 def analyse(x: Array, boundary: str, axis: int) -> Array:
-    """`T^T x` along `axis`."""
+    """Return `T^T x` along `axis`."""
     x = jnp.moveaxis(x, axis, -1)
     n = x.shape[-1]
-    if n == 1:  # one mode, the constant; XLA's Fourier transform of length one fails on CPUs, depending on layouts
+    if n == 1:  # the only mode is constant; on CPUs, XLA's Fourier transform of length 1 fails for some layouts
         return jnp.moveaxis(x, -1, axis)
     if boundary == "neumann":
         modes = jfft.dct(x, norm="ortho")
@@ -60,7 +60,7 @@ def analyse(x: Array, boundary: str, axis: int) -> Array:
 
 
 def synthesise(c: Array, boundary: str, axis: int) -> Array:
-    """`T c` along `axis`: the inverse of `analyse`."""
+    """Return `T c` along `axis`: the inverse of `analyse`."""
     c = jnp.moveaxis(c, axis, -1)
     n = c.shape[-1]
     if n == 1:
@@ -75,7 +75,7 @@ def synthesise(c: Array, boundary: str, axis: int) -> Array:
 
 
 def synthesise_slope(c: Array, boundary: str, symbols: Array, axis: int) -> Array:
-    """Derivative, along `axis`, of the signal with mode coefficients `c`; `symbols` are the moduli of its symbol."""
+    """Return the derivative along `axis` of the signal with mode coefficients `c` and symbol moduli `symbols`."""
     c = jnp.moveaxis(c, axis, -1)
     c = c * _last(symbols, c)
     n = c.shape[-1]
@@ -92,7 +92,7 @@ def synthesise_slope(c: Array, boundary: str, symbols: Array, axis: int) -> Arra
 
 
 def slope_matrix(n: int, boundary: str, symbols: np.ndarray) -> np.ndarray:
-    """The first derivative along one axis as a matrix, float64: what `synthesise_slope(analyse(x))` does."""
+    """Return the first derivative along one axis as a float64 matrix, the one of `synthesise_slope(analyse(x))`."""
     modes = basis(n, boundary)
     if boundary == "periodic":
         shapes = np.zeros_like(modes)
@@ -108,12 +108,12 @@ def slope_matrix(n: int, boundary: str, symbols: np.ndarray) -> np.ndarray:
 
 
 def _last(factors: Array | np.ndarray, x: Array) -> Array:
-    """Factors for the last axis of x, in its type and rank."""
+    """Return factors for the last axis of x, with the type and rank of x."""
     return jnp.asarray(factors, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _scale(n: int) -> np.ndarray:
-    """sqrt(2) for the modes that have a sine beside them, 1 for the constant and the fastest mode of an even n."""
+    """Return sqrt(2) for the modes that pair with a sine, and 1 for the constant and the fastest mode of an even n."""
     scale = np.full(n // 2 + 1, np.sqrt(2))
     scale[0] = 1
     if n % 2 == 0:
@@ -122,14 +122,14 @@ def _scale(n: int) -> np.ndarray:
 
 
 def _interleave(cosines: Array, sines: Array, n: int) -> Array:
-    """[c0, c1, s1, c2, s2, ...] from spectra of n // 2 + 1 entries each."""
+    """Return [c0, c1, s1, c2, s2, ...] from spectra of n // 2 + 1 entries each."""
     pairs = jnp.stack([cosines, sines], axis=-1).reshape((*cosines.shape[:-1], -1))
-    # Position 1 is the sine of the constant, and for even n the last is the sine of the fastest mode: neither exists.
+    # Two entries do not exist: position 1 (the sine of the constant), and the last sine for an even n.
     return jnp.concatenate([pairs[..., :1], pairs[..., 2 : n + 1]], axis=-1)
 
 
 def _separate(c: Array, n: int) -> tuple[Array, Array]:
-    """Inverse of `_interleave`: cosine and sine coefficients, n // 2 + 1 each."""
+    """Return cosine and sine coefficients, n // 2 + 1 each: the inverse of `_interleave`."""
     nothing = jnp.zeros_like(c[..., :1])
     sines = c[..., 2::2]
     padding = [nothing] if n % 2 == 0 and n > 1 else []
@@ -142,7 +142,7 @@ def _from_cosines_and_sines(cosines: Array, sines: Array, n: int) -> Array:
 
 
 def _sine_transform(x: Array) -> Array:
-    """Orthonormal DST-I, its own inverse, by the FFT of the odd extension."""
+    """Return the orthonormal DST-I, which is its own inverse, by the FFT of the odd extension."""
     n = x.shape[-1]
     nothing = jnp.zeros_like(x[..., :1])
     odd = jnp.concatenate([nothing, x, nothing, -x[..., ::-1]], axis=-1)

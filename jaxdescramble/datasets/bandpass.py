@@ -1,7 +1,7 @@
-"""White noise and what an ideal band-pass filter leaves of it. Signals are (features, samples).
+"""White noise, before and after an ideal band-pass filter. Signals are (features, samples).
 
-The record is one period: frequencies are the multiples of `rate / points`, and the filter is a projection that commutes
-with every shift. So what a network has to learn is known exactly.
+The record is one period: its frequencies are the multiples of `rate / points`, and the filter is a projection that
+commutes with every shift. So the map that a network has to learn is known exactly.
 """
 
 import functools
@@ -29,21 +29,22 @@ from jaxdescramble._base.checks import (
 
 @dataclass(frozen=True)
 class Band:
-    """A record and the band of frequencies that a filter passes.
+    """A record, and the band of frequencies that a filter passes.
 
     Args:
-        low, high: edges of the band in Hz, both inside it.
-        points: length of the record.
-        rate: sampling rate in Hz; with as many points as Hz the record lasts a second and frequencies are whole Hz.
+        low, high: edges of the band in Hz; both edges pass.
+        points: number of points of the record.
+        rate: sampling rate in Hz. If it equals `points`, the record lasts a second and frequencies are whole Hz.
 
     Raises:
-        TypeError, ValueError: a band that is empty or reaches beyond half the sampling rate.
+        TypeError: if an argument is not a number.
+        ValueError: if the band contains no frequency of the record, or goes beyond half the sampling rate.
 
     >>> Band(10.0, 50.0).rank, Band(100.0, 200.0).rank
     (82, 202)
 
     Source: Sule, Spencer, Czaja, ACHA 79, 101793 (2025), whose networks pass 10 to 50 or 100 to 200 Hz at 1024 points
-    and 1024 Hz. They filter tones in noise with a digital filter; noise alone and the ideal filter are ours.
+    and 1024 Hz. They filter tones in noise with a digital filter; we filter pure noise with the ideal filter.
     """
 
     low: float = 100.0
@@ -52,7 +53,7 @@ class Band:
     rate: float = 1024.0
 
     def __post_init__(self):
-        # Kept as Python's own numbers: a band is hashed.
+        # Store Python's own numbers, because a band is hashed.
         for name in ("low", "high"):
             number = number_between(getattr(self, name), name, 0, np.inf, "a frequency in Hz, at least 0", ends=True)
             object.__setattr__(self, name, float(number))
@@ -60,13 +61,13 @@ class Band:
         object.__setattr__(self, "points", positive_integer(self.points, "points", least=2))
         if not 0 <= self.low <= self.high <= self.rate / 2:
             raise ValueError(
-                f"low, high, rate: got {self.low}, {self.high} and {self.rate}; a band has 0 <= low <= high <= "
+                f"low, high, rate: got {self.low}, {self.high} and {self.rate}; must be 0 <= low <= high <= "
                 f"{self.rate / 2} Hz, half the sampling rate."
             )
         if not self.passes.any():
             raise ValueError(
-                f"low, high, points, rate: no frequency of the record lies between {self.low} and {self.high} Hz; they "
-                f"are {self.rate / self.points} Hz apart."
+                f"low, high, points, rate: no frequency of the record lies between {self.low} and {self.high} Hz, "
+                f"because they are {self.rate / self.points} Hz apart; widen the band."
             )
 
     @property
@@ -76,18 +77,18 @@ class Band:
 
     @property
     def passes(self) -> np.ndarray:
-        """Which of the frequencies pass, shape (points // 2 + 1,), bool."""
+        """Which frequencies pass, shape (points // 2 + 1,), bool."""
         return (self.frequency >= self.low) & (self.frequency <= self.high)
 
     @property
     def rank(self) -> int:
-        """Dimensions that pass: a cosine and a sine for each frequency, one at zero and at half the sampling rate."""
+        """Dimension of the band: two per frequency (cosine and sine), one at zero and at half the sampling rate."""
         alone = (self.frequency == 0) | (self.frequency == self.rate / 2)
         return int(np.sum(np.where(alone, 1, 2)[self.passes]))
 
 
 class BandBatch(NamedTuple):
-    """Records in columns, before and after the filter."""
+    """Records as columns, before and after the filter."""
 
     signal: Float[Array, "points samples"]
     passed: Float[Array, "points samples"]
@@ -98,14 +99,18 @@ class BandBatch(NamedTuple):
 
 
 def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
-    """The ideal filter: what lies outside the band is removed, what lies inside stays as it is.
+    """Remove everything outside the band with the ideal filter, and keep everything inside.
 
     Args:
-        signals: shape (points, samples).
-        band: what passes.
+        signals: records as columns, shape (points, samples).
+        band: the band that passes.
+
+    Returns:
+        The filtered records, shape (points, samples).
 
     Raises:
-        TypeError, ValueError: not a real matrix with the band's number of points.
+        TypeError: if the signals are not made of real numbers, or `band` is not a `Band`.
+        ValueError: if the signals do not have two axes, or not the band's number of points.
 
     >>> time = jnp.arange(64) / 64
     >>> tones = jnp.stack([jnp.sin(2 * jnp.pi * f * time) for f in (5, 20)], axis=1)
@@ -121,10 +126,14 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
 
 
 def filter_matrix(band: Band, dtype: Any = float) -> Float[Array, "points points"]:
-    """The filter as a matrix: a circulant projection of rank `band.rank`.
+    """Return the filter as a matrix: a circulant projection of rank `band.rank`.
+
+    Args:
+        band: the band that passes.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        TypeError: no band, a type other than float32 and float64.
+        TypeError: if `band` is not a `Band`, or `dtype` is not float32 or float64.
 
     >>> Pi = filter_matrix(Band(2.0, 3.0, 16, 16.0))
     >>> round(float(jnp.trace(Pi))), bool(jnp.allclose(Pi @ Pi, Pi, atol=1e-6))
@@ -141,16 +150,17 @@ def _sample(key, count, band, dtype) -> BandBatch:
 
 
 def sample(key: PRNGKeyArray, count: int, band: Band | None = None, dtype: Any = float) -> BandBatch:
-    """Standard white noise, and the same after the filter.
+    """Draw standard white noise, and filter it.
 
     Args:
         key: random key; the same key gives the same signals.
         count: number of samples.
-        band: the record and what passes; by default 100 to 200 Hz.
-        dtype: of both results; by default JAX's default floating-point type.
+        band: record and band; None means 100 to 200 Hz.
+        dtype: floating type of the results: float32 or float64.
 
     Raises:
-        TypeError, ValueError: a count that is not a positive integer; no key, no band, another dtype.
+        TypeError: if `key` is not a key, `band` is not a `Band`, or `dtype` is not float32 or float64.
+        ValueError: if `count` is not a positive integer.
 
     >>> batch = sample(jax.random.key(0), 200)
     >>> batch.signal.shape, round(float(jnp.mean(batch.passed**2)), 2)  # 202 of 1024

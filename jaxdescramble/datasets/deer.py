@@ -1,7 +1,7 @@
 """Simulated double electron-electron resonance (DEER): traces, and the distance distributions behind them.
 
-A pair of electron spins at distance r modulates the trace with the dipolar frequency, which falls as 1/r^3; a sample
-holds a distribution p(r) of distances. Getting it back from the trace is a Fredholm inverse problem of the first kind.
+A pair of electron spins at distance r modulates the trace with the dipolar frequency, which falls as 1/r^3. A sample
+holds a distribution p(r) of distances. Finding p(r) from the trace is a Fredholm inverse problem of the first kind.
 Signals are (features, samples): every column of a batch is one experiment.
 """
 
@@ -34,7 +34,7 @@ HBAR = 1.054571817e-34  # J s
 MU0_OVER_4PI = 1e-7  # T^2 m^3 / J
 # Dipolar coupling of two free electrons, D = DIPOLAR / r^3, in rad/us angstrom^3 (1e30 angstrom^3/m^3, 1e-6 s/us).
 DIPOLAR = MU0_OVER_4PI * ELECTRON_GYROMAGNETIC_RATIO**2 * HBAR * 1e24
-# A Gaussian's full width at half maximum in units of its standard deviation.
+# Full width at half maximum of a Gaussian, in units of its standard deviation.
 FWHM = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -42,15 +42,16 @@ FWHM = 2 * math.sqrt(2 * math.log(2))
 class DeerGrid:
     """The time and distance grids of an experiment, and the dipolar kernel between them.
 
-    The shortest distance is the one whose fastest modulation two points a period can hold, the longest is the one whose
-    modulation still turns once: r_min = (4 c dt)^(1/3), r_max = (2 c t_max)^(1/3), c = mu0/(4 pi) g_e^2 hbar/(2 pi).
+    The fastest modulation of the shortest distance has two points per period; the modulation of the longest distance
+    has one full turn: r_min = (4 c dt)^(1/3), r_max = (2 c t_max)^(1/3), c = mu0/(4 pi) g_e^2 hbar/(2 pi).
 
     Args:
-        points: points of either grid.
-        t_max: last time point, in microseconds; the first one is 0.
+        points: number of points of each grid.
+        t_max: last time, in microseconds; the first time is 0.
 
     Raises:
-        TypeError, ValueError: fewer than two points, a time that is not positive.
+        TypeError: if an argument is not a number.
+        ValueError: if there are fewer than two points, or `t_max` is not positive.
 
     >>> grid = DeerGrid(points=256, t_max=2.0)
     >>> [round(float(r), 1) for r in grid.distance[[0, -1]]], grid.kernel.shape
@@ -63,7 +64,7 @@ class DeerGrid:
     t_max: float = 2.0
 
     def __post_init__(self):
-        # Kept as Python's own numbers: a grid is hashed.
+        # Store Python's own numbers, because a grid is hashed.
         object.__setattr__(self, "points", positive_integer(self.points, "points", least=2))
         object.__setattr__(self, "t_max", float(positive_number(self.t_max, "t_max")))
 
@@ -81,24 +82,28 @@ class DeerGrid:
 
     @property
     def kernel(self) -> np.ndarray:
-        """The kernel gamma(t, r), shape (points, points) = (time, distance), float64, computed once for a grid."""
+        """The kernel gamma(t, r), shape (points, points) = (time, distance), float64; each grid computes it once."""
         return _kernel_on(self)
 
 
 def dipolar_kernel(time: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Trace of two spins at a fixed distance, averaged over all orientations.
+    """Return the trace of two spins at a fixed distance, averaged over all orientations.
 
     gamma(t, r) = int_0^1 cos((1 - 3 z^2) D t) dz
                 = sqrt(pi/(6 D t)) [cos(D t) C(sqrt(6 D t/pi)) + sin(D t) S(sqrt(6 D t/pi))]
 
-    with D = mu0/(4 pi) g_e^2 hbar/r^3, C and S the normalised Fresnel integrals, and gamma = 1 at t = 0.
+    with D = mu0/(4 pi) g_e^2 hbar/r^3, the normalised Fresnel integrals C and S, and gamma = 1 at t = 0.
 
     Args:
-        time: times in microseconds, shape (times,), not negative.
+        time: times in microseconds, shape (times,), at least 0.
         distance: distances in angstrom, shape (distances,), positive.
 
     Returns:
         gamma, shape (times, distances), float64.
+
+    Raises:
+        TypeError: if an array is not made of real numbers.
+        ValueError: if an array does not have one axis or is not finite, or a distance is not positive.
 
     >>> import numpy as np
     >>> dipolar_kernel(np.array([0.0, 0.1]), np.array([20.0, 40.0])).round(3).tolist()
@@ -109,13 +114,13 @@ def dipolar_kernel(time: np.ndarray, distance: np.ndarray) -> np.ndarray:
     real_array(time, "time", (1,), "(points,)")
     real_array(distance, "distance", (1,), "(points,)")
     if not (np.isfinite(np.asarray(time, float)).all() and np.isfinite(np.asarray(distance, float)).all()):
-        raise ValueError("time, distance: contain NaN or infinity.")
+        raise ValueError("time, distance: contain NaN or infinity; must be finite.")
     if not np.all(np.asarray(distance) > 0):
         raise ValueError("distance: expected positive numbers, in angstrom.")
-    with np.errstate(all="ignore"):  # phases beyond what the type holds give NaN
+    with np.errstate(all="ignore"):  # phases that overflow the type give NaN
         phase = np.abs(np.asarray(time, float))[:, None] * DIPOLAR / np.asarray(distance, float)[None, :] ** 3
         safe = np.where(phase > 0, phase, 1.0)
-        s, c = fresnel(np.sqrt(6 * safe / np.pi))  # scipy answers in this order: the sine integral first
+        s, c = fresnel(np.sqrt(6 * safe / np.pi))  # SciPy returns the sine integral first
         gamma = np.sqrt(np.pi / (6 * safe)) * (np.cos(safe) * c + np.sin(safe) * s)
     return np.where(phase > 0, gamma, 1.0)
 
@@ -123,25 +128,26 @@ def dipolar_kernel(time: np.ndarray, distance: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=8)
 def _kernel_on(grid: DeerGrid) -> np.ndarray:
     kernel = dipolar_kernel(grid.time, grid.distance)
-    kernel.flags.writeable = False  # one array serves every caller
+    kernel.flags.writeable = False  # all callers share one array
     return kernel
 
 
 @dataclass(frozen=True)
 class DeerPriors:
-    """Ranges that random experiments are drawn from; the defaults are those of the paper.
+    """The ranges of random experiments; the defaults are those of the paper.
 
     Args:
-        gaussians: most Gaussians in one distribution; their number is uniform on 1..gaussians.
-        width: narrowest FWHM as a fraction of the distance, widest as a fraction of the range of distances.
+        gaussians: largest number of Gaussians in one distribution; the number is uniform on 1..gaussians.
+        width: narrowest FWHM as a fraction of the distance, and widest as a fraction of the range of distances.
         depth: range of the modulation depth.
         rate: range of the background's decay rate k, in 1/us.
         dimension: range of the background's dimension d.
         noise: largest noise rms, as a fraction of the modulation depth.
-        peak: height that distributions are scaled to.
+        peak: height to which distributions are scaled.
 
     Raises:
-        TypeError, ValueError: a number of Gaussians below 1, ranges that are none, a negative number.
+        TypeError: if an argument is not a number, or a range not a pair of numbers.
+        ValueError: if `gaussians` is less than 1, a range is not ascending, or a number is negative.
     """
 
     gaussians: int = 4
@@ -162,7 +168,7 @@ class DeerPriors:
 
 
 class DeerParameters(NamedTuple):
-    """What one batch of random experiments is made of; the last axis of every field is the sample."""
+    """The parameters of one batch of random experiments; the last axis of every field is the samples."""
 
     centre: Float[Array, "gaussians samples"]  # angstrom
     fwhm: Float[Array, "gaussians samples"]  # angstrom
@@ -178,7 +184,7 @@ class DeerParameters(NamedTuple):
 
 
 class DeerBatch(NamedTuple):
-    """Simulated experiments in columns: `trace = (1 - m + m form_factor) background + noise`."""
+    """Simulated experiments as columns: `trace = (1 - m + m form_factor) background + noise`."""
 
     trace: Float[Array, "points samples"]
     distribution: Float[Array, "points samples"]  # scaled to `peak`
@@ -192,7 +198,7 @@ class DeerBatch(NamedTuple):
 
     @property
     def clean(self) -> Float[Array, "points samples"]:
-        """The traces without their noise."""
+        """The traces without noise."""
         depth = self.parameters.modulation_depth[None, :]
         return (1 - depth + depth * self.form_factor) * self.background
 
@@ -204,13 +210,24 @@ def draw(
     priors: DeerPriors | None = None,
     dtype: Any = float,
 ) -> DeerParameters:
-    """Draws the parameters of random experiments (arguments and errors as in `sample`).
+    """Draw the parameters of random experiments. `sample` also simulates them.
 
-    Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with u uniform, which favours the short and the narrow.
+    Centres and widths are lo + (hi - lo) |u1 + u2 - 1| with uniform u, which favours short distances and narrow widths.
+
+    Args:
+        key: random key; the same key gives the same experiments.
+        count: number of samples.
+        grid: time and distance grids; None means 256 points over 2 us.
+        priors: ranges of the random parameters; None means those of the paper.
+        dtype: floating type of the results.
+
+    Raises:
+        TypeError: if `key` is not a key, or another argument has the wrong type.
+        ValueError: if `count` is not a positive integer.
     """
     grid, priors, dtype = _grid(grid), _priors(priors), floating_type(dtype, half=True)
     count, n = positive_integer(count, "count"), priors.gaussians
-    # One call for all the numbers: 5 for every Gaussian, 5 for the sample.
+    # One call draws all numbers: 5 for each Gaussian, and 5 for the sample.
     u = jax.random.uniform(random_key(key), (5 * n + 5, count), dtype)
     of_gaussians, of_samples = u[: 5 * n].reshape(5, n, count), u[5 * n :]
     biased = jnp.abs(of_gaussians[0:4:2] + of_gaussians[1:4:2] - 1)
@@ -223,7 +240,7 @@ def draw(
     return DeerParameters(
         centre=centre,
         fwhm=narrowest + (widest - narrowest) * biased[1],
-        # 1 - u is never 0, so that no distribution is empty.
+        # 1 - u is never 0, so no distribution is empty.
         amplitude=jnp.where(present, 1 - of_gaussians[4], 0),
         modulation_depth=depth,
         rate=_between(priors.rate, of_samples[2]),
@@ -265,21 +282,22 @@ def simulate(
     grid: DeerGrid | None = None,
     peak: float = 0.75,
 ) -> DeerBatch:
-    """The experiments that parameters describe; nothing here is random.
+    """Compute the experiments that these parameters describe; nothing here is random.
 
     v = (1 - m + m Gamma) exp(-(k t)^(d/3)) + noise_level * noise,  Gamma(t) = sum_r gamma(t, r) p(r) / sum_r p(r)
 
     Args:
-        parameters: as `draw` returns them.
-        noise: white noise of unit variance, shape (points, samples); its dtype is the dtype of the results.
-        grid: time and distance grids.
-        peak: height that distributions are scaled to.
+        parameters: parameters from `draw`.
+        noise: white noise of unit variance, shape (points, samples); the results have its dtype.
+        grid: time and distance grids; None means 256 points over 2 us.
+        peak: height to which distributions are scaled.
 
     Returns:
-        A `DeerBatch`; traces are not scaled.
+        A `DeerBatch`; its traces are not scaled.
 
     Raises:
-        TypeError, ValueError: arrays that do not fit each other or the grid.
+        TypeError: if an argument has the wrong type.
+        ValueError: if the arrays do not fit each other or the grid.
     """
     grid, peak = _grid(grid), positive_number(peak, "peak")
     noise = real_array(noise, "noise", (2,), "(points, samples)", half=True)
@@ -294,7 +312,7 @@ def simulate(
     kernel = jnp.asarray(grid.kernel, dtype)
     form_factor = jnp.matmul(kernel, p, precision=jax.lax.Precision.HIGHEST) / p.sum(axis=0, keepdims=True)
 
-    # (k t)^(d/3) through logarithms, which are known for the grid; at t = 0 or k = 0 the exponential gives exactly 0.
+    # Compute (k t)^(d/3) through logarithms, which the grid knows; at t = 0 or k = 0 the exponential gives exactly 0.
     with np.errstate(divide="ignore"):
         log_time = jnp.asarray(np.log(grid.time), dtype)[:, None]
     decay = jnp.exp(parameters.dimension[None, :] / 3 * (jnp.log(parameters.rate)[None, :] + log_time))
@@ -318,20 +336,21 @@ def sample(
     priors: DeerPriors | None = None,
     dtype: Any = float,
 ) -> DeerBatch:
-    """Random experiments: traces and the distributions behind them.
+    """Draw random experiments: traces, and the distributions behind them.
 
     Args:
         key: random key; the same key gives the same experiments.
         count: number of samples.
-        grid: time and distance grids; by default 256 points over 2 us.
-        priors: ranges of the random parameters; by default those of the paper.
-        dtype: of every result; by default JAX's default floating-point type.
+        grid: time and distance grids; None means 256 points over 2 us.
+        priors: ranges of the random parameters; None means those of the paper.
+        dtype: floating type of the results.
 
     Returns:
-        A `DeerBatch` with `trace` and `distribution`, both (points, count), and the pieces they were made of.
+        A `DeerBatch` with `trace` and `distribution`, both (points, count), and all parts that they are made of.
 
     Raises:
-        TypeError, ValueError: a count that is no positive integer; no key, grid or priors, another dtype.
+        TypeError: if `key` is not a key, or another argument has the wrong type.
+        ValueError: if `count` is not a positive integer.
 
     >>> import jax
     >>> batch = sample(jax.random.key(0), 5)

@@ -1,7 +1,7 @@
-"""Published DEERNet networks, and traces from a spectrometer: readers for files that you have.
+"""Published DEERNet networks, and traces from a spectrometer: readers of files that you have.
 
-Nothing is downloaded or shipped; every function that reads takes a path. The networks have six layers with batch norm
-and softplus, and read 64 points, wherever they lie, of a trace of 512.
+Nothing is downloaded or shipped; every reader takes a path. The networks have six layers with batch norm and softplus.
+They read 64 points, at any places, of a trace of 512.
 """
 
 import os
@@ -18,13 +18,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import file_path, numbers, positive_integer, random_key, real_array, same_size
 
-# Points of a whole trace, points of it that a network sees, and batch norm's guard against division by zero.
+# Points of a whole trace, points of it that a network sees, and the constant with which batch norm avoids 0 / 0.
 TRACE, SEEN, EPSILON = 512, 64, 1e-5
 AXES = "(out, in) for the weight, (out,) for the others"
 
 
 class PublishedDEERNet(NamedTuple):
-    """A network and the grids that it was trained on."""
+    """A network, and the grids of its training."""
 
     params: dict[str, dict[str, Array]]  # "layer_1": {"weight", "mean", "var", "offset", "scale"}, ...
     time: np.ndarray  # us, (512,)
@@ -36,7 +36,7 @@ class PublishedDEERNet(NamedTuple):
 
 
 class MeasuredTrace(NamedTuple):
-    """A trace as measured, and its authors' reading of it; all of shape (points,)."""
+    """A measured trace, and the fit of its authors; all arrays have shape (points,)."""
 
     time: np.ndarray  # us
     trace: np.ndarray
@@ -49,23 +49,24 @@ class MeasuredTrace(NamedTuple):
 
 
 def load(path: str | os.PathLike) -> PublishedDEERNet:
-    """Reads a published network, `deervet_64_512_*.npz`.
+    """Read a published network, `deervet_64_512_*.npz`.
 
     Args:
-        path: the file, with `weight_k` (out, in), `bn_{mean,var,offset,scale}_k`, `time_grid_s`,
+        path: path of the file, which has `weight_k` (out, in), `bn_{mean,var,offset,scale}_k`, `time_grid_s` and
             `distance_grid_angstrom`.
 
     Returns:
-        A `PublishedDEERNet`; parameters keep the file's dtype.
+        A `PublishedDEERNet`; its parameters keep the file's dtype.
 
     Raises:
-        ValueError: if there is no such file, it is no such archive, or an array is missing or does not fit the others.
+        TypeError: if `path` is not a path.
+        ValueError: if the file is missing or is not such an archive, or an array is missing or does not fit the others.
     """
     path = file_path(path, "path")
     if not path.is_file():
         raise ValueError(f"path: there is no file {path}; give the path of a deervet_64_512_*.npz that you have.")
     try:
-        # Opened here: numpy leaves a file that it cannot read open.
+        # Open the file here, because numpy does not close a file that it cannot read.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -85,12 +86,12 @@ def load(path: str | os.PathLike) -> PublishedDEERNet:
     for k in range(1, layers + 1):
         weight = jnp.asarray(arrays[f"weight_{k}"])
         if weight.ndim != 2 or weight.shape[1] != width:
-            raise ValueError(f"path: {path} has weight_{k} of shape {weight.shape}; (out, {width}) would fit.")
+            raise ValueError(f"path: {path} has weight_{k} of shape {weight.shape}; must be (out, {width}).")
         width = weight.shape[0]
         layer = {name: jnp.asarray(arrays[f"bn_{name}_{k}"]) for name in statistics}
         for name, value in layer.items():
             if value.shape != (width,):
-                raise ValueError(f"path: {path} has bn_{name}_{k} of shape {value.shape}; ({width},) would fit.")
+                raise ValueError(f"path: {path} has bn_{name}_{k} of shape {value.shape}; must be ({width},).")
         params[f"layer_{k}"] = {"weight": weight, **layer}
     return PublishedDEERNet(params, arrays["time_grid_s"] * 1e6, arrays["distance_grid_angstrom"])
 
@@ -98,19 +99,20 @@ def load(path: str | os.PathLike) -> PublishedDEERNet:
 def network(
     params: dict[str, dict[str, Array]], inputs: Float[Array, "samples inputs"]
 ) -> Float[Array, "samples distances"]:
-    """The published network: layer by layer, then divided by its mean.
+    """Apply the published network, layer by layer, and divide each output by its mean.
 
     x <- softplus(scale (W x - mean)/sqrt(var + eps) + offset),  eps = 1e-5
 
     Args:
-        params: as `load` gives them.
-        inputs: as `encode` gives them, (samples, 320).
+        params: parameters from `load`.
+        inputs: inputs from `encode`, shape (samples, 320).
 
     Returns:
-        Distance distributions in rows, each with mean 1.
+        Distance distributions as rows, each with mean 1.
 
     Raises:
-        TypeError, ValueError: params that are not of this form, inputs that do not fit.
+        TypeError: if `params` or `inputs` has the wrong type.
+        ValueError: if an array of `params` is missing, or the shapes do not fit.
 
     Source: Worswick et al., Science Advances 4, eaat5218 (2018); Keeley et al., J. Magn. Reson. 338, 107186 (2022).
     """
@@ -125,7 +127,7 @@ def network(
 
 
 def _checked(params: Any, width: int) -> dict[str, dict[str, Array]]:
-    form = "params: expected {'layer_1': {'weight', 'mean', 'var', 'offset', 'scale'}, ...}, as load gives them"
+    form = "params: expected {'layer_1': {'weight', 'mean', 'var', 'offset', 'scale'}, ...}, as load returns them"
     if not isinstance(params, Mapping) or not params:
         raise TypeError(f"{form}, got {params!r}.")
     found = {}
@@ -139,17 +141,28 @@ def _checked(params: Any, width: int) -> dict[str, dict[str, Array]]:
         weight = found[f"layer_{k}"]["weight"]
         if weight.ndim != 2 or weight.shape[1] != width:
             raise ValueError(
-                f"params: layer_{k} has a weight of shape {weight.shape}; (out, {width}) would fit the inputs."
+                f"params: layer_{k} has a weight of shape {weight.shape}; must be (out, {width}) to fit the inputs."
             )
         width = weight.shape[0]
         for name, value in found[f"layer_{k}"].items():
             if name != "weight" and value.shape != (width,):
-                raise ValueError(f"params: layer_{k} has {name} of shape {value.shape}; ({width},) would fit.")
+                raise ValueError(f"params: layer_{k} has {name} of shape {value.shape}; must be ({width},).")
     return found
 
 
 def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]:
-    """For every trace, the 64 of 512 points that the network shall see: rising, with the first and the last.
+    """Choose, for every trace, the 64 of 512 points that the network sees: ascending, with the first and the last.
+
+    Args:
+        key: random key.
+        samples: number of traces.
+
+    Returns:
+        Places, counted from 0, shape (samples, 64).
+
+    Raises:
+        TypeError: if `key` is not a key, or `samples` is not an integer.
+        ValueError: if `samples` is less than 1.
 
     >>> import jax
     >>> points = random_points(jax.random.key(0), 3)
@@ -166,27 +179,28 @@ def random_points(key: PRNGKeyArray, samples: int) -> Int[Array, "samples seen"]
 
 
 def encode(traces: ArrayLike, points: Int[Array, "samples seen"]) -> Float[Array, "samples inputs"]:
-    """What the network reads of traces: where it looks, and what it sees there.
+    """Return the network's inputs for traces: the places of the points, and the values there.
 
-    [a, b, v, v a, v b] with a = 2 (i/512 - 1/2), b = 4 (i/512 - 1/2)^2 - 1/2, i = 1..512 the place, and v the trace
+    [a, b, v, v a, v b] with a = 2 (i/512 - 1/2), b = 4 (i/512 - 1/2)^2 - 1/2, the place i = 1..512, and the trace v,
     rescaled to [0, 1].
 
     Args:
-        traces: one trace in a row, (samples, 512); the transpose of what `deer.sample` gives.
-        points: places counted from 0, (samples, 64), as `random_points` gives them.
+        traces: traces as rows, shape (samples, 512); the transpose of the traces of `deer.sample`.
+        points: places, counted from 0, shape (samples, 64), from `random_points`.
 
     Returns:
-        Inputs (samples, 320).
+        Inputs, shape (samples, 320).
 
     Raises:
-        ValueError: for traces of another length, or another number of them than of rows in `points`.
+        TypeError: if the points are not integers.
+        ValueError: if the traces do not have 512 points, or the numbers of samples differ.
     """
     traces = real_array(traces, "traces", (2,), "(samples, 512)")
-    same_size(traces, 1, TRACE, "traces", "a network that reads traces of 512 points, one in a row")
+    same_size(traces, 1, TRACE, "traces", "the network, which reads traces of 512 points as rows")
     points = numbers(points, "points", "places, an array of integers (samples, 64)")
     if points.ndim != 2 or not jnp.issubdtype(points.dtype, jnp.integer):
         raise TypeError(f"points: expected integers (samples, 64), got {points.dtype} of shape {points.shape}.")
-    same_size(points, 0, traces.shape[0], "points", "the traces, one a row")
+    same_size(points, 0, traces.shape[0], "points", "the traces, which are rows")
     lowest, highest = traces.min(axis=1, keepdims=True), traces.max(axis=1, keepdims=True)
     v = jnp.take_along_axis((traces - lowest) / (highest - lowest), points, axis=1)
     place = (points + 1).astype(traces.dtype) / TRACE - 0.5
@@ -195,16 +209,17 @@ def encode(traces: ArrayLike, points: Int[Array, "samples seen"]) -> Float[Array
 
 
 def load_trace(path: str | os.PathLike) -> MeasuredTrace:
-    """Reads a measured trace, `deer_trace_*.dat`: columns of time (us), signal, background fit and residual.
+    """Read a measured trace, `deer_trace_*.dat`: columns of time (us), signal, background fit and residual.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Returns:
         A `MeasuredTrace`, in float64.
 
     Raises:
-        ValueError: if there is no such file, or it does not hold four columns of numbers with rising time.
+        TypeError: if `path` is not a path.
+        ValueError: if the file is missing, or does not have four columns of numbers with ascending times.
     """
     path = file_path(path, "path")
     if not path.is_file():
@@ -214,7 +229,7 @@ def load_trace(path: str | os.PathLike) -> MeasuredTrace:
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"path: {path} is not a table of numbers ({error}).") from error
     if table.shape[1] != 4 or len(table) < 2:
-        raise ValueError(f"path: {path} has {table.shape} rows and columns; four columns, two or more rows are needed.")
+        raise ValueError(f"path: {path} has {table.shape} rows and columns; must have at least two rows, four columns.")
     if not np.all(np.isfinite(table)) or not np.all(np.diff(table[:, 0]) > 0):
-        raise ValueError(f"path: {path} has numbers that are not finite, or times that do not rise.")
+        raise ValueError(f"path: {path} has numbers that are not finite, or times that do not ascend.")
     return MeasuredTrace(*table.T)

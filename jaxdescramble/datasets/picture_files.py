@@ -1,7 +1,7 @@
-"""Well-known sets of pictures, from folders that you have: MNIST and what comes in its format, CIFAR-10 and CIFAR-100.
+"""Readers of well-known sets of pictures from folders that you have: MNIST and sets in its format, CIFAR-10, CIFAR-100.
 
-CIFAR's files are pickles, and a pickle may ask for any function to be called. Here it gets two stand-ins that hold
-bytes, and nothing else: nothing of NumPy's, or of anybody's, runs at its word.
+The files of CIFAR are pickles, and a pickle can ask to call any function. These readers give it only two stand-ins that
+hold bytes. So a pickle can run no code, neither NumPy's nor anybody else's.
 """
 
 import gzip
@@ -25,19 +25,20 @@ PARTS = ("train", "test")
 
 
 def mnist(folder: str | os.PathLike, part: str = "train") -> Pictures:
-    """MNIST, or Fashion-MNIST, KMNIST and the like in the same IDX files: bytes, divided by 255.
+    """Read MNIST, or Fashion-MNIST, KMNIST and others in the same IDX files: bytes, divided by 255.
 
     Args:
-        folder: holds `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-...`; a dot before `idx` will
-            do, and so will files that are still compressed, `.gz`.
+        folder: folder with `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or `t10k-...`. A dot before `idx`
+            and compressed files (`.gz`) are allowed too.
         part: "train" or "test".
 
     Returns:
         `Pictures` of shape (samples, height, width, 1), float32.
 
     Raises:
-        ValueError: an unknown part, a folder or file that is not there, is damaged or not of this format; images and
-            labels that differ in number.
+        TypeError: if `folder` is not a path.
+        ValueError: if the part is unknown, a folder or file is missing, damaged or of another format, or the numbers
+            of images and labels differ.
 
     >>> mnist("nowhere")
     Traceback (most recent call last):
@@ -57,18 +58,19 @@ def mnist(folder: str | os.PathLike, part: str = "train") -> Pictures:
 
 
 def cifar10(folder: str | os.PathLike, part: str = "train") -> Pictures:
-    """CIFAR-10, its "python version": bytes, divided by 255.
+    """Read CIFAR-10 in its "python version": bytes, divided by 255.
 
     Args:
-        folder: `cifar-10-batches-py`, or the folder that it is in.
-        part: "train", of five files, or "test".
+        folder: the folder `cifar-10-batches-py`, or the folder that contains it.
+        part: "train" (five files) or "test".
 
     Returns:
         `Pictures` of shape (samples, 32, 32, 3), float32.
 
     Raises:
-        ValueError: an unknown part, a folder or file that is not there, is damaged, not of this format, or asks for
-            more than bytes and lists.
+        TypeError: if `folder` is not a path.
+        ValueError: if the part is unknown, or a folder or file is missing, damaged, of another format, or asks for more
+            than bytes and lists.
 
     >>> cifar10("nowhere", "test")
     Traceback (most recent call last):
@@ -82,11 +84,19 @@ def cifar10(folder: str | os.PathLike, part: str = "train") -> Pictures:
 
 
 def cifar100(folder: str | os.PathLike, part: str = "train") -> Pictures:
-    """CIFAR-100, its "python version", with its hundred fine labels; as `cifar10`.
+    """Read CIFAR-100 in its "python version", with its hundred fine labels: bytes, divided by 255.
 
     Args:
-        folder: `cifar-100-python`, or the folder that it is in.
+        folder: the folder `cifar-100-python`, or the folder that contains it.
         part: "train" or "test".
+
+    Returns:
+        `Pictures` of shape (samples, 32, 32, 3), float32.
+
+    Raises:
+        TypeError: if `folder` is not a path.
+        ValueError: if the part is unknown, or a folder or file is missing, damaged, of another format, or asks for more
+            than bytes and lists.
 
     >>> cifar100("nowhere")
     Traceback (most recent call last):
@@ -104,7 +114,7 @@ def _cifar(folder: Path, name: str, files: Sequence[str], key: bytes, classes: i
 
 
 def _pictures(images: np.ndarray, labels: np.ndarray) -> Pictures:
-    # NumPy divides; XLA would multiply by a rounded 1/255.
+    # NumPy divides exactly; XLA would multiply by a rounded 1/255.
     return Pictures(jnp.asarray(images / np.float32(255)), jnp.asarray(labels, int))
 
 
@@ -115,13 +125,13 @@ def _find(folders: Sequence[Path], names: Sequence[str]) -> Path:
         if path.is_file():
             return path
     places = " or ".join(str(folder) for folder in folders)
-    raise ValueError(f"folder: there is no file {' or '.join(names)} in {places}.")
+    raise ValueError(f"folder: there is no file {' or '.join(names)} in {places}; give the folder that has it.")
 
 
 def _idx(path: Path, axes: int) -> np.ndarray:
-    """The array of bytes in an IDX file: `00 00 08 axes`, the sizes as big-endian 32-bit numbers, the bytes."""
+    """Return the array of bytes in an IDX file: `00 00 08 axes`, the sizes as big-endian 32-bit numbers, the bytes."""
     content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":  # whatever its name: browsers unpack files without renaming them
+    if content[:2] == b"\x1f\x8b":  # test the content, because browsers unpack files without renaming them
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
@@ -136,30 +146,30 @@ def _idx(path: Path, axes: int) -> np.ndarray:
     needed = header + math.prod(sizes)
     if len(content) != needed:
         raise ValueError(
-            f"folder: {path} is truncated or damaged: it has {len(content)} bytes, and {needed} would hold the "
-            f"{' x '.join(map(str, sizes))} that it announces."
+            f"folder: {path} is truncated or damaged: it has {len(content)} bytes, but its header announces "
+            f"{' x '.join(map(str, sizes))}, which needs {needed}."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(sizes)
 
 
 class _Dtype:
-    """Stands in for `numpy.dtype`; of all types pictures need one."""
+    """A stand-in for `numpy.dtype`; pictures need only the type of bytes."""
 
     def __init__(self, name: Any, *rest: Any):
         if name not in (b"u1", "u1"):
-            raise pickle.UnpicklingError(f"it holds numbers of type {name!r}; bytes, 'u1', are expected")
+            raise pickle.UnpicklingError(f"it holds numbers of type {name!r}; must be bytes, 'u1'")
 
     def __setstate__(self, state: Any) -> None:
-        pass  # bytes have no byte order, nor anything else to be told
+        pass  # bytes have no byte order, and no other state
 
 
 class _Array:
-    """Stands in for `numpy.ndarray`, and is made in place of calling NumPy's `_reconstruct`."""
+    """A stand-in for `numpy.ndarray`, created where the pickle calls NumPy's `_reconstruct`."""
 
     values: np.ndarray | None = None
 
     def __init__(self, *rest: Any):
-        pass  # the array's class, and the shape and type that it has until its state is set
+        pass  # ignore the class, shape and type of the array before its state is set
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
@@ -168,7 +178,7 @@ class _Array:
         self.values = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
-# The classes have a state to set, and text has none: a pickle cannot alter what it finds here.
+# A pickle cannot change what it finds here: the classes set their own state, and text has no state.
 ADMITTED = {
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): "ndarray",
@@ -181,27 +191,27 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         if (module_name, global_name) not in ADMITTED:
             raise pickle.UnpicklingError(
-                f"it asks for {module_name}.{global_name}, as no file of CIFAR's own does; it may be meant to do harm"
+                f"it asks for {module_name}.{global_name}, which no original file of CIFAR does; it may be harmful"
             )
         return ADMITTED[module_name, global_name]
 
 
 def _batch(path: Path, key: bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of 3 x 32 x 32 bytes, and their labels."""
+    """Return rows of 3 x 32 x 32 bytes, and their labels."""
     content = path.read_bytes()
     try:
         found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle raises almost any
+    except Exception as error:  # a damaged pickle can raise almost any error
         raise ValueError(f"folder: {path}, of {len(content)} bytes, cannot be read ({error}).") from error
     if not isinstance(found, dict) or not {b"data", key} <= found.keys():
         seen = reprlib.repr(list(found)) if isinstance(found, dict) else type(found).__name__
-        raise ValueError(f"folder: {path} holds {seen}; a dictionary with {b'data'} and {key} is expected.")
+        raise ValueError(f"folder: {path} holds {seen}; must be a dictionary with {b'data'} and {key}.")
     data, labels = getattr(found[b"data"], "values", None), found[key]
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3072:
         seen = f"shape {data.shape}" if isinstance(data, np.ndarray) else type(found[b"data"]).__name__
-        raise ValueError(f"folder: {path} has {b'data'} of {seen}; an array (samples, 3072) is expected.")
+        raise ValueError(f"folder: {path} has {b'data'} of {seen}; must be an array (samples, 3072).")
     if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < classes for label in labels):
-        raise ValueError(f"folder: {path} has {key} that are no list of integers from 0 to {classes - 1}.")
+        raise ValueError(f"folder: {path} has wrong labels {key}; must be a list of integers from 0 to {classes - 1}.")
     if len(labels) != len(data):
-        raise ValueError(f"folder: {path} has {len(data)} images and {len(labels)} labels.")
+        raise ValueError(f"folder: {path} has {len(data)} images but {len(labels)} labels.")
     return data, np.asarray(labels)

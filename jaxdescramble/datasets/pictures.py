@@ -1,6 +1,6 @@
-"""Pictures to tell apart: real digits that come with scikit-learn, drawn figures, and textures known up to a shift.
+"""Pictures to classify: real digits from scikit-learn, drawn figures, and textures that are known up to a shift.
 
-Images are (samples, height, width, channels) in [0, 1], as convolutions read them. Nothing is downloaded.
+Images are (samples, height, width, channels) in [0, 1], the layout of convolutions. Nothing is downloaded.
 """
 
 import functools
@@ -29,7 +29,7 @@ from jaxdescramble._base.extras import extra
 
 
 class Pictures(NamedTuple):
-    """Images and what is on them."""
+    """Images and their classes."""
 
     images: Float[Array, "samples height width channels"]  # in [0, 1]
     labels: Int[Array, " samples"]
@@ -40,17 +40,18 @@ class Pictures(NamedTuple):
 
 
 def digits(size: int = 28, dtype: DTypeLike = float) -> Pictures:
-    """The 1797 handwritten digits of scikit-learn, in their order there; enlarged from their 8 x 8 if asked for.
+    """Return the 1797 handwritten digits of scikit-learn, in their original order.
 
-    Cubic interpolation (Keys), cut to [0, 1].
+    They have 8 x 8 pixels. Other sizes come from cubic interpolation (Keys), clipped to [0, 1].
 
     Args:
-        size: height and width in pixels; at 8 the digits are as they were scanned, multiples of 1/16.
-        dtype: float32 or float64; by default JAX's default floating-point type.
+        size: height and width in pixels; 8 gives the digits as they were scanned, in multiples of 1/16.
+        dtype: floating type of the images: float32 or float64.
 
     Raises:
-        ImportError: scikit-learn is not installed.
-        TypeError, ValueError: a size that is no positive integer, another dtype.
+        ImportError: if scikit-learn is not installed.
+        TypeError: if `size` is not an integer, or `dtype` is not float32 or float64.
+        ValueError: if `size` is less than 1.
 
     >>> found = digits(size=8)
     >>> found.images.shape, found.labels[:5].tolist()
@@ -62,14 +63,14 @@ def digits(size: int = 28, dtype: DTypeLike = float) -> Pictures:
     scanned = extra("sklearn.datasets", "the digits need scikit-learn").load_digits()
     images = jnp.asarray(scanned.images[..., None] / 16, dtype)
     if size != 8:
-        # At size 32, averaged back to 8 x 8, linear interpolation is .096 (rms) away from what was scanned, cubic .063.
-        # Lanczos would be .057, but rings: it lights the background far from every stroke, cubic nothing two scanned
-        # pixels away from one.
+        # Enlarged to 32 pixels and averaged back to 8 x 8, linear interpolation differs from the scan by 0.096 (rms),
+        # cubic by 0.063. Lanczos would differ by 0.057, but it rings: it lights the background far from every stroke.
+        # Cubic interpolation lights nothing beyond two scanned pixels from a stroke.
         images = jnp.clip(jax.image.resize(images, (len(images), size, size, 1), "cubic"), 0, 1)
     return Pictures(images, jnp.asarray(scanned.target, int))
 
 
-# Half the breadth of a line and of a bar; figures are drawn in the unit circle.
+# Half the width of a line and of a bar; figures fit into the unit circle.
 LINE, BAR = 0.16, 0.25
 
 
@@ -89,7 +90,7 @@ def _dots(u: Array, v: Array) -> Array:
     return jnp.hypot(jnp.abs(u) - 0.65, v) - 0.35
 
 
-# Signed distances to the edge, negative inside, of points (right, up). Beyond a corner they are those to the nearest
+# Signed distance to the edge, negative inside, of points (right, up). Beyond a corner it is the distance to the nearest
 # side, which keeps corners sharp.
 FIGURES: dict[str, Callable[[Array, Array], Array]] = {
     "disc": lambda u, v: jnp.hypot(u, v) - 1,
@@ -103,30 +104,32 @@ FIGURES: dict[str, Callable[[Array, Array], Array]] = {
     "vertical bar": lambda u, v: _bar(v, u),
     "two dots": _dots,
 }
-# The circle that a figure is drawn in, in units of half the picture; and how far it may be turned.
+# Range of the radius of a figure's circle, in units of half the picture; and the largest angle of its turn.
 RADIUS, TURN = (0.35, 0.6), math.pi / 12
 
 
 def shapes(key: PRNGKeyArray, count: int, size: int = 28, noise: ArrayLike = 0.0, dtype: DTypeLike = float) -> Pictures:
-    """White figures on black: the ten of `FIGURES`, anywhere, of any size, slightly turned.
+    """Draw white figures on black: the ten of `FIGURES`, at random places, with random sizes and small turns.
 
-    A pixel is `t^2 (3 - 2 t)`, `t = 1/2 - d` cut to [0, 1], d the signed distance of its centre from the edge in
-    pixels; so the background is exactly 0. A figure lies in a circle of 0.35 to 0.6 times half the picture, and that
-    lies anywhere in the picture; turned by up to 15 degrees. Trained on 5000 pictures, ridge regression names 33% of
-    unseen ones, three convolutions and a mean over places all but a few in a thousand.
+    A pixel is `t^2 (3 - 2 t)`, where `t = 1/2 - d` is clipped to [0, 1] and d is the signed distance of its centre from
+    the edge, in pixels; so the background is exactly 0. A figure fits into a circle with a radius of 0.35 to 0.6 times
+    half the picture, anywhere in the picture, and turns by at most 15 degrees. After training on 5000 pictures, ridge
+    regression classifies 33% of new ones correctly; three convolutions and a mean over places fail on a few in a
+    thousand.
 
     Args:
-        key: source of chance.
-        count: number of pictures; classes are as equal in number as can be, in random order.
-        size: height and width in pixels; below 16 figures are hard to tell apart.
-        noise: standard deviation of white Gaussian noise, after which images are cut to [0, 1]. May be traced.
-        dtype: float32 or float64; by default JAX's default floating-point type.
+        key: random key.
+        count: number of pictures; classes are as equal in number as possible, in random order.
+        size: height and width in pixels; below 16, figures are hard to tell apart.
+        noise: standard deviation of white Gaussian noise; noisy images are clipped to [0, 1]. It may be traced.
+        dtype: floating type of the images: float32 or float64.
 
     Returns:
-        `Pictures`, labels in the order of `FIGURES`.
+        `Pictures`, with labels in the order of `FIGURES`.
 
     Raises:
-        TypeError, ValueError: a count or size that is no positive integer, negative noise, another dtype.
+        TypeError: if `key` is not a key, or another argument has the wrong type.
+        ValueError: if `count` or `size` is less than 1, or `noise` is negative.
 
     >>> images, labels = shapes(jax.random.key(0), 50)
     >>> images.shape, jnp.bincount(labels).tolist(), float(images[0, 0, 0, 0])
@@ -151,7 +154,7 @@ def _shapes(key: PRNGKeyArray, count: int, size: int, dtype: str) -> tuple[Array
     right, up = centres[None, None, :] - x, -centres[None, :, None] - y
     u = (jnp.cos(turn) * right + jnp.sin(turn) * up) / radius
     v = (jnp.cos(turn) * up - jnp.sin(turn) * right) / radius
-    # Every pixel of every figure, of which one is taken: it is all one fused loop, without arrays between.
+    # Compute all figures at every pixel and select one: this compiles to one fused loop without temporary arrays.
     which = jnp.broadcast_to(labels[:, None, None], u.shape)
     distance = jax.lax.select_n(which, *(figure(u, v) for figure in FIGURES.values())) * radius * (size / 2)
     inside = jnp.clip(0.5 - distance, 0, 1)
@@ -169,28 +172,29 @@ def shifted(
     *,
     templates: PRNGKeyArray,
 ) -> Pictures:
-    """Textures on a torus, known up to a shift: what a convolutional network with a mean over places is made for.
+    """Draw textures on a torus, known up to a shift. Use them for convolutional networks with a mean over places.
 
-    `image(i, j) = 1/2 + (t(i + a, j + b) + noise) / (2 r)`, t the template of the class, (a, b) uniform among all
-    circular shifts, r the largest |t| of all classes plus the largest noise, so that images lie in [0, 1]. Templates
-    have random phases, and one spectrum: flat up to `size / 4` periods a side, nothing beyond and no mean; their mean
-    square is 1. So under shifts all classes share mean and covariance: linear classifiers, and those that go by the
-    spectrum, are at chance. Trained on 5000 pictures, ridge regression names 11% of unseen ones, three circular
-    convolutions and a mean over places all but a few in a thousand; at a noise of 1 these are slow to learn.
+    `image(i, j) = 1/2 + (t(i + a, j + b) + noise) / (2 r)`, where t is the template of the class, (a, b) is uniform
+    among all circular shifts, and r is the largest |t| of all classes plus the largest noise; so images lie in [0, 1].
+    Templates have random phases and one spectrum: flat up to `size / 4` periods a side, zero beyond, and no mean. Their
+    mean square is 1. Under shifts, all classes therefore share mean and covariance, so linear classifiers and
+    classifiers by spectrum are at chance. After training on 5000 pictures, ridge regression classifies 11% of new ones
+    correctly; three circular convolutions and a mean over places fail on a few in a thousand. At a noise of 1 these
+    networks learn slowly.
 
     Args:
-        key: source of chance for labels, shifts and noise.
-        count: number of pictures; classes are as equal in number as can be, in random order.
-        size: height and width in pixels, at least 8: with fewer waves templates are shifts of each other.
-        classes: how many.
-        noise: standard deviation of white noise, uniformly distributed so that it has a largest value. May be traced.
-        shift: "circular", or "none": templates stay in their place, for comparison.
-        dtype: float32 or float64; by default JAX's default floating-point type.
-        templates: source of the templates; training and test sets have it, and the noise, in common.
+        key: random key; it decides labels, shifts and noise.
+        count: number of pictures; classes are as equal in number as possible, in random order.
+        size: height and width in pixels, at least 8: smaller templates are shifts of each other.
+        classes: number of classes.
+        noise: standard deviation of white noise, which is uniform, so that it has a largest value. It may be traced.
+        shift: "circular"; or "none", which keeps templates in their place, for comparison.
+        dtype: floating type of the images: float32 or float64.
+        templates: random key of the templates; use the same key, and the same noise, for training and test sets.
 
     Raises:
-        TypeError, ValueError: a number of pictures, pixels or classes that cannot be, negative noise, an unknown shift,
-            another dtype.
+        TypeError: if a key is not a key, or another argument has the wrong type.
+        ValueError: if a number is too small, `noise` is negative, or `shift` is unknown.
 
     >>> keys, common = jax.random.split(jax.random.key(0)), jax.random.key(1)
     >>> train, test = (shifted(key, 100, templates=common) for key in keys)
@@ -200,7 +204,7 @@ def shifted(
     """
     count, classes = positive_integer(count, "count"), positive_integer(classes, "classes")
     if positive_integer(size, "size") < 8:
-        raise ValueError(f"size: got {size}; below 8 pixels templates are shifts of each other.")
+        raise ValueError(f"size: got {size}; must be at least 8, because smaller templates are shifts of each other.")
     key, templates = random_key(key), random_key(templates, "templates")
     moves = one_of(shift, "shift", ("circular", "none")) == "circular"
     return Pictures(*_shifted(key, templates, _noise(noise), count, size, classes, moves, floating_type(dtype).name))
@@ -225,7 +229,7 @@ def _shifted(
     loudest = math.sqrt(3) * jnp.asarray(noise, dtype)  # uniform in +-sqrt(3) has a variance of 1
     largest = jnp.max(jnp.abs(textures)) + loudest
     seen = seen + loudest * jax.random.uniform(for_noise, seen.shape, dtype, -1, 1)
-    # Cut against rounding only.
+    # Only rounding can leave [0, 1].
     return jnp.clip(0.5 + seen / (2 * largest), 0, 1)[..., None], labels
 
 
@@ -240,20 +244,20 @@ def _textures(key: PRNGKeyArray, classes: int, size: int, dtype: str) -> Float[A
 
 
 def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pictures]:
-    """Disjoint random parts, every class in each by its share.
+    """Split pictures into disjoint random parts; each part has its share of every class.
 
     Args:
-        pictures: what is to be split. Not to be traced: sizes depend on the labels.
-        key: source of chance.
-        fractions: the size of each part, of all pictures; what they leave of 1 is left out.
+        pictures: the pictures; not traced, because sizes depend on the labels.
+        key: random key.
+        fractions: size of each part, as a fraction of all pictures. If their sum is below 1, the rest is left out.
 
     Returns:
-        A part to each fraction, in random order. In each the number of a class is within one of its share; of classes
-        of equal size, so is the whole.
+        One part for each fraction, in random order. In each part, the number of a class is within one of its share. If
+        all classes have equal size, the size of the part is within one of its share too.
 
     Raises:
-        TypeError, ValueError: no pictures, no key; fractions that are not positive, add to more than 1, or give a part
-            without pictures.
+        TypeError: if `pictures` is not `Pictures`, or `key` is not a key.
+        ValueError: if the fractions are not positive, have a sum above 1, or give a part without pictures.
 
     >>> train, test = split(digits(size=8), jax.random.key(0), 0.8, 0.2)
     >>> len(train.labels), len(test.labels), jnp.bincount(test.labels).tolist()
@@ -262,22 +266,22 @@ def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pict
     instance_of(pictures, "pictures", Pictures, "Pictures")
     pictures = Pictures(*(numbers(part, f"pictures.{name}") for name, part in pictures._asdict().items()))
     if pictures.images.ndim < 1 or pictures.labels.ndim != 1:
-        raise ValueError(f"pictures: got labels of shape {pictures.labels.shape}; they are one axis, (samples,).")
+        raise ValueError(f"pictures: got labels of shape {pictures.labels.shape}; must be (samples,).")
     whole = len(pictures.labels)
     if len(pictures.images) != whole:
-        raise ValueError(f"pictures: got {len(pictures.images)} images and {whole} labels.")
-    key, wanted = random_key(key), "positive numbers are needed that add to at most 1"
+        raise ValueError(f"pictures: got {len(pictures.images)} images and {whole} labels; must be the same number.")
+    key, wanted = random_key(key), "positive numbers with a sum of at most 1"
     try:
         fractions = tuple(float(number_between(f, "fractions", 0, math.inf, wanted)) for f in fractions)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"fractions: got {fractions}; {wanted}.") from error
-    # A sum of decimal fractions may exceed 1 by rounding.
+        raise ValueError(f"fractions: got {fractions}; must be {wanted}.") from error
+    # Rounding can lift a sum of decimal fractions above 1.
     if not fractions or sum(fractions) > 1 + len(fractions) * np.finfo(float).eps:
-        raise ValueError(f"fractions: got {fractions}; {wanted}.")
+        raise ValueError(f"fractions: got {fractions}; must be {wanted}.")
     labels, order = np.asarray(pictures.labels), np.asarray(jax.random.permutation(key, whole))
     by_class = order[np.argsort(labels[order], kind="stable")]
     _, sizes = np.unique(labels, return_counts=True)
-    # Shares are rounded at another place for each class, evenly spread, so that the roundings cancel.
+    # Round the shares of each class at a different place, evenly spread, so that the roundings cancel.
     rounding = (np.arange(len(sizes)) + 0.5) / len(sizes)
     ends = np.floor(sizes[:, None] * np.cumsum(fractions)[None, :] + rounding[:, None])
     place = np.concatenate([np.arange(n) for n in sizes])
@@ -286,7 +290,7 @@ def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pict
     parts = [order[part[order] == number] for number in range(len(fractions))]
     for chosen, fraction in zip(parts, fractions, strict=True):
         if not len(chosen):
-            raise ValueError(f"fractions: {fraction} of {whole} pictures is less than one; ask for more, or have more.")
+            raise ValueError(f"fractions: {fraction} of {whole} pictures is less than one picture; give a larger one.")
     return [Pictures(pictures.images[chosen], pictures.labels[chosen]) for chosen in parts]
 
 
@@ -298,4 +302,4 @@ def _noise(noise: ArrayLike) -> ArrayLike:
     try:
         return number_between(noise, "noise", 0, math.inf, "a number", ends=True)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"noise: got {noise!r}; a standard deviation is one number of at least 0.") from error
+        raise ValueError(f"noise: got {noise!r}; must be one number of at least 0, a standard deviation.") from error

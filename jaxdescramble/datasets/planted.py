@@ -1,6 +1,6 @@
-"""Planted signals: readable ones, turned away by a hidden Haar-random frame that a descrambler is to find again.
+"""Planted signals: readable signals in a hidden Haar-random frame that a descrambler should find.
 
-`S = Q^T (Y + noise)`, Q the frame, Y readable in the way that one objective judges: then `P = Q` makes `P S` readable.
+`S = Q^T (Y + noise)`, where Q is the frame and Y is readable by one objective. Then `P = Q` makes `P S` readable.
 """
 
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ from jaxdescramble.manifolds import orthogonal
 
 
 class Planted(NamedTuple):
-    """Signals and what was hidden in them.
+    """Planted signals, and the frame that is hidden in them.
 
     Attributes:
-        signals: S, what a descrambler is given.
-        frame: Q, orthogonal, with `Q S` readable up to noise.
-        clean: Y, without noise, in the readable frame.
+        signals: the signals S, shape (features, samples), the input of a descrambler.
+        frame: the hidden orthogonal matrix Q; `Q S` is readable up to noise.
+        clean: Y, the signals in the readable frame, without noise.
     """
 
     signals: Float[Array, "n m"]
@@ -38,22 +38,23 @@ class Planted(NamedTuple):
 def piecewise_constant(
     key: PRNGKeyArray, n: int, m: int, jumps: float = 3.5, noise: float | None = None, dtype: DTypeLike = float
 ) -> Planted:
-    """Signals that stand still but for a few jumps, for total variation.
+    """Draw signals that are constant except for a few jumps. Use them to test total variation.
 
-    Between any two neighbours there is a jump with probability `jumps / (n - 1)`; levels are standard normal. The frame
-    is what total variation can tell up to the sign of all neurons, the direction of the line, and a reflection of the
-    mean over neurons (`operators.derivative`'s constant mode), which it does not see.
+    Between two neighbours, a jump has the probability `jumps / (n - 1)`; the levels are standard normal. Total
+    variation can find the frame up to a common sign of all neurons, the direction of the line, and a reflection of the
+    mean over neurons (the constant mode of `operators.derivative`), which it does not see.
 
     Args:
-        key: source of chance.
-        n: features.
-        m: samples.
+        key: random key.
+        n: number of features.
+        m: number of samples.
         jumps: mean number of jumps per sample, at most n - 1.
-        noise: white noise, decibels below the mean square of the signals; None for none.
-        dtype: floating type.
+        noise: white noise, in decibels below the mean square of the signals; None means no noise.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        ValueError: sizes that are not positive, more jumps than there are places for them.
+        TypeError: if an argument has the wrong type.
+        ValueError: if a size is less than 1, or `jumps` is not between 0 and n - 1.
 
     >>> planted = piecewise_constant(jax.random.key(0), 16, 100, jumps=3.0)
     >>> float(jnp.mean(jnp.sum(abs(jnp.diff(planted.clean, axis=0)) > 0, axis=0)).round())
@@ -62,7 +63,7 @@ def piecewise_constant(
     Source: the model of Rudin, Osher, Fatemi, Physica D 60 (1992).
     """
     n, m, noise, dtype = _checked(n, m, noise, dtype)
-    wanted = f"a number from 0 to {n - 1}, as {n} neurons have places for"
+    wanted = f"a number from 0 to {n - 1}, the number of places between {n} neurons"
     jumps = number_between(jumps, "jumps", 0, n - 1, wanted, ends=True)
     where, height, rest = jax.random.split(random_key(key), 3)
     jumped = jax.random.uniform(where, (n - 1, m), dtype) < jumps / max(n - 1, 1)
@@ -80,25 +81,26 @@ def local(
     smooth: bool = False,
     dtype: DTypeLike = float,
 ) -> Planted:
-    """Signals of one bump each, for locality on a line.
+    """Draw signals with one bump each, on a line. Use them to test locality.
 
-    The bump's centre is anywhere on the line. By default it is a window in which every neuron has a random sign and
-    size of its own, so that signals fill the space evenly and the frame can be told, up to the signs of neurons and the
-    direction of the line. If smooth, all neurons of a bump share one random sign, and their profile is a Gaussian: such
-    signals fill only the slow half of the space, a frame that packs them onto fewer neurons is more local than the one
-    in which they were made, and only the value can be judged.
+    The centre of the bump is anywhere on the line. By default, every neuron in a window has its own random sign and
+    size. Such signals fill the space evenly, so the frame can be found up to the signs of neurons and the direction of
+    the line. With `smooth`, all neurons of a bump share one random sign, and the profile is a Gaussian. Such signals
+    fill only the slow half of the space; a frame that packs them onto fewer neurons is more local than the frame that
+    made them. So judge the value only, not the frame.
 
     Args:
-        key: source of chance.
-        n: features.
-        m: samples.
-        width: of the window, or full width of the Gaussian at half maximum; in neurons.
-        noise: white noise, decibels below the mean square of the signals; None for none.
-        smooth: see above.
-        dtype: floating type.
+        key: random key.
+        n: number of features.
+        m: number of samples.
+        width: width of the window, or full width of the Gaussian at half maximum, in neurons.
+        noise: white noise, in decibels below the mean square of the signals; None means no noise.
+        smooth: whether bumps are Gaussian.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        ValueError: sizes that are not positive.
+        TypeError: if an argument has the wrong type.
+        ValueError: if a size is less than 1, or `width` is less than 1.
 
     >>> planted = local(jax.random.key(0), 16, 100)
     >>> int(jnp.max(jnp.sum(planted.clean != 0, axis=0)))
@@ -120,18 +122,21 @@ def local(
 def sparse(
     key: PRNGKeyArray, n: int, m: int, active: float = 0.1, noise: float | None = None, dtype: DTypeLike = float
 ) -> Planted:
-    """Signals of few active neurons, for sparsity: Bernoulli-Gaussian. The frame can be told up to order and signs.
+    """Draw signals with few active neurons (Bernoulli-Gaussian). Use them to test sparsity.
+
+    The frame can be found up to the order and the signs of neurons.
 
     Args:
-        key: source of chance.
-        n: features.
-        m: samples.
-        active: probability that a neuron is at work.
-        noise: white noise, decibels below the mean square of the signals; None for none.
-        dtype: floating type.
+        key: random key.
+        n: number of features.
+        m: number of samples.
+        active: probability that a neuron is active.
+        noise: white noise, in decibels below the mean square of the signals; None means no noise.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        ValueError: sizes that are not positive, an `active` that is no probability.
+        TypeError: if an argument has the wrong type.
+        ValueError: if a size is less than 1, or `active` is not between 0 and 1.
 
     >>> planted = sparse(jax.random.key(0), 16, 1000)
     >>> round(float(jnp.mean(planted.clean != 0)), 1)

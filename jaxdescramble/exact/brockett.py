@@ -1,12 +1,13 @@
 """The closed form: minimisers and maximisers of `tr(A P B P^T)` over O(n) and SO(n).
 
 With `A = D^T D = T diag(a) T^T`, a ascending, and `S = U Sigma V^T`, singular values descending, `P = T U^T` attains
-`sum_i a_i sigma_i^2`, below which no orthogonal matrix goes (the rearrangement inequality): the principal components
-of the signals, laid on the slowest modes of D, are the descrambler. Values here are divided by `a_n ||S||_F^2`.
+`sum_i a_i sigma_i^2`. By the rearrangement inequality, no orthogonal matrix goes below this value. So the descrambler
+lays the principal components of the signals on the slowest modes of D. All values here are divided by `a_n ||S||_F^2`.
 
-Derivatives are those of the answer up to gauge. `dP = P Omega` with `Omega = pinv(Hessian)` of the change of B: modes
-whose singular values tie are left alone where the eigenvalues of A tie too (there the value is smooth and P merely
-free), and counted as a kink where those differ: the value then has only a supergradient, which is what is returned.
+Derivatives are those of the answer up to gauge: `dP = P Omega`, where Omega is `pinv(Hessian)` applied to the change of
+B. If singular values tie where eigenvalues of A tie too, the value is smooth and P is only free: these modes do not
+turn. If singular values tie where eigenvalues of A differ, the status is a kink: the value has only a supergradient
+there, and that is what is returned.
 """
 
 import dataclasses
@@ -39,12 +40,13 @@ class Extremum(Stored):
     """An exact extremum of a quadratic objective.
 
     Attributes:
-        point: P, in the gauge nearest to the identity; rows beyond `rank` are an arbitrary orthonormal completion.
-        value: the objective at `point`, evaluated there as a sum of squares.
-        bound: the value of the rearrangement inequality, from the singular values alone; equal to `value` up to
-            rounding, in units where the largest possible is 1.
-        singular_values: of the signals, descending.
-        rank: number of singular values that stand clear of rounding.
+        point: the descrambler P, in the gauge nearest to the identity; rows beyond `rank` are an arbitrary orthonormal
+            completion.
+        value: the objective at `point`, computed there as a sum of squares.
+        bound: value of the rearrangement inequality, computed from the singular values only. It equals `value` up to
+            rounding; 1 is the largest possible value.
+        singular_values: singular values of the signals, descending.
+        rank: number of singular values that are larger than rounding.
         status: a `Status`.
     """
 
@@ -66,17 +68,19 @@ class Extremum(Stored):
 
 
 def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -> Extremum:
-    """The orthogonal P with the smoothest `P S`: `argmin ||D P S||_F^2`.
+    """Return the orthogonal P with the smoothest `P S`: `argmin ||D P S||_F^2`.
 
-    `P = T U^T`, value `sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`.
+    Use it for every objective of the form `||D P S||_F^2`; it needs no iteration. `P = T U^T`, and the value is
+    `sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`.
 
     Args:
-        operator: D on n points.
-        summary: of signals with n features (`Factor`, `Samples` or `Gram`).
-        group: "O", or "SO" for determinant one: the sign of the roughest mode is turned, the value stays.
+        operator: the derivative operator D, from `jaxdescramble.operators`, on n points.
+        summary: summary of signals with n features (`Factor`, `Samples` or `Gram`).
+        group: "O" or "SO"; for "SO" the sign of the roughest mode may flip, which does not change the value.
 
     Raises:
-        TypeError, ValueError: no operator, no summary; sizes that do not fit, an unknown group.
+        TypeError: if `operator` is not an operator, or `summary` is not a summary.
+        ValueError: if the sizes differ, or the group is unknown.
 
     >>> from jaxdescramble.operators import derivative
     >>> from jaxdescramble.objectives import Samples
@@ -91,18 +95,26 @@ def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -
 
 
 def brockett_maximiser(operator: Operator, summary: Summary, group: str = "O") -> Extremum:
-    """The orthogonal P with the roughest `P S`, by the opposite pairing: the other end of every certificate.
+    """Return the orthogonal P with the roughest `P S`: `argmax ||D P S||_F^2`.
 
-    `P = T J U^T` with J the reversal, value `sum_i a_(n+1-i) sigma_i^2 / (a_n sum_i sigma_i^2)`.
+    Use it to see how rough the signals could be at most. It pairs in the opposite order: `P = T J U^T`, where J is the
+    reversal, and the value is `sum_i a_(n+1-i) sigma_i^2 / (a_n sum_i sigma_i^2)`.
 
-    Args, errors: as for `brockett_minimiser`.
+    Args:
+        operator: the derivative operator D, from `jaxdescramble.operators`, on n points.
+        summary: summary of signals with n features (`Factor`, `Samples` or `Gram`).
+        group: "O" or "SO"; for "SO" the sign of one mode may flip, which does not change the value.
+
+    Raises:
+        TypeError: if `operator` is not an operator, or `summary` is not a summary.
+        ValueError: if the sizes differ, or the group is unknown.
 
     >>> from jaxdescramble.operators import derivative
     >>> from jaxdescramble.objectives import Samples
     >>> float(brockett_maximiser(derivative(3), Samples(jnp.eye(3)[:, :1])).value.round(4))
     1.0
 
-    Source: as for `brockett_minimiser`.
+    Source: Sule, Spencer, Czaja 2025 (arXiv 2301.07820); Brockett 1991.
     """
     return _extremum(operator, summary, group, largest=True)
 
@@ -110,7 +122,7 @@ def brockett_maximiser(operator: Operator, summary: Summary, group: str = "O") -
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class ClosedForm:
-    """The solver of objectives that say they are `||D P S||_F^2`: no iteration, a certificate with every answer.
+    """The exact solver for objectives of the form `||D P S||_F^2`: no iteration, and a certificate with each answer.
 
     >>> from jaxdescramble.objectives import smoothness
     >>> objective = smoothness()
@@ -122,7 +134,8 @@ class ClosedForm:
         """Minimise an objective over O(n) or SO(n).
 
         Raises:
-            TypeError, ValueError: no objective, no summary; an objective that is not a quadratic form.
+            TypeError: if `objective` is not an objective, or `summary` is not a summary.
+            ValueError: if the objective has no closed form, or the group is unknown.
         """
         instance_of(objective, "objective", Objective, "an Objective such as objectives.smoothness()")
         a_summary(summary)
@@ -131,7 +144,7 @@ class ClosedForm:
             name = objective.name or objective.function.__name__
             raise ValueError(
                 f"ClosedForm: the objective {name!r} gives no `operator`, so it has no closed form. Use an objective "
-                "that does (jaxdescramble.objectives.smoothness), or pass a solver."
+                "that gives one (jaxdescramble.objectives.smoothness), or pass another solver."
             )
         return brockett_minimiser(operator, summary, group)
 
@@ -142,11 +155,11 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
     one_of(group, "group", orthogonal.NAMES)
     if operator.size != summary.size:
         raise ValueError(
-            f"brockett: the operator acts on {operator.size} points and the signals have {summary.size} features; "
-            "they must be the same."
+            f"brockett: got an operator on {operator.size} points and signals with {summary.size} features; the two "
+            "numbers must be the same."
         )
     finite = summary.finite() & jnp.isfinite(jnp.asarray(operator.eigenvalues)).all()
-    # A poisoned problem is solved as zeros; its point says so afterwards.
+    # If the numbers are not finite, solve zeros instead, and mark the point afterwards.
     scaled = cleared(summary).normalised()
     eigenvalues = jnp.asarray(operator.eigenvalues, scaled.dtype)
     paired = eigenvalues[::-1] if largest else eigenvalues
@@ -178,7 +191,7 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
 def _frame(
     summary: Summary, runs: tuple[int, ...]
 ) -> tuple[Float[Array, "n n"], Float[Array, " n"], Bool[Array, ""], Int[Array, ""]]:
-    """Principal directions, squared singular values, whether a tie is a kink, and the rank.
+    """Return principal directions, squared singular values, whether a tie is a kink, and the rank.
 
     `runs` are the lengths of the runs of equal eigenvalues of A, in the order in which the directions meet them.
     """
@@ -205,14 +218,14 @@ def _frame_jvp(runs, primals, tangents):
 
 
 def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Array, " n"], Bool[Array, "n n"]]:
-    """Which singular values stand clear of rounding, and which pairs cannot be told apart in this precision."""
+    """Return which singular values are larger than rounding, and which pairs are equal in this precision."""
     seen = singular**summary.exponent
     rounding = jnp.finfo(seen.dtype).eps * seen[0]
     return decompositions.resolved(seen), jnp.abs(seen[:, None] - seen[None, :]) <= 8 * rounding
 
 
 def _root(squares: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Square roots with a zero derivative, not an infinite one, at zero."""
+    """Return square roots whose derivative at zero is zero, not infinite."""
     positive = squares > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
@@ -224,7 +237,7 @@ def _same_run(runs: tuple[int, ...]) -> Bool[Array, "n n"]:
 
 @jax.custom_jvp
 def _value(point: Float[Array, "n n"], summary: Summary, operator: Operator) -> Float[Array, ""]:
-    """The objective at the extremum. The point is stationary, so only what the signals change counts (envelope)."""
+    """Return the objective at the extremum. A stationary point adds nothing to the derivative (envelope theorem)."""
     return roughness(point, summary, operator)
 
 

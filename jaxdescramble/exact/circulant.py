@@ -1,4 +1,4 @@
-"""Signals whose second moment is circulant: the descrambler only permutes Fourier modes, and FFTs suffice."""
+"""The exact descrambler of signals whose second moment is circulant: it permutes Fourier modes, by FFTs."""
 
 import dataclasses
 import functools
@@ -17,13 +17,13 @@ from jaxdescramble.operators import Derivative, derivative
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["order", "powers", "value"], meta_fields=["operator"])
 @dataclasses.dataclass(frozen=True)
 class ModePermutation:
-    """A descrambler that moves Fourier mode `order[k]` of the signals to mode k: `P = T Pi T^T`, held as indices.
+    """A descrambler that moves Fourier mode `order[k]` of the signals to mode k: `P = T Pi T^T`, stored as indices.
 
     Attributes:
-        order: mode numbers (as in `operator.eigenvalues`), most powerful first.
-        powers: eigenvalues of B in that order, descending.
+        order: numbers of the modes (as in `operator.eigenvalues`), strongest first.
+        powers: eigenvalues of B in this order, descending.
         value: the minimum of smoothness, from the rearrangement inequality.
-        operator: the periodic derivative whose modes these are.
+        operator: the periodic derivative with these modes.
     """
 
     order: Int[Array, " n"]
@@ -32,58 +32,57 @@ class ModePermutation:
     operator: Derivative
 
     def transform(self, signals: Float[Array, "n m"]) -> Float[Array, "n m"]:
-        """`P S` in n log n per column."""
+        """Return `P S`, in n log n operations per column."""
         return self.operator.synthesise(self.operator.analyse(signals)[self.order])
 
     @property
     def point(self) -> Float[Array, "n n"]:
-        """P as a matrix."""
+        """The descrambler P as a matrix."""
         return self.transform(jnp.eye(self.operator.size, dtype=self.powers.dtype))
 
 
 def circulant_minimiser(
     autocovariance: ArrayLike, order: int = 2, boundary: str = "periodic", scheme: str = "spectral"
 ) -> ModePermutation:
-    """The smoothest descrambler of stationary signals on a circle, from their autocovariance alone.
+    """Return the smoothest descrambler of stationary signals on a circle, from their autocovariance.
 
-    `B = S S^T` circulant with first column c shares the Fourier basis of A, so `P = T Pi T^T`, with Pi sorting the
-    eigenvalues `fft(c)`: a one-channel convolution of stationary input is descrambled by permuting modes, and left
-    alone when it is low-pass already. Costs n log n; no matrix is formed.
+    Use it for a one-channel convolution of stationary input. A circulant `B = S S^T` with first column c shares the
+    Fourier basis of A, so `P = T Pi T^T`, where Pi sorts the eigenvalues `fft(c)`. Low-pass signals stay as they are.
+    The cost is n log n, and no matrix is formed.
 
     Args:
         autocovariance: c, shape (n,), even: `c[k] = c[n - k]`.
-        order, scheme: of the periodic derivative.
-        boundary: "periodic"; anything else has another basis and is refused.
+        order, scheme: order and scheme of the periodic derivative, see `operators.derivative`.
+        boundary: must be "periodic"; other boundaries have another basis.
 
     Raises:
-        ValueError: c is not even, not finite, or the boundary is not periodic.
+        ValueError: if c is not even or not finite, or the boundary is not periodic.
 
     >>> low_pass = jnp.asarray([3.0, 2.0, 1.0, 2.0])
     >>> circulant_minimiser(low_pass).order.tolist()
     [0, 1, 2, 3]
 
-    Source: Sule, Spencer, Czaja 2025, on convolutional networks; the statement in this form is derived here.
+    Source: Sule, Spencer, Czaja 2025, on convolutional networks; this form of the statement is derived here.
     """
     c = real_array(autocovariance, "autocovariance", (1,), "(points,)")
     if not isinstance(boundary, str) or boundary != "periodic":
         raise ValueError(
-            f"circulant_minimiser: boundary {boundary!r} does not share the Fourier basis; use 'periodic'."
+            f"circulant_minimiser: got boundary {boundary!r}; must be 'periodic', which has the Fourier basis."
         )
     n = c.shape[0]
     if not is_traced(c):
         if not is_finite(c):
-            raise ValueError("autocovariance: contains NaN or infinity.")
+            raise ValueError("autocovariance: contains NaN or infinity; must be finite.")
         known = np.asarray(c)
         odd = float(np.max(np.abs(known - np.roll(known[::-1], 1))))
         if odd > 100 * n * float(np.finfo(known.dtype).eps) * float(np.max(np.abs(known))):
             raise ValueError(
-                f"autocovariance: c[k] and c[n-k] differ by up to {odd:.3g}; a second moment is symmetric. "
-                "Average the two."
+                f"autocovariance: c[k] and c[n-k] differ by up to {odd:.3g}; must be equal. Average the two."
             )
     D = derivative(n, order, "periodic", scheme)
     # Mode k of the ascending Fourier basis has frequency ceil(k / 2).
     powers = jnp.maximum(jnp.fft.rfft(c).real.astype(c.dtype)[(jnp.arange(n) + 1) // 2], 0)
-    # Cosine and sine of one frequency have one power: a stable sort keeps them together and in order.
+    # The cosine and the sine of one frequency have equal power; a stable sort keeps each pair together and in order.
     descending = jnp.argsort(-powers, stable=True)
     value = paired_roughness(D.eigenvalues, powers[descending])
     return ModePermutation(descending, powers[descending], value, D)

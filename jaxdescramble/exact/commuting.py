@@ -1,4 +1,4 @@
-"""Several quadratic criteria on several sets of signals at once: exact where the matrices commute."""
+"""Exact minimiser of several quadratic criteria on several sets of signals, if the matrices commute."""
 
 from typing import NamedTuple
 
@@ -14,13 +14,13 @@ from jaxdescramble.manifolds.projections import check_orthogonal
 
 
 class CommonModes(NamedTuple):
-    """The answer to a sum of quadratic criteria whose matrices commute.
+    """The minimiser of a sum of quadratic criteria whose matrices commute.
 
     Attributes:
-        point: P.
-        value: of the sum at P, which no orthogonal matrix goes below.
-        bound: the sum of what each term could be by itself; below `value` unless all want the same pairing.
-        order: for each mode on the left the one on the right that is laid on it.
+        point: the descrambler P, an orthogonal matrix of shape (n, n).
+        value: value of the sum at P, its minimum over O(n).
+        bound: sum of the minima of the single terms; it is below `value` unless all terms want the same pairing.
+        order: for each left mode, the number of the right mode that P lays on it.
     """
 
     point: Float[Array, "n n"]
@@ -36,20 +36,26 @@ class CommonModes(NamedTuple):
 def commuting_minimiser(
     left: ArrayLike, right: ArrayLike, left_basis: ArrayLike | None = None, right_basis: ArrayLike | None = None
 ) -> CommonModes:
-    """`argmin over O(n) of sum_k tr(A_k P B_k P^T)`, all A commuting and all B commuting: modes laid on modes.
+    """Minimise a sum of quadratic terms, `argmin over O(n) of sum_k tr(A_k P B_k P^T)`, all A and all B commuting.
 
-    With `A_k = T diag(a_k) T^T` and `B_k = U diag(b_k) U^T` the sum is linear in the squares of `T^T P U`, which are a
-    doubly stochastic matrix; by Birkhoff's theorem a permutation Q is best, `P = T Q U^T`, the linear assignment of
-    cost `C_ij = sum_k a_ki b_kj`. Of one term it is the rearrangement inequality. Where the A or the B do not commute,
-    the sum of the terms' own minima is a bound, and no more.
+    Use it for several criteria at once that share one basis. With `A_k = T diag(a_k) T^T` and
+    `B_k = U diag(b_k) U^T`, the sum is linear in the squares of the entries of `T^T P U`, which form a doubly
+    stochastic matrix. By Birkhoff's theorem a permutation Q is optimal, `P = T Q U^T`: the linear assignment with cost
+    `C_ij = sum_k a_ki b_kj`. For one term this is the rearrangement inequality. If the A or the B do not commute, the
+    sum of the minima of the single terms is still a lower bound.
 
     Args:
-        left: the a_k, shape (terms, n); a weight is multiplied in.
-        right: the b_k, shape (terms, n).
-        left_basis: T, modes in columns, shape (n, n); the identity if none is given. right_basis: U, likewise.
+        left: the eigenvalues a_k, shape (terms, n), multiplied by the weight of each term.
+        right: the eigenvalues b_k, shape (terms, n).
+        left_basis: T, modes as columns, shape (n, n); None means the identity.
+        right_basis: U, modes as columns, shape (n, n); None means the identity.
+
+    Returns:
+        The minimiser, as `CommonModes`.
 
     Raises:
-        TypeError, ValueError: shapes that do not fit, a basis that is not orthogonal.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if the shapes do not fit, or a basis is not orthogonal.
 
     >>> slow, fast = [0.0, 1.0, 2.0], [2.0, 1.0, 0.0]  # two criteria that want opposite orders
     >>> found = commuting_minimiser(jnp.asarray([slow, fast]), jnp.asarray([[3.0, 2.0, 1.0], [3.0, 2.0, 1.1]]))
@@ -60,7 +66,7 @@ def commuting_minimiser(
     """
     a, b = real_array(left, "left", (2,), "(terms, n)"), real_array(right, "right", (2,), "(terms, n)")
     if a.shape != b.shape:
-        raise ValueError(f"left, right: got shapes {a.shape} and {b.shape}; a term has as many numbers on either side.")
+        raise ValueError(f"left, right: got shapes {a.shape} and {b.shape}; must be the same, (terms, n).")
     T, U = _basis(left_basis, "left_basis", a), _basis(right_basis, "right_basis", a)
     cost = matmul(a.T, b.astype(a.dtype))
     order = assign(cost).columns
@@ -75,6 +81,6 @@ def _basis(basis: ArrayLike | None, name: str, numbers: Array) -> Float[Array, "
         return jnp.eye(n, dtype=numbers.dtype)
     columns = real_array(basis, name, (2,), "(n, n)").astype(numbers.dtype)
     if columns.shape != (n, n):
-        raise ValueError(f"{name}: got shape {columns.shape}; there are {n} modes, so it is ({n}, {n}).")
+        raise ValueError(f"{name}: got shape {columns.shape}; must be ({n}, {n}), one column for each mode.")
     check_orthogonal(columns, name)
     return columns

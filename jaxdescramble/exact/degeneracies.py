@@ -1,8 +1,8 @@
-"""The whole freedom of one problem: what leaves `||D P S||_F` alone from the left, and from the right.
+"""The full gauge group of one problem: what leaves `||D P S||_F` unchanged, from the left and from the right.
 
-`f(P) = tr(A P B P^T)` is unchanged by `P -> G P H` for every G that commutes with `A = D^T D` (signs, O(2) on each
-cosine-sine pair) and every H that commutes with `B = S S^T` (signs, O(k) on k equal singular values, O(n - r) on the
-null space of signals of rank r). Two minimisers are the same answer if such a pair brings one to the other.
+`f(P) = tr(A P B P^T)` does not change under `P -> G P H` for every G that commutes with `A = D^T D` (signs, O(2) on
+each cosine-sine pair) and every H that commutes with `B = S S^T` (signs, O(k) on k equal singular values, O(n - r) on
+the null space of signals of rank r). Two minimisers are the same answer if such a pair takes one to the other.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from jaxdescramble.objectives.summaries import Summary
 from jaxdescramble.operators import MatrixOperator, Operator
 
 ROUNDS = 50
-"""Exchanges between the left and the right factor of an alignment, at most; a handful is enough."""
+"""Largest number of alternations between the left and the right factor of an alignment; a few are enough."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Degeneracy(Result):
-    """The gauge group of one problem, `{P -> G P H}`; made by `degeneracy`. A pytree, and a gauge for `align`.
+    """The gauge group of one problem, `{P -> G P H}`, from `degeneracy`. It is a pytree, and a gauge for `align`.
 
     Attributes:
-        operator: D; G is in its `Stabiliser`.
+        operator: the derivative operator D; G is in its `Stabiliser`.
         directions: U, the left singular vectors of the signals, strongest first; H is `U diag(O(k), ...) U^T`.
-        ties: lengths of the runs of equal singular values, the null space last; they add up to n.
+        ties: lengths of the runs of equal singular values, the null space last; their sum is n.
     """
 
     operator: Operator
@@ -51,18 +51,23 @@ class Degeneracy(Result):
 
     @property
     def dimension(self) -> int:
-        """Of the group, `sum k (k - 1) / 2` over the runs of both sides: 0 if only signs are free."""
+        """Dimension of the group, `sum k (k - 1) / 2` over the runs of both sides: 0 if only signs are free."""
         return sum(k * (k - 1) // 2 for k in (*self.operator.multiplicities, *self.ties))
 
     def __str__(self) -> str:
-        """In words, such as `operator: 2 signs, 3 O(2); signals: 5 signs, O(3)`."""
+        """Describe the group in words, such as `operator: 2 signs, 3 O(2); signals: 5 signs, O(3)`."""
         return f"operator: {_words(self.operator.multiplicities)}; signals: {_words(self.ties)}"
 
     def random(self, key: PRNGKeyArray, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """`G P H` with G and H Haar-random: another minimiser, if P is one.
+        """Return `G P H` with Haar-random G and H: another minimiser, if P is a minimiser.
+
+        Args:
+            key: random key.
+            point: the descrambler P, an orthogonal matrix of shape (n, n).
 
         Raises:
-            TypeError, ValueError: no key, a point that is not square and of this size.
+            TypeError: if `key` is not a key.
+            ValueError: if `point` is not a square matrix of this size.
         """
         point, keys = square(point, "point", like=self.directions), jax.random.split(random_key(key))
         left, right = _random_blocks(keys[0], self.operator.multiplicities), _random_blocks(keys[1], self.ties)
@@ -70,27 +75,27 @@ class Degeneracy(Result):
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
 
     def nearest(self, p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """The left factor that does what the best `G p H` does: `(G p H) p^T`, for orthogonal p.
+        """Return the left factor that does what the best `G p H` does: `(G p H) p^T`, for orthogonal p.
 
-        G and H in turn, each a Procrustes problem per run, until neither gains: `||G p H - q||_F` falls at every step,
-        begun once on either side. For minimisers of the problem, whose modes are all but matched; signs on both sides
-        of anything else can hold each other.
+        G and H alternate; each is a Procrustes problem per run, until neither gains. `||G p H - q||_F` falls at every
+        step. The search starts once from each side. Use it for minimisers of the problem, whose modes nearly match;
+        for other points, signs on the two sides can block each other.
         """
         return _nearest(self, p, q)
 
 
 def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = None) -> Degeneracy:
-    """The gauge group of `||D P S||_F` for these signals.
+    """Return the gauge group of `||D P S||_F` for these signals. Use it to compare two answers up to their freedom.
 
     Args:
-        operator: D.
-        summary: of the signals; concrete numbers, not traced.
-        tolerance: singular values count as equal if neighbours differ by at most this part of the largest; `8 eps` if
-            none is given. Those below `n eps` of the largest are the null space.
+        operator: the derivative operator D, from `jaxdescramble.operators`.
+        summary: summary of the signals, with concrete numbers (not traced).
+        tolerance: neighbouring singular values count as equal if they differ by at most this fraction of the largest;
+            None means `8 eps`. Those below `n eps` of the largest are the null space.
 
     Raises:
-        TypeError: a traced summary: how many values tie is a matter of shape.
-        ValueError: sizes that differ; a tolerance that is negative.
+        TypeError: if the summary is traced, because the number of ties decides shapes.
+        ValueError: if the sizes differ, or the tolerance is negative.
 
     >>> from jaxdescramble.objectives import Samples
     >>> from jaxdescramble.operators import derivative
@@ -98,14 +103,17 @@ def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = N
     >>> str(free), free.dimension
     ('operator: 1 sign, 2 O(2); signals: 1 sign, 2 O(2)', 4)
 
-    Source: specified by the theorem's proof (Sule, Spencer, Czaja 2025); the description as a group is this package's.
+    Source: Sule, Spencer, Czaja 2025 (the proof of their theorem specifies the freedom); the group is derived here.
     """
     an_operator(operator)
     a_summary(summary)
     if any(is_traced(leaf) for leaf in jax.tree.leaves(summary)):
-        raise TypeError("degeneracy: the number of ties cannot be traced; call it outside jit and vmap.")
+        raise TypeError("summary: got traced values; degeneracy counts ties, so call it outside jit and vmap.")
     if operator.size != summary.size:
-        raise ValueError(f"degeneracy: the operator has {operator.size} points, the signals {summary.size} features.")
+        raise ValueError(
+            f"degeneracy: got an operator on {operator.size} points and signals with {summary.size} features; the two "
+            "numbers must be the same."
+        )
     directions, singular = summary.normalised().principal()
     seen = np.asarray(singular) ** summary.exponent
     if tolerance is None:
@@ -144,7 +152,7 @@ def _nearest(gauge: Degeneracy, p: Array, q: Array) -> Array:
 
 
 def _as_operator(directions: Array, ties: tuple[int, ...]) -> Operator:
-    """An operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
+    """Return an operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
     runs = jnp.asarray(np.repeat(np.arange(float(len(ties))), ties), directions.dtype)
     return MatrixOperator(runs[:, None] * directions.T, runs**2, directions, ties)
 

@@ -1,8 +1,8 @@
-"""The freedom a descrambler leaves, and its removal: canonical representatives and alignment of two results.
+"""The freedom that a descrambler has (its gauge), and how to remove it: canonical representatives, and alignment.
 
-Every G that commutes with `A = D^T D` leaves `||D P S||_F` alone when P becomes `G P`: signs of single modes, O(2) on
-each cosine-sine pair (phase and direction), O(k) on k equal eigenvalues. Circular shifts of the link axis are a
-subgroup of these for periodic operators.
+Every G that commutes with `A = D^T D` leaves `||D P S||_F` unchanged when P becomes `G P`: signs of single modes, O(2)
+on each cosine-sine pair (phase and direction), O(k) on k equal eigenvalues. For periodic operators, circular shifts of
+the link axis are a subgroup.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxdescramble.operators import Operator
 
 
 class Alignment(NamedTuple):
-    """`aligned = element @ p`, and its distance `||element p - q||_F / ||q||_F` from the reference."""
+    """The aligned matrix `element @ p`, the element, and the distance `||element p - q||_F / ||q||_F`."""
 
     aligned: Float[Array, "n k"]
     element: Float[Array, "n n"]
@@ -36,20 +36,20 @@ class Alignment(NamedTuple):
 
 @runtime_checkable
 class Gauge(Protocol):
-    """A group of orthogonal matrices that leaves an objective alone."""
+    """A group of orthogonal matrices that leaves an objective unchanged."""
 
     @property
     def size(self) -> int: ...
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        """The element G with the smallest `||G p - q||_F`."""
+        """Return the element G with the smallest `||G p - q||_F`."""
         ...
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Stabiliser:
-    """All orthogonal matrices that commute with `D^T D`: O(k) on each run of k equal eigenvalues.
+    """All orthogonal matrices that commute with `D^T D`: O(k) for each run of k equal eigenvalues.
 
     >>> from jaxdescramble.operators import derivative
     >>> Stabiliser(derivative(5)).operator.multiplicities
@@ -64,7 +64,7 @@ class Stabiliser:
         return self.operator.size
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        """The element G with the smallest `||G p - q||_F`: a Procrustes problem per run of equal eigenvalues."""
+        """Return the element G with the smallest `||G p - q||_F`: a Procrustes problem per run of equal eigenvalues."""
         an_operator(self.operator)
         p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
         turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
@@ -77,7 +77,7 @@ class Stabiliser:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class CircularShifts:
-    """Circular shifts of n points, with reversal and a common sign if wanted: what a periodic link axis leaves free.
+    """Circular shifts of n points, with optional reversal and common sign: the freedom of a periodic link axis.
 
     >>> CircularShifts(4).nearest(jnp.eye(4)[:, :1], jnp.eye(4)[:, 1:2])[:, 0].tolist()
     [0.0, 1.0, 0.0, 0.0]
@@ -93,7 +93,7 @@ class CircularShifts:
         object.__setattr__(self, "sign", true_or_false(self.sign, "sign"))
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        """The element with the smallest `||G p - q||_F`, by cross-correlation (FFT) over all shifts at once."""
+        """Return the element with the smallest `||G p - q||_F`, by cross-correlation (FFT) over all shifts at once."""
         candidates = [p, p[::-1]] if self.reversal else [p]
         spectra = jnp.stack([jnp.fft.rfft(candidate, axis=0) for candidate in candidates])
         overlap = jnp.sum(jnp.conj(spectra) * jnp.fft.rfft(q, axis=0)[None], axis=2)
@@ -107,17 +107,21 @@ class CircularShifts:
 
 
 def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
-    """Bring p as near to q as the gauge allows.
+    """Bring p as near to q as the gauge allows: `min_G ||G p - q||_F` over G in the gauge group.
 
-    `min_G ||G p - q||_F` over G in the gauge group. p and q are two descramblers of one layer, or what two networks'
-    descramblers made of comparable things (`P W`, `P S` on common inputs), link axis first.
+    Use it before you compare two answers: p and q can be two descramblers of one layer, or two networks' descrambled
+    weights `P W`, or their descrambled signals `P S` of the same inputs. The link axis comes first.
 
     Args:
-        p, q: shape (n, k), the same for both.
+        p, q: matrices of the same shape (n, k).
         gauge: `Stabiliser(operator)`, `CircularShifts(n)`, or any value with `size` and `nearest(p, q)`.
 
+    Returns:
+        An `Alignment(aligned, element, distance)`.
+
     Raises:
-        TypeError, ValueError: shapes that differ or do not fit the gauge; no gauge.
+        TypeError: if a matrix is not made of real numbers, or `gauge` is not a gauge.
+        ValueError: if the shapes differ, or do not fit the gauge.
 
     >>> from jaxdescramble.operators import derivative
     >>> t = 2 * jnp.pi * jnp.arange(6) / 6
@@ -129,7 +133,7 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
     p = real_array(p, "p", (2,), "(link, columns)")
     q = real_array(q, "q", (2,), "(link, columns)")
     if p.shape != q.shape:
-        raise ValueError(f"align: p has shape {p.shape} and q {q.shape}; they must be the same.")
+        raise ValueError(f"align: got p of shape {p.shape} and q of shape {q.shape}; must be the same.")
     one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
     same_size(p, 0, gauge.size, "p", "the gauge")
     p, q = (part.astype(jnp.result_type(p, q)) for part in (p, q))
@@ -140,17 +144,18 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
 
 
 def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
-    """The gauge representative nearest to the identity.
+    """Return the gauge representative nearest to the identity, `argmax_G tr(G P)` over the stabiliser of `D^T D`.
 
-    `argmax_G tr(G P)` over the stabiliser of `D^T D`. It moves continuously with P except where a block of modes is
-    orthogonal to the same block of the identity; some such place is unavoidable for any choice.
+    Use it to write down one answer out of many equal ones. It moves continuously with P, except where a block of modes
+    is orthogonal to the same block of the identity; no choice can avoid all such places.
 
     Args:
-        point: P, shape (n, n).
-        operator: D.
+        point: the descrambler P, an orthogonal matrix of shape (n, n).
+        operator: the derivative operator D, from `jaxdescramble.operators`.
 
     Raises:
-        TypeError, ValueError: not a square matrix, no operator of its size.
+        TypeError: if `point` is not made of real numbers, or `operator` is not an operator.
+        ValueError: if `point` is not square, or the sizes differ.
 
     >>> from jaxdescramble.operators import derivative
     >>> bool(abs(canonical(-jnp.eye(4), derivative(4)) - jnp.eye(4)).max() < 1e-5)
@@ -163,7 +168,7 @@ def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
 
 
 def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Float[Array, "n n"]:
-    """Columns U turned within each block, so that `T U^T` is the representative of `canonical`; costs no n^3."""
+    """Turn the columns of U within each block, so that `T U^T` is the representative of `canonical`; costs no n^3."""
     overlap = operator.analyse(directions)
     for rows in _blocks(operator.multiplicities):
         turns = _nearest_turns(overlap[rows[:, :, None], rows[:, None, :]])
@@ -174,26 +179,26 @@ def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Floa
 
 @functools.cache
 def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """The modes of each run of equal eigenvalues, runs of one length together: arrays of shape (runs, length)."""
-    # int32, or JAX mixes up integer types where 64-bit types are turned off after they were on.
+    """Return the modes of each run of equal eigenvalues; runs of one length form an array of shape (runs, length)."""
+    # Use int32, because JAX mixes up integer types if 64-bit types are turned off after they were on.
     starts = np.cumsum([0, *multiplicities[:-1]]).astype(np.int32)
     lengths = np.asarray(multiplicities, np.int32)
     return tuple(starts[lengths == size, None] + np.arange(size, dtype=np.int32) for size in np.unique(lengths))
 
 
 def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:
-    """Polar factors of many small matrices: closed forms for sizes 1 and 2, which is all that a line or circle has."""
+    """Return the polar factors of many small matrices. Lines and circles have sizes 1 and 2 only: closed forms."""
     size = overlap.shape[-1]
     if size == 1:
         return jnp.where(overlap < 0, -1, 1).astype(overlap.dtype)
     if size > 2:
         return jax.vmap(lambda m: orthogonal.polar(m)[0])(overlap)
     (a, b), (c, d) = overlap[:, 0].T, overlap[:, 1].T
-    # The nearest rotation and the nearest reflection of the plane; the better of the two.
+    # Compare the nearest rotation and the nearest reflection of the plane; take the better one.
     turn, flip = (a + d, c - b), (a - d, b + c)
     is_flip = jnp.hypot(*flip) > jnp.hypot(*turn)
     x, y = jnp.where(is_flip, flip[0], turn[0]), jnp.where(is_flip, flip[1], turn[1])
-    # Only the direction counts; at size one, no square under- or overflows.
+    # Only the direction matters; scale to size one, so that no square under- or overflows.
     size = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x), jnp.abs(y)))
     x, size = jnp.where(size > 0, x, 1), jnp.where(size > 0, size, 1)
     x, y = x / size, y / size

@@ -1,9 +1,9 @@
-"""What descrambling makes of a layer that learned nothing: random weights, white inputs.
+"""What descrambling makes of a layer that learned nothing: random weights and white inputs.
 
-With `X X^T` proportional to 1 and `W = U Sigma V^T`, the descrambled weight is `P W = T Sigma V^T`: the largest
-singular value stands on the slowest wave whatever W is. Of Gaussian W, V is independent of Sigma and Haar-distributed.
-So the picture is known beforehand: a power spectrum over waves that falls as Marchenko and Pastur say, each wave with a
-white spectrum over the inputs. Findings begin where a layer differs from this.
+With `X X^T` proportional to 1 and `W = U Sigma V^T`, the descrambled weight is `P W = T Sigma V^T`: for every W, the
+largest singular value is on the slowest wave. For Gaussian W, V is independent of Sigma and Haar-distributed. So the
+picture is known in advance: the power spectrum over waves falls by the law of Marchenko and Pastur, and each wave has a
+white spectrum over the inputs. A finding begins where a layer differs from this picture.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ QUADRATURE = 20_001
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation of a random number."""
+    """Mean and standard deviation (`spread`) of a random number."""
 
     mean: Float[Array, "*any"]
     spread: Float[Array, "*any"]
@@ -30,19 +30,20 @@ class Moments(NamedTuple):
 def isotropic_form(
     key: PRNGKeyArray, singular: Float[ArrayLike, " r"], inputs: int, operator: Operator
 ) -> Float[Array, "n k"]:
-    """A descrambled weight as chance makes it: `P W = T Sigma V^T`, V Haar-distributed.
+    """Draw a descrambled weight of a random layer: `P W = T Sigma V^T`, with Haar-distributed V.
 
-    In distribution the same as drawing a matrix with these singular values in a random frame and descrambling it on
-    white inputs without end, for the price of one QR factorisation.
+    Use it as a null for the descrambled weight of a trained layer. It has the distribution of a matrix with these
+    singular values in a random frame, descrambled on infinitely many white inputs; it costs one QR factorisation.
 
     Args:
-        key: source of chance; `jax.vmap` over keys draws many.
-        singular: singular values of W, descending, shape (r,), r at most the smaller side.
-        inputs: k.
-        operator: D, of n points, with `D^T D = T diag(a) T^T`.
+        key: random key; `jax.vmap` over keys draws many weights.
+        singular: singular values of W, descending, shape (r,), where r is at most the smaller side of W.
+        inputs: number of inputs k.
+        operator: the derivative operator D on n points, with `D^T D = T diag(a) T^T`.
 
     Raises:
-        TypeError, ValueError: not one row of real numbers; more singular values than the smaller side has room for.
+        TypeError: if `singular` is not made of real numbers, or `key` is not a key.
+        ValueError: if `singular` does not have one axis, or has more values than the smaller side of W.
 
     >>> from jaxdescramble.operators import derivative
     >>> D = derivative(8, boundary="neumann")
@@ -50,37 +51,39 @@ def isotropic_form(
     >>> [round(float(x), 3) for x in jnp.linalg.norm(D.analyse(drawn), axis=1)]  # wave by wave
     [3.0, 2.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
-    Source: Sule, Spencer, Czaja 2025 (arXiv 2301.07820), isotropic hidden data; V's distribution is derived here.
+    Source: Sule, Spencer, Czaja 2025 (arXiv 2301.07820), isotropic hidden data; the distribution of V is derived here.
     """
     an_operator(operator)
     s = real_array(singular, "singular", (1,), "(values,)")
     k, n = positive_integer(inputs, "inputs"), operator.size
     if len(s) > min(n, k):
-        raise ValueError(f"singular: got {len(s)} values; a matrix of {n} rows and {k} inputs has {min(n, k)} at most.")
+        raise ValueError(f"singular: got {len(s)} values; a matrix with {n} rows and {k} columns has only {min(n, k)}.")
     right = orthogonal.random_columns(random_key(key), k, len(s), s.dtype)
     return operator.synthesise(jnp.pad(s[:, None] * right.T, ((0, n - len(s)), (0, 0))))
 
 
 def isotropic_moments(gram: ArrayLike, form: ArrayLike) -> Moments:
-    """Mean and spread of any energy read off a descrambled weight, when its frame is chance.
+    """Return mean and standard deviation of an energy of a descrambled weight whose frame is random.
 
-    An energy at given inputs, or input frequencies, is `tr(A M)`, `M = W^T W`. With M turned by Haar-distributed
-    rotations of the k inputs
+    Use it as a null for a reading: an energy at given inputs, or input frequencies, is `tr(A M)` with `M = W^T W`. If a
+    Haar-distributed rotation turns M in the space of the k inputs, then
 
-    `E = tr(A) tr(M) / k`, `Var = 2 ||A_0||_F^2 ||M_0||_F^2 / ((k - 1) (k + 2))`, `A_0 = A - tr(A) / k`, M_0 alike:
+    `E = tr(A) tr(M) / k`, `Var = 2 ||A_0||_F^2 ||M_0||_F^2 / ((k - 1) (k + 2))`, `A_0 = A - tr(A) / k`, likewise M_0.
 
-    traceless symmetric matrices are one irreducible representation of O(k), of dimension `(k - 1) (k + 2) / 2`. To
-    first order it gives the distribution of shares, ratios (A with the mean taken off) and band edges as well.
+    The traceless symmetric matrices are one irreducible representation of O(k), of dimension `(k - 1) (k + 2) / 2`. To
+    first order, the result also gives the distribution of shares, ratios (subtract the mean from A) and band edges.
+
 
     Args:
-        gram: M, shape (k, k), symmetric.
-        form: A, shape (..., k, k), symmetric.
+        gram: symmetric matrix M, shape (k, k).
+        form: symmetric matrix A, shape (..., k, k).
 
     Returns:
-        `Moments`, each of shape (...).
+        `Moments`, two arrays of shape (...).
 
     Raises:
-        TypeError, ValueError: not matrices of one size.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if the matrices are not square and of one size.
 
     >>> moments = isotropic_moments(jnp.diag(jnp.asarray([1.0, 0.0])), jnp.diag(jnp.asarray([1.0, 0.0])))
     >>> round(float(moments.mean), 4), round(float(moments.spread) ** 2, 4)  # cos^2 of a random angle
@@ -92,7 +95,7 @@ def isotropic_moments(gram: ArrayLike, form: ArrayLike) -> Moments:
     A = real_array(form, "form", (2, 3, 4), "(..., k, k)")
     k = len(M)
     if M.shape != (k, k) or A.shape[-2:] != (k, k):
-        raise ValueError(f"gram, form: got shapes {M.shape} and {A.shape}; expected (k, k) and (..., k, k).")
+        raise ValueError(f"gram, form: got shapes {M.shape} and {A.shape}; must be (k, k) and (..., k, k).")
     traces = jnp.trace(M), jnp.trace(A, axis1=-2, axis2=-1)
 
     def traceless(m: Array, trace: Array) -> Array:
@@ -105,24 +108,26 @@ def isotropic_moments(gram: ArrayLike, form: ArrayLike) -> Moments:
 
 
 def marchenko_pastur(outputs: int, inputs: int) -> Float[Array, " r"]:
-    """Singular values that a random weight is expected to have: the quantiles of Marchenko and Pastur.
+    """Return the expected singular values of a random weight: quantiles of the law of Marchenko and Pastur.
 
-    Of an n x k matrix of independent entries of variance 1 / k, the share of eigenvalues of `W W^T` above
-    `1 + c + 2 sqrt(c) cos(t)`, c = n / k <= 1, tends to
+    Use them as a null for the norms of the waves of a descrambled weight. For an n x k matrix with independent entries
+    of variance 1 / k, and c = n / k <= 1, the share of eigenvalues of `W W^T` above `1 + c + 2 sqrt(c) cos(t)` tends to
 
     `G(t) = (2 / pi) int_0^t sin^2(u) / (1 + c + 2 sqrt(c) cos(u)) du`.
 
-    Returned are the roots of the quantiles at (i - 1/2) / r: after descrambling on white inputs, the norms of waves
-    i = 1, ..., r of `P W`. The matrix at hand has them to about 1 / r.
+    The result holds the square roots of the quantiles at (i - 1/2) / r. After descrambling on white inputs these are
+    the norms of the waves i = 1, ..., r of `P W`. A single matrix agrees to about 1 / r.
 
     Args:
-        outputs: n. inputs: k.
+        outputs: number of outputs n.
+        inputs: number of inputs k.
 
     Returns:
-        Descending, shape (min(n, k),).
+        Singular values, descending, shape (min(n, k),).
 
     Raises:
-        TypeError, ValueError: sizes that are not positive integers.
+        TypeError: if a size is not an integer.
+        ValueError: if a size is less than 1.
 
     >>> W = jax.random.normal(jax.random.key(0), (80, 256)) / 16
     >>> bool(jnp.max(jnp.abs(jnp.linalg.svd(W, compute_uv=False) - marchenko_pastur(80, 256))) < 0.05)
@@ -134,7 +139,7 @@ def marchenko_pastur(outputs: int, inputs: int) -> Float[Array, " r"]:
     few, many = min(n, k), max(n, k)
     c = few / many
     t = np.linspace(0, np.pi, QUADRATURE)
-    middle = (t[1:] + t[:-1]) / 2  # never at pi, where a square matrix has 0 / 0
+    middle = (t[1:] + t[:-1]) / 2  # avoids pi, where a square matrix has 0 / 0
 
     def power(t: np.ndarray) -> np.ndarray:
         return 1 + c + 2 * np.sqrt(c) * np.cos(t)

@@ -1,7 +1,7 @@
-"""The limit of many samples: the descrambler from a layer's weight and the moments of its input alone.
+"""The limit of many samples: the descrambler from a layer's weight and the moments of its input.
 
-With preactivations `W x + b`, `S S^T / m` tends to `E[(W x + b)(W x + b)^T]`, and with it the answer: what P depends on
-is the weight and the second moments of the input. How far an answer from m samples is from the limit is known too.
+With preactivations `W x + b`, `S S^T / m` tends to `E[(W x + b)(W x + b)^T]`. So in the limit P depends only on the
+weight and the second moments of the input. The distance between an answer from m samples and the limit is known too.
 """
 
 import jax
@@ -26,27 +26,30 @@ def from_weights(
     objective: Objective | None = None,
     group: str = "O",
 ) -> Extremum:
-    """The descrambler of a linear layer's preactivations `W x + b`, without data: `m -> infinity`.
+    """Return the descrambler of a linear layer's preactivations `W x + b` in the limit `m -> infinity`, without data.
+
+    Use it if you have weights and no samples, or as the null of white inputs.
 
     `S S^T / m -> [W b] E[(x, 1)(x, 1)^T] [W b]^T = W R W^T + W mu b^T + b mu^T W^T + b b^T`
 
-    It is taken as a factor, not as this sum, so that no digits are lost. Differentiable in weight and bias; the moments
-    are constants.
+    The code keeps a factor instead of this sum, so that no digits are lost. The answer is differentiable in weight and
+    bias; the moments are constants.
 
     Args:
-        weight: W, shape (n, k).
-        bias: b, shape (n,); None for zero.
-        mean: mu = E[x], shape (k,); None for zero.
-        autocorrelation: R = E[x x^T], shape (k, k), means not taken off; None for the identity: white inputs.
-        objective: one with a closed form; `objectives.smoothness()` if none is given.
+        weight: the weight W, shape (n, k).
+        bias: the bias b, shape (n,); None means zero.
+        mean: the mean mu = E[x], shape (k,); None means zero.
+        autocorrelation: R = E[x x^T], shape (k, k), without subtraction of means; None means the identity, which is
+            white inputs.
+        objective: an objective with a closed form; None means `objectives.smoothness()`.
         group: "O" or "SO".
 
     Returns:
         An `Extremum`. Its singular values are those of `S / sqrt(m)`.
 
     Raises:
-        TypeError, ValueError: shapes that do not fit; moments that no random vector has; an objective without a closed
-            form.
+        TypeError: if an array is not made of real numbers, or `objective` is not an objective.
+        ValueError: if the shapes do not fit, no random vector has these moments, or the objective has no closed form.
 
     >>> W = jax.random.normal(jax.random.key(0), (4, 6))
     >>> limit = from_weights(W)
@@ -78,22 +81,24 @@ def from_weights(
 
 
 def sampling_error(operator: Operator, powers: ArrayLike, samples: int) -> Float[Array, ""]:
-    """How far P from m samples is from its limit: the expected `||P_m - P||_F^2`, modulo gauge, to first order in 1/m.
+    """Return the expected `||P_m - P||_F^2` from m samples to the limit P, modulo gauge, to first order in 1/m.
 
-    `sum_{i != j} b_i b_j / (m (b_i - b_j)^2)`, over modes i and j whose eigenvalues of `D^T D` differ: the noise of a
-    Gaussian sample covariance, over the gaps between the powers b that it has to tell apart. The value itself errs by
-    `1 / sqrt(m)`; above its minimum by `1 / m`.
+    Use it to choose the number of samples. The formula is `sum_{i != j} b_i b_j / (m (b_i - b_j)^2)`, over modes i and
+    j whose eigenvalues of `D^T D` differ: the noise of a Gaussian sample covariance, divided by the gaps between the
+    powers b. The estimated value has an error of order `1 / sqrt(m)`; the true value at P_m is above its minimum by
+    order `1 / m`.
 
     Args:
-        operator: D.
-        powers: b, shape (n,), descending: eigenvalues of the covariance of the signals (of zero mean).
-        samples: m.
+        operator: the derivative operator D, from `jaxdescramble.operators`.
+        powers: b, shape (n,), descending: eigenvalues of the covariance of the signals (with zero mean).
+        samples: number of samples m.
 
     Returns:
-        A squared distance; infinite where powers tie that meet unequal eigenvalues.
+        A squared distance; infinite if equal powers meet unequal eigenvalues.
 
     Raises:
-        TypeError, ValueError: no operator; sizes that differ; samples that are no positive integer.
+        TypeError: if `operator` is not an operator, or an argument has the wrong type.
+        ValueError: if the sizes differ, or `samples` is less than 1.
 
     >>> from jaxdescramble.operators import derivative
     >>> round(float(sampling_error(derivative(2, boundary="neumann"), jnp.asarray([2.0, 1.0]), 100)), 3)  # 2 * 2 / 100
@@ -118,11 +123,11 @@ def _check_moments(moments: Array, values: Array) -> None:
     eps = float(np.finfo(spectrum.dtype).eps)
     scale = max(float(np.abs(R).max()), 1.0)
     if not np.isfinite(spectrum).all():
-        raise ValueError("autocorrelation, mean: contain NaN or infinity.")
+        raise ValueError("autocorrelation, mean: contain NaN or infinity; must be finite.")
     if np.abs(R - R.T).max() > eps**0.5 * scale:
-        raise ValueError("autocorrelation: not symmetric, so no E[x x^T].")
+        raise ValueError("autocorrelation: not symmetric; must be symmetric, because it is E[x x^T].")
     if spectrum[0] < -(eps**0.5) * max(float(spectrum[-1]), 1.0):
         raise ValueError(
             f"autocorrelation, mean: no random vector has these moments (smallest eigenvalue {spectrum[0]:.3g}). The "
-            "autocorrelation is E[x x^T] with means left in: a covariance needs the outer product of the mean added."
+            "autocorrelation is E[x x^T] without subtraction of means: add mean mean^T to a covariance."
         )

@@ -1,4 +1,4 @@
-"""Orthogonal Procrustes problems: alignment of signals to a reference, and the maximum diagonal sum."""
+"""Orthogonal Procrustes problems: align signals with a reference, and maximise a diagonal sum."""
 
 import dataclasses
 import functools
@@ -15,13 +15,13 @@ from jaxdescramble.manifolds import orthogonal
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["point", "value", "singular_values"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Procrustes:
-    """The answer to a Procrustes problem.
+    """The solution of a Procrustes problem.
 
     Attributes:
-        point: P.
-        value: what was minimised, dimensionless (see the function that made this).
-        singular_values: of the matrix whose polar factor P is, descending, the last one signed for "SO"; P is unique
-            where the last two do not add up to zero.
+        point: the orthogonal matrix P.
+        value: the minimum, dimensionless; the function that returns it gives the formula.
+        singular_values: singular values of the matrix whose polar factor is P, descending; for "SO" the last one has a
+            sign. P is unique unless the sum of the last two is zero.
     """
 
     point: Float[Array, "n n"]
@@ -30,18 +30,19 @@ class Procrustes:
 
 
 def procrustes(signals: ArrayLike, reference: ArrayLike, group: str = "O") -> Procrustes:
-    """The orthogonal P that brings signals nearest to a reference: `argmin ||P S - R||_F`.
+    """Return the orthogonal P that brings signals nearest to a reference: `argmin ||P S - R||_F`.
 
-    `P = U V^T` for `R S^T = U diag(s) V^T`; value `||P S - R||_F^2 / (||S||_F^2 + ||R||_F^2)`, 0 when R is a turned S
-    and 1 when the two have nothing in common.
+    Use it to compare two layers, or two networks, in one frame. `P = U V^T` for `R S^T = U diag(s) V^T`. The value is
+    `||P S - R||_F^2 / (||S||_F^2 + ||R||_F^2)`: 0 if R is S in another frame, 1 if the two have nothing in common.
 
     Args:
-        signals: S, shape (n, m).
-        reference: R, shape (n, m).
+        signals: the signals S, shape (features, samples).
+        reference: the reference R, of the same shape.
         group: "O" or "SO".
 
     Raises:
-        ValueError, TypeError: shapes that differ, not finite, an unknown group.
+        TypeError: if an array is not made of real numbers.
+        ValueError: if the shapes differ, a number is not finite, or the group is unknown.
 
     >>> S = jnp.asarray([[1.0, 2.0], [0.0, 1.0]])
     >>> float(procrustes(S, S[::-1]).value.round(4))
@@ -53,7 +54,7 @@ def procrustes(signals: ArrayLike, reference: ArrayLike, group: str = "O") -> Pr
     R = real_array(reference, "reference", (2,), "(features, samples)")
     if S.shape != R.shape:
         raise ValueError(
-            f"procrustes: signals have shape {S.shape} and the reference {R.shape}; they must be the same."
+            f"procrustes: got signals of shape {S.shape} and a reference of shape {R.shape}; must be the same."
         )
     one_of(group, "group", orthogonal.NAMES)
     _refuse_nan(S, "signals")
@@ -65,17 +66,19 @@ def procrustes(signals: ArrayLike, reference: ArrayLike, group: str = "O") -> Pr
 
 
 def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
-    """The orthogonal P with the largest diagonal sum of `P W`: for layers whose input and output share an axis.
+    """Return the orthogonal P with the largest diagonal sum of `P W`.
 
-    `max tr(P W) = ||W||_*` (nuclear norm) at `P = V U^T` for `W = U diag(s) V^T`; the value is `-tr(P W) / ||W||_*`, -1
-    at the optimum over O(n). A rectangular W is judged by its leading square part, zeros filled in.
+    Use it for layers whose input and output share an axis. `max tr(P W) = ||W||_*` (nuclear norm) at `P = V U^T` for
+    `W = U diag(s) V^T`. The value is `-tr(P W) / ||W||_*`, which is -1 at the optimum over O(n). A rectangular W is
+    judged by its leading square part, filled up with zeros.
 
     Args:
-        weight: W, shape (n, k).
-        group: "O", or "SO", where the smallest singular value is given up if the determinant demands it.
+        weight: the weight W, shape (n, k).
+        group: "O" or "SO"; for "SO" the smallest singular value is lost if the determinant demands it.
 
     Raises:
-        ValueError, TypeError: not a finite real matrix, an unknown group.
+        TypeError: if `weight` is not made of real numbers.
+        ValueError: if `weight` is not a finite matrix, or the group is unknown.
 
     >>> best = diagonal_sum(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))
     >>> best.point.round(4).tolist(), float(best.value)
@@ -87,7 +90,7 @@ def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
     one_of(group, "group", orthogonal.NAMES)
     _refuse_nan(W, "weight")
     n, k = W.shape
-    # Only the first min(n, k) diagonal entries count: the rest of the square matrix is nothing.
+    # Only the first min(n, k) diagonal entries count, so fill the rest of the square matrix with zeros.
     square = W[:, :n] if k >= n else jnp.concatenate([W, jnp.zeros((n, n - k), W.dtype)], axis=1)
     point, singular = orthogonal.polar(square.T, group)
     nuclear = jnp.sum(jnp.abs(singular))
@@ -96,4 +99,4 @@ def diagonal_sum(weight: ArrayLike, group: str = "O") -> Procrustes:
 
 def _refuse_nan(array: Array, name: str) -> None:
     if not is_finite(array):
-        raise ValueError(f"{name}: contains NaN or infinity; find the columns with jnp.isfinite({name}).all(axis=0).")
+        raise ValueError(f"{name}: contains NaN or infinity; jnp.isfinite({name}).all(axis=0) finds the good columns.")

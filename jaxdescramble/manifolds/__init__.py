@@ -1,4 +1,4 @@
-"""The groups that descramblers are taken from."""
+"""The groups from which descramblers come: orthogonal matrices and permutations, and moves on them."""
 
 from jaxdescramble.manifolds import orthogonal, permutation, retractions
 

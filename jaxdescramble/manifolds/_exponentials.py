@@ -1,4 +1,4 @@
-"""The exponential of skew matrices by matrix products alone: no decomposition, a fixed cost, any derivative."""
+"""The exponential of skew matrices by products only: no decomposition, a fixed cost, derivatives of every order."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds.projections import square
 
 CAP = 2.0
-"""The largest angle, in radians, up to which the Taylor polynomials here are exact to (nearly) rounding."""
+"""The largest angle in radians up to which these Taylor polynomials are exact, nearly to rounding."""
 
 _SQUARINGS = 16
 
-# Evaluations of the Taylor polynomial of exp in the fewest products known: 4 for degree 12, 5 for degree 18. Rows are
-# coefficients of 1, W, W^2, W^3 (and W^6), in the order of the paper's B_i.
+# Taylor polynomials of exp, evaluated with the fewest products known: 4 for degree 12, 5 for degree 18. Each row has
+# the coefficients of 1, W, W^2, W^3 (and W^6), in the order of the B_i in the paper.
 _TAYLOR_12 = (
     (0.0, 0.46932117595418237389, -0.20099424927047284052, -0.04623946134063071740),
     (5.31597895759871264183, 1.19926790417132231573, 0.01179296240992997031, 0.01108844528519167989),
@@ -34,26 +34,27 @@ _TAYLOR_18 = (
 
 
 def limit(velocity: Float[Array, "n n"], cap: ArrayLike = CAP) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """A velocity shortened, where it needs to be, so that no plane turns by more than `cap`.
+    """Shorten a velocity, if necessary, so that no plane turns by more than `cap`.
 
-    `factor = min(1, cap / b)` with `b = (||Omega^2||_F / sqrt 2)^(1/2) = (sum_j theta_j^4)^(1/4)`, which is never below
-    the largest angle `theta_j` and above it by the factor (n / 2)^(1/4) at most. One matrix product.
+    `factor = min(1, cap / b)` with `b = (||Omega^2||_F / sqrt 2)^(1/2) = (sum_j theta_j^4)^(1/4)`. The bound b is at
+    least the largest angle `theta_j`, and at most (n / 2)^(1/4) times that angle. It costs one matrix product.
 
     Args:
-        velocity: skew Omega, radians.
-        cap: the largest angle allowed, radians, positive.
+        velocity: skew matrix Omega, in radians.
+        cap: largest allowed angle, in radians, positive.
 
     Returns:
-        `factor * velocity`, and the factor, in (0, 1].
+        `factor * velocity`, and the factor, which is in (0, 1].
 
     Raises:
-        TypeError, ValueError: not a square matrix of real numbers, a cap that is not a positive number.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if the velocity is not square, or the cap is not positive.
 
     >>> [x.tolist() for x in limit(jnp.asarray([[0.0, -4.0], [4.0, 0.0]]))]
     [[[0.0, -2.0], [2.0, 0.0]], 0.5]
     """
     velocity, cap = square(velocity, "velocity"), positive_number(cap, "cap")
-    # Divided by its largest entry, so that fourth powers neither overflow nor vanish; the bound does not depend on it.
+    # Divide by the largest entry, so that fourth powers neither overflow nor vanish; the bound stays the same.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(velocity)))
     largest = jnp.where(largest == 0, 1, largest)
     scaled = velocity / largest
@@ -64,13 +65,14 @@ def limit(velocity: Float[Array, "n n"], cap: ArrayLike = CAP) -> tuple[Float[Ar
 
 
 def exponential_minus_one(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """`exp(Omega) - 1` by the Taylor polynomial of degree 18 (of 12 in float32), for norms up to CAP.
+    """Return `exp(Omega) - 1` by the Taylor polynomial of degree 18 (12 in float32), for norms up to CAP.
 
-    The error at the largest angle theta is theta^19 / 19!: 4e-12 at 2 rad, rounding below 1.2 (in float32
-    theta^13 / 13!: 1e-6 at 2 rad, rounding below 1.6). Five products (four). What is small keeps all its digits.
+    The error at the largest angle theta is theta^19 / 19!: 4e-12 at 2 rad, below rounding at 1.2 rad. In float32 it is
+    theta^13 / 13!: 1e-6 at 2 rad, below rounding at 1.6 rad. It takes five products (four in float32). Small results
+    keep all their digits.
 
     Args:
-        velocity: skew Omega, radians, of spectral norm <= CAP (see `limit`).
+        velocity: skew matrix Omega, in radians, with a spectral norm of at most CAP (see `limit`).
 
     >>> exponential_minus_one(jnp.zeros((2, 2))).tolist()
     [[0.0, 0.0], [0.0, 0.0]]
@@ -80,7 +82,7 @@ def exponential_minus_one(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """
     W2 = matmul(velocity, velocity)
     W3 = matmul(W2, velocity)
-    # The polynomial is `rest + (c + left) (d + right)` with c d = 1, multiplied out and the 1 left away.
+    # The polynomial is `rest + (c + left) (d + right)` with c d = 1. Multiply it out and leave out the 1.
     if is_double(velocity):
         powers = (velocity, W2, W3, matmul(W3, W3))
         B0, B1, B2, B3, B4 = (_combine(row[1:], powers) for row in _TAYLOR_18)
@@ -96,19 +98,19 @@ def exponential_minus_one(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def exponential_of_any(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """`exp(Omega)` for any velocity up to 2^16 radians: the polynomial, squared as often as it takes.
+    """Return `exp(Omega)` for any velocity up to 2^16 radians, by squaring the polynomial as often as needed.
 
-    One problem pays for the squarings it needs; under `vmap` all pay for 16. Not `jax.scipy.linalg.expm`, whose batches
-    are LAPACK's (see `decompositions`).
+    One problem alone computes only the squarings that it needs; under `vmap` every problem computes 16.
+    `jax.scipy.linalg.expm` is not used, because its batches call LAPACK (see `decompositions`).
 
     Args:
-        velocity: skew Omega, radians.
+        velocity: skew matrix Omega, in radians.
 
     >>> turn = jnp.asarray([[0.0, -jnp.pi], [jnp.pi, 0.0]])
     >>> (exponential_of_any(4 * turn).round(3) + 0.0).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    factor = jax.lax.stop_gradient(limit(velocity, 1.0)[1])  # where the polynomial is exact to rounding
+    factor = jax.lax.stop_gradient(limit(velocity, 1.0)[1])  # up to 1 rad the polynomial is exact to rounding
     times = jnp.clip(jnp.ceil(-jnp.log2(factor)), 0, _SQUARINGS)
     start = exponential_minus_one(velocity * jnp.exp2(-times))
 
@@ -119,7 +121,7 @@ def exponential_of_any(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 
 def is_double(array: Array) -> bool:
-    """Whether numbers have the fifteen digits of float64.
+    """Return whether an array has the fifteen digits of float64.
 
     >>> is_double(jnp.ones(2, jnp.float32))
     False

@@ -1,4 +1,4 @@
-"""The principal logarithm of rotations, also by pi and nearly by pi, with its derivative."""
+"""The principal logarithm of rotations and its derivative, also for angles of pi or nearly pi."""
 
 import jax
 import jax.numpy as jnp
@@ -10,28 +10,29 @@ from jaxdescramble.manifolds.projections import polish, skew, square
 
 
 def logarithm(point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The principal logarithm of a special orthogonal matrix: the shortest skew Omega with `exp(Omega) = Q`.
+    """Return the principal logarithm of a special orthogonal matrix: the shortest skew Omega with `exp(Omega) = Q`.
 
-    Planes turn by angles in [0, pi]. With the square root R = polar(1 + Q), whose polar decomposition is
-    `1 + Q = R V diag(2 cos(theta/2)) V^T`, it is `skew(R) V diag(theta / sin(theta/2)) V^T`. One singular value
-    decomposition and eight products.
+    Planes turn by angles in [0, pi]. The square root R = polar(1 + Q) has the polar decomposition
+    `1 + Q = R V diag(2 cos(theta/2)) V^T`, and the logarithm is `skew(R) V diag(theta / sin(theta/2)) V^T`. This costs
+    one singular value decomposition and eight products.
 
-    Turned by pi, a plane does not say which way: at the eigenvalue -1 one of the logarithms of least norm is returned.
-    At pi - d the direction is uncertain by eps / d, as it is in Q itself; `exp` of what is returned is Q all the same,
-    to rounding (to about 1000 n eps where d is below 100 n eps: such planes are taken to turn by pi).
+    For a plane that turns by pi (eigenvalue -1), both directions are possible; one of the logarithms of least norm is
+    returned. At pi - d the direction is uncertain by eps / d, as it is in Q itself; `exp` of the result is still Q to
+    rounding (to about 1000 n eps if d is below 100 n eps: the code takes such planes to turn by pi).
 
-    Differentiable once: in the eigenbasis of Omega, whose eigenvalues are i a, `dOmega_jk = x / (1 - e^-x) K_jk` with
-    `K = Q^T dQ`, `x = i (a_j - a_k)`. Where that is infinite (a plane turned by pi) it is set to zero.
+    The function is differentiable once. In the eigenbasis of Omega, with eigenvalues i a, the derivative is
+    `dOmega_jk = x / (1 - e^-x) K_jk` with `K = Q^T dQ` and `x = i (a_j - a_k)`. Where this is infinite (a plane that
+    turns by pi) it is set to zero.
 
     Args:
-        point: Q, of determinant +1.
+        point: special orthogonal matrix Q (determinant +1), shape (n, n).
 
     Returns:
-        Skew Omega, radians; NaN where the determinant is -1, which has no real logarithm.
+        The skew matrix Omega, in radians; NaN if the determinant is -1, because no real logarithm exists.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not a square matrix.
+        TypeError: if the point is not made of real numbers.
+        ValueError: if the point is not a square matrix.
 
     >>> ((logarithm(jnp.asarray([[0.0, -1.0], [1.0, 0.0]])) / jnp.pi).round(4) + 0.0).tolist()
     [[0.0, -0.5], [0.5, 0.0]]
@@ -48,8 +49,8 @@ def _logarithm(Q: Array) -> Array:
     U, s, Vh = decompositions.svd(jnp.eye(n, dtype=dtype) + Q)
     U = jnp.where(_turned_by_pi(s)[None, :], _quarter_turn(Vh.T), U)
     half = jnp.clip(s / 2, 0, 1)
-    # What rounding in Q has done to R near pi, eps / d, is symmetric there (or makes no difference to exp): the skew
-    # part is right to its square, the symmetric part is known from s, and polishing does the rest.
+    # Near pi, rounding in Q changes R by eps / d. That change is symmetric there (or does not affect exp), so the skew
+    # part is right to second order; s gives the symmetric part, and polishing does the rest.
     R = skew(matmul(U, Vh)) + matmul(Vh.T * half[None, :], Vh)
     R = polish(polish(R))
     sine = jnp.sqrt((1 - half) * (1 + half))
@@ -71,14 +72,14 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def _turned_by_pi(s: Array) -> Array:
-    """Which singular values of 1 + Q vanish: in pairs, counted from the last, by the larger one of each pair."""
+    """Return which singular values of 1 + Q vanish: in pairs from the last, judged by the larger one of each pair."""
     pairs = s[len(s) % 2 :: 2]
     vanish = jnp.repeat(pairs < 100 * len(s) * jnp.finfo(s.dtype).eps, 2)
     return jnp.concatenate([jnp.zeros(len(s) % 2, bool), vanish])
 
 
 def _quarter_turn(V: Array) -> Array:
-    """Columns in pairs, counted from the last, each pair turned by a right angle: (v, w) -> (w, -v)."""
+    """Turn pairs of columns, counted from the last, by a right angle: (v, w) -> (w, -v)."""
     first = V.shape[1] % 2
     v, w = V[:, first::2], V[:, first + 1 :: 2]
     turned = jnp.stack([w, -v], axis=-1).reshape(len(V), -1)

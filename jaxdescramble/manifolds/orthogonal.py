@@ -1,10 +1,11 @@
 """The orthogonal group O(n) and its component SO(n): elements, tangent vectors, geodesics, distance.
 
-Matters of one element stand for a batch under `jax.vmap`. Velocities are skew matrices Omega in *body* coordinates,
-radians: the tangent vector at P is `P Omega`, the geodesic `P exp(t Omega)`, the metric the Frobenius inner product.
+Each function takes one element; use `jax.vmap` for a batch. Velocities are skew matrices Omega in *body* coordinates,
+in radians: the tangent vector at P is `P Omega`, the geodesic is `P exp(t Omega)`, and the metric is the Frobenius
+inner product.
 
-Real numbers only. U(n) does not fall out: a transpose would have to become an adjoint everywhere, determinants a phase
-and "SO" a constraint on it, and every gradient a conjugate. Stack real and imaginary parts as samples instead.
+All numbers are real. For U(n), every transpose would become an adjoint, the determinant a phase, "SO" a constraint on
+this phase, and every gradient a conjugate. Stack real and imaginary parts as samples instead.
 """
 
 import jax
@@ -52,17 +53,17 @@ __all__ = [
 
 
 def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Where the geodesic from P with body velocity Omega is at time one, `P exp(Omega)`.
+    """Return the point at time 1 on the geodesic from P with body velocity Omega, `P exp(Omega)`.
 
-    For velocities of any length; `retractions.exponential` is the faster one for lengths within its cap.
+    Use it for velocities of any length; `retractions.exponential` is faster for lengths up to its cap.
 
     Args:
-        point: P.
-        velocity: skew Omega, in body coordinates (the tangent vector is `P Omega`), radians.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega in body coordinates (the tangent vector is `P Omega`), in radians.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> quarter = jnp.asarray([[0.0, -jnp.pi / 2], [jnp.pi / 2, 0.0]])
     >>> abs(geodesic(jnp.eye(2), quarter) - jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).max() < 1e-6
@@ -73,30 +74,30 @@ def geodesic(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float
 
 
 def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]:
-    """The length of the shortest geodesic, `||log(P^T Q)||_F = (2 sum_j theta_j^2)^(1/2)`, radians.
+    """Return the length of the shortest geodesic, `||log(P^T Q)||_F = (2 sum_j theta_j^2)^(1/2)`, in radians.
 
-    Between the two components it is infinite. Turning both by one element, from either side, changes nothing.
-    Differentiable once, at P = Q with derivative zero.
+    The distance between the two components of O(n) is infinite. Multiplying P and Q by the same element, from the left
+    or from the right, does not change it. The function is differentiable once; at P = Q its derivative is zero.
 
     Args:
-        p: P, orthogonal.
-        q: Q, orthogonal, of the same size.
+        p: orthogonal matrix P.
+        q: orthogonal matrix Q of the same size.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> bool(abs(distance(jnp.eye(2), jnp.asarray([[0.0, -1.0], [1.0, 0.0]])) - jnp.pi / jnp.sqrt(2)) < 1e-6)
     True
     >>> float(distance(jnp.eye(2), jnp.diag(jnp.asarray([1.0, -1.0]))))
     inf
 
-    Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2 (their metric is half of this, squared).
+    Source: Edelman, Arias, Smith, SIAM J. Matrix Anal. 20 (1998), section 2.2 (their metric is half of ours).
     """
     p = square(p, "p")
     between = matmul(p.T, square(q, "q", like=p))
     apart = decompositions.determinant_sign(jax.lax.stop_gradient(between)) < 0
-    # Both branches of `where` are differentiated: the one not taken must be finite too.
+    # `where` differentiates both branches: the unused one must be finite too.
     total = jnp.sum(logarithm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between)) ** 2)
     length = jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
     return jnp.where(apart, jnp.inf, length)
@@ -105,22 +106,23 @@ def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]
 def transport(
     point: Float[Array, "n n"], velocity: Float[Array, "n n"], vector: Float[Array, "n n"]
 ) -> Float[Array, "n n"]:
-    """Parallel transport along the geodesic `P exp(t Omega)` from t = 0 to 1, `exp(-Omega/2) V exp(Omega/2)`.
+    """Transport a vector in parallel along the geodesic `P exp(t Omega)`, t = 0 to 1: `exp(-Omega/2) V exp(Omega/2)`.
 
-    The Levi-Civita connection's: an isometry under which velocities of geodesics stay themselves. (Leaving V as it is
-    in body coordinates is the other, flat, connection: cheaper, an isometry too, right to first order.)
+    The connection is that of Levi-Civita: the transport is an isometry and keeps the velocity of a geodesic. (To keep V
+    unchanged in body coordinates is the other, flat connection. It is cheaper, is an isometry too, and agrees to first
+    order.)
 
     Args:
-        point: P, where V stands. The group looks alike from everywhere: its numbers make no difference.
-        velocity: skew Omega, body coordinates at P, radians.
-        vector: skew V, body coordinates at P.
+        point: orthogonal matrix P, where V starts. In body coordinates the result does not depend on its numbers.
+        velocity: skew matrix Omega in body coordinates at P, in radians.
+        vector: skew matrix V in body coordinates at P.
 
     Returns:
-        Skew, in body coordinates at `P exp(Omega)`.
+        A skew matrix in body coordinates at `P exp(Omega)`.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> W = jnp.asarray([[0.0, -1.0], [1.0, 0.0]])
     >>> transport(jnp.eye(2), W, 3 * W).round(4).tolist()
@@ -134,15 +136,15 @@ def transport(
 
 
 def to_spatial(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A velocity in the spatial frame, `P Omega P^T`: the same motion is `exp(t P Omega P^T) P`.
+    """Return a body velocity in the spatial frame, `P Omega P^T`; the same motion is `exp(t P Omega P^T) P`.
 
     Args:
-        point: P.
-        velocity: skew Omega, body coordinates.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega in body coordinates.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
     >>> to_spatial(flip, jnp.asarray([[0.0, -1.0], [1.0, 0.0]])).tolist()
@@ -153,15 +155,15 @@ def to_spatial(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Flo
 
 
 def to_body(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """A velocity in the body frame, `P^T Omega P`, from one in the spatial frame: undoes `to_spatial`.
+    """Return a spatial velocity in the body frame, `P^T Omega P`: the inverse of `to_spatial`.
 
     Args:
-        point: P.
-        velocity: skew Omega, spatial coordinates.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega in spatial coordinates.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> flip = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
     >>> to_body(flip, jnp.asarray([[0.0, 1.0], [-1.0, 0.0]])).tolist()
@@ -174,20 +176,20 @@ def to_body(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[
 def random(
     key: PRNGKeyArray, n: int, group: str = "O", dtype: DTypeLike = float, determinant: int | None = None
 ) -> Float[Array, "n n"]:
-    """A Haar-distributed element of O(n), of SO(n), or of the component of reflections.
+    """Return a Haar-distributed element of O(n), of SO(n), or of the component with determinant -1.
 
-    For a batch, `jax.vmap(lambda k: random(k, n))(jax.random.split(key, batch))`.
+    For a batch, write `jax.vmap(lambda k: random(k, n))(jax.random.split(key, batch))`.
 
     Args:
-        key: source of chance.
-        n: size.
+        key: random key.
+        n: number of features.
         group: "O" or "SO".
-        dtype: floating type.
-        determinant: +1 or -1 for one component of O(n) alone; None for both, with equal chance.
+        dtype: floating type of the result: float32 or float64.
+        determinant: +1 or -1 chooses one component of O(n); None chooses either with equal probability.
 
     Raises:
-        TypeError: a size that is no integer, no key, a type other than float32 and float64.
-        ValueError: an unknown group, a size below 1, a determinant that the group does not have.
+        TypeError: if `n` is not an integer, `key` is not a key, or `dtype` is not float32 or float64.
+        ValueError: if the group is unknown, `n` is less than 1, or the group does not have this determinant.
 
     >>> float(jnp.linalg.det(random(jax.random.key(0), 5, "SO")).round(4))
     1.0
@@ -198,18 +200,24 @@ def random(
     determinant = None if determinant is None else sign_of(determinant, "1, -1, or None for either")
     if group == "SO":
         if determinant == -1:
-            raise ValueError("determinant: got -1, but elements of SO have determinant 1. Ask for group='O'.")
+            raise ValueError("determinant: got -1; must be 1 for group='SO'. Use group='O' for determinant -1.")
         determinant = 1
     point = random_columns(key, positive_integer(n, "n"), n, dtype)
     return point if determinant is None else special(point, determinant)
 
 
 def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) -> Float[Array, "n k"]:
-    """The first k <= n columns of a Haar-distributed element of O(n).
+    """Return the first k <= n columns of a Haar-distributed element of O(n).
+
+    Args:
+        key: random key.
+        n: number of features.
+        k: number of columns.
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        TypeError: sizes that are no integers, no key, a type other than float32 and float64.
-        ValueError: sizes below 1, more columns than rows.
+        TypeError: if a size is not an integer, `key` is not a key, or `dtype` is not float32 or float64.
+        ValueError: if a size is less than 1, or there are more columns than rows.
 
     >>> Q = random_columns(jax.random.key(0), 5, 2)
     >>> bool(abs(Q.T @ Q - jnp.eye(2)).max() < 1e-5)
@@ -219,5 +227,5 @@ def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) 
     """
     n, k, dtype = positive_integer(n, "n"), positive_integer(k, "k"), floating_type(dtype)
     if k > n:
-        raise ValueError(f"k: got {k} columns of {n} rows; there are {n} at most.")
+        raise ValueError(f"k: got {k} columns; must be at most n = {n}, the number of rows.")
     return orthonormal(jax.random.normal(random_key(key), (n, k), dtype))

@@ -1,7 +1,7 @@
-"""The symmetric group S(n): permutations as index arrays p, whose matrix P has ones at (i, p(i)), so `P S = S[p]`.
+"""The symmetric group S(n): a permutation is an index array p; its matrix P has ones at (i, p(i)), so `P S = S[p]`.
 
-Also its moves: what every exchange of two entries would change in a quadratic form `sum_ij a_ij b_(p(i) p(j))`. Matters
-of one element stand for a batch under `jax.vmap`.
+The module also has the moves: how each exchange of two entries changes the form `sum_ij a_ij b_(p(i) p(j))`. Each
+function takes one element; use `jax.vmap` for a batch.
 """
 
 import jax
@@ -30,10 +30,14 @@ __all__ = [
 
 
 def identity(n: int) -> Int[Array, " n"]:
-    """The permutation that leaves everything in its place.
+    """Return the identity permutation.
+
+    Args:
+        n: number of features.
 
     Raises:
-        TypeError, ValueError: no positive integer.
+        TypeError: if `n` is not an integer.
+        ValueError: if `n` is less than 1.
 
     >>> identity(3).tolist()
     [0, 1, 2]
@@ -42,25 +46,33 @@ def identity(n: int) -> Int[Array, " n"]:
 
 
 def compose(p: Int[Array, " n"], q: Int[Array, " n"]) -> Int[Array, " n"]:
-    """The permutation whose matrix is the product `P Q`: i to q(p(i)).
+    """Return the permutation whose matrix is the product `P Q`; it maps i to q(p(i)).
+
+    Args:
+        p, q: permutations of the same size, shape (n,).
 
     Raises:
-        TypeError, ValueError: no permutations, or of different sizes.
+        TypeError: if an argument is not an array of integers (n,).
+        ValueError: if an argument is not a permutation, or the sizes differ.
 
     >>> compose(jnp.asarray([1, 2, 0]), jnp.asarray([0, 2, 1])).tolist()
     [2, 1, 0]
     """
     p, q = _permutation(p, "p"), _permutation(q, "q")
     if p.shape != q.shape:
-        raise ValueError(f"q: a permutation of {len(q)}, where p is one of {len(p)}.")
+        raise ValueError(f"q: got a permutation of {len(q)}; must have the size of p, {len(p)}.")
     return q[p]
 
 
 def inverse(p: Int[Array, " n"]) -> Int[Array, " n"]:
-    """The permutation whose matrix is `P^T`.
+    """Return the permutation whose matrix is `P^T`.
+
+    Args:
+        p: permutation, shape (n,).
 
     Raises:
-        TypeError, ValueError: no permutation.
+        TypeError: if `p` is not an array of integers (n,).
+        ValueError: if `p` is not a permutation.
 
     >>> inverse(jnp.asarray([1, 2, 0])).tolist()
     [2, 0, 1]
@@ -70,10 +82,15 @@ def inverse(p: Int[Array, " n"]) -> Int[Array, " n"]:
 
 
 def matrix(p: Int[Array, " n"], dtype: DTypeLike = float) -> Float[Array, "n n"]:
-    """P, with `P S = S[p]`.
+    """Return the matrix P of a permutation, with `P S = S[p]`.
+
+    Args:
+        p: permutation, shape (n,).
+        dtype: floating type of the result: float32 or float64.
 
     Raises:
-        TypeError, ValueError: no permutation, a type other than float32 and float64.
+        TypeError: if `p` is not an array of integers (n,), or `dtype` is not float32 or float64.
+        ValueError: if `p` is not a permutation.
 
     >>> matrix(jnp.asarray([1, 0])).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
@@ -83,10 +100,14 @@ def matrix(p: Int[Array, " n"], dtype: DTypeLike = float) -> Float[Array, "n n"]
 
 
 def sign(p: Int[Array, " n"]) -> Int[Array, ""]:
-    """The determinant of P: +1 for an even number of exchanges, -1 for an odd one.
+    """Return the determinant of P: +1 for an even number of exchanges, -1 for an odd number.
+
+    Args:
+        p: permutation, shape (n,).
 
     Raises:
-        TypeError, ValueError: no permutation.
+        TypeError: if `p` is not an array of integers (n,).
+        ValueError: if `p` is not a permutation.
 
     >>> sign(jnp.asarray([1, 0, 2])).item(), sign(jnp.asarray([1, 2, 0])).item()
     (-1, 1)
@@ -98,23 +119,32 @@ def sign(p: Int[Array, " n"]) -> Int[Array, ""]:
 
 
 def random(key: PRNGKeyArray, n: int) -> Int[Array, " n"]:
-    """A permutation, all with equal chance.
+    """Return a random permutation; all have the same probability.
+
+    Args:
+        key: random key.
+        n: number of features.
 
     Raises:
-        TypeError, ValueError: no key, no positive integer.
+        TypeError: if `key` is not a key, or `n` is not an integer.
+        ValueError: if `n` is less than 1.
 
     >>> sorted(random(jax.random.key(0), 4).tolist())
     [0, 1, 2, 3]
     """
-    # Ranks of random numbers: `jax.random.permutation` sorts several times, and takes that much longer to compile.
+    # Rank random numbers: `jax.random.permutation` sorts several times and takes that much longer to compile.
     return jnp.argsort(jax.random.uniform(random_key(key), (positive_integer(n, "n"),))).astype(jnp.int32)
 
 
 def nearest(point: Float[Array, "n n"]) -> Int[Array, " n"]:
-    """The permutation nearest to a matrix in the Frobenius norm, `argmax_p sum_i M_(i p(i))`: a linear assignment.
+    """Return the permutation nearest to a matrix in the Frobenius norm, `argmax_p sum_i M_(i p(i))`, by assignment.
+
+    Args:
+        point: matrix M, shape (n, n), such as a descrambler P.
 
     Raises:
-        TypeError, ValueError: not a square matrix of real numbers.
+        TypeError: if `point` is not made of real numbers.
+        ValueError: if `point` is not a square matrix.
 
     >>> nearest(jnp.asarray([[0.1, 0.9], [0.4, 0.6]])).tolist()
     [1, 0]
@@ -123,10 +153,15 @@ def nearest(point: Float[Array, "n n"]) -> Int[Array, " n"]:
 
 
 def gradient(a: Float[Array, "n n"], c: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """`G = A C^T + A^T C`, whose entry (i, j) is what row i costs in the place of row j, `c_ij = b_(p(i) p(j))`.
+    """Return `G = A C^T + A^T C`; G_ij is the cost of row i in the place of row j, with `c_ij = b_(p(i) p(j))`.
+
+    Args:
+        a: matrix A, shape (n, n).
+        c: matrix C, shape (n, n).
 
     Raises:
-        TypeError, ValueError: not square matrices of one size.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> gradient(jnp.eye(2), jnp.asarray([[0.0, 1.0], [2.0, 0.0]])).tolist()
     [[0.0, 3.0], [3.0, 0.0]]
@@ -137,10 +172,14 @@ def gradient(a: Float[Array, "n n"], c: Float[Array, "n n"]) -> Float[Array, "n 
 
 
 def corners(m: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
-    """`m_ii + m_jj - m_ij - m_ji` for all i and j.
+    """Return `m_ii + m_jj - m_ij - m_ji` for all i and j.
+
+    Args:
+        m: matrix of integers or real numbers, shape (n, n).
 
     Raises:
-        TypeError, ValueError: not a square matrix of numbers.
+        TypeError: if `m` is not made of real numbers.
+        ValueError: if `m` is not a square matrix.
 
     >>> corners(jnp.asarray([[1, 2], [3, 4]])).tolist()
     [[0, 0], [0, 0]]
@@ -151,21 +190,22 @@ def corners(m: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
 
 
 def exchange_gains(a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array, " n"]) -> Float[Array, "n n"]:
-    """What `sum_ij a_ij b_(p(i) p(j))` changes by when entries i and j of p are exchanged, for all i and j at once.
+    """Return the change of `sum_ij a_ij b_(p(i) p(j))` when entries i and j of p are exchanged, for all i and j.
 
     `Delta_ij = G_ij + G_ji - G_ii - G_jj + (a_ii + a_jj - a_ij - a_ji) (c_ii + c_jj - c_ij - c_ji)`, with
-    `c_ij = b_(p(i) p(j))` and `G = A C^T + A^T C`: two matrix products.
+    `c_ij = b_(p(i) p(j))` and `G = A C^T + A^T C`. It takes two matrix products.
 
     Args:
-        a: A, symmetric or not.
-        b: B, of the same size.
-        p: the permutation.
+        a: matrix A, symmetric or not.
+        b: matrix B of the same size.
+        p: permutation of the same size.
 
     Returns:
-        Symmetric, zero on the diagonal; negative where the exchange lowers the form.
+        A symmetric matrix with zero diagonal; an entry is negative if the exchange lowers the form.
 
     Raises:
-        TypeError, ValueError: not square matrices of one size, no permutation of it.
+        TypeError: if a matrix is not made of real numbers, or `p` not of integers.
+        ValueError: if a matrix is not square, `p` is not a permutation, or the sizes differ.
 
     >>> a, b = jnp.asarray([[0.0, 1.0], [2.0, 0.0]]), jnp.asarray([[0.0, 5.0], [3.0, 0.0]])
     >>> exchange_gains(a, b, jnp.asarray([0, 1])).tolist()  # 5 + 6 becomes 3 + 10
@@ -176,7 +216,7 @@ def exchange_gains(a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array,
     a, p = _form(a, "a"), _permutation(p, "p")
     b = _form(b, "b", like=a)
     if len(p) != len(a):
-        raise ValueError(f"p: a permutation of {len(p)}, where a is of {len(a)}.")
+        raise ValueError(f"p: got a permutation of {len(p)}; must have the size of a, {len(a)}.")
     c = b[p][:, p]
     G = gradient(a, c)
     diagonal = jnp.diagonal(G)
@@ -188,13 +228,13 @@ def _permutation(value: ArrayLike, name: str) -> Int[Array, " n"]:
     if p.ndim != 1 or not len(p) or not jnp.issubdtype(p.dtype, jnp.integer):
         raise TypeError(f"{name}: expected a permutation, an array of integers (n,), got {p.dtype} of shape {p.shape}.")
     if not is_traced(p) and not np.array_equal(np.sort(np.asarray(p)), np.arange(len(p))):
-        raise ValueError(f"{name}: expected each of 0 ... {len(p) - 1} once; project a matrix by nearest(matrix).")
+        raise ValueError(f"{name}: expected each of 0 ... {len(p) - 1} once; use nearest(matrix) to project a matrix.")
     return p
 
 
 def _form(value: ArrayLike, name: str, like: Array | None = None) -> Shaped[Array, "n n"]:
     m = numbers(value, name, "a square matrix (n, n)")
-    # Of whole numbers all is exact.
+    # Keep integers: then the result is exact.
     return (
         m if _is_integral(m) and m.shape == (like if like is not None else m.T).shape else square(m, name, like, of="a")
     )

@@ -1,4 +1,4 @@
-"""Ways onto the orthogonal group and into its Lie algebra: what is nearest, what is tangent, how far off one is."""
+"""Projections onto the orthogonal group and its Lie algebra, and distances from orthogonality."""
 
 import jax
 import jax.numpy as jnp
@@ -14,25 +14,25 @@ NAMES = ("O", "SO")
 
 
 def square(value: ArrayLike, name: str, like: Array | None = None, of: str = "the point") -> Array:
-    """`value` as a square matrix of real numbers, of the shape of `like` (called `of`) if that is given.
+    """Return `value` as a square matrix of real numbers. If `like` (called `of`) is given, require its shape.
 
     Raises:
-        TypeError: not real floating-point numbers.
-        ValueError: not a matrix, not square, another shape.
+        TypeError: if the value is not made of real floating-point numbers.
+        ValueError: if the value is not a square matrix, or has another shape.
 
     >>> square(jnp.eye(2), "point").shape
     (2, 2)
     """
-    matrix = real_array(value, name, (2,), "a square matrix (n, n); jax.vmap takes batches")
+    matrix = real_array(value, name, (2,), "a square matrix (n, n); use jax.vmap for a batch")
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name}: expected a square matrix, got shape {matrix.shape}.")
     if like is not None and matrix.shape != like.shape:
-        raise ValueError(f"{name}: got shape {matrix.shape}, where {of} has {like.shape}.")
+        raise ValueError(f"{name}: got shape {matrix.shape}; must have the shape of {of}, {like.shape}.")
     return matrix
 
 
 def squares(value: ArrayLike, name: str) -> Array:
-    """`value` as one square matrix of real numbers, or as many in front of each other; raises as `square` does.
+    """Return `value` as one square matrix of real numbers, or as a stack of them. Raise the errors of `square`.
 
     >>> squares(jnp.ones((5, 2, 2)), "matrix").shape
     (5, 2, 2)
@@ -44,11 +44,14 @@ def squares(value: ArrayLike, name: str) -> Array:
 
 
 def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
-    """Distance from orthogonality, `||P^T P - 1||_F`.
+    """Return the distance from orthogonality, `||P^T P - 1||_F`.
+
+    Args:
+        point: P, shape (..., n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square.
+        TypeError: if the point is not made of real numbers.
+        ValueError: if the point is not square.
 
     >>> float(defect(jnp.eye(3)))
     0.0
@@ -59,29 +62,36 @@ def defect(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch"]:
 
 
 def check_orthogonal(point: Array, name: str) -> None:
-    """Raise `ValueError` if a matrix, or one of a batch, is further than 1e-2 from orthogonal; a traced one passes.
+    """Raise `ValueError` if a matrix, or one of a batch, is more than 1e-2 from orthogonal. Accept traced matrices.
+
+    Args:
+        point: P, shape (..., n, n).
+        name: name of the argument, for the message.
 
     >>> check_orthogonal(jnp.eye(2), "start")
     """
     point = squares(point, name)
     if is_traced(point):
         return
-    # NumPy, not jnp: inside someone's jit, jnp would stage the question and have no answer yet.
+    # Use NumPy: inside a user's jit, jnp would trace this test and give no answer.
     host = np.asarray(point)
-    with np.errstate(all="ignore"):  # NaN is further than anything
+    with np.errstate(all="ignore"):  # NaN must fail the test below
         off = np.linalg.norm(np.swapaxes(host, -1, -2) @ host - np.eye(host.shape[-1]), axis=(-2, -1)).max()
     if not off <= 1e-2:
         raise ValueError(
-            f"{name}: ||P^T P - 1|| = {off:.3g}, not orthogonal; use manifolds.orthogonal.polar({name})[0]."
+            f"{name}: got ||P^T P - 1|| = {off:.3g}; must be orthogonal. Use manifolds.orthogonal.polar({name})[0]."
         )
 
 
 def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """Skew part `(M - M^T) / 2`: the projection onto the Lie algebra.
+    """Return the skew part `(M - M^T) / 2`, the projection onto the Lie algebra.
+
+    Args:
+        matrix: M, shape (..., n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square.
+        TypeError: if the matrix is not made of real numbers.
+        ValueError: if the matrix is not square.
 
     >>> skew(jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
@@ -91,11 +101,15 @@ def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
 
 
 def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
+    """Return the orthogonal projection of a matrix onto the tangent space at P, `P skew(P^T V)`.
+
+    Args:
+        point: orthogonal matrix P, shape (n, n).
+        vector: any matrix V, shape (n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> tangent(jnp.eye(2), jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
@@ -105,27 +119,31 @@ def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Ar
 
 
 def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """An element that has drifted off the group by rounding, put back: one Newton-Schulz step `P (3 - P^T P) / 2`.
+    """Remove the rounding drift of an orthogonal matrix with one Newton-Schulz step, `P (3 - P^T P) / 2`.
 
-    A singular value `1 + e` becomes `1 - 3 e^2 / 2`; what is put back is the nearest element up to that. Two products.
+    A singular value `1 + e` becomes `1 - 3 e^2 / 2`; up to that, the result is the nearest element of the group. It
+    takes two products.
+
+    Args:
+        point: nearly orthogonal matrix P, shape (..., n, n).
+
+    Raises:
+        TypeError: if the point is not made of real numbers.
+        ValueError: if the point is not square.
 
     >>> [bool(defect(P) < 1e-5) for P in (1.001 * jnp.eye(2), polish(1.001 * jnp.eye(2)))]
     [False, True]
 
-    Raises:
-        TypeError: not real numbers.
-        ValueError: not square.
-
     Source: Higham, Functions of Matrices (2008), equation (8.20).
     """
     point = squares(point, "point")
-    # As a correction: what is already orthogonal is changed by rounding's square, not by rounding.
+    # Subtract a correction: an orthogonal point then changes by the square of rounding only.
     eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
     return point - matmul(point, matmul(jnp.swapaxes(point, -1, -2), point) - eye) / 2
 
 
 def orthonormal(matrix: Float[Array, "n k"]) -> Float[Array, "n k"]:
-    """The factor Q of the QR decomposition whose R has no negative diagonal entry: unique where the rank is k.
+    """Return the factor Q of the QR decomposition whose R has no negative diagonal entry; unique if the rank is k.
 
     >>> orthonormal(jnp.asarray([[-2.0], [0.0]])).tolist()
     [[-1.0], [0.0]]
@@ -135,15 +153,15 @@ def orthonormal(matrix: Float[Array, "n k"]) -> Float[Array, "n k"]:
 
 
 def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n n"]:
-    """The point itself if its determinant has the sign asked for, else with its last row turned round.
+    """Return the point if its determinant has the given sign; otherwise return it with its last row negated.
 
     Args:
-        point: P.
-        determinant: +1 or -1.
+        point: orthogonal matrix P, shape (n, n).
+        determinant: the sign, +1 or -1.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, another determinant.
+        TypeError: if the point is not made of real numbers.
+        ValueError: if the point is not square, or `determinant` is not 1 or -1.
 
     >>> special(jnp.asarray([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [[0.0, 1.0], [-1.0, -0.0]]
@@ -154,34 +172,34 @@ def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n
 
 
 def sign_of(determinant: object, choices: str = "1 or -1") -> int:
-    """A determinant that an orthogonal matrix can have.
+    """Return a determinant if it is 1 or -1; otherwise raise `ValueError`.
 
     >>> sign_of(-1)
     -1
     """
     if isinstance(determinant, int | np.integer) and determinant in (1, -1) and not isinstance(determinant, bool):
         return int(determinant)
-    raise ValueError(f"determinant: got {determinant!r}; choose {choices}.")
+    raise ValueError(f"determinant: got {determinant!r}; must be {choices}.")
 
 
 def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-    """The nearest element of the group to a matrix, and the singular values whose sum is `tr(Q^T M)`.
+    """Return the element of the group nearest to a matrix, and the singular values, whose sum is `tr(Q^T M)`.
 
-    `M = U S V^T` gives `Q = U V^T`, the maximiser of `tr(Q^T M)` over O(n); over SO(n) the smallest singular value
-    enters with the sign of `det(U V^T)`. Differentiable at equal singular values too: with `K = U^T dM V`,
-    `dQ = U [(K - K^T)_ij / (s_i + s_j)] V^T`; where `s_i + s_j = 0` the nearest element is not unique and that part of
-    the derivative is set to zero.
+    `M = U S V^T` gives `Q = U V^T`, which maximises `tr(Q^T M)` over O(n). Over SO(n), the smallest singular value gets
+    the sign of `det(U V^T)`. The function is differentiable at equal singular values too: with `K = U^T dM V`,
+    `dQ = U [(K - K^T)_ij / (s_i + s_j)] V^T`. Where `s_i + s_j = 0`, the nearest element is not unique, and that part
+    of the derivative is set to zero.
 
     Args:
-        matrix: M, square.
+        matrix: square matrix M.
         group: "O" or "SO".
 
     Returns:
-        Q, and the singular values, descending, the last one signed for "SO".
+        Q, and the singular values in descending order; for "SO" the last one has a sign.
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, an unknown group.
+        TypeError: if the matrix is not made of real numbers.
+        ValueError: if the matrix is not square, or the group is unknown.
 
     >>> Q, s = polar(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))
     >>> Q.round(4).tolist(), s.round(4).tolist()
@@ -197,7 +215,7 @@ def polar(matrix: Float[Array, "n n"], group: str = "O") -> tuple[Float[Array, "
 def _decompose(matrix: Array, is_special: bool) -> tuple[Array, Array, Array]:
     U, s, Vh = decompositions.svd(jax.lax.stop_gradient(matrix))
     if is_special:
-        # The smallest singular value pays least for the wrong sign.
+        # Flipping the smallest singular value costs least.
         sign = jnp.where(decompositions.determinant_sign(matmul(U, Vh)) < 0, -1, 1).astype(s.dtype)
         U, s = U.at[:, -1].multiply(sign), s.at[-1].multiply(sign)
     return U, s, Vh

@@ -1,20 +1,21 @@
-"""Retractions: ways to move on O(n), from an element along a skew velocity, that stay on the group.
+"""Retractions: moves on O(n) from an element along a skew velocity that stay on the group.
 
-Each is `name(point, velocity) -> point` for one element P and one skew Omega in body coordinates, radians (the tangent
-vector is `P Omega`); `jax.vmap` makes batches. Each agrees with the geodesic `P exp(t Omega)` up to an error
-O(t^(order+1)), keeps the determinant, and may be jitted, vmapped and differentiated any number of times, at velocity 0
-too. What is returned is orthogonal to rounding, and a small drift of P is mended rather than passed on.
+Each function is `name(point, velocity) -> point` for one element P and one skew Omega in body coordinates, in radians
+(the tangent vector is `P Omega`); use `jax.vmap` for batches. Each agrees with the geodesic `P exp(t Omega)` up to an
+error of O(t^(order+1)) and keeps the determinant. Each works under jit and vmap and has derivatives of every order, at
+velocity 0 too. The result is orthogonal to rounding; a small drift of P is corrected.
 
 | name          | order | made of                          | cost, n = 80 | n = 256   | for velocities     |
 |---------------|-------|----------------------------------|--------------|-----------|--------------------|
 | `exponential` | exact | 8 products (7)                   | 7.6 (6.6)    | 8.6 (7.0) | of norm <= CAP     |
 | `cayley`      | 2     | 4 products and an inverse        | 9.1 (9.1)    | 8.8 (8.2) | of any norm        |
 | `qr`          | 1     | a product and a QR decomposition | 7.9 (11.8)   | 6.9 (9.0) | of any norm        |
-| `polar`       | 2     | 11 products (9)                  | 12.5 (8.3)   | 14.7 (9.4)| `limit` lets alone |
+| `polar`       | 2     | 11 products (9)                  | 12.5 (8.3)   | 14.7 (9.4)| kept by `limit`    |
 
-Costs are in matrix products of the same shape, measured on one CPU core in float64 (float32); `limit` adds 1.2. The
-norm is the spectral one: the largest angle by which a plane turns. On accelerators inverses and QR decompositions cost
-far more than here and products less. `qr` and `cayley` take a batch one matrix at a time on CPUs.
+The unit of cost is one matrix product of the same shape, measured on one CPU core in float64 (float32); `limit` adds
+1.2. The norm is the spectral norm: the largest angle by which a plane turns. On accelerators, inverses and QR
+decompositions cost far more than here, and products cost less. On CPUs, `qr` and `cayley` process a batch one matrix
+at a time.
 """
 
 import jax
@@ -30,19 +31,24 @@ __all__ = ["CAP", "RETRACTIONS", "cayley", "exponential", "limit", "polar", "qr"
 
 
 def exponential(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The geodesic itself, `P exp(Omega)`, for velocities within CAP.
+    """Move along the geodesic itself, `P exp(Omega)`, for velocities up to CAP.
 
-    The Taylor polynomial of degree 18 (12 in float32), then one `polish`. The error at a largest angle theta is
-    theta^19 / 19! (theta^13 / 13!): 4e-12 at 2 and below rounding at 1.2 in float64, 1e-6 and 1.6 in float32.
-    Products: 5 + 1 + 2 (4 + 1 + 2); no decomposition. Beyond CAP the error grows gently (1e-8 at 3, 2e-6 at 4).
+    It takes the Taylor polynomial of degree 18 (12 in float32), then one `polish`. The error at a largest angle theta
+    is theta^19 / 19! in float64: 4e-12 at 2 rad, below rounding at 1.2. In float32 it is theta^13 / 13!: 1e-6 at 2 rad,
+    below rounding at 1.6. It takes 5 + 1 + 2 products (4 + 1 + 2) and no decomposition. Beyond CAP the error grows
+    gently (1e-8 at 3, 2e-6 at 4).
 
     Args:
-        point: P.
-        velocity: skew Omega, radians, of spectral norm <= CAP (see `limit`); `orthogonal.geodesic` takes any.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega in radians, with a spectral norm of at most CAP (see `limit`). Use
+            `orthogonal.geodesic` for longer ones.
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> quarter = jnp.asarray([[0.0, -jnp.pi / 2], [jnp.pi / 2, 0.0]])
     >>> (exponential(jnp.eye(2), quarter).round(4) + 0.0).tolist()
@@ -56,17 +62,21 @@ def exponential(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Fl
 
 
 def cayley(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The Cayley transform `P (1 - Omega/2)^-1 (1 + Omega/2)`, of order 2, for any velocity.
+    """Move by the Cayley transform `P (1 - Omega/2)^-1 (1 + Omega/2)`, of order 2, for any velocity.
 
-    A plane turns by `2 atan(theta / 2)` in place of theta, never by pi. One inverse, one product, one `polish`.
+    Use it for velocities of any length. A plane turns by `2 atan(theta / 2)` instead of theta, never by pi. The cost is
+    one inverse, one product and one `polish`.
 
     Args:
-        point: P.
-        velocity: skew Omega, radians.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega, in radians.
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> (cayley(jnp.eye(2), jnp.asarray([[0.0, -2.0], [2.0, 0.0]])).round(4) + 0.0).tolist()
     [[0.0, -1.0], [1.0, 0.0]]
@@ -74,24 +84,28 @@ def cayley(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[A
     Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), example 4.1.2.
     """
     point, velocity = _checked(point, velocity)
-    # (1 - W/2)^-1 (1 + W/2) = 1 + (1 - W/2)^-1 W: exact at W = 0, and the small part keeps its digits.
+    # (1 - W/2)^-1 (1 + W/2) = 1 + (1 - W/2)^-1 W: this form is exact at W = 0, and small changes keep their digits.
     eye = jnp.eye(velocity.shape[-1], dtype=velocity.dtype)
     turned = matmul(point, decompositions.inverse(eye - velocity / 2))
     return polish(point + matmul(turned, velocity))
 
 
 def qr(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The factor Q of `Q R = P (1 + Omega)` whose R has a positive diagonal, of order 1, for any velocity.
+    """Move to the factor Q of `Q R = P (1 + Omega)`, where R has a positive diagonal; order 1, for any velocity.
 
-    One product and one QR decomposition, which does not run in parallel over a batch on GPUs (jax issue 8542).
+    Use it for velocities of any length. The cost is one product and one QR decomposition. On GPUs, a batch of QR
+    decompositions does not run in parallel (jax issue 8542).
 
     Args:
-        point: P.
-        velocity: skew Omega, radians.
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega, in radians.
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> W = jnp.asarray([[0.0, -0.5], [0.5, 0.0]])
     >>> bool(abs(qr(jnp.eye(2), jnp.tan(0.5) / 0.5 * W) - exponential(jnp.eye(2), W)).max() < 1e-6)
@@ -104,20 +118,23 @@ def qr(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array
 
 
 def polar(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The element nearest to `P (1 + Omega)`, of order 2, for velocities that `limit` leaves alone.
+    """Move to the element nearest to `P (1 + Omega)`, of order 2, for velocities that `limit` does not shorten.
 
-    A plane turns by `atan(theta)` in place of theta. The polar factor is taken by 5 scaled Newton-Schulz steps (4 in
-    float32), since the singular values are known to lie between 1 and `(1 + b^2)^(1/2)`, b the bound of `limit`:
-    products alone, a half to a seventh of the cost of a singular value decomposition. Five steps leave rounding at
-    b = 2, a defect of 1e-11 at b = 3, 1e-8 at b = 4; `orthogonal.polar` takes any matrix.
+    A plane turns by `atan(theta)` instead of theta. The polar factor comes from 5 scaled Newton-Schulz steps (4 in
+    float32), because the singular values are known to lie between 1 and `(1 + b^2)^(1/2)`, where b is the bound of
+    `limit`. The steps are products only and cost a half to a seventh of a singular value decomposition. Five steps
+    reach rounding at b = 2, a defect of 1e-11 at b = 3, and 1e-8 at b = 4. Use `orthogonal.polar` for any matrix.
 
     Args:
-        point: P.
-        velocity: skew Omega, radians, with b <= CAP (see `limit`).
+        point: orthogonal matrix P, shape (n, n).
+        velocity: skew matrix Omega in radians, with b <= CAP (see `limit`).
+
+    Returns:
+        The new point, shape (n, n).
 
     Raises:
-        TypeError: not real numbers.
-        ValueError: not square, or of different sizes.
+        TypeError: if an argument is not made of real numbers.
+        ValueError: if an argument is not square, or the sizes differ.
 
     >>> W = jnp.asarray([[0.0, -0.5], [0.5, 0.0]])
     >>> bool(abs(polar(jnp.eye(2), jnp.tan(0.5) / 0.5 * W) - exponential(jnp.eye(2), W)).max() < 1e-6)
@@ -134,7 +151,7 @@ def polar(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Ar
     excess = jnp.linalg.norm(jax.lax.stop_gradient(gram) - eye) / jnp.sqrt(2.0)
     low, high = jnp.ones_like(excess), jnp.sqrt(1 + excess)
     for _ in range(5 if is_double(velocity) else 4):
-        # x (3 - x^2) / 2 rises up to x = 1: the scale makes both ends of [low, high] come out equal, the middle at 1.
+        # x (3 - x^2) / 2 rises up to x = 1: the scale gives both ends of [low, high] the same image, and the middle 1.
         scale = jnp.sqrt(3 / (low**2 + low * high + high**2)).astype(moved.dtype)
         moved = moved * (1.5 * scale) - matmul(moved, gram) * (scale**3 / 2)
         low, high = scale * low * (3 - (scale * low) ** 2) / 2, jnp.ones_like(high)
@@ -143,7 +160,7 @@ def polar(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Ar
 
 
 RETRACTIONS = {"exponential": exponential, "cayley": cayley, "qr": qr, "polar": polar}
-"""The retractions by name."""
+"""The retractions, by name."""
 
 
 def _checked(point: Array, velocity: Array) -> tuple[Array, Array]:
@@ -158,7 +175,7 @@ def _orthogonal_factor(matrix: Array) -> Array:
 
 @_orthogonal_factor.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # dA R^-1 = dQ + Q dR R^-1, the second an upper triangle: the strict lower one is that of the skew Q^T dQ.
+    # Q^T dA R^-1 = Q^T dQ + dR R^-1, and dR R^-1 is upper triangular: the strict lower part is that of the skew Q^T dQ.
     Q = _orthogonal_factor(primals[0])
     R = jnp.triu(matmul(Q.T, primals[0]))
     lower = jnp.tril(matmul(matmul(Q.T, tangents[0]), decompositions.inverse(R)), -1)

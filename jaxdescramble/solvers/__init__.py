@@ -1,4 +1,4 @@
-"""Geodesic solvers on the orthogonal group, one verb: `minimise`."""
+"""Minimise any function on the orthogonal group (`minimise`), and quadratic assignment on S(n)."""
 
 from jaxdescramble.solvers.assignment.quadratic import Assignment, quadratic_assignment
 from jaxdescramble.solvers.combinators import Chain, Continuation, Progressive, Restarts

@@ -1,4 +1,4 @@
-"""Orders of neurons: the chain of the most alike, the line along which weights reach least far."""
+"""Orders of neurons: the order in which neighbours are most alike, and the line with the shortest links."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxdescramble._base.products import matmul
 
 
 def chain(affinity: Float[Array, "r r"]) -> Int[Array, " r"]:
-    """The order in which neighbours are most alike: the best pairs first, then stretches reversed while it gains."""
+    """Return the order in which neighbours are most alike: join the best pairs first, then reverse stretches."""
     r = len(affinity)
     eye = jnp.eye(r, dtype=bool)
 
@@ -36,9 +36,9 @@ def chain(affinity: Float[Array, "r r"]) -> Int[Array, " r"]:
 
 
 def _reversed_while_it_gains(affinity: Float[Array, "r r"], order: Int[Array, " r"]) -> Int[Array, " r"]:
-    """2-opt: turn the stretch i ... j round as long as its two ends then fit their new neighbours better."""
+    """Improve an order by 2-opt: reverse a stretch i ... j as long as its ends then fit their new neighbours better."""
     r, places = len(order), jnp.arange(len(order))
-    padded = jnp.pad(affinity, (0, 1))  # the last is nobody, at both ends
+    padded = jnp.pad(affinity, (0, 1))  # the extra entry is an absent neighbour, at both ends
 
     def best(order: Array) -> tuple[Array, Array]:
         nobody = jnp.full(1, r, order.dtype)
@@ -61,14 +61,14 @@ def _reversed_while_it_gains(affinity: Float[Array, "r r"], order: Int[Array, " 
 
 
 def line(W: Float[Array, "n n"]) -> Int[Array, " n"]:
-    """The order of least `sum_ij W_ij (x_i - x_j)^2`: Fiedler's, then exchanges while they gain."""
+    """Return the order of least `sum_ij W_ij (x_i - x_j)^2`: start from Fiedler's, then exchange while it gains."""
     n = len(W)
     degrees = jnp.sum(W, axis=1)
     _, vectors = decompositions.eigh(jnp.diag(degrees) - W)
     x = jnp.argsort(jnp.argsort(vectors[:, min(1, n - 1)])).astype(W.dtype) - (n - 1) / 2
 
     def best(x: Array) -> tuple[Array, Array]:
-        # What item a costs at the place of b, all others staying.
+        # The cost of each item at the place of every other item, while all the others stay.
         Wx, Wxx = matmul(W, x[:, None]), matmul(W, x[:, None] ** 2)
         cost = degrees[:, None] * x[None, :] ** 2 - 2 * Wx * x[None, :] + Wxx
         stay = jnp.diagonal(cost)

@@ -1,7 +1,7 @@
-"""Solves outside `jit`, in slices of a fraction of a second, so that they can be followed and stopped.
+"""Solves outside `jit`, in slices of a fraction of a second, so that you can follow and stop them.
 
-The steps are those of `descent.descend`: a slice is a program that takes the loop at most so many steps further, and
-how many these are makes no difference to where it goes. Between two slices the host looks at its `Watch`.
+The steps are those of `descent.descend`. A slice is one program that takes the loop at most a given number of steps
+further; this number never changes the result. Between two slices the host looks at its `Watch`.
 """
 
 import dataclasses
@@ -23,19 +23,20 @@ from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
 SECONDS = 0.2
-"""How long a slice should take."""
+"""Target duration of a slice, in seconds."""
 
 TOGETHER = 10**7
-"""Entries of P, of all starts of a problem together, up to which they take turns; beyond, memory has room for one."""
+"""If all starts of a problem have at most this many entries of P together, they take turns; otherwise memory has room
+for one."""
 
 RATE, FIRST = 4e9, 16
-"""Operations a second that the first slice is sized by, before any is measured, and how many steps it has at most."""
+"""Assumed operations per second before any slice is measured, and the largest number of steps of the first slice."""
 
 
 def solve_in_slices(
     function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions
 ) -> Solution:
-    """One problem of a solver that can `bind`; what is found until the watch stops it, if it does."""
+    """Solve one problem with a solver that has `bind`. If the watch stops the solve, return the best point so far."""
     lane = _Lane(_Slices(function, args, solver, options), start, _first_steps(start.shape[-1], _entries(args), 1))
     return _run([lane], options.watch)[0]
 
@@ -43,17 +44,18 @@ def solve_in_slices(
 def solve_many_in_slices(
     function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, options: RunOptions, own: bool
 ) -> Solution:
-    """A batch of problems of a solver that can `bind`.
+    """Solve a batch of problems with a solver that has `bind`.
 
-    On a CPU several starts of one problem take turns, slice by slice, so that a deadline finds all of them equally far;
-    problems with data of their own are solved one after another, small ones in groups. Elsewhere all go in step.
+    On a CPU, several starts of one problem take turns, slice by slice, so that a deadline finds all of them equally
+    far. Problems with their own data are solved one after another, small ones in groups. On other devices all problems
+    advance in step.
 
     Args:
-        function: the same for all problems.
-        starts: one for each problem.
-        args: data; with a leading axis for the problems if `own`, else the same for all.
-        solver, options: as in `solve`.
-        own: see `args`.
+        function: the same function for all problems.
+        starts: one start for each problem.
+        args: data of the function; with `own`, the leading axis of every leaf counts the problems.
+        solver, options: see `solve`.
+        own: whether each problem has its own data.
     """
     count, n = starts.shape[0], starts.shape[-1]
     entries = _entries(args) // (count if own else 1)
@@ -61,7 +63,7 @@ def solve_many_in_slices(
     size = min(_first_steps(n, entries, 1), count) if in_turn and own else count
     if in_turn and (not own or size == 1):
         steps = _first_steps(n, entries, 1)
-        # One after the other as they are needed: a lane holds a copy of its data.
+        # Make each lane when it is needed, because a lane holds a copy of its data.
         lanes = (
             _Lane(_Slices(function, _taken(args, k) if own else args, solver, options), start, steps)
             for k, start in enumerate(_apart(starts))
@@ -71,7 +73,7 @@ def solve_many_in_slices(
         return _stacked([_run([lane], options.watch, k, count)[0] for k, lane in enumerate(lanes)])
     found, how = [], "in turn" if in_turn else "in step"
     for first in range(0, count, size):
-        # The last group is filled up with copies of its last problem, so that all groups are one program.
+        # Fill the last group with copies of its last problem, so that one program serves all groups.
         places = np.minimum(np.arange(first, first + size), count - 1)
         part = _taken(args, places) if own and size < count else args
         begin = starts if size == count else starts[places]
@@ -102,11 +104,11 @@ def _joined(found: list[Solution], count: int) -> Solution:
 
 @dataclasses.dataclass(frozen=True)
 class _Slices:
-    """A problem, or a group of them, as its programs take it.
+    """A problem, or a group of problems, in the form that the compiled programs take.
 
     Attributes:
-        own: whether each problem of a group has data of its own, with a leading axis.
-        how: "alone", or for a group "in turn" (on CPUs, where a matrix fills the cores by itself), "in step" elsewhere.
+        own: whether each problem of a group has its own data, with a leading axis.
+        how: "alone"; or for a group "in turn" (on CPUs, where one matrix fills the cores) or "in step" (elsewhere).
     """
 
     function: Callable
@@ -126,7 +128,7 @@ class _Slices:
 
 @dataclasses.dataclass
 class _Lane:
-    """A solve under way: where it is, and how many steps its next slice takes."""
+    """A solve in progress: its state, and the number of steps of its next slice."""
 
     group: _Slices
     start: Array
@@ -137,12 +139,12 @@ class _Lane:
     per_step: float | None = None
 
     def open(self, watch: Watch) -> None:
-        """Evaluate the start; stops the watch on Ctrl-C."""
+        """Evaluate the start; Ctrl-C stops the watch."""
         self.loop, self.found, left = self.group.begin(self.start)
         self.running = int(left) if watch.wait(left) else 0
 
     def go_on(self, watch: Watch) -> None:
-        """Take the next slice, or leave everything as it is on Ctrl-C."""
+        """Take the next slice; on Ctrl-C, keep the state as it was."""
         before = time.perf_counter()
         loop, found, left = self.group.advance(self.loop, self.steps)
         if watch.wait(left):
@@ -152,7 +154,7 @@ class _Lane:
 
 
 def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> list[Solution]:
-    """Lanes in turn, a slice each, until none has more to do or the watch stops them."""
+    """Run lanes in turn, one slice each, until all have finished or the watch stops them."""
     for lane in lanes:
         lane.open(watch)
     try:
@@ -175,7 +177,7 @@ def _marked(found: Solution, stopped: Array) -> Solution:
 
 
 def _next(per_step: float | None, seconds: float, steps: int, remaining: float) -> tuple[float, int]:
-    """What a step costs, and how many steps the next slice takes; the first slice is not believed, it may compile."""
+    """Return the time of a step, and the number of steps of the next slice. Ignore the first slice: it may compile."""
     if per_step is None:
         return float("inf"), steps
     cost = max(seconds / steps, 1e-7)
@@ -204,7 +206,7 @@ def _entries(args: tuple) -> int:
 
 
 def _first_steps(n: int, entries: int, problems: int) -> int:
-    """How many steps the first slice takes, from a count of operations: sixty products of n x n, six with the data."""
+    """Return the number of steps of the first slice, from a count of operations: 60 products of n x n, 6 with data."""
     return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * entries + 1e4)), 1, FIRST))
 
 

@@ -17,8 +17,8 @@ from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, farthest
 
 
 class _State(NamedTuple):
-    direction: Array  # the last one; zero where there is none
-    gradient: Array  # where it started
+    direction: Array  # the last direction; zero if there is none
+    gradient: Array  # the gradient where that direction began
     step: Array
     slope: Array
     preconditioner: Any
@@ -27,15 +27,16 @@ class _State(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ConjugateGradient:
-    """Nonlinear conjugate gradients with the update of Hager and Zhang: the least memory of all but gradient descent.
+    """Nonlinear conjugate gradients with the update of Hager and Zhang.
 
-    `d = -M^-1 g + beta d`, `beta = <y - 2 (|y|^2 / <d, y>) d, g> / <d, y>`, norms in the metric of M, y the change of
-    the gradient. Directions are kept in body coordinates, whose transport is the identity.
+    Use it if memory is short: among the solvers, only gradient descent needs less. The direction is
+    `d = -M^-1 g + beta d` with `beta = <y - 2 (|y|^2 / <d, y>) d, g> / <d, y>`. Norms use the metric of M; y is
+    the change of the gradient. Directions live in body coordinates, where transport is the identity.
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
-        max_steps: outer steps.
-        preconditioner: such as `Analytic()` or `Kronecker()`; None for none.
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        max_steps: largest number of steps.
+        preconditioner: a preconditioner such as `Analytic()` or `Kronecker()`; None means none.
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -53,7 +54,7 @@ class ConjugateGradient:
     preconditioner: Preconditioner | None = None
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
@@ -70,13 +71,13 @@ class ConjugateGradient:
             fresh = ~(slope < -1e-8 * norm(iterate.gradient) * norm(direction)) | ~(bend > 0)
             direction = jnp.where(fresh, steepest, direction)
             slope = jnp.where(fresh, inner(iterate.gradient, steepest), slope)
-            # The same first-order decrease as the last time; at first, as far as a step may go.
+            # Aim at the same first-order decrease as in the last step; in the first step, go as far as allowed.
             again = state.step * state.slope / jnp.minimum(slope, -TINY)
             far = farthest(direction)
             first = jnp.where(state.step > 0, jnp.minimum(2 * again, far), far)
             first = jnp.where(guided & fresh, 1.0, first)
             found = line_search(problem, iterate, direction, first, far)
-            # A search that fails along a conjugate direction is tried again along the steepest; there, it has stalled.
+            # If a search fails along a conjugate direction, try the steepest direction next; if that fails, it stalled.
             kept = jnp.where(found.success, direction, 0)
             state = _State(kept, iterate.gradient, jnp.where(found.success, found.step, 0), slope, modelled)
             return found.iterate, state, Info(~found.success & fresh, found.evaluations)

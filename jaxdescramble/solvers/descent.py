@@ -1,7 +1,7 @@
-"""The loop that every iterative solver shares: it steps, it stops, it keeps the record.
+"""The loop that all iterative solvers share: it takes steps, decides when to stop, and keeps the record.
 
-`descend` runs it to the end inside one program. Outside `jit` the same loop is run a few steps at a time (`slices`):
-`begin` opens it, `advance` takes it some steps further, `finish` reads the solution off it at any time.
+`descend` runs the loop to its end inside one program. Outside `jit`, `_slices` runs the same loop a few steps at a
+time: `begin` opens it, `advance` takes it some steps further, and `finish` returns the solution so far.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class Info(NamedTuple):
     """Diagnostics of one step; they never influence the next.
 
     Attributes:
-        stalled: no further step can lower the value in this precision.
-        evaluations: of the function, its gradient or a Hessian product.
+        stalled: whether no further step can lower the value in this precision.
+        evaluations: number of evaluations of the function, its gradient or a Hessian product.
     """
 
     stalled: Array
@@ -36,29 +36,29 @@ class Info(NamedTuple):
 
 @runtime_checkable
 class Descent(Protocol):
-    """A solver that goes step by step. A pytree; `tolerance` and `max_steps` are read by the loop.
+    """A solver that works step by step. It is a pytree; the loop reads `tolerance` and `max_steps`.
 
-    `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. What is
-    computed in `bind` is computed once per solve.
+    `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. Do in `bind`
+    what is needed once per solve.
     """
 
     tolerance: ArrayLike | None
     max_steps: ArrayLike
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """The initial state and the step."""
+        """Return the initial state and the step."""
         ...
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Options of one run of a solver. They are fixed at compile time; the problem is passed beside them.
+    """Options of a solve besides the problem; they are fixed at compile time.
 
     Attributes:
         history: number of steps to record.
-        group: "O" if combinators may search both determinant classes, "SO" if they keep the class of the start.
-        watch: follows the solve on the host, outside `jit` only (`solvers.watch.Watch`). It is no part of a program.
+        group: "O" lets combinators search both determinant classes; "SO" keeps the class of the start.
+        watch: the `solvers.watch.Watch` that follows the solve on the host, outside `jit` only; no part of a program.
     """
 
     history: int = 0
@@ -71,7 +71,7 @@ class RunOptions:
         return dataclasses.replace(self, watch=None)
 
     def start(self, dtype: Any) -> History | None:
-        """Return an empty record."""
+        """Return an empty record, or None."""
         if not self.history:
             return None
         empty = jnp.full((self.history,), jnp.nan, dtype)
@@ -79,15 +79,15 @@ class RunOptions:
 
 
 class Loop(NamedTuple):
-    """A solve under way: all that the next step needs.
+    """A solve in progress: everything that the next step needs.
 
     Attributes:
-        first: where the solve began, in units of `unit`; `solver.bind` is given it again at every slice.
-        iterate, state: where the solve is, and the solver's memory.
-        unit: what values and gradients are divided by.
+        first: the start, in units of `unit`; every slice gives it to `solver.bind` again.
+        iterate, state: the current point, and the memory of the solver.
+        unit: the unit of values and gradients.
         known: whether the start was finite.
-        scale: the largest size of the gradient so far.
-        steps, evaluations, status, record: as in `Solution`; the status is `RUNNING` while there is none.
+        scale: largest size of the gradient so far.
+        steps, evaluations, status, record: see `Solution`; the status is `RUNNING` until the loop ends.
     """
 
     first: Iterate
@@ -103,7 +103,7 @@ class Loop(NamedTuple):
 
 
 def default_tolerance(dtype: Any) -> float:
-    """Relative gradient norm that a type can be asked for, `eps^0.6`.
+    """Return the smallest sensible relative gradient norm for a dtype, `eps^0.6`.
 
     >>> default_tolerance(jnp.float32) < 1e-4
     True
@@ -112,7 +112,7 @@ def default_tolerance(dtype: Any) -> float:
 
 
 def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Solution:
-    """Step until the gradient vanishes, nothing falls any more, steps are spent, or a number is not finite."""
+    """Step until the gradient vanishes, the value stops falling, the steps are spent, or a number is not finite."""
     problem, first, known = _first(function, start, args)
     state, step = solver.bind(problem, first)
     loop = _opened(problem, first, known, state, solver, options)
@@ -120,7 +120,7 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
 
 
 def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Loop:
-    """Open the loop: evaluate the start, let the solver make its state."""
+    """Open the loop: evaluate the start, and let the solver make its state."""
     problem, first, known = _first(function, start, args)
     state, _ = solver.bind(problem, first)
     return _opened(problem, first, known, state, solver, options)
@@ -133,17 +133,17 @@ def advance(function: Callable, args: tuple, solver: Any, loop: Loop, steps: Arr
 
 
 def finish(loop: Loop, solver: Any) -> Solution:
-    """The solution where the loop is. Its status is `RUNNING` if the solver would go on."""
+    """Return the solution so far. Its status is `RUNNING` if the solver is not finished."""
     status = jnp.where(_goes_on(loop, solver), RUNNING, jnp.where(loop.status == RUNNING, SPENT, loop.status))
     return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
 
 
 def _first(function: Callable, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
     problem = GroupFunction(function, args)
-    # A start that is no number is solved at the identity, so that no decomposition meets a NaN.
+    # If the start is not finite, solve from the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
     eye = jnp.eye(start.shape[0], dtype=start.dtype)
-    # All that follows is in units of the first gradient, a power of two: squares neither overflow nor vanish.
+    # From here on, the unit is a power of two near the first gradient: squares neither overflow nor vanish.
     raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
     unit = _unit(raw.gradient + raw.symmetric)
     first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
@@ -189,7 +189,7 @@ def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array,
 
 
 def record_step(record: History | None, steps: Array, iterate: Iterate, unit: ArrayLike = 1.0) -> History | None:
-    """Return the record with one more step in it."""
+    """Return the record with one more step."""
     if record is None:
         return None
     seen = History(jnp.asarray(unit) * iterate.value, jnp.asarray(unit) * norm(iterate.gradient))
@@ -199,7 +199,7 @@ def record_step(record: History | None, steps: Array, iterate: Iterate, unit: Ar
 def summed_up(
     iterate: Iterate, steps: Array, evaluations: Array, record: History | None, tolerance: ArrayLike | None
 ) -> Solution:
-    """The solution of a solver that does not judge its own steps: solved if the gradient vanishes at the end."""
+    """Return the solution of a solver that does not judge its own steps: solved if the last gradient vanishes."""
     status = jnp.where(_flat(iterate, _size(iterate), tolerance), Status.SOLVED, Status.STEPS_SPENT)
     status = jnp.where(iterate.finite, status, Status.NOT_FINITE)
     return _solution(iterate, steps, evaluations, status, record)
@@ -230,13 +230,13 @@ def _flat(iterate: Iterate, scale: Array, tolerance: ArrayLike | None) -> Array:
 
 
 def _unit(slope: Array) -> Array:
-    """The power of two next to the largest entry, 1 where there is none."""
+    """Return the power of two next to the largest entry; 1 if all are zero or one is not finite."""
     largest = jnp.max(jnp.abs(slope))
     usable = (largest > 0) & jnp.isfinite(largest)
     return jnp.where(usable, jnp.ldexp(jnp.ones((), slope.dtype), jnp.frexp(jnp.where(usable, largest, 1))[1] - 1), 1)
 
 
 def _size(iterate: Iterate) -> Array:
-    """`||grad f||_F`, 0 where it is no number."""
+    """Return `||grad f||_F`, or 0 if it is not finite."""
     size = jnp.sqrt(jnp.sum(iterate.gradient**2) + jnp.sum(iterate.symmetric**2))
     return jnp.where(jnp.isfinite(size), size, 0)

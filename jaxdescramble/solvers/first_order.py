@@ -1,4 +1,4 @@
-"""Any optax transformation on the orthogonal group."""
+"""Optax transformations on the orthogonal group."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,24 +18,26 @@ from jaxdescramble.solvers.problem import GroupFunction, Iterate
 
 
 def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """An optax transformation that keeps orthogonal parameters orthogonal.
+    """Return an optax transformation that keeps orthogonal parameters orthogonal.
 
-    The Euclidean gradient G is taken to the Lie algebra, `g = skew(P^T G)`, the inner transformation sees g as the
-    gradient of a parameter at zero and answers with a skew velocity Omega, and the update is `P exp(Omega) - P`,
-    brought back onto the group to rounding: over any number of steps nothing drifts. Moments live in body coordinates,
-    whose transport is the identity. A velocity that turns a plane by more than `manifolds.retractions.CAP` is
-    shortened.
+    Use it inside your own training loop. It maps the Euclidean gradient G to the Lie algebra, `g = skew(P^T G)`. The
+    inner transformation receives g as the gradient of a parameter at zero and returns a skew velocity Omega. The update
+    is `P exp(Omega) - P`, corrected onto the group to rounding, so that nothing drifts over any number of steps.
+    Moments live in body coordinates, where transport is the identity. A velocity that would turn a plane by more than
+    `manifolds.retractions.CAP` is shortened.
 
-    Not for `optax.lbfgs`, whose memory is differences of parameters, which stay zero here; use `solvers.LBFGS`.
+    Do not use it with `optax.lbfgs`, whose memory is differences of parameters: they are always zero here. Use
+    `solvers.LBFGS` instead.
 
     Args:
-        transform: such as `optax.adam(1e-2)`. What it is given as `value_fn` (line searches) is pulled back too.
+        transform: an optax transformation such as `optax.adam(1e-2)`. Its `value_fn` (for line searches) is mapped too.
 
     Returns:
-        A `GradientTransformation` for pytrees of orthogonal matrices (..., n, n); `update` needs `params`.
+        A `GradientTransformation` for pytrees of orthogonal matrices (..., n, n); its `update` needs `params`.
 
     Raises:
-        ValueError: no params, or parameters that are not square.
+        TypeError: if `transform` is not an optax transformation.
+        ValueError: if `params` is missing, or a parameter is not square.
 
     >>> optimiser = riemannian(optax.sgd(0.1))
     >>> P = jnp.eye(2)
@@ -74,8 +76,8 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
 def _zeros(point: Array) -> Array:
     if jnp.ndim(point) < 2 or point.shape[-1] != point.shape[-2]:
         raise ValueError(
-            f"riemannian: a parameter of shape {jnp.shape(point)} is no orthogonal matrix; use optax.partition to give "
-            "other parameters another optimiser."
+            f"riemannian: got a parameter of shape {jnp.shape(point)}; must be square matrices (..., n, n). Use "
+            "optax.partition to give other parameters another optimiser."
         )
     return jnp.zeros_like(point)
 
@@ -86,7 +88,7 @@ def _to_algebra(slope: Array, point: Array) -> Array:
 
 def _move(point: Array, velocity: Array) -> Array:
     def one(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        # Skew in exact arithmetic, but optax need not keep it so to the last digit.
+        # The velocity is skew in exact arithmetic, but optax need not keep the last digit.
         return retractions.exponential(point, retractions.limit(orthogonal.skew(velocity))[0])
 
     for _ in range(point.ndim - 2):
@@ -99,12 +101,13 @@ def _move(point: Array, velocity: Array) -> Array:
 class Optax:
     """Any optax transformation as a solver: `Optax(optax.adam(1e-2), max_steps=1000)`.
 
-    Takes every step it is given, up or down, and ends where it is after `max_steps`, or when the gradient vanishes.
+    Use it to try an optax method on a deterministic function; for samples in batches, use `Minibatches`. It takes every
+    step, up or down, and ends after `max_steps` or when the gradient vanishes.
 
     Attributes:
-        transform: an optax transformation; its identity is part of the program, so build it once.
-        max_steps: steps (fixed at compile time, as is the tolerance).
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
+        transform: an optax transformation. A new one compiles a new program, so make it once.
+        max_steps: number of steps (fixed at compile time, like the tolerance).
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -114,7 +117,7 @@ class Optax:
     >>> bool(abs(found.point - goal).max() < 1e-2)
     True
 
-    Source: `riemannian`.
+    Source: see `riemannian`.
     """
 
     transform: optax.GradientTransformation
@@ -122,7 +125,7 @@ class Optax:
     tolerance: ArrayLike | None = None
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)
 

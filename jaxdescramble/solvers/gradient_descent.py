@@ -24,15 +24,15 @@ class _State(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GradientDescent:
-    """Steepest descent with steps of Barzilai and Borwein, made to fall by a line search.
+    """Steepest descent with Barzilai-Borwein steps and a line search that makes each step fall.
 
-    With a preconditioner this is Jacobi's method with all planes at once: each step turns every plane of the frame to
-    the bottom of its own sinusoid (`solvers.preconditioners.jacobi_divisors`).
+    Use it with a preconditioner, or as a baseline. With a preconditioner it is Jacobi's method on all planes at once:
+    each step turns every plane of the frame to the minimum of its own sinusoid (`solvers.preconditioners.jacobi_divisors`).
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
-        max_steps: outer steps.
-        preconditioner: such as `Analytic()` or `Kronecker()`; None for none.
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        max_steps: largest number of steps.
+        preconditioner: a preconditioner such as `Analytic()` or `Kronecker()`; None means none.
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -50,7 +50,7 @@ class GradientDescent:
     preconditioner: Preconditioner | None = None
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
@@ -59,7 +59,7 @@ class GradientDescent:
             far = farthest(direction)
             first = jnp.where(guided, 1.0, jnp.where(state.step > 0, state.step, far))
             found = line_search(problem, iterate, direction, first, far)
-            # The curvature met along this step sets the length of the next.
+            # The curvature along this step sets the length of the next step.
             bend = inner(direction, found.iterate.gradient - iterate.gradient)
             length = inner(direction, direction) * found.step / jnp.where(bend > 0, bend, 1)
             step = jnp.where(bend > 0, length, 2 * found.step)

@@ -1,4 +1,4 @@
-"""Derivatives of the answer: what a minimiser does when the data change, without differentiating the iterations."""
+"""Derivatives of the minimiser with respect to the data, without differentiating the iterations."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,15 +14,16 @@ from jaxdescramble.solvers.solution import Solution
 
 
 def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
-    """The same solution, differentiable in `args` and in the numbers of `function`.
+    """Return the same solution, differentiable in `args` and in the numbers of `function`.
 
-    `dP = P Omega` with `H Omega = -dg`, and `df` at fixed P, which is all there is at a stationary point; all other
+    `dP = P Omega` with `H Omega = -dg`; `df` is taken at fixed P, which is exact at a stationary point. All other
     fields are locally constant. The Hessian of a function with a gauge is singular, but dg has no part in its null
-    space: conjugate gradients from zero give the least change.
+    space: conjugate gradients that start at zero give the least change.
 
     Args:
-        solution: of `minimise(function, start, *args)`.
-        function, args: pytrees.
+        solution: the solution of `minimise(function, start, *args)`.
+        function: a function `function(point, *args)`, a pytree.
+        args: data of the function, pytrees.
     """
     point, value = _attached(solution.point, solution.value, function, args)
     return dataclasses.replace(solution, point=point, value=value)
@@ -55,21 +56,21 @@ def _tangent(point: Array, data: tuple, changes: tuple) -> tuple[Array, Array]:
 
 
 def solve_hessian(product: Callable[[Array], Array], target: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Skew Omega of least norm with `H Omega = target`, H symmetric and positive on the complement of its null space.
+    """Return the skew Omega of least norm with `H Omega = target`; H is symmetric, and positive off its null space.
 
     >>> solve_hessian(lambda W: 2 * W, jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])).tolist()
     [[0.0, 2.0], [-2.0, 0.0]]
     """
 
     def on_all(matrix: Array) -> Array:
-        # Symmetric on the space of all matrices too, which is where reverse mode may come from.
+        # The operator must be symmetric on all matrices, because reverse mode may give any matrix.
         turn = orthogonal.skew(matrix)
         return product(turn) + (matrix - turn)
 
     def solve(_: Callable, right: Array) -> Array:
         turn = orthogonal.skew(right)
         size = jnp.max(jnp.abs(turn))
-        size = jnp.where(size > 0, size, 1)  # squares neither overflow nor vanish
+        size = jnp.where(size > 0, size, 1)  # so that squares neither overflow nor vanish
         return size * _conjugate_gradients(product, turn / size) + (right - turn)
 
     return orthogonal.skew(jax.lax.custom_linear_solve(on_all, target, solve, symmetric=True))
@@ -84,7 +85,7 @@ def _conjugate_gradients(product: Callable[[Array], Array], target: Array) -> Ar
         turn, residual, direction, weight, count = state
         image = product(direction)
         bend = inner(direction, image)
-        # Zero or negative curvature: the gauge, or rounding. Nothing more can be resolved there.
+        # Zero or negative curvature is the gauge, or rounding. Nothing more can be resolved there.
         alive = bend > 0
         alpha = jnp.where(alive, weight / jnp.where(alive, bend, 1), 0)
         turn, residual = turn + alpha * direction, residual - alpha * image

@@ -17,7 +17,7 @@ from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, 
 
 
 class _Memory(NamedTuple):
-    """The last pairs, newest first; an empty place has weight 0."""
+    """The last pairs, newest first; the weight of an empty place is 0."""
 
     steps: Float[Array, "memory n n"]
     changes: Float[Array, "memory n n"]
@@ -32,17 +32,18 @@ class _State(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LBFGS:
-    """Quasi-Newton descent: curvature learned from the gradients of the last steps. The solver of first resort.
+    """Quasi-Newton descent, which learns the curvature from the gradients of the last steps. It is the default solver.
 
-    Steps and changes of the gradient are kept in body coordinates, whose transport is the identity; `optax.lbfgs`
-    cannot do this, since it takes differences of parameters, which stay zero in the Lie algebra.
+    Use it first, on any smooth function. Steps and changes of the gradient live in body coordinates, where transport
+    is the identity. `optax.lbfgs` cannot do this: it takes differences of parameters, which are zero in the Lie
+    algebra.
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
-        max_steps: outer steps.
-        preconditioner: the Hessian that the memory corrects: `Kronecker()` measures one, `Analytic()` takes the
-            objective's, None is a multiple of the identity.
-        memory: how many pairs are kept (fixed at compile time).
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        max_steps: largest number of steps.
+        preconditioner: the Hessian that the memory corrects: `Kronecker()` measures one, `Analytic()` takes the one of
+            the objective, None is a multiple of the identity.
+        memory: number of pairs to keep (fixed at compile time).
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -62,7 +63,7 @@ class LBFGS:
     memory: int = dataclasses.field(default=10, metadata={"static": True})
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
         n, dtype = start.point.shape[0], start.value.dtype
         nothing = jnp.zeros((self.memory, n, n), dtype)
@@ -73,18 +74,18 @@ class LBFGS:
             memory, known = state.memory, state.memory.weights[0] > 0
             direction, good = _descending(iterate.gradient, memory, divide)
             far = farthest(direction)
-            # Without any curvature known the first step is as far as a step may go.
+            # If no curvature is known yet, the first step goes as far as allowed.
             first = jnp.where((known & good) | guided, 1.0, far)
             found = line_search(problem, iterate, direction, first, far)
             moved = found.step * direction
             change = found.iterate.gradient - iterate.gradient
             bend = inner(moved, change)
             kept = found.success & (bend > 1e-10 * norm(moved) * norm(change))
-            # Where a guide still turns planes by a radian, its metric changes too fast for a memory.
+            # While the preconditioner still turns planes by a radian, its metric changes too fast for a memory.
             kept = kept & (~guided | (far > 2))
             pushed = _push(memory, moved, change, 1 / jnp.where(kept, bend, 1))
             memory = better(kept, pushed, memory)
-            # A search that fails with a memory is tried again without; without, it has stalled.
+            # If a search with a memory fails, drop the memory and try again; if it fails without one, it stalled.
             memory = better(found.success, memory, empty)
             return found.iterate, _State(memory, modelled), Info(~found.success & ~known, found.evaluations)
 
@@ -97,7 +98,7 @@ def _push(memory: _Memory, step: Array, change: Array, weight: Array) -> _Memory
 
 
 def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """The direction that the memory gives, and whether it descends; if not, the one that an empty memory gives."""
+    """Return the direction from the memory and True if it descends; otherwise the one of an empty memory and False."""
 
     def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         _, _, tries = state
@@ -106,7 +107,7 @@ def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Arra
         good = inner(gradient, direction) < -1e-8 * norm(gradient) * norm(direction)
         return direction, good, tries + 1
 
-    # A loop of at most two turns, so that the preconditioner is compiled once.
+    # A loop with at most two rounds compiles the preconditioner only once.
     start = (jnp.zeros_like(gradient), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
     direction, good, tries = jax.lax.while_loop(lambda state: ~state[1] & (state[2] < 2), attempt, start)
     return direction, good & (tries == 1)

@@ -1,7 +1,7 @@
-"""A line search along a geodesic, by slopes: the body velocity of a geodesic is constant, so the slope is exact.
+"""A line search along a geodesic by slopes. A geodesic has a constant body velocity, so its slopes are exact.
 
-Accepts by the Wolfe conditions or, where differences of values drown in rounding, by their approximate form, which
-looks at slopes alone (Hager and Zhang 2005, equations 4.1 to 4.3): so the gradient can be driven to rounding.
+It accepts a step by the Wolfe conditions. Where rounding hides differences of values, it uses their approximate form,
+which needs slopes only (Hager and Zhang 2005, equations 4.1 to 4.3). So the gradient can reach rounding.
 """
 
 from typing import NamedTuple
@@ -18,12 +18,12 @@ EVALUATIONS = 20
 
 
 class Search(NamedTuple):
-    """What a line search found.
+    """The result of a line search.
 
     Attributes:
-        iterate: where the search ended.
-        step: how far that is, in units of the direction.
-        evaluations: of the function with its gradient.
+        iterate: the point at which the search ended.
+        step: distance to this point, in units of the direction.
+        evaluations: number of evaluations of the function with its gradient.
         success: whether the function fell.
     """
 
@@ -51,20 +51,20 @@ def line_search(
     first: Float[Array, ""],
     longest: Float[Array, ""],
 ) -> Search:
-    """Look for a point on `P exp(t direction)` that satisfies the Wolfe conditions.
+    """Find a point on `P exp(t direction)` that satisfies the Wolfe conditions.
 
     Args:
-        problem: what falls.
-        start: where t = 0; the direction descends there.
+        problem: the function to lower.
+        start: the point at t = 0, where the direction descends.
         direction: skew body velocity.
         first: the first t to try.
-        longest: the last: no plane may turn by more than `retractions.CAP` (`problem.farthest`).
+        longest: the largest t: no plane may turn by more than `retractions.CAP` (`problem.farthest`).
 
-    Source: Hager and Zhang, SIAM J. Optim. 16 (2005) 170; bracketing by secants of the slope, safeguarded.
+    Source: Hager and Zhang, SIAM J. Optim. 16 (2005) 170; the bracket shrinks by safeguarded secants of the slope.
     """
     dtype = start.value.dtype
     slope = inner(start.gradient, direction)
-    # Values that differ by less are equal to rounding.
+    # Values that differ by less than this are equal to rounding.
     blur = 10 * jnp.finfo(dtype).eps * jnp.abs(start.value)
 
     def body(state: _State) -> _State:
@@ -77,7 +77,7 @@ def line_search(
         flat = trial_slope >= SLOPE * slope
         done = (low_enough | (level & (trial_slope <= (2 * DECREASE - 1) * slope))) & flat
         done = done | (low_enough & (t >= longest))
-        # The new end of the bracket: beyond the minimum if the value is too high or the slope points back.
+        # This end of the bracket lies beyond the minimum if the value is too high or the slope points back.
         beyond = ~(low_enough | level) | (trial_slope >= 0)
         keep = done | ~beyond
         low, low_step, low_slope = better(keep, (trial, t, trial_slope), (state.low, state.low_step, state.low_slope))
@@ -85,8 +85,8 @@ def line_search(
         high_slope = jnp.where(beyond, jnp.where(finite, trial_slope, jnp.nan), state.high_slope)
         width = high_step - low_step
         secant = low_slope / (low_slope - high_slope)
-        inside = jnp.where(secant > 0, jnp.clip(secant, 0.1, 0.9), 0.5)  # a NaN or a wrong sign: halve
-        # Nothing beyond yet: extrapolate the slope, by two to five times.
+        inside = jnp.where(secant > 0, jnp.clip(secant, 0.1, 0.9), 0.5)  # halve if the secant is NaN or negative
+        # If nothing lies beyond yet, extrapolate the slope, by a factor of two to five.
         growth = jnp.clip(-low_slope / (low_slope - state.low_slope), 1.0, 4.0)
         onward = low_step + jnp.where(growth >= 1, growth, 1.0) * low_step
         step = jnp.where(jnp.isfinite(high_step), low_step + inside * width, jnp.minimum(onward, longest))

@@ -1,4 +1,4 @@
-"""First-order descent on minibatches: for more samples than a gradient should cost."""
+"""First-order descent on minibatches, for data with too many samples for full gradients."""
 
 import dataclasses
 import time
@@ -21,18 +21,20 @@ from jaxdescramble.solvers.solution import Solution
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Minibatches:
-    """Any optax transformation, each step on other samples, drawn with replacement.
+    """An optax transformation that takes each step on other samples, drawn with replacement.
 
-    For functions whose data are a summary that holds samples (`objectives.Samples`). The value, gradient norm and
-    status that are reported at the end are those of all samples. Let the step size fall (an optax schedule): at a
-    constant one the point keeps wandering about the minimum, and the status is `STEPS_SPENT`.
+    Use it if a gradient over all samples costs too much. The data of the function must be a summary that keeps samples
+    (`objectives.Samples`). The reported value, gradient norm and status are those of all samples, at the end. Let the
+    step size fall (an optax schedule): with a constant one, the point keeps moving around the minimum, and the status
+    is `STEPS_SPENT`.
 
     Attributes:
-        transform: such as `optax.adam(optax.cosine_decay_schedule(0.1, 1000))`; its identity is part of the program.
-        size: samples to a batch.
-        max_steps: steps.
-        tolerance: of the gradient norm at the end, for the status.
-        key: source of chance.
+        transform: an optax transformation such as `optax.adam(optax.cosine_decay_schedule(0.1, 1000))`. A new one
+            compiles a new program, so make it once.
+        size: number of samples in a batch.
+        max_steps: number of steps.
+        tolerance: tolerance of the last gradient norm, for the status.
+        key: random key; it decides the samples of each batch.
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.sparsity("logcosh", epsilon=1.0)
@@ -52,7 +54,7 @@ class Minibatches:
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
     def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """See `solvers.solve.solve`."""
+        """Run the solver from a start; see `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
         carry = (start, riemannian(self.transform).init(start), options.start(start.dtype))
         last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
@@ -68,7 +70,7 @@ class Minibatches:
             if not watch.wait(later):
                 break
             seconds = time.perf_counter() - before
-            # The first slice of one step may compile.
+            # The first slice, of one step, may include compilation.
             steps = 8 if done == 0 else int(np.clip(steps * slices.SECONDS / max(seconds, 1e-6), 1, 8 * steps))
             carry, done = later, until
             watch.tell("Minibatches", done, last)

@@ -1,4 +1,4 @@
-"""Looks at a solver's options, by their names, before anything is compiled."""
+"""Check a solver's options by name before anything is compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +20,11 @@ from jaxdescramble.solvers.solve import is_iterative
 
 
 def check_solver(solver: Any, name: str = "solver") -> None:
-    """Check a solver and the solvers that it is made of. Options of user-defined solvers are not checked.
+    """Check a solver and the solvers that it contains. Options of user-defined solvers are not checked.
 
     Raises:
-        TypeError, ValueError: no solver value, an option that cannot be.
+        TypeError: if `solver` is not a solver, or an option has the wrong type.
+        ValueError: if the value of an option is impossible.
 
     >>> from jaxdescramble.solvers import LBFGS
     >>> check_solver(LBFGS(max_steps=100))

@@ -1,4 +1,4 @@
-"""The polar fixed point: no step length, for functions that are minus a convex one."""
+"""The polar fixed point: a solver without step length, for functions whose negative is convex."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from jaxdescramble.solvers.problem import GroupFunction, Iterate, better
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PolarPower:
-    """`P <- polar(-grad f(P))`: the minimiser of f linearised at P.
+    """The iteration `P <- polar(-grad f(P))`, which minimises the linearisation of f at P.
 
-    Where -f is convex on matrices (L4 sparsity, diagonal sums and norms) f lies below its linearisation, so every step
-    lowers it, without a step length; near a maximum of the fourth power it converges cubically. Elsewhere it may stall.
-    The determinant class of the start is kept.
+    Use it if -f is convex on matrices (L4 sparsity, diagonal sums and norms). Then f lies below its linearisation, so
+    every step lowers f without a step length. Near a maximum of the fourth power it converges cubically. For other
+    functions it may stall. It keeps the determinant class of the start.
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
-        max_steps: fixed-point steps.
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        max_steps: largest number of steps.
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -41,13 +41,13 @@ class PolarPower:
     max_steps: ArrayLike = 10_000
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         sign = decompositions.determinant_sign(start.point)
         flip = jnp.ones(start.point.shape[0], start.point.dtype).at[0].set(sign)[:, None]
 
         def step(iterate: Iterate, state: tuple) -> tuple[Iterate, tuple, Info]:
             goal = jnp.where(iterate.finite, -iterate.euclidean, iterate.point)
-            # The nearest element of the start's class: a row turned round carries one class into the other.
+            # Stay in the class of the start: negating a row maps one class to the other.
             nearest, _ = orthogonal.polar(flip * goal, "SO")
             trial = problem.evaluate(orthogonal.polish(flip * nearest))
             blur = 10 * jnp.finfo(iterate.value.dtype).eps * jnp.abs(iterate.value)

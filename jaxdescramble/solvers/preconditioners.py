@@ -1,7 +1,7 @@
-"""Preconditioners: diagonal models of the Hessian in a frame that suits it, and the plane rotations that they ask for.
+"""Preconditioners: diagonal models of the Hessian in a suitable frame, and the plane rotations that they suggest.
 
-A preconditioner is a value that a solver takes. `bind(problem, start)` does once what does not depend on the point and
-returns a state and `refresh(iterate, state) -> (Curvature, state)`. In the frame F the gradient is then divided
+A preconditioner is an option of a solver. `bind(problem, start)` does once what does not depend on the point. It
+returns a state and `refresh(iterate, state) -> (Curvature, state)`. In the frame F, the solver divides the gradient
 entrywise, `M^-1 g = F ((F^T g F) / d) F^T`; see `jacobi_divisors` for d.
 """
 
@@ -24,36 +24,38 @@ from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
 Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
 
 FLOOR = 0.6
-"""The least divisor in units of the largest is the type's eps to this power: 4e-10 in float64, 7e-5 in float32."""
+"""The least divisor, in units of the largest, is the dtype's eps to this power: 4e-10 in float64, 7e-5 in float32."""
 
 STEADY = 1e-6
 """The least divisor of a steady metric, in units of the largest."""
 
 MISFIT = 0.03
-"""How far, relatively, the image of a matrix of rank one may be from rank one in a Kronecker product."""
+"""Largest relative distance from rank one of the image of a rank-one matrix, for a Hessian to count as Kronecker."""
 
 COLUMNS = 32
-"""Hessian products taken together by `Kronecker`: enough to fill a matrix product, few enough for memory."""
+"""Number of Hessian products that `Kronecker` takes together: it fills a matrix product and fits into memory."""
 
 
 @runtime_checkable
 class Preconditioner(Protocol):
-    """A value that models the Hessian of a problem by a diagonal in a frame."""
+    """A value that models the Hessian of a problem as a diagonal in a frame."""
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
-        """An initial state, and the function that models the Hessian at a point."""
+        """Return an initial state, and the function that models the Hessian at a point."""
         ...
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Analytic:
-    """The curvature that the objective itself gives.
+    """The curvature that the objective itself provides.
 
-    For smoothness that is Brockett's: in the eigenbasis of `B = S S^T`, with `At = P^T A P`, the Hessian is nearly
-    diagonal near the answer, `2 (At_ii - At_jj)(b_j - b_i)`.
+    Use it if the objective has a `curvature`, such as smoothness: it costs less than a measured one. For smoothness it
+    is Brockett's: in the eigenbasis of `B = S S^T`, with `At = P^T A P`, the Hessian near the answer is nearly
+    diagonal, `2 (At_ii - At_jj)(b_j - b_i)`.
 
-    A function that is no objective with a `curvature` raises `TypeError`.
+    Raises:
+        TypeError: in `bind`, if the function is not an objective with a `curvature`.
 
     >>> from jaxdescramble.objectives import smoothness
     >>> from jaxdescramble.solvers import TrustRegion, minimise
@@ -65,13 +67,13 @@ class Analytic:
     """
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
-        """See `Preconditioner`."""
+        """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature_on", None)
         at = None if given is None else given(*problem.args)
         if at is None:
             raise TypeError(
-                f"Analytic: {name_of(problem.function)} gives no curvature. Use an objective that does "
-                "(objectives.smoothness), give Objective(..., curvature=...), or use solvers.Kronecker(), which "
+                f"Analytic: {name_of(problem.function)} gives no curvature. Use an objective that gives one "
+                "(objectives.smoothness), write Objective(..., curvature=...), or use solvers.Kronecker(), which "
                 "measures it."
             )
         unit = 1 if problem.unit is None else problem.unit
@@ -86,19 +88,20 @@ class Analytic:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Kronecker:
-    """A Kronecker product `D^2 f[V] = A V B` measured on any function: for objectives that nobody foresaw.
+    """A Kronecker product `D^2 f[V] = A V B`, measured on any function.
 
-    Whatever judges `D P S` has nearly such a Hessian, A from the operator and B from the signals. With one fixed sign
-    vector u, B is the Hessian of `y -> f(P + u y^T)` and A that of `x -> f(P + x u^T)`, each up to a factor: 2 n
-    Hessian products, exact for quadratic forms. In the eigenbasis of B the plane (i, j) then has the curvature
+    Use it for objectives without a known curvature; it is the default of `LBFGS` and `TrustRegion`. Every function of
+    `D P S` has nearly such a Hessian, with A from the operator and B from the signals. With one fixed sign vector u, B
+    is the Hessian of `y -> f(P + u y^T)` and A that of `x -> f(P + x u^T)`, each up to a factor. This takes 2 n Hessian
+    products and is exact for quadratic forms. In the eigenbasis of B, the plane (i, j) has the curvature
     `At_ii b_j + At_jj b_i - M_ii - M_jj`, with `At = P^T A P` and M the symmetric part of `P^T grad f`.
 
-    Two products in advance tell whether the Hessian is of that form at all: if a matrix of rank one is not taken to
-    one, and to the same one elsewhere, as at the corners of an L1 norm, nothing is measured and the solver goes on
-    without a preconditioner.
+    Two products in advance test whether the Hessian has this form: it must map a rank-one matrix to a rank-one matrix,
+    and to the same one at another point. If it does not, as at the corners of an L1 norm, nothing is measured, and the
+    solver works without a preconditioner.
 
     Attributes:
-        every: measure anew after so many steps; 0 for only once, at the start (fixed at compile time).
+        every: measure again after this many steps; 0 measures once, at the start (fixed at compile time).
 
     >>> from jaxdescramble.solvers import LBFGS, minimise
     >>> def roughness(point, signals):
@@ -113,7 +116,7 @@ class Kronecker:
     every: int = dataclasses.field(default=0, metadata={"static": True})
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
-        """See `Preconditioner`."""
+        """Return the initial state and `refresh`; see `Preconditioner`."""
 
         def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
             age, factors = state
@@ -128,13 +131,13 @@ class Kronecker:
             diagonal = jnp.where(fits, one_way + one_way.T, jnp.inf)
             return Curvature(frame, diagonal), (age + 1, factors)
 
-        # The measurement is most of what this costs to compile, so it stands in one place only.
+        # The measurement dominates the compile time, so the program contains it only once.
         factors = _unmeasured(start.point) if self.every else _factors(problem, start.point)
         return (jnp.zeros((), jnp.int32), factors), refresh
 
 
 class _Factors(NamedTuple):
-    """`D^2 f[V] = A V B` with `B = frame diag(values) frame^T`, and whether it is so."""
+    """`D^2 f[V] = A V B` with `B = frame diag(values) frame^T`, and whether the Hessian has this form."""
 
     left: Float[Array, "n n"]
     values: Float[Array, " n"]
@@ -154,8 +157,8 @@ def _factors(problem: GroupFunction, point: Float[Array, "n n"]) -> _Factors:
     others = jnp.asarray(rudin_shapiro(2 * n)[n:], dtype)
     slope = jax.grad(problem.value)
 
-    # A Kronecker product takes the matrix u v^T of rank one to another, (A u)(B v)^T. And it is the same everywhere: at
-    # the corner of an L1 norm a single sample may look like a Kronecker product.
+    # A Kronecker product maps the rank-one matrix u v^T to another one, (A u)(B v)^T, and does so at every point: at
+    # the corner of an L1 norm, a single sample can look like a Kronecker product.
     one = signs[:, None] * others[None, :]
     seen, elsewhere = jax.lax.map(lambda at: jax.jvp(slope, (at,), (one,))[1], jnp.stack([point, point[:, ::-1]]))
     column, row = matmul(seen, others[:, None]), matmul(signs[None, :], seen)
@@ -173,15 +176,15 @@ def _factors(problem: GroupFunction, point: Float[Array, "n n"]) -> _Factors:
             image = product(left[:, None] * right[None, :])
             return jnp.where(of_rows, matmul(signs[None, :], image)[0], matmul(image, signs[:, None])[:, 0])
 
-        # B in the first n rows, A in the others: one program for both, in one sweep.
-        # Filled up to whole batches: a remainder would be compiled once more.
+        # The first n rows give B, the others A: one program does both in one sweep. Fill up to whole batches, because
+        # a remainder would compile another program.
         batches = -(-2 * n // COLUMNS)
         batch = -(-2 * n // batches)
         unit = jnp.concatenate([eye, eye, jnp.zeros((batch * batches - 2 * n, n), dtype)])
         found = jax.lax.map(row, (unit, jnp.arange(len(unit)) < n), batch_size=batch)
         B, A = found[:n], found[n : 2 * n]
         A, B = (jnp.where(jnp.isfinite(found).all(), (found + found.T) / 2, eye) for found in (A, B))
-        # u^T A u = u^T B u is the product of what each factor was scaled by.
+        # u^T A u = u^T B u is the product of the scales of both factors.
         common = signs @ matmul(B, signs[:, None])[:, 0]
         values, frame = decompositions.eigh(B)
         return _Factors(A / jnp.where(common == 0, 1, common), values, frame, jnp.ones((), bool))
@@ -190,7 +193,7 @@ def _factors(problem: GroupFunction, point: Float[Array, "n n"]) -> _Factors:
 
 
 def rudin_shapiro(n: int) -> np.ndarray:
-    """The first n Rudin-Shapiro signs: the sequence of +1 and -1 whose spectrum is flattest, so that no mode is missed.
+    """Return the first n Rudin-Shapiro signs: the +1/-1 sequence with the flattest spectrum, so it misses no mode.
 
     >>> rudin_shapiro(8).astype(int).tolist()
     [1, 1, 1, -1, 1, 1, -1, 1]
@@ -203,13 +206,13 @@ def rudin_shapiro(n: int) -> np.ndarray:
 
 
 def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
-    """The divisors d with which `M^-1 g` turns every plane of the frame to the bottom of its own sinusoid.
+    """Return divisors d with which `M^-1 g` turns every plane of the frame to the minimum of its own sinusoid.
 
-    Along a rotation in one plane a quadratic form is `c + r cos(2 theta - phi)`. With slope s and curvature h its
-    minimum is at `theta = -atan2(2 s, h) / 2`: Newton's step where h is large, an eighth of a turn where there is no
-    curvature, a quarter turn at a maximum. So `d = 2 s / atan2(2 s, h)`, which is positive, and h near the answer: all
-    planes of Jacobi's method at once. Divisors below `eps^FLOOR` of the largest are raised to it. A curvature that is
-    zero everywhere, or not finite, models nothing: the divisors are then 1, and the flag beside them False.
+    Along a rotation in one plane, a quadratic form is `c + r cos(2 theta - phi)`. With slope s and curvature h, its
+    minimum is at `theta = -atan2(2 s, h) / 2`: Newton's step for large h, an eighth of a turn without curvature, and a
+    quarter turn at a maximum. So `d = 2 s / atan2(2 s, h)`, which is positive, and equals h near the answer. This is
+    Jacobi's method on all planes at once. Divisors below `eps^FLOOR` of the largest are raised to it. If the curvature
+    is zero everywhere or not finite, it models nothing: then all divisors are 1, and the flag beside them is False.
 
     >>> flat = Curvature(jnp.eye(2), jnp.zeros((2, 2)))
     >>> round(float(jacobi_divisors(flat, jnp.asarray([[0.0, 0.5], [-0.5, 0.0]]))[0].diagonal[0, 1]), 4)  # 4 / pi
@@ -226,10 +229,10 @@ def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tupl
 
 
 def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
-    """The divisors `d = |h|`, at least `STEADY` of the largest: a metric that does not change with the slope.
+    """Return the divisors `d = |h|`, at least `STEADY` of the largest: a metric that does not depend on the slope.
 
-    For methods that measure how far they trust a model. By the divisors of `jacobi_divisors`, a long way along a slow
-    plane is short.
+    Use it for methods that measure how far they trust a model: in the metric of `jacobi_divisors`, distances along slow planes
+    look short.
 
     >>> steady(Curvature(jnp.eye(2), jnp.full((2, 2), -3.0)), jnp.zeros((2, 2)))[0].diagonal[0].tolist()
     [3.0, 3.0]
@@ -238,14 +241,14 @@ def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
 
 
 def _raised(frame: Array, size: Float[Array, "n n"], least: float) -> tuple[Curvature, Array]:
-    """Divisors of at least this part of the largest; 1, and False, where they model nothing."""
+    """Return divisors of at least this fraction of the largest; return 1 and False if they model nothing."""
     largest = jnp.max(size)
     known = (largest > 0) & jnp.isfinite(largest)
     return Curvature(frame, jnp.where(known, jnp.maximum(size, least * largest), 1)), known
 
 
 def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """`M^-1` of a skew matrix: the velocity of steepest descent in the metric of a positive diagonal.
+    """Return `M^-1` of a skew matrix: the velocity of steepest descent in the metric of a positive diagonal.
 
     >>> turn = jnp.asarray([[0.0, 6.0], [-6.0, 0.0]])
     >>> divide(Curvature(jnp.eye(2), jnp.full((2, 2), 3.0)), turn)[0].tolist()
@@ -259,7 +262,7 @@ def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, 
 def bind(
     preconditioner: Preconditioner | None, problem: GroupFunction, start: Iterate, divisors: Callable = jacobi_divisors
 ) -> tuple[Any, Callable]:
-    """An initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models anything, state)`."""
+    """Return an initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models f, state)`."""
     if preconditioner is None:
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
     state, refresh = preconditioner.bind(problem, start)

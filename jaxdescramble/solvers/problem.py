@@ -1,12 +1,12 @@
-"""A problem as solvers see it: one scalar function on O(n), its gradient and its Hessian, in body coordinates.
+"""A problem in the form that solvers use: a scalar function on O(n), its gradient and Hessian, in body coordinates.
 
-Near P the group is `P exp(Omega)`, Omega skew. There, with the Frobenius inner product on skew matrices, G the
-Euclidean gradient of f and M the symmetric part of `P^T G`,
+Near P, points of the group are `P exp(Omega)` with skew Omega. With the Frobenius inner product on skew matrices, the
+Euclidean gradient G of f, and M the symmetric part of `P^T G`,
 
     f(P exp(Omega)) = f(P) + <g, Omega> + <Omega, H Omega> / 2 + ...
     g = skew(P^T G),   H Omega = skew(P^T D^2 f[P Omega] - (M Omega + Omega M) / 2).
 
-Body velocities need no transport: the left-invariant transport along any curve is the identity, and an isometry. So
+Body velocities need no transport: the left-invariant transport along any curve is the identity, and is an isometry. So
 memories, moments and conjugate directions are plain arrays of skew matrices.
 """
 
@@ -22,17 +22,17 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal, retractions
 
 TINY = 1e-30
-"""Divides nothing by zero, in any type."""
+"""Lower limit of divisors, so that nothing is divided by zero in any dtype."""
 
 
 class Iterate(NamedTuple):
-    """A point, and what the function is there.
+    """A point, and the function's value and derivatives there.
 
     Attributes:
-        point: P.
+        point: the point P.
         value: f(P).
         gradient: g, skew.
-        symmetric: M, what the curvature of the group contributes to the Hessian; `P (g + M)` is the Euclidean gradient.
+        symmetric: M, the contribution of the group's curvature to the Hessian; `P (g + M)` is the Euclidean gradient.
     """
 
     point: Float[Array, "*batch n n"]
@@ -42,7 +42,7 @@ class Iterate(NamedTuple):
 
     @property
     def finite(self) -> Array:
-        """Whether value and gradient are numbers."""
+        """Whether value and gradient are finite."""
         return jnp.isfinite(self.value) & jnp.isfinite(self.gradient).all()
 
     @property
@@ -52,7 +52,7 @@ class Iterate(NamedTuple):
 
 
 def inner(a: Array, b: Array) -> Float[Array, ""]:
-    """`<A, B> = tr(A^T B)`.
+    """Return `<A, B> = tr(A^T B)`.
 
     >>> float(inner(jnp.ones((2, 2)), jnp.eye(2)))
     2.0
@@ -61,7 +61,7 @@ def inner(a: Array, b: Array) -> Float[Array, ""]:
 
 
 def norm(a: Array) -> Float[Array, ""]:
-    """Frobenius norm.
+    """Return the Frobenius norm.
 
     >>> float(norm(2 * jnp.ones((2, 2))))
     4.0
@@ -70,7 +70,7 @@ def norm(a: Array) -> Float[Array, ""]:
 
 
 def better(flag: Array, yes: Any, no: Any) -> Any:
-    """One of two pytrees, by a scalar flag.
+    """Return one of two pytrees, chosen by a scalar flag.
 
     >>> better(jnp.asarray(True), (1.0, 2.0), (3.0, 4.0))[0].tolist()
     1.0
@@ -79,18 +79,18 @@ def better(flag: Array, yes: Any, no: Any) -> Any:
 
 
 def farthest(direction: Float[Array, "n n"]) -> Float[Array, ""]:
-    """The largest t for which `t * direction` turns no plane by more than `CAP`; large for a zero direction.
+    """Return the largest t for which `t * direction` turns no plane by more than `CAP`; large for a zero direction.
 
     >>> float(farthest(jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])))
     0.5
     """
-    # Of n/2 planes the one that turns most has at least the mean of all squares: this much is beyond reach for sure.
+    # The fastest of n/2 planes turns at least by the root mean square of all, so this t is certainly too large.
     beyond = 2 * retractions.CAP * direction.shape[-1] ** 0.5 / jnp.maximum(norm(direction), TINY)
     return beyond * retractions.limit(beyond * direction)[1]
 
 
 def name_of(function: Any) -> str:
-    """What to call a function in a message.
+    """Return the name of a function, for a message.
 
     >>> name_of(jax.tree_util.Partial(inner))
     'inner'
@@ -100,26 +100,26 @@ def name_of(function: Any) -> str:
 
 
 def check_samples(solver: str, method: str, function: Any, args: tuple) -> None:
-    """Raise `TypeError` unless one of the arguments is a summary whose samples can be taken apart by that method.
+    """Raise `TypeError` unless an argument is a summary that keeps samples and has this method.
 
     >>> from jaxdescramble.objectives import Samples
     >>> check_samples("Minibatches", "draw", inner, (Samples(jnp.eye(2)),))
     """
     if not any(hasattr(argument, method) for argument in args):
         raise TypeError(
-            f"{solver}: {name_of(function)} is given no samples to {method}. Use an objective that keeps samples "
+            f"{solver}: {name_of(function)} receives no samples to {method}. Use an objective that keeps samples "
             "(total_variation, smoothness(summary='samples')), or pass objectives.Samples(signals)."
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class GroupFunction:
-    """A scalar function on O(n): its value, gradient and Hessian. Solvers see the problem through it.
+    """A scalar function on O(n) of a point and further arguments, with its gradient and its Hessian.
 
     Attributes:
-        function: `function(point, *args) -> scalar`.
-        args: data, a tuple of pytrees.
-        unit: what values are divided by.
+        function: a function `function(point, *args) -> scalar`.
+        args: data of the function, a tuple of pytrees.
+        unit: unit of the values; None means 1.
     """
 
     function: Callable[..., Any]
@@ -127,23 +127,23 @@ class GroupFunction:
     unit: Array | None = None
 
     def value(self, point: Float[Array, "n n"]) -> Float[Array, ""]:
-        """f(P) alone."""
+        """Return f(P)."""
         value = jnp.asarray(self.function(point, *self.args), point.dtype)
         return value if self.unit is None else value / self.unit
 
     def evaluate(self, point: Float[Array, "n n"]) -> Iterate:
-        """Value and gradient at a point."""
+        """Return value and gradient at a point."""
         value, slope = jax.value_and_grad(self.value)(point)
         body = matmul(point.T, slope)
         gradient = orthogonal.skew(body)
         return Iterate(point, value, gradient, body - gradient)
 
     def move(self, iterate: Iterate, velocity: Float[Array, "n n"]) -> Iterate:
-        """Along the geodesic with a body velocity of at most `retractions.CAP`, and back onto the group to rounding."""
+        """Move along the geodesic with a body velocity of at most `retractions.CAP`; stay on the group to rounding."""
         return self.evaluate(retractions.exponential(iterate.point, velocity))
 
     def hessian(self, iterate: Iterate) -> Callable[[Float[Array, "n n"]], Float[Array, "n n"]]:
-        """The product `Omega -> H Omega` at a point: linearised once, then cheap."""
+        """Return the product `Omega -> H Omega` at a point; the linearisation happens once."""
         point, symmetric = iterate.point, iterate.symmetric
         _, derivative = jax.linearize(jax.grad(self.value), point)
 

@@ -1,4 +1,4 @@
-"""Is a point a minimum? The gradient there, and the extreme eigenvalues of the Hessian modulo its null space."""
+"""Test whether a point is a minimum: the gradient, and the extreme eigenvalues of the Hessian modulo its null space."""
 
 import dataclasses
 import functools
@@ -25,15 +25,15 @@ from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Stationarity(Stored):
-    """First- and second-order conditions at a point of O(n). A pytree; leading axes are batches.
+    """First- and second-order conditions at a point of O(n). It is a pytree; leading axes are batches.
 
     Attributes:
         gradient_norm: `||skew(P^T grad f)||_F`.
-        lowest: the smallest eigenvalue of the Hessian among those that are not zero, from above: negative at a saddle.
-            Where all that were met are zero (n = 1, a function that does not change), 0.
-        highest: the largest one, from below.
+        lowest: estimate from above of the smallest non-zero eigenvalue of the Hessian; negative at a saddle. It is 0 if
+            all computed eigenvalues are zero (n = 1, or a constant function).
+        highest: estimate from below of the largest eigenvalue.
         error: some eigenvalue is at most this far from `lowest`.
-        direction: skew, of norm one, where the Hessian bends by `lowest`: `P exp(t direction)` leads off a saddle.
+        direction: skew matrix of norm one with the curvature `lowest`: `P exp(t direction)` leads away from a saddle.
     """
 
     gradient_norm: Float[Array, "*batch"]
@@ -53,28 +53,32 @@ class _Krylov(NamedTuple):
 def stationarity(
     function: Callable[..., Any], point: ArrayLike, *args: Any, key: PRNGKeyArray, steps: int = 60
 ) -> Stationarity:
-    """Whether P is a minimum of `f(P, *args)` over O(n): its gradient, and how the function bends.
+    """Test whether P is a minimum of `f(P, *args)` over O(n): return its gradient norm and extreme curvatures.
 
-    Lanczos' method on skew Omega with the Riemannian Hessian, `Omega -> H Omega`, by products alone. It starts in the
-    range of H, from `H Omega_0` with Omega_0 random, and so never sees the null space: a gauge, in whose directions f
-    does not change at all, is left out without being named.
+    Use it after a solve, to tell a minimum from a saddle. It is Lanczos' method on skew Omega with the Riemannian
+    Hessian, `Omega -> H Omega`, and needs products only. It starts in the range of H, from `H Omega_0` with a random
+    Omega_0, so it never sees the null space. Therefore you need not name a gauge, along which f is constant.
 
     Args:
-        function: as in `minimise`.
-        point: P, (n, n).
-        args: as in `minimise`.
-        key: of the random start.
-        steps: Hessian products, fixed at compile time; the extreme eigenvalues come first.
+        function: a function `function(point, *args)` that returns a scalar.
+        point: orthogonal matrix P, shape (n, n).
+        args: data of the function.
+        key: random key of the random start.
+        steps: number of Hessian products, fixed at compile time; the extreme eigenvalues converge first.
+
+    Returns:
+        A `Stationarity`.
 
     Raises:
-        TypeError, ValueError: no square matrix of real numbers; steps below 1.
+        TypeError: if `point` is not made of real numbers, or another argument has the wrong type.
+        ValueError: if `point` is not square, or `steps` is less than 1.
 
     >>> A = jnp.diag(jnp.asarray([1.0, 2.0, 4.0]))
     >>> found = stationarity(lambda P: jnp.trace(A @ P @ -A @ P.T), jnp.eye(3), key=jax.random.key(0))
     >>> round(float(found.lowest), 3), round(float(found.highest), 3)  # (a_i - a_j)^2, in the unit of ||Omega||_F
     (1.0, 9.0)
 
-    Source: Lanczos 1950, with all vectors kept orthogonal; the Hessian is that of `solvers.problem`.
+    Source: Lanczos 1950, with full orthogonalisation; `solvers.problem` gives the Hessian.
     """
     P = square(point, "point")
     a_function(function, "function", "a point and data")
@@ -103,7 +107,7 @@ def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps
             overlap = jnp.einsum("kij,ij->k", krylov.basis, rest, precision="highest")
             rest = rest - jnp.einsum("k,kij->ij", overlap, krylov.basis, precision="highest")
         beta = norm(rest)
-        # What rounding leaves is no new direction: the space is exhausted, and zeros follow.
+        # Below this size the new direction is only rounding: the space is exhausted, so fill up with zeros.
         largest = jnp.max(jnp.abs(krylov.alphas.at[k].set(alpha)) + krylov.betas)
         following = _unit(rest, beta, 100 * eps * largest)
         basis = krylov.basis.at[k + 1].set(following, mode="drop")
@@ -114,7 +118,7 @@ def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps
     links = jnp.where(met[1:], krylov.betas[:-1], 0)
     tridiagonal = jnp.diag(krylov.alphas) + jnp.diag(links, 1) + jnp.diag(links, -1)
     values, vectors = decompositions.eigh(tridiagonal)
-    # Places that were not met have an eigenvalue 0 of their own.
+    # Steps that were not taken add eigenvalues 0 of their own; leave them out.
     real = jnp.sum(vectors**2 * met[:, None], axis=0) > 0.5
     real = real & (jnp.abs(values) > 100 * eps * jnp.max(jnp.abs(values)))
     low = jnp.argmin(jnp.where(real, values, jnp.inf))
@@ -133,6 +137,6 @@ def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps
 
 
 def _unit(matrix: Array, size: Array, least: ArrayLike) -> Array:
-    """A matrix at norm one, or zero if it is no longer than `least`."""
+    """Return a matrix scaled to norm one, or zero if its norm is at most `least`."""
     there = size > least
     return jnp.where(there, matrix / jnp.where(there, size, 1), 0)

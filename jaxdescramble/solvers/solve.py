@@ -1,4 +1,4 @@
-"""Run a solver on a problem, or on a batch of them, without derivatives."""
+"""Run a solver on one problem or on a batch, without derivatives."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from jaxdescramble.solvers.solution import Solution
 
 
 def is_iterative(solver: Any) -> bool:
-    """Whether a value is a solver as `minimise` knows them: it can `bind`, or it is a combinator that can `run`.
+    """Return whether a value is a solver of `minimise`: it has `bind`, or it is a combinator and has `run`.
 
     >>> from jaxdescramble.solvers import LBFGS
     >>> is_iterative(LBFGS()), is_iterative(LBFGS)
@@ -28,9 +28,9 @@ def is_iterative(solver: Any) -> bool:
 
 
 def solve(function: Callable, start: Any, args: tuple, solver: Any, options: RunOptions) -> Solution:
-    """What a solver finds: step by step if it can `bind`, else as the combinator that it is (`run`).
+    """Run a solver: step by step if it has `bind`, otherwise by its own `run`.
 
-    Outside `jit`, where the options have a watch, the solve runs in slices.
+    Outside `jit`, if the options have a watch, the solve runs in slices.
     """
     options = _untraced(options, (function, start, args, solver))
     if not hasattr(solver, "bind"):
@@ -49,13 +49,13 @@ def solve_each(
     options: RunOptions,
     own: bool = False,
 ) -> Solution:
-    """What a solver finds from each of several starts, with a leading axis.
+    """Run a solver from each of several starts; the result has a leading axis.
 
     Args:
-        function, solver, options: as in `solve`.
-        starts: one for each solve.
-        args: data; with a leading axis of the same length if `own`, else the same for all.
-        own: see `args`.
+        function, solver, options: see `solve`.
+        starts: one start for each solve.
+        args: data of the function; with `own`, the leading axis of every leaf counts the solves.
+        own: whether each solve has its own data.
     """
     options = _untraced(options, (function, starts, args, solver))
     if options.watch is None:
@@ -74,7 +74,7 @@ def solve_each(
 
 @quick_jit
 def best(found: Solution) -> Solution:
-    """The solution of least value of several, which lie along the leading axis; evaluations are those of all."""
+    """Return the solution of least value among several along the leading axis; `evaluations` is their sum."""
     chosen = jnp.argmin(jnp.where(jnp.isnan(found.value), jnp.inf, found.value), axis=0)
 
     def pick(leaf: Array) -> Array:
@@ -87,7 +87,7 @@ def best(found: Solution) -> Solution:
 
 
 def mirrored(function: Any, n: int) -> bool:
-    """Whether a function says that both determinant classes hold the same values.
+    """Return whether a function declares that both determinant classes have the same values.
 
     >>> from jaxdescramble.objectives import sparsity
     >>> mirrored(sparsity(), 4), mirrored(jnp.sum, 4)
@@ -99,12 +99,12 @@ def mirrored(function: Any, n: int) -> bool:
 
 @quick_jit
 def both_classes(start: Float[Array, "n n"]) -> Float[Array, "2 n n"]:
-    """The start and its reflection, one start in each determinant class."""
+    """Return the start and its reflection, one start in each determinant class."""
     return jnp.stack([start, reflected(start)])
 
 
 def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """The point with its last row turned round: the same in the other determinant class.
+    """Return the point with its last row negated: a point in the other determinant class.
 
     >>> reflected(jnp.eye(2)).tolist()
     [[1.0, 0.0], [-0.0, -1.0]]
@@ -113,21 +113,21 @@ def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
 
 
 def _untraced(options: RunOptions, operands: Any) -> RunOptions:
-    """Drop the watch where the operands are traced: in a user-defined combinator, under `vmap`."""
+    """Return the options without their watch if the operands are traced: under `vmap`, or in a user's combinator."""
     if options.watch is not None and staged(operands):
         return options.compiled
     return options
 
 
 def stage(options: RunOptions, name: str) -> contextlib.AbstractContextManager[None]:
-    """`with` the name of a part of the work, where somebody watches."""
+    """Name a part of the work, in a `with` statement, if somebody watches."""
     return contextlib.nullcontext() if options.watch is None else options.watch.stage(name)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class _Operands:
-    """How a list of arrays makes a problem. What is batched is marked on the list: typed records hold arrays only."""
+    """The structure that turns a list of arrays into a problem. Records hold arrays only, so the list marks batches."""
 
     structure: Any
 
@@ -142,8 +142,8 @@ _each = jax.custom_batching.custom_vmap(_run)
 
 @_each.def_vmap
 def _(axis_size: int, in_batched: Any, operands: _Operands, leaves: list) -> tuple[tuple, Any]:
-    """Problems of a batch: one after another on a CPU, where marching in step would make every one as slow as the
-    slowest, and a matrix fills the cores by itself; in step on accelerators."""
+    """Solve the problems of a batch: one after another on a CPU, where one matrix fills the cores and where all would
+    wait for the slowest if they advanced in step; in step on accelerators."""
     marks = in_batched[1]
     batched = [leaf for leaf, mark in zip(leaves, marks, strict=True) if mark]
     shared = [leaf for leaf, mark in zip(leaves, marks, strict=True) if not mark]

@@ -1,4 +1,4 @@
-"""Trust-region Newton: conjugate gradients on the Hessian, stopped at negative curvature or at the border of trust."""
+"""Trust-region Newton: conjugate gradients on the Hessian that stop at negative curvature or at the border."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,18 +24,19 @@ class _State(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrustRegion:
-    """Newton's method with a region of trust (Steihaug-Toint): for the last digits, and past saddles.
+    """Newton's method in a trust region (Steihaug-Toint).
 
-    Each step minimises the quadratic model `<g, W> + <W, H W> / 2` over `||W||_M <= radius` by preconditioned conjugate
-    gradients, from Hessian products alone, and turns the point by W along a geodesic.
+    Use it for the last digits, or to get past saddles. Each step minimises the quadratic model
+    `<g, W> + <W, H W> / 2` over `||W||_M <= radius` by preconditioned conjugate gradients. It needs Hessian products
+    only, and moves the point by W along a geodesic.
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None for what the type can do.
-        max_steps: outer steps.
-        max_inner: Hessian products per step.
-        preconditioner: a model of the Hessian: `Kronecker()` measures one, `Analytic()` takes the objective's, None
-            is the identity.
-        accept: least ratio of actual to predicted decrease.
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        max_steps: largest number of outer steps.
+        max_inner: largest number of Hessian products per step.
+        preconditioner: a model of the Hessian: `Kronecker()` measures one, `Analytic()` takes the one of the objective,
+            None is the identity.
+        accept: least ratio of actual to predicted decrease for a step to be accepted.
 
     >>> from jaxdescramble import solvers
     >>> def misfit(point, goal):
@@ -55,7 +56,7 @@ class TrustRegion:
     accept: ArrayLike = 0.1
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
-        """See `solvers.descent.Descent`."""
+        """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start, preconditioners.steady)
         eps = jnp.finfo(start.value.dtype).eps
 
@@ -71,14 +72,14 @@ class TrustRegion:
             predicted = -factor * (
                 inner(iterate.gradient, found.velocity) + factor * inner(found.velocity, found.image) / 2
             )
-            # Differences of values below this are rounding: both sides of the ratio are then called equal.
+            # Differences of values below this are rounding; adding it makes both sides of the ratio equal there.
             blur = 1e3 * eps * jnp.abs(iterate.value)
             ratio = (iterate.value - trial.value + blur) / (predicted + blur)
             at_floor = predicted <= blur
             nearer = norm(trial.gradient) < norm(iterate.gradient)
             taken = trial.finite & jnp.where(at_floor, nearer, ratio > self.accept)
             length = factor * found.length
-            # A step along the gauge, of no use but long: try again nearer before giving up.
+            # A long step along the gauge gains nothing: try a shorter one before giving up.
             refused = at_floor & ~nearer & found.border
             shrunk = ~(ratio > 0.25) | ~trial.finite | refused
             grown = (ratio > 0.75) & found.border
@@ -103,7 +104,7 @@ class _Conjugate(NamedTuple):
     residual: Array
     direction: Array
     weight: Array  # <residual, M^-1 residual>
-    velocity_square: Array  # ||velocity||_M^2 and its companions, by recurrence: M itself is never applied
+    velocity_square: Array  # ||velocity||_M^2 and the two below it come from recurrences: M itself is never applied
     cross: Array
     direction_square: Array
     products: Array
@@ -121,7 +122,7 @@ def _steihaug(
 ) -> _Steihaug:
     gradient, dtype = iterate.gradient, iterate.gradient.dtype
     size = norm(gradient)
-    # Superlinear: solve the harder, the nearer the answer.
+    # The nearer the answer, the more exact the inner solve: this gives superlinear convergence.
     relative = size / jnp.maximum(jnp.sqrt(size**2 + norm(iterate.symmetric) ** 2), TINY)
     goal = size * jnp.minimum(0.1, relative)
     weight = inner(gradient, steepest)

@@ -1,4 +1,4 @@
-"""Arrays in files: what there is, which of it are layers, and one array read at a time."""
+"""Read arrays from files: list them, choose the layers among them, and load one array at a time."""
 
 from jaxdescramble._base.inputs.arrays import Stored, layers, stored
 from jaxdescramble._base.inputs.selection import Layer, Selection, selected

@@ -1,4 +1,4 @@
-"""Weights and signals in files: what arrays there are, without loading them, and then one array at a time."""
+"""List the weights and signals in files without loading them, and load one array at a time."""
 
 import dataclasses
 import errno
@@ -13,7 +13,7 @@ import numpy as np
 from jaxdescramble._base.files import array_digest
 from jaxdescramble._base.inputs import readers
 
-# What else orbax writes beside a tree of arrays, and what the folder is called until it has.
+# Other files that orbax writes beside a tree of arrays, and the folder's name before the checkpoint is complete.
 OTHER_PARTS, UNFINISHED = {"manifest.ocdbt", "array_metadatas", "_sharding"}, ".orbax-checkpoint-tmp"
 UNREADABLE = "unreadable"
 
@@ -24,13 +24,13 @@ class Stored:
 
     Attributes:
         path: the file, or the folder of an orbax checkpoint.
-        name: unique among those that `stored` gave together.
-        shape: of what `read` gives.
-        dtype: of what `read` gives; half precision is widened to float32, which loses nothing. "unreadable" where it
-            gives nothing: pickled objects, text, numbers that NumPy has not.
-        stored_dtype: that in the file, by its name.
-        key: the array's name in the file.
-        layer: which slice of the first axis, or None for all of the array.
+        name: name, unique among the arrays of one call of `stored`.
+        shape: shape of the result of `read`.
+        dtype: dtype of the result of `read`. Half precision is widened to float32, which loses nothing. "unreadable"
+            means that `read` raises: pickled objects, text, dtypes that NumPy does not support.
+        stored_dtype: name of the dtype in the file.
+        key: name of the array in the file.
+        layer: index of the slice along the first axis; None means the whole array.
     """
 
     path: str
@@ -42,30 +42,30 @@ class Stored:
     layer: int | None = None
 
     def read(self) -> np.ndarray:
-        """The array, in memory, in this machine's byte order.
+        """Load the array into memory, in this machine's byte order.
 
         Raises:
-            FileNotFoundError: the file is gone.
-            OSError: it may not be read; `filename` says which.
-            ValueError: it is damaged, has changed since it was listed, or is unreadable.
-            ImportError: it needs the extra `files`.
+            FileNotFoundError: if the file is gone.
+            OSError: if the file cannot be read; `filename` names it.
+            ValueError: if the array is damaged, has changed since it was listed, or is unreadable.
+            ImportError: if the extra `files` is needed and not installed.
         """
         if self.dtype == UNREADABLE:
             raise ValueError(
-                f"{self._place}: holds {self.stored_dtype}, which is not read: NumPy has no such numbers, or pickled "
-                "objects, which could run any code. Save it as an array of float32."
+                f"{self._place}: holds {self.stored_dtype}, which cannot be read (pickled objects could run any code, "
+                "and NumPy does not support every dtype). Save it as an array of float32."
             )
         with readers.named(self._place, self.path):
             array = readers.read(Path(self.path), self.key, self.layer)
         if array.shape != self.shape or array.dtype.name != self.stored_dtype:
             raise ValueError(
-                f"{self._place}: was {self.stored_dtype} {self.shape} when it was listed and is {array.dtype.name} "
-                f"{array.shape} now; list the file again once nothing writes to it any more."
+                f"{self._place}: was {self.stored_dtype} {self.shape} when it was listed, but is {array.dtype.name} "
+                f"{array.shape} now; list the file again when nothing writes to it any more."
             )
         return np.array(array, dtype=_widened(array.dtype), order="C")
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal digits, of dtype, shape and bytes of what `read` gives; raises as that does."""
+        """Return the SHA-256 digest of dtype, shape and bytes, in hexadecimal. Raise the errors of `read`."""
         return array_digest(self.read())
 
     @property
@@ -74,25 +74,24 @@ class Stored:
 
 
 def stored(path: str | os.PathLike) -> list[Stored]:
-    """What arrays a file or a folder holds; only headers are read.
+    """List the arrays of a file or a folder; read only headers.
 
-    Everything is listed, whatever its dtype and number of axes, so that a caller can say what it leaves out. Names are
-    those in the file, `a/b/c` in trees; from a folder, the file's path without suffix comes before them. They are in
-    natural order, `layer_2` before `layer_10`.
+    The list has every array, whatever its dtype and number of axes, so that a caller can report what it leaves out.
+    Names are those in the file, `a/b/c` in trees. In a folder, the path of the file without suffix comes first. The
+    order is natural: `layer_2` before `layer_10`.
 
     Args:
-        path: a `.npz`, `.npy` or `.safetensors` file, an orbax checkpoint, or a folder of these, searched to its
-            bottom. In a folder, files of other kinds, hidden ones, and what orbax left when it was interrupted are
-            passed over.
+        path: a `.npz`, `.npy` or `.safetensors` file, an orbax checkpoint, or a folder of these, with its subfolders.
+            In a folder, hidden files, other kinds of files and unfinished orbax checkpoints are ignored.
 
     Returns:
-        A `Stored` for each array.
+        One `Stored` for each array.
 
     Raises:
-        FileNotFoundError: there is nothing at `path`.
-        OSError: it may not be read; `filename` says which.
-        ValueError: it is of another kind, empty, damaged, or has two arrays of one name.
-        ImportError: it needs the extra `files`.
+        FileNotFoundError: if nothing exists at `path`.
+        OSError: if a file cannot be read; `filename` names it.
+        ValueError: if the file is of another kind, empty, damaged, or has two arrays of the same name.
+        ImportError: if the extra `files` is needed and not installed.
 
     >>> np.savez("net.npz", encode=np.ones((3, 4)), steps=np.array(7))
     >>> [(one.name, one.shape, one.dtype) for one in stored("net.npz")]
@@ -102,9 +101,9 @@ def stored(path: str | os.PathLike) -> list[Stored]:
     """
     root = Path(path)
     if not root.exists():
-        raise FileNotFoundError(errno.ENOENT, f"there is no such file or folder; expected {readers.KINDS}", str(path))
+        raise FileNotFoundError(errno.ENOENT, f"no such file or folder; expected {readers.KINDS}", str(path))
     sources = _sources(root) if root.is_dir() else [root]
-    # Two files that differ in their suffix only keep it in the names of their arrays.
+    # Files whose names differ only in the suffix keep it in the names of their arrays.
     stems = Counter(source.with_suffix("") for source in sources)
     found = []
     for source in sources:
@@ -120,23 +119,23 @@ def stored(path: str | os.PathLike) -> list[Stored]:
             name = "/".join(part for part in (prefix, key) if part)
             found.append(Stored(str(source), name, tuple(int(n) for n in shape), given, label, key))
     if not found:
-        raise ValueError(f"{path}: holds no arrays; write some into it.")
+        raise ValueError(f"{path}: contains no arrays; write some into it.")
     twice = [name for name, times in Counter(one.name for one in found).items() if times > 1]
     if twice:
-        raise ValueError(f"{path}: several arrays are named {twice[0]!r}; give each a name of its own.")
+        raise ValueError(f"{path}: several arrays are named {twice[0]!r}; give each a different name.")
     return sorted(found, key=lambda one: _natural(one.name))
 
 
 def layers(one: Stored) -> list[Stored]:
-    """The slices of an array (layers, features, samples), to be read one by one; a matrix is its only layer.
+    """Return the slices of an array (layers, features, samples), to be read one by one; a matrix is its only layer.
 
-    From `.npy` and `.safetensors` only the slice is read; of other files the array that was last asked for is kept.
+    From `.npy` and `.safetensors` files, only the slice is read. For other kinds, the last array stays in memory.
 
     Args:
-        one: floating, of two or three axes.
+        one: a floating-point array with two or three axes.
 
     Raises:
-        ValueError: it is not.
+        ValueError: if the dtype or the number of axes is different.
 
     >>> np.save("signals.npy", np.zeros((2, 3, 4)))
     >>> [(layer.name, layer.shape) for layer in layers(stored("signals.npy")[0])]
@@ -144,7 +143,7 @@ def layers(one: Stored) -> list[Stored]:
     """
     if not one.dtype.startswith("float") or len(one.shape) not in (2, 3):
         raise ValueError(
-            f"{one._place}: {one.stored_dtype} {one.shape}; expected floating numbers (features, samples) or "
+            f"{one._place}: got {one.stored_dtype} {one.shape}; must be floating-point numbers (features, samples) or "
             "(layers, features, samples)."
         )
     if len(one.shape) == 2:
@@ -155,7 +154,7 @@ def layers(one: Stored) -> list[Stored]:
 
 
 def _sources(root: Path) -> list[Path]:
-    """The files, and folders of checkpoints, that are to be listed."""
+    """Return the files, and the folders of checkpoints, to list."""
 
     def refuse(error: OSError):
         raise error
@@ -163,7 +162,7 @@ def _sources(root: Path) -> list[Path]:
     if UNFINISHED in root.absolute().name:
         raise ValueError(f"{root}: orbax was interrupted while it wrote this checkpoint; use an earlier one.")
     found, others = [], []
-    # os.walk and not rglob, which passes over folders that may not be read.
+    # os.walk reports folders that cannot be read; rglob skips them silently.
     for where, folders, files in os.walk(root, onerror=refuse):
         if readers.TREE in files:
             found.append(Path(where))
@@ -171,7 +170,7 @@ def _sources(root: Path) -> list[Path]:
             continue
         if OTHER_PARTS & {*files, *folders}:
             raise ValueError(
-                f"{where}: an orbax checkpoint without {readers.TREE}; it is damaged, or not a tree of arrays."
+                f"{where}: an orbax checkpoint without {readers.TREE}; it is damaged, or is not a tree of arrays."
             )
         folders[:] = [name for name in folders if not name.startswith(".") and UNFINISHED not in name]
         for name in files:
@@ -184,7 +183,7 @@ def _sources(root: Path) -> list[Path]:
 
 
 def _widened(dtype: np.dtype) -> np.dtype:
-    """float32 for a floating type of fewer bits, else the type itself in this machine's byte order."""
+    """Return float32 for a floating type of fewer bits; otherwise the type itself in this machine's byte order."""
     small = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return np.dtype(np.float32) if small else dtype.newbyteorder("=")
 

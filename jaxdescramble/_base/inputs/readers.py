@@ -1,4 +1,4 @@
-"""The kinds of files that hold named arrays: what is in one, and one array of it."""
+"""Readers for each kind of file with named arrays: list its arrays, and read one."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from jaxdescramble._base.extras import extra
 
 KINDS = ".npz, .npy, .safetensors, an orbax checkpoint, or a folder of these"
-TREE = "_METADATA"  # what orbax leaves in the folder of a tree of arrays
+TREE = "_METADATA"  # orbax writes this file into the folder of a tree of arrays
 SAFETENSORS = {
     **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
     **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
@@ -30,7 +30,7 @@ SAFETENSORS = {
 
 
 def listed(source: Path) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype by key; the dtype is a word where there is nothing to be read as numbers."""
+    """Return shape and dtype by key; the dtype is a word if the array cannot be read as numbers."""
     if source.is_dir():
         names, leaves, _ = _tree(source)
         return {name: _leaf(leaf) for name, leaf in zip(names, leaves, strict=True)}
@@ -38,19 +38,19 @@ def listed(source: Path) -> dict[str, tuple[tuple[int, ...], Any]]:
     if kind(source) not in listers:
         raise ValueError(
             f"{source}: unknown kind of file ({source.suffix or 'no suffix'}); expected {KINDS}. From PyTorch, "
-            "safetensors.torch.save_file(model.state_dict(), ...) writes one."
+            "write one with safetensors.torch.save_file(model.state_dict(), ...)."
         )
     with open(source, "rb") as file:
         return listers[kind(source)](source, file)
 
 
 def read(source: Path, key: str, layer: int | None) -> np.ndarray:
-    """One array, or one entry of its first axis, as it is in the file."""
+    """Return one array, or one entry of its first axis, as it is in the file."""
     if source.is_dir():
         if layer is None:
             return _read_tree(source, key)
         return _kept(source, key, _stamp((source / TREE).stat()))[layer]
-    # Opened here whoever reads it, for the errors: they name the file.
+    # Open the file here for every reader: an error then names the file.
     with open(source, "rb") as file:
         if kind(source) == ".npy":
             return _read_npy(source, file, layer)
@@ -62,7 +62,7 @@ def read(source: Path, key: str, layer: int | None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def _kept(source: Path, key: str, stamp: tuple[int, int]) -> np.ndarray:
-    """The array that slices were last asked of: what is compressed and checked as a whole is not read in part."""
+    """Return the array of the last request for a slice, because these formats cannot be read in part."""
     if source.is_dir():
         return _read_tree(source, key)
     with open(source, "rb") as file:
@@ -88,9 +88,9 @@ def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]
 def _read_npz(file: Any, key: str) -> np.ndarray:
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as opened:
         array = npy.read_array(opened, allow_pickle=False)
-        # The checksum is compared when the end is reached: see that it is.
+        # zipfile compares the checksum only at the end of the file, so read up to the end.
         if opened.read(1):
-            raise ValueError("more bytes than the array has")
+            raise ValueError("there are more bytes than the array needs")
         return array
 
 
@@ -108,15 +108,15 @@ def _read_npy(source: Path, file: Any, layer: int | None) -> np.ndarray:
 
 
 def _npy_header(file: Any, size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
-    """Shape, order and dtype, leaving the file where the numbers begin; they must fill what is left of `size`."""
+    """Return shape, order and dtype, leave the file at the first number, and check the number of bytes that follow."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"version {version} of the .npy format")
-    # Version 3 differs in the names of fields alone, which are not used.
+        raise ValueError(f"version {version} of the .npy format is not supported")
+    # Version 3 differs only in the names of fields, which are not used.
     shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(file)
     needed, left = math.prod(shape) * dtype.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or (needed != left and not dtype.hasobject):
-        raise ValueError(f"{dtype.name} of shape {shape} needs {needed} bytes, and there are {left}")
+        raise ValueError(f"{dtype.name} of shape {shape} needs {needed} bytes, but there are {left}")
     return shape, "F" if fortran else "C", dtype
 
 
@@ -140,16 +140,16 @@ def _safetensors(source: Path) -> Any:
 
 
 def _tree(source: Path) -> tuple[list[str], list[Any], Any]:
-    """Names and metadata of a checkpoint's leaves, and the tree they make."""
+    """Return names and metadata of a checkpoint's leaves, and the structure of their tree."""
     orbax = extra("orbax.checkpoint", f"{source}: reading this checkpoint needs orbax-checkpoint", group="files")
     with orbax.PyTreeCheckpointer() as checkpointer:
         found = checkpointer.metadata(source.absolute()).item_metadata
     if found is None:
-        raise ValueError("orbax finds no tree in it")
+        raise ValueError("orbax finds no tree of arrays here")
     leaves, structure = jax.tree_util.tree_flatten_with_path(found.tree)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     if len(set(names)) < len(names):
-        raise ValueError(f"two arrays of the tree have one name among {sorted(names)}")
+        raise ValueError(f"two arrays of the tree have the same name, among {sorted(names)}")
     return names, [leaf for _, leaf in leaves], structure
 
 
@@ -159,11 +159,11 @@ def _leaf(metadata: Any) -> tuple[tuple[int, ...], Any]:
 
 
 def _read_tree(source: Path, key: str) -> np.ndarray:
-    """One leaf of a checkpoint; the others are left on the disk."""
+    """Return one leaf of a checkpoint without reading the others."""
     orbax = extra("orbax.checkpoint", f"{source}: reading this checkpoint needs orbax-checkpoint", group="files")
     names, _, structure = _tree(source)
     if key not in names:
-        raise ValueError(f"no such array among {len(names)}")
+        raise ValueError(f"none of the {len(names)} arrays has this name")
     wanted = structure.unflatten([0 if name == key else orbax.PLACEHOLDER for name in names])
     how = jax.tree.map(lambda _: orbax.RestoreArgs(restore_type=np.ndarray), wanted)
     with orbax.PyTreeCheckpointer() as checkpointer:
@@ -173,7 +173,7 @@ def _read_tree(source: Path, key: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def named(place: str, path: str) -> Iterator[None]:
-    """Whatever a reader stumbles over in a damaged file becomes a `ValueError` that names it."""
+    """Turn every error of a reader about a damaged file into a `ValueError` that names the file."""
     try:
         yield
     except (ImportError, MemoryError):
@@ -186,8 +186,8 @@ def named(place: str, path: str) -> Iterator[None]:
         if said.startswith(path):
             raise
         raise ValueError(
-            f"{place}: cannot be read ({type(error).__name__}: {said}); it is damaged or was not written to its end. "
-            "Write it again, or leave it out."
+            f"{place}: cannot be read ({type(error).__name__}: {said}); it is damaged or incomplete. Write it again, "
+            "or leave it out."
         ) from error
 
 

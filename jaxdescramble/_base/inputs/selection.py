@@ -1,4 +1,4 @@
-"""Which arrays of a file are layers, and which way round they stand."""
+"""Choose the arrays of a file that are layers, and their orientation."""
 
 import dataclasses
 import fnmatch
@@ -18,13 +18,13 @@ LARGEST = 8192
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """Signals of a layer, or its weight in their place, as the problem takes them: a `Source`.
+    """The signals of a layer, or its weight in their place, as a `Source` of a problem.
 
     Attributes:
         stored: the array in its file.
-        transposed: whether samples (or inputs, of a weight) come first in the file.
-        weight: where the file has the weight that belongs to these signals.
-        weight_turned: whether inputs come first in that.
+        transposed: whether the file has the transpose: samples first (or, for a weight, inputs first).
+        weight: the weight that belongs to these signals, in its file.
+        weight_turned: whether the file has the transpose of that weight.
     """
 
     stored: Stored
@@ -38,7 +38,7 @@ class Layer:
 
     @property
     def dtype(self) -> np.dtype:
-        """float64 only where JAX's 64-bit types are on."""
+        """float64 if the file has it and JAX's 64-bit types are on; otherwise float32."""
         wide = self.stored.dtype == "float64" and wide_types()
         return np.dtype("float64" if wide else "float32")
 
@@ -46,7 +46,7 @@ class Layer:
         return self._read(self.stored, self.transposed)
 
     def read_weight(self) -> np.ndarray:
-        """The weight (out, in) to be looked at in the frame of these signals; they themselves if there is none."""
+        """Return the weight (out, in) that belongs to these signals; without one, return the signals."""
         return self.read() if self.weight is None else self._read(self.weight, self.weight_turned)
 
     def _read(self, one: Stored, transposed: bool) -> np.ndarray:
@@ -55,7 +55,7 @@ class Layer:
 
 
 class Selection(NamedTuple):
-    """Layers by name, and what was left out with the reason why."""
+    """The layers by name, and the arrays that were left out, with the reason."""
 
     layers: dict[str, Layer]
     left_out: dict[str, str]
@@ -64,20 +64,21 @@ class Selection(NamedTuple):
 def selected(
     paths: Sequence[str | os.PathLike], names: Sequence[str] = (), samples_first: bool | None = None
 ) -> Selection:
-    """The layers of files: arrays called signals where there are any, else every weight as it is.
+    """Return the layers of files: the arrays that are called signals, or every weight if there are no such arrays.
 
-    Of arrays whose last name is "signals", "activations" or "preactivations", (features, samples), each is a layer, and
-    `NAME/weight` or `NAME.kernel` beside `NAME/signals` is its weight. Where no array is called so, every array of two
-    axes is: a weight (out, in) stands for the signals that white inputs make. "kernel", as Flax has it, is (in, out)
-    and turned round. An array of three axes is a stack of layers.
+    An array whose last name is "signals", "activations" or "preactivations" is a layer (features, samples); its weight
+    is `NAME/weight` or `NAME.kernel` beside `NAME/signals`. If no array has such a name, every array of two axes is a
+    layer: a weight (out, in) takes the place of the signals that white inputs make. "kernel", Flax's name, is
+    (in, out) and is transposed. An array of three axes is a stack of layers.
 
     Args:
-        paths: files or folders, as `stored` takes them.
-        names: patterns such as "encoder*"; only arrays that match one are taken, whatever they are called.
-        samples_first: whether features come last; None to go by names.
+        paths: files or folders that `stored` accepts.
+        names: patterns such as "encoder*"; only arrays that match one of them are used, whatever their last name.
+        samples_first: whether features are the last axis; None means that the names decide.
 
     Raises:
-        FileNotFoundError, OSError, ValueError: as `stored`; nothing that can be taken.
+        FileNotFoundError, OSError: if a file is missing or cannot be read.
+        ValueError: if a file is damaged, or no array can be used.
 
     >>> np.savez("two.npz", **{"a.signals": np.ones((4, 50)), "a.weight": np.ones((4, 3)), "steps": np.ones(7)})
     >>> found = selected(["two.npz"])
@@ -89,7 +90,7 @@ def selected(
         for one in stored(path):
             name = one.name if len(paths) == 1 else f"{Path(path).stem}/{one.name}"
             if name in found:
-                raise ValueError(f"{path}: the name {name!r} is taken by another file; rename one of them.")
+                raise ValueError(f"{path}: another file has an array called {name!r} too; rename one of them.")
             found[name] = one
     left_out = {name: why for name, one in found.items() if (why := _unfit(one))}
     fit = {name: one for name, one in found.items() if name not in left_out}
@@ -102,7 +103,7 @@ def selected(
     for name in fit:
         if name not in chosen:
             if name not in weights.values():
-                left_out[name] = "no pattern takes it" if names else "there are signals, and it is not among them"
+                left_out[name] = "matches no pattern" if names else "other arrays are called signals, this one is not"
             continue
         is_signals = _last(name) in SIGNALS
         partner = weights.get(_stem(name)) if is_signals else None
@@ -113,25 +114,25 @@ def selected(
             layer = Layer(one, transposed, beside, partner is not None and _last(partner) == "kernel")
             label = f"{short}[{number}]" if one.layer is not None else short
             if layer.shape[0] > LARGEST:
-                left_out[label] = f"{layer.shape[0]} features, and P would be that number squared; {LARGEST} at most"
+                left_out[label] = f"{layer.shape[0]} features; must be at most {LARGEST}, because P is (n, n)"
                 continue
             taken[label] = layer
     if not taken:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:5])
         raise ValueError(
-            f"{', '.join(map(str, paths))}: no array to descramble ({reasons}). Expected floating arrays (features, "
-            "samples) or weights (out, in)."
+            f"{', '.join(map(str, paths))}: no array to descramble ({reasons}). Expected floating-point arrays "
+            "(features, samples) or weights (out, in)."
         )
     return Selection(taken, left_out)
 
 
 def _unfit(one: Stored) -> str:
     if one.dtype not in ("float32", "float64"):
-        return f"{one.stored_dtype}, no floating numbers"
+        return f"{one.stored_dtype}, not a floating type"
     if len(one.shape) not in (2, 3):
-        return f"shape {one.shape}, neither a matrix nor a stack of them"
+        return f"shape {one.shape}, neither a matrix nor a stack of matrices"
     if min(one.shape[-2:]) < 2 or 0 in one.shape:
-        return f"shape {one.shape}, a single row or column"
+        return f"shape {one.shape}, only one row or column"
     return ""
 
 

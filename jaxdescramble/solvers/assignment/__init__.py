@@ -1,1 +1,1 @@
-"""Quadratic assignment: the best permutation, with a bound."""
+"""Quadratic assignment: search for the best permutation, with a lower bound."""

@@ -1,8 +1,8 @@
-"""Numbers that no permutation goes below, for the quadratic assignment problem `min_p sum_ij a_ij b_(p(i) p(j))`.
+"""Lower bounds of the quadratic assignment problem `min_p sum_ij a_ij b_(p(i) p(j))`.
 
-Each is the least cost of a linear assignment, and a number besides. Three families, each with its strength: eigenvalues
-are tight where B is close to a turned A (isomorphic graphs), projected eigenvalues where distances meet dense flows or
-the rows of A sum to zero (smoothness), Gilmore and Lawler's where the flows are sparse.
+Each bound is the least cost of a linear assignment plus a constant. There are three families. Eigenvalue bounds are
+tight if B is nearly a rotated A (isomorphic graphs). Projected eigenvalue bounds are tight if distances meet dense
+flows, or the rows of A sum to zero (smoothness). Gilmore and Lawler's bound is tight if the flows are sparse.
 """
 
 from typing import NamedTuple
@@ -17,18 +17,18 @@ from jaxdescramble.manifolds.assignment import assign
 
 
 class Bound(NamedTuple):
-    """A bound that is still to be added up: `constant + min_p sum_i cost_(i p(i))`.
+    """The parts of a bound `constant + min_p sum_i cost_(i p(i))`.
 
     Attributes:
-        cost: of the linear assignment.
-        constant: what is added to it.
+        cost: cost matrix of the linear assignment.
+        constant: constant that is added.
     """
 
     cost: Float[Array, "n n"]
     constant: Float[Array, ""]
 
     def evaluate(self) -> Float[Array, ""]:
-        """The bound, from the prices that prove the assignment best.
+        """Return the bound, computed from the dual prices that prove the assignment optimal.
 
         >>> float(Bound(jnp.eye(2), jnp.asarray(3.0)).evaluate())
         3.0
@@ -38,12 +38,12 @@ class Bound(NamedTuple):
 
 
 def lower_bound(a: Float[Array, "n n"], b: Float[Array, "n n"], symmetric: bool = False) -> Float[Array, ""]:
-    """The best of the bounds below, less what rounding may have added to it.
+    """Return the best of the bounds below, minus what rounding may have added.
 
     Args:
-        a: A, any real matrix.
-        b: B, of the same size.
-        symmetric: both are symmetric, which saves work; the bound is right for all matrices if it is False.
+        a: real matrix A.
+        b: real matrix B of the same size.
+        symmetric: whether both are symmetric, which saves work. False is correct for all matrices.
 
     >>> a, b = jnp.diag(jnp.asarray([1.0, 2.0])), jnp.diag(jnp.asarray([3.0, 5.0]))
     >>> round(float(lower_bound(a, b)), 4)  # 1 * 5 + 2 * 3
@@ -60,10 +60,10 @@ def lower_bound(a: Float[Array, "n n"], b: Float[Array, "n n"], symmetric: bool 
 
 
 def gilmore_lawler(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Bound:
-    """`min_p sum_i l_(i p(i))`, where l_ij is the least that row i can cost in the place of row j.
+    """Return `min_p sum_i l_(i p(i))`, where l_ij is the least cost of row i in the place of row j.
 
-    `l_ij = a_ii b_jj + <a_i ascending, b_j descending>`, the diagonal left out of the product: every row assumes the
-    best order of the others for itself.
+    `l_ij = a_ii b_jj + <a_i ascending, b_j descending>`, with the diagonal left out of the product: every row assumes
+    the order of the others that suits it best.
 
     >>> a, b = jnp.asarray([[0.0, 1.0], [1.0, 0.0]]), jnp.asarray([[0.0, 4.0], [4.0, 0.0]])
     >>> float(gilmore_lawler(a, b).evaluate())
@@ -84,24 +84,25 @@ def eigenvalue_bound(
     project: bool = True,
     split: bool = True,
 ) -> Bound:
-    """`sum_i lambda_i mu_(n+1-i)`: the minimum over all orthogonal matrices, permutations or not.
+    """Return `sum_i lambda_i mu_(n+1-i)`, the minimum over all orthogonal matrices, which include permutations.
 
-    lambda and mu are the eigenvalues of `(A + A^T)/2 + i (A - A^T)/2` and the same of B, which are Hermitian and give
-    the same form.
+    lambda and mu are the eigenvalues of `(A + A^T)/2 + i (A - A^T)/2` and of the same matrix for B. These matrices are
+    Hermitian and give the same form.
 
     Args:
-        a: A. b: B.
-        symmetric: both are symmetric; their eigenvalues are then those of real matrices.
-        project: keep only orthogonal matrices whose rows and columns sum to one, `e e^T / n + V Y V^T`, n > 1. What is
-            linear in them is bounded by an assignment.
-        split: bound the diagonals by an assignment of their own.
+        a: matrix A.
+        b: matrix B.
+        symmetric: whether both are symmetric; then the eigenvalues are those of real matrices.
+        project: minimise only over orthogonal matrices with row and column sums of one, `e e^T / n + V Y V^T`, n > 1.
+            An assignment bounds the part that is linear in them.
+        split: bound the diagonals by a separate assignment.
 
     >>> a = jnp.asarray([[0.0, 1.0], [1.0, 0.0]])
     >>> [round(float(eigenvalue_bound(a, 4 * a, project=project).evaluate()), 4) for project in (False, True)]
     [-8.0, 8.0]
 
-    Source: Finke, Burkard, Rendl, Ann. Discrete Math. 31 (1987) 61; projected, Hadley, Rendl, Wolkowicz, Math. Oper.
-    Res. 17 (1992) 727; not symmetric, the same, Linear Algebra Appl. 169 (1992) 53.
+    Source: Finke, Burkard, Rendl, Ann. Discrete Math. 31 (1987) 61; projected: Hadley, Rendl, Wolkowicz, Math. Oper.
+    Res. 17 (1992) 727; not symmetric: the same authors, Linear Algebra Appl. 169 (1992) 53.
     """
     cost, constant = jnp.zeros_like(a), jnp.zeros((), a.dtype)
     if split:
@@ -115,13 +116,13 @@ def eigenvalue_bound(
 
 
 def sums_to_zero(n: int, dtype: jnp.dtype) -> Float[Array, "n m"]:
-    """V, an orthonormal basis of the vectors whose entries sum to zero, in n - 1 columns.
+    """Return V, an orthonormal basis of the vectors with entry sum zero, in n - 1 columns.
 
     >>> V = sums_to_zero(3, jnp.zeros(0).dtype)
     >>> bool(abs(V.sum(axis=0)).max() < 1e-6), V.shape
     (True, (3, 2))
     """
-    # The reflection that takes the first axis to e / sqrt(n) takes the others to such a basis.
+    # The reflection that maps the first axis to e / sqrt(n) maps the other axes to such a basis.
     mirror = jnp.full(n, -(n**-0.5), dtype).at[0].add(1)
     return (jnp.eye(n, dtype=dtype) - 2 * _outer(mirror, mirror) / jnp.sum(mirror**2))[:, 1:]
 

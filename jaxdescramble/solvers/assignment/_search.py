@@ -1,6 +1,6 @@
-"""Local search for a quadratic assignment: exchanges with a memory, stretches turned or moved, kicks.
+"""Local search for a quadratic assignment: exchanges with a tabu list, reversed or moved stretches, kicks.
 
-One step of each costs O(n^2) in vector operations and no matrix product, so that many searches march in step.
+One step of each costs O(n^2) in vector operations and needs no matrix product, so many searches can advance in step.
 """
 
 import jax
@@ -18,20 +18,20 @@ def tabu(
     least: Float[Array, ""],
     symmetric: bool,
 ) -> Int[Array, " n"]:
-    """The best permutation met on a walk that makes the best exchange each time, be it uphill.
+    """Return the best permutation on a walk that always makes the best allowed exchange, even uphill.
 
-    An exchange that was made is not made again for a while, unless it leads below all that was seen. With
-    `G = A C^T + A^T C` and `c_ij = b_(p(i) p(j))`, exchanging u and v makes G into `(G + x y^T + x' y'^T) Pi`:
-    Pi exchanges columns u and v, `x_i = a_iu - a_iv`, `y_j = c_jv - c_ju`, and x', y' are the same of the transposes.
-    Gains of other pairs change by `-(x_i - x_j) (y_i - y_j)` and the same with primes; those of u and v are read
-    off G.
+    After an exchange, the same exchange is forbidden for a while, unless it leads below the best value so far. With
+    `G = A C^T + A^T C` and `c_ij = b_(p(i) p(j))`, an exchange of u and v changes G into `(G + x y^T + x' y'^T) Pi`. Pi
+    exchanges columns u and v, `x_i = a_iu - a_iv`, `y_j = c_jv - c_ju`, and x', y' are the same for the transposes. The
+    gains of other pairs change by `-(x_i - x_j) (y_i - y_j)`, and the same for x', y'. G gives the gains of u and v.
 
     Args:
-        a: A. b: B.
-        p: where to begin.
-        tenures: for how many steps each exchange is forbidden; their number is that of the steps.
-        least: what counts as a gain.
-        symmetric: both matrices are, which saves half the work.
+        a: matrix A.
+        b: matrix B.
+        p: first permutation.
+        tenures: for each step, the number of steps for which its exchange is then forbidden.
+        least: smallest decrease that counts as a gain.
+        symmetric: whether both matrices are symmetric, which saves half the work.
 
     >>> a = jnp.asarray([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     >>> b = jnp.asarray([[0.0, 1.0, 1.0], [1.0, 0.0, 5.0], [1.0, 5.0, 0.0]])
@@ -93,7 +93,7 @@ def tabu(
 def descend(
     a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array, " n"], least: Float[Array, ""]
 ) -> tuple[Int[Array, " n"], Int[Array, ""], Bool[Array, ""]]:
-    """The best exchange again and again while one gains: a permutation, exchanges made, whether no exchange is left.
+    """Make the best exchange while one gains; return the permutation, the number of exchanges, and whether it ended.
 
     >>> a = jnp.asarray([[0.0, 1.0], [0.0, 0.0]])
     >>> descend(a, jnp.asarray([[0.0, 3.0], [2.0, 0.0]]), jnp.asarray([0, 1]), jnp.asarray(1e-6))[0].tolist()
@@ -116,13 +116,13 @@ def descend(
 def reversals(
     a: Float[Array, "n n"], c: Float[Array, "n n"], centre: Int[Array, ""], symmetric: bool
 ) -> tuple[Float[Array, " m"], Int[Array, " m"], Int[Array, " m"]]:
-    """What turning round the stretch i ... j changes, for all stretches of one centre `i + j`; inf where there is none.
+    """Return the change from reversing a stretch i ... j, for all stretches of one centre `i + j`; inf for no stretch.
 
-    A longer stretch turned is a shorter one turned and its two ends exchanged: gains are running sums of those of
-    exchanges, taken where the inside is turned already.
+    To reverse a longer stretch is to reverse a shorter one and exchange the two ends. So the changes are running sums
+    of changes from exchanges, computed with the inside already reversed.
 
     Returns:
-        Changes, first entries i, last entries j, of the shortest stretch first.
+        Changes, first entries i, last entries j; the shortest stretch comes first.
 
     >>> line = jnp.abs(jnp.arange(4.0)[:, None] - jnp.arange(4.0)[None, :])
     >>> reversals(jnp.diag(jnp.ones(3), 1), line, jnp.asarray(3), False)[0].tolist()  # 0213, 3210
@@ -152,7 +152,7 @@ def reversals(
 def insertions(
     a: Float[Array, "n n"], c: Float[Array, "n n"], i: Int[Array, ""], symmetric: bool
 ) -> Float[Array, " m"]:
-    """What moving the entry at i to each of the places i + 1, i + 2, ... changes; inf beyond the end.
+    """Return the change from moving the entry at i to each of the places i + 1, i + 2, ...; inf beyond the end.
 
     >>> line = jnp.abs(jnp.arange(4.0)[:, None] - jnp.arange(4.0)[None, :])
     >>> insertions(jnp.diag(jnp.ones(3), 1), line, jnp.asarray(1), False).tolist()  # 0213, 0231
@@ -183,14 +183,15 @@ def straighten(
     least: Float[Array, ""],
     symmetric: bool,
 ) -> Int[Array, " n"]:
-    """Turn stretches round, and move single entries, where that gains most: what exchanges are bad at on a line.
+    """Reverse stretches and move single entries where that gains most. On a line, exchanges alone do this badly.
 
     Args:
-        a: A. b: B.
-        p: where to begin.
-        places_to_try: a centre for `reversals` and a place for `insertions`, step by step.
-        least: what counts as a gain.
-        symmetric: both matrices are.
+        a: matrix A.
+        b: matrix B.
+        p: first permutation.
+        places_to_try: for each step, a centre for `reversals` and a place for `insertions`.
+        least: smallest decrease that counts as a gain.
+        symmetric: whether both matrices are symmetric.
 
     >>> line = jnp.diag(jnp.ones(5), 1)
     >>> far = jnp.abs(jnp.arange(6.0)[:, None] - jnp.arange(6.0)[None, :])
@@ -198,7 +199,7 @@ def straighten(
     >>> straighten(line, far, jnp.asarray([3, 2, 1, 0, 4, 5]), try_all, jnp.asarray(1e-6), False).tolist()
     [0, 1, 2, 3, 4, 5]
 
-    Source: Lin, Bell Syst. Tech. J. 44 (1965) 2245 (turns); Or, thesis, Northwestern University (1976) (moves).
+    Source: Lin, Bell Syst. Tech. J. 44 (1965) 2245 (reversals); Or, thesis, Northwestern University (1976) (moves).
     """
     places = jnp.arange(len(a), dtype=jnp.int32)
     mirrored = a[::-1, ::-1]
@@ -221,7 +222,7 @@ def straighten(
 
 
 def kick(key: PRNGKeyArray, p: Int[Array, " n"]) -> Int[Array, " n"]:
-    """p, disturbed: up to two fifths of its entries passed round in a ring, or two neighbouring stretches exchanged.
+    """Disturb a permutation: rotate up to two fifths of its entries in a ring, or exchange two neighbouring stretches.
 
     >>> sorted(kick(jax.random.key(0), jnp.arange(6)).tolist())
     [0, 1, 2, 3, 4, 5]
@@ -230,7 +231,7 @@ def kick(key: PRNGKeyArray, p: Int[Array, " n"]) -> Int[Array, " n"]:
     (2006) 1519 (rings).
     """
     n = len(p)
-    # One draw for all: each call of a generator takes a third of a second to compile.
+    # Draw all numbers at once: each call of a generator takes a third of a second to compile.
     chance = jax.random.uniform(key, (n + 2,))
     places = jnp.arange(n, dtype=jnp.int32)
     order = jnp.argsort(chance[:n]).astype(jnp.int32)
@@ -247,7 +248,7 @@ def kick(key: PRNGKeyArray, p: Int[Array, " n"]) -> Int[Array, " n"]:
 
 
 def _shifted(m: Float[Array, "n m"], by: Int[Array, ""] | int, axis: int) -> Float[Array, "n m"]:
-    """Entry k + by of an axis in the place of entry k, zeros from beyond its ends."""
+    """Shift an axis so that entry k + by moves to place k; fill with zeros."""
     n = m.shape[axis]
     padded = jnp.pad(m, [(n, n) if this == axis else (0, 0) for this in range(2)])
     return jax.lax.dynamic_slice_in_dim(padded, n + by, n, axis)

@@ -1,4 +1,4 @@
-"""Where a search for a quadratic assignment begins: relaxed to doubly stochastic matrices, or read off eigenvectors."""
+"""Starts of a search for a quadratic assignment: relaxation to doubly stochastic matrices, or eigenvectors."""
 
 import itertools
 
@@ -13,14 +13,14 @@ from jaxdescramble.manifolds.assignment import assign
 from jaxdescramble.solvers.assignment._bounds import sums_to_zero
 
 RELAXED_STEPS = 30
-"""Frank-Wolfe steps: most starts need fewer than ten."""
+"""Largest number of Frank-Wolfe steps; most starts need fewer than ten."""
 
 SINKHORN_STEPS = 10
-"""Balancing steps that make a random matrix nearly doubly stochastic."""
+"""Number of balancing steps, which make a random matrix nearly doubly stochastic."""
 
 
 def quadratic(a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array, " n"]) -> Float[Array, ""]:
-    """`sum_ij a_ij b_(p(i) p(j))`.
+    """Return `sum_ij a_ij b_(p(i) p(j))`.
 
     >>> a = jnp.asarray([[0.0, 1.0], [0.0, 0.0]])
     >>> float(quadratic(a, jnp.asarray([[0.0, 2.0], [3.0, 0.0]]), jnp.asarray([1, 0])))
@@ -30,7 +30,7 @@ def quadratic(a: Float[Array, "n n"], b: Float[Array, "n n"], p: Int[Array, " n"
 
 
 def random_stochastic(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:
-    """A matrix half way between the barycentre and a random one, rows and columns summing to one (nearly).
+    """Return a matrix half way between the barycentre and a random one, with row and column sums of nearly one.
 
     >>> P = random_stochastic(jax.random.key(0), 4, jnp.zeros(0).dtype)
     >>> bool(abs(P.sum(axis=0) - 1).max() < 1e-3), bool(abs(P.sum(axis=1) - 1).max() < 1e-1)
@@ -48,14 +48,15 @@ def random_stochastic(key: PRNGKeyArray, n: int, dtype: jnp.dtype) -> Float[Arra
 
 
 def relax(a: Float[Array, "n n"], b: Float[Array, "n n"], start: Float[Array, "n n"]) -> Int[Array, " n"]:
-    """The permutation nearest to a stationary doubly stochastic matrix of `tr(A P B^T P^T)`, by Frank-Wolfe.
+    """Return the permutation nearest to a stationary doubly stochastic matrix of `tr(A P B^T P^T)`, by Frank-Wolfe.
 
-    The direction of a step is the permutation Q of least `<grad f(P), Q>`, a linear assignment; its length is exact,
-    for along a line f is a parabola.
+    The direction of a step is the permutation Q of least `<grad f(P), Q>`, a linear assignment. The length of a step is
+    exact, because f is a parabola along a line.
 
     Args:
-        a: A. b: B.
-        start: P, doubly stochastic.
+        a: matrix A.
+        b: matrix B.
+        start: doubly stochastic matrix P.
 
     >>> a = jnp.asarray([[0.0, 3.0, 1.0], [3.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     >>> turn = jnp.asarray([2, 0, 1])
@@ -76,7 +77,7 @@ def relax(a: Float[Array, "n n"], b: Float[Array, "n n"], start: Float[Array, "n
 
     def step(state: tuple) -> tuple:
         P, slope, prices, k, flat, _, _ = state
-        # The last assignment rounds P; in the same loop, because every copy of the assignment is slow to compile.
+        # The last assignment rounds P. It is in the same loop, because each copy of the assignment compiles slowly.
         last = flat | (k == RELAXED_STEPS)
         found = assign(jnp.where(last, -P, slope), jnp.where(last, jnp.min(-P, axis=0), prices))
         q = found.columns
@@ -95,10 +96,10 @@ def relax(a: Float[Array, "n n"], b: Float[Array, "n n"], start: Float[Array, "n
 
 
 def spectral(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Int[Array, " n"]:
-    """The best of sixteen orders read off eigenvectors: entries of one of A laid on entries of one of B, by rank.
+    """Return the best of sixteen orders from eigenvectors: match the entries of one of A and one of B by rank.
 
-    The vectors are the first and the last of the matrices and of their graphs' Laplacians, orthogonal to constants:
-    the Fiedler vector, which puts a hidden line in order, is among them.
+    The vectors are the first and the last eigenvectors of the matrices and of their graph Laplacians, orthogonal to
+    constants. The Fiedler vector, which finds a hidden line, is one of them.
 
     >>> chain = jnp.abs(jnp.arange(4.0)[:, None] - jnp.arange(4.0)[None, :])
     >>> turn = jnp.asarray([2, 0, 3, 1])

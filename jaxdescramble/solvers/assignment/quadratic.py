@@ -1,8 +1,8 @@
-"""The best order: quadratic assignment, `min_p sum_ij a_ij b_(p(i) p(j))` over the symmetric group, with a bound.
+"""Quadratic assignment, `min_p sum_ij a_ij b_(p(i) p(j))` over the symmetric group, with a lower bound.
 
-Smoothness over permutations is such a problem: `||D P S||_F^2` with `P S = S[p]`, `A = D^T D`, `B = S S^T`. It is
-NP-hard; here many searches march in step in one compiled program, and every answer says how far from the optimum it can
-be at most.
+Smoothness over permutations is such a problem: `||D P S||_F^2` with `P S = S[p]`, `A = D^T D`, `B = S S^T`. The problem
+is NP-hard. One compiled program runs many searches in step, and every answer comes with its largest possible distance
+from the optimum.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxdescramble.solvers.assignment._search import descend, kick, straighten, 
 from jaxdescramble.solvers.assignment._starts import quadratic, random_stochastic, relax, spectral
 
 WALK = 250
-"""Exchanges in one walk, between two kicks."""
+"""Number of exchanges in one walk, between two kicks."""
 
 
 @functools.partial(
@@ -33,14 +33,16 @@ WALK = 250
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Assignment(Stored):
-    """A permutation, and how good it is. A pytree; leading axes are batches.
+    """A permutation, and how good it is. It is a pytree; leading axes are batches.
 
     Attributes:
-        point: p, which no exchange of two entries improves; as a matrix, `manifolds.permutation.matrix(p)`.
-        value: `sum_ij a_ij b_(p(i) p(j))`, evaluated at this very p: of integers an integer, and exact.
-        bound: no permutation has a value below it, rounding included. Rounded up if the matrices are integers.
-        steps: exchanges made in each of the searches.
-        status: a `jaxdescramble.Status`; SOLVED says that no exchange improves p, `gap` how far off the optimum may be.
+        point: the permutation p; no exchange of two entries improves it. Its matrix is
+            `manifolds.permutation.matrix(p)`.
+        value: `sum_ij a_ij b_(p(i) p(j))`, computed at this p; for integer matrices it is an exact integer.
+        bound: lower bound of all permutations, rounding included; rounded up for integer matrices.
+        steps: number of exchanges made in each search.
+        status: a `jaxdescramble.Status`. SOLVED means that no exchange improves p; `gap` bounds the distance from the
+            optimum.
     """
 
     point: Int[Array, "*batch n"]
@@ -51,14 +53,14 @@ class Assignment(Stored):
 
     @property
     def gap(self) -> Float[Array, "*batch"]:
-        """By how much the value is above the bound: zero proves that p is optimal."""
+        """Value minus bound: zero proves that p is optimal."""
         return self.value - self.bound
 
     def check(self) -> "Assignment":
-        """This result, if every problem of the batch was solved.
+        """Return this result if every problem of the batch was solved.
 
         Raises:
-            FloatingPointError: says which problems were not, why, and what to do.
+            FloatingPointError: if a problem failed; the message says which, why, and what to do.
         """
         check_status(self.status, "quadratic_assignment")
         return self
@@ -74,31 +76,32 @@ def quadratic_assignment(
     steps: int = 5000,
     symmetric: bool | None = None,
 ) -> Assignment:
-    """The permutation that lays B on A best: `argmin_p sum_ij a_ij b_(p(i) p(j))`, that is `tr(A P B^T P^T)`.
+    """Return the permutation that fits B to A best: `argmin_p sum_ij a_ij b_(p(i) p(j))`, which is `tr(A P B^T P^T)`.
 
-    Searches begin at the given start, or at the best order read off eigenvectors; at the ends of Frank-Wolfe descents
-    among doubly stochastic matrices, from the barycentre and from random points, for half of them; and at random
-    permutations. In every round each is kicked, turns and moves stretches of its order, and walks along best exchanges
-    with a tabu list; before the next the worse half gives way to copies of the better half. They stop early where the
-    bound is met. `jax.jit` and `jax.vmap` may be put around it. Time goes as `searches * steps * n^2`, 3 ns each on one
-    core, and as n^3 for the bound.
+    Use it to order neurons instead of mixing them, or for any quadratic assignment problem. One search starts at the
+    given start, or at the best order from eigenvectors. Half of the searches start at the ends of Frank-Wolfe descents
+    among doubly stochastic matrices, from the barycentre and from random points. The others start at random
+    permutations. In every round, each search is kicked, reverses and moves stretches of its order, and walks along best
+    exchanges with a tabu list. Before the next round, copies of the better half replace the worse half. The searches
+    stop early if they reach the bound. The function works under `jax.jit` and `jax.vmap`. The time grows as
+    `searches * steps * n^2`, 3 ns each on one core, and as n^3 for the bound.
 
     Args:
-        a: A, (n, n), any real matrix, symmetric or not, floating or integer; so is b.
-        b: B, of the same size.
-        key: source of chance.
-        start: a permutation (n,) for one of the searches; the answer is no worse.
-        searches: how many searches.
-        steps: how many exchanges each of them makes, in walks of 250.
-        symmetric: whether A or B is symmetric, which saves half the work; None to look, which is not possible under
-            jit or vmap and then taken as False.
+        a: real matrix A, shape (n, n), symmetric or not, of a floating or integer type.
+        b: real matrix B, of the same shape.
+        key: random key.
+        start: a permutation (n,) as the start of one search; the answer is at least as good. None means no such start.
+        searches: number of searches.
+        steps: number of exchanges of each search, in walks of 250.
+        symmetric: whether A or B is symmetric, which saves half the work. None looks at the numbers; under jit or vmap
+            it means False.
 
     Returns:
         An `Assignment(point, value, bound, steps, status)`.
 
     Raises:
-        TypeError: complex or half-precision numbers, booleans. ValueError: not square, different sizes, a start that
-            is no permutation.
+        TypeError: if a matrix has complex, half-precision or boolean numbers.
+        ValueError: if a matrix is not square, the sizes differ, or `start` is not a permutation.
 
     >>> D = jnp.diff(jnp.eye(6), axis=0)
     >>> signals = jnp.asarray([3.0, 0.0, 5.0, 1.0, 4.0, 2.0])[:, None]
@@ -113,7 +116,7 @@ def quadratic_assignment(
     """
     one, other = _matrix(a, "a"), _matrix(b, "b")
     if one.shape != other.shape:
-        raise ValueError(f"b: shape {other.shape}, where a has {one.shape}; both are (n, n).")
+        raise ValueError(f"b: got shape {other.shape}; must have the shape of a, {one.shape}.")
     searches, steps, key = positive_integer(searches, "searches"), positive_integer(steps, "steps"), random_key(key)
     rounds = -(-steps // WALK)
     if symmetric is None:
@@ -147,7 +150,7 @@ def _solve(
     point, made = _search(A, B, key, start, searches, rounds, walk, symmetric, least, floor)
     point, extra, done = descend(A, B, point, least)
     value = jnp.sum(a * b[point][:, point])
-    # Units are powers of two: what is exact stays exact.
+    # Units are powers of two, so exact numbers stay exact.
     bound = floor * A_unit * B_unit
     if integers:
         bound = jnp.ceil(bound)
@@ -172,7 +175,7 @@ def _search(
     least: Float[Array, ""],
     floor: Float[Array, ""],
 ) -> tuple[Int[Array, " n"], Int[Array, ""]]:
-    """The best permutation of all searches, and how many exchanges each has made."""
+    """Return the best permutation of all searches, and the number of exchanges of each."""
     n = len(a)
     if n == 1:
         return permutation.identity(1), jnp.zeros((), jnp.int32)
@@ -185,7 +188,7 @@ def _search(
         disturb, forbid = jax.random.split(key)
         p = jnp.where(first, p, kick(disturb, p))
         p = straighten(a, b, p, tried, least, symmetric)
-        # Half of n to three halves of it.
+        # Tenures lie between n / 2 and 3 n / 2.
         tenures = jnp.floor((jax.random.uniform(forbid, (walk,)) + 0.5) * n + 1).astype(jnp.int32)
         p = tabu(a, b, p, tenures, least, symmetric)
         return p, value_of(p)
@@ -193,11 +196,11 @@ def _search(
     def play(state: tuple) -> tuple:
         points, values, key, k = state
         key, shared, each = jax.random.split(key, 3)
-        # The better half goes on twice over. (Meeting one rival each was as good on QAPLIB, and worse on lines.)
+        # Copy the better half. (One rival per search was as good on QAPLIB, and worse on lines.)
         every = jnp.arange(searches)
         chosen = jnp.where(k > 0, jnp.argsort(values)[every % max(1, searches // 2)], every)
         points, values = points[chosen], values[chosen]
-        # The same stretches are tried in all searches: what is sliced at one place for all needs no gather.
+        # All searches try the same stretches: slices at one place for all need no gather.
         centres, items = jax.random.uniform(shared, (2, n))
         tried = jnp.stack([1 + jnp.floor(centres * (2 * n - 3)), jnp.floor(items * (n - 1))], axis=1)
         again, found = jax.vmap(attempt, (0, 0, None, None))(
@@ -228,19 +231,21 @@ def _starts(
 
 
 def _scaled(m: Float[Array, "n n"], usable: Array) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """A matrix of entries below one, zeros if it is not usable, and the power of two that it is to be multiplied by."""
+    """Return a matrix with entries below one (zeros if it is not usable), and its unit, a power of two."""
     m = jnp.where(usable, m, 0)
     unit = jnp.ldexp(jnp.ones((), m.dtype), jnp.frexp(jnp.max(jnp.abs(m)))[1])
     return m / unit, unit
 
 
 def _matrix(value: ArrayLike, name: str) -> Array:
-    """A square matrix of default integers or of real floating-point numbers."""
+    """Return `value` as a square matrix of default integers or of real floating-point numbers."""
     matrix = numbers(value, name, "an array of numbers, a square matrix (n, n)")
     integers = jnp.issubdtype(matrix.dtype, jnp.integer)
     matrix = matrix.astype(int) if integers else real_array(value, name, (2,), "a square matrix (n, n)")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or 0 in matrix.shape:
-        raise ValueError(f"{name}: expected a square matrix (n, n), got shape {matrix.shape}; jax.vmap takes batches.")
+        raise ValueError(
+            f"{name}: expected a square matrix (n, n), got shape {matrix.shape}; use jax.vmap for a batch."
+        )
     return matrix
 
 
@@ -250,7 +255,7 @@ def _permutation(value: ArrayLike, n: int) -> Int[Array, " n"]:
         raise ValueError(f"start: expected a permutation, {n} integers; got {start.dtype} of shape {start.shape}.")
     if not is_traced(start) and not np.array_equal(np.sort(np.asarray(start)), np.arange(n)):
         raise ValueError(
-            f"start: expected each of 0 ... {n - 1} once; project a matrix by permutation.nearest(matrix)."
+            f"start: expected each of 0 ... {n - 1} once; use permutation.nearest(matrix) to project a matrix."
         )
     return start.astype(jnp.int32)
 
