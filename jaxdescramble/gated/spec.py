@@ -176,5 +176,4 @@ def _check_layer(layer: Any, name: str) -> None:
             raise TypeError(
                 f"params: got {layer!r} as a layer of {name!r}; must be {{'weight': array}} of real numbers, with "
                 "'bias' if the architecture has biases."
-
             )
