@@ -155,9 +155,7 @@ def test_what_does_not_fit_is_said():
         pk.residual(x, x, [*g, jnp.ones((2, 5)), *g], [*g, jnp.ones((2, 5)), *g])
     with pytest.raises(ValueError, match=r"gates: array 0 has shape \(2, 4\) .* has shape \(3,\) for each"):
         pk.network((Gate(), Dense()), x, x, g, g)
-    with pytest.raises(
-        ValueError, match="gates1, depth: got 4 arrays; with depth=2 and gate_after=True"
-    ):
+    with pytest.raises(ValueError, match="gates1, depth: got 4 arrays; with depth=2 and gate_after=True"):
         pk.residual(x, x, g * 4, g * 4, depth=2, gate_after=True)
     with pytest.raises(ValueError, match="variances: got shape"):
         pk.dense(x, x, g, g, variances=[1.0, 1.0, 1.0])

@@ -198,7 +198,7 @@ def test_the_time_that_is_left_is_told_kind_by_kind(net, tmp_path):
     assert what["unknown_left"] == {"new, brief, 8 x 20": 3}
     said = called("status", tmp_path, code=4)
     assert "about 200 s of work left for 2 problems" in said
-    assert "unknown time for 3 problems of a kind of which none is finished (new, brief, 8 x 20)" in said
+    assert "unknown time for 3 problems of a kind without a finished problem (new, brief, 8 x 20)" in said
     assert table.done
 
 
@@ -320,10 +320,10 @@ def test_mistakes_in_a_specification_are_named(net, tmp_path, mistake):
 
 
 def test_what_the_command_line_refuses(net, tmp_path):
-    assert "--shard: got '3'; the first of four is 0/4" in called(
+    assert "--shard: got '3'; must be i/n" in called(
         "run", net, "--out", tmp_path / "a", "--shard", "3", "--no-figures", code=2
     )
-    assert "stands in the specification" in called(
+    assert "the specification decides this" in called(
         "run", _written(tmp_path), "--out", tmp_path / "b", "--objective", "sparsity", "--no-figures", code=2
     )
     assert "this folder holds no sweep" in called("status", tmp_path, code=1)
