@@ -1,9 +1,9 @@
-"""Attribution beside Captum and Zennit, on the same weights: the largest differences.
+"""Compare our attributions with Captum and Zennit, on the same weights.
 
 Run: python -m benchmarks.attribution [--out FILE]    (needs torch, captum, zennit)
 
-Two networks with biases, a dense one and one of convolutions and max-pools, in float64, random weights and inputs; the
-largest logit is explained. A difference is the largest over all inputs, in units of the largest attribution.
+Two networks with biases (a dense one, and one of convolutions and max-pools) have random weights and inputs in float64.
+The largest logit is explained. A difference is the largest one over all inputs, in units of the largest attribution.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""LAPACK's threads on a machine whose cores other processes use, and on one whose cores are free.
+"""Compare settings of LAPACK's threads, on a machine whose cores are busy and on one whose cores are free.
 
 Run: python benchmarks/busy.py [--out benchmarks/results/busy.md] [--rounds 3] [--only busy]
 
-Three settings are compared, each in fresh processes that take turns: "package" (what `import jaxdescramble` leaves),
-"variable" (OPENBLAS_NUM_THREADS=1) and "OpenBLAS" (its own default, one thread for each core). For the busy part, this
-script starts one process for each core that computes without end. Times are medians over all repetitions of all rounds;
-compilation and the first call are left out.
+There are three settings: "package" (what `import jaxdescramble` sets), "variable" (OPENBLAS_NUM_THREADS=1) and
+"OpenBLAS" (its default, one thread for each core). Each runs in new processes that take turns. For the busy part, the
+script starts one process for each core that computes without end. Times are medians over all repetitions of all rounds,
+without compilation and first call.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SIZES, LARGE = (32, 80, 128, 320, 512), 2048
 SETTINGS = ("package", "variable", "OpenBLAS")
-# The load that others make changes with time: the two that are compared most closely frame the third, in both orders.
+# The load of other processes changes with time. So the two most similar settings enclose the third, in both orders.
 TURNS = ("package", "variable", "OpenBLAS", "variable", "package")
 NETWORK = "`descramble_network`, 64-128-64-10"
 
@@ -33,7 +33,7 @@ def compute_without_end():
 
 
 def timed(call, limit, least=3, most=100):
-    """Seconds of repeated calls: at least 3, at most 100, none begun after `limit` seconds."""
+    """Return the seconds of repeated calls: at least 3 calls, at most 100, and no new call after `limit` seconds."""
     import jax
 
     jax.block_until_ready(call())
@@ -46,7 +46,7 @@ def timed(call, limit, least=3, most=100):
 
 
 def worker(large):
-    """All cases in this process, as it was started."""
+    """Measure all cases in this process, with the settings of its start."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -82,7 +82,7 @@ def worker(large):
 def run_worker(setting, large, cache):
     unset = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
-    # What one process has compiled the others load.
+    # One process compiles, the others load its programs from the cache.
     environment |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
     environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     if setting != "package":
@@ -93,7 +93,7 @@ def run_worker(setting, large, cache):
 
 
 def measured(rounds, busy, cache):
-    """Seconds by setting and case, and the load of the machine before we add to it."""
+    """Return the seconds by setting and case, and the load of the machine before ours."""
     load = os.getloadavg()[0]
     workers = [multiprocessing.Process(target=compute_without_end, daemon=True) for _ in range(os.cpu_count() or 1)]
     for one in workers if busy else []:

@@ -1,4 +1,4 @@
-"""The rivals of `checkpoints.py`: ways to keep a chunk of solved layers on disk, all with the same arrays."""
+"""The rivals of `checkpoints.py`: ways to keep a chunk of solved layers on disk. All store the same arrays."""
 
 import functools
 import hashlib
@@ -72,11 +72,11 @@ def load_safetensors(path):
 
 @functools.cache
 def orbax(kind: str) -> Any:
-    # None starts JAX's backend before it is used, so that a process that only imports may fork.
+    # No rival starts JAX's backend before use, so a process that only imports can fork.
     if kind == "async":
         return ocp.StandardCheckpointer()
     alone: dict[str, Any] = {}
-    if kind == "alone":  # what orbax has for processes of one job that save apart
+    if kind == "alone":  # orbax's setting for processes of one job that save independently
         rank = jax.process_index()
         own = ocp.options.MultiprocessingOptions(rank, active_processes={rank}, barrier_sync_key_prefix=str(rank))
         alone = {"multiprocessing_options": own}

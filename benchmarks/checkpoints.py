@@ -1,9 +1,9 @@
-"""What to keep a sweep's chunks with: orbax-checkpoint, safetensors, or NumPy's own archive written atomically.
+"""Compare formats for the chunks of a sweep: orbax-checkpoint, safetensors, and NumPy's archive, written atomically.
 
 Run: python benchmarks/checkpoints.py [--flips 200] [--kills 30]
 
-A chunk is what 16 solved layers leave: points, values and a header. All candidates save and load the same arrays in one
-run, in turn, after a warm-up. Then the files are damaged at random, and processes are killed while they save.
+A chunk holds the results of 16 solved layers: points, values and a header. All candidates save and load the same arrays
+in one run, in turns, after a warm-up. Then the files are damaged at random, and processes are killed while they save.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from checkpoint_kinds import CANDIDATES, chunk, outcome, same, save_orbax
 
-LEFT = (".tmp", ".orbax-checkpoint-tmp")  # in the names of what an interrupted save leaves
+LEFT = (".tmp", ".orbax-checkpoint-tmp")  # parts of the names of files that an interrupted save leaves
 
 
 def contents(path: Path) -> list[Path]:
@@ -102,7 +102,7 @@ def faults(folder: Path, n: int, key: str, flips: int, cuts: int) -> list[Counte
 
 
 def save_forever(key: str, folder: Path, over: bool):
-    """Saves until it is killed; chunk i has i in place of its first value."""
+    """Save until killed. Chunk i has the number i as its first value."""
     arrays, i = chunk(320), 0
     while True:
         arrays["value"][0] = i
@@ -114,7 +114,7 @@ def save_forever(key: str, folder: Path, over: bool):
 
 
 def kills(key: str, over: bool, trials: int) -> str:
-    """In a process that has imported and started nothing: fork, save in a loop, kill; then count what is left."""
+    """Fork from a process that has only imported, save in a loop, kill, and count what is left."""
     chance, whole, torn, absent, left, unknown = random.Random(1), 0, 0, 0, 0, 0
     for _ in range(trials):
         folder = Path(tempfile.mkdtemp())
@@ -134,7 +134,7 @@ def kills(key: str, over: bool, trials: int) -> str:
         left += len(list(folder.iterdir())) - len(done)
         absent += not (folder / "0").exists()
         unknown += sum(not path.name.isdecimal() for path in done)
-        # Read in a fork too: what reads may start threads, which would not survive the next fork.
+        # Read in a fork too: a reader may start threads, which do not survive the next fork.
         reader = os.fork()
         if not reader:
             wanted = chunk(320)
@@ -171,7 +171,7 @@ if {port}: time.sleep(60)
 
 
 def two_processes(key: str, one_job: bool, limit: float) -> str:
-    """Two processes at once; if they are one `jax.distributed` job, the first alone saves."""
+    """Save from two processes at once. If they are one `jax.distributed` job, only the first saves."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1] if one_job else 0
@@ -241,7 +241,7 @@ def main(flips: int, trials: int, out: Path, cuts: int = 50, rounds: int = 10):
                 one = CANDIDATES[key]
                 lines.append(f"| {n} | {one.name} | {' | '.join(row)} | {imports[one.needs]:.2f} |")
                 print(lines[-1], flush=True)
-                if key != "orbax.a":  # the same files
+                if key != "orbax.a":  # it writes the same files as the other one
                     counts = faults(Path(folder), n, key, flips, cuts)
                     missed[key] += sum(one["missed"] for one in counts)
                     said = [f"{seen['noticed']} / {seen['same']} / **{seen['missed']}**" for seen in counts]

@@ -1,9 +1,10 @@
-"""The closed form against the one decomposition it cannot do without, in one run.
+"""Compare the closed form with the one decomposition that it needs, in one run.
 
 Run: python benchmarks/closed_form.py [--out benchmarks/results/closed_form.md]
 
-For a Gram matrix that is `eigh` of it, for a QR factor the SVD of it; forming the Gram matrix or the factor is a column
-of its own. Every time is the median of interleaved repetitions after a warm-up; compile time stands apart.
+For a Gram matrix this is its `eigh`; for a QR factor it is the SVD of the factor. A separate column gives the time to
+make the Gram matrix or the factor. Every time is the median of interleaved repetitions after a warm-up. Compile time is
+listed apart.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def compiled(function, *arguments):
 
 
 def interleaved(programs, repetitions):
-    """Median seconds of each (program, arguments), taken in turns so that a busy moment hits all alike."""
+    """Return the median seconds of each (program, arguments). They take turns, so a busy moment affects all equally."""
     times = [[] for _ in programs]
     for _ in range(repetitions + 1):
         for i, (program, arguments) in enumerate(programs):

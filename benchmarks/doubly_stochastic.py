@@ -1,11 +1,11 @@
-"""Frank-Wolfe on doubly stochastic matrices: directions by assignment, or by a kept library's Sinkhorn?
+"""Compare directions of Frank-Wolfe on doubly stochastic matrices: exact assignment, or the Sinkhorn of ott-jax.
 
 Run: python -m benchmarks.doubly_stochastic [--starts 16] [--out FILE]    (needs ott-jax)
 
-From the same random doubly stochastic starts, in one compiled and vmapped program each: our relaxation, whose direction
-is the permutation of an exact assignment, and the same steps with the transport plan of ott-jax in its place, at two
-entropies (of the slope's spread). Both are rounded to the nearest permutation. Values are gaps to the known optimum, in
-percent: the median and the best of the starts.
+Both begin at the same random doubly stochastic starts, each in one compiled and vmapped program. The direction of our
+relaxation is the permutation of an exact assignment. The rival takes the same steps with the transport plan of ott-jax
+as direction, at two entropies (in units of the slope's spread). Both results are rounded to the nearest permutation.
+Values are gaps to the known optimum in percent: the median and the best over the starts.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ENTROPIES = (0.1, 0.01)
 
 
 def by_transport(a, b, start, entropy):
-    """Frank-Wolfe whose direction is an entropic transport plan, with the exact step along it."""
+    """Run Frank-Wolfe with an entropic transport plan as direction, and the exact step along it."""
     n = len(a)
     even = jnp.full(n, 1 / n)
 

@@ -1,12 +1,12 @@
-"""What filming costs a training loop: blocks of steps with and without the film, in turns, in one run.
+"""Measure what a film costs a training loop: blocks of steps with and without the film, in turns, in one run.
 
 Run: python benchmarks/film.py [--repeats 40] [--batch 1024]
 
-An MLP 256-128-128-256 learns to take noise off random walks, float32, Adam, its buffers donated; every 100 steps the
-hidden sides of all layers (four problems of n = 128) are descrambled on 512 samples. A block is these 100 steps and one
-frame, and ends when the frame is made. All is compiled before. Each repeat runs a block of every case and one without a
-film, in an order reversed every other time, and gives one ratio for each case; a second block without a film says what
-such a ratio is worth on this machine. Processor time is that of the whole process, all threads.
+An MLP 256-128-128-256 learns to remove noise from random walks (float32, Adam, donated buffers). Every 100 steps the
+hidden sides of all layers (four problems of n = 128) are descrambled on 512 samples. A block consists of 100 steps and
+one frame, and ends when the frame is finished. Everything is compiled before. Each repeat runs one block of every case
+and one block without a film, in alternating order, and gives one ratio for each case. A second block without a film
+shows how much such a ratio varies on this machine. Processor time is that of the whole process, all threads.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def train_step(params, state, seed, batch):
 
 
 def block(carry, batch, film=None):
-    """Seconds and processor seconds of the loop; what the last frame still takes after it, if anything, is added."""
+    """Return seconds and processor seconds of the loop, including the rest of the last frame after it."""
     params, state, done = carry
     began, used = time.perf_counter(), time.process_time()
     for step in range(done, done + BLOCK):
@@ -96,7 +96,7 @@ def main(repeats: int, batch: int, out: Path):
     for repeat in range(repeats + 1):
         for name in order[:: -1 if repeat % 2 else 1]:
             carry, seconds, used = block(carry, batch, films.get(name))
-            if repeat:  # the first one warms up
+            if repeat:  # the first repeat is a warm-up
                 wall[name].append(seconds)
                 work[name].append(used)
         print(f"{repeat}/{repeats}", {name: round(times[-1], 2) for name, times in wall.items() if times}, flush=True)
@@ -129,7 +129,7 @@ def main(repeats: int, batch: int, out: Path):
 
 
 def starts(frames=8):
-    """What few steps from the frame before are worth, against as many from scratch, on a smaller network."""
+    """Compare a few steps from the previous frame with as many steps from scratch, on a smaller network."""
     keys, sizes = jax.random.split(jax.random.key(1), 4), (64, 24, 64)
     params = [jax.random.normal(k, (a, b)) / a**0.5 for k, a, b in zip(keys, sizes, sizes[1:], strict=False)]
     x = walks(keys[2], 200)[:, :64]

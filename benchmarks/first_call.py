@@ -1,9 +1,9 @@
-"""What the first call of a solver costs: tracing and compilation, in fresh processes, paired with another checkout.
+"""Measure the first call of a solver (tracing and compilation) in new processes, paired with another checkout.
 
     python -m benchmarks.first_call [--against FOLDER] [--rounds 5] [--out benchmarks/results/first_call.md]
 
-Every number is one process: JAX is imported and has compiled something before the clock starts. "cached" is a second
-process that finds JAX's persistent compilation cache, filled by a first one.
+Every number comes from one process, which imports JAX and compiles something before the clock starts. "cached" is a
+second process that uses the compilation cache of a first one.
 """
 
 import argparse
@@ -20,7 +20,7 @@ HOME = Path(__file__).parent.parent
 
 
 def measure(case: str, n: int) -> tuple[float, float]:
-    """Seconds of a processor, and of the clock, that the first call takes in this process."""
+    """Return processor seconds and wall-clock seconds of the first call in this process."""
     import time
 
     import jax

@@ -1,10 +1,10 @@
-"""Exact Insens of a convolutional network of 38,656 neurons, against the arithmetic that it takes.
+"""Compare exact Insens of a convolutional network of 38,656 neurons with the arithmetic that it needs.
 
 Run: python -m benchmarks.insens [--out FILE]    (Captum's row needs torch and captum)
 
-28 x 28 inputs, 5 x 5 x 32, pool, 5 x 5 x 64, pool, dense 1024, dense 10; float32, random weights. The floor is the time
-of the forward route's products alone, as matrix products of their sizes (patches by kernels), in the same run.
-Everything is warmed up.
+The network is 28 x 28 inputs, 5 x 5 x 32, pool, 5 x 5 x 64, pool, dense 1024, dense 10, in float32 with random weights.
+The floor is the time of the products of the forward route alone, as matrix products of the same sizes (patches by
+kernels), in the same run. Everything is warmed up.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def timed(function, repeats=3):
 
 
 def captums(images):
-    """Seconds of Captum's integrated gradients, 64 steps, of one image; None where it is not installed."""
+    """Return the seconds of Captum's integrated gradients (64 steps) for one image, or None if it is not installed."""
     try:
         import captum.attr  # pyright: ignore[reportMissingImports]
         import torch  # pyright: ignore[reportMissingImports]

@@ -1,10 +1,10 @@
-"""A transcript, with times, of `jaxdescramble run` in a terminal, interrupted while an iterative solver works.
+"""Record `jaxdescramble run` in a terminal, with times, and interrupt it while an iterative solver works.
 
 Run: python benchmarks/interrupt.py [--out benchmarks/results/interrupt.md]
 
-The command runs in a pseudo-terminal, as a user sees it; SIGINT comes 6 s after the second chunk has begun. Then follow
-`status`, the same command once more with SIGTERM, and what is in the folder. The last part does the same to `jd.sweep`
-in Python.
+The command runs in a pseudo-terminal, as a user sees it. SIGINT comes 6 s after the second chunk begins. Then the
+script shows `status`, runs the same command again with SIGTERM, and lists the folder. The last part does the same with
+`jd.sweep` in Python.
 """
 
 import argparse
@@ -56,10 +56,10 @@ os._exit(0)
 
 
 def in_a_terminal(words, folder, number=None, begun=0):
-    """Lines of a command with their times; the signal is sent 6 s after the log tells of so many begun chunks.
+    """Run a command, and return its lines with their times. The signal comes 6 s after `begun` chunks have begun.
 
     Returns:
-        Pairs of seconds and lines, and how many seconds after the signal its answer and the end came.
+        Pairs of seconds and lines, and the seconds from the signal to its answer and to the end.
     """
     leader, follower = pty.openpty()
     began = time.monotonic()
@@ -71,14 +71,14 @@ def in_a_terminal(words, folder, number=None, begun=0):
         ready, _, _ = select.select([leader], [], [], 0.02)
         try:
             piece = os.read(leader, 65536) if ready else b""
-        except OSError:  # the other end is closed
+        except OSError:  # the command has closed the terminal
             break
         now = time.monotonic() - began
         rest += piece
         *whole, rest = re.split(rb"[\r\n]+", rest)
         for line in whole:
             text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line.decode(errors="replace")).rstrip()
-            if text and not re.match(r"^.\s\w+ .*\d:\d\d:\d\d$", text):  # frames of the bar
+            if text and not re.match(r"^.\s\w+ .*\d:\d\d:\d\d$", text):  # these lines are frames of the bar
                 lines.append((now, text))
                 if sent is not None and answered is None and ("Interrupted" in text or "Terminated" in text):
                     answered = now
@@ -119,7 +119,7 @@ def main(out):
         for number in (signal.SIGINT, signal.SIGTERM):
             log = folder / "sweep" / "log.jsonl"
             seen = log.read_text().count('"solve"') if log.exists() else 0
-            # The first run is interrupted in its second chunk, the second run in its first.
+            # The first run is interrupted in its second chunk, the second run in its first chunk.
             enough = seen + 2 - (seen > 0)
             lines, times = in_a_terminal([*program, *words], folder, number, enough)
             measured.append((signal.Signals(number).name, times))

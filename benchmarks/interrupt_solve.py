@@ -1,9 +1,9 @@
-"""How soon Ctrl-C ends `minimise` and `descramble`, and what it leaves.
+"""Measure how soon Ctrl-C ends `minimise` and `descramble`, and show the result that it leaves.
 
     python -m benchmarks.interrupt_solve [--sizes 64 384 1024] [--out benchmarks/results/interrupt_solve.md]
 
-Default calls on random signals; SIGINT comes some seconds after the first report of progress. The program prints what
-`progress=` hears, twice a second, and the point that the exception brings.
+The calls use the defaults on random signals. SIGINT comes some seconds after the first report of progress. The program
+prints the reports of `progress=` twice a second, and the point in the exception.
 """
 
 import argparse
@@ -26,12 +26,12 @@ SECONDS = 4.0
 
 
 def misfit(point: Any, signals: Any) -> Any:
-    """Total variation as a function of the user's own."""
+    """Return the total variation, as a function that a user might write."""
     return jnp.mean(jnp.sqrt(jnp.diff(point @ signals, axis=0) ** 2 + 1e-6))
 
 
 def interrupted(call: Callable[[Callable], Any], say: Callable[[str], None]) -> None:
-    """Run a call, send SIGINT, say how long the answer takes and what is in it."""
+    """Run a call, send SIGINT, and print the time to the answer and the result."""
     began, sent, spoke = time.perf_counter(), [], [-1.0]
 
     def send() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
         head = f"`python -m benchmarks.interrupt_solve`; {os.cpu_count()} cores, {platform.machine()}, load {load}."
         text = "\n".join(lines)
         given.out.write_text(f"# Solves that are interrupted\n\n{head}\n\n```text\n{text}\n```\n")
-    os._exit(0)  # Python would wait for the step that XLA is at
+    os._exit(0)  # a normal exit would wait for XLA's current step
 
 
 if __name__ == "__main__":

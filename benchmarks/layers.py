@@ -1,11 +1,10 @@
-"""Many layers in one call against a Python loop over them, exact and iterative, in one run.
+"""Compare many layers in one call with a Python loop over them, for exact and iterative solves, in one run.
 
 Run: python benchmarks/layers.py [--layers 384] [--size 320]
 
-Signals are float32. The exact solve is the closed form; the iterative ones are ten steps of L-BFGS, on the same
-smoothness with the curvature that the objective gives, and on total variation. Both are warmed up (by a solve of no
-steps, which is the same program); the loop calls the same verb layer by layer and waits for each, as a person would
-write it.
+Signals are float32. The exact solve is the closed form. The iterative solves are ten steps of L-BFGS, on the same
+smoothness with the objective's own curvature, and on total variation. Both are warmed up by a solve of zero steps,
+which is the same program. The loop calls the same function for each layer and waits for each result, as a user would.
 """
 
 import argparse

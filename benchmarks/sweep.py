@@ -1,12 +1,11 @@
-"""What a sweep costs: files to report in one command, devices with queues of their own against one program for all, and
-the constants of the cost model in docs/scale.md.
+"""Measure a sweep: one command from files to report, device queues against one program, and the cost model.
 
 Run: python -m benchmarks.sweep [--layers 384] [--size 320] [--only command devices constants]
 
-The command runs as a user runs it, in a process of its own, compilation included. Devices: the rival is
-`shard_map(vmap(solve))` over the mesh, a wave of chunks at a time, on problems that take unequally many steps; both are
-warmed up. Constants: seconds for a problem inside a warm chunk, fitted by non-negative least squares of relative
-errors.
+The command runs as for a user, in its own process, compilation included. Devices: the rival is
+`shard_map(vmap(solve))` over the mesh, a wave of chunks at a time, on problems with unequal numbers of steps. Both are
+warmed up. Constants: these are the constants of the cost model in docs/scale.md: seconds for a problem inside a warm
+chunk, fitted by non-negative least squares of relative errors.
 """
 
 import argparse
@@ -26,7 +25,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def netset(path, layers, size):
-    """Signals and weights of so many layers: waves along a hidden axis, hidden by a rotation, and noise."""
+    """Make signals and weights of many layers: waves along a hidden axis, a rotation that hides it, and noise."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -42,7 +41,7 @@ def netset(path, layers, size):
 
 
 def command(layers, size):
-    """One command, from a file to a report."""
+    """Measure one command from a file to a report."""
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "netset.npz", Path(folder) / "out"
         netset(path, layers, size)
@@ -76,7 +75,7 @@ def command(layers, size):
 
 
 def devices():
-    """One program over a mesh against a program and a queue to each device."""
+    """Compare one program over a mesh with a program and a queue for each device."""
     lines = []
     for count in (1, 2, 4, 8):
         with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +107,7 @@ def unmade(_):
 
 
 def overheads():
-    """Medians: seconds to keep a chunk, to plan for a problem, to gather a chunk into the table."""
+    """Return median seconds to keep a chunk, to plan a problem, and to gather a chunk into the table."""
     import jax
     import numpy as np
 
@@ -145,7 +144,7 @@ def overheads():
 
 
 def constants():
-    """Seconds for a problem, and what they are made of."""
+    """Measure the seconds for a problem, and their parts."""
     import jax
     import numpy as np
     from scipy.optimize import nnls

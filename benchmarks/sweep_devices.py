@@ -1,4 +1,4 @@
-"""One program over a mesh against a queue to each device: the process that benchmarks/sweep.py starts.
+"""Compare one program over a mesh with a queue for each device. benchmarks/sweep.py starts this process.
 
 Run: python -m benchmarks.sweep_devices COUNT FOLDER, with XLA_FLAGS=--xla_force_host_platform_device_count=8
 """

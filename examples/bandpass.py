@@ -1,7 +1,7 @@
-"""A network learns a band-pass filter; the maximum diagonal sum of its hidden layer shows the filter.
+"""Train a network to be a band-pass filter, and show the filter by the maximum diagonal sum of its hidden layer.
 
-1024 points, 1024 Hz; white noise in, what lies between two frequencies out. P is the closed form of the maximum
-diagonal sum of P W_1: of the second layer, read as W_2 P^T, it knows nothing.
+The network gets white noise of 1024 points at 1024 Hz and returns the part between two frequencies. P is the closed
+form of the maximum diagonal sum of P W_1. It is computed without the second layer, which is read as W_2 P^T.
 
 Run: python examples/bandpass.py [--points 1024] [--steps 400] [--out bandpass.png]
 """
@@ -48,7 +48,7 @@ def picture(nets: dict[str, bandpass.TrainedBandNet]):
 def main(points: int, steps: int, out: str):
     nets = {}
     for low, high in ((10.0, 50.0), (100.0, 200.0)):
-        # A shorter record has fewer frequencies: the band keeps its place among them.
+        # A shorter record has fewer frequencies, so the band is scaled with the record.
         band = Band(low * points / 1024, high * points / 1024, points, float(points))
         plan = bandpass.BandPlan(band, steps=steps)
         name = f"{band.low:g} to {band.high:g} Hz"

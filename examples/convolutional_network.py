@@ -1,7 +1,7 @@
-"""Put the channels of a trained convolutional network in order, in place: the same function, a readable layer.
+"""Sort the channels of a trained convolutional network in place: the function stays the same, the layer is readable.
 
 A permutation is the one descrambler that commutes with every pointwise activation. Over permutations, total variation
-along the channels is a quadratic assignment problem: a shortest way through all channels.
+along the channels is a quadratic assignment problem: it asks for the shortest path through all channels.
 
     python examples/convolutional_network.py
 """
@@ -22,7 +22,7 @@ NAME = "['second']['kernel']"
 
 
 def network(params, x):
-    """Two 3 x 3 convolutions with a pooling between them, a mean over places, ten classes."""
+    """Compute two 3 x 3 convolutions with a pool between them, a mean over places, and ten class scores."""
     for name in ("first", "second"):
         x = jax.lax.conv_general_dilated(
             x, params[name]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -55,7 +55,7 @@ def train(key, images, labels, channels, steps):
 
 @style.styled
 def picture(params, tidy, images, labels):
-    """What each channel says to each digit, and how alike channels are, before and after."""
+    """Draw the mean activation of each channel for each digit, and the channels' correlations, before and after."""
     figure = style.sheet(style.DOUBLE, 75)
     shown = [int((labels == digit).argmax()) for digit in range(10)]
     for row, (name, now) in enumerate({"as trained": params, "reordered": tidy}.items()):

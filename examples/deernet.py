@@ -1,4 +1,4 @@
-"""The demonstration as a script: train DEERNet, descramble it, and ask whether what one sees is a finding.
+"""The demonstration as a script: train DEERNet, descramble it, and test whether the picture is a finding.
 
 Run: python examples/deernet.py [--steps 6000]
 """
@@ -13,22 +13,22 @@ from jaxdescramble.studies.deernet import network as deernet
 
 
 def main(steps: int):
-    # A network that turns spectrometer traces into distance distributions, trained on traces simulated on the spot.
+    # The network turns spectrometer traces into distance distributions. It is trained on simulated traces.
     net = deernet.train(jax.random.key(0), steps=steps, callback=lambda step, loss: None)
     fit, read = (jd.datasets.deer.sample(jax.random.key(seed), 4096, dtype="float32").trace.T for seed in (1, 2))
     print(f"trained: loss {net.losses[-1]:.4f}")
 
-    # Every linear layer, read from the function itself, and the frame in which its signals are smoothest.
+    # Find every linear layer in the function itself, and the frame in which its signals are smoothest.
     layers = jd.descramble_network(deernet.network, net.params, fit)
     P, Q = layers["['W1']"].sides["output"], layers["['W2']"].sides["input"]
     print(f"layer 1: roughness {P.initial_value:.1e} -> {P.value:.1e} (gap {P.gap:.0e})")
 
-    # Nothing but the frame has changed: P^-1 P put back in gives the same function.
+    # Only the frame has changed: with P^-1 P inserted, the function stays the same.
     same = jd.insert(deernet.network, net.params, fit, {"['W1']": P.point}, {"['W2']": Q.point})
     change = jnp.linalg.norm(same(net.params, read) - deernet.network(net.params, read))
     print(f"function changed by {change / jnp.linalg.norm(deernet.network(net.params, read)):.0e}, relative")
 
-    # What does layer 1 do? Fitted on one half of the signals, read on the other, beside random frames.
+    # What does layer 1 do? Fit on one half of the signals, read on the other half, and compare with random frames.
     def descrambled(weight, traces):
         return jd.descramble(weight @ traces.T).point @ weight
 

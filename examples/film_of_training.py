@@ -1,7 +1,7 @@
-"""Film a Flax network while it trains: its middle layer, descrambled every few steps, as one strip of pictures.
+"""Film a Flax network while it trains: descramble its hidden layer every few steps, and draw a strip of pictures.
 
-The network recovers waves from noisy sums of a few of them. From random weights, its hidden layer comes to hold one
-wave after another; the frames do not jump, so that what moves has moved in the network.
+The network recovers waves from noisy sums of waves. Its hidden layer starts at random weights and learns one wave after
+another. Consecutive frames are aligned, so a movement in the film is a movement of the network.
 
 Run: python examples/film_of_training.py [--steps 2000] [--every 50] [--out film.png] [--folder film]
 """
@@ -28,7 +28,7 @@ class Denoiser(nnx.Module):
         return self.decode(nnx.tanh(self.encode(x)))
 
 
-def waves(key, count):  # noisy sums of two waves, slow ones the more often, and the same without noise
+def waves(key, count):  # noisy sums of two waves, more often slow ones, and the same sums without noise
     frequency, phase, noise = jax.random.split(key, 3)
     t = jnp.arange(64) / 64
     k = jnp.floor(12 * jax.random.uniform(frequency, (count, 2, 1)) ** 2) + 1
@@ -50,11 +50,11 @@ def main(steps: int, every: int, out: str, folder: str | None):
         updates, state = optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state, loss
 
-    train_step = jax.jit(train_step, donate_argnums=(0, 1))  # the film copies what the next step overwrites
+    train_step = jax.jit(train_step, donate_argnums=(0, 1))  # the film copies the parameters before they are reused
 
     film = Film(network, waves(jax.random.key(2), 500)[0], jd.objectives.smoothness(), every=every, out=folder)
     film.see(0, params)
-    film.wait()  # compiles; from here on the loop waits for nothing
+    film.wait()  # wait for the compilation once; the loop itself never waits
     began, loss = time.perf_counter(), jnp.nan
     for step in range(1, steps + 1):
         params, state, loss = train_step(params, state, step)

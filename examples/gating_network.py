@@ -1,5 +1,7 @@
-"""Descramble the gating network of a trained deep linearly gated network: its gates are linear in the input, so that
-what they look for can be read, and the frame in which it is readable is exact.
+"""Descramble the gating network of a trained deep linearly gated network.
+
+Its gates are linear in the input, so you can read what they look for, and the frame in which they are readable is
+exact.
 
     python examples/gating_network.py [--steps 1500] [--out gating-network.png]    (needs scikit-learn, matplotlib)
 """
@@ -18,7 +20,7 @@ SPEC = jd.gated.Spec(jd.gated.FullyConnected(256, (48, 48, 48), 10), "dlgn", jd.
 
 
 def train(key, x, labels, steps):
-    """Values start from ones: all that the network knows of the picture comes through its gates."""
+    """Train the network. Values start from ones, so all information about the picture comes through the gates."""
     params = jd.gated.init(key, SPEC)
     optimiser = optax.adamw(optax.cosine_decay_schedule(3e-3, steps), weight_decay=1e-3)
 
@@ -38,7 +40,7 @@ def train(key, x, labels, steps):
 
 @style.styled
 def picture(before, after, filters):
-    """Primal weights of the gates as trained and descrambled, and rows of each as pictures."""
+    """Draw the primal weights of the gates as trained and descrambled, and some rows of each as pictures."""
     figure = style.sheet(style.DOUBLE, 84)
     top, bottom = figure.add_gridspec(2, 1, height_ratios=(1, 1))
     upper, lower = (np.asarray(part.subgridspec(*shape).subplots(), object) for part, shape in
@@ -72,7 +74,7 @@ def main(steps: int, out: str):
         patterns = int((jnp.cumsum(energy) / energy.sum() < 0.9).sum()) + 1
         print(f"{stage}: roughness {found.initial_value:.3g} -> {found.value:.3g}, gap {found.gap:.1e}")
         print(f"{stage}: 90% of the gates' weights in {patterns} patterns of 48")
-    # Of linear signals P S = (P V) x the frame is that of the primal weights, as the theory says; no ReLU in between.
+    # The signals (P V) x are linear in x, without a ReLU, so their frame follows from the primal weights V.
     limit = jd.exact.from_weights(weight, autocorrelation=x.T @ x / len(x), objective=objective)
     print(f"from the weights and the pictures' autocorrelation alone: {limit.value:.3g}")
     rows = jnp.linspace(0, 47, 10).astype(int)

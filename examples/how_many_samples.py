@@ -1,7 +1,8 @@
-"""How many samples does a frame need? The limit from weights alone, the way to it, and a band of confidence.
+"""How many samples does a frame need? The limit from weights alone, the distance to it, and a confidence band.
 
-Sixteen filters, stirred by a random rotation, listen to a correlated process. Weights and autocorrelation alone give
-the frame of infinitely many samples; theory says how far m samples are from it, and the bootstrap says it of one set.
+Sixteen filters, mixed by a random rotation, read a correlated process. Weights and autocorrelation alone give the frame
+of infinitely many samples. The theory predicts how far the frame of m samples is from it. The bootstrap estimates this
+distance from one set of samples.
 
 Run: python examples/how_many_samples.py [--repeats 60] [--out samples.png]
 """
@@ -19,7 +20,7 @@ FILTERS, POINTS, COUNTS = 16, 64, (250, 1000, 4000, 16000, 64000)
 
 
 def stirred_filters(key):
-    """Wavelets of growing frequency and falling gain, and the same in a random frame."""
+    """Return wavelets of growing frequency and falling gain, and the same wavelets in a random frame."""
     t = (jnp.arange(POINTS) + 0.5) / POINTS
     k = jnp.arange(FILTERS)[:, None]
     filters = 0.87**k * jnp.exp(-(((t[None, :] - 0.5) / 0.2) ** 2)) * jnp.cos(jnp.pi * k * t[None, :])

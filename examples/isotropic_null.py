@@ -1,7 +1,7 @@
-"""Would a random matrix have looked the same? What descrambling makes of layers that learned nothing.
+"""Would a random matrix look the same? Descramble layers that learned nothing.
 
-Two hundred Gaussian layers on white inputs, descrambled: the picture looks like a filter, the waves have the norms that
-Marchenko and Pastur predict, and every reading has the distribution that is derived for it.
+Two hundred Gaussian layers are descrambled on white inputs. The picture looks like a filter. The waves have the norms
+that Marchenko and Pastur predict, and every reading has its predicted distribution.
 
 Run: python examples/isotropic_null.py [--draws 200] [--samples 2000] [--out isotropic-null.png]
 """
@@ -77,5 +77,5 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--out", default="isotropic-null.png")
-    parser.add_argument("--table", help="where to write the table, as Markdown")
+    parser.add_argument("--table", help="path of a Markdown file for the table")
     main(**vars(parser.parse_args()))

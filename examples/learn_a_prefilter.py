@@ -1,9 +1,9 @@
-"""Learn what to leave out: gradient descent on sample weights, through the descrambler.
+"""Learn which samples to leave out: gradient descent on sample weights, through the descrambler.
 
-Sparse sources reach a layer mixed; two in five of the recorded samples come from something else, mixed in another way,
-and nobody knows which. A small set of samples is known to be good. The weights of all samples are learned so that the
-frame that is found with them makes the good ones sparse: the derivative of the argmin, not of the iterations, carries
-the gradient.
+A layer receives sparse sources, mixed. Two in five of the recorded samples come from another source with another
+mixing, and nobody knows which. A small set of samples is known to be good. The script learns weights of all samples, so
+that the frame found with these weights makes the good samples sparse. The gradient is the derivative of the argmin, not
+of the iterations.
 
     python examples/learn_a_prefilter.py
 """
@@ -49,7 +49,7 @@ def main(n: int = 6, samples: int = 500, rounds: int = 60) -> dict[str, float]:
         return optax.apply_updates(logits, updates), state, point, value
 
     def mismatch(point):
-        """How far `P frame^T` is from a signed permutation, which is all that sparsity leaves open."""
+        """Return the distance of `P frame^T` from a signed permutation, which sparsity cannot determine."""
         return float(jnp.linalg.norm(1 - jnp.max(jnp.abs(point @ frame.T), axis=1)))
 
     before, first = mismatch(start), float(loss(logits, start)[0])

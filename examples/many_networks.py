@@ -1,9 +1,9 @@
-"""Do independently trained networks tell the same story? Twenty DEERNets in one program, against chance.
+"""Do independently trained networks agree? Train twenty DEERNets in one program, and compare them with chance.
 
     python examples/many_networks.py                # two cores: about ten minutes
     python examples/many_networks.py --count 100    # with a GPU
 
-Training goes on from `many_networks.npz` if it was stopped.
+If the training is stopped, the next run continues from `many_networks.npz`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from jaxdescramble.studies.deernet.network import TrainingPlan
 
 @style.styled
 def picture(found):
-    """First layers of eight networks, as trained and descrambled, and the scores beside their nulls."""
+    """Draw the first layers of eight networks, as trained and descrambled, and the scores beside their nulls."""
     shown = min(8, len(found.weights))
     figure = style.sheet(style.DOUBLE, 90)
     raw, tidy, scores = np.ravel(figure.subfigures(3, 1, height_ratios=(1, 1, 1.2)))  # pyright: ignore

@@ -1,4 +1,4 @@
-"""Descramble my own Equinox network, one layer at a time, and check the frame on signals it has not seen.
+"""Descramble your own Equinox network, one layer at a time, and check the frame on unseen signals.
 
 Run: python examples/my_equinox_network.py [--steps 1500]
 """
@@ -14,7 +14,7 @@ import jaxdescramble as jd
 
 
 def shapes(key, count):
-    """Bumps of random place and width on 48 points; the target is place and width."""
+    """Draw bumps of random place and width on 48 points; the targets are place and width."""
     place, width, noise = jax.random.split(key, 3)
     y = jnp.stack(
         [jax.random.uniform(place, (count,)), jax.random.uniform(width, (count,), minval=0.05, maxval=0.2)], 1
@@ -45,7 +45,7 @@ def main(steps: int):
     _, taps = jax.jit(jd.wiretap(f))(params, shapes(jax.random.key(1), 2000)[0])
     _, unseen = jax.jit(jd.wiretap(f))(params, shapes(jax.random.key(2), 2000)[0])
 
-    for name in list(taps)[:-1]:  # the last layer's two outputs mean something already
+    for name in list(taps)[:-1]:  # the two outputs of the last layer already have a meaning
         found = jd.descramble(taps[name].preactivation, jd.objectives.smoothness(boundary="neumann"))
         held_out = found.score(unseen[name].preactivation)
         print(f"{name}: roughness {found.initial_value:.2e} -> {found.value:.2e} (unseen signals {held_out:.2e})")

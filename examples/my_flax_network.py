@@ -1,4 +1,4 @@
-"""Descramble my own Flax network: an MLP that learned to remove noise from waves.
+"""Descramble your own Flax network: an MLP that learned to remove noise from waves.
 
 Run: python examples/my_flax_network.py [--steps 1500] [--out flax-layers.png]
 """
@@ -23,7 +23,7 @@ class Denoiser(nnx.Module):
         return self.decode(nnx.tanh(self.encode(x)))
 
 
-def waves(key, count):  # noisy sums of two waves, and the same without noise
+def waves(key, count):  # noisy sums of two waves, and the same sums without noise
     frequency, phase, noise = jax.random.split(key, 3)
     t = jnp.arange(64) / 64
     k = jax.random.randint(frequency, (count, 2, 1), 1, 9)

@@ -1,4 +1,4 @@
-"""The published six-layer networks, layer by layer and both sides, in one call.
+"""Descramble the published six-layer networks, both sides of every layer, in one call.
 
 Run: python examples/published_deernet.py PATH/deervet_64_512_a.npz [--samples 4000] [--out published.png]
 """
@@ -34,7 +34,7 @@ def main(path: str, samples: int, out: str):
                 f"rank {found.rank}/{found.point.shape[0]}"
             )
 
-    # The first layer's input is five blocks of 64: the trace, and two windows alone and times the trace.
+    # The input of the first layer has five blocks of 64: the trace, two windows, and the windows times the trace.
     first = next(iter(layers.values())).weight
     energy = jnp.linalg.norm(first.reshape(len(first), 5, 64), axis=(0, 2)) ** 2
     print("share of layer 1 by input block a, b, v, va, vb:", *[f"{share:.2f}" for share in energy / energy.sum()])

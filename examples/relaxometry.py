@@ -1,8 +1,8 @@
-"""Are the singular vectors of a parameter-estimation network its signal model?
+"""Do the singular vectors of a parameter-estimation network show its signal model?
 
-Networks estimate the two time constants of a noisy biexponential decay, from the decay and a smoothed copy ("joined",
-"fitted") or from the decay twice ("duplicated"). Biexponentials are fitted to the first three right singular vectors of
-their first layers, beside nulls and beside polynomials with as many parameters.
+Networks estimate the two time constants of a noisy biexponential decay. Their input is the decay and a smoothed copy
+("joined", "fitted"), or the decay twice ("duplicated"). The script fits biexponentials to the first three right
+singular vectors of their first layers, and compares with nulls and with polynomials of as many parameters.
 
 Run: python examples/relaxometry.py [--steps 6000] [--seeds 4] [--out relaxometry.png] [--table relaxometry.md]
 """

@@ -1,6 +1,6 @@
-"""Semantic development: what a deep linear network knows and when, against the closed form, and as it looks inside.
+"""Semantic development: when a deep linear network learns what, compared with the closed form, and its hidden layer.
 
-Eight things share features along a tree: what divides many of them is learned before what divides few.
+Eight things share features along a tree. A feature that divides many of them is learned before one that divides few.
 
 Run: python examples/semantic_development.py [--hidden 256] [--out semantic-development.png]
 """
@@ -15,7 +15,7 @@ import jaxdescramble as jd
 from jaxdescramble.show import style
 
 THINGS = ["canary", "robin", "salmon", "sunfish", "rose", "daisy", "oak", "pine"]
-FEATURES = [5], [8, 8], [14, 14, 10, 10], [16, 16, 10, 10, 6, 6, 4, 4]  # how many each branch of the tree has
+FEATURES = [5], [8, 8], [14, 14, 10, 10], [16, 16, 10, 10, 6, 6, 4, 4]  # number of features of each branch of the tree
 EVERY, RATE = 20, 0.002
 
 
@@ -24,7 +24,7 @@ def chain(weights):
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def train(start, target, steps):  # gradient descent; the weights of every twentieth step
+def train(start, target, steps):  # gradient descent; returns the weights of every twentieth step
     def step(weights, _):
         slopes = jax.grad(lambda weights: jnp.sum((target - chain(weights)) ** 2) / 2)(weights)
         return [w - RATE * slope for w, slope in zip(weights, slopes, strict=True)], None
@@ -60,10 +60,10 @@ def picture(curves, columns):
 
 def main(hidden: int, out: str):
     shared = jnp.concatenate([jnp.diag(jnp.asarray(row)).repeat(8 // len(row), axis=1) for row in FEATURES])
-    target = jnp.sqrt(shared / 8)  # Y X^T / m: X is sqrt(8) 1, and the features of a branch make one row
+    target = jnp.sqrt(shared / 8)  # Y X^T / m with X = sqrt(8) 1; the features of a branch are one row
     U, s, Vt = jnp.linalg.svd(target, full_matrices=False)
 
-    # Two layers: what grows of a small random start is the part in which the two agree.
+    # Two layers: from a small random start, only the part grows in which the two layers agree.
     start = random_start(jax.random.key(0), 1e-3, (hidden, 8), (15, hidden))
     initial = jnp.sum((start[0] @ Vt.T + start[1].T @ U) ** 2, axis=0) / 4
     first, last = train(start, target, 8000)
@@ -71,7 +71,7 @@ def main(hidden: int, out: str):
     closed = jd.exact.linear_network_modes(s, initial, time, tau=1 / RATE)
     print(f"two layers: off by at most {abs((two - closed) / s).max():.3f} of a mode")
 
-    # Three layers, each mode from when it is a tenth learned: until then those under way disturb it.
+    # Three layers: compare each mode from the time when a tenth of it is learned. Before, other modes disturb it.
     history = train(random_start(jax.random.key(1), 0.05, (hidden, 8), (hidden, hidden), (15, hidden)), target, 24000)
     three, later = jnp.einsum("ak,tab,kb->tk", U, chain(history), Vt), EVERY * jnp.arange(len(history[0]), dtype=float)
     seen = jnp.argmax(three > s / 10, axis=0)
@@ -80,7 +80,7 @@ def main(hidden: int, out: str):
     deep = jnp.where(late < 0, jnp.nan, since(s, three[seen, jnp.arange(8)], jnp.maximum(late, 0))).T
     print("three layers, from a tenth on:", *[f"{off:.3f}" for off in jnp.nanmax(abs(three - deep) / s, axis=0)])
 
-    # The hidden layer of the first network when 1, 2, 4 and 8 modes have come, strong modes on slow waves.
+    # The hidden layer of the first network when 1, 2, 4 and 8 modes are learned, with strong modes on slow waves.
     operator, columns = jd.operators.derivative(hidden, 2, "neumann"), []
     for count in (1, 2, 4, 8):
         frame = round(float(jd.exact.learning_times(s, initial, tau=1 / RATE, fraction=0.9)[count - 1]) / EVERY)

@@ -1,8 +1,8 @@
-"""Which inputs keep a network's neurons in the state they are in? Thirteen measurements of 178 wines, three growers.
+"""Which inputs keep a network's neurons in their state? Thirteen measurements of 178 wines from three growers.
 
-A network learns to tell the growers apart. Of every wine, Insens says what holds its silent neurons silent; then each
-measurement is set to its mean, and the neurons that change their state are counted. Four networks, and what simpler
-measures would have said.
+A network learns to recognise the growers. For every wine, Insens shows what keeps its silent neurons silent. Then each
+measurement is set to its mean, and the neurons that change their state are counted. The script does this for four
+networks, and compares with simpler measures.
 
     python examples/what_keeps_the_state.py [--steps 400]    (needs scikit-learn)
 """
@@ -40,12 +40,12 @@ def train(key, x, labels, steps):
 
 
 def states(params, x):
-    """Which of the 48 hidden neurons are active, for every wine."""
+    """Return which of the 48 hidden neurons are active, for every wine."""
     return jnp.concatenate([piece > 0 for piece in jd.attribution.switched.gates(f, params, x).values()], axis=1)
 
 
 def measures(params, x):
-    """What each measurement is worth, by Insens and by others; and the share of states that change without it."""
+    """Rate each measurement by Insens and by other measures, and by the share of states that change without it."""
     found = jax.jit(lambda p, x: jd.attribution.switched.insens(f, p, x).map)(params, x)
     slope = jd.attribution.gradient(f, params, x)
     rows = {"Insens": found, "gradient": slope, "input x gradient": slope * x,

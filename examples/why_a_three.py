@@ -1,4 +1,4 @@
-"""Why is this digit a 3? The linear map that a trained network is at one picture, and what others make of it.
+"""Why is this digit a 3? The linear map that a trained network applies to one picture, and what other methods show.
 
 Run: python examples/why_a_three.py [STEPS]    (needs scikit-learn and matplotlib)
 """
@@ -36,7 +36,7 @@ def main(steps: int):
     x = digits.images.reshape(1797, 784)
     params = jax.jit(train, static_argnums=3)(jax.random.key(0), x[:1400], digits.labels[:1400], steps)
     threes = x[1400:][digits.labels[1400:] == 3]
-    one = threes[jnp.argmax(f(params, threes).argmax(axis=1) == 3)][None]  # unseen, and taken for a 3
+    one = threes[jnp.argmax(f(params, threes).argmax(axis=1) == 3)][None]  # unseen, and classified as a 3
     rival = int(jnp.argsort(scores := f(params, one)[0])[-2])
     weight = (
         jd.attribution.switched.project(f, params, one, 3).weight

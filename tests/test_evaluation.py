@@ -95,7 +95,7 @@ def test_small_networks_learn_the_shapes(key):
     assert accuracy(before, unseen.images, unseen.labels) < 0.35
     assert accuracy(after, unseen.images, unseen.labels) > 0.7
     assert [layer["W"].shape for layer in after] == [(5, 5, 1, 8), (288, 32), (32, 10)]
-    with pytest.raises(FloatingPointError, match="learning rate"):
+    with pytest.raises(FloatingPointError, match="learning_rate: got"):
         train(key, ClassifierPlan(channels=(), widths=(4,), steps=4, learning_rate=1e38),
               Pictures(seen.images[:20], seen.labels[:20]))  # fmt: skip
 
@@ -190,7 +190,7 @@ def test_an_interruption_says_what_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "cell", stopped)
     shown = CliRunner().invoke(commands.build(), ["attribution", "--quick", "--no-figures", "--out", str(tmp_path)])
     assert shown.exit_code == commands.INTERRUPTED
-    assert "Interrupted while digits, 2CONV, seed 0" in shown.output
+    assert "Interrupted at digits, 2CONV, seed 0" in shown.output
 
 
 @pytest.mark.thorough

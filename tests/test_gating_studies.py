@@ -201,7 +201,7 @@ def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
 def test_bad_input_is_named(tmp_path):
     for arguments, words in (
         (["--pictures", "faces"], "'faces'"),
-        (["--pictures", "mnist"], "say where they are"),
+        (["--pictures", "mnist"], "must be the folder with the files of mnist"),
         (["--pictures", "cifar10", "--folder", str(tmp_path), "--out", str(tmp_path / "out")], "cifar-10-batches-py"),
     ):
         shown = CliRunner().invoke(commands.build(), ["gates", "--quick", "--no-figures", *arguments])

@@ -178,7 +178,7 @@ def test_seeds_are_put_together(tmp_path):
     assert agreement["layer 1, P W: before alignment"]["value"] < 0.99
     assert found.summary["findings"][0]["verdicts"] == {FAILS: 1, STANDS: 1}
     assert "| r | yes | 6 +- 1.4 |" in found.markdown()
-    with pytest.raises(ValueError, match="no folders"):
+    with pytest.raises(ValueError, match="got no folders"):
         across_seeds([])
     with pytest.raises(ValueError, match=r"no readable report\.json"):
         across_seeds([tmp_path / "none"])

@@ -175,9 +175,9 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     key, path = jax.random.key(2), tmp_path / "run.npz"
     train(key, plan=TINY, steps=10, checkpoint=path)
     for change, message in (
-        ({"steps": 20}, "steps is 10 there and 20 here"),
-        ({"shuffled": True}, "shuffled is False there and True here"),
-        ({"layers": 3}, "layers is 2 there and 3 here"),
+        ({"steps": 20}, "steps is 10 in the file and 20 in this run"),
+        ({"shuffled": True}, "shuffled is False in the file and True in this run"),
+        ({"layers": 3}, "layers is 2 in the file and 3 in this run"),
     ):
         with pytest.raises(ValueError, match=rf"run.npz belongs to another run: {message}"):
             train(key, plan=TINY, **{"steps": 10, "checkpoint": path, **change})
@@ -197,7 +197,7 @@ def test_plans_that_make_no_sense_are_refused(key):
 
 
 def test_divergence_is_an_error(key):
-    with pytest.raises(FloatingPointError, match="learning rate"):
+    with pytest.raises(FloatingPointError, match="learning_rate: got"):
         train(key, plan=TrainingPlan(steps=5, batch=16, width=8, grid=TINY.grid, learning_rate=float("inf")))
 
 

@@ -134,7 +134,7 @@ def test_chance_depends_on_the_place_in_the_list_and_the_key_alone(tmp_path, key
     other = jd.sweep(few, tmp_path / "other", mesh(1), key=jax.random.key(1), chunk_size=3)
     assert not (other["value"] == one["value"]).any()
     start = jd.Problem(few[0].signals, few[0].objective, solver, start=np.asarray(one.point(0)))
-    with pytest.raises(ValueError, match=r"problem 0 .*random start; give sweep\(\.\.\., key="):
+    with pytest.raises(ValueError, match=r"problem 0 .*random start. Give sweep\(\.\.\., key="):
         jd.sweep(few, tmp_path / "none")
     warm = jd.sweep([start], tmp_path / "warm", mesh(1))
     assert warm["value"][0] <= one["value"][0]
@@ -187,11 +187,11 @@ def damage_of_another_format(path):
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (damage_truncated, "not a whole .npz file"),
-        (damage_emptied, "not a whole .npz file"),
+        (damage_truncated, "not a complete .npz file"),
+        (damage_emptied, "not a complete .npz file"),
         (damage_flipped, r"cannot be read"),
         (damage_of_another_sweep, "results of another specification"),
-        (damage_of_another_format, f"format 9; this version reads {chunks.FORMAT}"),
+        (damage_of_another_format, f"got format 9; this version reads format {chunks.FORMAT}"),
     ],
 )
 def test_damaged_files_are_named_and_made_anew(whole, tmp_path, damage, why):
@@ -306,7 +306,7 @@ def test_a_changed_specification_reuses_nothing_and_touches_nothing(whole, chang
     if "key" in options:
         options = {"key": jax.random.key(options["key"])}
     before = sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz"))
-    with pytest.raises(ValueError, match=rf"holds another sweep; what differs: (.*, )?{what}"):
+    with pytest.raises(ValueError, match=rf"holds another sweep, which differs in: (.*, )?{what}"):
         jd.sweep(problems(), whole.folder, mesh(1), **{"chunk_size": 3, **options})
     assert before == sorted((path, path.stat().st_mtime_ns) for path in whole.folder.rglob("*.npz"))
 
@@ -327,7 +327,7 @@ def test_two_processes_do_not_get_in_each_others_way(whole, tmp_path):
 
     def intrude(stage, done, total):
         if stage == "solving" and done == 0:
-            with pytest.raises(BlockingIOError, match="another process is at work on shard 0 of 1"):
+            with pytest.raises(BlockingIOError, match="another process works on shard 0 of 1"):
                 jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
             intruded.append(stage)
 
@@ -388,7 +388,7 @@ def test_points_may_be_left_out(whole, tmp_path):
     assert set(table.arrays(0)) == set(whole.arrays(0)) - {"point"}
     with pytest.raises(KeyError, match=r"'point' was not kept \(points=False\)"):
         table.point(0)
-    with pytest.raises(ValueError, match="what differs: whether points are kept"):
+    with pytest.raises(ValueError, match="differs in: whether points are kept"):
         jd.sweep(layers(), tmp_path, mesh(1), chunk_size=3)
 
 
@@ -417,8 +417,8 @@ def test_the_table_is_written_in_every_format(whole, tmp_path):
 
 
 BAD = {
-    "nothing": (list, {}, ValueError, "problems: there are none"),
-    "one problem": (lambda: layers()[0], {}, TypeError, r"expected a list of them"),
+    "nothing": (list, {}, ValueError, "problems: got an empty list"),
+    "one problem": (lambda: layers()[0], {}, TypeError, r"must be a list of problems"),
     "signals in place of problems": (lambda: list(SIGNALS), {}, TypeError, r"problems\[0\]: got ndarray"),
     "half precision": (lambda: jd.grid(SIGNALS.astype(np.float16)), {}, TypeError, r"problem 0 .*float16, in which"),
     "bfloat16": (
@@ -446,7 +446,7 @@ BAD = {
     "a label that is a list": (lambda: [jd.Problem(SIGNALS[0], labels={"a": [1]})], {}, TypeError, r"labels\['a'\]"),
     "minus one restarts": (lambda: [jd.Problem(SIGNALS[0], restarts=-1)], {}, ValueError, "restarts: expected"),
     "a chunk of none": (layers, {"chunk_size": 0}, ValueError, "chunk_size: expected a positive integer"),
-    "a shard that is not": (layers, {"shard": (3, 3)}, ValueError, "shard: got 3 of 3"),
+    "a shard that is not": (layers, {"shard": (3, 3)}, ValueError, r"shard: got \(3, 3\)"),
     "a shard that is text": (layers, {"shard": "1/3"}, TypeError, "shard: got '1/3'"),
     "a list as a mesh": (layers, {"mesh": [0]}, TypeError, "mesh: got list"),
     "no seeds": (lambda: layers(seeds=[]), {}, ValueError, "grid: one of"),
@@ -455,7 +455,7 @@ BAD = {
         lambda: [jd.Problem(SIGNALS[0], jd.Objective(walk, settings=(("what", object()),)))],
         {},
         TypeError,
-        "problem 0, objective: there is no telling what",
+        "problem 0, objective: .* has no description",
     ),
 }
 
@@ -471,18 +471,18 @@ def test_bad_input_is_named_before_anything_is_solved(tmp_path, case):
 
 
 def test_a_folder_without_a_sweep_says_so(whole, tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no sweep in this folder"):
+    with pytest.raises(FileNotFoundError, match="this folder holds no sweep"):
         Table.load(tmp_path)
     (tmp_path / "sweep.json").write_text('{"format": 1}')
-    with pytest.raises(ValueError, match="Its chunks are whole all the same"):
+    with pytest.raises(ValueError, match="The chunks are still complete"):
         Table.load(tmp_path)
     manifest = json.loads((whole.folder / "sweep.json").read_text())
     (tmp_path / "sweep.json").write_text(json.dumps({**manifest, "format": 5}))
-    with pytest.raises(ValueError, match="format 5; this version reads format 1"):
+    with pytest.raises(ValueError, match="got format 5; this version reads format 1"):
         Table.load(tmp_path)
     (tmp_path / "sweep.json").write_text(json.dumps(manifest))
     (tmp_path / "problems.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"problems.npz: cannot be read .* Run the sweep again"):
+    with pytest.raises(ValueError, match=r"problems.npz: cannot be read .* Run the sweep into this folder again"):
         Table.load(tmp_path)
 
 
@@ -499,7 +499,7 @@ def test_a_value_is_described_by_what_it_computes():
     loop: list = []
     loop.append(loop)
     assert json.dumps(described(loop))
-    with pytest.raises(TypeError, match="no telling what"):
+    with pytest.raises(TypeError, match="has no description"):
         described(object())
     with pytest.raises(TypeError, match="array of Python objects"):
         described(np.array([object()]))

@@ -84,7 +84,7 @@ def test_a_folder_made_with_a_number_goes_on_without_it(by_twos, monkeypatch):
 def test_another_sweep_is_refused_before_anything_is_measured(by_twos, monkeypatch):
     monkeypatch.setattr(sizes, "WORK", 0)
     no_machine(monkeypatch)
-    with pytest.raises(ValueError, match="holds another sweep; what differs: an objective"):
+    with pytest.raises(ValueError, match="holds another sweep, which differs in: an objective"):
         jd.sweep(problems(jd.objectives.sparsity("l1")), by_twos.folder, mesh())
     with pytest.raises(FileExistsError, match="resume is False"):
         jd.sweep(problems(), by_twos.folder, mesh(), False)

@@ -24,7 +24,8 @@ def numbers():
 before = numbers()
 import jaxdescramble as jd
 from jaxdescramble._base.lapack import one_thread
-found = {"before": before, "after": numbers(), "told": int(jd.threads())}
+told = int(jd.threads())  # this loads the library, if the import of the package left it alone
+found = {"before": before, "after": numbers(), "told": told}
 jd.threads(2)
 found["set"] = numbers()
 if "fork" in sys.argv:

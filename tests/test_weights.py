@@ -633,7 +633,7 @@ def test_a_sweep_weighs_samples_and_knows_them_again(tmp_path):
     close(table["samples"], np.full(4, KISH))
     assert plain["samples"].tolist() == [SUM] * 4
     assert jd.sweep(problems, tmp_path / "weighted")["value"].tolist() == table["value"].tolist()
-    with pytest.raises(ValueError, match="what differs: the shapes of the signals, or weights of samples"):
+    with pytest.raises(ValueError, match="which differs in: the shapes of the signals, or weights of samples"):
         jd.sweep(jd.grid(np.asarray(poisoned(stack)), aims, weights=2 * WEIGHTS), tmp_path / "weighted")
     with pytest.raises(ValueError, match=r"problem 0 .*weights: -1"):
         jd.sweep(jd.grid(np.asarray(stack), aims, weights=-WEIGHTS), tmp_path / "bad")

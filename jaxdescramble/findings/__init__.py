@@ -1,4 +1,4 @@
-"""What a descrambled matrix does, in numbers, each with its nulls."""
+"""Readings of descrambled matrices, with null models to judge them by."""
 
 from jaxdescramble.findings.agreement import Consistency, consistency
 from jaxdescramble.findings.fourier import (

@@ -1,4 +1,4 @@
-"""Do independently trained networks tell the same story? A score of agreement, beside what chance makes of it."""
+"""Agreement between independently trained networks: a score, and the score that chance would give."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,14 @@ from jaxdescramble.operators import derivative
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Consistency(Stored):
-    """How alike several matrices are, modulo gauge.
+    """Result of `consistency`: how similar several matrices are up to their gauge.
 
     Attributes:
-        score: mean over all pairs of the cosine between them after alignment, at most 1.
-        pairs: the cosines, shape (count, count); row k is aligned to column l.
-        null: scores of as many chance twins of the matrices, shape (draws,).
-        effect: `(score - mean(null)) / sd(null)`; None if the null does not vary.
-        p_value: `(r + 1) / (draws + 1)`, r the number of draws that score at least as high.
+        score: mean cosine over all pairs after alignment, at most 1.
+        pairs: cosine of each pair, shape (count, count). For entry (k, l), matrix k is aligned to matrix l.
+        null: one score per draw, computed from random twins of the matrices, shape (draws,).
+        effect: `(score - mean(null)) / sd(null)`; None if the null scores do not vary.
+        p_value: `(r + 1) / (draws + 1)`, where r is the number of draws that score at least as high.
     """
 
     score: float
@@ -37,29 +37,35 @@ class Consistency(Stored):
     p_value: float
 
     def __iter__(self):
-        """`score, null = consistency(...)`."""
+        """Unpack as `score, null = consistency(...)`."""
         return iter((self.score, self.null))
 
 
 def consistency(matrices: ArrayLike, key: PRNGKeyArray, *, gauge: Gauge | None = None, draws: int = 100) -> Consistency:
-    """Whether k networks tell the same story: how alike their descrambled matrices are, against chance.
+    """Measure how similar the descrambled matrices of k networks are, and compare the score with chance.
 
-    `score = mean_{k < l} max_G <G M_k, M_l> / (||M_k||_F ||M_l||_F)`, G in the gauge group.
+    Use it to check whether a structure appears in every training run.
 
-    Descrambling lays the strongest components of any matrix on the slowest waves, so that even random matrices agree to
-    some degree, and alignment makes them agree more. The chance twin of a matrix has its singular values and its
-    vectors along the link axis, in a random frame on the other side: the same shapes, nothing learned.
+    `score = mean_{k < l} max_G <G M_k, M_l> / (||M_k||_F ||M_l||_F)`, where G runs over the gauge group.
+
+    Descrambling puts the strongest components of any matrix on the slowest waves. Therefore even random matrices agree
+    to some degree, and alignment increases the agreement. The null uses random twins. The twin of a matrix keeps its
+    singular values and its singular vectors on the link axis. Its singular vectors on the other axis are random.
 
     Args:
-        matrices: descrambled weights `P W` or descramblers P of networks, (count, link, columns), link axis first;
-            columns must mean the same in all of them.
-        key: of the chance twins.
-        gauge: what is free: if none is given, all that commutes with the periodic derivative on the link axis, which is
-            the gauge of `objectives.smoothness()`.
-        draws: how many times all twins are drawn.
+        matrices: descrambled weights `P W` or descramblers P of the networks, shape (count, link, columns). The columns
+            must have the same meaning in all networks.
+        key: random key; it decides the random twins.
+        gauge: what each answer is free up to. None means every matrix that commutes with the periodic derivative on the
+            link axis, which is the gauge of `objectives.smoothness()`.
+        draws: number of draws of the null.
+
+    Returns:
+        A `Consistency`. It also unpacks as `score, null`.
 
     Raises:
-        TypeError, ValueError: not such an array; fewer than two matrices; NaN.
+        TypeError, ValueError: if `matrices` is not a real array of three axes, has fewer than two matrices, or contains
+            NaN or infinity; if `gauge` does not fit the link axis.
 
     >>> W = jax.random.normal(jax.random.key(0), (6, 9))
     >>> shifted = jnp.stack([jnp.roll(W, k, axis=0) for k in range(3)])
@@ -67,13 +73,13 @@ def consistency(matrices: ArrayLike, key: PRNGKeyArray, *, gauge: Gauge | None =
     >>> round(found.score, 3), found.p_value
     (1.0, 0.1)
 
-    Source: the claim is that of Amey et al., PNAS 118, e2016917118 (2021), on 100 networks; the null is this package's.
+    Source: Amey et al., PNAS 118, e2016917118 (2021) claim agreement for 100 networks; the null is ours.
     """
     stack = real_array(matrices, "matrices", (3,), "(count, link, columns)")
     if len(stack) < 2:
-        raise ValueError(f"matrices: got {len(stack)}; a story is told by at least two.")
+        raise ValueError(f"matrices: got {len(stack)}; must be at least 2, one for each network.")
     if not is_finite(stack):
-        raise ValueError("matrices: contain NaN or infinity; check the networks' descramblings with .check().")
+        raise ValueError("matrices: contain NaN or infinity. Call .check() on each network's descrambling.")
     gauge = Stabiliser(derivative(stack.shape[1])) if gauge is None else gauge
     one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
     same_size(stack, 1, gauge.size, "matrices", "the gauge")
@@ -95,7 +101,7 @@ def _scores(stack: Array, gauge: Gauge, keys: Array) -> tuple[Array, Array]:
 
 
 def pairwise_cosines(matrices: Float[Array, "count link columns"], gauge: Gauge | None) -> Float[Array, "count count"]:
-    """`max_G <G M_k, M_l> / (||M_k|| ||M_l||)`, or that for G = 1 without a gauge.
+    """Return `max_G <G M_k, M_l> / (||M_k|| ||M_l||)` for every pair; without a gauge, G = 1.
 
     >>> [round(float(x), 3) for x in pairwise_cosines(jnp.asarray([[[1.0]], [[-2.0]]]), None)[0]]
     [1.0, -1.0]
@@ -110,7 +116,7 @@ def pairwise_cosines(matrices: Float[Array, "count link columns"], gauge: Gauge 
 
 
 def mean_over_pairs(square: Float[Array, "count count"]) -> Float[Array, ""]:
-    """The mean of what stands off the diagonal.
+    """Return the mean of the entries off the diagonal.
 
     >>> float(mean_over_pairs(jnp.asarray([[9.0, 1.0], [3.0, 9.0]])))
     2.0
@@ -120,7 +126,7 @@ def mean_over_pairs(square: Float[Array, "count count"]) -> Float[Array, ""]:
 
 
 def chance_twin(key: PRNGKeyArray, weight: Float[Array, "link columns"]) -> Float[Array, "link columns"]:
-    """A matrix with the singular values and link vectors of another, in a random frame of its columns.
+    """Draw a matrix with the singular values and the link-side vectors of `weight`; the other side is random.
 
     >>> W = jnp.asarray([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     >>> twin = chance_twin(jax.random.key(0), W)

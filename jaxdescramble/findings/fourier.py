@@ -1,9 +1,9 @@
-"""Where the energy of a descrambled matrix lies in frequency: on its link axis, on its input axis, on both.
+"""Where the energy of a descrambled matrix lies in frequency: on its link axis, on its input axis, or on both.
 
-The link axis of `P W` is known up to the elements of O(n) that commute with the derivative: a phase and a direction at
-each frequency, a sign at zero and at Nyquist's. Energies folded onto |link frequency| do not see them, so everything
-here, and everything built on it, is a property of the layer and not of the gauge its descrambler happened to be
-returned in.
+The link axis of `P W` is known only up to its gauge: the elements of O(n) that commute with the derivative. They are a
+phase and a direction at each frequency, and a sign at frequency zero and at the Nyquist frequency. The energy at each
+|link frequency| does not change under this gauge. All readings here use such energies. They therefore describe the
+layer, whichever gauge its descrambler has.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from jaxdescramble._base.checks import is_finite, number_between, positive_integ
 
 
 class FourierMap(NamedTuple):
-    """A centred 2-D spectrum, for pictures; frequencies in cycles per axis, zero in the middle."""
+    """A centred 2-D spectrum, for pictures. Frequencies are in cycles per axis, with zero in the middle."""
 
     link_frequency: Float[Array, " n"]
     input_frequency: Float[Array, " m"]
@@ -30,49 +30,49 @@ class FourierMap(NamedTuple):
 
 
 def fourier_map(weight: ArrayLike) -> FourierMap:
-    """Centred magnitude of the 2-D Fourier transform, the same for +k and -k on the link axis.
+    """Return the centred magnitude of the 2-D Fourier transform, for a picture of a descrambled layer.
 
-    `sqrt((|W(k, f)|^2 + |W(-k, f)|^2) / 2)` with `W(k, f) = F+ W F-`, orthonormal. The root mean square over the sign
-    of k is what the gauge leaves: turning the direction of one link frequency exchanges the two.
+    `sqrt((|W(k, f)|^2 + |W(-k, f)|^2) / 2)` with the orthonormal transform `W(k, f) = F+ W F-`. The gauge can exchange
+    the link frequencies +k and -k. Their root mean square does not change.
 
     Args:
-        weight: descrambled weight, shape (link, input).
+        weight: the descrambled weight P W, shape (link, input).
 
     Returns:
-        A `FourierMap`; the squares of `magnitude` add up to `||W||_F^2`.
+        A `FourierMap`. The squares of `magnitude` sum to `||W||_F^2`.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix.
+        TypeError, ValueError: if `weight` is not a finite real matrix.
 
     >>> t = 2 * jnp.pi * jnp.arange(8) / 8
     >>> wave = fourier_map(jnp.cos(t[:, None] - 3 * t[None, :]) / 4)
     >>> [round(x, 2) for x in wave.magnitude[4 + 1].tolist()]  # link frequency 1, input frequencies -4 to 3
     [0.0, 0.71, 0.0, 0.0, 0.0, 0.0, 0.0, 0.71]
 
-    Source: Amey et al. 2021, the symmetrised 2-D transform of the first layer; the symmetrisation over k is ours.
+    Source: Amey et al. 2021, the symmetrised 2-D transform of the first layer; the mean over +k and -k is ours.
     """
     W = matrix(weight)
     n, m = W.shape
     energy = jnp.abs(jnp.fft.fft2(W, norm="ortho")) ** 2
-    mirrored = energy[-np.arange(n)]  # row k of it is link frequency -k
+    mirrored = energy[-np.arange(n)]  # row k holds link frequency -k
     magnitude = jnp.fft.fftshift(jnp.sqrt((energy + mirrored) / 2))
     link, given = (jnp.asarray(np.fft.fftshift(np.fft.fftfreq(size, 1 / size)), W.dtype) for size in (n, m))
     return FourierMap(link, given, magnitude)
 
 
 def fourier_energy(weight: ArrayLike) -> Float[Array, "k f"]:
-    """Energy at each |link frequency| and |input frequency|.
+    """Return the energy at each |link frequency| and |input frequency|.
 
-    `E(k, f) = sum over signs of |W(+-k, +-f)|^2`, which adds up to `||W||_F^2`.
+    `E(k, f) = sum over signs of |W(+-k, +-f)|^2`. The sum of E is `||W||_F^2`.
 
     Args:
-        weight: descrambled weight, shape (link, input).
+        weight: the descrambled weight P W, shape (link, input).
 
     Returns:
-        Shape (link // 2 + 1, input // 2 + 1), frequencies 0, 1, 2, ... in cycles per axis.
+        Array of shape (link // 2 + 1, input // 2 + 1); frequencies 0, 1, 2, ... in cycles per axis.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix.
+        TypeError, ValueError: if `weight` is not a finite real matrix.
 
     >>> fourier_energy(jnp.ones((4, 4))).round(4).tolist()
     [[16.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
@@ -82,51 +82,52 @@ def fourier_energy(weight: ArrayLike) -> Float[Array, "k f"]:
 
 
 def band_edge(weight: ArrayLike, fraction: float = 0.95) -> Float[Array, ""]:
-    """The input frequency below which a given fraction of the energy lies.
+    """Return the input frequency below which a given fraction of the energy lies.
 
-    `f` with `sum_{k, |g| <= f} E(k, g) = fraction * ||W||_F^2`, each bin's energy spread evenly over its width (half a
-    bin on either side). The sum runs over all link frequencies, `sum_k |(F+ P W F-)(k, f)|^2 = ||(W F-)(:, f)||^2`, so
-    this is a property of W: it does not depend on P.
+    The answer f solves `sum_{k, |g| <= f} E(k, g) = fraction * ||W||_F^2`. The energy of each bin is spread evenly over
+    the width of the bin, half a bin on either side. This reading does not depend on P, because the sum runs over all
+    link frequencies: `sum_k |(F+ P W F-)(k, f)|^2 = ||(W F-)(:, f)||^2`.
 
     Args:
-        weight: descrambled (or raw) weight, shape (link, input).
-        fraction: between 0 and 1.
+        weight: the weight W or the descrambled weight P W, shape (link, input).
+        fraction: share of the energy, between 0 and 1.
 
     Returns:
         A frequency in cycles per record; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix, a fraction outside (0, 1).
+        TypeError, ValueError: if `weight` is not a finite real matrix; if `fraction` is not between 0 and 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> round(float(band_edge(jnp.cos(3 * t)[None, :])), 2)  # the third bin reaches from 2.5 to 3.5
     3.45
 
-    Source: Amey et al. 2021, the band-pass of the first layer (edges near 33 of 128).
+    Source: Amey et al. 2021, the band-pass filter of the first layer (edges near 33 of 128).
     """
     fraction = number_between(fraction, "fraction", 0, 1, "a number between 0 and 1, such as 0.95")  # pyright: ignore
     W = matrix(weight)
     edge = quantile(jnp.sum(fourier_energy(W), axis=0), fraction)
-    # The first bin has no left half and, when the length is even, the last has no right half.
+    # The first bin has no left half. The last bin has no right half when the length is even.
     return jnp.clip(edge, 0, W.shape[1] / 2)
 
 
 def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3) -> Float[Array, ""]:
-    """Energy at input frequency zero against its neighbours': below 1 is a notch, above 1 the opposite.
+    """Return the energy at input frequency zero divided by the energy at its neighbours; below 1 means a notch.
 
-    `E(f=0) / mean over 0 < |f| <= neighbours of E(f)`, energies per two-sided bin, summed over link frequencies: over
-    all of them if `link_zero`, and then the number is one of W alone; else over k != 0, and then it depends on P.
+    `E(f=0) / mean over 0 < |f| <= neighbours of E(f)`, with energies per two-sided bin, summed over link frequencies.
+    With `link_zero` the sum includes link frequency 0, and the reading does not depend on P. Without it the sum starts
+    at link frequency 1, and the reading depends on P.
 
     Args:
-        weight: descrambled weight, shape (link, input).
-        link_zero: count link frequency zero.
-        neighbours: how many frequencies to compare with; all there are, if they are fewer.
+        weight: the descrambled weight P W, shape (link, input).
+        link_zero: whether the sum includes link frequency zero.
+        neighbours: number of frequencies to compare with. A short record may have fewer; then all of them are used.
 
     Returns:
-        A ratio; 0 for a zero matrix, infinite when zero is the only frequency there, NaN for a single input.
+        A ratio: 0 for a zero matrix, infinite when all energy lies at frequency zero, NaN for a single input.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix, no neighbours.
+        TypeError, ValueError: if `weight` is not a finite real matrix; if `neighbours` is below 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> row = 0.5 + sum(jnp.cos(k * t) for k in (1, 2, 3))
@@ -137,7 +138,7 @@ def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3)
     """
     W = matrix(weight)
     neighbours, link_zero = positive_integer(neighbours, "neighbours"), true_or_false(link_zero, "link_zero")
-    # A short record has fewer frequencies that come in pairs: all of them are neighbours then.
+    # In a short record fewer frequencies come in pairs; then all of them are neighbours.
     neighbours = min(neighbours, max((W.shape[1] - 1) // 2, 1))
     if W.shape[1] < 2:
         return jnp.asarray(jnp.nan, W.dtype)
@@ -147,21 +148,22 @@ def notch_depth(weight: ArrayLike, link_zero: bool = False, neighbours: int = 3)
 
 
 def frequency_concentration(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """How far the link frequency tells the input frequency, as a share of what it could tell.
+    """Measure how much the link frequency says about the input frequency, between 0 and 1.
 
-    `I(k; f) / log min(number of k, number of f)`, the mutual information of the energy seen as a joint distribution: 0
-    when every link frequency has the same spectrum, 1 when each has its own input frequency and all carry the same
-    energy. Nothing is chosen, so `fit` is only checked. The estimate has a positive bias: pure noise gives about 0.23 /
-    log(bins).
+    `I(k; f) / log min(number of k, number of f)`, where I is the mutual information. The energy is read as a joint
+    distribution of k and f. The reading is 0 when all link frequencies have the same spectrum. It is 1 when each link
+    frequency has its own input frequency and all carry the same energy. The estimate has a positive bias: pure noise
+    gives about 0.23 / log(bins).
 
     Args:
-        fit, read: descrambled weights of the two halves, shape (link, input).
+        fit, read: the weight, descrambled on the two halves of the signals, shape (link, input). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
 
     Returns:
-        A number in [0, 1], of `read`; 0 for a zero matrix.
+        A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape.
 
     >>> t = 2 * jnp.pi * jnp.arange(8) / 8
     >>> one_to_one = sum(jnp.cos(k * t[:, None]) * jnp.cos((4 - k) * t) for k in (1, 2, 3))
@@ -172,42 +174,42 @@ def frequency_concentration(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]
     energy = fourier_energy(read)
     joint = ratio(energy, jnp.sum(energy))
     product = jnp.sum(joint, axis=1, keepdims=True) * jnp.sum(joint, axis=0, keepdims=True)
-    is_empty = (joint == 0) | (product == 0)  # the product may underflow where the joint probability did not
+    is_empty = (joint == 0) | (product == 0)  # the product can underflow where `joint` does not
     terms = jnp.where(is_empty, 0, joint * jnp.log(jnp.where(is_empty, 1, joint / jnp.where(is_empty, 1, product))))
-    # Rounding can leave an independent distribution a little below zero.
+    # Rounding can give a slightly negative value for independent frequencies.
     return jnp.maximum(jnp.sum(terms), 0) / np.log(max(min(energy.shape), 2)).astype(read.dtype)
 
 
 def matrix(weight: ArrayLike, name: str = "weight", axes: str = "(link, input)") -> Float[Array, "n m"]:
-    """The argument as a matrix of finite real numbers (finiteness cannot be known of a traced one)."""
+    """Check that an argument is a matrix of finite real numbers; a traced matrix may still hold NaN."""
     array = real_array(weight, name, (2,), axes)
     if not is_finite(array):
-        raise ValueError(f"{name}: contains NaN or infinity; was the descrambling solved? (its .check() says)")
+        raise ValueError(f"{name}: contains NaN or infinity. Call .check() on the descrambling.")
     return array
 
 
 def pair(fit: ArrayLike, read: ArrayLike, axes: str = "(link, input)") -> tuple[Array, Array]:
-    """Both halves as matrices of one shape."""
+    """Check that both halves are matrices of one shape."""
     first, second = matrix(fit, "fit", axes), matrix(read, "read", axes)
     if first.shape != second.shape:
         raise ValueError(
-            f"fit, read: got shapes {first.shape} and {second.shape}; they are one weight descrambled on two halves of "
-            "the signals and must have the same shape."
+            f"fit, read: got shapes {first.shape} and {second.shape}; must be the same shape. Pass one weight that was "
+            "descrambled on two halves of the signals."
         )
     return first, second
 
 
 def fold(modes: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """Sums over cosine and sine: n modes in the order of `transforms.analyse` become n // 2 + 1 frequencies."""
+    """Sum over cosine and sine: n modes in the order of `transforms.analyse` become n // 2 + 1 frequencies."""
     modes = jnp.moveaxis(modes, axis, -1)
     n = modes.shape[-1]
-    # A sine of the constant and, for even n, of the fastest mode: neither exists, both would be zero.
+    # The constant has no sine, and for even n the fastest mode has none either. Both are padded with zeros.
     padded = jnp.pad(modes, [(0, 0)] * (modes.ndim - 1) + [(1, (n + 1) % 2)])
     return jnp.moveaxis(jnp.sum(padded.reshape((*modes.shape[:-1], n // 2 + 1, 2)), axis=-1), -1, axis)
 
 
 def quantile(energy: Float[Array, " bins"], fraction: float) -> Float[Array, ""]:
-    """Where the running sum reaches a fraction of the whole, in bins, each spread evenly from i - 1/2 to i + 1/2."""
+    """Return the bin at which the running sum reaches a fraction of the total; bin i covers i - 1/2 to i + 1/2."""
     running = jnp.cumsum(energy)
     target = fraction * running[-1]
     index = jnp.clip(jnp.sum(running < target), 0, len(energy) - 1)
@@ -216,5 +218,5 @@ def quantile(energy: Float[Array, " bins"], fraction: float) -> Float[Array, ""]
 
 
 def ratio(part: Float[Array, "..."], whole: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`part / whole`, and `part` (zero, being a part) where the whole is zero; a NaN stays one."""
+    """Return `part / whole`, or `part` where the whole is zero (then the part is zero too); NaN stays NaN."""
     return part / jnp.where(whole == 0, jnp.ones_like(whole), whole)

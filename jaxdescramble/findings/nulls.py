@@ -1,10 +1,10 @@
-"""Findings against chance: batteries of readings, null models, effect sizes.
+"""Readings compared with null models: batteries of readings, draws of the null, effect sizes, p-values.
 
-A number read off a descrambled matrix says little by itself. Descrambling lays the largest principal components on the
-slowest waves of any matrix, so random weights look like filters too. Every reading here says whether the descrambler
-can change it at all, and is compared with draws from models in which the finding is absent.
+One number read off a descrambled matrix says little. Descrambling puts the largest principal components of any matrix
+on the slowest waves, so random weights look like filters too. Each reading here therefore says whether the descrambler
+can change it, and it is compared with draws from models that do not contain the finding.
 
-A new reading joins by one function and one line in `FIRST_LAYER` or `SECOND_LAYER`.
+To add a reading, write one function and add one line to `FIRST_LAYER` or `SECOND_LAYER`.
 """
 
 import functools
@@ -47,15 +47,15 @@ LONGEST = 250
 
 @dataclass(frozen=True)
 class Measure:
-    """A reading with what one must know to judge it.
+    """A reading, with the facts that you need to judge its value.
 
     Attributes:
-        name: under which it is reported.
-        function: `function(fit, read) -> scalar` of the matrices from the two halves of the signals.
-        depends_on_point: whether the descrambler can change it; if not, it is a property of the weight.
-        direction: +1 if larger values are the finding, -1 if smaller ones, 0 if neither.
-        unit: of the value.
-        note: one line.
+        name: name in the results.
+        function: `function(fit, read) -> scalar`; `fit` and `read` are the matrices from the two halves of the signals.
+        depends_on_point: whether the descrambler can change the value. If not, the value describes the weight alone.
+        direction: +1 if large values are the finding, -1 if small values are, 0 if neither.
+        unit: unit of the value.
+        note: one line of explanation.
     """
 
     name: str
@@ -68,18 +68,23 @@ class Measure:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reading(Stored):
-    """A value beside its nulls; one entry of each mapping per null model.
+    """The value of one reading, beside its values under the null models. Each mapping has one entry per null model.
 
     Attributes:
-        name, depends_on_point, direction, unit, note: as in `Measure`.
-        value: the reading.
-        nulls: draws of the reading under each null, arrays of shape (draws,).
-        difference: `value - mean(null)`, in the unit of the value; None if the null has no finite draw.
-        effect: `(value - mean(null)) / sd(null)`, sd with one degree of freedom taken; None with fewer than two
-            draws or a null that does not vary beyond rounding. Ratios (the notches) and bounded readings have skewed
-            nulls: read it with `p_value`.
-        p_value: `(r + 1) / (draws + 1)`, r the number of draws at least as extreme, in the finding's direction (in the
-            rarer direction, doubled, if it has none). A draw that is not a number counts as extreme.
+        name: name in the results.
+        value: the value of the reading.
+        depends_on_point: whether the descrambler can change the value.
+        direction: +1 if large values are the finding, -1 if small values are, 0 if neither.
+        unit: unit of the value.
+        nulls: the reading of each draw, one array of shape (draws,) per null model.
+        effect: `(value - mean(null)) / sd(null)`, where sd divides by draws - 1. None if there are fewer than two
+            draws, or if the null varies only by rounding. Ratios (such as the notch) and bounded readings have skewed
+            nulls, so look at `p_value` too.
+        difference: `value - mean(null)`, in the unit of the value; None if no draw is finite.
+        p_value: `(r + 1) / (draws + 1)`, where r is the number of draws at least as extreme in the direction of the
+            finding. If direction is 0, it is the p-value of the rarer direction, doubled. A draw that is NaN counts as
+            extreme.
+        note: one line of explanation.
     """
 
     name: str
@@ -138,7 +143,7 @@ class Readings(list[Reading]):
 
 
 def _of_read(function: Callable[..., Array], **options) -> Callable[[ArrayLike, ArrayLike], Array]:
-    """A reading of one matrix, in which nothing is chosen, as one of two halves."""
+    """Make a reading of two halves from a reading of one matrix that chooses nothing."""
 
     def reading(fit: ArrayLike, read: ArrayLike) -> Array:
         return function(pair(fit, read)[1], **options)
@@ -151,14 +156,14 @@ def _polynomial(family: str) -> Callable[[ArrayLike, ArrayLike], Array]:
 
 
 FIRST_LAYER = (
-    Measure("band edge", _of_read(band_edge), False, -1, "cycles per record", "95% of the energy lies below"),
+    Measure("band edge", _of_read(band_edge), False, -1, "cycles per record", "95% of the energy lies below it"),
     Measure(
         "band edge, 99%",
         _of_read(band_edge, fraction=0.99),
         False,
         -1,
         "cycles per record",
-        "99% of the energy lies below",
+        "99% of the energy lies below it",
     ),
     Measure(
         "notch, all link frequencies",
@@ -166,7 +171,7 @@ FIRST_LAYER = (
         False,
         -1,
         "ratio",
-        "energy at input frequency 0 over its neighbours'; without the split by link frequency P cannot change it",
+        "energy at input frequency 0 over its neighbours' energy; does not depend on P",
     ),
     Measure(
         "notch, link frequency 0 left out",
@@ -174,18 +179,18 @@ FIRST_LAYER = (
         True,
         -1,
         "ratio",
-        "what the rest of the link axis hears of the baseline when link frequency 0 has taken its share",
+        "energy at input frequency 0 over its neighbours' energy, link frequency 0 excluded",
     ),
     Measure("ridge exponent", ridge_exponent, True, 1, "power", "3 in the paper; a random frame gives 0"),
     Measure("ridge exponent error", ridge_exponent_error, True, 0, "power", "standard error (HC3)"),
-    Measure("ridge law R2", ridge_fit_r2, True, 1, "R2", "law fitted on one half, read on the other"),
+    Measure("ridge law R2", ridge_fit_r2, True, 1, "R2", "law fitted on one half, tested on the other half"),
     Measure(
         "ridge monotonicity",
         ridge_monotonicity,
         True,
         1,
         "Kendall tau",
-        "no law assumed; few link frequencies carry it, so p says more than effect",
+        "assumes no law; few link frequencies carry weight, so trust p_value more than effect",
     ),
     Measure(
         "frequency concentration",
@@ -193,7 +198,7 @@ FIRST_LAYER = (
         True,
         1,
         "share of log bins",
-        "mutual information of link and input frequency; positive for noise too",
+        "mutual information of link and input frequency; positive even for noise",
     ),
 )
 
@@ -204,37 +209,41 @@ SECOND_LAYER = (
         True,
         1,
         "energy share",
-        "sinusoidal link vectors; near 1 by construction if the tap contained W2",
+        "near 1 if the link vectors are sinusoids, or if the tap contained W2",
     ),
-    Measure("distance map", distance_map_monotonicity, True, -1, "Kendall tau", "-1: fast link waves, short r"),
+    Measure("distance map", distance_map_monotonicity, True, -1, "Kendall tau", "-1 if fast link waves go to short r"),
     Measure("link bandedness", link_bandedness, True, 1, "energy share", "M^T M by link frequency"),
     Measure("link orthogonality", link_orthogonality, True, 1, "1 - cos^2", "columns at distant frequencies"),
     Measure("output bandedness", output_bandedness, False, 1, "energy share", "M M^T by distance"),
-    Measure("row orthogonality", row_orthogonality, False, 1, "1 - cos^2", "rows at distant distances"),
+    Measure("row orthogonality", row_orthogonality, False, 1, "1 - cos^2", "rows that lie far apart"),
     Measure("Chebyshev R2", _polynomial("chebyshev"), False, 1, "R2", "best of 8 members; compare the families"),
-    Measure("Legendre R2", _polynomial("legendre"), False, 1, "R2", "best of 8 members; equals Chebyshev to degree 2"),
+    Measure("Legendre R2", _polynomial("legendre"), False, 1, "R2", "best of 8 members; degrees 1, 2 are Chebyshev's"),
     Measure("cosine R2", _polynomial("fourier"), False, 1, "R2", "best of 8 members, half-range cosines"),
 )
 
 
 def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
-    """A matrix with the same singular values in a random frame: the isotropic null.
+    """Draw a matrix with the singular values of `weight` in a random frame: the isotropic null.
 
-    `U diag(s(W)) V^T`, U and V Haar-distributed. Draw it of the raw weight and descramble it as the weight was; of a
-    descrambled weight it gives what no descrambling at all would show.
+    `U diag(s(W)) V^T`, with U and V Haar-distributed. To judge a descrambled weight, draw from the raw weight and
+    descramble the draws in the same way. Draws from a descrambled weight, used directly, show the readings without any
+    descrambling.
 
     Args:
-        key: source of chance; `jax.vmap(random_frame, in_axes=(0, None))` draws many.
-        weight: W, any shape (n, m).
+        key: random key. `jax.vmap(random_frame, in_axes=(0, None))` over keys gives many draws.
+        weight: W, shape (n, m).
+
+    Returns:
+        Array of shape (n, m).
 
     Raises:
-        TypeError, ValueError: not a finite real matrix.
+        TypeError, ValueError: if `weight` is not a finite real matrix.
 
     >>> W = jnp.asarray([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     >>> jnp.linalg.svd(random_frame(jax.random.key(0), W), compute_uv=False).round(4).tolist()
     [3.0, 1.0]
 
-    Source: Sule, Spencer, Czaja 2025, isotropic hidden data; the use as a null is ours.
+    Source: Sule, Spencer, Czaja 2025, isotropic hidden data; its use as a null is ours.
     """
     W = matrix(weight, axes="(n, m)")
     singular = decompositions.singular_values(W)
@@ -247,14 +256,17 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
 
 
 def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
-    """Every reading of a battery, by name; compiled whole; may itself be jitted or vmapped.
+    """Compute every reading of a battery in one compiled program. You can use it inside `jit` and `vmap`.
 
     Args:
         battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
-        fit, read: the weight, descrambled on one half of the signals and on the other.
+        fit, read: the weight, descrambled on the two halves of the signals, shape (out, in).
+
+    Returns:
+        A dictionary from the name of each reading to its value. Matrices with NaN or infinity give NaN.
 
     Raises:
-        TypeError, ValueError: what the readings raise from shapes and types. Entries that are not finite give NaN.
+        TypeError, ValueError: if `battery` is not a tuple of `Measure`s; if a reading rejects the shapes or types.
 
     >>> W = jnp.cos(2 * jnp.pi * jnp.arange(16) / 16)[:, None] * jnp.ones((1, 8))
     >>> round(float(measure(FIRST_LAYER[:1], W, W)["band edge"]), 3)
@@ -273,7 +285,7 @@ def _measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> d
 
 def _check_battery(battery: Any) -> None:
     if not isinstance(battery, tuple):
-        raise TypeError(f"battery: expected a tuple of measures, such as FIRST_LAYER, got {battery!r}.")
+        raise TypeError(f"battery: got {battery!r}; must be a tuple of measures, such as FIRST_LAYER.")
     for entry in battery:
         instance_of(entry, "battery", Measure, "a tuple of measures, such as FIRST_LAYER")
 
@@ -289,19 +301,21 @@ def compare(
     read: ArrayLike,
     nulls: Mapping[str, tuple[ArrayLike, ArrayLike]],
 ) -> Readings:
-    """A battery read on a layer and on draws from null models, side by side.
+    """Read a battery on a layer and on draws from null models, and compare them.
+
+    Each null model is one compiled program, vmapped over its draws.
 
     Args:
         battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
-        fit, read: the weight, descrambled on one half of the signals and on the other.
-        nulls: for each null model the same two of every draw, stacked: shapes (draws, *fit.shape). They should
-            have gone through the same pipeline as the weight.
+        fit, read: the weight, descrambled on the two halves of the signals, shape (out, in).
+        nulls: `{name: (fits, reads)}`, where `fits` and `reads` stack the same two matrices of every draw, shape
+            (draws, out, in). Draws must go through the same pipeline as the weight.
 
     Returns:
-        One `Reading` per measure. Each null is one compiled program, vmapped over draws.
+        A list with one `Reading` per measure.
 
     Raises:
-        TypeError, ValueError: shapes that do not fit, values that are not finite.
+        TypeError, ValueError: if shapes do not match, or if an array contains NaN or infinity.
 
     >>> W = jnp.outer(jnp.cos(2 * jnp.pi * jnp.arange(16) / 16), jnp.ones(8))
     >>> draws = jax.vmap(random_frame, in_axes=(0, None))(jax.random.split(jax.random.key(0), 19), W)
@@ -341,27 +355,27 @@ def compare(
 
 def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...]) -> tuple[Array, Array]:
     if not isinstance(stack, tuple | list) or len(stack) != 2:
-        raise TypeError(f"nulls[{name!r}]: expected a pair (fit, read) of stacks of draws, got {type(stack).__name__}.")
+        raise TypeError(f"nulls[{name!r}]: got {type(stack).__name__}; must be a pair (fits, reads) of stacks.")
     fits, reads = (real_array(part, f"nulls[{name!r}]", (3,), "(draws, out, in)") for part in stack)
     for part in (fits, reads):
         if part.shape[1:] != shape or part.shape != fits.shape:
             raise ValueError(
-                f"nulls[{name!r}]: got stacks of shapes {fits.shape} and {reads.shape}; expected (draws, *{shape}) "
-                "twice."
+                f"nulls[{name!r}]: got stacks of shapes {fits.shape} and {reads.shape}; both must have shape "
+                f"(draws, *{shape})."
             )
         if not is_finite(part):
-            raise ValueError(f"nulls[{name!r}]: contains NaN or infinity; was every draw's descrambling solved?")
+            raise ValueError(f"nulls[{name!r}]: contains NaN or infinity. Call .check() on each draw's descrambling.")
     return fits, reads
 
 
 def _judge(
     value: float, draws: np.ndarray, direction: int, rounding: float
 ) -> tuple[float | None, float | None, float]:
-    """Difference from the null's mean, effect size, p-value."""
+    """Return the difference from the mean of the null, the effect size and the p-value."""
     draws = draws.astype(np.float64)
     finite = draws[np.isfinite(draws)]
     size = max(abs(value), float(np.abs(finite).max(initial=0.0))) if np.isfinite(value) else 0.0
-    # Readings that P cannot change repeat to rounding under nulls that change P alone: ties, not effects.
+    # If P cannot change a reading and the null changes only P, all draws agree up to rounding: ties, not effects.
     slack = rounding * size
     above, below = (1 + int(np.sum(~(sign * draws < sign * value - slack))) for sign in (1, -1))
     extreme = {1: above, -1: below}.get(direction, min(2 * min(above, below), len(draws) + 1))

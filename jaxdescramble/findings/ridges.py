@@ -1,10 +1,10 @@
-"""The ridge of a descrambled first layer: which input frequency each link frequency listens to, and by what law.
+"""The ridge of a descrambled first layer: which input frequency each link frequency selects, and by which law.
 
-The paper sees `input frequency = 0.05 (link frequency)^3` and explains it: dipolar frequencies go as 1 / r^3. The place
-of the ridge at a link frequency is taken to be the energy-weighted median input frequency. No peak is picked, for a
-peak is picked from noise as willingly as from a ridge: centroids around the peaks give untrained layers a law with
-exponent 1.8 to 2.0, while medians give them 0.1, and a random frame 0.0. The median also commutes with the logarithm in
-which the law is fitted, and does not move before half the energy lies elsewhere.
+The paper sees `input frequency = 0.05 (link frequency)^3` and explains it: dipolar frequencies scale as 1 / r^3. Here
+the place of the ridge at a link frequency is the energy-weighted median of the input frequency. We do not pick peaks,
+because a peak picker finds peaks in noise as easily as in a ridge: with centroids around the peaks, untrained layers
+show a law with exponent 1.8 to 2.0; with medians they show 0.1, and a random frame shows 0.0. The median also commutes
+with the logarithm of the fit, and it stays in place until half of the energy lies elsewhere.
 """
 
 from typing import NamedTuple
@@ -18,15 +18,21 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import results, transforms
 from jaxdescramble.findings.fourier import fold, fourier_energy, matrix, pair, quantile, ratio
 
-# Mean over median of a Gamma(2) variable, which the folded energies of white noise are.
+# Mean over median of a Gamma(2) variable. The folded energies of white noise follow this distribution.
 WHITE = 1.1917
 
 
 class Ridge(NamedTuple):
     """The ridge `input_frequency ~ coefficient * link_frequency ** exponent`, for link frequencies 1 to link // 2.
 
-    `weight` is the amplitude above a white floor at each link frequency, adding up to 1; `exponent_error` a standard
-    error; `r2` the weighted share of the variance of log input_frequency that the law explains.
+    Attributes:
+        link_frequency: 1 to link // 2, in cycles per axis.
+        input_frequency: place of the ridge at each link frequency, in cycles per axis.
+        weight: amplitude above a white floor at each link frequency; the weights sum to 1.
+        exponent: exponent of the fitted law.
+        exponent_error: standard error of the exponent.
+        coefficient: coefficient of the fitted law.
+        r2: weighted share of the variance of log input_frequency that the law explains.
     """
 
     link_frequency: Float[Array, " k"]
@@ -43,27 +49,30 @@ class Ridge(NamedTuple):
 
 
 def ridge(weight: ArrayLike) -> Ridge:
-    """Median input frequency of every link frequency, and the power law through them.
+    """Find the median input frequency of every link frequency, and fit a power law to these places.
 
-    `log f(k) = log c + p log k` by least squares with weights `w_k = sqrt(max(E(k) - E_white(k), 0))`: the amplitude
-    that stands above a white floor, the latter from the median bin (of Gamma(2) energies, as noise has them). Most link
-    frequencies of a trained layer, those of its small singular values, carry white noise, which has its median in the
-    middle of the band: they must not count. Weighted by energy itself, the first two or three would be all there is.
+    `log f(k) = log c + p log k`, fitted by least squares with the weights `w_k = sqrt(max(E(k) - E_white(k), 0))`: the
+    amplitude above a white floor. The floor comes from the median bin, on the assumption of Gamma(2) energies, which
+    noise has. Most link frequencies of a trained layer belong to small singular values and carry white noise. Noise has
+    its median in the middle of the band, so these frequencies must not count. Weights equal to the energy would keep
+    only the first two or three link frequencies.
 
     `exponent_error` is the standard error HC3, `sqrt(sum_k (w_k x_k e_k / (1 - h_k))^2) / sum_k w_k x_k^2`, with x =
-    log k centred, e residuals and h leverages, nearly a jackknife: these weights are not inverse variances, and few
-    link frequencies carry them. It says how far the places follow one law; not what other weights would have made of
-    them, which can be as much again. Input frequency zero is left out, so that places begin at half a cycle per record:
-    a law that asks for less than one cycle cannot be followed there, which makes fitted exponents small.
+    log k centred, residuals e and leverages h. It is close to a jackknife. HC3 suits this fit because the weights are
+    not inverse variances and few link frequencies carry them. The error says how well the places follow one law. Other
+    weights would change the exponent too, by a similar amount; the error does not include this.
+
+    Input frequency zero is excluded, so the smallest possible place is half a cycle per record. No place can follow a
+    law below one cycle, which makes fitted exponents too small.
 
     Args:
-        weight: descrambled weight, shape (link, input), four points at least on each axis.
+        weight: the descrambled weight P W, shape (link, input), with at least four points on each axis.
 
     Returns:
-        A `Ridge`; for a zero matrix one with exponent 0 and all weights 0.
+        A `Ridge`. A zero matrix gives exponent 0 and all weights 0.
 
     Raises:
-        TypeError, ValueError: not a finite real matrix, or too small a one.
+        TypeError, ValueError: if `weight` is not a finite real matrix, or has fewer than four points on an axis.
 
     >>> t, s = 2 * jnp.pi * jnp.arange(16) / 16, 2 * jnp.pi * jnp.arange(64) / 64
     >>> square = sum(jnp.cos(k * t[:, None] - k**2 * s) for k in (1, 2, 3, 4))
@@ -75,7 +84,7 @@ def ridge(weight: ArrayLike) -> Ridge:
     W = matrix(weight)
     if min(W.shape) < 4:
         raise ValueError(
-            f"weight: shape {W.shape} has no ridge to speak of; two frequencies, four points, an axis at least."
+            f"weight: got shape {W.shape}, which is too small: a ridge needs at least 4 points on each axis."
         )
     energy = fourier_energy(W)[1:, 1:]
     return _law(energy, jnp.asarray(np.arange(1, energy.shape[0] + 1), W.dtype))
@@ -94,7 +103,7 @@ def _law(energy: Float[Array, "k f"], link: Float[Array, " k"]) -> Ridge:
     intercept = mean - exponent * jnp.sum(w * jnp.log(link))
     residual = y - intercept - exponent * jnp.log(link)
     leverage = w + ratio(w * x**2, spread)
-    # A link frequency that alone decides the fit has leverage one and no residual: it says nothing about the error.
+    # A link frequency that decides the fit alone has leverage 1 and residual 0. It adds nothing to the error.
     remainder = jnp.maximum(1 - leverage, jnp.sqrt(jnp.finfo(w.dtype).eps))
     error = ratio(jnp.sqrt(jnp.sum((w * x * residual / remainder) ** 2)), spread)
     r2 = _explained(residual, y, w)
@@ -107,9 +116,14 @@ def _explained(residual: Array, y: Array, w: Array) -> Float[Array, ""]:
 
 
 def ridge_exponent(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """Exponent of the ridge's law; 3 is the paper's. Medians choose nothing, so `fit` is only checked.
+    """Return the exponent of the law of the ridge. The paper finds 3.
 
-    Args, errors: as for `ridge`, of the two halves.
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (link, input). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape, at least 4 by 4.
 
     >>> float(ridge_exponent(jnp.zeros((8, 8)), jnp.zeros((8, 8))))
     0.0
@@ -118,9 +132,14 @@ def ridge_exponent(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
 
 
 def ridge_exponent_error(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """Standard error of `ridge_exponent`.
+    """Return the standard error of `ridge_exponent`.
 
-    Args, errors: as for `ridge`, of the two halves.
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (link, input). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape, at least 4 by 4.
 
     >>> noise = jax.random.normal(jax.random.key(0), (16, 64))
     >>> bool(ridge_exponent_error(noise, noise) > 0)
@@ -130,12 +149,16 @@ def ridge_exponent_error(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
 
 
 def ridge_fit_r2(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """How well the law fitted on one half describes the ridge of the other: R^2 of log input frequency.
+    """Measure how well the law fitted on one half describes the ridge of the other half: R^2 of log input frequency.
 
-    `1 - sum_k w_k (log f_k - log c' - p' log k)^2 / sum_k w_k (log f_k - mean)^2` with c', p' from `fit` and w, f from
-    `read`: at most 1, and below 0 when the mean would have been the better guess.
+    `1 - sum_k w_k (log f_k - log c' - p' log k)^2 / sum_k w_k (log f_k - mean)^2`, with c', p' from `fit` and w, f from
+    `read`. The value is at most 1. It is below 0 when the mean describes the ridge better than the law.
 
-    Args, errors: as for `ridge`, of the two halves.
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (link, input).
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape, at least 4 by 4.
 
     >>> t, s = 2 * jnp.pi * jnp.arange(16) / 16, 2 * jnp.pi * jnp.arange(64) / 64
     >>> linear = sum(jnp.cos(k * t[:, None] - 2 * k * s) for k in (1, 2, 3, 4))
@@ -150,15 +173,22 @@ def ridge_fit_r2(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
 
 
 def ridge_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """Weighted Kendall correlation of link frequency and place of the ridge: no law assumed, only an order.
+    """Return the weighted Kendall correlation of the link frequency and the place of the ridge.
 
-    `sum_{i<j} w_i w_j sign(k_i - k_j) sign(f_i - f_j) / sum_{i<j} w_i w_j`, the chance of a concordant pair less that
-    of a discordant one when pairs are drawn by weight. Nothing is chosen, so `fit` is only checked.
+    Use it when you expect an order but no particular law.
 
-    Args, errors: as for `ridge`, of the two halves.
+    `sum_{i<j} w_i w_j sign(k_i - k_j) sign(f_i - f_j) / sum_{i<j} w_i w_j`: the probability of a concordant pair minus
+    that of a discordant pair, when pairs are drawn by weight.
+
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (link, input). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
 
     Returns:
         A number in [-1, 1]; 0 for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape, at least 4 by 4.
 
     >>> t, u = 2 * jnp.pi * jnp.arange(16)[:, None] / 16, 2 * jnp.pi * jnp.arange(64)[None, :] / 64
     >>> M = sum(jnp.cos(k * t) * jnp.cos(4 * k * u) for k in range(1, 5))  # link frequency k, input frequency 4 k
@@ -170,19 +200,20 @@ def ridge_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
 
 
 def distance_map_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]:
-    """Does a second layer send fast link oscillations to short distances? Rank correlation of the two, -1 if it does.
+    """Measure whether a second layer sends fast link oscillations to short distances; -1 if it does.
 
-    Weighted Kendall correlation of the output's index with the centroid `sum_k k E(i, k) / sum_k E(i, k)` of row i over
-    link frequencies, weighted by the rows' norms. Nothing is chosen, so `fit` is only checked.
+    The value is the weighted Kendall correlation of the output index i with the centroid of row i over link
+    frequencies, `sum_k k E(i, k) / sum_k E(i, k)`. The weights are the norms of the rows.
 
     Args:
-        fit, read: descrambled second-layer weights `W_2 Q^T` of the two halves, shape (output, link).
+        fit, read: the second-layer weight `W_2 Q^T`, descrambled on the two halves of the signals, shape (output,
+            link). The value is that of `read`; `fit` is only checked, because nothing is chosen here.
 
     Returns:
         A number in [-1, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(k * t) for k in (6, 4, 3, 1)])
@@ -201,7 +232,7 @@ def distance_map_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, "
 
 
 def weighted_kendall(x: Float[Array, " n"], y: Float[Array, " n"], w: Float[Array, " n"]) -> Float[Array, ""]:
-    """Kendall's correlation with pairs counted by the product of their weights; a tie counts as neither order.
+    """Return Kendall's correlation, each pair weighted by the product of its weights; a tie counts as zero.
 
     >>> round(float(weighted_kendall(jnp.asarray([1.0, 2.0, 3.0]), jnp.asarray([1.0, 3.0, 2.0]), jnp.ones(3))), 4)
     0.3333

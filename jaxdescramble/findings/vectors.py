@@ -1,8 +1,8 @@
 """Readings of a descrambled second layer `M = W_2 Q^T`, shape (output, link): singular vectors and bands.
 
-Q turns the link axis alone. So whatever lives on the output axis, left singular vectors and `M M^T = W_2 W_2^T`, does
-not depend on the descrambler at all, and whatever lives on the link axis is known up to its gauge: it is read through
-energies at |link frequency|, in which the gauge cancels.
+Q rotates only the link axis. Readings of the output axis (left singular vectors, `M M^T = W_2 W_2^T`) therefore do not
+depend on the descrambler. The link axis is known up to its gauge, so its readings use the energy at each |link
+frequency|, which does not change under the gauge.
 """
 
 import jax.numpy as jnp
@@ -20,21 +20,21 @@ AXES = "(output, link)"
 
 
 def link_purity(fit: ArrayLike, read: ArrayLike, count: int = 5) -> Float[Array, ""]:
-    """How nearly the leading link-side singular vectors are sinusoids: the mean share of their energy at one frequency.
+    """Measure how close the leading link-side singular vectors are to sinusoids: mean share of energy at one frequency.
 
-    For the leading left vectors u_i of `fit`, `mean_i ||v_i at +-k_i||^2 / ||v_i||^2` with `v_i = read^T u_i` and k_i
-    the strongest frequency of `fit^T u_i`. Both halves are one W_2 in two frames and have the same left vectors, so
-    this matches right singular vectors exactly, without trusting their order or their signs, and through ties.
+    For the leading left vectors u_i of `fit`: `mean_i ||v_i at +-k_i||^2 / ||v_i||^2`, with `v_i = read^T u_i` and k_i
+    the strongest frequency of `fit^T u_i`. Both halves are the same W_2 in two frames, so they have the same left
+    vectors. The comparison therefore matches right singular vectors exactly, whatever their order, signs or ties.
 
     Args:
-        fit, read: descrambled weights of the two halves, shape (output, link).
-        count: how many vectors; fewer where the rank is smaller.
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link).
+        count: number of singular vectors. A matrix of lower rank uses fewer.
 
     Returns:
-        A number in [0, 1]; 0 for a zero matrix. With a tap that contains W_2^T itself it nears 1 by construction.
+        A number in [0, 1]; 0 for a zero matrix. If the tap contains W_2^T, the value is near 1 by construction.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape, a count below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `count` is below 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(2 * t), 3 * jnp.sin(5 * t)])
@@ -51,28 +51,29 @@ def link_purity(fit: ArrayLike, read: ArrayLike, count: int = 5) -> Float[Array,
 
 
 def polynomial_match(fit: ArrayLike, read: ArrayLike, family: str, count: int = 5) -> Float[Array, ""]:
-    """How nearly the leading output-side singular vectors are members of a family of functions: mean R^2.
+    """Measure how close the leading output-side singular vectors are to members of a family of functions: mean R^2.
 
-    `mean_i max_d corr(u_i, phi_d)^2`, means removed; the member d in 1..8 is chosen on `fit` and the correlation is
-    that of `read`. The families, with d sign changes each: "chebyshev" T_d, "legendre" P_d, "fourier" the half-range
-    cosines `cos(pi d (j + 1/2) / n)`. With means removed T_1 and P_1 are one function, and T_2 and P_2 another: the two
-    families differ from the third degree on.
+    `mean_i max_d corr(u_i, phi_d)^2`, with means removed. The member d in 1..8 is chosen on `fit`, and the correlation
+    is computed on `read`. Member d changes its sign d times. The families are "chebyshev" T_d, "legendre" P_d, and
+    "fourier", the half-range cosines `cos(pi d (j + 1/2) / n)`. After the mean is removed, T_1 equals P_1 and T_2
+    equals P_2 up to a factor; the two families differ from degree 3 on.
 
-    This does not depend on the descrambler: the left vectors of `W_2 Q^T` are those of W_2. `fit` and `read` therefore
-    show the same vectors (matched as `read read^T u_i`, which is u_i scaled, through ties too), the split guards
-    against nothing, and the best of eight members has a level that chance reaches: only the nulls say what it is, and
-    only the other families what is particular to one.
+    This reading does not depend on the descrambler: the left vectors of `W_2 Q^T` are those of W_2. `fit` and `read`
+    therefore show the same vectors, and the split guards against nothing here. (The vectors are matched as
+    `read read^T u_i`, a multiple of u_i, so ties do no harm.) The best of eight members fits well by chance alone: use
+    the null models to learn how well, and use the other families to learn what is particular to one.
 
     Args:
-        fit, read: descrambled weights of the two halves, shape (output, link).
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link).
         family: "chebyshev", "legendre" or "fourier".
-        count: how many vectors; fewer where the rank is smaller.
+        count: number of singular vectors. A matrix of lower rank uses fewer.
 
     Returns:
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape, an unknown family, a count below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `family` is unknown; if
+            `count` is below 1.
 
     >>> x = jnp.linspace(-1, 1, 32)
     >>> M = (4 * x**3 - 3 * x)[:, None] * jnp.ones((1, 3))
@@ -95,22 +96,22 @@ def polynomial_match(fit: ArrayLike, read: ArrayLike, family: str, count: int = 
 
 
 def link_bandedness(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Array, ""]:
-    """Do only nearby link frequencies work together? Share of the energy of `M^T M` within a band of frequencies.
+    """Measure whether only nearby link frequencies work together: share of the energy of `M^T M` in a band.
 
-    `sum_{|k - k'| <= width} ||K(k, k')||_F^2 / ||M^T M||_F^2` with `K = T^T M^T M T`, T the Fourier basis and K(k, k')
-    its block of (cosine, sine) by (cosine, sine). In the basis of the points a band is not gauge-invariant (a phase at
-    one frequency alone moves energy away from the diagonal); in this one it is. Nothing is chosen, so `fit` is only
-    checked.
+    `sum_{|k - k'| <= width} ||K(k, k')||_F^2 / ||M^T M||_F^2` with `K = T^T M^T M T`. T is the Fourier basis, and
+    K(k, k') is a block of (cosine, sine) by (cosine, sine). A band in the basis of points is not gauge-invariant: a
+    phase at a single frequency moves energy away from the diagonal. A band in the Fourier basis is gauge-invariant.
 
     Args:
-        fit, read: descrambled weights of the two halves, shape (output, link).
-        width: half-width of the band in cycles per axis; the diagonal blocks count.
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+        width: half-width of the band in cycles per axis. Diagonal blocks belong to the band.
 
     Returns:
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape, a width below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(t) + jnp.cos(6 * t), jnp.cos(2 * t)])
@@ -125,16 +126,22 @@ def link_bandedness(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Ar
 
 
 def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Array, ""]:
-    """How near to orthogonal the parts of M at distant link frequencies are, each taken at unit size.
+    """Measure how close to orthogonal the parts of M at distant link frequencies are.
 
-    `1 - mean_{|k - k'| > width} ||M_k^T M_k'||_F^2 / (||M_k||_F^2 ||M_k'||_F^2)`, M_k the columns `M T` at link
-    frequency k. Weak frequencies count like strong ones, and so does their noise. Nothing is chosen, so `fit` is only
-    checked.
+    `1 - mean_{|k - k'| > width} ||M_k^T M_k'||_F^2 / (||M_k||_F^2 ||M_k'||_F^2)`, where M_k holds the columns of `M T`
+    at link frequency k. Each part is scaled to unit size, so weak frequencies, and their noise, count as much as strong
+    ones.
 
-    Args, errors: as for `link_bandedness`.
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+        width: half-width of the band in cycles per axis. Pairs within the band are not compared.
 
     Returns:
-        A number in [0, 1]; 1 when nothing is left to compare.
+        A number in [0, 1]; 1 when there is no pair to compare.
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
 
     >>> round(float(link_orthogonality(jnp.eye(12), jnp.eye(12))), 3)
     1.0
@@ -148,19 +155,21 @@ def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float
 
 
 def output_bandedness(fit: ArrayLike, read: ArrayLike, width: int | None = None) -> Float[Array, ""]:
-    """Do only nearby outputs go together? Share of the energy of `M M^T` within a band about the diagonal.
+    """Measure whether only nearby outputs work together: share of the energy of `M M^T` in a band at the diagonal.
 
-    `sum_{|i - j| <= width} (M M^T)_ij^2 / ||M M^T||_F^2`. It does not depend on the descrambler: `M M^T = W_2 W_2^T`.
+    `sum_{|i - j| <= width} (M M^T)_ij^2 / ||M M^T||_F^2`. This reading does not depend on the descrambler, because
+    `M M^T = W_2 W_2^T`.
 
     Args:
-        fit, read: descrambled weights of the two halves, shape (output, link); `fit` is only checked.
-        width: half-width of the band in points; a sixteenth of the outputs if none is given.
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+        width: half-width of the band in points; None means a sixteenth of the outputs.
 
     Returns:
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: not finite real matrices of one shape, a width below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
 
     >>> float(output_bandedness(jnp.ones((4, 2)), jnp.ones((4, 2)), width=1))  # 10 of 16 entries
     0.625
@@ -173,14 +182,21 @@ def output_bandedness(fit: ArrayLike, read: ArrayLike, width: int | None = None)
 
 
 def row_orthogonality(fit: ArrayLike, read: ArrayLike, width: int | None = None) -> Float[Array, ""]:
-    """How near to orthogonal distant rows of M are: `1 - mean_{|i - j| > width} cos(row_i, row_j)^2`.
+    """Measure how close to orthogonal distant rows of M are.
 
-    It does not depend on the descrambler. Rows of zeros are left out; for random rows it is 1 - 1 / (number of links).
+    `1 - mean_{|i - j| > width} cos(row_i, row_j)^2`. Rows of zeros are excluded. Random rows give 1 - 1 / (number of
+    links). This reading does not depend on the descrambler.
 
-    Args, errors: as for `output_bandedness`.
+    Args:
+        fit, read: the weight, descrambled on the two halves of the signals, shape (output, link). The value is that of
+            `read`; `fit` is only checked, because nothing is chosen here.
+        width: half-width of the band in points; None means a sixteenth of the outputs. Rows within it are not compared.
 
     Returns:
-        A number in [0, 1]; 1 when nothing is left to compare.
+        A number in [0, 1]; 1 when there is no pair to compare.
+
+    Raises:
+        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
 
     >>> float(row_orthogonality(jnp.eye(4), jnp.eye(4)))
     1.0
@@ -192,7 +208,7 @@ def row_orthogonality(fit: ArrayLike, read: ArrayLike, width: int | None = None)
 
 
 def _scaled(M: Array) -> Array:
-    """M with a largest entry of one: fourth powers of small weights would be lost in float32."""
+    """Scale M to a largest entry of 1. Without this, fourth powers of small weights underflow in float32."""
     return ratio(M, jnp.max(jnp.abs(M)))
 
 
@@ -201,7 +217,7 @@ def _gram(columns: Array) -> Array:
 
 
 def _left_vectors(M: Array, count: int) -> tuple[Float[Array, "o c"], Float[Array, " c"]]:
-    """Leading left singular vectors, and for each whether its singular value stands clear of rounding (1 or 0)."""
+    """Return the leading left singular vectors, and 1 or 0 for each: is its singular value above rounding?"""
     count = min(positive_integer(count, "count"), *M.shape)
     left, singular, _ = decompositions.svd(M, full_matrices=False)
     floor = max(M.shape) * jnp.finfo(M.dtype).eps * singular[0]
@@ -213,14 +229,14 @@ def _mean(scores: Float[Array, " c"], present: Float[Array, " c"]) -> Float[Arra
 
 
 def _link_shares(M: Float[Array, "o n"], left: Float[Array, "o c"]) -> Float[Array, "c k"]:
-    """Energy of each `M^T u` by |link frequency|, adding up to 1."""
+    """Return the energy of each `M^T u` at each |link frequency|; the energies of one vector sum to 1."""
     partners = jnp.matmul(left.T, M, precision="highest")
     energy = fold(transforms.analyse(partners, "periodic", 1) ** 2, 1)
     return ratio(energy, jnp.sum(energy, axis=1, keepdims=True))
 
 
 def _members(family: str, n: int) -> np.ndarray:
-    """Degrees 1 to 8 of a family on n points, means removed, unit length, in columns; float64."""
+    """Return members 1 to 8 of a family on n points as columns, with mean 0 and length 1, in float64."""
     degrees, x = min(DEGREES, n - 1), np.linspace(-1, 1, n)
     if family == "fourier":
         values = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(1, degrees + 1) / n)
@@ -229,7 +245,7 @@ def _members(family: str, n: int) -> np.ndarray:
         values = vander(x, degrees)[:, 1:]
     centred = values - values.mean(axis=0)
     lengths = np.linalg.norm(centred, axis=0)
-    # On very few points a member can be constant: T_2 on two points, for one.
+    # A member can be constant on very few points; T_2 is constant on two points.
     return centred[:, lengths > 1e-8] / lengths[lengths > 1e-8]
 
 
@@ -237,13 +253,13 @@ def _squared_correlations(vectors: Float[Array, "o c"], members: Float[Array, "o
     centred = vectors - jnp.mean(vectors, axis=0, keepdims=True)
     overlap = jnp.matmul(centred.T, members, precision="highest") ** 2
     size = jnp.sum(centred**2, axis=0)[:, None]
-    # A constant vector has no correlation with anything, and what rounding leaves of it must not have one either.
+    # A constant vector correlates with nothing. Rounding leaves a small rest of it, which must not correlate either.
     nothing = size <= (len(vectors) * jnp.finfo(vectors.dtype).eps) ** 2
     return jnp.where(nothing, 0, ratio(overlap, size))
 
 
 def _link_blocks(M: Float[Array, "o n"]) -> Float[Array, "k k"]:
-    """`||K(k, k')||_F^2` of `K = T^T M^T M T`, M scaled."""
+    """Return `||K(k, k')||_F^2` of `K = T^T M^T M T`, with M scaled."""
     gram = _gram(transforms.analyse(_scaled(M), "periodic", 1))
     return fold(fold(gram**2, 0), 1)
 
@@ -258,9 +274,10 @@ def _output_width(width: int | None, M: Array) -> int:
 
 
 def _far_from_parallel(energy: Array, product: Array, width: int) -> Float[Array, ""]:
-    # What rounding leaves at an empty frequency or row has no direction.
+    # At an empty frequency or row only rounding is left, which has no direction.
     size = jnp.diagonal(product)
-    there = ~(size <= (jnp.finfo(size.dtype).eps ** 2) * jnp.max(size))  # so that a NaN stays one
+    there = ~(size <= (jnp.finfo(size.dtype).eps ** 2) * jnp.max(size))  # written with <= so that NaN stays NaN
+
     compared = there[:, None] & there[None, :] & ~_near(len(energy), width)
     squared_cosines = jnp.where(compared, energy / jnp.where(compared, product, 1), 0)
     return 1 - ratio(jnp.sum(squared_cosines), jnp.sum(compared, dtype=energy.dtype))

@@ -1,4 +1,4 @@
-"""Deep gated networks: networks whose gates and values are pulled apart, deep linearly gated ones among them."""
+"""Deep gated networks: networks that compute their gates apart from their values; some have linear features."""
 
 from jaxdescramble.gated import path_kernel
 from jaxdescramble.gated.chains import Convolutional, FullyConnected

@@ -1,7 +1,8 @@
-"""Architectures: how gated layers follow one another, said once for the network of features and that of values.
+"""The protocol of architectures: how gated layers follow one another.
 
-A class that has the members of `Architecture` is an architecture; `hidden` is a walk that is given its gates, so that
-features (which note every preactivation) and values (which are multiplied by gates) cannot come to differ.
+Any class with the members of `Architecture` is an architecture. The feature network and the value network use the same
+method `hidden`. Its argument `turn` records preactivations for the features and multiplies by gates for the values, so
+the two networks always have the same structure.
 """
 
 import itertools
@@ -19,18 +20,18 @@ Turn = Callable[[Array], Array]
 
 @runtime_checkable
 class Architecture(Protocol):
-    """What an architecture says of itself. Shapes are of one sample: (width,) or (*space, channels).
+    """The members that every architecture has. Shapes are those of one sample: (width,) or (*space, channels).
 
     Attributes:
-        outputs: width of the linear layer at the end.
-        biases: whether layers have them.
-        padding: of convolutions.
-        input_shape: of x.
-        window: the kernel's size along each axis of space; () without space.
-        gate_shapes: of the preactivations, one for every gate in the order of the walk.
-        weight_shapes: of the weights, the output's last.
-        branch_ends: which of the weights end a branch that is added to a skip.
-        gate_before, gate_after: whether a gate stands before those additions, and after them.
+        outputs: width of the linear output layer.
+        biases: whether the layers have biases.
+        padding: padding of the convolutions.
+        input_shape: shape of x.
+        window: size of the kernel along each axis of space; () without space.
+        gate_shapes: shape of the preactivations of every gate, in the order of `hidden`.
+        weight_shapes: shapes of the weights; the output layer comes last.
+        branch_ends: indices of the weights that end a branch, just before it is added to a skip.
+        gate_before, gate_after: whether there is a gate just before these additions, and just after them.
     """
 
     @property
@@ -55,11 +56,11 @@ class Architecture(Protocol):
     def gate_after(self) -> bool: ...
 
     def hidden(self, layers: Layers, h: Array, turn: Turn) -> Array:
-        """What the output layer reads: h through all layers but that one, with `turn` at each gate."""
+        """Return the input of the output layer: send h through all other layers, with `turn` at each gate."""
         ...
 
     def views(self, x: Array) -> list[Array]:
-        """For every gate, x in the resolution in which a single layer could make its preactivation."""
+        """Return x once for every gate, at the resolution from which one layer can make its preactivation."""
         ...
 
 
@@ -70,13 +71,13 @@ def chained(sizes: tuple[int, ...], window: Shape = ()) -> tuple[Shape, ...]:
 def check_sizes(
     net: object, single: tuple[str, ...], many: tuple[str, ...] = (), optional: tuple[str, ...] = ()
 ) -> None:
-    """Sizes checked, and kept as Python integers and tuples of them: architectures are hashed."""
+    """Check the sizes of an architecture, and store them as integers and tuples, so that it can be hashed."""
     for name in single:
         object.__setattr__(net, name, positive_integer(getattr(net, name), name))
     for name in (*many, *optional):
         sizes = tuple(positive_integer(size, name) for size in in_order(getattr(net, name), name, "a tuple of sizes"))
         if name in many and not sizes:
-            raise ValueError(f"{name}: got (); there is at least one gated layer, or it would be a linear network.")
+            raise ValueError(f"{name}: got (); must have at least one size, because each size is a gated layer.")
         object.__setattr__(net, name, sizes)
     for name in ("biases", "gate_before", "gate_after"):
         if name in getattr(net, "__dataclass_fields__", ()):
@@ -87,4 +88,4 @@ def check_spatial(net: Any) -> None:
     one_of(net.padding, "padding", PADDINGS)
     one_of(net.head, "head", HEADS)
     if len(net.shape) not in (2, 3):
-        raise ValueError(f"shape: got {net.shape}; expected (*space, channels) with one or two axes of space.")
+        raise ValueError(f"shape: got {net.shape}; must be (*space, channels) with one or two axes of space.")

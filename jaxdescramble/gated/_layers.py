@@ -1,4 +1,4 @@
-"""The linear operations that gated networks are made of: dense and convolutional layers, average pools, heads."""
+"""Linear operations of gated networks: dense layers, convolutions, average pools, heads."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
 
-# "weight" (out, in) or (out, in, *kernel), and "bias" (out,) if there are any.
+# "weight" (out, in) or (out, in, *kernel), and "bias" (out,) if the architecture has biases.
 Layer = Mapping[str, Array]
 Layers = Sequence[Layer]
 
@@ -17,7 +17,7 @@ HEADS = ("average", "flatten")
 
 
 def affine(layer: Layer, h: Float[Array, "batch *space inputs"], padding: str) -> Float[Array, "batch *space outputs"]:
-    """`W h + b`: a convolution if the weight has a window, else a product.
+    """Return `W h + b`: a convolution if the weight has a window, otherwise a matrix product.
 
     >>> affine({"weight": jnp.asarray([[1.0, 2.0]])}, jnp.asarray([[3.0, 4.0]]), "zero").tolist()
     [[11.0]]
@@ -30,10 +30,10 @@ def affine(layer: Layer, h: Float[Array, "batch *space inputs"], padding: str) -
 def convolve(
     h: Float[Array, "batch *space inputs"], kernel: Float[Array, "outputs inputs *window"], padding: str
 ) -> Float[Array, "batch *space outputs"]:
-    """`y_i = sum_t W_t h_(i + t)`, t from `-((k - 1) // 2)` to `k // 2`: around a circle, or with zeros outside.
+    """Return `y_i = sum_t W_t h_(i + t)`, t from `-((k - 1) // 2)` to `k // 2`, with circular or zero padding.
 
-    One product with what each position sees: networks are trained side by side here, under `vmap` and in loops, where
-    XLA's convolutions of several kernels took 13 times as long on a CPU.
+    This is one matrix product with the window of every position. Gated networks are often trained side by side, under
+    `vmap` and in loops. There XLA's convolutions with several kernels took 13 times as long on a CPU.
 
     >>> shift = jnp.asarray([[[0.0, 0.0, 1.0]]])
     >>> convolve(jnp.asarray([[[1.0], [2.0], [3.0]]]), shift, "circular").ravel().tolist()
@@ -51,7 +51,7 @@ def convolve(
 
 
 def average_pool(h: Float[Array, "batch *space channels"], factor: int) -> Float[Array, "batch *fewer channels"]:
-    """Means over windows of `factor` along every axis of space, one beside the other.
+    """Average over adjacent windows of size `factor` along every axis of space.
 
     >>> average_pool(jnp.asarray([[[1.0], [2.0], [3.0], [5.0]]]), 2).ravel().tolist()
     [1.5, 4.0]
@@ -64,7 +64,7 @@ def average_pool(h: Float[Array, "batch *space channels"], factor: int) -> Float
 
 
 def head(h: Float[Array, "batch *space channels"], kind: str) -> Float[Array, "batch features"]:
-    """Space brought into one axis of features: averaged away, or laid flat.
+    """Turn the axes of space into features: average over them, or flatten them.
 
     >>> head(jnp.ones((1, 4, 3)), "average").shape, head(jnp.ones((1, 4, 3)), "flatten").shape
     ((1, 3), (1, 12))

@@ -1,4 +1,4 @@
-"""Chains of gated layers: dense, and convolutional with pools and a head."""
+"""Chains of gated layers: dense layers, or convolutions with pools and a head."""
 
 import dataclasses
 import math
@@ -11,16 +11,16 @@ from jaxdescramble.gated._layers import Layers, affine, average_pool, head
 
 @dataclasses.dataclass(frozen=True)
 class FullyConnected:
-    """Fully connected layers, each with a gate, and a linear output: `h_l = G_l * (W_l h_(l-1))`, `f = W_d h_(d-1)`.
+    """Gated dense layers and a linear output: `h_l = G_l * (W_l h_(l-1))`, `f = W_d h_(d-1)`.
 
     Args:
-        inputs: features of x, which is (batch, inputs).
-        widths: of the gated layers.
-        outputs: of the linear layer at the end.
-        biases: whether layers have them.
+        inputs: number of features of x, whose shape is (batch, inputs).
+        widths: widths of the gated layers.
+        outputs: width of the linear output layer.
+        biases: whether the layers have biases.
 
     Raises:
-        ValueError, TypeError: sizes that are not positive integers, no gated layer.
+        ValueError, TypeError: if a size is not a positive integer; if there is no gated layer.
 
     >>> FullyConnected(784, (128,) * 5, 10).weight_shapes[-1]
     (10, 128)
@@ -65,25 +65,25 @@ class FullyConnected:
 
 @dataclasses.dataclass(frozen=True)
 class Convolutional:
-    """Gated convolutions of stride 1 with average pools between them, a head, gated dense layers, a linear output.
+    """Gated convolutions of stride 1 with average pools, then a head, gated dense layers and a linear output.
 
-    With circular padding, no pools and the average as head, a circular shift of x leaves the output as it is; pools
-    leave only shifts by multiples of their product.
+    With circular padding, no pools and an average head, a circular shift of x does not change the output. With pools,
+    this holds only for shifts by multiples of the product of the pool factors.
 
     Args:
-        shape: of a sample, (*space, channels) with one or two axes of space.
-        channels: of the gated convolutions.
-        outputs: of the linear layer at the end.
+        shape: shape of a sample, (*space, channels), with one or two axes of space.
+        channels: number of channels of each gated convolution.
+        outputs: width of the linear output layer.
         kernel: size of all windows.
-        padding: "circular" or "zero", outside the borders.
-        pooling: for each convolution the factor by which an average pool after its gate makes space smaller, 1 for
-            none; () for none at all.
-        widths: of the gated dense layers after the head.
-        head: "average" over space, or "flatten".
-        biases: whether layers have them.
+        padding: "circular" or "zero".
+        pooling: factor of the average pool after the gate of each convolution; 1 means no pool. () means no pools.
+        widths: widths of the gated dense layers after the head.
+        head: "average" takes the mean over space; "flatten" keeps every position.
+        biases: whether the layers have biases.
 
     Raises:
-        ValueError, TypeError: sizes that are not positive integers, pools that do not fit space, unknown names.
+        ValueError, TypeError: if a size is not a positive integer; if the pools do not divide the space; if a name is
+            unknown.
 
     >>> Convolutional((32, 32, 3), (64, 64), 10, pooling=(2, 1)).gate_shapes
     ((32, 32, 64), (16, 16, 64))
@@ -110,13 +110,13 @@ class Convolutional:
         check_spatial(self)
         if self.pooling and len(self.pooling) != len(self.channels):
             raise ValueError(
-                f"pooling: got {len(self.pooling)} factors for {len(self.channels)} convolutions; give one for each, "
-                "1 where there is no pool, or () for none at all."
+                f"pooling: got {len(self.pooling)} factors for {len(self.channels)} convolutions. Give one factor for "
+                "each convolution, 1 for no pool, or () for no pools at all."
             )
         if any(size % math.prod(self.pooling) for size in self.shape[:-1]):
             raise ValueError(
-                f"pooling: factors {self.pooling} divide space by {math.prod(self.pooling)}, which does not divide "
-                f"{self.shape[:-1]}."
+                f"pooling: got {self.pooling}, which divides space by {math.prod(self.pooling)}; this must divide "
+                f"every size of {self.shape[:-1]}."
             )
 
     @property
@@ -158,7 +158,7 @@ class Convolutional:
         return self.pooling or (1,) * len(self.channels)
 
     def _spaces(self) -> list[Shape]:
-        """Space before each convolution, and after the last."""
+        """Return the space before each convolution, and after the last one."""
         spaces = [self.shape[:-1]]
         for factor in self._factors():
             spaces.append(tuple(size // factor for size in spaces[-1]))

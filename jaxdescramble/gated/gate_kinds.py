@@ -1,7 +1,8 @@
-"""Kinds of gates: what a preactivation lets through.
+"""Kinds of gates: functions that turn a preactivation into a factor.
 
-Each is a pytree whose numbers are leaves: a gate can be annealed inside one compiled program, vmapped over its
-steepness, or, as a hashable value, be a static argument. `gate(q)` is the gate, `gate.through(q, h)` the gate times h.
+Each gate is a pytree whose numbers are leaves. You can change its steepness inside one compiled program, or `vmap` over
+it. A gate with Python numbers is also hashable, so it can be a static argument. `gate(q)` is the gate;
+`gate.through(q, h)` is the gate times h.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from jaxdescramble._base.checks import number_between, positive_number, real_arr
 
 @runtime_checkable
 class Gate(Protocol):
-    """What a gate kind can do; a frozen dataclass that is a pytree, with these two."""
+    """The methods of a kind of gate. Write one as a frozen dataclass that is a pytree."""
 
     def __call__(self, q: Any) -> Any: ...
 
@@ -27,9 +28,9 @@ class Gate(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hard:
-    """`1[q > 0]`, 0 at 0: with it a network is piecewise linear, and nothing is learned through its gates.
+    """The gate `1[q > 0]`, which is 0 at q = 0. It makes a network piecewise linear and has no gradient.
 
-    A self-gated network is then a ReLU network, in its values and in its gradients.
+    A "dnn" with this gate is a ReLU network, in its values and in its gradients.
 
     >>> Hard()(jnp.asarray([-1.0, 0.0, 2.0])).tolist()
     [0.0, 0.0, 1.0]
@@ -42,23 +43,23 @@ class Hard:
         return (q > 0).astype(q.dtype)
 
     def through(self, q: Float[Array, "*shape"], h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        # A choice and not a product: it shuts out infinities, and is what `switched` knows as a gate.
+        # `where` and not a product: it blocks infinities, and `switched` recognises it as a gate.
         return jnp.where(q > 0, h, jnp.zeros((), h.dtype))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Soft:
-    """`(1 + epsilon) / (1 + exp(-beta q))`: gates that can be learned.
+    """The gate `(1 + epsilon) / (1 + exp(-beta q))`, which can be learned.
 
     Attributes:
-        beta: steepness, positive; the larger, the nearer to hard gates, in the unit of 1 / preactivation.
-        epsilon: how far above 1 an open gate lets through, more than -1.
+        beta: steepness, positive, in units of 1 / preactivation. A large value is close to a hard gate.
+        epsilon: an open gate multiplies by 1 + epsilon; must be above -1.
 
     >>> [round(float(g), 2) for g in Soft(beta=4.0, epsilon=0.1)(jnp.asarray([-9.0, 0.0, 9.0]))]
     [0.0, 0.55, 1.1]
 
-    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); 4 and 0.1 are those of their code.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); the values 4 and 0.1 are those of their code.
     """
 
     beta: ArrayLike = 4.0
@@ -74,7 +75,7 @@ class Soft:
         return (1 + jnp.asarray(self._lets_through(), q.dtype)) * _sigmoid(q, jnp.asarray(beta, q.dtype))
 
     def _lets_through(self) -> ArrayLike:
-        wanted = "a number above -1, as an open gate lets 1 + epsilon through,"
+        wanted = "a number above -1, because an open gate multiplies by 1 + epsilon,"
         return number_between(self.epsilon, "epsilon", -1, float("inf"), wanted)
 
     def through(self, q: Float[Array, "*shape"], h: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -84,10 +85,10 @@ class Soft:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StraightThrough:
-    """A hard gate with a soft gate's derivative: forward `1[q > 0]`, backward that of `1 / (1 + exp(-beta q))`.
+    """A hard gate with the derivative of a soft gate: forward `1[q > 0]`, backward that of `1 / (1 + exp(-beta q))`.
 
     Attributes:
-        beta: steepness of the derivative, positive.
+        beta: steepness of the derivative, positive, in units of 1 / preactivation.
 
     >>> gate = StraightThrough(beta=4.0)
     >>> float(gate(jnp.asarray(0.1))), float(jax.grad(gate)(jnp.asarray(0.0)))
@@ -114,7 +115,7 @@ def _preactivation(q: ArrayLike) -> Array:
 
 
 def _check_steepness(beta: Any) -> None:
-    # Inside a pytree that is taken apart anything may stand here for a moment; a number is what a person gave.
+    # JAX may put any object here while it rebuilds a pytree. Only Python numbers come from a user.
     if isinstance(beta, int | float):
         positive_number(beta, "beta")
 

@@ -1,4 +1,4 @@
-"""How far a network moves when its soft gates are made hard."""
+"""How much a network changes when hard gates replace its soft gates."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from jaxdescramble.gated.spec import Spec
 
 
 class HardeningGap(NamedTuple):
-    """What hard gates change, over a batch.
+    """The changes that hard gates cause, over a batch.
 
     Attributes:
         outputs: `|f_hard - f|_F / |f|_F`.
-        direction: the same with the best common factor on f_hard: 0 if outputs are only scaled, as they are by soft
-            gates that let more than 1 through; at most 1.
-        predictions: share of the samples whose largest output (or, of a single one, whose sign) is another.
+        direction: the same after f_hard is multiplied by the best common factor; at most 1. It is 0 if the outputs are
+            only scaled. Soft gates that multiply by more than 1 scale them, for example.
+        predictions: share of samples whose largest output changes its place. With a single output: share of samples
+            whose sign changes.
     """
 
     outputs: Float[Array, ""]
@@ -33,16 +34,18 @@ class HardeningGap(NamedTuple):
 
 
 def hardening_gap(params: Params, x: ArrayLike, spec: Spec) -> HardeningGap:
-    """What becomes of a network that was trained with soft gates when `1[q > 0]` is put in their place.
+    """Measure how much a network that was trained with soft gates changes when `1[q > 0]` replaces them.
 
     Args:
-        params, x, spec: as for `apply`. The nonlinearity of a dgn's features stays.
+        params: parameters from `init`.
+        x: the samples, shape (batch, inputs) or (batch, *space, channels).
+        spec: the network. The feature gate of a "dgn" does not change.
 
     Returns:
-        Gaps, all zero for hard and straight-through gates.
+        A `HardeningGap`; all zero for hard and straight-through gates.
 
     Raises:
-        ValueError, TypeError: arrays that do not fit the spec.
+        ValueError, TypeError: if an array does not match the spec.
 
     >>> from jaxdescramble.gated import FullyConnected, Soft, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2), gate=Soft())

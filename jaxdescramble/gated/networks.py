@@ -1,4 +1,4 @@
-"""Gated networks at work: preactivations, gates, outputs."""
+"""Compute gated networks: preactivations, gates, outputs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -24,67 +24,80 @@ def apply(
     value_input: ArrayLike | None = None,
     gates: Sequence[Array] | None = None,
 ) -> Float[Array, "batch outputs"]:
-    """The network: values that go through gates.
+    """Compute the output of a gated network: send the values through the gates.
 
-    `h_0 = x` (or ones); `h_l = G_l(x) * (W_l h_(l-1))`; `f = W_d h_(d-1)`. The gates given, it is linear in
-    the input of the values and in each of their weights (affine, with skips or biases).
+    `h_0 = x` (or ones); `h_l = G_l(x) * (W_l h_(l-1))`; `f = W_d h_(d-1)`. For fixed gates, f is linear in the input of
+    the values and in each of their weights (affine if there are skips or biases).
 
     Args:
-        params: as `init` makes them.
-        x: (batch, inputs) or (batch, *space, channels).
+        params: parameters from `init`.
+        x: the samples, shape (batch, inputs) or (batch, *space, channels).
         spec: the network.
-        value_input: what values start from, shaped like x or like one sample of it; None for what the spec says.
-        gates: what to go through in the place of the network's own gates, as `gates` gives them.
+        value_input: where the values start, with the shape of x or of one sample; None means what the spec says.
+        gates: gates to use in place of the network's own, in the format of `gates`; None means its own.
 
     Returns:
-        f, (batch, outputs).
+        The outputs f, shape (batch, outputs).
 
     Raises:
-        ValueError, TypeError: arrays that do not fit the spec; a value input for a dnn that makes its own gates.
+        ValueError, TypeError: if an array does not match the spec; if a "dnn" gets a value input but no gates.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> apply(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec).shape
     (7, 2)
 
-    Source: Lakshminarayanan, Singh: arXiv 2006.10529; 2110.03403.
+    Source: Lakshminarayanan, Singh (arXiv 2006.10529 and 2110.03403).
     """
     x = _samples(x, "x", spec)
     net, values = spec.architecture, layers_of(params, "values", spec)
     if spec.kind == "dnn" and value_input is not None and gates is None:
         raise ValueError(
-            "value_input: a dnn makes its gates of its own values; give gates=gates(params, x, spec) with it, or take "
-            "a kind that has features."
+            "value_input: a dnn computes its gates from its values. Pass gates=gates(params, x, spec) too, or use a "
+            "kind that has features."
         )
     h = net.hidden(values[:-1], _start(value_input, x, spec), _turn(params, x, spec, gates))
     return affine(values[-1], h, net.padding)
 
 
 def gates(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch *units"]]:
-    """What each gated layer of the values lets through: `G_l(x)`.
+    """Return the gates of every gated layer of the values: `G_l(x)`.
 
     Args:
-        params, x, spec: as for `apply`.
+        params: parameters from `init`.
+        x: the samples, shape (batch, inputs) or (batch, *space, channels).
+        spec: the network.
 
     Returns:
-        An array for every gated layer, in the order in which the values go through them: (batch, width) or
+        A list with one array for each gated layer, in the order in which the values pass them; shape (batch, width) or
         (batch, *space, channels).
 
     Raises:
-        ValueError, TypeError: arrays that do not fit the spec.
+        ValueError, TypeError: if an array does not match the spec.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> [g.shape for g in gates(init(jax.random.key(0), spec), jnp.ones((7, 5)), spec)]
     [(7, 4), (7, 3)]
 
-    Source: as for `apply`.
+    Source: Lakshminarayanan, Singh (arXiv 2006.10529 and 2110.03403).
     """
     return [spec.gate(q) for q in preactivations(params, x, spec)]
 
 
 def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array, "batch *units"]]:
-    """What the gates decide on, in the order in which the values go through them; args and errors as for `gates`.
+    """Return the preactivations that decide the gates, in the order in which the values pass them.
+
+    Args:
+        params: parameters from `init`.
+        x: the samples, shape (batch, inputs) or (batch, *space, channels).
+        spec: the network.
+
+    Returns:
+        A list with one array for each gated layer, shape (batch, width) or (batch, *space, channels).
+
+    Raises:
+        ValueError, TypeError: if an array does not match the spec.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2), order=None)
@@ -94,7 +107,7 @@ def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array
     >>> bool(jnp.allclose(at(2 * x - y), 2 * at(x) - at(y), atol=1e-6))  # linear in x
     True
 
-    Source: as for `apply`.
+    Source: Lakshminarayanan, Singh (arXiv 2006.10529 and 2110.03403).
     """
     x = _samples(x, "x", spec)
     if spec.kind == "dnn":
@@ -105,7 +118,7 @@ def preactivations(params: Params, x: ArrayLike, spec: Spec) -> list[Float[Array
 
 
 def noted(layers: Layers, x: Float[Array, "batch *features"], spec: Spec) -> list[Array]:
-    """The preactivations of these layers in the order of their own walk.
+    """Return the preactivations of these layers, in the order of `Architecture.hidden`.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> noted([{"weight": 2 * jnp.eye(1)}] * 2, jnp.ones((1, 1)), Spec(FullyConnected(1, (1, 1), 1)))[1].tolist()
@@ -127,7 +140,7 @@ def noted(layers: Layers, x: Float[Array, "batch *features"], spec: Spec) -> lis
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """`f(params, x)` of a spec; equal for equal specs, so that a jitted function of it is compiled once."""
+    """The function `f(params, x)` of a spec. Equal specs give equal functions, so `jit` compiles them once."""
 
     spec: Spec
 
@@ -136,12 +149,13 @@ class Network:
 
 
 def as_function(spec: Spec) -> Callable[[Params, ArrayLike], Float[Array, "batch outputs"]]:
-    """A spec as `f(params, x)`, for `wiretap`, `switched`, `attribution` and all else that takes a function.
+    """Return a spec as a function `f(params, x)`, for `wiretap`, `attribution` and other callers.
 
-    With hard gates it is piecewise linear, and `switched.gates` finds them by the names of the features' weights. The
-    preactivations of a dgn decide on two gates each, their own and that of the values: an open one is on piece 2.
+    With hard gates f is piecewise linear, and `attribution.switched.gates` finds its gates by the names of the
+    features' weights. In a "dgn" each preactivation decides two gates, its own and that of the values; an open gate is
+    on piece 2.
 
-    >>> from jaxdescramble import switched
+    >>> from jaxdescramble.attribution import switched
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2))
     >>> f, params = as_function(spec), init(jax.random.key(0), spec)
@@ -152,7 +166,7 @@ def as_function(spec: Spec) -> Callable[[Params, ArrayLike], Float[Array, "batch
 
 
 def _turn(params: Params, x: Array, spec: Spec, given: Sequence[Array] | None) -> Turn:
-    """What happens to the values at each gate in turn."""
+    """Return the function that the values pass at each gate in turn."""
     if given is not None:
         gates = iter(_checked(given, x, spec))
         return lambda h: next(gates) * h
@@ -167,16 +181,16 @@ def _samples(x: ArrayLike, name: str, spec: Spec) -> Array:
     axes = "(batch, inputs)" if len(shape) == 1 else "(batch, *space, channels)"
     x = real_array(x, name, (len(shape) + 1,), axes)
     if x.shape[1:] != shape:
-        raise ValueError(f"{name}: shape {x.shape} does not fit the architecture, whose samples have shape {shape}.")
+        raise ValueError(f"{name}: got shape {x.shape}; the architecture expects (batch, *{shape}).")
     return x
 
 
 def _start(value_input: ArrayLike | None, x: Array, spec: Spec) -> Array:
     if value_input is None:
         return x if spec.value_input == "x" else jnp.ones_like(x)
-    start = real_array(value_input, "value_input", (x.ndim - 1, x.ndim), "that of x, or one of its samples")
+    start = real_array(value_input, "value_input", (x.ndim - 1, x.ndim), "the shape of x or of one sample")
     if start.shape not in (x.shape, x.shape[1:]):
-        raise ValueError(f"value_input: shape {start.shape}; expected that of x, {x.shape}, or of one of its samples.")
+        raise ValueError(f"value_input: got shape {start.shape}; must be {x.shape}, the shape of x, or {x.shape[1:]}.")
     return jnp.broadcast_to(start.reshape((-1, *x.shape[1:])), x.shape)
 
 
@@ -186,5 +200,5 @@ def _checked(gates: Sequence[Array], x: Array, spec: Spec) -> list[Array]:
     gates = [real_array(gate, f"gates[{i}]", range(1, 9), "(batch, *units)") for i, gate in enumerate(several)]
     found = [gate.shape for gate in gates]
     if found != wanted:
-        raise ValueError(f"gates: got shapes {found}; expected one array for each gated layer, {wanted}.")
+        raise ValueError(f"gates: got shapes {found}; must be {wanted}, one array for each gated layer.")
     return list(gates)

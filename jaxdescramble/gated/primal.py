@@ -11,7 +11,7 @@ from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
 class PrimalWeight(NamedTuple):
-    """`q = weight x + bias`, x and the units of a layer laid flat; the bias is zero where layers have none."""
+    """The map `q = weight x + bias`, where x and the units of a layer are flattened. A layer without biases has 0."""
 
     weight: Float[Array, "units inputs"]
     bias: Float[Array, " units"]
@@ -22,21 +22,23 @@ class PrimalWeight(NamedTuple):
 
 
 def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
-    """The linear maps that the gates of a "dlgn" or "dlgn-sf" decide on: `V_l ... V_1` and their offsets.
+    """Return the linear maps from x to the preactivations of a "dlgn" or "dlgn-sf": `V_l ... V_1` and their offsets.
 
-    The whole feature network is run on the unit vectors, without its biases: these are the maps as they are applied,
-    also at zero-padded borders, where no single kernel is the product of several.
+    Use it to see which direction of x each gate looks at. The function runs the whole feature network, without biases,
+    on the unit vectors. The maps are therefore exact also at zero-padded borders, where a product of convolutions is
+    not a convolution.
 
     Args:
-        params: as `init` makes them.
-        spec: a "dlgn" or "dlgn-sf".
+        params: parameters from `init`.
+        spec: a spec of kind "dlgn" or "dlgn-sf".
 
     Returns:
-        For every gated layer, in the order in which the values go through them, the weight (units, inputs) and the
-        bias (units,). Convolutions are laid flat in the order of `gates(...).reshape(batch, -1)`.
+        A list with one `PrimalWeight` for each gated layer, in the order in which the values pass them: weight (units,
+        inputs) and bias (units,). Convolutions are flattened in the order of `gates(...).reshape(batch, -1)`.
 
     Raises:
-        ValueError: a dnn or dgn, whose preactivations are not linear in x; params that do not fit the spec.
+        ValueError: if the kind is "dnn" or "dgn", whose preactivations are not linear in x; if params do not match the
+            spec.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2))
@@ -49,8 +51,8 @@ def primal_weights(params: Params, spec: Spec) -> list[PrimalWeight]:
     """
     if checked(spec).kind not in ("dlgn", "dlgn-sf"):
         raise ValueError(
-            f"spec: its kind is {spec.kind!r}; preactivations of a {spec.kind} are not linear in x, so they have no "
-            "primal weights. At one input, switched.project gives the weight of any neuron."
+            f"spec: got kind {spec.kind!r}; must be 'dlgn' or 'dlgn-sf', because only their preactivations are linear "
+            "in x. For the weight of any neuron at one input, use attribution.switched.project."
         )
     layers = layers_of(params, "features", spec)
     bare = [{"weight": layer["weight"]} for layer in layers]

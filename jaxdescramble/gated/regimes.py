@@ -1,4 +1,4 @@
-"""Regimes of training: where gates come from, and whether they are learned. All are built from the same parts."""
+"""Regimes of training: which gates the network starts with, and whether they are trained."""
 
 import dataclasses
 import functools
@@ -20,15 +20,15 @@ from jaxdescramble.gated.spec import Spec, checked, layers_of
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["learned"])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Regime(Result):
-    """Parameters to start from, and which of the networks are trained.
+    """The parameters at the start of a training, and the networks that are trained.
 
-    `optax.transforms.selective_transform(optimiser, freeze_mask=regime.frozen)` trains those and leaves the others
-    as they are, bit by bit. (`optax.masked(optimiser, regime.trainable)` alone does not: what it masks it passes on, so
-    that bare gradients are added to the frozen weights.)
+    `optax.transforms.selective_transform(optimiser, freeze_mask=regime.frozen)` trains these networks and leaves the
+    others exactly as they are. `optax.masked(optimiser, regime.trainable)` alone is wrong: it passes the gradients of
+    the frozen weights on, and they are added to these weights.
 
     Attributes:
-        params: as `init` makes them.
-        learned: "values", and "features" if they are trained too.
+        params: parameters from `init`.
+        learned: names of the trained networks: "values", and "features" if they are trained too.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> frnpf_ii(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).trainable
@@ -40,30 +40,30 @@ class Regime(Result):
 
     @property
     def trainable(self) -> dict[str, bool]:
-        """A prefix of the tree of params: what is trained."""
+        """A mask for `params` (a tree prefix): True for networks that are trained."""
         return {name: name in self.learned for name in self.params}
 
     @property
     def frozen(self) -> dict[str, bool]:
-        """A prefix of the tree of params: what is not."""
+        """A mask for `params` (a tree prefix): True for networks that are not trained."""
         return {name: name not in self.learned for name in self.params}
 
 
 def frnpf_ii(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
-    """Fixed random features, independently initialised: frozen gates that know nothing of the values.
+    """Start with fixed random features, independent of the values (FRNPF-II). Only the values are trained.
 
-    Here the expected neural tangent kernel is the neural path kernel times a number, at any width.
+    In this regime the expected neural tangent kernel is the neural path kernel times a number, at any width.
 
     Args:
-        key: source of chance.
-        spec: any kind with features.
-        how: `scale`, `distribution`, ... as for `init`.
+        key: random key; it decides all weights.
+        spec: the network, of any kind that has features.
+        how: options of `init`, such as `scale` and `distribution`.
 
     Returns:
-        Start and what is trained: the values.
+        A `Regime` that trains the values.
 
     Raises:
-        ValueError: a dnn, which has no features.
+        ValueError: if the kind is "dnn", which has no features.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> frnpf_ii(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).learned
@@ -76,49 +76,53 @@ def frnpf_ii(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
 
 
 def frnpf_di(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
-    """Fixed random features, dependently initialised: the features are a frozen copy of the values at the start.
+    """Start with features that are a frozen copy of the values (FRNPF-DI). Only the values are trained.
 
-    At the start a dgn with hard gates is then the ReLU network of its values, and the expected tangent kernel is not
-    that of `frnpf_ii`, for its gates depend on its weights.
+    At the start, a "dgn" with hard gates is the ReLU network of its values. Its gates depend on its weights, so the
+    expected tangent kernel differs from that of `frnpf_ii`.
 
     Args:
-        key, how: as for `frnpf_ii`.
-        spec: a dgn or dlgn, whose features are shaped as values are.
+        key: random key; it decides all weights.
+        spec: the network, of kind "dgn" or "dlgn". Only their features have the shapes of the values.
+        how: options of `init`, such as `scale` and `distribution`.
 
     Returns:
-        Start and what is trained: the values.
+        A `Regime` that trains the values.
 
     Raises:
-        ValueError: another kind.
+        ValueError: if the kind is another one.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> params = frnpf_di(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).params
     >>> bool((params["features"][1]["weight"] == params["values"][1]["weight"]).all())
     True
 
-    Source: as for `frnpf_ii`.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529).
     """
     _has_features(spec)
     if spec.kind == "dlgn-sf":
-        raise ValueError("kind: features of a dlgn-sf are not shaped as its values, and cannot be a copy of them.")
+        raise ValueError("kind: got 'dlgn-sf', whose features cannot be a copy of its values. Use 'dgn' or 'dlgn'.")
     params = init(key, spec, **how)
     return Regime(params | {"features": _copy(params["values"][:-1])}, ("values",))
 
 
 def flnpf(key: PRNGKeyArray, spec: Spec, trained: Params, **how: Any) -> Regime:
-    """Fixed learned features: gates of a trained network, frozen, and values that start anew.
+    """Start with the frozen gates of a trained network and new random values (FLNPF). Only the values are trained.
 
     Args:
-        key, how: as for `frnpf_ii`. It may be the key that the trained dnn began with: values are fresh all the same.
-        spec: any kind with features.
-        trained: params of a trained "dnn" of the same architecture (for a "dgn"), or of a trained network of the kind
-            of the spec, whose features are taken: at any stage of its training.
+        key: random key; it decides the values. It may be the key with which a trained "dnn" started: the new values
+            still differ from those of the "dnn".
+        spec: the network, of any kind that has features.
+        trained: parameters of a trained network of the same architecture, at any stage of its training: of a "dnn" if
+            the kind of the spec is "dgn", or of a network of the same kind as the spec, whose features are used.
+        how: options of `init`, such as `scale` and `distribution`.
 
     Returns:
-        Start and what is trained: the values.
+        A `Regime` that trains the values.
 
     Raises:
-        ValueError: params that do not fit; a dnn for a kind other than "dgn", whose features are not a ReLU network.
+        ValueError: if the parameters do not match; if a "dnn" is given for a kind other than "dgn", whose features are
+            not a ReLU network.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> net = FullyConnected(5, (4, 3), 2)
@@ -127,7 +131,7 @@ def flnpf(key: PRNGKeyArray, spec: Spec, trained: Params, **how: Any) -> Regime:
     >>> bool((params["features"][1]["weight"] == trained["values"][1]["weight"]).all())
     True
 
-    Source: as for `frnpf_ii`.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529).
     """
     _has_features(spec)
     instance_of(trained, "trained", Mapping, "params, a dictionary of layers")
@@ -137,40 +141,41 @@ def flnpf(key: PRNGKeyArray, spec: Spec, trained: Params, **how: Any) -> Regime:
         features = _trained(trained, "values", spec)[:-1]
     else:
         raise ValueError(
-            f"trained: params of a dnn, whose layers would not make its gates as features of a {spec.kind}. Use "
-            f"kind='dgn', or params of a trained {spec.kind}."
+            f"trained: got parameters of a dnn, whose layers do not make the same gates as features of a {spec.kind}. "
+            f"Use kind='dgn', or parameters of a trained {spec.kind}."
         )
     return Regime(init(key, spec, **how) | {"features": _copy(features)}, ("values",))
 
 
 def dlnpf(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
-    """Decoupled learning of features: gates and values both learn, each with weights of its own.
+    """Start with random features and values, and train both, each with its own weights (DLNPF).
 
     Args:
-        key, how: as for `frnpf_ii`.
-        spec: any kind with features, and gates that can be learned through.
+        key: random key; it decides all weights.
+        spec: the network, of any kind that has features, with gates that have a gradient.
+        how: options of `init`, such as `scale` and `distribution`.
 
     Returns:
-        Start and what is trained: both.
+        A `Regime` that trains features and values.
 
     Raises:
-        ValueError: a dnn; hard gates, which have no gradient.
+        ValueError: if the kind is "dnn"; if the gates are hard and therefore have no gradient.
 
     >>> from jaxdescramble.gated import FullyConnected, Soft
     >>> dlnpf(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn", Soft())).learned
     ('features', 'values')
 
-    Source: as for `frnpf_ii`.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529).
     """
     _has_features(spec)
     if isinstance(spec.gate, Hard):
-        raise ValueError("gate: a hard gate has no gradient, and features would stay as they are. Use Soft().")
+        raise ValueError("gate: got a hard gate, which has no gradient, so the features cannot learn. Use Soft().")
     return Regime(init(key, spec, **how), ("features", "values"))
 
 
 def _has_features(spec: Spec) -> None:
     if checked(spec).kind == "dnn":
-        raise ValueError("kind: a dnn makes its gates of its own values; regimes are of kinds with features.")
+        raise ValueError("kind: got 'dnn', which has no features. Use 'dgn', 'dlgn' or 'dlgn-sf'.")
 
 
 def _trained(trained: Any, name: str, spec: Spec) -> tuple[Any, ...]:
@@ -181,5 +186,5 @@ def _trained(trained: Any, name: str, spec: Spec) -> tuple[Any, ...]:
 
 
 def _copy(layers: Any) -> Any:
-    # Buffers of their own: a training step that donates its params must not meet one buffer twice.
+    # Copy the buffers: a training step that donates its parameters must not get the same buffer twice.
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), layers)

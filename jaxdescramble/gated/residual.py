@@ -1,4 +1,4 @@
-"""Gated networks with skips: an ensemble of as many networks as there are choices of blocks."""
+"""Gated networks with skips. Such a network is an ensemble with one member for each subset of its blocks."""
 
 import dataclasses
 import math
@@ -11,24 +11,25 @@ from jaxdescramble.gated._layers import Layers, affine, head
 
 @dataclasses.dataclass(frozen=True)
 class Residual:
-    """A gated dense layer, blocks with skips, a gated dense layer, a linear output.
+    """A gated dense layer, residual blocks, another gated dense layer, and a linear output.
 
-    A block is `h + B(h)`, B so many gated layers; with `gate_after`, `G * (h + B(h))`. Gates come in the order: first,
-    block by block (its layers, then the gate after), last. A ResNet has a gate after the addition and none before it;
-    with both, a gate after sums of what ReLUs have passed is open wherever there is anything to pass.
+    A block computes `h + B(h)`, or `G * (h + B(h))` with `gate_after`; B has `depth` gated layers. The gates come in
+    this order: first layer, each block (its layers, then the gate after the addition), last layer. A ResNet has a gate
+    after the addition and none before it. With both, a gate after the addition of ReLU outputs is always open where
+    the sum is not zero.
 
     Args:
-        inputs: features of x, which is (batch, inputs).
-        width: of all gated layers.
-        blocks: how many.
-        depth: gated layers in a block.
-        outputs: of the linear layer at the end.
+        inputs: number of features of x, whose shape is (batch, inputs).
+        width: width of all gated layers.
+        blocks: number of blocks.
+        depth: number of layers in a block.
+        outputs: width of the linear output layer.
         gate_after: whether there is a gate after each addition.
-        biases: whether layers have them.
-        gate_before: whether the last layer of a block has its gate, before the addition.
+        biases: whether the layers have biases.
+        gate_before: whether the last layer of a block has a gate, before the addition.
 
     Raises:
-        ValueError, TypeError: sizes that are not positive integers, blocks without any gate.
+        ValueError, TypeError: if a size is not a positive integer; if a block has no gate.
 
     >>> len(Residual(10, 16, blocks=3, depth=2, outputs=1).gate_shapes)
     8
@@ -77,21 +78,30 @@ class Residual:
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionalResidual:
-    """The same with gated convolutions of stride 1, and a head before the linear output.
+    """A gated convolution, residual blocks of convolutions, another gated convolution, a head and a linear output.
+
+    The structure is that of `Residual`. All convolutions have stride 1.
 
     Args:
-        shape: of a sample, (*space, channels) with one or two axes of space.
-        channels: of all gated convolutions.
-        blocks, depth, outputs, gate_after, biases, gate_before: as for `Residual`.
-        kernel, padding, head: as for `Convolutional`.
+        shape: shape of a sample, (*space, channels), with one or two axes of space.
+        channels: number of channels of all gated convolutions.
+        blocks: number of blocks.
+        depth: number of layers in a block.
+        outputs: width of the linear output layer.
+        kernel: size of all windows.
+        padding: "circular" or "zero".
+        head: "average" takes the mean over space; "flatten" keeps every position.
+        gate_after: whether there is a gate after each addition.
+        biases: whether the layers have biases.
+        gate_before: whether the last layer of a block has a gate, before the addition.
 
     Raises:
-        ValueError, TypeError: sizes that are not positive integers, blocks without any gate, unknown names.
+        ValueError, TypeError: if a size is not a positive integer; if a block has no gate; if a name is unknown.
 
     >>> ConvolutionalResidual((32, 32, 3), 16, blocks=3, depth=2, outputs=10).weight_shapes[-1]
     (10, 16)
 
-    Source: as for `Residual`.
+    Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), the ensemble of sub-networks.
     """
 
     shape: tuple[int, ...]
@@ -158,7 +168,7 @@ def _residual_gates(net: Residual | ConvolutionalResidual) -> int:
 
 def _check_gates(net: Residual | ConvolutionalResidual) -> None:
     if net.depth == 1 and not (net.gate_before or net.gate_after):
-        raise ValueError("gate_before: a block of one layer with no gate before the addition needs gate_after=True.")
+        raise ValueError("gate_before: got False, so a block of one layer has no gate. Set gate_after=True.")
 
 
 def _branch_ends(net: Residual | ConvolutionalResidual) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What kind of gated network: an architecture, where its gates come from, what its values start from."""
+"""The specification of a gated network: its architecture, the source of its gates, the input of its values."""
 
 import dataclasses
 import functools
@@ -23,29 +23,31 @@ VALUE_INPUTS = ("x", "ones")
 )
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A gated network but for its numbers. `h_l = G_l * (W_l h_(l-1))`, and what makes G is its kind.
+    """A gated network without its parameters: `h_l = G_l * (W_l h_(l-1))`. The kind says where the gates G come from.
 
-    | kind      | G_l is the gate of                                                                      |
-    |-----------|-----------------------------------------------------------------------------------------|
-    | "dnn"     | the preactivation itself: with hard gates a ReLU network                                |
-    | "dgn"     | preactivations of a second network, whose own nonlinearity is `q * feature_gate(q)`     |
-    | "dlgn"    | preactivations of a second, deep linear network: `q_l = V_l q_(l-1)`, linear in x       |
-    | "dlgn-sf" | preactivations made of x by one layer each, `q_l = V_l x`, pooled as it would be there  |
+    | kind      | G_l is the gate of                                                                         |
+    |-----------|--------------------------------------------------------------------------------------------|
+    | "dnn"     | the preactivation itself; with hard gates this is a ReLU network                           |
+    | "dgn"     | the preactivation of a second network, whose own nonlinearity is `q * feature_gate(q)`     |
+    | "dlgn"    | the preactivation of a second, deep linear network: `q_l = V_l q_(l-1)`, linear in x       |
+    | "dlgn-sf" | a preactivation that one layer makes from x: `q_l = V_l x`; x is pooled first where needed |
 
-    A spec is a pytree whose leaves are its gates' numbers, and, while those are Python numbers, hashable. So it may be
-    passed to a jitted function as it is (another steepness does not compile again) or as a static argument.
+    A spec is a pytree whose leaves are the numbers of its gates. You can pass it to a jitted function directly; a new
+    steepness does not compile again. While these numbers are Python numbers a spec is hashable, so it can also be a
+    static argument.
 
     Args:
-        architecture: `FullyConnected`, `Convolutional`, `Residual`, `ConvolutionalResidual`, or one of your own.
-        kind: see above.
-        gate: `Hard()`, `Soft()`, `StraightThrough()`.
-        value_input: what the values start from, "x" or "ones".
-        order: gate layers permuted: the gated layer l of the values goes through those of layer `order[l]` of the
-            features; None as they are.
-        feature_gate: of the features of a "dgn"; hard, it is a ReLU network.
+        architecture: `FullyConnected`, `Convolutional`, `Residual`, `ConvolutionalResidual`, or a class of yours.
+        kind: "dnn", "dgn", "dlgn" or "dlgn-sf"; see above.
+        gate: `Hard()`, `Soft()` or `StraightThrough()`.
+        value_input: where the values start: "x" or "ones".
+        order: permutation of the gates: layer l of the values passes the gates of layer `order[l]` of the features.
+            None keeps the order.
+        feature_gate: gate of the features of a "dgn"; with `Hard()` they are a ReLU network.
 
     Raises:
-        ValueError, TypeError: unknown names; an order that is no permutation, or swaps layers of different shapes; a
+        ValueError, TypeError: if a name is unknown; if `order` is not a permutation, or exchanges layers of different
+            shapes; if a "dnn" has an order or starts at ones, because its gates and values are one network.
             dnn, whose gates and values are one network, with an order or with ones.
 
     >>> from jaxdescramble.gated import FullyConnected, Soft
@@ -70,11 +72,11 @@ class Spec:
         for name in ("gate", "feature_gate"):
             if isinstance(getattr(self, name), type):
                 given = getattr(self, name).__name__
-                raise TypeError(f"{name}: got the class {given}; give one of its values, such as {given}().")
+                raise TypeError(f"{name}: got the class {given}; must be an instance, such as {given}().")
         if self.kind == "dnn" and self.value_input != "x":
             raise ValueError(
-                "value_input: a dnn makes its gates of its own values, and of ones it would know nothing of x. Use "
-                "kind='dgn' or 'dlgn'."
+                "value_input: got 'ones' with kind='dnn', which computes its gates from its values and would never see "
+                "x. Use kind='dgn' or 'dlgn'."
             )
         if self.order is not None:
             object.__setattr__(self, "order", self._checked(self.order))
@@ -85,23 +87,23 @@ class Spec:
             positive_integer(i, "order", least=0) for i in in_order(order, "order", "a permutation of layers")
         )
         if self.kind == "dnn":
-            raise ValueError("order: the gates of a dnn are its values' own. Use kind='dgn' or 'dlgn'.")
+            raise ValueError("order: got an order with kind='dnn', which has no separate gates. Use 'dgn' or 'dlgn'.")
         if sorted(order) != list(range(len(shapes))):
-            raise ValueError(f"order: got {order}; expected a permutation of 0 to {len(shapes) - 1}, the gate layers.")
+            raise ValueError(f"order: got {order}; must be a permutation of 0 to {len(shapes) - 1}, the gated layers.")
         for to, source in enumerate(order):
             if shapes[to] != shapes[source]:
                 raise ValueError(
-                    f"order: layer {to}, of shape {shapes[to]}, cannot go through the gates of layer {source}, of "
-                    f"shape {shapes[source]}. Permute layers of one shape among themselves."
+                    f"order: layer {to}, of shape {shapes[to]}, cannot use the gates of layer {source}, of shape "
+                    f"{shapes[source]}. Permute only layers of the same shape."
                 )
         return order
 
 
 def checked(spec: Spec) -> Spec:
-    """A spec, after a look at what may not be looked at where it is made: in a pytree taken apart, anything is a gate.
+    """Check a spec and return it. `Spec` itself cannot check this: JAX may put any object in place of a gate.
 
     Raises:
-        TypeError: no spec, or gates that are none.
+        TypeError: if `spec` is not a `Spec`, or if a gate of it is not a gate.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> checked(Spec(FullyConnected(5, (4, 3), 2))).kind
@@ -114,7 +116,7 @@ def checked(spec: Spec) -> Spec:
 
 
 def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
-    """Shapes of the weights of a spec's networks; features have no output layer.
+    """Return the shapes of the weights of each network of a spec. The features have no output layer.
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> weight_shapes(Spec(FullyConnected(5, (4, 3), 2)))
@@ -133,10 +135,11 @@ def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
 
 
 def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
-    """One network of `params`, after a look at whether it is that of the spec.
+    """Return the layers of one network of `params`, and check that they match the spec.
 
     Raises:
-        ValueError: a network or layers are missing, shapes that do not fit, biases too many or too few.
+        TypeError, ValueError: if a network or a layer is missing; if a shape does not match; if a layer has a bias but
+            the spec has none, or the other way round.
 
     >>> from jaxdescramble.gated import FullyConnected, init
     >>> spec = Spec(FullyConnected(5, (4, 3), 2))
@@ -147,21 +150,21 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
     instance_of(params, "params", Mapping, "a dictionary of layers, as init makes it")
     if name not in params:
         raise ValueError(
-            f"params: no {name!r}, only {sorted(params)}; a {spec.kind} has {sorted(weight_shapes(spec))}. Make them "
-            "with init and this spec."
+            f"params: got only {sorted(params)}; must have {name!r}, because a {spec.kind} has "
+            f"{sorted(weight_shapes(spec))}. Make params with init and this spec."
         )
     layers, shapes = tuple(in_order(params[name], f"params: {name!r}", "a tuple of layers")), shapes[name]
     for layer in layers:
         _check_layer(layer, name)
     found = tuple(tuple(layer["weight"].shape) for layer in layers)
     if found != shapes:
-        raise ValueError(f"params: weights of {name!r} have shapes {found}; those of this spec are {shapes}.")
+        raise ValueError(f"params: got weights of shapes {found} for {name!r}; this spec needs {shapes}.")
     for layer, shape in zip(layers, shapes, strict=True):
         bias = tuple(layer["bias"].shape) if "bias" in layer else None
         if bias != ((shape[0],) if spec.architecture.biases else None):
             raise ValueError(
-                f"params: a layer of {name!r} has {'no bias' if bias is None else f'a bias of shape {bias}'}, and "
-                f"the architecture has biases={spec.architecture.biases}."
+                f"params: a layer of {name!r} has {'no bias' if bias is None else f'a bias of shape {bias}'}, but the "
+                f"architecture has biases={spec.architecture.biases}."
             )
     return layers
 
@@ -171,6 +174,6 @@ def _check_layer(layer: Any, name: str) -> None:
     for part in ("weight", "bias"):
         if part in arrays and not jnp.issubdtype(getattr(arrays[part], "dtype", type(None)), jnp.floating):
             raise TypeError(
-                f"params: a layer of {name!r} is {layer!r}; expected {{'weight': array}}, real, with 'bias' if "
-                "there are any."
+                f"params: got {layer!r} as a layer of {name!r}; must be {{'weight': array}} of real numbers, with "
+                "'bias' if the architecture has biases."
             )

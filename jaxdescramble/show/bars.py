@@ -8,14 +8,14 @@ from jaxdescramble._base.extras import extra
 from jaxdescramble.show.terminal import console
 
 QUIET = 10.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines when the output is not a terminal."""
 
 
 @contextlib.contextmanager
 def bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """`with` a progress bar: gives the callable that `progress=` of any long call takes.
+    """Open a progress bar; it gives the callable for `progress=` of any long call.
 
-    On a terminal it is a bar that moves; elsewhere (a log file) it prints a line every ten seconds. Needs rich:
+    On a terminal the bar moves. Elsewhere (a log file) it prints a line every ten seconds. It needs rich:
     `pip install "jaxdescramble[demo]"`.
 
     >>> with bar() as progress:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from jaxdescramble._base.extras import extra
 from jaxdescramble.show._exits import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
 
-# What a command needs is imported when it runs: `jaxdescramble --help` needs no JAX.
+# Each command imports what it needs when it runs, so that `jaxdescramble --help` works without JAX.
 
 
 def main() -> None:
-    """The entry point `jaxdescramble`."""
+    """Run the command line; this is the entry point `jaxdescramble`."""
     try:
         application = build()
     except ImportError as error:
@@ -23,7 +23,7 @@ def main() -> None:
         application()
     except SystemExit as ended:
         if isinstance(ended.code, int) and ended.code in (INTERRUPTED, TERMINATED):
-            # XLA cannot be interrupted, and an ordinary exit would wait for its threads to end what they compute.
+            # XLA cannot be interrupted, and a normal exit would wait for its threads.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(ended.code)
@@ -31,10 +31,10 @@ def main() -> None:
 
 
 def build() -> Any:
-    """The typer application. Built when it is asked for: typer is an extra.
+    """Build the typer application. It is built on request, because typer is an extra.
 
     Raises:
-        ImportError: typer is not installed.
+        ImportError: if typer is not installed.
     """
     typer = extra("typer", "the command line needs typer")
     app = typer.Typer(
@@ -42,7 +42,7 @@ def build() -> Any:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Find the frame in which layers become readable, and hold what is read off them against chance.",
+        help="Find the frame in which a network's layers become readable, and compare what you read with chance.",
     )
 
     def said(asked: bool) -> bool:
@@ -60,10 +60,10 @@ def build() -> Any:
         pass
 
     seed = typer.Option(help="Random seed.", min=0)
-    out = typer.Option(help="Folder for checkpoints and results; running again goes on from what is there.")
-    quick = typer.Option("--quick", help="Seconds instead of a minute: exercises everything, proves nothing.")
-    layers = typer.Option(help="Layers of the network.", min=2, max=3)
-    plain = typer.Option("--no-figures", help="Numbers and the page alone.")
+    out = typer.Option(help="Folder for checkpoints and results. The same command continues an interrupted run.")
+    quick = typer.Option("--quick", help="Run for seconds instead of minutes. This tests the code, not the claims.")
+    layers = typer.Option(help="Number of layers of the network.", min=2, max=3)
+    plain = typer.Option("--no-figures", help="Write numbers and the page, but no figures.")
 
     @app.command()
     def demo(
@@ -73,7 +73,7 @@ def build() -> Any:
         layers: Annotated[int, layers] = 2,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Train DEERNet, descramble it, and hold every reading against its nulls."""
+        """Train DEERNet, descramble it, and compare every reading with its nulls."""
 
         def action() -> None:
             from jaxdescramble.show.papers import demonstration
@@ -85,12 +85,12 @@ def build() -> Any:
     @app.command()
     def seeds(
         first: Annotated[int, typer.Option(help="First seed.", min=0)] = 0,
-        count: Annotated[int, typer.Option(help="How many seeds.", min=1)] = 10,
+        count: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 10,
         out: Annotated[Path, out] = Path("jaxdescramble-seeds"),
         quick: Annotated[bool, quick] = False,
         layers: Annotated[int, layers] = 2,
     ) -> None:
-        """Run the demonstration for several seeds, and put their findings side by side."""
+        """Run the demonstration for several seeds, and compare their findings."""
 
         def action() -> None:
             from jaxdescramble.show.papers import demonstration
@@ -101,13 +101,13 @@ def build() -> Any:
 
     @app.command()
     def attribution(
-        seeds: Annotated[int, typer.Option(help="Networks of each configuration.", min=1)] = 3,
-        pictures: Annotated[int, typer.Option(help="Unseen pictures that the tests are made on.", min=1)] = 64,
+        seeds: Annotated[int, typer.Option(help="Number of networks of each configuration.", min=1)] = 3,
+        pictures: Annotated[int, typer.Option(help="Number of unseen pictures for the tests.", min=1)] = 64,
         out: Annotated[Path, out] = Path("jaxdescramble-attribution"),
         quick: Annotated[bool, quick] = False,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Train classifiers, and put inactive-state sensitivity and other attributions to the test."""
+        """Train classifiers, and test inactive-state sensitivity and other attributions on them."""
 
         def action() -> None:
             from jaxdescramble.show.papers import experiments
@@ -118,17 +118,17 @@ def build() -> Any:
 
     @app.command()
     def gates(
-        seeds: Annotated[int, typer.Option(help="Networks of each variant.", min=1)] = 5,
+        seeds: Annotated[int, typer.Option(help="Number of networks of each variant.", min=1)] = 5,
         pictures: Annotated[
             list[str] | None,
-            typer.Option(help="digits, shifted, mnist, cifar10, cifar100; may be given several times."),
+            typer.Option(help="A set: digits, shifted, mnist, cifar10 or cifar100. You can repeat the option."),
         ] = None,
-        folder: Annotated[Path | None, typer.Option(help="Where files of mnist, cifar10, cifar100 are.")] = None,
+        folder: Annotated[Path | None, typer.Option(help="Folder with the files of mnist, cifar10, cifar100.")] = None,
         out: Annotated[Path, out] = Path("jaxdescramble-gates"),
         quick: Annotated[bool, quick] = False,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Train gated networks of every kind side by side, and hold the claims made for them against the numbers."""
+        """Train gated networks of every kind side by side, and compare the claims about them with the numbers."""
 
         def action() -> None:
             from jaxdescramble.show.papers import experiments
@@ -142,45 +142,47 @@ def build() -> Any:
         source: Annotated[
             Path,
             typer.Argument(
-                help="Arrays (.npz, .npy, .safetensors, orbax, a folder of these) or a specification (.toml).",
+                help="Arrays (.npz, .npy, .safetensors, orbax, or a folder of these), or a specification (.toml).",
                 show_default=False,
             ),
         ],
-        out: Annotated[Path, typer.Option(help="Folder for results; running again goes on from what is there.")],
+        out: Annotated[Path, typer.Option(help="Folder for results. The same command continues an interrupted sweep.")],
         objective: Annotated[
-            list[str] | None, typer.Option(help="Which objective; may be given several times (default: smoothness).")
+            list[str] | None, typer.Option(help="Objective (default: smoothness). You can repeat the option.")
         ] = None,
         name: Annotated[
-            list[str] | None, typer.Option(help="Pattern of the arrays to take; may be given several times.")
+            list[str] | None, typer.Option(help="Pattern for the names of arrays. You can repeat the option.")
         ] = None,
         samples_first: Annotated[
             bool | None,
             typer.Option(
                 "--samples-first/--features-first",
-                help="Which axis of an array comes first (default: by its name).",
+                help="Which axis of an array comes first (default: decided by its name).",
                 show_default=False,
             ),
         ] = None,
-        group: Annotated[str | None, typer.Option(help="O, SO or permutation.")] = None,
+        group: Annotated[str | None, typer.Option(help="Group of P: O, SO or permutation.")] = None,
         seed: Annotated[int | None, typer.Option(help="Random seed.", min=0)] = None,
         seeds: Annotated[
-            int | None, typer.Option(help="Random starts of each problem, a row of the table each.", min=1)
+            int | None, typer.Option(help="Number of random starts of each problem. Each is a row of the table.", min=1)
         ] = None,
         restarts: Annotated[
-            int | None, typer.Option(help="More random starts within a problem, the best is kept.", min=0)
+            int | None, typer.Option(help="Number of further random starts. Only the best result is kept.", min=0)
         ] = None,
-        chunk_size: Annotated[int | None, typer.Option(help="Problems solved and kept together.", min=1)] = None,
-        shard: Annotated[str | None, typer.Option(help="i/n: this job's share of n, the first is 0/n.")] = None,
-        resume: Annotated[bool, typer.Option(help="Go on with a sweep that is in the folder, or refuse to.")] = True,
+        chunk_size: Annotated[
+            int | None, typer.Option(help="Number of problems that are solved together.", min=1)
+        ] = None,
+        shard: Annotated[str | None, typer.Option(help="i/n: solve share i of n; the first share is 0/n.")] = None,
+        resume: Annotated[bool, typer.Option(help="Whether to continue a sweep that is already in the folder.")] = True,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Descramble all layers of files, on all devices. You can stop it at any time; the same command goes on.
+        """Descramble all layers of files, on all devices. You can stop it at any time; the same command continues.
 
-        On Ctrl-C and SIGTERM, finished chunks are kept and those in flight are dropped. docs/sweeps.md explains the
+        On Ctrl-C and SIGTERM, finished chunks are kept and unfinished chunks are dropped. docs/sweeps.md explains the
         specification.
 
-        Exit codes: 0 all solved; 1 a file could not be read or written; 2 refused; 3 some problem has no answer;
-        4 some has no result yet; 130 interrupted; 143 terminated.
+        Exit codes: 0 all problems are solved; 1 a file could not be read or written; 2 the request was refused; 3 a
+        problem has no answer; 4 a problem has no result yet; 130 interrupted; 143 terminated.
         """
         options = {"objectives": objective, "names": name, "samples_first": samples_first, "group": group}
         options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk_size": chunk_size}
@@ -194,10 +196,10 @@ def build() -> Any:
 
     @app.command()
     def status(
-        folder: Annotated[Path, typer.Argument(help="Where a sweep was run into.")],
+        folder: Annotated[Path, typer.Argument(help="Folder of the sweep.")],
         as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
-        """Show how far a sweep is. Exit codes as for `run`."""
+        """Show the progress of a sweep. The exit codes are those of `run`."""
 
         def action() -> None:
             from jaxdescramble.show.sweeps import commands as sweeps
@@ -208,13 +210,13 @@ def build() -> Any:
 
     @app.command()
     def report(
-        folder: Annotated[Path, typer.Argument(help="Where a sweep was run into.")],
+        folder: Annotated[Path, typer.Argument(help="Folder of the sweep.")],
         source: Annotated[
-            Path | None, typer.Option(help="Its arrays or specification, for pictures of the layers.")
+            Path | None, typer.Option(help="Arrays or specification of the sweep, for pictures of its layers.")
         ] = None,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Write the report of a sweep, finished or not. Exit codes as for `run`."""
+        """Write the report of a sweep, finished or not. The exit codes are those of `run`."""
 
         def action() -> None:
             from jaxdescramble.show.sweeps import commands as sweeps
@@ -227,7 +229,7 @@ def build() -> Any:
 
 
 def _with_catalogue() -> Any:
-    """Return a kind of command whose help ends with the objectives and solvers, collected when the help is shown."""
+    """Return a command class whose help lists the objectives and solvers. The list is made when the help is shown."""
     from typer.core import TyperCommand
 
     class WithCatalogue(TyperCommand):
@@ -241,7 +243,7 @@ def _with_catalogue() -> Any:
 
 
 def _guarded(typer: Any, action: Any) -> None:
-    """One line for what went wrong, unless the environment asks for the traceback."""
+    """Run a command, and report an error in one line. JAXDESCRAMBLE_DEBUG=1 shows the traceback instead."""
     try:
         action()
         return
@@ -261,5 +263,5 @@ def _said(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         why = error.strerror or str(error)
-        return f"{where}{why}. What was written before is whole and stays; the same command goes on.", FAILED
+        return f"{where}{why}. Files written before are complete; the same command continues.", FAILED
     return " ".join(str(error).split()), REFUSED

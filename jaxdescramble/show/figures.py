@@ -1,4 +1,4 @@
-"""The network's layers in pictures: counterparts of figures 2 to 5 of the paper, and one for anybody's own network."""
+"""Figures of a network's layers: counterparts of figures 2 to 5 of the paper, and one figure for your own network."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 INPUT_FREQUENCY, LINK_FREQUENCY = "Input frequency (cycles per record)", "Link frequency (cycles)"
 TIME, DISTANCE, LINK = "Time (μs)", "Distance (Å)", "Link index"
-# One small program each, where their parts, compiled apart, would take longer than drawing.
+# Compile each as one small program. Compiled in parts, they would take longer than the drawing.
 _band_edge, _fourier_energy, _fourier_map, _ridge = (
     jax.jit(function) for function in (band_edge, fourier_energy, fourier_map, ridge)
 )
@@ -42,16 +42,16 @@ _band_edge, _fourier_energy, _fourier_map, _ridge = (
 
 @styled
 def first_layer_figure(demonstration: Demonstration) -> "Figure":
-    """Figure 2: the first layer, raw and descrambled, in time and in frequency; its band and its notch.
+    """Draw figure 2: the first layer, raw and descrambled, in time and in frequency; its band and its notch.
 
     Args:
-        demonstration: what `jaxdescramble.studies.deernet.demonstration.demonstrate` gave.
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
 
     Returns:
         A matplotlib Figure, 180 mm wide.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
 
     Source: Amey et al. 2021, fig. 2.
     """
@@ -76,7 +76,7 @@ def first_layer_figure(demonstration: Demonstration) -> "Figure":
     ):
         spectrum = _fourier_map(weight)
         link, given = (np.asarray(axis) for axis in spectrum[:2])
-        # The ends are Nyquist's frequencies: each stands for both signs, so the picture shows both.
+        # The end frequency of an even axis stands for both signs, so the picture shows it on both sides.
         magnitude = np.pad(np.asarray(spectrum.magnitude), ((0, 1 - len(link) % 2), (0, 1 - len(given) % 2)), "wrap")
         image(ax, magnitude, (given[0], -given[0], link[0], -link[0]), label="Amplitude", decades=3)
         panel(ax, letter, title, INPUT_FREQUENCY, LINK_FREQUENCY)
@@ -101,16 +101,23 @@ def first_layer_figure(demonstration: Demonstration) -> "Figure":
     f.set(yscale="log", xlim=(-reach, reach))
     f.margins(y=0.25)
     note(f, 0.02, 0.97, "all link frequencies", color=AMBER, va="top")
-    note(f, 0.98, 0.03, "link frequency 0 left out", color=BLUE, ha="right", va="bottom")
+    note(f, 0.98, 0.03, "link frequency 0 excluded", color=BLUE, ha="right", va="bottom")
     panel(f, "f", "A notch at zero?", "Input frequency", "Relative energy")
     return figure
 
 
 @styled
 def last_layer_figure(demonstration: Demonstration) -> "Figure":
-    """Figure 3: the last layer as a map from link waves to distances.
+    """Draw figure 3: the last layer as a map from link waves to distances.
 
-    Args, returns, errors: as for `first_layer_figure`.
+    Args:
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
+
+    Returns:
+        A matplotlib Figure, 180 mm wide.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
 
     Source: Amey et al. 2021, fig. 3.
     """
@@ -144,11 +151,18 @@ def last_layer_figure(demonstration: Demonstration) -> "Figure":
 
 @styled
 def products_figure(demonstration: Demonstration) -> "Figure":
-    """Figure 4: which link points and which distances go together in the last layer, and its singular values.
+    """Draw figure 4: which link points and which distances work together in the last layer, and its singular values.
 
-    Args, returns, errors: as for `first_layer_figure`.
+    Args:
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
 
-    Source: Amey et al. 2021, fig. 4; the Gram matrix by link frequency is this library's.
+    Returns:
+        A matplotlib Figure, 180 mm wide.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+
+    Source: Amey et al. 2021, fig. 4; the Gram matrix by link frequency is ours.
     """
     params, found = demonstration.net.params, np.asarray(demonstration.last, np.float64)
     raw, name = np.asarray(_last(params), np.float64), _last_name(demonstration)
@@ -165,7 +179,7 @@ def products_figure(demonstration: Demonstration) -> "Figure":
         panel(ax, letter, title, LINK, LINK)
     blocks = _blocks_by_frequency(found)
     image(c, blocks, label="Amplitude", decades=2)
-    # Beyond lies what training left of the initial noise.
+    # Higher frequencies show only the rest of the initial noise.
     reach = min(20, len(blocks) - 1) + 0.5
     c.set(
         xlim=(-0.5, reach), ylim=(-0.5, reach), xticks=range(0, int(reach) + 1, 5), yticks=range(0, int(reach) + 1, 5)
@@ -194,13 +208,17 @@ def products_figure(demonstration: Demonstration) -> "Figure":
 
 @styled
 def vectors_figure(demonstration: Demonstration, count: int = 5) -> "Figure":
-    """Figure 5: leading singular vectors of the last layer on the link side, in three frames, and on the output side.
+    """Draw figure 5: leading singular vectors of the last layer, in three frames of the link side, and on the output.
 
     Args:
-        demonstration: what `demonstrate` gave.
-        count: how many vectors.
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
+        count: number of vectors.
 
-    Returns, errors: as for `first_layer_figure`.
+    Returns:
+        A matplotlib Figure, 180 mm wide.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
 
     Source: Amey et al. 2021, fig. 5.
     """
@@ -244,17 +262,17 @@ def vectors_figure(demonstration: Demonstration, count: int = 5) -> "Figure":
 
 @styled
 def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
-    """Every layer of a network, raw beside descrambled.
+    """Draw every layer of a network, raw beside descrambled.
 
     Args:
-        layers: what `jaxdescramble.descramble_network` gave. Of a batch of layers the first is shown.
+        layers: result of `jaxdescramble.descramble_network`. If a layer is a batch, its first member is shown.
 
     Returns:
-        A matplotlib Figure, 180 mm wide, one row for each layer. The raw weight is `P^T (P W Q^T) Q`.
+        A matplotlib Figure, 180 mm wide, with one row for each layer. The raw weight is `P^T (P W Q^T) Q`.
 
     Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: no layers.
+        ImportError: if matplotlib is not installed.
+        ValueError: if there are no layers.
 
     >>> from jaxdescramble.descrambling import descramble_network
     >>> keys = jax.random.split(jax.random.key(0), 3)
@@ -264,7 +282,7 @@ def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
     8
     """
     if not layers:
-        raise ValueError("layers: empty; descramble_network gives one entry for each linear layer.")
+        raise ValueError("layers: got none; must be the result of descramble_network, one entry for each linear layer.")
     figure = sheet(DOUBLE, 42 * len(layers) + 4)
     axes = figure.subplots(len(layers), 2, squeeze=False)
     for row, (name, layer) in zip(axes, layers.items(), strict=True):
@@ -282,7 +300,7 @@ def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
 
 
 def _plain(name: str) -> str:
-    """`['encoder'].kernel` as `encoder.kernel`; dollars would start a formula."""
+    """Write `['encoder'].kernel` as `encoder.kernel`, and escape dollar signs, which would start a formula."""
     return name.replace("']['", ".").replace("['", "").replace("']", "").replace("$", r"\$")
 
 
@@ -299,7 +317,7 @@ def _last_name(demonstration: Demonstration) -> str:
 
 
 def _draw_laws(ax: "Axes", weight: Float[Array, "n m"]) -> None:
-    """The 95% band, the paper's cube law, and where the ridge is found, on a centred 2-D spectrum."""
+    """Draw the 95% band, the paper's cube law and the places of the ridge on a centred 2-D spectrum."""
     n, m = weight.shape
     edge, found = float(_band_edge(weight)), _ridge(weight)
     for sign in (-1, 1):
@@ -312,7 +330,7 @@ def _draw_laws(ax: "Axes", weight: Float[Array, "n m"]) -> None:
             ax.plot(law[inside & half], k[inside & half], color=SKY, lw=0.7, alpha=0.9)
     size = 120 * np.asarray(found.weight)
     ax.scatter(found.input_frequency, found.link_frequency, s=size, facecolor="none", edgecolor="white", lw=0.5)
-    # What lies beyond is white noise, and the law leaves the picture before.
+    # Higher link frequencies carry white noise, and the law leaves the picture before them.
     reach = min(n / 2, max(8.0, 1.45 * np.cbrt(m / 2 / 0.05)))
     ax.set(xlim=(-m / 2 - 0.5, m / 2 + 0.5), ylim=(-reach - 0.5, reach + 0.5))
     dark = {"color": "white", "halo": "black", "fontsize": 5.5, "ha": "center"}
@@ -321,14 +339,14 @@ def _draw_laws(ax: "Axes", weight: Float[Array, "n m"]) -> None:
 
 
 def _input_spectrum(weight: Float[Array, "n m"], skip: int = 0) -> np.ndarray:
-    """Energy by |input frequency| in each of its two-sided bins, the first `skip` link frequencies left out."""
+    """Return the energy at each |input frequency| per two-sided bin, without the first `skip` link frequencies."""
     energy = np.asarray(_fourier_energy(weight), np.float64)[skip:].sum(axis=0)
     energy[1 : (weight.shape[1] + 1) // 2] /= 2
     return energy
 
 
 def _link_spectrum(weight: np.ndarray | Array) -> np.ndarray:
-    """Energy of every row by |link frequency|."""
+    """Return the energy of every row at each |link frequency|."""
     columns = np.asarray(weight, np.float64)
     energy = np.abs(np.fft.rfft(columns, norm="ortho")) ** 2
     energy[:, 1 : (columns.shape[1] + 1) // 2] *= 2
@@ -336,7 +354,7 @@ def _link_spectrum(weight: np.ndarray | Array) -> np.ndarray:
 
 
 def _blocks_by_frequency(weight: np.ndarray) -> np.ndarray:
-    """`||K(k, k')||_F` of K = F M^T M F+, folded onto |k|: phases of the link axis drop out."""
+    """Return `||K(k, k')||_F` of K = F M^T M F+, folded onto |k|. It does not depend on phases of the link axis."""
     n = weight.shape[1]
     energy = np.abs(np.fft.fft(np.fft.fft(weight.T @ weight, axis=0, norm="ortho"), axis=1, norm="ortho")) ** 2
     fold = np.minimum(np.arange(n), n - np.arange(n))

@@ -1,4 +1,4 @@
-"""The report as a web page: one file with its style inside, figures beside it, legible by day and by night."""
+"""The report as a web page: one file that contains its style, with figures beside it, for light and dark screens."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -10,44 +10,44 @@ from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART
 CAPTIONS = {
     "figure-2-first-layer": (
         "The first layer",
-        "Raw and descrambled weights (a, b) and their 2-D spectra (c, d): descrambling gathers the layer on a few slow "
-        "waves of the link axis, and cannot change which input frequencies it passes (e). The notch at input frequency "
-        "zero (f) is there once link frequency zero, which carries the baseline itself, is left out; circles in d are "
-        "the median input frequency of every link frequency, their area its weight. Panel d shows the slow part of the "
-        "link axis of c.",
+        "Raw and descrambled weights (a, b) and their 2-D spectra (c, d). Descrambling puts the layer on a few slow "
+        "waves of the link axis. It cannot change which input frequencies the layer passes (e). Link frequency zero "
+        "carries the baseline. Without it there is a notch at input frequency zero (f). Circles in d show the median "
+        "input frequency of every link frequency; their area is its weight. Panel d shows the slow part of the link "
+        "axis of c.",
     ),
     "figure-3-last-layer": (
         "The last layer",
-        "Each row is a distance; descrambled (b), the weights along it are waves of the link axis. If fast waves made "
-        "short distances, as the paper found, the energy in c and its centroid in d would lean to the right towards "
-        "the bottom; \N{GREEK SMALL LETTER TAU} is \N{MINUS SIGN}1 for a perfect map.",
+        "Each row is a distance. After descrambling (b), the weights along a row are waves of the link axis. The paper "
+        "found that fast waves make short distances. Then the energy in c and its centroid in d would move to the "
+        "right towards the bottom; \N{GREEK SMALL LETTER TAU} is \N{MINUS SIGN}1 for a perfect map.",
     ),
     "figure-4-products": (
-        "What goes together",
-        "Inner products of the last layer's columns before and after descrambling (a, b), the same by link frequency, "
-        "which no gauge can change (c), and of its rows, which no frame can change (d): bands along the diagonal mean "
-        "that only neighbours work together. Singular values (e) that stand above those from before training are what "
-        "the network learned.",
+        "What works together",
+        "Inner products of the last layer's columns before and after descrambling (a, b); the same by link frequency, "
+        "which no gauge can change (c); inner products of its rows, which no frame can change (d). Bands along the "
+        "diagonal mean that only neighbours work together. The network learned those singular values (e) that exceed "
+        "the values from before training.",
     ),
     "figure-5-vectors": (
         "Singular vectors of the last layer",
-        "On the link side they are noise in the raw frame (a) and smooth once descrambled on the data (b); with the "
-        "paper's joint tap, which contains the weight itself, they become sinusoids by construction (c). Numbers are "
-        "the share of energy at the strongest frequency; on the output side (d) the best Chebyshev polynomial of "
-        "degree 1 to 8 is dashed.",
+        "On the link side the vectors are noise in the raw frame (a). They are smooth after descrambling on the data "
+        "(b). With the paper's joint tap, which contains the weight itself, they become sinusoids by construction (c). "
+        "Numbers are the share of energy at the strongest frequency. On the output side (d) the dashed line is the "
+        "best Chebyshev polynomial of degree 1 to 8.",
     ),
     "figure-6-replica": (
         "The rational replica",
-        "Two filters (a) and one matrix (b), regularised at the corner of the L-curve (c), in place of the network. "
-        "Below, the held-out traces at the quartiles of the network's correlation with the truth, and what both make "
-        "of them.",
+        "Two filters (a) and one matrix (b), regularised at the corner of the L-curve (c), replace the network. Below "
+        "are three held-out traces, at the quartiles of the network's correlation with the truth, and the answers of "
+        "network and replica.",
     ),
     "figure-7-nulls": (
         "Is it a finding?",
-        "Every reading (line) beside the same reading of null networks (dots; the diamond is the one network trained "
-        "on shuffled targets), each row on its own scale and turned so that the paper's finding lies to the right. A "
-        "claim stands if the line lies right of all three nulls and the value is what the paper says; p-values in "
-        "bold are those that beat their null.",
+        "Every reading (line) beside the same reading of null networks (dots; the diamond is one network trained on "
+        "shuffled targets). Each row has its own scale, with the direction of the paper's finding to the right. A "
+        "claim stands if the line is to the right of all three nulls and the value is the paper's. Bold p-values beat "
+        "their null.",
     ),
 }
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -91,14 +91,14 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
 
 
 def page(content: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The page, from what stands in `report.json`.
+    """Return the report as a web page.
 
     Args:
-        content: what `jaxdescramble.show.papers.report.report` gave.
-        figures: names of the figures that lie beside the page as .png and .pdf, in order.
+        content: result of `jaxdescramble.show.papers.report.report`, which is also in `report.json`.
+        figures: names of the figures beside the page (.png and .pdf), in order.
 
     Returns:
-        HTML.
+        The page as HTML.
     """
     plan = content["settings"]["plan"]
     counts = {verdict: sum(f["verdict"] == verdict for f in content["findings"]) for verdict in CLASSES}
@@ -108,24 +108,24 @@ def page(content: Mapping[str, Any], figures: Sequence[str]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>A descrambled network: what it invented, and what chance would have</title>
+<title>A descrambled network: what it learned, and what chance explains</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<h1>A descrambled network: what it invented, and what chance would have</h1>
-<p class="lead">DEERNet with {plan["layers"]} layers, trained for {plan["steps"]} steps on simulated traces (seed
-{content["settings"]["seed"]}), descrambled to the smoothest frame of its hidden signals, and every reading held against
-the same reading of networks in which the finding is absent. Of the paper's claims: {escape(tally)}.</p>
+<h1>A descrambled network: what it learned, and what chance explains</h1>
+<p class="lead">DEERNet with {plan["layers"]} layers was trained for {plan["steps"]} steps on simulated traces (seed
+{content["settings"]["seed"]}) and descrambled to the smoothest frame of its hidden signals. Every reading is compared
+with the same reading of networks without the finding. Verdicts on the paper's claims: {escape(tally)}.</p>
 <dl class="numbers">
 {_headline(content)}
 </dl>
-<h2>Which findings are findings</h2>
+<h2>Verdicts on the paper's findings</h2>
 {_findings(content["findings"])}
 {_gallery(figures)}
 <h2>Every reading beside its nulls</h2>
 <p><small>Mean and standard deviation over draws from the null, then p. <i>Random frame</i>: the same singular values in
-random bases. <i>Untrained</i>: initial weights. <i>Shuffled targets</i>: one network, trained to answer for another
-trace. All went through the same descrambling. Bold: the null is beaten.</small></p>
+random bases. <i>Untrained</i>: initial weights. <i>Shuffled targets</i>: one network that was trained on the targets of
+other traces. All went through the same descrambling. Bold: the reading beats the null.</small></p>
 {_readings(content["readings"])}
 <footer>{_footer(content)}</footer>
 </body>
@@ -134,7 +134,7 @@ trace. All went through the same descrambling. Bold: the null is beaten.</small>
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A number as people write it.
+    """Format a number for people.
 
     >>> number(-8421624.7, 2), number(0.00891), number(40.7), number(1e-5, 1), number(None)
     ('−8.4 × 10⁶', '0.00891', '40.7', '1 × 10⁻⁵', '–')
@@ -151,17 +151,17 @@ def number(value: float | int | None, digits: int = 3) -> str:
 
 
 def headlines(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers to know first, with what they are."""
+    """Return the most important numbers, each with its meaning."""
     agreement = content["agreement"]
     falls = [
         (number(entry["fall_held_out"], 2), f"times smoother on unseen signals, {_side(name)}")
         for name, entry in content["smoothness"].items()
     ]
-    # A network of three layers has two sides more; the ends are what the readings are about.
+    # A network of three layers has two more sides, but the readings are about the two ends.
     falls = falls if len(falls) <= 2 else [falls[0], falls[-1]]
     return [
         *falls,
-        (number(content["function_change"], 2), "relative change of the output when P⁻¹P is put in"),
+        (number(content["function_change"], 2), "relative change of the output when P⁻¹P is inserted"),
         (number(agreement["network"]["correlation"]), "correlation with the truth, network"),
         (number(agreement["replica"]["correlation"]), "correlation with the truth, replica"),
     ]
@@ -183,7 +183,7 @@ def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
         f'<tr><th scope="row">{escape(one["claim"])}</th>'
         f'<td class="verdict {CLASSES[one["verdict"]]}">{escape(one["verdict"])}</td>'
         f"<td>{escape(pretty(one['because']))}"
-        f"<small>{'descrambling matters' if one['depends_on_point'] else 'in every frame'}</small></td></tr>"
+        f"<small>{'depends on the frame' if one['depends_on_point'] else 'the same in every frame'}</small></td></tr>"
         for one in findings
     )
     return (
@@ -216,7 +216,7 @@ def _readings(readings: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         body.append(f'<tr><th scope="rowgroup" colspan="{2 + len(names)}">{title}</th></tr>')
         for one in group:
             cells = "".join(_null(one["nulls"][name], one["direction"]) for name in names)
-            depends = "depends on P" if one["depends_on_point"] else "P cannot change it"
+            depends = "depends on P" if one["depends_on_point"] else "does not depend on P"
             body.append(
                 f'<tr><th scope="row">{escape(pretty(one["name"]))}<small>{escape(pretty(one["unit"]))}; {depends}; '
                 f'{escape(one["note"])}</small></th><td class="number">{number(one["value"])}</td>{cells}</tr>'
@@ -242,5 +242,5 @@ def _footer(content: Mapping[str, Any]) -> str:
     return escape(f"{versions}. {where}. Time: {seconds}.") + (
         ' All numbers: <a href="report.json">report.json</a>; weights and frames: '
         '<a href="matrices.npz">matrices.npz</a>. Method: Amey, Keeley, Choudhury, Kuprov, PNAS 118, e2016917118 '
-        "(2021); nulls and verdicts are this library's."
+        "(2021); nulls and verdicts are ours."
     )

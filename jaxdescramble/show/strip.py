@@ -1,4 +1,4 @@
-"""A film as one picture: a layer's descrambled weight at chosen steps, and its objective over training."""
+"""A film as one picture: the descrambled weight of a layer at chosen steps, and its objective during training."""
 
 from typing import TYPE_CHECKING
 
@@ -30,22 +30,22 @@ COLOURS = {"output": BLUE, "input": VERMILION}
 
 @styled
 def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "weight") -> "Figure":
-    """One layer of a film: pictures of its weight above, its objective against the training step below.
+    """Draw one layer of a film: pictures of its weight above, its objective against the training step below.
 
     Args:
-        frames: what `Film.close` gave.
-        layer: its name. Of a batch of layers the first is shown.
-        count: how many pictures; their frames are evenly spread, the first and the last among them.
-        kind: "weight" for `P W Q^T`, one scale of colours for all; "fourier" for the magnitude of its two-dimensional
-            Fourier transform, each over three decades below its own largest.
+        frames: result of `Film.close`.
+        layer: name of the layer. If the layer is a batch, its first member is shown.
+        count: number of pictures. Their frames are evenly spread and include the first and the last one.
+        kind: "weight" shows `P W Q^T`, with one colour scale for all pictures. "fourier" shows the magnitude of its 2-D
+            Fourier transform, over three decades below the largest value of each picture.
 
     Returns:
-        A matplotlib Figure, 180 mm wide. In the lower part full lines are values in the descrambled frame, dashed ones
-        in the raw frame; ticks on top are the pictures' steps.
+        A matplotlib Figure, 180 mm wide. In the lower part, solid lines are values in the descrambled frame and dashed
+        lines are values in the raw frame. Vertical lines mark the steps of the pictures.
 
     Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: no frames, no such layer.
+        ImportError: if matplotlib is not installed.
+        ValueError: if there are no frames; if there is no such layer.
 
     >>> from jaxdescramble.descrambling.film import Film
     >>> f = lambda params, x: jnp.tanh(x @ params["first"]) @ params["second"]
@@ -57,9 +57,9 @@ def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "wei
     """
     one_of(kind, "kind", KINDS)
     if not len(frames):
-        raise ValueError("frames: empty; nothing was filmed.")
+        raise ValueError("frames: got none; must have at least one. Call Film.see during the training.")
     if layer not in frames.layers:
-        raise ValueError(f"layer: no {layer!r}; there are {', '.join(map(repr, frames.layers))}.")
+        raise ValueError(f"layer: got {layer!r}; must be one of {', '.join(map(repr, frames.layers))}.")
     shown = frames.layers[layer]
     count = min(positive_integer(count, "count"), len(frames))
     chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
@@ -70,7 +70,7 @@ def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "wei
     colors = plotting("matplotlib.colors")
     reach = float(np.percentile(np.abs(pictures), 99.5)) or 1.0
     norm = colors.Normalize(-reach, reach) if kind == "weight" else colors.LogNorm(1e-3, 1)
-    # On an axis that no side orders, no frequency is hidden behind a gauge, so its signs are told apart.
+    # If only the input side is descrambled, no gauge hides the frequency of the output axis, so its sign is shown.
     is_read_from_input = shown.output is None and shown.input is not None
     unit, drawn = "index" if kind == "weight" else "frequency", None
     for ax, k, picture in zip(axes, chosen, pictures, strict=True):
@@ -94,7 +94,7 @@ def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "wei
     bar = figure.colorbar(drawn, ax=list(axes), fraction=0.012, pad=0.008, aspect=24)
     bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
     bar.ax.tick_params(length=1.5, pad=1)
-    bar.set_label("Weight" if kind == "weight" else "Of the largest", labelpad=2)
+    bar.set_label("Weight" if kind == "weight" else "Share of the largest", labelpad=2)
     ax = figure.add_subplot(bottom)
     for side, one in shown.sides.items():
         value, raw = (number.reshape(len(frames), -1)[:, 0] for number in (one.value, one.initial_value))

@@ -1,7 +1,6 @@
-"""How every figure looks: sizes in millimetres, one typeface, colours that survive colour blindness and grey printing.
+"""The style of every figure: sizes in millimetres, one typeface, colours for colour-blind readers and grey prints.
 
-matplotlib is imported when a figure is asked for and not before; nothing here goes through pyplot or changes a setting
-of the user's.
+Each figure imports matplotlib when it is drawn. Nothing here uses pyplot or changes a setting of the user.
 """
 
 import functools
@@ -17,16 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Column widths of the journal, mm.
+# Column widths of the journal in mm.
 SINGLE, DOUBLE = 90, 180
 
-# Okabe and Ito's palette.
+# The palette of Okabe and Ito.
 INK, GREY, PALE = "#1a1a1a", "#7a7a7a", "#c8c8c8"
 BLUE, SKY, GREEN, AMBER, VERMILION, PURPLE = "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#d55e00", "#cc79a7"
 SIGNED, ENERGY = "RdBu_r", "magma"
 
 STYLE = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same figure on every machine
+    "font.family": ["DejaVu Sans"],  # matplotlib includes it, so figures look the same on every machine
     "mathtext.fontset": "dejavusans",
     "font.size": 6.5,
     "axes.titlesize": 7,
@@ -76,23 +75,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def plotting(module: str = "matplotlib") -> ModuleType:
-    """matplotlib, or one of its modules."""
+    """Import matplotlib, or one of its modules."""
     return extra(module, "figures need matplotlib")
 
 
 def styled(function: F) -> F:
-    """Draws in the house style, whatever the user's own is, and settles the layout once for all formats."""
+    """Make a function draw in the style of this library, and compute the layout once for all formats."""
 
     @functools.wraps(function)
     def draw(*args, **kwargs):
         with plotting().rc_context({**plotting().rcParamsDefault, **STYLE, "backend": plotting().get_backend()}):
             figure = function(*args, **kwargs)
-            # Constrained layout would measure every text again for the PDF and again for the PNG.
+            # Otherwise constrained layout would measure every text again for the PDF and again for the PNG.
             engine = figure.get_layout_engine()
             if engine is not None:
                 engine.execute(figure)
                 if any(ax.get_box_aspect() and ax.get_label() != "<colorbar>" for ax in figure.axes):
-                    engine.execute(figure)  # what square panels leave is known after the first time
+                    engine.execute(figure)  # the space beside square panels is known only after the first pass
             figure.set_layout_engine("none")
             return figure
 
@@ -100,12 +99,12 @@ def styled(function: F) -> F:
 
 
 def sheet(width: float | int, height: float | int) -> "Figure":
-    """An empty figure, sizes in mm."""
+    """Return an empty figure; sizes in mm."""
     return plotting("matplotlib.figure").Figure(figsize=(width / 25.4, height / 25.4), layout="constrained", dpi=200)
 
 
 def panel(ax: "Axes", letter: str, title: str = "", x: str = "", y: str = "") -> None:
-    """The panel's letter and title, and its axis labels."""
+    """Set the letter and title of a panel, and its axis labels."""
     ax.set_title(rf"$\mathbf{{{letter}}}$  {title}", loc="left")
     ax.set_xlabel(x)
     ax.set_ylabel(y)
@@ -120,15 +119,15 @@ def image(
     limit: float | None = None,
     decades: float | int | None = None,
 ) -> None:
-    """A matrix, rows upwards, with its colour bar.
+    """Draw a matrix with its colour bar; rows go upwards.
 
     Args:
-        ax: where.
-        matrix: rows up the page, columns across it.
-        extent: centres of the first and last column and row; indices if none is given.
-        label: of the colour bar.
-        limit: colours run from minus this to this; the 99.5th percentile of the moduli if none is given.
-        decades: for energies, which are not negative: a logarithmic scale that reaches this far below the largest.
+        ax: axes to draw on.
+        matrix: the matrix. Its rows go up the page, its columns go across.
+        extent: centres of the first and last column, and of the first and last row; None means indices.
+        label: label of the colour bar.
+        limit: colours run from -limit to limit; None means the 99.5th percentile of the absolute values.
+        decades: for energies: a logarithmic scale that reaches this many decades below the largest value.
     """
     colors = plotting("matplotlib.colors")
     values = np.asarray(matrix, np.float64)
@@ -155,7 +154,7 @@ def image(
     )
     for spine in ax.spines.values():
         spine.set_visible(True)
-    # A bar of the same breadth beside every panel, as high as the panel.
+    # The bar has the same width beside every panel, and the height of the panel.
     figure = ax.get_figure(root=True)
     assert figure is not None
     breadth, position = 1.4, ax.get_position()
@@ -171,12 +170,12 @@ def image(
         return
     largest = np.format_float_positional(reach, precision=2, fractional=False, trim="-")
     bar.set_ticks([-reach, 0, reach], labels=[f"\N{MINUS SIGN}{largest}", "0", largest])
-    # The label stands beside the zero, which leaves room that the longer numbers take.
+    # The label stands beside the zero, in the space that the longer numbers leave free.
     bar.set_label(label, labelpad=2 - 3.6 * len(largest))
 
 
 def note(ax: "Axes", x: float | int, y: float | int, text: str, **options: Any) -> None:
-    """Small print inside an axes, in fractions of it, legible on any picture."""
+    """Write small text inside axes, at fractions of their size. A halo keeps it readable on any picture."""
     effects = plotting("matplotlib.patheffects")
     halo = options.pop("halo", "white")
     settings = {"fontsize": 6, "transform": ax.transAxes, **options}
@@ -184,7 +183,7 @@ def note(ax: "Axes", x: float | int, y: float | int, text: str, **options: Any) 
 
 
 def save(figure: "Figure", path: Any, kind: str, dpi: int = 200) -> None:
-    """Write a figure into an open file or a path as "png" or "pdf", without the date that makes each file differ."""
+    """Write a figure to an open file or a path as "png" or "pdf". The file has no date, so equal figures are equal."""
     with plotting().rc_context(STYLE):
         metadata = {"CreationDate": None} if kind == "pdf" else None
         figure.savefig(path, format=kind, dpi=dpi, metadata=metadata)

@@ -1,4 +1,4 @@
-"""What the command line shows while it works, and what it says at the end."""
+"""What the command line shows while it works, and at the end."""
 
 import tempfile
 import time
@@ -16,10 +16,10 @@ CHECKPOINTS = ("training", "training the null")
 
 
 def writable(folder: Path) -> None:
-    """Finds out before minutes of work whether its result can be kept.
+    """Check that a folder is writable, before minutes of work.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: if the folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,14 +31,15 @@ def writable(folder: Path) -> None:
 
 
 def console() -> Any:
-    """A rich console that leaves what is written to it alone: no colours for numbers, no markup from data."""
+    """Return a rich console that does not change its text: no colours for numbers, no markup from data."""
     return extra("rich.console", "the command line needs rich").Console(highlight=False, markup=False)
 
 
 class Stages:
-    """Shows the stages of a run: bars and spinners on a terminal, one line a stage anywhere else.
+    """Shows the stages of a run: bars and spinners on a terminal, one line for each stage elsewhere.
 
-    A context manager; calling it as `progress(stage, done, total)` is the callback of `demonstrate` and `write_report`.
+    Use it as a context manager. It is also the callable `progress(stage, done, total)` for `demonstrate` and
+    `write_report`.
     """
 
     def __init__(self, screen: Any):
@@ -85,7 +86,7 @@ class Stages:
 
     def _begin(self, stage: str, total: int) -> None:
         if self._bars is not None:
-            # Without steps to count there is nothing to fill: the bar runs back and forth.
+            # A stage without steps cannot fill a bar, so the bar moves back and forth.
             self._task = self._bars.add_task(stage, total=total if total > 1 else None, count="")
         else:
             self.screen.print(f"{stage}, {total} steps ..." if stage in CHECKPOINTS else f"{stage} ...")
@@ -94,14 +95,14 @@ class Stages:
         if self._bars is None or self._task is None:
             return
         total = max(self.total, 1)
-        # A stage that the checkpoint had finished never counts its steps.
+        # If the checkpoint was complete, the stage never counts its steps.
         count = "" if self.total <= 1 else "kept" if not self.done else f"{total}/{total}"
         self._bars.update(self._task, total=total, completed=total, count=count)
         self._task = None
 
 
 def interrupted(stages: Stages, folder: Path, checkpoint_step: Callable[[Path], int | None]) -> str:
-    """What to say after Ctrl-C: how far it came, what is kept, how to go on."""
+    """Return the message after Ctrl-C: how far the run came, what is kept, how to continue."""
     where = f"while {stages.stage}" if stages.stage else "before it began"
     if stages.stage in CHECKPOINTS:
         where += f", at step {stages.done} of {stages.total}"
@@ -111,12 +112,12 @@ def interrupted(stages: Stages, folder: Path, checkpoint_step: Callable[[Path], 
         step = checkpoint_step(path) if path.exists() else None
         if step is not None:
             kept.append(f"{path} (step {step})")
-    saved = f"Kept: {', '.join(kept)}." if kept else "Nothing had been saved yet."
-    return f"Interrupted {where}. {saved} The same command goes on from there."
+    saved = f"Kept: {', '.join(kept)}." if kept else "Nothing was saved yet."
+    return f"Interrupted {where}. {saved} The same command continues."
 
 
 def summary(screen: Any, content: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    """Headline numbers, findings with their verdicts, where the files are, and how long it took."""
+    """Print the headline numbers, the findings with their verdicts, the path of the page, and the time."""
     tables, text = (extra(f"rich.{name}", "the command line needs rich") for name in ("table", "text"))
     screen.print()
     numbers = tables.Table.grid(padding=(0, 2))

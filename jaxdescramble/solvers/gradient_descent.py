@@ -27,7 +27,8 @@ class GradientDescent:
     """Steepest descent with Barzilai-Borwein steps and a line search that makes each step fall.
 
     Use it with a preconditioner, or as a baseline. With a preconditioner it is Jacobi's method on all planes at once:
-    each step turns every plane of the frame to the minimum of its own sinusoid (`solvers.preconditioners.jacobi_divisors`).
+    each step turns every plane of the frame to the minimum of its own sinusoid
+    (`solvers.preconditioners.jacobi_divisors`).
 
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.

@@ -231,8 +231,8 @@ def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tupl
 def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
     """Return the divisors `d = |h|`, at least `STEADY` of the largest: a metric that does not depend on the slope.
 
-    Use it for methods that measure how far they trust a model: in the metric of `jacobi_divisors`, distances along slow planes
-    look short.
+    Use it for methods that measure how far they trust a model: in the metric of `jacobi_divisors`, distances along
+    slow planes look short.
 
     >>> steady(Curvature(jnp.eye(2), jnp.full((2, 2), -3.0)), jnp.zeros((2, 2)))[0].diagonal[0].tolist()
     [3.0, 3.0]

@@ -1,1 +1,1 @@
-"""Whole experiments, one paper each: train, descramble, read, compare."""
+"""Whole experiments, one room for each paper: train a network, descramble it, read it, compare with nulls."""

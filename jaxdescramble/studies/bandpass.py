@@ -1,8 +1,8 @@
-"""A network that learned a band-pass filter, descrambled by the maximum diagonal sum.
+"""A network that learns a band-pass filter, descrambled by the maximum diagonal sum.
 
-The frame with the largest diagonal sum makes `P W` the square root of `W^T W`: symmetric, positive, and for square W a
-function of nothing else. So `P W_1` looks like a filter whatever W_1 is (untrained weights give an all-pass), and what
-training put there is only its spectrum. `W_2 P^T` is another matter: P knows nothing of W_2.
+In the frame with the largest diagonal sum, `P W` is the square root of `W^T W`. It is symmetric and positive, and for
+square W it depends on `W^T W` alone. So `P W_1` looks like a filter for any W_1 (untrained weights give an all-pass
+filter). Training decides only its spectrum. `W_2 P^T` is a real test, because P is computed without W_2.
 """
 
 import functools
@@ -26,18 +26,19 @@ ACTIVATIONS = {"linear": lambda x: x, "relu": jax.nn.relu}
 
 @dataclass(frozen=True)
 class BandPlan:
-    """Everything, but the random key, that a training run depends on.
+    """Everything that a training run depends on, except the random key.
 
-    As many hidden neurons as points: then `P W_1` is square, and its diagonal is the whole of it.
+    The network has as many hidden neurons as points. `P W_1` is therefore square.
 
     Args:
         band: the filter to learn.
-        activation: of the hidden layer, "linear" or "relu".
-        steps, batch: training steps, fresh records a step.
-        learning_rate: of Adam, falling to 0 along a cosine.
-        first: standard deviation of the initial weights in units of `1 / sqrt(points)`. What lies outside the band is
-            never needed and only fades, so that large initial weights stay in the picture.
-        shuffled: give every record the filtered form of another; then nothing can be learned.
+        activation: activation of the hidden layer, "linear" or "relu".
+        steps: number of training steps.
+        batch: number of records in a step; every step draws new records.
+        learning_rate: learning rate of Adam at the start; it falls to 0 along a cosine.
+        first: standard deviation of the initial weights in units of `1 / sqrt(points)`. Training never needs the
+            weights outside the band, and they only fade, so large initial weights remain visible.
+        shuffled: whether every record gets the target of another record, so that nothing can be learned.
     """
 
     band: Band = field(default_factory=Band)
@@ -60,7 +61,7 @@ class BandPlan:
 )
 @dataclass(frozen=True)
 class TrainedBandNet:
-    """Weights `W1`, `W2` now and before; losses are relative: 1 for a network that answers 0."""
+    """Weights `W1`, `W2` after and before training. Losses are relative: 1 for a network that answers 0."""
 
     params: dict[str, Array]
     initial_params: dict[str, Array]
@@ -69,7 +70,7 @@ class TrainedBandNet:
 
 
 def network(params: dict[str, Array], records: Float[Array, "samples points"], activation: str = "relu") -> Array:
-    """One hidden layer, no biases: `W_2 a(W_1 x)`; batches in rows as JAX networks have them.
+    """Compute a network with one hidden layer and no biases: `W_2 a(W_1 x)`. Each row is a record.
 
     >>> params = {"W1": jnp.eye(3), "W2": jnp.eye(3)}
     >>> network(params, jnp.asarray([[1.0, -2.0, 3.0]])).tolist()
@@ -80,14 +81,17 @@ def network(params: dict[str, Array], records: Float[Array, "samples points"], a
 
 
 def train(key: PRNGKeyArray, plan: BandPlan | None = None) -> TrainedBandNet:
-    """Trains a network to filter white noise: mean squared error, Adam, one compiled program, float32.
+    """Train a network to filter white noise: mean squared error, Adam, one compiled program, float32.
 
     Args:
-        key: random key.
-        plan: everything else; by default a rectifier network at 1024 points, 100 to 200 Hz.
+        key: random key; it decides weights and records.
+        plan: everything else; None means `BandPlan()`: a ReLU network at 1024 points and a band of 100 to 200 Hz.
+
+    Returns:
+        A `TrainedBandNet`.
 
     Raises:
-        FloatingPointError: if the loss stops being finite.
+        FloatingPointError: if the loss is not finite.
 
     >>> net = train(jax.random.key(0), BandPlan(Band(2.0, 5.0, 16, 16.0), steps=3, batch=4))
     >>> net.params["W1"].shape, net.losses.shape
@@ -98,7 +102,7 @@ def train(key: PRNGKeyArray, plan: BandPlan | None = None) -> TrainedBandNet:
     plan = plan or BandPlan()
     initial, params, losses = _train(key, plan)
     if not bool(jnp.isfinite(losses).all()):
-        raise FloatingPointError(f"The loss is not finite: the learning rate ({plan.learning_rate}) is too high.")
+        raise FloatingPointError(f"learning_rate: got {plan.learning_rate}; the loss is not finite. Lower it.")
     return TrainedBandNet(params, initial, losses, plan)
 
 
@@ -126,7 +130,7 @@ def _train(key: Array, plan: BandPlan) -> tuple[dict[str, Array], dict[str, Arra
 
 
 def passband_share(weight: Float[Array, "link points"], band: Band) -> Float[Array, ""]:
-    """Share of a layer's energy at input frequencies inside the band: a property of W that no frame changes.
+    """Return the share of a layer's energy at input frequencies inside the band. It does not depend on the frame.
 
     >>> band = Band(2.0, 3.0, 16, 16.0)
     >>> round(float(passband_share(jnp.eye(16), band)), 3), band.rank / 16
@@ -136,7 +140,7 @@ def passband_share(weight: Float[Array, "link points"], band: Band) -> Float[Arr
 
 
 def diagonal_share(weight: Float[Array, "link points"]) -> Float[Array, ""]:
-    """Share of the energy where link frequency and input frequency are the same, 1 for every convolution.
+    """Return the share of energy where link frequency equals input frequency. It is 1 for every convolution.
 
     >>> round(float(diagonal_share(jnp.eye(16))), 3)
     1.0
@@ -146,7 +150,7 @@ def diagonal_share(weight: Float[Array, "link points"]) -> Float[Array, ""]:
 
 
 def likeness(weight: Float[Array, "points points"], band: Band) -> Float[Array, ""]:
-    """Cosine between a matrix and the ideal filter: 1 if they are proportional.
+    """Return the cosine between a matrix and the ideal filter: 1 if they are proportional.
 
     >>> band = Band(2.0, 3.0, 16, 16.0)
     >>> round(float(likeness(filter_matrix(band), band)), 3), round(float(likeness(jnp.eye(16), band)), 3)
@@ -157,19 +161,19 @@ def likeness(weight: Float[Array, "points points"], band: Band) -> Float[Array, 
 
 
 def read(params: dict[str, Array], band: Band, key: PRNGKeyArray) -> dict[str, dict[str, float]]:
-    """What the two layers look like in three frames of the hidden layer: as trained, random, descrambled.
+    """Read the two layers in three frames of the hidden layer: as trained, random, and descrambled.
 
-    P has the maximum diagonal sum of `P W_1`. The first layer is read as `P W_1`, the second as `W_2 P^T`, which
-    between them are the same network (the same function if it is linear).
+    P maximises the diagonal sum of `P W_1`. The first layer is read as `P W_1`, the second as `W_2 P^T`. Together they
+    are the same network if its activation is linear.
 
     Args:
-        params: `W1` and `W2`, both (points, points).
-        band: what the network was to learn.
-        key: of the random frame.
+        params: weights `W1` and `W2`, both of shape (points, points).
+        band: the filter that the network should learn.
+        key: random key; it decides the random frame.
 
     Returns:
-        By frame ("raw", "random", "descrambled"): "diagonal sum" (`tr(P W_1) / ||W_1||_*`), "passband share", and
-        "diagonal share" and "likeness" of both layers.
+        A dictionary from frame ("raw", "random", "descrambled") to its readings: "diagonal sum"
+        (`tr(P W_1) / ||W_1||_*`), "passband share", and "diagonal share" and "likeness" of both layers.
 
     >>> Pi = filter_matrix(Band(2.0, 3.0, 16, 16.0))
     >>> turned = {"W1": Pi[::-1], "W2": Pi[:, ::-1]}

@@ -1,7 +1,7 @@
-"""How much of a descrambled picture is chance: random layers on white inputs, predicted and measured.
+"""How much of a descrambled picture is chance? Readings of random layers on white inputs, predicted and measured.
 
-Descrambling lays the largest components of any matrix on the slowest waves. What it makes of a layer that learned
-nothing is therefore known beforehand, and so is what each reading says of it.
+Descrambling puts the largest components of any matrix on the slowest waves. So the picture of a layer that learned
+nothing can be predicted, and so can each of its readings.
 """
 
 import functools
@@ -27,15 +27,17 @@ Moment = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class IsotropicNull:
-    """Random layers beside what theory says of them.
+    """Measured readings of random layers, beside the theory's predictions.
 
     Attributes:
-        weight: one random layer as drawn, (outputs, inputs); `readable`: descrambled.
-        waves: norms of the waves of `P W`, as descrambled from samples, (draws, outputs); `limit`: without end of them.
-        readings: by name, the reading of every draw that was descrambled, (draws,).
-        forms: the same of draws of `exact.isotropic_form`, which nobody descrambled.
-        predicted: mean and spread by name, where theory gives them; a spread of NaN where it gives the mean alone.
-        p_values: of a Kolmogorov-Smirnov test that `readings` and `forms` are one distribution.
+        weight: one random layer as drawn, shape (outputs, inputs).
+        readable: the same layer, descrambled.
+        waves: norms of the waves of `P W`, descrambled from samples, shape (draws, outputs).
+        limit: the same norms in the limit of infinitely many samples.
+        readings: by name, the reading of every descrambled layer, shape (draws,).
+        forms: by name, the reading of every draw of `exact.isotropic_form`. These draws need no descrambling.
+        predicted: by name, the predicted mean and standard deviation. The standard deviation is NaN if it is unknown.
+        p_values: by name, the p-value of a Kolmogorov-Smirnov test of `readings` against `forms`.
     """
 
     weight: Float[Array, "n k"]
@@ -48,7 +50,7 @@ class IsotropicNull:
     p_values: dict[str, float]
 
     def markdown(self) -> str:
-        """The readings as a table."""
+        """Return the readings as a Markdown table."""
         lines = [
             "| reading | predicted | drawn from the form | descrambled from samples | KS p |",
             "|---|---|---|---|---|",
@@ -63,20 +65,23 @@ class IsotropicNull:
 def isotropic_null(
     key: PRNGKeyArray, outputs: int = 80, inputs: int = 256, *, draws: int = 200, samples: int = 2000
 ) -> IsotropicNull:
-    """Draw random layers, descramble them on white inputs, read them, and read what theory predicts of them.
+    """Draw random layers, descramble them on white inputs, read them, and compare the readings with the theory.
 
-    Each layer is Gaussian and has samples of its own. One P serves as both halves of the readings: what is asked is
-    whether two ways of drawing agree.
+    Each layer is Gaussian and has its own samples. The same P is used for both halves of the readings, because the
+    question is only whether two ways to draw agree.
 
     Args:
-        key: source of chance.
-        outputs, inputs: the layer's shape.
-        draws: random layers, at least 2.
-        samples: white inputs of each.
+        key: random key; it decides layers and samples.
+        outputs, inputs: shape of a layer.
+        draws: number of random layers, at least 2.
+        samples: number of white inputs for each layer.
+
+    Returns:
+        An `IsotropicNull`.
 
     Raises:
-        ValueError: fewer than two draws; sizes that are not positive; what `measure` raises of small matrices.
-        FloatingPointError: a draw without an answer.
+        ValueError: if `draws` is below 2; if a size is not positive; if `measure` rejects a small matrix.
+        FloatingPointError: if a descrambling failed.
 
     >>> found = isotropic_null(jax.random.key(0), 8, 16, draws=3, samples=50)
     >>> found.waves.shape, round(found.predicted["band edge"][0], 3)  # 95% of the band
@@ -85,12 +90,12 @@ def isotropic_null(
     Source: Sule, Spencer, Czaja 2025 (arXiv 2301.07820), isotropic hidden data.
     """
     if positive_integer(draws, "draws") < 2:
-        raise ValueError(f"draws: got {draws}; a distribution needs at least two.")
+        raise ValueError(f"draws: got {draws}; must be at least 2.")
     keys = [jax.random.split(k, draws) for k in jax.random.split(key, 3)]
     W = jax.vmap(lambda k: jax.random.normal(k, (outputs, inputs)) / inputs**0.5)(keys[0])
     said = jax.vmap(lambda k, w: matmul(w, jax.random.normal(k, (inputs, samples), w.dtype)))(keys[1], W)
     objective, operator = smoothness(), derivative(outputs)
-    endless, found = descramble([W, said], objective)  # the columns of W are what it says of white inputs, without end
+    endless, found = descramble([W, said], objective)  # W itself is the limit of infinitely many white inputs
     tidy, ideal = (matmul(one.check().point, W) for one in (found, endless))
     of_all = jax.jit(jax.vmap(functools.partial(measure, FIRST_LAYER)))
     singular = jax.vmap(decompositions.singular_values)(W)
@@ -106,23 +111,26 @@ def isotropic_null(
 
 
 def expected_readings(singular: Float[Array, " r"], outputs: int, inputs: int) -> dict[str, Moment]:
-    """Mean and spread of readings of the isotropic form, from its singular values; NaN for a spread not known.
+    """Predict mean and standard deviation of readings of the isotropic form; NaN for an unknown standard deviation.
 
-    Band edges and notches are ratios of energies `tr(A W^T W)`, to first order in what varies. The order along the
-    ridge is a coin's. In frequency concentration, energies of w waves at i input modes are Dirichlet's of weight h =
-    w i / 2: their entropy makes `digamma(h + 1) - log h`, less the same of all inputs, of mutual information, less what
-    the marginal takes.
+    Band edges and notches are ratios of energies `tr(A W^T W)`; the prediction is to first order in their fluctuations.
+    The order along the ridge is random. Frequency concentration: the energies of w waves at i input modes follow a
+    Dirichlet distribution of weight h = w i / 2. Its entropy contributes `digamma(h + 1) - log h` to the mutual
+    information, minus the same term for all inputs, minus the part of the marginal distribution.
 
     Args:
-        singular: singular values of W, descending.
-        outputs, inputs: n, k.
+        singular: singular values of W, in descending order.
+        outputs, inputs: shape of a layer.
+
+    Returns:
+        A dictionary from the name of a reading to (mean, standard deviation).
 
     >>> round(expected_readings(jnp.ones(8), 8, 16)["notch, all link frequencies"][1], 3)
     0.372
     """
     gram, rest = (jnp.diag(jnp.pad(s**2, (0, inputs - len(s)))) for s in (singular, singular[1:]))
     trace = float(jnp.trace(gram))
-    # The modes of one axis in the order of `transforms.analyse`: frequency 0, then two of each, Nyquist's alone.
+    # Modes of one axis in the order of `transforms.analyse`: frequency 0, two modes per frequency, then Nyquist's.
     frequency = (np.arange(inputs) + 1) // 2
     neighbours = (frequency > 0) & (frequency <= min(3, max((inputs - 1) // 2, 1)))
 

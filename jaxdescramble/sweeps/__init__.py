@@ -1,4 +1,4 @@
-"""Many problems over many devices and hosts, kept on the disk chunk by chunk, and nothing lost."""
+"""Solve many problems on many devices and hosts; every finished chunk is kept on the disk."""
 
 from jaxdescramble.sweeps.problems import Generated, Problem, Source, grid
 from jaxdescramble.sweeps.run import sweep

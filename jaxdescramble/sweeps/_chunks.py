@@ -1,9 +1,9 @@
-"""The results of a chunk in a file of its own: written whole or not at all, and known to be whole when it is read.
+"""The file of a chunk: written completely or not at all, and checked completely when it is read.
 
-A chunk file is a `.npz` of plain arrays, with a header that says what it is: format, the digest of the specification
-that the chunk belongs to, the places of its problems, what made it. Every member of the archive has a check sum
-(CRC-32), which is held against what is read. Why not orbax: of 200 flipped bits it noticed one, and a killed process
-can leave neither the old checkpoint nor the new one (`benchmarks/results/checkpoints.md`).
+A chunk file is a `.npz` of plain arrays with a header. The header holds the format, the digest of the chunk's
+specification, the places of its problems, and the versions and device that made it. Every member of the archive has a
+checksum (CRC-32), which is compared when the member is read. We do not use orbax: of 200 flipped bits it noticed one,
+and a killed process can leave neither the old checkpoint nor the new one (`benchmarks/results/checkpoints.md`).
 """
 
 import functools
@@ -24,21 +24,21 @@ HEADER = "header"
 
 
 class DamagedError(ValueError):
-    """A chunk file that is not whole, or not of this sweep."""
+    """A chunk file that is incomplete, changed, or from another sweep."""
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Mapping[int, str], device: Any) -> None:
-    """Keep the results of a chunk.
+    """Write the results of a chunk.
 
     Args:
-        path: of the file.
-        arrays: what was found, a row for each problem.
-        digest: of the chunk's specification.
-        signals: digests of the signals that were solved for, by the places of their problems.
-        device: what it was solved on.
+        path: path of the file.
+        arrays: results, with one row for each problem.
+        digest: digest of the chunk's specification.
+        signals: digest of the signals of each problem, by the place of the problem.
+        device: device that solved the chunk.
 
     Raises:
-        OSError: it could not be written (its `filename` is `path`).
+        OSError: if the file cannot be written. The error's `filename` is `path`.
     """
     about = {
         "format": FORMAT,
@@ -48,32 +48,34 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Ma
         "arrays": sorted(arrays),
     }
     content = {**arrays, HEADER: np.asarray(json.dumps(about))}
-    # Points are as good as noise: compressing them takes longer than solving for them, and gains a tenth.
+    # Points compress like noise: compression takes longer than the solve and saves a tenth of the space.
     write_atomically(path, functools.partial(np.savez, **content))  # pyright: ignore[reportArgumentType]
 
 
 def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """Arrays of a chunk file, every one of them checked.
+    """Read arrays of a chunk file, and check each of them.
 
     Args:
-        path: of the file.
-        digest: of the chunk that it should hold.
-        names: of the arrays; None for all that there are.
+        path: path of the file.
+        digest: digest of the chunk's specification.
+        names: names of the arrays; None means all arrays.
 
     Raises:
-        FileNotFoundError: there is none. KeyError: no such array was kept.
-        DamagedError: it is truncated, changed, of another format or of another specification; says which and why.
+        FileNotFoundError: if the file does not exist.
+        KeyError: if the file does not hold an array of this name.
+        DamagedError: if the file is truncated, changed, of another format or of another specification. The message says
+            which file and why.
     """
     with _opened(path) as file:
         about = _of_specification(file, path, digest)
         missing = [name for name in names or () if name not in about["arrays"]]
         if missing:
-            raise KeyError(f"{missing[0]!r} was not kept (points=False); there are {', '.join(about['arrays'])}.")
+            raise KeyError(f"{missing[0]!r} was not kept (points=False); the arrays are {', '.join(about['arrays'])}.")
         return {name: _member(file, name, path) for name in (about["arrays"] if names is None else names)}
 
 
 def checked(path: Path, digest: str) -> dict[str, Any]:
-    """The header of a chunk file of which every byte that counts has been read; errors as for `read`."""
+    """Read and check every array of a chunk file, and return its header. It raises the errors of `read`."""
     with _opened(path) as file:
         about = _of_specification(file, path, digest)
         for name in about["arrays"]:
@@ -82,35 +84,36 @@ def checked(path: Path, digest: str) -> dict[str, Any]:
 
 
 def header(path: Path) -> dict[str, Any]:
-    """What a chunk file says of itself: "made_by" (versions, platform, device), "signals" (digests by problem).
+    """Read the header of a chunk file: "made_by" (versions, platform, device), "signals" (digests by problem).
 
     Raises:
-        FileNotFoundError, DamagedError: as `read`.
+        FileNotFoundError: if the file does not exist.
+        DamagedError: if the header cannot be read.
     """
     with _opened(path) as file:
         return _header(file, path)
 
 
 def maker(device: Any) -> dict[str, str]:
-    """What a chunk is being made by, as its header says it."""
+    """Return the versions, platform and device of a computation, for the header of a chunk."""
     versions = {name: version(name) for name in ("jaxdescramble", "jax", "jaxlib")}
     return {**versions, "platform": device.platform, "device": device.device_kind, "machine": platform.machine()}
 
 
 class _opened:  # noqa: N801
-    """A `.npz`, and one kind of exception for all that can be wrong with it."""
+    """A context manager that opens a `.npz` and raises one kind of error for every kind of damage."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def __enter__(self) -> Any:
-        # Opened here: NumPy leaves a file that it cannot read open.
+        # Open the file here, because NumPy does not close a file that it cannot read.
         self.raw = open(self.path, "rb")
         try:
             self.file = np.load(self.raw, allow_pickle=False)
-        except Exception as error:  # zipfile and NumPy each say in their own way that a file is broken
+        except Exception as error:  # zipfile and NumPy raise different errors for broken files
             self.raw.close()
-            raise DamagedError(f"{self.path}: not a whole .npz file ({error}).") from error
+            raise DamagedError(f"{self.path}: not a complete .npz file ({error}).") from error
         return self.file
 
     def __exit__(self, *_: Any) -> None:
@@ -123,7 +126,7 @@ def _member(file: Any, name: str, path: Path) -> np.ndarray:
     try:
         return file[name]
     except Exception as error:
-        raise DamagedError(f"{path}: array {name!r} cannot be read ({error}).") from error
+        raise DamagedError(f"{path}: cannot read the array {name!r} ({error}).") from error
 
 
 def _header(file: Any, path: Path) -> dict[str, Any]:
@@ -135,9 +138,9 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
     except DamagedError:
         raise
     except Exception as error:
-        raise DamagedError(f"{path}: its header cannot be read ({error}).") from error
+        raise DamagedError(f"{path}: cannot read the header ({error}).") from error
     if form != FORMAT or not sound:
-        raise DamagedError(f"{path}: format {form!r}; this version reads {FORMAT}.")
+        raise DamagedError(f"{path}: got format {form!r}; this version reads format {FORMAT}.")
     return about
 
 
@@ -149,12 +152,12 @@ def _of_specification(file: Any, path: Path, digest: str) -> dict[str, Any]:
 
 
 def location(folder: str | os.PathLike, number: int) -> Path:
-    """The file of a chunk. A thousand to a folder, so that a million layers are no burden to a file system."""
+    """Return the path of a chunk's file. A folder holds at most 1000 chunks, which file systems handle well."""
     return Path(folder) / "chunks" / f"{number // 1000:04d}" / f"{number:07d}.npz"
 
 
 def clear(folder: str | os.PathLike, numbers: Collection[int]) -> None:
-    """Remove what killed processes left unfinished of these chunks; nobody else may be at work on them."""
+    """Remove temporary files that killed processes left for these chunks. No other process may work on them."""
     for path in Path(folder).glob("chunks/*/.*.npz.*.tmp"):
         if int(path.name.split(".")[1]) in numbers:
             path.unlink(missing_ok=True)

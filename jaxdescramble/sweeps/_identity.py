@@ -1,4 +1,4 @@
-"""What a value is, in words that are the same in every process: the identity of a sweep is a hash of them."""
+"""Descriptions of values that are the same in every process. The identity of a sweep is a hash of them."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ PACKAGE = __name__.split(".")[0]
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of `described(value)`, in hexadecimal digits.
+    """Return the SHA-256 of `described(value)`, in hexadecimal digits.
 
     >>> digest({"a": 1.0, "b": (1, 2)}) == digest({"b": (1, 2), "a": 1.0})
     True
@@ -29,17 +29,17 @@ def digest(value: Any) -> str:
 
 
 def described(value: Any) -> Any:
-    """A value as JSON, the same in every process, and another one wherever the value would compute something else.
+    """Describe a value as JSON: the same in every process, and different for values that compute something different.
 
-    Numbers are told apart to the last bit, arrays by their digest, dataclasses by class and fields, functions of other
-    packages by name, functions of anybody else by name, code, defaults and what they close over. What such a function
-    calls in its turn is not looked into.
+    Numbers are described to the last bit. Arrays are described by their digest; dataclasses by their class and fields;
+    functions of known packages by their name; other functions by name, code, defaults and closed-over values. The
+    functions that such a function calls are not included.
 
     Args:
-        value: numbers, texts, arrays, PRNG keys, functions, dataclasses (objectives, solvers), containers of these.
+        value: a number, text, array, random key, function, dataclass (objective, solver), or a container of these.
 
     Raises:
-        TypeError: there is no telling what the value is.
+        TypeError: if the value has no description that is the same in every process.
 
     >>> described(0.5)
     ['float', '0x1.0000000000000p-1']
@@ -63,7 +63,7 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
         return ["key", str(jax.random.key_impl(value)), array_digest(np.asarray(jax.random.key_data(value)))]
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         if np.asarray(value).dtype.hasobject:
-            raise TypeError("an array of Python objects cannot be told apart from others.")
+            raise TypeError("an array of Python objects has no stable description. Use an array of numbers.")
         return ["array", array_digest(np.asarray(value))]
     if isinstance(value, Mapping):
         pairs = [[deeper(name), deeper(entry)] for name, entry in value.items()]
@@ -83,7 +83,7 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
 def _callable(value: Any, deeper: Any) -> Any:
     if isinstance(value, type):
         return ["class", _name(value)]
-    # What jit, custom_jvp and their like have wrapped is what counts.
+    # Describe the original function, not the wrapper that jit, custom_jvp and others put around it.
     plain = inspect.unwrap(value) if callable(value) else value
     plain = getattr(plain, "fun", plain) if not isinstance(plain, types.FunctionType) else plain
     if isinstance(plain, types.MethodType):
@@ -99,15 +99,15 @@ def _callable(value: Any, deeper: Any) -> Any:
     if callable(value) and isinstance(name, str):
         return ["function", f"{getattr(value, '__module__', '')}.{name}"]
     raise TypeError(
-        f"there is no telling what {value!r} ({type(value).__name__}) is in another process, so results for it could "
-        "not be found again; use numbers, arrays, module-level functions or frozen dataclasses."
+        f"{value!r} ({type(value).__name__}) has no description that is the same in every process, so its results "
+        "could not be found again. Use numbers, arrays, module-level functions or frozen dataclasses."
     )
 
 
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # a cell that is not filled yet
+    except ValueError:  # an empty cell
         return None
 
 
@@ -117,12 +117,12 @@ def _code(code: types.CodeType) -> str:
 
 
 def _constant(value: Any) -> str:
-    # Sets of texts come in another order in every process.
+    # The order of a set of texts differs from process to process.
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
 def _of_a_package(function: types.FunctionType) -> bool:
-    """Whether a function is one of an installed package: what it does is named by the package's version."""
+    """Check whether a function belongs to a known package; then the version of the package identifies its code."""
     return function.__module__.split(".")[0] in (PACKAGE, "jax", "jaxlib", "optax", "numpy", "scipy")
 
 

@@ -1,4 +1,4 @@
-"""How a sweep is cut into chunks: problems that one compiled program solves, so many at a time."""
+"""Divide a sweep into chunks: groups of problems that one compiled program solves together."""
 
 import dataclasses
 import hashlib
@@ -19,15 +19,17 @@ WORK, MEMORY, MOST = 2e10, 2**28, 512
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Kind:
-    """What the problems of one program have in common.
+    """What the problems of one compiled program have in common.
 
     Attributes:
-        structure: of objective and solver, all that is fixed at compile time.
+        structure: the parts of objective and solver that are fixed at compile time.
         leaves: numbers and arrays of objective and solver that all problems share; None where they differ.
-        group, start, restarts: as in `Problem`; of the start, whether there is one.
-        shape, dtype: of the signals.
-        size: problems to a chunk, the last ones padded to it.
-        count: problems of this kind in the whole sweep.
+        group: group of the problems.
+        start: whether the problems have a start.
+        restarts: number of further solves from random starts.
+        shape, dtype: shape and type of the signals.
+        size: number of problems in a chunk. The last chunk is padded to it.
+        count: number of problems of this kind in the whole sweep.
     """
 
     structure: Any
@@ -43,7 +45,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Problems, by their places in the list, that are solved together and kept in one file."""
+    """Problems that are solved together and kept in one file, by their places in the list."""
 
     number: int
     kind: Kind
@@ -52,16 +54,16 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A whole sweep: its chunks, and a digest of everything that its results depend on but the signals themselves.
+    """A whole sweep: its chunks, and a digest of everything that its results depend on, except the signals.
 
-    Of signals only the shapes are known here: each chunk keeps the digest of those that it was solved for, so that no
-    process has to read the share of another.
+    The plan knows only the shapes of the signals. Each chunk file keeps the digests of its own signals, so that no
+    process has to read the signals of another process.
 
     Attributes:
-        chunks: in the order of their numbers.
-        parts: digests of what the specification consists of, by name, to tell what has changed.
-        identity: the digest of all of it.
-        digests: of each chunk.
+        chunks: the chunks, in the order of their numbers.
+        parts: digests of the parts of the specification, by name. They show what has changed.
+        identity: digest of all parts.
+        digests: digest of each chunk.
     """
 
     chunks: tuple[Chunk, ...]
@@ -72,13 +74,14 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draft:
-    """A sweep before it is cut into chunks.
+    """A sweep before it is divided into chunks.
 
     Attributes:
-        kinds: in the order in which the list first shows them; the sizes of their chunks follow from shapes alone.
-        places: of the problems of each kind.
-        parts: as in `Plan`, without "chunks".
-        alone: a digest of each problem.
+        kinds: kinds of problems, in the order of their first appearance. The default sizes of their chunks depend only
+            on shapes.
+        places: places of the problems of each kind.
+        parts: digests of the parts of the specification, by name, without "chunks".
+        alone: digest of each problem.
         points: whether points are kept.
     """
 
@@ -89,7 +92,7 @@ class Draft:
     points: bool
 
     def cut(self, sizes: Sequence[int] | None = None) -> Plan:
-        """The plan with chunks of these sizes, one for each kind; None for the sizes that the kinds have."""
+        """Return the plan with these chunk sizes, one for each kind; None means the default sizes of the kinds."""
         chunks: list[Chunk] = []
         for number, (kind, places) in enumerate(zip(self.kinds, self.places, strict=True)):
             kind = kind if sizes is None else dataclasses.replace(kind, size=sizes[number])
@@ -105,22 +108,22 @@ class Draft:
 
 
 def planned(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Plan:
-    """Return chunks of problems whose defaults are filled in; a kind keeps the order of the list. As `drafted`."""
+    """Divide problems into chunks; the problems of one kind keep their order. See `drafted` for arguments."""
     return drafted(problems, key, size, points).cut()
 
 
 def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | None, points: bool = True) -> Draft:
-    """The kinds of problems with defaults filled in, and what identifies the sweep.
+    """Find the kinds of problems with defaults filled in, and the digests that identify the sweep.
 
-    Which problems share a chunk, and to how many it is padded, follows from the problems and the sizes of the chunks,
-    never from the number of devices or processes. Therefore results are the same to the last bit on any number of
-    devices and hosts of one make.
+    The problems and the sizes of the chunks decide which problems share a chunk and how it is padded. The number of
+    devices or processes has no influence. Therefore results are the same to the last bit on any number of devices and
+    hosts of one make.
 
     Args:
-        problems: as `Problem.with_defaults` returns them.
-        key: the root of all chance.
-        size: problems to a chunk; None for a number that follows from shapes: two seconds of one core for a closed
-            form (`sizes.agreed` measures other solvers), 256 MiB and 512 problems at most.
+        problems: problems from `Problem.with_defaults`.
+        key: random key of the sweep; None without random draws.
+        size: number of problems in a chunk. None means a number that depends on shapes: two seconds of one core for a
+            closed form (`sizes.measured` measures other solvers), at most 256 MiB and 512 problems.
         points: whether points are kept.
     """
     alike: dict[Any, list[int]] = {}
@@ -154,7 +157,7 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
 
 
 def evened(most: int, count: int) -> int:
-    """The size of equal chunks of at most so many problems: so little of the last one is padding.
+    """Return the size of equal chunks of at most `most` problems, which leaves little padding in the last chunk.
 
     >>> evened(10, 12)
     6
@@ -163,7 +166,7 @@ def evened(most: int, count: int) -> int:
 
 
 def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
-    """Problems to a chunk where none is asked for: what a closed form solves in two seconds.
+    """Return the default number of problems in a chunk: as many as a closed form solves in two seconds.
 
     >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0)
     (10, 512)
@@ -173,7 +176,7 @@ def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
 
 
 def most_in_memory(n: int, m: int, itemsize: int) -> int:
-    """The largest chunk that is made by itself: 256 MiB, 512 problems.
+    """Return the largest chunk size that is chosen automatically: 256 MiB, 512 problems.
 
     >>> most_in_memory(320, 640, 4)
     32
@@ -182,11 +185,11 @@ def most_in_memory(n: int, m: int, itemsize: int) -> int:
 
 
 def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[str, str], list]:
-    """Digests of the parts of a specification, and one for each problem alone."""
+    """Return digests of the parts of a specification, and a digest of each problem."""
     known: dict[int, str] = {}
 
     def once(what: str, place: int, value: Any) -> str:
-        # A grid holds the same objective many times over.
+        # A grid repeats the same objective many times, so each object is described once.
         if id(value) not in known:
             try:
                 known[id(value)] = digest(value)
@@ -211,7 +214,7 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[
 
 
 def _shared(leaves: list[list[Any]]) -> tuple[Any, ...]:
-    """Of each leaf, the one value that all problems have, or None."""
+    """Return the value of each leaf that all problems share, or None where they differ."""
     return tuple(
         column[0] if all(leaf is column[0] or _equal(leaf, column[0]) for leaf in column[1:]) else None
         for column in zip(*leaves, strict=True)

@@ -1,4 +1,4 @@
-"""The compiled program of a chunk: `jit(vmap(solve))`, one device, no word to any other."""
+"""The compiled program of a chunk: `jit(vmap(solve))` on one device, without communication."""
 
 import functools
 import threading
@@ -22,22 +22,22 @@ Arguments = tuple[list[Any], list[Any], Any, Any, Any]
 def arguments(
     chunk: Chunk, problems: Sequence[Problem] | Mapping[int, Problem], key: PRNGKeyArray | None
 ) -> tuple[Arguments, dict[int, str]]:
-    """What the program of a chunk is called with, in host memory: its signals are read here.
+    """Read the signals of a chunk, and collect the arguments of its program in host memory.
 
     Returns:
-        Shared leaves of objective and solver, leaves of every problem, signals (with weights of samples a pair of
-        arrays), starts and keys, empty places at the end holding zeros, which every solver has done with at once; and
-        digests of the signals, by place.
+        The arguments: shared leaves of objective and solver; leaves of every problem; signals (with weights of samples
+        a pair of arrays); starts; keys. Rows beyond the last problem hold zeros, which every solver finishes at once.
+        Then the digests of the signals, by place.
 
     Raises:
-        OSError, ValueError: signals that cannot be read, or are not what they were.
+        OSError, ValueError: if signals cannot be read, or have changed.
     """
     kind, count = chunk.kind, len(chunk.places)
     signals, digests = np.zeros((kind.size, *kind.shape), kind.dtype), {}
     for row, place in enumerate(chunk.places):
         signals[row] = _signals(problems[place], place, kind)
         digests[place] = signals_digest(problems[place].signals, signals[row])
-    if problems[chunk.places[0]].weights is not None:  # then all of the kind have some
+    if problems[chunk.places[0]].weights is not None:  # then all problems of this kind have weights
         own_weights = np.ones((kind.size, kind.shape[1]), kind.dtype)
         own_weights[:count] = [problems[place].weights for place in chunk.places]
         signals = (signals, own_weights)
@@ -66,14 +66,14 @@ def _signals(problem: Problem, place: int, kind: Kind) -> np.ndarray:
         raise
     if found.shape != kind.shape or found.dtype != kind.dtype:
         raise ValueError(
-            f"problem {place}: its signals are {found.dtype} {found.shape} now and were {kind.dtype} {kind.shape} "
-            "when the sweep began. Nothing may write to them while it runs."
+            f"problem {place}: its signals are now {found.dtype} {found.shape}, but were {kind.dtype} {kind.shape} "
+            "when the sweep began. Do not change them while it runs."
         )
     return found
 
 
 def _stack(column: Sequence[Any], kind: Kind) -> Any:
-    """One leaf of every problem. Python numbers take the signals' type, as they would have."""
+    """Stack one leaf of every problem. Python numbers take the type of the signals, as in a single solve."""
     first = column[0]
     if jax.dtypes.issubdtype(getattr(first, "dtype", np.float64), jax.dtypes.prng_key):
         return jnp.stack(column)
@@ -106,11 +106,11 @@ def run(
     restarts: int,
     shared: Any,
 ) -> dict[str, Array]:
-    """Solve all problems of a chunk: the fields of a `Descrambling`, each with a leading axis.
+    """Solve all problems of a chunk: return the fields of a `Descrambling`, each with a leading axis.
 
-    One program for one device. Under `shard_map` over a mesh, XLA rewrites the program before it cuts it up, and rounds
-    otherwise on two devices than on one; a program to each device computes the same bits on any number of them, has no
-    collective operation, and no device waits for the slowest.
+    This is one program for one device. Under `shard_map` over a mesh, XLA rewrites the program before it divides it,
+    and two devices round differently from one. One program per device computes the same bits on any number of devices,
+    needs no collective operation, and never waits for the slowest device.
     """
 
     def one(own: list[Any], given: Any, start: Array | None, key: Array | None) -> dict[str, Array]:
@@ -126,23 +126,23 @@ def run(
 
 
 def static(kind: Kind) -> dict[str, Any]:
-    """What of a kind is fixed at compile time, as `run` takes it."""
+    """Return the parts of a kind that are fixed at compile time, as arguments of `run`."""
     shared = tuple(one is not None for one in kind.leaves)
     return {"structure": kind.structure, "group": kind.group, "restarts": kind.restarts, "shared": shared}
 
 
 def compiled(kind: Kind, placed: Arguments) -> None:
-    """Compile the program of a kind, for the device of these arguments; `run` then finds it compiled.
+    """Compile the program of a kind for the device of these arguments; `run` then uses the compiled program.
 
-    Apart from `run`, because nothing can end a compilation: after it a sweep looks whether it is to go on at all.
+    This is separate from `run` because a compilation cannot be stopped: after it, a sweep checks whether to continue.
     """
     run.lower(*placed, **static(kind)).compile()
 
 
 def finished(found: Any, stop: threading.Event, limit: float = float("inf")) -> bool:
-    """Wait until arrays are computed: True, or False once `stop` is set or `limit` seconds are over.
+    """Wait until arrays are computed. Return True, or False after `stop` is set or `limit` seconds have passed.
 
-    XLA cannot be interrupted. So this looks every so often instead of blocking, and leaves the computation behind.
+    XLA cannot be interrupted. So this function polls instead of blocking, and leaves the computation running.
     """
     leaves, pause, end = jax.tree.leaves(found), 2e-4, time.monotonic() + limit
     while not all(leaf.is_ready() for leaf in leaves):

@@ -1,10 +1,10 @@
-"""How many problems of an iterative solver make a chunk: measured once for a folder, and kept in it.
+"""The number of problems in a chunk for iterative solvers: measured once for a folder, and kept in it.
 
-A closed form of one shape always costs the same, so its chunks follow from the shape (`plan.default_size`). Nobody
-knows in advance how long an iterative solver works. The first process that opens a folder solves up to three problems
-of each kind, one at a time, and takes the slowest for typical. The sizes are written to `sizes.json` before anything
-is solved. Whoever comes later (a resumed run, another shard, a faster machine) reads them there, so the plan, and with
-it every bit of the results, stays the same.
+A closed form of one shape always costs the same, so its chunk size follows from the shape (`plan.default_size`). Nobody
+knows in advance how long an iterative solver takes. The first process that opens a folder solves up to three problems
+of each kind, one at a time, and uses the longest time. It writes the sizes to `sizes.json` before the sweep solves
+anything. Later processes (a resumed run, another shard, a faster machine) read this file. So the plan, and every bit of
+the results, stays the same.
 """
 
 import dataclasses
@@ -37,12 +37,12 @@ SECONDS, STEPS = 2.0, 300
 
 @dataclasses.dataclass(frozen=True)
 class Begun:
-    """A problem that was too long to be measured and is still being solved: its chunk takes the result over.
+    """A problem that was still being solved when its measurement ended. Its chunk uses the result.
 
     Attributes:
-        place: of the problem, the only one of its chunk.
-        device: that solves it.
-        digests: of its signals, by place.
+        place: place of the problem, which is the only one of its chunk.
+        device: device that solves the problem.
+        digests: digest of its signals, by place.
         found: arrays that will hold the result.
     """
 
@@ -53,10 +53,10 @@ class Begun:
 
 
 def unknown(draft: Draft, problems: Sequence[Problem]) -> list[int]:
-    """The kinds, by number, whose chunk size has to be measured.
+    """Return the numbers of the kinds whose chunk size must be measured.
 
-    These are all solvers except the closed form, unless 300 steps of all problems together are less than two seconds'
-    work.
+    These are the kinds with a solver other than the closed form. Kinds are left out if 300 steps of all their problems
+    together take less than two seconds.
     """
     return [
         number
@@ -74,7 +74,7 @@ def _may_be_long(kind: Kind, problems: Sequence[Problem]) -> bool:
         limits = [getattr(solver, "max_steps", None) for solver in solvers]
         if None in limits:
             return True
-        # First-order solvers take every step that they may, the others end where the gradient vanishes.
+        # First-order solvers always take all their steps; other solvers stop where the gradient vanishes.
         every = any(isinstance(solver, Optax | Minibatches) for solver in solvers)
         most = max(int(np.asarray(limit)) for limit in limits)
         steps = most if every else min(most, STEPS)
@@ -83,12 +83,12 @@ def _may_be_long(kind: Kind, problems: Sequence[Problem]) -> bool:
 
 
 def specification(draft: Draft) -> str:
-    """What `sizes.json` belongs to: all parts of a sweep but its chunks."""
+    """Return what `sizes.json` belongs to: all parts of a sweep except its chunks."""
     return json.dumps(sorted(draft.parts.items()))
 
 
 def recorded(folder: Path, draft: Draft) -> list[int] | None:
-    """The sizes that a folder has for this sweep, from `sizes.json` or `sweep.json`; None if there are none."""
+    """Return the sizes that a folder holds for this sweep, from `sizes.json` or `sweep.json`, or None."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads((folder / FILE).read_text())
         if found["format"] == FORMAT and found["specification"] == specification(draft):
@@ -102,15 +102,15 @@ def recorded(folder: Path, draft: Draft) -> list[int] | None:
 
 def _sound(sizes: Any, draft: Draft) -> list[int]:
     if len(sizes) != len(draft.kinds) or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ValueError("not one size for each kind")
+        raise ValueError("sizes: must be one positive integer for each kind")
     return sizes
 
 
 def record(folder: Path, draft: Draft, sizes: list[int], seconds: dict[int, float]) -> list[int]:
-    """Keep the sizes in the folder, unless another process was first; return those that count.
+    """Write the sizes to the folder, unless another process was faster; return the sizes that are valid.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -127,14 +127,14 @@ def record(folder: Path, draft: Draft, sizes: list[int], seconds: dict[int, floa
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         try:
-            # Unlike a rename, a link fails where the file exists: of several processes one is first.
+            # A link fails if the file exists, a rename does not. So only one of several processes can be first.
             os.link(temporary, folder / FILE)
         except FileExistsError:
             found = recorded(folder, draft)
             if found is not None:
                 return found
-            os.replace(temporary, folder / FILE)  # of another sweep, which never came to be
-        except OSError:  # a file system without links
+            os.replace(temporary, folder / FILE)  # the file is from another sweep, which never began
+        except OSError:  # the file system has no links
             if recorded(folder, draft) is None:
                 os.replace(temporary, folder / FILE)
     finally:
@@ -150,21 +150,22 @@ def measured(
     device: Any,
     progress: Progress,
 ) -> tuple[list[int], dict[int, float], list[Begun]]:
-    """Solve a few problems of these kinds, one at a time, for about two seconds each kind.
+    """Solve a few problems of these kinds one at a time, for about two seconds per kind, and choose chunk sizes.
 
     Args:
-        draft: of the sweep.
+        draft: the sweep.
         kinds: numbers of the kinds to measure.
-        problems, key: of the sweep.
-        device: to solve on.
+        problems: problems of the sweep.
+        key: random key of the sweep; None without random draws.
+        device: device to solve on.
         progress: called as `progress("measuring", done, total)`.
 
     Returns:
-        A size for each kind of the draft, the measured seconds by kind, and problems still being solved.
+        A size for each kind of the draft; the measured seconds by kind; problems that are still being solved.
 
     Raises:
-        KeyboardInterrupt: at once; what is being compiled or solved is left behind.
-        OSError, ValueError: signals that cannot be read.
+        KeyboardInterrupt: at once, on Ctrl-C. Compilations and solves that have begun continue in the background.
+        OSError, ValueError: if signals cannot be read.
     """
     stop, wide = threading.Event(), wide_types()
     seconds, begun, errors = {}, [], []
@@ -172,7 +173,7 @@ def measured(
 
     def work() -> None:
         try:
-            # A context of the caller's does not reach a thread by itself.
+            # Threads do not inherit this context from the caller.
             with jax.enable_x64(wide), one_thread():
                 for number in kinds:
                     seconds[number] = _seconds(draft, number, problems, key, device, stop, begun)
@@ -212,7 +213,7 @@ def _seconds(
     stop: threading.Event,
     begun: list[Begun],
 ) -> float:
-    """Of the slowest of the first, the middle and the last problem of a kind; two seconds are enough to know."""
+    """Return the longest time of the first, the middle and the last problem of a kind; stop after two seconds."""
     kind, places = dataclasses.replace(draft.kinds[number], size=1), draft.places[number]
     longest = total = 0.0
     for place in dict.fromkeys((places[0], places[len(places) // 2], places[-1])):

@@ -1,4 +1,4 @@
-"""The work of a sweep: hand chunks out to devices, solve them, keep them; drop those in flight when interrupted."""
+"""The work of a sweep: give chunks to devices, solve and keep them; drop unfinished chunks on an interruption."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ from jaxdescramble.sweeps.folder import Log
 from jaxdescramble.sweeps.problems import Problem
 
 GRACE = 1.0
-"""Seconds that threads get to end by themselves after an interruption; a compilation may take longer."""
+"""Seconds that threads get to end after an interruption. A compilation may take longer."""
 
 
 class Work:
-    """Chunks handed out to devices, each by a thread or two of its own, until there are none or something is wrong."""
+    """The workers of a sweep: two threads per device take chunks until none are left or an error occurs."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Work:
         self._done = 0
 
     def all(self, todo: list[Chunk], devices: list[Any]) -> None:
-        """Solve and keep these chunks.
+        """Solve these chunks and keep their results.
 
         Raises:
-            KeyboardInterrupt: within about a second. Chunks in flight are dropped, finished ones are kept.
+            KeyboardInterrupt: within about a second of Ctrl-C. Unfinished chunks are dropped, finished ones are kept.
         """
         total = sum(len(chunk.places) for chunk in todo)
         self._progress("solving", 0, total)
@@ -65,8 +65,8 @@ class Work:
         threads = []
         for device in devices[: len(todo)]:
             words = (device, threading.Lock(), queue, wide_types())
-            # Two to a device: while it solves one chunk, the signals of the next are read.
-            # Not daemons: one that is left in a compilation must end before the interpreter does.
+            # Two threads per device: while the device solves one chunk, the other thread reads the next signals.
+            # They are no daemons: a thread in a compilation must end before the interpreter does.
             threads += [threading.Thread(target=self._serve, args=words) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -90,7 +90,7 @@ class Work:
             self._progress("solving", self._done, total)
 
     def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk], wide: bool) -> None:
-        # A context of the caller's does not reach a thread by itself.
+        # Threads do not inherit this context from the caller.
         with jax.enable_x64(wide):
             self._take(device, turn, queue)
 

@@ -1,11 +1,11 @@
-"""The folder of a sweep: its specification, which chunks are there, and who is at work in it.
+"""The folder of a sweep: its specification, its finished chunks, and the processes that work in it.
 
-sizes.json          how many problems make a chunk, where that was measured
+sizes.json          number of problems in a chunk, where it was measured
 sweep.json          what the sweep is: identity, digests of its parts, kinds of problems, format
-problems.npz        a row for each problem: labels, sizes, where its results are
+problems.npz        a row for each problem: labels, sizes, place of its results
 chunks/0000/*.npz   results, chunk by chunk
-table.npz, .csv     the finished table (and .parquet where pyarrow is)
-log.jsonl           what happened, a line of JSON to an event
+table.npz, .csv     the finished table (and .parquet if pyarrow is installed)
+log.jsonl           events, one line of JSON for each
 """
 
 import dataclasses
@@ -41,14 +41,15 @@ MEANINGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Specification:
-    """What a folder says of its sweep.
+    """The specification of the sweep in a folder.
 
     Attributes:
-        identity, parts: as in `plan.Plan`.
-        kinds: one dict for each kind of problem: shape, dtype, group, chunk size, problems.
-        columns: a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype".
-        chunk, row: where the results of each problem are.
-        digests: of each chunk.
+        identity: digest of the whole specification.
+        parts: digests of the parts of the specification, by name.
+        kinds: a dictionary for each kind of problem: shape, dtype, group, restarts, chunk size, number of problems.
+        columns: arrays with a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype".
+        chunk, row: chunk and row that hold the results of each problem.
+        digests: digest of each chunk.
     """
 
     identity: str
@@ -60,12 +61,12 @@ class Specification:
     digests: list[str]
 
     def missing(self, folder: Path) -> list[int]:
-        """Numbers of the chunks that have no file; files are not opened."""
+        """Return the numbers of the chunks that have no file. The files are not opened."""
         return [number for number in range(len(self.digests)) if not chunks.location(folder, number).exists()]
 
 
 def specification(problems: list[Problem], plan: Plan) -> Specification:
-    """Of a planned sweep."""
+    """Return the specification of a planned sweep."""
     chunk, row = np.zeros(len(problems), np.int64), np.zeros(len(problems), np.int64)
     for one in plan.chunks:
         chunk[list(one.places)], row[list(one.places)] = one.number, np.arange(len(one.places))
@@ -103,7 +104,7 @@ def _objective_name(objective: Any) -> str:
 
 
 def _column(values: list[Label | None]) -> np.ndarray:
-    """Labels as one array: of numbers if they all are, else of text, empty where there is none."""
+    """Return labels as one array: of numbers if all are numbers, otherwise of text, with "" for a missing label."""
     numbers = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in numbers) or any(isinstance(value, str) for value in numbers):
         return np.asarray(["" if value is None else str(value) for value in values])
@@ -113,12 +114,12 @@ def _column(values: list[Label | None]) -> np.ndarray:
 
 
 def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
-    """Make the folder this sweep's, or find that it is.
+    """Write the specification into the folder, or check that the folder holds this sweep.
 
     Raises:
-        FileExistsError: there is a sweep in it and `resume` is False.
-        ValueError: there is another sweep in it; says what differs.
-        OSError: it cannot be written.
+        FileExistsError: if the folder holds a sweep and `resume` is False.
+        ValueError: if the folder holds another sweep. The message says what differs.
+        OSError: if a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.json"
@@ -141,37 +142,37 @@ def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
 
 
 def refuse(folder: Path, parts: dict[str, str], resume: bool) -> None:
-    """Refuse a folder that holds another sweep, or any sweep if `resume` is False; only these parts are compared.
+    """Raise if the folder holds another sweep, or any sweep if `resume` is False. Only these parts are compared.
 
     Raises:
-        FileExistsError: there is a sweep in it and `resume` is False.
-        ValueError: there is another sweep in it; says what differs.
+        FileExistsError: if the folder holds a sweep and `resume` is False.
+        ValueError: if the folder holds another sweep. The message says what differs.
     """
     path = folder / "sweep.json"
     if not path.exists():
         return
     if not resume:
         raise FileExistsError(
-            f"out: {folder} holds a sweep already, and resume is False. Go on with it (resume=True), name another "
+            f"out: {folder} already holds a sweep, and resume is False. Continue it with resume=True, name another "
             "folder, or remove this one."
         )
     there = _manifest(path)["parts"]
-    # Before chunks are cut, there is no telling whether theirs are the same.
+    # Before the sweep is divided into chunks, their digests are not known.
     names = [*parts, *(name for name in there if name not in parts and name != "chunks")]
     differing = [MEANINGS.get(name) or str(name) for name in names if there.get(name) != parts.get(name)]
     if differing:
         raise ValueError(
-            f"out: {folder} holds another sweep; what differs: {', '.join(differing)}. Its results "
-            "are not reused and not touched; name another folder, or remove this one."
+            f"out: {folder} holds another sweep, which differs in: {', '.join(differing)}. Its results are neither "
+            "used nor changed. Name another folder, or remove this one."
         )
 
 
 def read_specification(folder: str | os.PathLike) -> Specification:
-    """What a folder says of its sweep.
+    """Read the specification of the sweep in a folder.
 
     Raises:
-        FileNotFoundError: there is no sweep in it.
-        ValueError: its files are damaged, or of another format.
+        FileNotFoundError: if the folder holds no sweep.
+        ValueError: if its files are damaged, or of another format.
     """
     folder = Path(folder)
     manifest = _manifest(folder / "sweep.json")
@@ -179,11 +180,11 @@ def read_specification(folder: str | os.PathLike) -> Specification:
         with open(folder / "problems.npz", "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         if str(content["identity"]) != manifest["identity"]:
-            raise ValueError("it is of another sweep than sweep.json")
-    except Exception as error:  # numpy and zipfile each say in their own way that a file is broken
+            raise ValueError("it belongs to another sweep than sweep.json")
+    except Exception as error:  # NumPy and zipfile raise different errors for broken files
         raise ValueError(
-            f"{folder / 'problems.npz'}: cannot be read ({error}). Run the sweep again into this folder: it writes the "
-            "file anew and keeps every chunk."
+            f"{folder / 'problems.npz'}: cannot be read ({error}). Run the sweep into this folder again. It writes "
+            "this file again and keeps every chunk."
         ) from error
     columns = {name.split(":", 1)[1]: value for name, value in content.items() if name.startswith("column:")}
     return Specification(
@@ -203,26 +204,26 @@ def _manifest(path: Path) -> dict[str, Any]:
         _ = found["identity"], found["parts"].items(), found["kinds"]
         form = found["format"]
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path.parent}: there is no sweep in this folder (no {path.name}).") from error
+        raise FileNotFoundError(f"{path.parent}: this folder holds no sweep (no {path.name}).") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path}: cannot be read ({error}). Its chunks are whole all the same: remove this file and run the sweep "
-            "again into the folder."
+            f"{path}: cannot be read ({error}). The chunks are still complete. Remove this file and run the sweep into "
+            "the folder again."
         ) from error
     if form != FORMAT:
-        raise ValueError(f"{path}: format {form!r}; this version reads format {FORMAT}.")
+        raise ValueError(f"{path}: got format {form!r}; this version reads format {FORMAT}.")
     return found
 
 
 class Log:
-    """Events of a run, a line of JSON each, on the disk when the call returns."""
+    """The log of a run: one line of JSON for each event, flushed at once."""
 
     def __init__(self, file: IO[str]):
         self._file = file
 
     def __call__(self, event: str, **details: Any) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        # A log that cannot be written is no reason to lose the work that it tells of.
+        # If the log cannot be written, the sweep goes on: its results matter more.
         with suppress(OSError):
             self._file.write(json.dumps({"time": now, "event": event, **details}) + "\n")
             self._file.flush()
@@ -230,32 +231,32 @@ class Log:
 
 @contextmanager
 def at_work(folder: Path, shard: tuple[int, int]) -> Iterator[Log]:
-    """This process's log in the folder, and the word that no other process is at work on the same shard.
+    """Open the log of this process, and make sure that no other process works on the same shard.
 
     Raises:
-        BlockingIOError: another one is.
+        BlockingIOError: if another process works on this shard.
     """
     name = "log.jsonl" if shard[1] == 1 else f"log-{shard[0]}-of-{shard[1]}.jsonl"
     with open(folder / name, "a", encoding="utf-8") as file:
         _claim(file, folder, shard)
-        # A process that was killed may have left half a line.
+        # A killed process may have left an incomplete line.
         if file.tell() and not _ends_a_line(folder / name):
             file.write("\n")
         yield Log(file)
 
 
 def _claim(file: IO[str], folder: Path, shard: tuple[int, int]) -> None:
-    """A lock that ends with the process, however that ends; file systems without locks have none."""
+    """Lock the log. The lock ends with the process, however it ends. Some file systems have no locks."""
     try:
         import fcntl
-    except ImportError:  # not on Windows
+    except ImportError:  # Windows has no fcntl
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise BlockingIOError(
-            f"out: another process is at work on shard {shard[0]} of {shard[1]} in {folder}. Wait for it, stop it, or "
-            "give this one another shard."
+            f"out: another process works on shard {shard[0]} of {shard[1]} in {folder}. Wait for it, stop it, or "
+            "choose another shard."
         ) from error
     except OSError:
         return
@@ -268,7 +269,7 @@ def _ends_a_line(path: Path) -> bool:
 
 
 def events(folder: str | os.PathLike) -> list[dict[str, Any]]:
-    """All events of all logs in a folder, in the order of time, without lines that a killed process left unfinished."""
+    """Return all events of all logs in a folder, sorted by time. Lines that a killed process cut off are ignored."""
     found = []
     for path in sorted(Path(folder).glob("log*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Many problems over many devices and hosts, results on the disk chunk by chunk."""
+"""The function `sweep`: solve many problems on many devices and hosts, and keep results on the disk."""
 
 import dataclasses
 import os
@@ -35,54 +35,57 @@ def sweep(
     shard: tuple[int, int] | None = None,
     points: bool = True,
 ) -> Table:
-    """Solve many descrambling problems on all devices there are, and lose nothing.
+    """Solve many descrambling problems on all devices, and keep every finished chunk on the disk.
 
-    Problems of one kind (shapes, group, objective and solver but for their numbers) are solved in chunks by one
-    compiled program, one chunk to a device at a time. Every finished chunk is a file in `out`, whole or not there.
-    Whatever ends the run (an interruption, a killed process, a full disk), run it again: it goes on and solves again
-    only the chunks that were in flight. Damaged files are found, reported in the log, and made anew.
+    Use it for more than a few problems: many layers, objectives, solvers or seeds. `grid` makes the list of problems.
 
-    Ctrl-C raises KeyboardInterrupt within about a second. Finished chunks are kept, chunks in flight are dropped. XLA
-    cannot be interrupted: a computation that has begun goes on in the background until it ends, and Python waits for it
-    at exit. `os._exit` does not wait; files are whole at any time.
+    Problems of one kind have the same shapes, group and restarts; their objectives and solvers differ only in numbers.
+    One compiled program solves them in chunks, one chunk per device at a time. Each finished chunk becomes a file in
+    `out`; a file is either complete or absent. After an interruption, a killed process or a full disk, run the sweep
+    again: it solves only what is missing. It also detects damaged files, reports them in the log, and solves these
+    chunks again.
 
-    On CPUs, LAPACK is held to one thread for the whole process while a sweep solves, whatever `jaxdescramble.threads`
-    says. To use many cores, give JAX many CPU devices, or run shards.
+    Ctrl-C raises KeyboardInterrupt within about a second. Finished chunks are kept, unfinished chunks are dropped. XLA
+    cannot be interrupted, so a computation that has begun continues in the background, and Python waits for it at
+    exit. `os._exit` does not wait. The files are complete at any time.
 
-    Results depend on the problems, the key and the sizes of the chunks, not on the number of devices, processes or
-    interruptions. They are the same to the last bit on machines of one make (processor, its number of cores, jaxlib).
-    Where `chunk_size` is None, the sizes for iterative solvers are measured when the folder is made and kept in it: two
-    folders may then differ in the last bits. Give `chunk_size` if they must not.
+    On CPUs, LAPACK uses one thread in the whole process while a sweep solves, whatever `jaxdescramble.threads` says. To
+    use many cores, give JAX many CPU devices, or run shards.
 
-    With `jax.distributed` every process calls `sweep` alike, with a folder that all can see, and takes its share.
-    Without it, separate jobs take one each by `shard`. No process waits for another before the end.
+    Results depend on the problems, the key and the sizes of the chunks. They do not depend on the number of devices or
+    processes, nor on interruptions. They are the same to the last bit on machines of one make (processor, number of
+    cores, jaxlib). If `chunk_size` is None, the sizes for iterative solvers are measured once and kept in the folder.
+    Two folders may then differ in the last bits; give `chunk_size` to avoid this.
+
+    With `jax.distributed`, every process makes the same call, with a folder that all processes can see, and solves its
+    share. Without `jax.distributed`, give each job its `shard`. No process waits for another one before the end.
 
     Args:
-        problems: `Problem` values, or what `grid` gives. Their places in the list are their numbers.
-        out: the folder.
-        mesh: whose devices to use, those of this process; all that it has if None.
-        resume: False to refuse a folder in which there is a sweep already.
-        progress: called as `progress(stage, done, total)`: "measuring" how long a problem takes (kinds of
-            problems), "checking" what is there (chunks), "solving" (problems), "gathering" (chunks).
-        key: where all chance comes from; needed where problems have restarts or random starts. Problem i uses
-            `fold_in(key, i)`.
-        chunk_size: problems to a chunk. None for the sizes that the folder already has; in a new folder, for about two
-            seconds of one core and at most 256 MiB. A problem that takes longer than two seconds is a chunk alone.
-            The sizes are part of the sweep's identity.
-        points: False keeps numbers and singular values alone: P is n^2 numbers, and the disk is the first thing that a
-            million layers fill.
-        shard: `(i, count)`, every count-th chunk beginning with the i-th, for separate jobs; None for all, or this
-            process's share under `jax.distributed`.
+        problems: list of `Problem` values, such as the result of `grid`. Their places in the list are their numbers.
+        out: path of the folder.
+        mesh: mesh whose devices of this process are used; None means all devices of this process.
+        resume: whether to continue a sweep that is already in the folder. If False, such a folder raises an error.
+        progress: called as `progress(stage, done, total)`. Stages: "measuring" (counts kinds of problems), "checking"
+            (counts chunks), "solving" (counts problems), "gathering" (counts chunks).
+        key: random key; it decides restarts and random starts, and only they need it. Problem i uses `fold_in(key, i)`.
+        chunk_size: number of problems in a chunk. None means the sizes that the folder already has; a new folder gets
+            sizes of about two seconds of one core and at most 256 MiB. A problem that takes longer than two seconds
+            gets its own chunk. The sizes are part of the identity of the sweep.
+        shard: `(i, count)` solves every count-th chunk, beginning with chunk i. Use it for separate jobs. None means
+            all chunks, or the share of this process under `jax.distributed`.
+        points: whether to keep the points P. Each point has n^2 numbers, which can fill the disk for a million layers.
+            If False, only scalars and singular values are kept.
 
     Returns:
-        A `Table` of all problems; those that others have yet to solve have the status -1.
+        A `Table` of all problems. Problems that are not solved yet have the status -1.
 
     Raises:
-        TypeError, ValueError: a problem that cannot be solved, by its number, before any is; a folder that holds
-            another sweep; a shard index out of range.
-        FileExistsError: `resume=False` and a sweep is there. BlockingIOError: another process is at work on this shard.
-        OSError: signals cannot be read or results not written; what is finished is kept.
-        KeyboardInterrupt: as above; a note on it says how many problems are kept.
+        TypeError, ValueError: if a problem cannot be solved (the message gives its number; nothing is solved then); if
+            the folder holds another sweep; if the shard index is out of range.
+        FileExistsError: if `resume` is False and the folder holds a sweep.
+        BlockingIOError: if another process works on this shard.
+        OSError: if signals cannot be read or results cannot be written. Finished chunks are kept.
+        KeyboardInterrupt: on Ctrl-C. A note on the error says how many problems are kept.
 
     >>> import jaxdescramble as jd
     >>> signals = jax.random.normal(jax.random.key(0), (4, 5, 20), "float32")
@@ -117,13 +120,13 @@ def sweep(
 
 
 def with_defaults(problems: Iterable[Problem], key: PRNGKeyArray | None) -> list[Problem]:
-    """Return the problems with their defaults filled in. What they share is one object.
+    """Fill in the defaults of all problems. Problems with the same parts then share one object.
 
     Raises:
-        TypeError, ValueError: a problem that cannot be solved, by its number.
+        TypeError, ValueError: if a problem cannot be solved. The message gives its number.
     """
     if isinstance(problems, Problem):
-        raise TypeError("problems: got one Problem; expected a list of them, [problem].")
+        raise TypeError("problems: got one Problem; must be a list of problems, [problem].")
     sources: dict[int, Any] = {}
     pairs: dict[tuple[int, int], tuple[Any, Any]] = {}
     kept: list[Any] = []
@@ -131,24 +134,24 @@ def with_defaults(problems: Iterable[Problem], key: PRNGKeyArray | None) -> list
     for place, problem in enumerate(problems):
         if not isinstance(problem, Problem):
             raise TypeError(
-                f"problems[{place}]: got {type(problem).__name__}; expected a jaxdescramble.Problem, as grid gives."
+                f"problems[{place}]: got {type(problem).__name__}; must be a jaxdescramble.Problem, as grid returns."
             )
         try:
-            # The same signals in many problems are one source.
+            # Problems with the same signals share one source.
             if id(problem.signals) not in sources:
                 kept.append(problem.signals)
                 sources[id(problem.signals)] = problem.source
             one = dataclasses.replace(problem, signals=sources[id(problem.signals)]).with_defaults()
             if one.chancy and key is None:
-                raise ValueError("it has restarts or a random start; give sweep(..., key=jax.random.key(seed)).")
+                raise ValueError("it has restarts or a random start. Give sweep(..., key=jax.random.key(seed)).")
         except (TypeError, ValueError) as error:
             raise type(error)(f"problem {place} ({dict(problem.labels)}): {error}") from error
-        # What a grid holds many times over is one object from here on, and is looked at once.
+        # A grid repeats objectives and solvers. Problems share one object from here on, which is checked once.
         kept += [problem.objective, problem.solver]
         objective, solver = pairs.setdefault((id(problem.objective), id(problem.solver)), (one.objective, one.solver))
         found.append(dataclasses.replace(one, objective=objective, solver=solver))
     if not found:
-        raise ValueError("problems: there are none.")
+        raise ValueError("problems: got an empty list; must hold at least one problem.")
     return found
 
 
@@ -157,16 +160,16 @@ def _share(mesh: Mesh | None, shard: Any) -> tuple[int, int]:
         try:
             index, count = (int(part) for part in shard)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"shard: got {shard!r}; expected (i, count), such as (0, 4).") from error
+            raise TypeError(f"shard: got {shard!r}; must be (i, count), such as (0, 4).") from error
         if not 0 <= index < count:
-            raise ValueError(f"shard: got {index} of {count}; the first of four is (0, 4), the last (3, 4).")
+            raise ValueError(f"shard: got {(index, count)}; the index must be at least 0 and below the count.")
         return index, count
     if mesh is None:
         return jax.process_index(), jax.process_count()
     processes = sorted({device.process_index for device in mesh.devices.flat})
     if jax.process_index() not in processes:
         raise ValueError(
-            f"mesh: it has no device of process {jax.process_index()}; leave that process out, or mesh=None."
+            f"mesh: has no device of process {jax.process_index()}. Do not call sweep there, or use mesh=None."
         )
     return processes.index(jax.process_index()), len(processes)
 
@@ -175,14 +178,14 @@ def _devices(mesh: Mesh | None) -> list[Any]:
     if mesh is None:
         return jax.local_devices()
     if not isinstance(mesh, Mesh):
-        raise TypeError(f"mesh: got {type(mesh).__name__}; expected a jax.sharding.Mesh, or None for all devices.")
+        raise TypeError(f"mesh: got {type(mesh).__name__}; must be a jax.sharding.Mesh, or None for all devices.")
     return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
 def _sizes(
     draft: Draft, problems: Sequence[Problem], key: Any, folder: Path, resume: bool, device: Any, say: Progress
 ) -> tuple[list[int] | None, list[sizes.Begun]]:
-    """Sizes of chunks, from the folder or measured now, and problems that measuring has begun to solve."""
+    """Return chunk sizes, read from the folder or measured now, and the problems that are still being solved."""
     kept = sizes.recorded(folder, draft)
     unknown = [] if kept else sizes.unknown(draft, problems)
     if not unknown:
@@ -193,7 +196,7 @@ def _sizes(
 
 
 def _shapes(draft: Draft, problems: Sequence[Problem], key: Any) -> None:
-    """Trace every program once, on shapes alone: what does not fit is said before anything is solved."""
+    """Trace every program once, on shapes alone, so that errors appear before anything is solved."""
     for kind, places in zip(draft.kinds, draft.places, strict=True):
         place = places[0]
         blank = Chunk(0, kind, (place,))
@@ -218,7 +221,7 @@ class _Blank:
 def _todo(
     plan: Plan, problems: Sequence[Problem], folder: Path, share: tuple[int, int], log: Log, say: Progress
 ) -> list[Chunk]:
-    """The chunks that this process has to solve, damaged ones among them."""
+    """Return the chunks that this process must solve. Damaged chunks are among them."""
     index, count = share
     mine = plan.chunks[index::count]
     missing = np.zeros(len(plan.chunks), np.int32)
@@ -237,7 +240,7 @@ def _todo(
         else:
             say("checking", done + 1, len(mine))
     if jax.process_count() > 1 and count == jax.process_count():
-        # What is left is dealt out anew, or a sweep that lost one of its processes would wait for that one alone.
+        # Share the remaining chunks out again. Otherwise, after a process is lost, its share would go to one process.
         from jax.experimental import multihost_utils
 
         missing = np.asarray(multihost_utils.process_allgather(missing)).reshape(count, -1).max(axis=0)
@@ -254,13 +257,13 @@ def _same_signals(
 ) -> None:
     for place in chunk.places:
         source = problems[place].signals
-        # A grid has the same signals many times over.
+        # A grid repeats the same signals many times, so each source is read once.
         if id(source) not in known:
             known[id(source)] = signals_digest(source)
         if kept.get(str(place)) != known[id(source)]:
             raise ValueError(
                 f"out: {folder} holds results for other signals: those of problem {place} "
-                f"({dict(problems[place].labels)}) have changed. Its results are not reused and not touched; name "
+                f"({dict(problems[place].labels)}) have changed. Its results are neither used nor changed. Name "
                 "another folder, or remove this one."
             )
 

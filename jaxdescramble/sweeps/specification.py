@@ -1,4 +1,4 @@
-"""A sweep written down in TOML."""
+"""Sweeps that are written in TOML."""
 
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ from jaxdescramble import exact, objectives, solvers
 from jaxdescramble._base.inputs import Selection, selected, stored
 from jaxdescramble.sweeps.problems import Problem, grid
 
-# What TOML cannot express: keys, optax transformations, operators.
+# TOML cannot express keys, optax transformations and operators.
 UNWRITABLE = ("key", "transform", "operator")
 TABLES = ("signals", "objectives", "solvers")
 SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk_size": int, "group": str}
@@ -24,13 +24,13 @@ SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk_size": int, "group"
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A sweep that somebody asks for: what `sweep` takes.
+    """A sweep that a specification asks for: the arguments of `sweep`.
 
     Attributes:
-        problems: layers x objectives x solvers x seeds.
-        key: from the seed; None without one.
-        chunk_size: problems to a chunk, or None.
-        selection: the layers, and what was left out.
+        problems: all combinations of layers, objectives, solvers and seeds.
+        key: random key, made from the seed; None without a seed.
+        chunk_size: number of problems in a chunk, or None.
+        selection: the layers, and the arrays that were left out.
     """
 
     problems: list[Problem]
@@ -40,11 +40,11 @@ class Request:
 
 
 def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Request:
-    """A sweep from a table of plain values, as they stand in TOML; `docs/sweeps.md` explains each line.
+    """Make a sweep from plain values, in the structure of a TOML file. `docs/sweeps.md` explains each line.
 
-        seed = 0                      # of all chance; needed with seeds or restarts
-        seeds = 3                     # random starts of each problem; left out: the usual start
-        restarts = 4                  # more random starts within a problem; the best is kept
+        seed = 0                      # random seed; needed with seeds or restarts
+        seeds = 3                     # number of random starts of each problem; without it, the usual start
+        restarts = 4                  # further random starts within a problem; the best result is kept
         group = "O"
         chunk_size = 16
 
@@ -52,9 +52,9 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         files = ["layers.npz"]        # relative to this file
         names = ["encoder*"]
         samples_first = false
-        weights = "padding"           # an array of these files: how much each sample counts, for every layer
+        weights = "padding"           # name of an array in these files: the weight of each sample, for every layer
 
-        [objectives.steps]            # any name; `name` says which objective it is, the same if left out
+        [objectives.steps]            # a name of your choice; without `name` below, it must be that of an objective
         name = "total_variation"
         epsilon = 0.01
 
@@ -64,11 +64,15 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         preconditioner = { name = "Analytic" }
 
     Args:
-        content: as `tomllib` reads it.
-        folder: what files are relative to.
+        content: content of the file, as `tomllib` reads it.
+        folder: folder that the paths of files are relative to.
+
+    Returns:
+        A `Request`.
 
     Raises:
-        ValueError, TypeError: names what is not understood. FileNotFoundError, OSError: as `selection.selected`.
+        ValueError, TypeError: if an entry is unknown or wrong. The message names the entry.
+        FileNotFoundError, OSError: if a file cannot be read.
 
     >>> np.savez("net.npz", first=np.ones((3, 4)))
     >>> asked = request({"signals": {"files": ["net.npz"]}, "objectives": {"smoothness": {"order": 1}}})
@@ -79,12 +83,12 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
     for name, kind in SINGLE.items():
         value = content.get(name)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise TypeError(f"{name}: got {value!r}; expected {'text' if kind is str else 'an integer'}.")
+            raise TypeError(f"{name}: got {value!r}; must be {'text' if kind is str else 'an integer'}.")
     signals = _table("signals", content.get("signals", {}))
     _known("signals", signals, ("files", "names", "samples_first", "weights"))
     files, names = _texts("signals.files", signals.get("files", [])), _texts("signals.names", signals.get("names", []))
     if not files:
-        raise ValueError("signals.files: there are none; name files of weights or signals.")
+        raise ValueError("signals.files: got no files; must name at least one file of weights or signals.")
     selection = selected([Path(folder) / file for file in files], names, signals.get("samples_first"))
     aims = {
         label: built(f"objectives.{label}", _table(f"objectives.{label}", one), label, (objectives,))
@@ -109,29 +113,31 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Read a TOML file.
 
     Raises:
-        FileNotFoundError, OSError: it cannot be read. ValueError: it is no TOML; says where.
+        FileNotFoundError, OSError: if the file cannot be read.
+        ValueError: if the file is not valid TOML. The message says where.
     """
     with open(path, "rb") as file:
         try:
             return tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: no TOML ({error}).") from error
+            raise ValueError(f"{path}: not valid TOML ({error}).") from error
 
 
 def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, ...]) -> Any:
-    """An objective or a solver from its name and options; options that are tables with a name are built alike.
+    """Make an objective or a solver from its name and options. Options that are tables with a name are made too.
 
     Args:
-        where: the place in the specification, for messages.
-        options: of the factory; "name" names it.
-        name: of the factory, where `options` has none.
-        rooms: modules to look in.
+        where: place in the specification, for messages.
+        options: options of the factory; "name" is the name of the factory.
+        name: name of the factory if `options` has no "name".
+        rooms: modules to search.
 
     Raises:
-        ValueError: no such name. TypeError: options that it does not take.
+        ValueError: if the name is unknown.
+        TypeError: if the factory does not take an option.
 
     >>> built("solvers.a", {"name": "LBFGS", "max_steps": 5}, "a", (solvers,)).max_steps
     5
@@ -140,7 +146,7 @@ def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, .
     name = options.pop("name", name)
     factory = next((getattr(room, name) for room in rooms if isinstance(name, str) and name in room.__all__), None)
     if factory is None or not callable(factory):
-        raise ValueError(f"{where}: {name!r} is not known; give name = one of {', '.join(_factories(rooms))}.")
+        raise ValueError(f"{where}: got {name!r}; name must be one of {', '.join(_factories(rooms))}.")
     given = {key: _value(f"{where}.{key}", value, key, rooms) for key, value in options.items()}
     try:
         return factory(**given)
@@ -149,10 +155,10 @@ def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, .
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """What a specification may name, with its options and their defaults as they stand in TOML.
+    """List the names that a specification can use, with their options and defaults in TOML.
 
     Returns:
-        Three dicts from names to options: "objectives", "solvers" and "preconditioners".
+        Three dictionaries from names to options: "objectives", "solvers" and "preconditioners".
 
     >>> catalogue()["objectives"]["monotonicity"]
     'epsilon = 0.001'
@@ -170,12 +176,12 @@ def catalogue() -> dict[str, dict[str, str]]:
 
 
 def _factories(rooms: tuple[Any, ...]) -> list[str]:
-    """What a specification may name: functions that give objectives, classes of solvers and preconditioners."""
+    """List the names that a specification can use: objectives, solvers and preconditioners."""
     return sorted(name for room in rooms for name in room.__all__ if _writable(getattr(room, name), name, room))
 
 
 def _writable(factory: Any, name: str, room: Any) -> bool:
-    """Whether it makes an objective or a solver, from values that TOML can express."""
+    """Check whether a factory makes an objective or a solver, from values that TOML can express."""
     if room is objectives:
         makes = name.islower()
     else:
@@ -188,7 +194,7 @@ def _writable(factory: Any, name: str, room: Any) -> bool:
 
 
 def _options(factory: Any) -> str:
-    """Names of options, with their defaults where there are any that TOML can express."""
+    """Return the names of options, with those defaults that TOML can express."""
     listed = []
     for one in inspect.signature(factory).parameters.values():
         if one.name in UNWRITABLE:
@@ -214,7 +220,7 @@ def _in_toml(value: Any) -> str:
 
 
 def _value(where: str, value: Any, name: str, rooms: tuple[Any, ...]) -> Any:
-    """An option: a table is an objective or a solver, in a list too (`Chain`); everything else is taken as it is."""
+    """Return an option; turn tables into objectives or solvers, also in lists (for `Chain`)."""
     if isinstance(value, Mapping):
         return built(where, value, name, rooms)
     if isinstance(value, list):
@@ -224,22 +230,22 @@ def _value(where: str, value: Any, name: str, rooms: tuple[Any, ...]) -> Any:
 
 def _table(where: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{where}: got {value!r}; expected a table, [{where}].")
+        raise TypeError(f"{where}: got {value!r}; must be a table, [{where}].")
     return value
 
 
 def _weights(name: Any, paths: list[Path]) -> Any:
-    """The array of weights that the files hold under this name; None without one."""
+    """Return the array of weights with this name in the files, or None without a name."""
     if name is None:
         return None
     if not isinstance(name, str):
-        raise TypeError(f"signals.weights: got {name!r}; expected the name of an array in the files.")
+        raise TypeError(f"signals.weights: got {name!r}; must be the name of an array in the files.")
     there = [one for path in paths for one in stored(path) if len(one.shape) == 1]
     for one in there:
         if one.name == name:
             return one.read()
     raise ValueError(
-        f"signals.weights: no array {name!r} of one axis in the files; there are "
+        f"signals.weights: got {name!r}; must be the name of an array with one axis. The files hold "
         f"{', '.join(one.name for one in there) or 'none'}."
     )
 
@@ -247,11 +253,11 @@ def _weights(name: Any, paths: list[Path]) -> Any:
 def _texts(where: str, value: Any) -> list[str]:
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise TypeError(f"{where}: got {value!r}; expected text or a list of texts.")
+        raise TypeError(f"{where}: got {value!r}; must be text or a list of texts.")
     return value
 
 
 def _known(where: str, content: Mapping[str, Any], names: tuple[str, ...]) -> None:
     unknown = [name for name in content if name not in names]
     if unknown:
-        raise ValueError(f"{where}: {unknown[0]!r} is not known; there are {', '.join(names)}.")
+        raise ValueError(f"{where}: got {unknown[0]!r}; must be one of {', '.join(names)}.")

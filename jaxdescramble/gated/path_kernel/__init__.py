@@ -1,4 +1,4 @@
-"""Neural path kernels: what a gated network is in the space of its paths, in closed form, in tiles, and at work."""
+"""Neural path kernels of gated networks: in closed form, in tiles for many samples, and for learning."""
 
 from jaxdescramble.gated.path_kernel.blocks import Tile, gather, tiles
 from jaxdescramble.gated.path_kernel.empirical import empirical_ntk

@@ -1,17 +1,18 @@
-"""The recursion behind every kernel of this room: second moments of a gated network over its weights.
+"""The recursion of all kernels in this room: second moments of a gated network over its weights.
 
-Gates fixed, weights of layer l independent, of mean zero and variance `sigma_l^2`, biases of variance `beta_l^2`. Then
-different units of a layer are uncorrelated, and
+The gates are fixed. The weights of layer l are independent, with mean zero and variance `sigma_l^2`; the biases have
+variance `beta_l^2`. Then different units of a layer are uncorrelated, and
 
     after a weight      E[h_i h'_i]  = sigma^2 <h, h'> + beta^2              the same for all units i
     after a convolution at (p, q)    = sigma^2 sum_t <h_(p + t), h'_(q + t)> + beta^2
     after a gate        E[h_i h'_i] -> G_i G'_i E[h_i h'_i]
-    after a skip        E[h_i h'_i]  = those of its two parts, added: what they share is multiplied by fresh weights
+    after a skip        E[h_i h'_i]  = sum over the two parts, because fresh weights multiply what they share
 
-A signal is therefore kept as terms `pair * left_i right_i` (pair: one number for two samples at two positions; left and
-right: products of all gates since the last weight), and the inner product that the next weight asks for is
-`sum_terms pair * gram(left, right)`: matrix products alone. A gate after an addition multiplies the gates of all terms,
-so that b such blocks take b (b + 1) / 2 Gram matrices of products of gates; without it, what was summed stays summed.
+A signal is therefore a list of terms `pair * left_i right_i`. Here pair is one number for two samples at two positions;
+left and right are products of all gates since the last weight. The next weight needs the inner product
+`sum_terms pair * gram(left, right)`, which consists of matrix products. A gate after an addition multiplies the gates
+of all terms, so b such blocks need b (b + 1) / 2 Gram matrices of products of gates. Without such a gate the terms of a
+sum stay one term.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ from jaxdescramble.gated.path_kernel.layers import Convolution, Dense, Flatten, 
 
 
 class Term(NamedTuple):
-    """Part of a signal: its units have the moments `pair * left_i right_i`; None is all ones."""
+    """One part of a signal: its units have the moments `pair * left_i right_i`; None means ones."""
 
     pair: Scaled | None
     left: Array | None
@@ -37,13 +38,13 @@ class Term(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What a layer passes on.
+    """The output of a layer.
 
     Attributes:
-        terms: see the module; None after a pool, which leaves only inner products.
-        inner: `<h, h'>`, once it is known.
+        terms: terms of the signal, see the module; None after a pool, where only inner products are left.
+        inner: `<h, h'>`, where it is known already.
         space: sizes of the axes of space.
-        units: how many, where no gate says it.
+        units: number of units, where no gate shows it.
     """
 
     terms: tuple[Term, ...] | None
@@ -54,7 +55,7 @@ class Signal(NamedTuple):
 
 @dataclasses.dataclass
 class Walk:
-    """One way through a network with what it is given; `means` has every Gram matrix of gates divided by its width."""
+    """One pass through a network; with `means`, every Gram matrix of gates is divided by its width."""
 
     gates: list[tuple[Array, Array]]
     variances: Array | None
@@ -76,7 +77,7 @@ class Walk:
             case Convolution():
                 if len(layer.window) != len(signal.space):
                     raise ValueError(
-                        f"layers: {layer} has a window of {len(layer.window)} axes, and what it reads has space "
+                        f"layers: {layer} has a window of {len(layer.window)} axes, but its input has space "
                         f"{signal.space}."
                     )
                 return self.weighted(layer, signal, self.inner(signal).map(lambda K: self.taps(K, layer)))
@@ -104,13 +105,13 @@ class Walk:
         if term.left is None or term.right is None:
             if signal.units is None:
                 raise ValueError(
-                    "layers: a weight reads units that no gate counts. Say how many in the layer before it: "
-                    "Dense(units=...), Convolution(..., units=...)."
+                    "layers: a weight reads units whose number is unknown, because no gate follows them. Set it in the "
+                    "layer before: Dense(units=...) or Convolution(..., units=...)."
                 )
             assert term.pair is not None
             return term.pair if self.means else term.pair.times(jnp.asarray(signal.units, term.pair.value.dtype))
         gram = _gram(term.left, term.right)
-        if term.pair is None:  # the input, whose inner products are taken as they are
+        if term.pair is None:  # the input: its inner products are never divided by a width
             return Scaled(gram, jnp.zeros((len(term.left), len(term.right)), gram.dtype) if self.logs else None)
         return term.pair.times(gram / term.left.shape[-1] if self.means else gram)
 
@@ -123,7 +124,7 @@ class Walk:
         return Signal((Term(inner, None, None),), None, signal.space, layer.units)
 
     def taps(self, K: Array, layer: Convolution) -> Array:
-        """`sum_t K[i + t, j + t]`, axis by axis."""
+        """Return `sum_t K[i + t, j + t]`, axis by axis."""
         axes = len(layer.window)
         for axis, taps in enumerate(layer.window):
             places = (1 + axis, 2 + axes + axis)
@@ -136,13 +137,13 @@ class Walk:
     def gated(self, signal: Signal) -> Signal:
         left, right = self.gates[self.gate]
         if signal.terms is None:
-            raise ValueError(f"layers: gate {self.gate} follows a pool or a Flatten; put a Dense between them.")
+            raise ValueError(f"layers: gate {self.gate} follows a Pool or a Flatten. Put a Dense between them.")
         expected = [(*signal.space, *((signal.units,) if signal.units else left.shape[-1:]))]
         expected += [term.left.shape[1:] for term in signal.terms if term.left is not None]
         if any(shape != left.shape[1:] for shape in expected):
             raise ValueError(
-                f"gates: array {self.gate} has shape {left.shape} (batch, *space, units), and what it multiplies has "
-                f"shape {expected[-1]} for each sample."
+                f"gates: array {self.gate} has shape {left.shape} (batch, *space, units), but its layer has shape "
+                f"{expected[-1]} for each sample."
             )
         self.gate += 1
         terms = tuple(
@@ -155,7 +156,7 @@ class Walk:
         space = signal.space
         window = space if layer.window is None else layer.window
         if len(window) != len(space) or any(n % size for n, size in zip(space, window, strict=True)):
-            raise ValueError(f"layers: {layer} does not divide space {space} evenly.")
+            raise ValueError(f"layers: {layer} must divide space {space} evenly.")
         inner = self.inner(signal).map(lambda K: _averaged(K, window))
         left = () if layer.window is None else tuple(n // size for n, size in zip(space, window, strict=True))
         if layer.window is None:
@@ -174,18 +175,18 @@ class Walk:
         units = widths.pop() if widths else None
         branch, shortcut = branch._replace(units=units), shortcut._replace(units=units)
         terms = None if branch.terms is None or shortcut.terms is None else shortcut.terms + branch.terms
-        # Under `jit` this sum costs nothing where a gate follows, for then nobody reads it.
+        # Where a gate follows, nobody reads this sum, and `jit` removes it.
         total = self.inner(shortcut).plus(self.inner(branch))
         return Signal(terms, total, shortcut.space, units)
 
 
 def moment(walk: Walk, layers: Layers, x1: Array, x2: Array) -> Scaled:
-    """`E[f f']`, (n1, n2), of every output of a network whose last layer is `Dense`."""
+    """Return `E[f f']`, shape (n1, n2); it is the same for every output of a network that ends in `Dense`."""
     start = Signal((Term(None, x1, x2),), None, x1.shape[1:-1], x1.shape[-1])
     end = walk.through(layers, start)
     if end.space:
         raise ValueError(
-            f"layers: positions {end.space} are left at the end; average them with Pool() or lay them flat with "
+            f"layers: positions {end.space} are left at the end. Average them with Pool() or flatten them with "
             "Flatten() before the last layer."
         )
     assert end.terms is not None
@@ -195,7 +196,7 @@ def moment(walk: Walk, layers: Layers, x1: Array, x2: Array) -> Scaled:
 
 
 def _gram(left: Array, right: Array) -> Array:
-    """Inner products over units: (n1, *space, n2, *space)."""
+    """Return the inner products over units, shape (n1, *space, n2, *space)."""
     units = ((left.ndim - 1,), (right.ndim - 1,))
     return jax.lax.dot_general(left, right, (units, ((), ())), precision=jax.lax.Precision.HIGHEST)
 
@@ -220,7 +221,7 @@ def _averaged(K: Array, window: tuple[int, ...]) -> Array:
 
 
 def _trace(K: Array) -> Array:
-    """`sum_i K[i, i]` over all positions i."""
+    """Return `sum_i K[i, i]` over all positions i."""
     half = K.ndim // 2
     n1, n2 = K.shape[0], K.shape[half]
     size = K.size // (n1 * n2)

@@ -1,6 +1,6 @@
-"""Numbers with a logarithm set aside, one for each pair of samples: products of any depth stay within the type's range.
+"""Numbers with a separate logarithm for each pair of samples, so that products of any depth stay in range.
 
-Where no logarithm is kept these are plain arrays, and cost what plain arrays cost.
+Without the logarithm these are plain arrays, at the cost of plain arrays.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 
 class Scaled(NamedTuple):
-    """`value * exp(log)`, value (n1, *space, n2, *space), log (n1, n2) or None for zero.
+    """The numbers `value * exp(log)`: value (n1, *space, n2, *space), log (n1, n2); log None means zero.
 
     >>> big = Scaled(jnp.full((1, 1), 1e30, "float32"), jnp.zeros((1, 1), "float32")).settled()
     >>> round(float(big.times(big.value).times(big.value).plus(big).log[0, 0] / jnp.log(10)), 3)
@@ -25,7 +25,7 @@ class Scaled(NamedTuple):
         return Scaled(self.value * factor, self.log).settled()
 
     def map(self, linear: Callable[[Array], Array]) -> "Scaled":
-        """A linear function of the values of every pair, the same one for all."""
+        """Apply the same linear function to the values of every pair."""
         return Scaled(linear(self.value), self.log).settled()
 
     def plus(self, other: "Scaled") -> "Scaled":
@@ -41,7 +41,7 @@ class Scaled(NamedTuple):
         return self.plus(Scaled(jnp.broadcast_to(number, self.value.shape), jnp.zeros_like(self.log)).settled())
 
     def settled(self) -> "Scaled":
-        """The same numbers, the largest value of every pair 1."""
+        """Return the same numbers, with a largest value of 1 for every pair."""
         if self.log is None:
             return self
         half = self.value.ndim // 2
@@ -49,12 +49,12 @@ class Scaled(NamedTuple):
         size = jnp.max(jnp.abs(self.value), axis=axes)
         zero = size == 0
         size = jnp.where(zero, 1, size)
-        # Zero has the smallest of logarithms, so that whatever is added to it keeps all its digits.
+        # Zero gets a very small logarithm, so that a number added to it keeps all its digits.
         log = jnp.where(zero, jnp.finfo(size.dtype).min / 4, self.log + jnp.log(size))
         return Scaled(self.value / _spread(size, self.value), log)
 
     def logarithm(self) -> Float[Array, "n1 n2"]:
-        """`log(value) + log` of numbers without positions: -inf at zero, NaN where negative."""
+        """Return `log(value) + log` of numbers without positions: -inf at zero, NaN for negative numbers."""
         log = jnp.log(self.value)
         return log if self.log is None else jnp.where(self.value == 0, -jnp.inf, log + self.log)
 

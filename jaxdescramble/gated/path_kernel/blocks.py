@@ -1,4 +1,4 @@
-"""Kernels of more samples than fit: tile by tile, each computed by one program, to whoever consumes them."""
+"""Kernels of too many samples for the memory: one compiled program computes them tile by tile."""
 
 import dataclasses
 import functools
@@ -16,13 +16,13 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import a_function, in_order, instance_of, one_with, positive_integer, real_array
 
-# Samples along a side of a dense kernel's tile. On CPUs the products of a tile are multiplied while they still lie in a
-# core's cache; elsewhere a tile is to be worth the call.
+# Samples along a side of a dense kernel's tile. On CPUs a tile fits into the cache of one core while its products are
+# multiplied. Accelerators get larger tiles, which make up for the cost of a call.
 CPU, ACCELERATOR = 512, 4096
 
 
 class Tile(NamedTuple):
-    """A block of a kernel and where it stands: `kernel[rows, columns] = block`."""
+    """A block of a kernel and its place: `kernel[rows, columns] = block`."""
 
     rows: slice
     columns: slice
@@ -40,28 +40,28 @@ def tiles(
     tile_size: int | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Iterator[Tile]:
-    """The blocks of a kernel, one after the other; together they cover it once.
+    """Yield the blocks of a kernel one after the other; together they cover the kernel once.
 
-    One tile is computed while the one before it is consumed, and no more than these two are held. Of a kernel of data
-    with themselves, which is symmetric, half is computed: each block beside the diagonal is followed by its transpose.
+    Use it when the whole kernel does not fit into memory. While you use one tile, the next one is computed; at most two
+    are in memory. A kernel of the data with themselves is symmetric, so only half is computed: the transpose follows
+    each block off the diagonal.
 
     Args:
-        kernel: `dense`, `convolutional`, `residual`, or any function of `(x1, x2, gates1, gates2)`; options by
-            `functools.partial(dense, normalise="cosine")`, `partial(expected_ntk, dense, variances=0.1)`.
-        data1: `(x, gates)` of the rows. In general any trees of arrays, samples first, each of which the kernel is
-            given in turn with its partner from data2. Arrays of numpy are cut where they are and sent tile by tile;
-            gates that are hard may be int8 or bool.
-        data2: of the columns; None for data1 again.
-        tile_size: at most so many samples along each side of a tile, which are all of one size; by default 512 (4096 on
+        kernel: `dense`, `convolutional`, `residual`, or any function of `(x1, x2, gates1, gates2)`. Pass options with
+            `functools.partial(dense, normalise="cosine")` or `partial(expected_ntk, dense, variances=0.1)`.
+        data1: `(x, gates)` of the rows. More generally, pytrees of arrays with the samples first; the kernel gets each
+            of them together with its partner from data2. NumPy arrays stay where they are, and each tile copies its
+            part. Hard gates can be int8 or bool.
+        data2: `(x, gates)` of the columns; None means data1.
+        tile_size: largest number of samples along a side of a tile; all tiles have one size. None means 512 (4096 on
             accelerators), divided by the largest number of positions in an array (batch, *space, channels).
-        devices: among which the rows of each tile are shared out; None for one, where the data are.
+        devices: devices that share the rows of each tile; None means one device, the one that holds the data.
 
     Yields:
         `Tile(rows, columns, block)`.
 
     Raises:
-        ValueError: data of no samples, or fewer than there are devices.
-        What the kernel raises.
+        ValueError: if the data have no samples, or fewer samples than devices. Errors of the kernel are passed on.
 
     >>> from jaxdescramble.gated.path_kernel.kernels import dense
     >>> x, gates = jnp.ones((3, 2)), [jnp.ones((3, 4))]
@@ -72,23 +72,29 @@ def tiles(
     (2, 3) (0, 2) 2.0
     (2, 3) (2, 3) 2.0
 
-    Source: none; products of blocks.
+    Source: ours.
     """
     a_function(kernel, "kernel", "(x1, x2, gates1, gates2)")
     rows, columns = _size(data1, "data1"), _size(data2, "data2") if data2 is not None else None
     if data2 is not None and len(data2) != len(data1):
-        raise ValueError(f"data1, data2: got {len(data1)} and {len(data2)} parts; each needs its partner.")
+        raise ValueError(f"data1, data2: got {len(data1)} and {len(data2)} parts; must have the same number of parts.")
     size = positive_integer(tile_size, "tile_size") if tile_size is not None else _default_size(data1)
     parts = 1 if devices is None else len(devices)
     if rows < parts:
-        raise ValueError(f"devices: {rows} samples cannot be shared out among {parts} devices.")
+        raise ValueError(f"devices: got {parts} devices for {rows} samples. Use at most one device per sample.")
     mesh = None if devices is None else Mesh(np.asarray(devices), ("rows",))
     others = None if data2 is None else tuple(data2)
     return _stream(_hashable(kernel), tuple(data1), others, (rows, columns or rows), size, mesh)
 
 
 def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
-    """The whole kernel from its tiles, on the host.
+    """Assemble the whole kernel from its tiles, as a NumPy array.
+
+    Args:
+        blocks: all tiles of a kernel, such as the iterator that `tiles` returns.
+
+    Returns:
+        Array of shape (n1, n2).
 
     >>> from jaxdescramble.gated.path_kernel.kernels import dense
     >>> x, gates = jnp.asarray([[1.0], [2.0], [3.0]]), [jnp.ones((3, 4))]
@@ -96,20 +102,18 @@ def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
     [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0, 9.0]]
 
     Raises:
-        ValueError: no tiles, or not all of them.
+        ValueError: if there are no tiles, or if they do not cover a matrix once.
     """
     if not isinstance(blocks, Iterable):
-        raise TypeError(f"blocks: expected tiles, got {blocks!r}.")
+        raise TypeError(f"blocks: got {blocks!r}; must be tiles.")
     blocks = [instance_of(block, "blocks", Tile, "tiles") for block in blocks]
     held = [(rows, columns, _block(rows, columns, block)) for rows, columns, block in blocks]
     if not held:
-        raise ValueError("blocks: there are none; an iterator that was used before is empty.")
+        raise ValueError("blocks: got no tiles. An iterator is empty after its first use; call tiles again.")
     whole = np.empty((max(rows.stop for rows, _, _ in held), max(c.stop for _, c, _ in held)), held[0][2].dtype)
     places = {(rows.start, columns.start): block.size for rows, columns, block in held}
     if len(places) < len(held) or sum(places.values()) != whole.size:
-        raise ValueError(
-            f"blocks: {len(held)} of them do not cover {whole.shape} once; an iterator's may have been used before."
-        )
+        raise ValueError(f"blocks: {len(held)} tiles do not cover {whole.shape} once. Was the iterator used before?")
     for rows, columns, block in held:
         whole[rows, columns] = block
     return whole
@@ -119,7 +123,7 @@ def _block(rows: Any, columns: Any, block: Any) -> np.ndarray:
     found = np.asarray(real_array(block, "blocks", (2,), "(rows, columns)"))
     sizes = tuple(getattr(part, "stop", 0) - getattr(part, "start", 0) for part in (rows, columns))
     if found.shape != sizes:
-        raise ValueError(f"blocks: one of shape {found.shape} for {sizes[0]} rows and {sizes[1]} columns.")
+        raise ValueError(f"blocks: got a block of shape {found.shape} for {sizes[0]} rows and {sizes[1]} columns.")
     return found
 
 
@@ -140,7 +144,7 @@ def _stream(
         above = _cut(data1, top, height, n1, mesh and NamedSharding(mesh, P("rows")))
         for left in range(top if data2 is None else 0, n2, width):
             beside = _cut(data1 if data2 is None else data2, left, width, n2, mesh and NamedSharding(mesh, P()))
-            # The last row and column of tiles reach back over others, so that all have one shape and one program.
+            # The last row and column of tiles overlap others, so that all tiles have one shape and one program.
             block = _tile(kernel, mesh, above, beside)
             above_again, beside_again = max(top + height - n1, 0), max(left + width - n2, 0)
             block = block[above_again:, beside_again:] if above_again or beside_again else block
@@ -152,7 +156,7 @@ def _stream(
 
 
 def _even(total: int, size: int) -> int:
-    """The size of so many tiles of at most `size` that none of them is much smaller than the others."""
+    """Return the size of tiles, at most `size`, with which all tiles are nearly equal."""
     return -(-total // -(-total // size))
 
 
@@ -192,11 +196,12 @@ def _size(data: Sequence[Any], name: str) -> int:
     for leaf in leaves:
         one_with(leaf, name, ("shape", "dtype"), "arrays")
         if leaf.dtype != bool and not jnp.issubdtype(leaf.dtype, jnp.number):
-            raise TypeError(f"{name}: expected arrays of numbers, got one of {leaf.dtype}.")
+            raise TypeError(f"{name}: got an array of {leaf.dtype}; must be arrays of numbers.")
     sizes = {np.shape(leaf)[:1] for leaf in leaves}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         raise ValueError(
-            f"{name}: the first axes of {[np.shape(leaf) for leaf in leaves]} are not one number of samples."
+            f"{name}: got arrays of shapes {[np.shape(leaf) for leaf in leaves]}; their first axes must be equal and "
+            "count at least one sample."
         )
     return sizes.pop()[0]
 
@@ -208,7 +213,7 @@ def _default_size(data: Sequence[Any]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Bound:
-    """A `functools.partial` that equals another of the same function and options, so that it is compiled once."""
+    """A `functools.partial` with equality: equal functions and options are equal, so `jit` compiles them once."""
 
     function: Callable[..., Array]
     arguments: tuple[Any, ...]
@@ -225,6 +230,6 @@ def _hashable(kernel: Any) -> Any:
     bound = _Bound(kernel.func, arguments, tuple(sorted(kernel.keywords.items())))
     try:
         hash(bound)
-    except TypeError:  # an array among the options: compiled for this one partial
+    except TypeError:  # an array among the options: this partial is compiled by itself
         return kernel
     return bound

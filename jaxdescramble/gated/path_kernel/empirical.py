@@ -1,4 +1,4 @@
-"""The neural tangent kernel that a network has at its weights, output by output."""
+"""The neural tangent kernel of a network at its current weights, for each output."""
 
 import functools
 from collections.abc import Callable
@@ -20,25 +20,28 @@ def empirical_ntk(
     chunk_size: int = 64,
     between_outputs: bool = False,
 ) -> Float[Array, "n1 n2 *outputs"]:
-    """`K_a(x, x') = <d f_a(x) / d params, d f_a(x') / d params>`, for every output a by itself.
+    """Compute the neural tangent kernel of a network at its current weights, for each output a.
 
-    Give it logits: the sum of softmax outputs is constant, and its gradient zero.
+    `K_a(x, x') = <d f_a(x) / d params, d f_a(x') / d params>`. Let f return logits: the sum of softmax outputs is
+    constant, so its gradient is zero.
 
-    Gradients are never held for more than two chunks of samples; those of x2 are computed once for each chunk of x1, so
-    that the whole takes about `n1 n2 / chunk_size` gradients for every output.
+    The function holds the gradients of at most two chunks of samples. It computes the gradients of x2 again for each
+    chunk of x1, which takes about `n1 n2 / chunk_size` gradients for each output.
 
     Args:
-        f: `f(params, x)`, (batch, outputs) or (batch,) from x (batch, ...), keeping samples apart.
-        params: a pytree of floating arrays; hold fixed by closing over (gates' weights, say) what is not to count.
-        x1, x2: (n1, ...) and (n2, ...).
-        chunk_size: samples whose gradients are held at a time.
-        between_outputs: all pairs of outputs a and b, not the same one twice only; as many times the work.
+        f: `f(params, x)`, from x of shape (batch, ...) to outputs of shape (batch, outputs) or (batch,). Samples must
+            not influence each other.
+        params: pytree of floating-point arrays. To exclude some (the weights of gates, for example), close over them.
+        x1: the samples of the rows, shape (n1, ...).
+        x2: the samples of the columns, shape (n2, ...).
+        chunk_size: how many samples are computed at a time. Smaller chunks need less memory.
+        between_outputs: whether to compute all pairs of outputs a and b. This takes `outputs` times as long.
 
     Returns:
-        (n1, n2, outputs), or (n1, n2, outputs, outputs).
+        Array of shape (n1, n2, outputs), or (n1, n2, outputs, outputs) with `between_outputs`.
 
     Raises:
-        TypeError, ValueError: x that is no array of real numbers, an output that is not (batch, outputs).
+        TypeError, ValueError: if x is not an array of real numbers; if an output is not (batch, outputs) or (batch,).
 
     >>> f = lambda W, x: x @ W  # linear: the gradient of an output is x
     >>> empirical_ntk(f, jnp.ones((2, 3)), jnp.asarray([[1.0, 2.0]]), jnp.asarray([[3.0, 1.0]])).tolist()
@@ -50,10 +53,10 @@ def empirical_ntk(
     left, right = samples_first(x1, "x1"), samples_first(x2, "x2")
     true_or_false(between_outputs, "between_outputs")
     if left.shape[1:] != right.shape[1:]:
-        raise ValueError(f"x2: shape {right.shape} does not fit x1, {left.shape}: only the first axes may differ.")
+        raise ValueError(f"x2: got shape {right.shape}; must match x1, {left.shape}, in all axes but the first.")
     shape: Any = getattr(jax.eval_shape(f, params, left[:1]), "shape", ())
     if len(shape) not in (1, 2) or shape[0] != 1:
-        raise ValueError(f"f: returned shape {shape} for one sample; expected (batch, outputs) or (batch,).")
+        raise ValueError(f"f: returned shape {shape} for one sample; must be (batch, outputs) or (batch,).")
     outputs = shape[1] if len(shape) == 2 else 1
     return _ntk(f, params, left, right, outputs, positive_integer(chunk_size, "chunk_size"), between_outputs)
 
@@ -68,7 +71,7 @@ def _ntk(
     def kernel(pair: tuple[Array, Array]) -> Array:
         def row(one: Array) -> Array:
             mine = slope(one, pair[0])
-            # Inside, `mine` is the same for all: chunks of rows against chunks of columns become matrix products.
+            # `mine` is the same for the whole row, so chunks of rows times chunks of columns become matrix products.
             return jax.lax.map(lambda other: _inner(mine, slope(other, pair[1])), x2, batch_size=chunk)
 
         return jax.lax.map(row, x1, batch_size=chunk)

@@ -1,7 +1,7 @@
-"""Neural path kernels in closed form, and the neural tangent kernel that they have in expectation.
+"""Neural path kernels in closed form, and the expected neural tangent kernel.
 
-Gates are a list, one array for each gated layer: (batch, width), or (batch, *space, channels) for a convolution; any
-real numbers, or bool and integers, which stay as small as they are until they are multiplied.
+Gates are a list with one array for each gated layer: shape (batch, width), or (batch, *space, channels) after a
+convolution. They can be any real numbers. Gates of type bool or integer keep their small type until they are used.
 """
 
 import functools
@@ -52,33 +52,37 @@ def dense(
     variances: Variances | None = None,
     bias_variances: Variances | None = None,
 ) -> Float[Array, "n1 n2"]:
-    """The neural path kernel of a fully connected network, or `E[f f']` over its weights.
+    """Compute the neural path kernel of a fully connected gated network, or `E[f f']` over its weights.
 
-    `NPK = Sigma * Lambda_1 * ... * Lambda_(d-1)` entry by entry, `Sigma = X1 X2^T`, `Lambda_l = G1_l G2_l^T`. With
-    variances, `H_0 = Sigma`, `H_l = (sigma_l^2 H_(l-1) + beta_l^2) * Lambda_l`, the last without a Lambda.
+    `NPK = Sigma * Lambda_1 * ... * Lambda_(d-1)` entry by entry, with `Sigma = X1 X2^T` and `Lambda_l = G1_l G2_l^T`.
+    With variances, `H_0 = Sigma` and `H_l = (sigma_l^2 H_(l-1) + beta_l^2) * Lambda_l`; the last step has no Lambda.
 
     Args:
-        x1, x2: value inputs, (n1, features) and (n2, features): the data, all ones, or any other.
-        gates1, gates2: for each hidden layer (n1, width) and (n2, width).
-        normalise: "none" for the sums as they are, which leave the range of float32 after a dozen wide layers; "width"
-            for `Lambda_l / width_l`; "cosine" for `K(x, x') / sqrt(K(x, x) K(x', x'))`, 0 where K(x, x) is; "log" for
-            the logarithm of what "none" is, in range at any depth.
-        variances: sigma^2, one number or one for each of the d weights; None for ones, the kernel itself.
-        bias_variances: beta^2, likewise; None for a network without biases. The kernel itself has ones.
+        x1: inputs of the values, shape (n1, features): the data, ones, or any other numbers.
+        x2: inputs of the values, shape (n2, features).
+        gates1: gates of x1, one array of shape (n1, width) for each hidden layer.
+        gates2: gates of x2, one array of shape (n2, width) for each hidden layer.
+        normalise: "none" returns the plain sums, which leave the range of float32 after about a dozen wide layers.
+            "width" uses `Lambda_l / width_l`. "cosine" returns `K(x, x') / sqrt(K(x, x) K(x', x'))`, or 0 where K(x, x)
+            is 0. "log" returns the logarithm of "none" and stays in range at any depth.
+        variances: variances sigma^2 of the weights, one number or one for each of the d weights. None means ones, which
+            gives the kernel itself.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases. Ones give
+            the kernel itself.
 
     Returns:
-        (n1, n2), of the type of x1 and x2. "log" is -inf where the kernel is zero, and inside `jit` NaN where it is
-        negative.
+        Array of shape (n1, n2), of the type of x1 and x2. "log" returns -inf where the kernel is zero. Inside `jit` it
+        returns NaN where the kernel is negative.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown normalisation, the logarithm of a negative kernel.
-        TypeError: what are no real numbers.
+        ValueError: if shapes do not match; if the normalisation is unknown; if a kernel under "log" is negative.
+        TypeError: if an argument is not an array of real numbers.
 
     >>> x, gates = jnp.asarray([[1.0, 2.0], [3.0, 0.0]]), [jnp.asarray([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])]
     >>> dense(x, x, gates, gates, normalise="none").tolist()
     [[10.0, 3.0], [3.0, 18.0]]
 
-    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); with biases, derived here.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); the form with biases is ours.
     """
     layers = stacked(0, len(_several(gates1)))
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
@@ -97,26 +101,38 @@ def convolutional(
     variances: Variances | None = None,
     bias_variances: Variances | None = None,
 ) -> Float[Array, "n1 n2"]:
-    """The neural path kernel of a convolutional network with average pools and gated dense layers after them.
+    """Compute the neural path kernel of a convolutional gated network, with average pools and gated dense layers.
 
-    `K_0[i, j] = <x_i, x'_j>`, `K_l[i, j] = <G_l(i), G'_l(j)> sum_t K_(l-1)[i + t, j + t]` at pairs of positions; the
-    average `D^-2 sum_ij K[i, j]` (or, laid flat, `sum_i K[i, i]`); then the dense layers as in `dense`. Time and memory
-    go as the square of the number of positions, for each pair of samples.
+    `K_0[i, j] = <x_i, x'_j>` and `K_l[i, j] = <G_l(i), G'_l(j)> sum_t K_(l-1)[i + t, j + t]` at pairs of positions.
+    Then the head: the average `D^-2 sum_ij K[i, j]`, or `sum_i K[i, i]` with "flatten". Then the dense layers, as in
+    `dense`. Time and memory grow with the square of the number of positions, for each pair of samples.
 
-    With circular padding, no pools and the average it does not change when one of the samples is shifted, gates and
-    all.
+    With circular padding, no pools and an average head, a shift of one sample together with its gates does not change
+    the kernel.
 
     Args:
-        x1, x2: (n1, *space, channels) and (n2, *space, channels), one axis of space or more.
-        gates1, gates2: first those of convolutions, (n, *space, channels), then those of dense layers, (n, width).
-        normalise: as for `dense`; "width" also divides by the window's size, and, laid flat, by D.
-        window: of all convolutions, along every axis of space or each.
+        x1: inputs of the values, shape (n1, *space, channels), with one or more axes of space.
+        x2: inputs of the values, shape (n2, *space, channels).
+        gates1: gates of x1: first those of the convolutions, (n1, *space, channels), then those of the dense layers,
+            (n1, width).
+        gates2: gates of x2, in the same order.
+        normalise: "none", "width", "cosine" or "log", as `dense` explains. "width" also divides by the size of the
+            window and, with "flatten", by D.
+        window: size of all windows, one number or one for each axis of space.
         padding: "circular" or "zero".
-        pooling: for each convolution the factor of an average pool after its gate, 1 for none; () for none at all.
-        head: "average" over all positions, or "flatten".
-        variances, bias_variances: as for `dense`.
+        pooling: factor of the average pool after the gate of each convolution; 1 means no pool. () means no pools.
+        head: "average" takes the mean over all positions; "flatten" keeps every position.
+        variances: variances sigma^2 of the weights, one number or one for each weight. None means ones, which gives the
+            kernel itself.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases.
 
-    Returns, raises: as `dense`.
+    Returns:
+        Array of shape (n1, n2), of the type of x1 and x2. "log" returns -inf where the kernel is zero. Inside `jit` it
+        returns NaN where the kernel is negative.
+
+    Raises:
+        ValueError: if shapes do not match; if a name is unknown; if a kernel under "log" is negative.
+        TypeError: if an argument is not an array of real numbers.
 
     >>> x = jnp.asarray([[[1.0], [2.0], [0.0], [0.0]]])
     >>> turned = jnp.roll(x, 1, axis=1)
@@ -124,8 +140,8 @@ def convolutional(
     >>> float(same[0, 0])
     0.0
 
-    Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), convolutions with global pooling; zero padding, pools
-    and dense layers, derived here.
+    Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), convolutions with global pooling; zero padding, pools and
+    dense layers are ours.
     """
     x1 = real_array(x1, "x1", range(3, 9), "(batch, *space, channels)")
     convolutions = sum(numbers(gate, f"gates1[{i}]").ndim > 2 for i, gate in enumerate(_several(gates1)))
@@ -147,41 +163,54 @@ def residual(
     variances: Variances | None = None,
     bias_variances: Variances | None = None,
 ) -> Float[Array, "n1 n2"]:
-    """The neural path kernel of a gated layer, blocks `h + B(h)`, a gated layer and a linear output.
+    """Compute the neural path kernel of a gated layer, blocks `h + B(h)`, a gated layer and a linear output.
 
-    Without a gate after the addition `Sigma * Lambda_first * prod_i (1 + Lambda_i) * Lambda_last`, `Lambda_i` the
-    product over the layers of block i: the sum over all `2^b` networks that leave blocks out.
+    Without a gate after the addition it is `Sigma * Lambda_first * prod_i (1 + Lambda_i) * Lambda_last`, where Lambda_i
+    is the product over the layers of block i. This is the sum over all `2^b` networks that leave out some blocks.
 
-    With a gate R after each addition units do not stay alike: block k, with G its last gate, makes of the moments of
-    unit i `C_i <- R_i R'_i (C_i + G_i G'_i B_k)`, B_k one number for all units. Summed over units that is
-    `S_k = sum_(m <= k) B_m * Lambda_(m, k)`, `Lambda_(m, k)` the Gram matrix of `G_m * R_m * ... * R_k`: Gram matrices
-    of products of gates, b (b + 3) / 2 of them for b blocks.
+    With a gate R after each addition, the units differ. Let G be the last gate of block k, and B_k one number for all
+    units. Block k changes the moments of unit i to `C_i <- R_i R'_i (C_i + G_i G'_i B_k)`. The sum over units is
+    `S_k = sum_(m <= k) B_m * Lambda_(m, k)`, where Lambda_(m, k) is the Gram matrix of `G_m * R_m * ... * R_k`. So b
+    blocks need b (b + 3) / 2 Gram matrices of products of gates.
+
+    For other arrangements (branches without a last gate, shortcuts with weights) use `network`.
 
     Args:
-        x1, x2: (n1, features) and (n2, features), or (n, *space, channels) for convolutions.
-        gates1, gates2: first layer, block by block (its layers, then the gate after), last layer.
-        normalise: as for `dense`.
-        depth: gated layers in a block.
-        gate_after: whether there is a gate after each addition too.
-        window, padding, head: of convolutions, as for `convolutional`.
-        variances, bias_variances: as for `dense`.
+        x1: inputs of the values, shape (n1, features), or (n1, *space, channels) for convolutions.
+        x2: inputs of the values, shape (n2, features), or (n2, *space, channels) for convolutions.
+        gates1: gates of x1: first layer, each block (its layers, then the gate after the addition), last layer.
+        gates2: gates of x2, in the same order.
+        normalise: "none", "width", "cosine" or "log", as `dense` explains.
+        depth: number of gated layers in a block.
+        gate_after: whether there is also a gate after each addition.
+        window: size of all windows, one number or one for each axis of space.
+        padding: "circular" or "zero".
+        head: "average" takes the mean over all positions; "flatten" keeps every position.
+        variances: variances sigma^2 of the weights, one number or one for each weight. None means ones, which gives the
+            kernel itself.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases.
 
-    Returns, raises: as `dense`. Other arrangements (branches without a last gate, shortcuts with weights) go through
-    `network`.
+    Returns:
+        Array of shape (n1, n2), of the type of x1 and x2. "log" returns -inf where the kernel is zero. Inside `jit` it
+        returns NaN where the kernel is negative.
+
+    Raises:
+        ValueError: if shapes do not match; if a name is unknown; if a kernel under "log" is negative.
+        TypeError: if an argument is not an array of real numbers.
 
     >>> x, gates = jnp.ones((1, 1)), [jnp.ones((1, 2))] * 3  # 2 units: Lambda = 2 for each of the three
     >>> float(residual(x, x, gates, gates, normalise="none")[0, 0])  # 2 (1 + 2) 2
     12.0
 
-    Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), skip connections; gates after them, derived here.
+    Source: Lakshminarayanan, Singh 2021 (arXiv 2110.03403), skip connections; gates after the additions are ours.
     """
     x1 = real_array(x1, "x1", range(2, 9), "(batch, *space, channels)")
     each = positive_integer(depth, "depth") + true_or_false(gate_after, "gate_after")
     blocks, rest = divmod(len(_several(gates1)) - 2, each)
     if rest or blocks < 0:
         raise ValueError(
-            f"gates1, depth: got {len(gates1)}; with depth={depth} and gate_after={gate_after} there are 2 and {each} "
-            "for each block."
+            f"gates1, depth: got {len(gates1)} arrays; with depth={depth} and gate_after={gate_after} there must be 2, "
+            f"plus {each} for each block."
         )
     layers = skipping(blocks, depth, bool(gate_after), _window(window, x1.ndim - 2), padding, head)
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
@@ -197,34 +226,51 @@ def network(
     variances: Variances | None = None,
     bias_variances: Variances | None = None,
 ) -> Float[Array, "n1 n2"]:
-    """The neural path kernel, or `E[f f']`, of any arrangement of weights, gates, pools and skips.
+    """Compute the neural path kernel, or `E[f f']`, of any arrangement of weights, gates, pools and skips.
+
+    Use it when the network is not one of `dense`, `convolutional` and `residual`.
 
     Args:
-        layers: a tuple of `Dense`, `Convolution`, `Gate`, `Pool`, `Flatten`, `Skip`, the last a `Dense`.
-        x1, x2, gates1, gates2, normalise: as for `dense`; gates in the order in which layers meet them.
-        variances, bias_variances: as for `dense`, in the order in which layers meet weights.
+        layers: tuple of `Dense`, `Convolution`, `Gate`, `Pool`, `Flatten` and `Skip`; the last one must be a `Dense`.
+        x1: inputs of the values, shape (n1, features) or (n1, *space, channels).
+        x2: inputs of the values, shape (n2, features) or (n2, *space, channels).
+        gates1: gates of x1, in the order of the layers.
+        gates2: gates of x2, in the order of the layers.
+        normalise: "none", "width", "cosine" or "log", as `dense` explains.
+        variances: variances sigma^2 of the weights, one number or one for each weight, in the order of the layers. None
+            means ones, which gives the kernel itself.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases.
 
-    Returns, raises: as `dense`.
+    Returns:
+        Array of shape (n1, n2), of the type of x1 and x2. "log" returns -inf where the kernel is zero. Inside `jit` it
+        returns NaN where the kernel is negative.
 
-    >>> block = Skip((Dense(), Gate(), Dense(units=2)))  # of a ResNet: a branch without a gate at its end
+    Raises:
+        ValueError: if shapes do not match; if the last layer is not a `Dense`; if the normalisation is unknown; if a
+            kernel under "log" is negative.
+        TypeError: if an argument is not an array of real numbers.
+
+    >>> block = Skip((Dense(), Gate(), Dense(units=2)))  # a block of a ResNet: its branch has no gate at the end
     >>> x, gates = jnp.ones((1, 1)), [jnp.ones((1, 2))] * 3
     >>> float(network((Dense(), Gate(), block, Gate(), Dense()), x, x, gates, gates, "none")[0, 0])  # 2 + 2 * 2 * 2
     10.0
 
-    Source: the recursion is in `_moments.py`.
+    Source: `_moments.py` explains the recursion.
     """
     one_of(normalise, "normalise", NORMALISATIONS)
     layers = checked_layers(layers)
     if not layers or not isinstance(layers[-1], Dense):
-        raise ValueError(f"layers: the last is {layers[-1:]}; end with the linear output, Dense().")
+        raise ValueError(f"layers: got {layers[-1:]} as the last layer; must be the linear output, Dense().")
     left, right = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
     if left.shape[1:] != right.shape[1:]:
-        raise ValueError(f"x2: shape {right.shape} does not fit x1, {left.shape}: only the first axes may differ.")
+        raise ValueError(f"x2: got shape {right.shape}; must match x1, {left.shape}, in all axes but the first.")
     dtype = jnp.result_type(left, right)
     first, second = _gates(gates1, "gates1", len(left), layers), _gates(gates2, "gates2", len(right), layers)
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         if a.shape[1:] != b.shape[1:]:
-            raise ValueError(f"gates2: array {i} has shape {b.shape} and that of gates1 {a.shape}.")
+            raise ValueError(
+                f"gates2: array {i} has shape {b.shape}; must match gates1, {a.shape}, after the first axis."
+            )
     weights = count(layers, Dense, Convolution)
     found = _kernel(
         layers,
@@ -240,8 +286,8 @@ def network(
         wrong = int(np.isnan(np.asarray(found)).sum())
         if wrong:
             raise ValueError(
-                f"normalise: {wrong} of {found.size} kernels are negative or not finite, and have no logarithm. Take a "
-                "value input without negative numbers (all ones, say), or 'cosine'."
+                f"normalise: {wrong} of {found.size} kernels are negative or not finite and have no logarithm. Use "
+                "inputs of the values without negative numbers (ones, for example), or normalise='cosine'."
             )
     return found
 
@@ -255,34 +301,39 @@ def expected_ntk(
     variances: Variances,
     bias_variances: Variances | None = None,
 ) -> Float[Array, "n1 n2"]:
-    """The neural tangent kernel of the value weights, in expectation over them; exact at any width.
+    """Compute the expected neural tangent kernel of the value weights; exact at any width.
 
-    `E[NTK] = sum_l dP / d sigma_l^2 + sum_l dP / d beta_l^2`, `P(sigma_1^2, ...) = E[f f']` the kernel with variances:
-    one derivative in the direction of ones. For `dense` without biases and equal sigma, `d sigma^(2 (d-1)) NPK`.
+    `E[NTK] = sum_l dP / d sigma_l^2 + sum_l dP / d beta_l^2`, where `P(sigma_1^2, ...) = E[f f']` is the kernel with
+    variances. This is one derivative in the direction of ones. For `dense` without biases and with equal sigma it is
+    `d sigma^(2 (d-1)) NPK`.
 
-    True for gates that do not depend on the value weights, and weights that are independent, of mean zero. Between two
-    outputs it is zero. Where gates are made of the value weights themselves (a ReLU network; FRNPF-DI) it is not the
-    neural tangent kernel.
+    The formula holds if the gates do not depend on the value weights, and if the weights are independent with mean
+    zero. It does not hold where the gates come from the value weights themselves (a ReLU network; FRNPF-DI). Between
+    two different outputs the kernel is zero.
 
     Args:
-        kernel: `dense`, `convolutional`, `residual`; with options, `functools.partial(residual, depth=2)`; or any
-            function with the arguments of `dense`.
-        x1, x2, gates1, gates2: what the kernel takes.
-        variances: sigma^2, one number or one for each weight.
-        bias_variances: likewise of biases, 0 for biases that start at zero; None for a network without.
+        kernel: `dense`, `convolutional`, `residual`, or any function with the arguments of `dense`. Pass options with
+            `functools.partial(residual, depth=2)`.
+        x1: inputs of the values, shape (n1, features) or (n1, *space, channels).
+        x2: inputs of the values, shape (n2, features) or (n2, *space, channels).
+        gates1: gates of x1, in the order that the kernel expects.
+        gates2: gates of x2, in the same order.
+        variances: variances sigma^2 of the weights, one number or one for each weight.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias; 0 for biases that start at
+            zero. None means no biases.
 
     Returns:
-        (n1, n2).
+        Array of shape (n1, n2).
 
     Raises:
-        As the kernel.
+        TypeError, ValueError: if an argument has the wrong type. Errors of the kernel are passed on.
 
     >>> x, gates = jnp.asarray([[1.0, 2.0]]), [jnp.asarray([[1.0, 1.0, 0.0]])] * 3
     >>> float(expected_ntk(dense, x, x, gates, gates, 0.5)[0, 0])  # 4 / 2^3 * 5 * 2^3
     20.0
 
-    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), in the limit of width; exact and for all architectures,
-    derived here.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), in the limit of infinite width; the exact form and the
+    other architectures are ours.
     """
     x1, x2 = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
     a_function(kernel, "kernel", "the arguments of path_kernel.dense")
@@ -310,7 +361,7 @@ def _kernel(
     dtype = x1.dtype
     gates1, gates2 = ([gate.astype(dtype) for gate in gates] for gates in (gates1, gates2))
     if normalise == "cosine" and bias_variances is None and not any(isinstance(layer, Skip) for layer in layers):
-        # A sample's gates in a layer may be scaled as one: no depth takes K(x, x) out of range.
+        # The cosine allows a factor for each sample and layer. It keeps K(x, x) in range at any depth.
         gates1, gates2 = ([_unit(gate) for gate in gates] for gates in (gates1, gates2))
 
     def of(x1, gates1, x2, gates2):
@@ -333,7 +384,7 @@ def _kernel(
 
 
 def _unit(gate: Array) -> Array:
-    """Gates with a mean square of 1 in every sample; none at all stay none."""
+    """Scale the gates of every sample to a mean square of 1; gates that are all zero stay zero."""
     square = jnp.mean(gate**2, axis=tuple(range(1, gate.ndim)), keepdims=True)
     return gate / jnp.sqrt(jnp.where(square > 0, square, 1))
 
@@ -341,9 +392,7 @@ def _unit(gate: Array) -> Array:
 def _gates(gates: Gates, name: str, batch: int, layers: Layers) -> list[Array]:
     wanted, gates = count(layers, Gate), _several(gates, name)
     if len(gates) != wanted:
-        raise ValueError(
-            f"{name}: got {len(gates)} arrays for {wanted} gated layers; gates1 and gates2 have one for each."
-        )
+        raise ValueError(f"{name}: got {len(gates)} arrays; must be {wanted}, one for each gated layer.")
     found = []
     for i, gate in enumerate(gates):
         array = numbers(gate, f"{name}[{i}]")
@@ -351,7 +400,7 @@ def _gates(gates: Gates, name: str, batch: int, layers: Layers) -> list[Array]:
             array = real_array(array, f"{name}[{i}]", range(2, 9), "(batch, *space, units)")
         if array.ndim < 2 or len(array) != batch:
             raise ValueError(
-                f"{name}: array {i} has shape {array.shape}; expected (batch, *space, units) with the {batch} samples "
+                f"{name}: array {i} has shape {array.shape}; must be (batch, *space, units) with the {batch} samples "
                 f"of x{name[-1]}."
             )
         found.append(array)
@@ -365,7 +414,7 @@ def _several(gates: Any, name: str = "gates1") -> list[Any]:
 def _real(value: Variances, name: str) -> Array:
     array = numbers(value, name)
     if jnp.iscomplexobj(array) or array.dtype == bool:
-        raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
+        raise TypeError(f"{name}: got {array.dtype}; must be real numbers.")
     return array
 
 
@@ -374,9 +423,9 @@ def _variances(value: Variances | None, name: str, weights: int, dtype: jnp.dtyp
         return None
     array = _real(value, name).astype(dtype)
     if array.shape not in ((), (weights,)):
-        raise ValueError(f"{name}: shape {array.shape}; give one number, or one for each of the {weights} weights.")
+        raise ValueError(f"{name}: got shape {array.shape}; must be () or ({weights},), one number for each weight.")
     if not is_traced(array) and not ((np.asarray(array) >= 0) & np.isfinite(np.asarray(array))).all():
-        raise ValueError(f"{name}: got {np.asarray(array)}; variances are not negative.")
+        raise ValueError(f"{name}: got {np.asarray(array)}; must be finite and at least 0.")
     return jnp.broadcast_to(array, (weights,))
 
 

@@ -1,7 +1,7 @@
-"""What a gated value network is made of, as far as its kernels can tell: where weights, gates, pools and skips stand.
+"""The layers of a value network, as its kernels see them: the places of weights, gates, pools and skips.
 
-A network is a tuple of layers. Its weights and its gates are not in it: they come as lists, in the order in which the
-tuple meets them, a skip's branch before its shortcut.
+A network is a tuple of layers. The layers hold no weights and no gates: these come as lists, in the order of the tuple.
+The branch of a skip comes before its shortcut.
 """
 
 import dataclasses
@@ -16,9 +16,10 @@ HEADS = ("average", "flatten")
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """A weight matrix over units; the same one at every position, where there are positions.
+    """A weight matrix over units. If there are positions, all of them use the same matrix.
 
-    `units`, the number of its outputs, is needed only where no gate says it: the next layer reads them ungated.
+    Args:
+        units: number of outputs. It is needed only if no gate follows, because a gate shows the number.
 
     >>> (Dense(), Gate(), Dense())  # one hidden layer
     (Dense(units=None), Gate(), Dense(units=None))
@@ -33,9 +34,12 @@ class Dense:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """Weights over units in a window of positions: `y_i = sum_t W_t h_(i + t)`, t from `-((k - 1) // 2)` to `k // 2`.
+    """A convolution of stride 1: `y_i = sum_t W_t h_(i + t)`, t from `-((k - 1) // 2)` to `k // 2`.
 
-    `window` is its size along each axis of space, `padding` "circular" or "zero", the stride 1; `units` as for `Dense`.
+    Args:
+        window: size of the window along each axis of space.
+        padding: "circular" or "zero".
+        units: number of outputs. It is needed only if no gate follows, because a gate shows the number.
 
     >>> Convolution((3, 3), "zero").window
     (3, 3)
@@ -54,7 +58,7 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """Every unit at every position times its gate: the next of the gates that a kernel is given.
+    """A gate: multiply every unit at every position by the next array in the list of gates.
 
     >>> Gate() == Gate()
     True
@@ -63,7 +67,7 @@ class Gate:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Average over windows of positions, one beside the other; over all positions if `window` is None.
+    """An average over adjacent windows of positions, or over all positions if `window` is None.
 
     >>> Pool((2, 2)).window
     (2, 2)
@@ -78,7 +82,7 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class Flatten:
-    """All units of all positions as the units of a layer without positions.
+    """A change of shape: all units of all positions become the units of a layer without positions.
 
     >>> Flatten() == Flatten()
     True
@@ -87,14 +91,14 @@ class Flatten:
 
 @dataclasses.dataclass(frozen=True)
 class Skip:
-    """A branch added to what it branched from, or to a shortcut with weights of its own.
+    """A sum of a branch and its input, or of a branch and a shortcut with its own weights.
 
     >>> Skip((Dense(), Gate())).shortcut
     ()
 
     Raises:
-        ValueError: a branch (or a shortcut that has layers at all) without a weight on every way through it: the two
-            parts of the sum would not be independent, and their kernels would not add.
+        ValueError: if some way through the branch, or through a shortcut with layers, has no weight. The two parts of
+            the sum would not be independent then, so their kernels would not add.
     """
 
     branch: tuple["Layer", ...]
@@ -105,7 +109,7 @@ class Skip:
             layers = checked_layers(layers, name)
             object.__setattr__(self, name, layers)
             if (layers or name == "branch") and not any(isinstance(layer, Dense | Convolution) for layer in layers):
-                raise ValueError(f"{name}: {layers!r} has no Dense or Convolution on every way through it.")
+                raise ValueError(f"{name}: got {layers!r}; every way through it must have a Dense or a Convolution.")
 
 
 Layer = Dense | Convolution | Gate | Pool | Flatten | Skip
@@ -113,7 +117,7 @@ Layers = tuple[Layer, ...]
 
 
 def sizes(value: Any, name: str) -> tuple[int, ...]:
-    """Sizes as a layer holds them.
+    """Return sizes as a tuple of integers, the form in which layers store them.
 
     >>> sizes([3, 3], "window")
     (3, 3)
@@ -122,7 +126,7 @@ def sizes(value: Any, name: str) -> tuple[int, ...]:
 
 
 def checked_layers(value: Any, name: str = "layers") -> Layers:
-    """Layers as a tuple of them.
+    """Check that every element is a layer, and return a tuple.
 
     >>> checked_layers([Dense()])
     (Dense(units=None),)
@@ -130,12 +134,12 @@ def checked_layers(value: Any, name: str = "layers") -> Layers:
     layers = tuple(in_order(value, name, "a tuple of layers"))
     for layer in layers:
         if not isinstance(layer, Layer):
-            raise TypeError(f"{name}: expected Dense, Convolution, Gate, Pool, Flatten or Skip, got {layer!r}.")
+            raise TypeError(f"{name}: got {layer!r}; must be Dense, Convolution, Gate, Pool, Flatten or Skip.")
     return layers
 
 
 def flattened(layers: Layers) -> Iterator[Layer]:
-    """All layers in the order in which weights and gates are listed, those of skips in place of the skips.
+    """Yield all layers in the order of the lists of weights and gates; the layers of a skip replace the skip.
 
     >>> [type(layer).__name__ for layer in flattened((Skip((Dense(), Gate())), Dense()))]
     ['Dense', 'Gate', 'Dense']
@@ -149,7 +153,7 @@ def flattened(layers: Layers) -> Iterator[Layer]:
 
 
 def count(layers: Layers, *kinds: type) -> int:
-    """How many layers are of these kinds.
+    """Count the layers of these kinds.
 
     >>> count((Dense(), Gate(), Dense()), Dense, Convolution)
     2
@@ -165,7 +169,7 @@ def stacked(
     pooling: Sequence[int] = (),
     head: str = "average",
 ) -> Layers:
-    """Gated convolutions with average pools between them, a head, gated dense layers, a linear output.
+    """Return the layers of a chain: gated convolutions with average pools, a head, gated dense layers, an output.
 
     >>> stacked(0, 1)
     (Dense(units=None), Gate(), Dense(units=None))
@@ -173,8 +177,8 @@ def stacked(
     one_of(head, "head", HEADS)
     if in_order(pooling, "pooling", "a factor for each convolution") and len(pooling) != convolutions:
         raise ValueError(
-            f"pooling: got {len(pooling)} factors for {convolutions} convolutions, the arrays of gates1 with axes of "
-            "space; give one for each, 1 where there is no pool, or () for none at all."
+            f"pooling: got {len(pooling)} factors for {convolutions} convolutions, which are the arrays of gates1 with "
+            "axes of space. Give one factor for each convolution, 1 for no pool, or () for no pools at all."
         )
     pooling = sizes(pooling, "pooling")
     layers: list[Layer] = []
@@ -193,9 +197,9 @@ def skipping(
     padding: str = "circular",
     head: str = "average",
 ) -> Layers:
-    """A gated layer, blocks `h + B(h)` of `depth` gated layers, a gated layer, a linear output.
+    """Return the layers of a residual network: a gated layer, blocks `h + B(h)`, a gated layer, a linear output.
 
-    With `gate_after`, a gate follows each addition. Without a window, layers are dense.
+    B has `depth` gated layers. With `gate_after` a gate follows each addition. Without a window the layers are dense.
 
     >>> skipping(1, 1)[2]
     Skip(branch=(Dense(units=None), Gate()), shortcut=())

@@ -1,7 +1,7 @@
-"""Learning with a kernel: ridge regression and its leave-one-out error, classification, how a kernel suits targets.
+"""Learning with a kernel: ridge regression, its leave-one-out error, classification, the fit of a kernel to targets.
 
-Regularisation is dimensionless: `A = K + lambda tr(K)/n I`, so that one lambda means the same for every scaling of K,
-and at least `n eps` of it is always there.
+The regularisation is dimensionless: `A = K + lambda tr(K)/n I`. One lambda therefore means the same at every scale of
+K. It is never below `n eps`.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from jaxdescramble.gated.path_kernel.blocks import Tile, gather
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class KernelRidge(Stored):
-    """Kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.
+    """Result of kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.
 
     Attributes:
-        coefficients: `A^-1 Y`, one column for every target.
-        regularisation: lambda as it was used, no less than `n eps`.
-        solved: whether A was finite and positive definite; coefficients are NaN if not.
+        coefficients: `A^-1 Y`, one column for every target; NaN if not `solved`.
+        regularisation: the lambda that was used, at least `n eps`.
+        solved: whether A was finite and positive definite.
     """
 
     coefficients: Float[Array, "n targets"]
@@ -40,32 +40,32 @@ class KernelRidge(Stored):
     solved: Bool[Array, ""]
 
     def check(self) -> "KernelRidge":
-        """This result, if it is one.
+        """Return this result, or raise if it is not solved.
 
         Raises:
-            FloatingPointError: the kernel was not finite or not positive definite.
+            FloatingPointError: if the kernel was not finite or not positive definite.
         """
         if is_traced(self.solved):
-            raise TypeError("ridge: .check() reads concrete numbers; call it outside jit, on the result.")
+            raise TypeError("ridge: .check() needs concrete numbers. Call it outside jit, on the result.")
         if not bool(self.solved):
             raise FloatingPointError(
-                f"ridge: no Cholesky factor at regularisation {float(self.regularisation):.3g}: the kernel is not "
-                "finite or not positive definite. Likely causes: an overflow (normalise='width'), the logarithm of a "
-                "kernel, a block of one that is not symmetric, or rounding of a kernel of low rank in float32. Compute "
-                "it in float64, or allow a larger regularisation."
+                f"ridge: the Cholesky factorisation failed at regularisation {float(self.regularisation):.3g}: the "
+                "kernel is not finite or not positive definite. Likely causes: an overflow (use normalise='width'), "
+                "the logarithm of a kernel, a block off the diagonal, or rounding of a kernel of low rank in float32. "
+                "Compute it in float64, or use a larger regularisation."
             )
         return self
 
 
 class LeaveOneOut(NamedTuple):
-    """What ridge regression says of each sample without having seen it, for every regularisation tried.
+    """Predictions of ridge regression for each sample from all the others, for every candidate of the regularisation.
 
     Attributes:
-        regularisation: lambda as it was used, no less than `n eps`.
-        predictions: of each sample, by the fit to all others.
+        regularisation: the candidates that were used, each at least `n eps`.
+        predictions: prediction for each sample, from a fit to all other samples.
         error: mean over samples of the squared distance from the targets.
-        wrong: share of samples whose largest prediction is not at their largest target; of a single target, whose sign
-            is not the target's.
+        wrong: share of samples whose largest prediction is not at their largest target. With a single target: share of
+            samples whose prediction has the wrong sign.
     """
 
     regularisation: Float[Array, " candidates"]
@@ -79,23 +79,24 @@ class LeaveOneOut(NamedTuple):
 
     @property
     def best(self) -> Float[Array, ""]:
-        """The regularisation with the smallest error; a failed one has none."""
+        """The regularisation with the smallest error. Candidates that failed are ignored."""
         return self.regularisation[jnp.nanargmin(self.error)]
 
 
 def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0) -> KernelRidge:
-    """Kernel ridge regression, by Cholesky's factorisation: `coefficients = (K + lambda tr(K)/n I)^-1 Y`.
+    """Fit kernel ridge regression by a Cholesky factorisation: `coefficients = (K + lambda tr(K)/n I)^-1 Y`.
 
     Args:
-        kernel: K, (n, n), of the training samples with themselves; or its tiles, which are gathered.
-        targets: Y, (n,) or (n, targets); integers of shape (n,) are labels, and become 0 or 1 for each class.
-        regularisation: lambda, not negative; raised to `n eps` if it is less.
+        kernel: kernel K of the training samples, shape (n, n), or its tiles, which are gathered.
+        targets: targets Y, shape (n,) or (n, targets). Integers of shape (n,) are labels: each class becomes a column
+            of 0 and 1.
+        regularisation: lambda, at least 0. A value below `n eps` is raised to `n eps`.
 
     Returns:
-        A `KernelRidge`, whose `check()` raises if there is no answer.
+        A `KernelRidge`. Its `check()` raises if the fit failed.
 
     Raises:
-        ValueError, TypeError: shapes that do not fit, a negative regularisation.
+        ValueError, TypeError: if shapes do not match; if the regularisation is negative.
 
     >>> K = jnp.asarray([[2.0, 1.0], [1.0, 2.0]])
     >>> [round(float(c), 4) for c in ridge(K, jnp.asarray([3.0, 0.0])).check().coefficients[:, 0]]
@@ -108,14 +109,18 @@ def ridge(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation
 
 
 def predict(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array, "m targets"]:
-    """`K(x, x_train) coefficients`: values for new samples.
+    """Predict values for new samples: `K(x, x_train) coefficients`.
 
     Args:
-        fit: from `ridge`.
-        kernel: (m, n), new samples against the training samples; or its tiles, which are not gathered.
+        fit: result of `ridge`.
+        kernel: kernel of new samples against the training samples, shape (m, n), or its tiles. Tiles are used one by
+            one, so the whole kernel need not fit into memory.
+
+    Returns:
+        Array of shape (m, targets).
 
     Raises:
-        ValueError: a kernel that has not as many columns as there were training samples.
+        ValueError: if the kernel does not have one column for each training sample.
 
     >>> fit = ridge(jnp.eye(2), jnp.asarray([3.0, 0.0]))
     >>> [round(float(y), 4) for y in predict(fit, jnp.asarray([[0.5, 0.5]]))[0]]
@@ -132,7 +137,7 @@ def predict(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array
     for rows, columns, block in blocks:
         if columns.stop > len(fit.coefficients):
             raise ValueError(
-                f"kernel: a tile reaches column {columns.stop}; there were {len(fit.coefficients)} training samples."
+                f"kernel: a tile reaches column {columns.stop}, but there are {len(fit.coefficients)} training samples."
             )
         share = matmul(block, fit.coefficients[columns])
         place = (rows.start, rows.stop)
@@ -140,16 +145,24 @@ def predict(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Float[Array
         heard[place] = heard.get(place, 0) + columns.stop - columns.start
     if not found or set(heard.values()) != {len(fit.coefficients)} or min(found)[0] != 0:
         raise ValueError(
-            f"kernel: its tiles do not cover all {len(fit.coefficients)} training samples once; an iterator's may have "
-            "been used before."
+            f"kernel: the tiles do not cover all {len(fit.coefficients)} training samples once. Was the iterator used "
+            "before?"
         )
     return jnp.concatenate([found[place] for place in sorted(found)])
 
 
 def classify(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Int[Array, " m"]:
-    """The class with the largest value; of a single target, 1 where it is positive and 0 elsewhere.
+    """Return the class with the largest value. For a single target, return 1 where the value is positive, else 0.
 
-    Args, raises: as for `predict`, fit to labels.
+    Args:
+        fit: result of `ridge` with labels as targets.
+        kernel: kernel of new samples against the training samples, shape (m, n), or its tiles.
+
+    Returns:
+        Array of classes, shape (m,).
+
+    Raises:
+        ValueError: if the kernel does not have one column for each training sample.
 
     >>> fit = ridge(jnp.eye(3), jnp.asarray([2, 0, 1]))
     >>> classify(fit, jnp.eye(3)).tolist()
@@ -160,18 +173,23 @@ def classify(fit: KernelRidge, kernel: ArrayLike | Iterable[Tile]) -> Int[Array,
 
 
 def leave_one_out(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike) -> LeaveOneOut:
-    """The error on every sample of the fit to all others, from one factorisation: `y_i - c_i / (A^-1)_ii`.
+    """Compute the leave-one-out predictions of ridge regression and their errors, without n separate fits.
+
+    Use it to choose the regularisation: `leave_one_out(...).best`. The prediction for sample i is
+    `y_i - c_i / (A^-1)_ii` with `c = A^-1 Y`, so each candidate needs a single factorisation.
 
     Args:
-        kernel, targets: as for `ridge`.
-        regularisation: candidates for lambda, (candidates,) or one number. Its unit tr(K)/n is that of all samples,
-            also where one is left out.
+        kernel: kernel K of the training samples, shape (n, n), or its tiles, which are gathered.
+        targets: targets Y, shape (n,) or (n, targets). Integers of shape (n,) are labels: each class becomes a column
+            of 0 and 1.
+        regularisation: candidates for lambda, shape (candidates,), or one number. The unit tr(K)/n always comes from
+            all samples, although one is left out.
 
     Returns:
-        A `LeaveOneOut`; NaN where a candidate leaves the kernel short of positive definite.
+        A `LeaveOneOut`. It is NaN for candidates with which the kernel is not positive definite.
 
     Raises:
-        ValueError, TypeError: as for `ridge`.
+        ValueError, TypeError: if shapes do not match; if the regularisation is negative.
 
     >>> K = jnp.eye(2) + 1.0
     >>> found = leave_one_out(K, jnp.asarray([3.0, 0.0]), 0.5)  # A = [[3, 1], [1, 3]]
@@ -192,21 +210,24 @@ def leave_one_out(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regula
 
 
 def alignment(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, centred: bool = True) -> Float[Array, ""]:
-    """How well a kernel suits targets: `<K, Y Y^T> / (||K||_F ||Y Y^T||_F)`, between -1 and 1.
+    """Measure how well a kernel suits targets: `<K, Y Y^T> / (||K||_F ||Y Y^T||_F)`, between -1 and 1.
 
-    Centred, K and Y have their means over samples taken off first, `H K H` with `H = I - 11^T/n`: a kernel's constant
-    part, which most of a kernel of hard gates is, then says nothing.
+    With `centred`, the means over samples are subtracted from K and Y first: `H K H` with `H = I - 11^T/n`. This
+    removes the constant part of a kernel. The constant part dominates kernels of hard gates and says nothing about the
+    targets.
 
     Args:
-        kernel: K, (n, n), or its tiles, which are not gathered.
-        targets: as for `ridge`.
-        centred: see above.
+        kernel: kernel K, shape (n, n), or its tiles. Tiles are used one by one, so the whole kernel need not fit into
+            memory.
+        targets: targets Y, shape (n,) or (n, targets). Integers of shape (n,) are labels: each class becomes a column
+            of 0 and 1.
+        centred: whether to subtract the means.
 
     Returns:
-        The alignment, 0 if K or Y is nothing (after centring); differentiable in a matrix K.
+        The alignment; 0 if K or Y is zero (after centring). It is differentiable in a matrix K.
 
     Raises:
-        ValueError, TypeError: as for `ridge`.
+        ValueError, TypeError: if shapes do not match; if the targets are not finite.
 
     >>> y = jnp.asarray([1.0, -1.0, 1.0])
     >>> round(float(alignment(y[:, None] * y[None, :], y)), 4)
@@ -229,23 +250,26 @@ def alignment(kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, centred: b
 def complexity(
     kernel: ArrayLike | Iterable[Tile], targets: ArrayLike, regularisation: ArrayLike = 0.0
 ) -> Float[Array, ""]:
-    """`y^T H^-1 y`, `H = n K / tr K + lambda I`, summed over targets: small where the kernel suits the targets.
+    """Compute `y^T H^-1 y` with `H = n K / tr K + lambda I`, summed over targets. Small values mean a good kernel.
 
-    Over the stages of training it tells what learning in the gates does, whatever it does to the kernel's size.
+    Use it over the stages of a training to see whether the gates learn. It does not depend on the size of the kernel.
 
     Args:
-        kernel, targets, regularisation: as for `ridge`.
+        kernel: kernel K of the training samples, shape (n, n), or its tiles, which are gathered.
+        targets: targets Y, shape (n,) or (n, targets). Integers of shape (n,) are labels: each class becomes a column
+            of 0 and 1.
+        regularisation: lambda, at least 0. A value below `n eps` is raised to `n eps`.
 
     Returns:
-        The complexity; NaN if the kernel is not positive definite at this regularisation.
+        The complexity; NaN if the kernel is not positive definite with this regularisation.
 
     Raises:
-        ValueError, TypeError: as for `ridge`.
+        ValueError, TypeError: if shapes do not match; if the regularisation is negative.
 
     >>> round(float(complexity(4 * jnp.eye(2), jnp.asarray([1.0, 2.0]))), 4)  # H = I
     5.0
 
-    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), who follow it over training; the measure is of Arora et al.
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529) follow it over training; the measure comes from Arora et al.
     2019 (arXiv 1901.08584).
     """
     K, Y = _given(kernel, targets)
@@ -284,8 +308,8 @@ def _streamed_alignment(kernel: Iterable[Tile], targets: ArrayLike, centred: boo
     shift, product, square, sums = None, 0.0, 0.0, np.zeros(n)
     for rows, columns, block in kernel:
         if max(rows.stop, columns.stop) > n:
-            raise ValueError(f"targets: {n} of them for a kernel that reaches {max(rows.stop, columns.stop)} samples.")
-        if shift is None:  # centring does not see a constant; without it squares would cancel
+            raise ValueError(f"targets: got {n}, but the kernel has at least {max(rows.stop, columns.stop)} samples.")
+        if shift is None:  # centring removes any constant; subtracting one here avoids cancellation in the squares
             shift = jnp.mean(block) if centred else jnp.zeros((), block.dtype)
         *numbers, row_sums = _block_sums(block, shift, Y[rows], Y[columns])
         product, square = product + float(numbers[0]), square + float(numbers[1])
@@ -308,7 +332,7 @@ def _ratio(product: Array, square: Array, Y: Array) -> Array:
 
 
 def _blocks(kernel: ArrayLike | Iterable[Tile]) -> Iterable[Tile] | None:
-    """The kernel's tiles, if that is what it is."""
+    """Return the tiles of the kernel, or None if the kernel is not given as tiles."""
     if isinstance(kernel, list | tuple):
         return kernel if kernel and all(isinstance(one, Tile) for one in kernel) else None
     return cast(Iterable[Tile], kernel) if isinstance(kernel, Iterator) else None
@@ -327,21 +351,21 @@ def _targets(targets: ArrayLike) -> Array:
     array = numbers(targets, "targets", "numbers (n,) or (n, targets), or labels")
     if jnp.issubdtype(array.dtype, jnp.integer) and array.ndim == 1:
         if is_traced(array):
-            raise TypeError("targets: labels inside jit; pass jax.nn.one_hot(labels, classes).")
+            raise TypeError("targets: got labels inside jit. Pass jax.nn.one_hot(labels, classes).")
         if not len(array) or int(array.min()) < 0:
-            raise ValueError("targets: expected labels from 0 on, one for each sample.")
+            raise ValueError("targets: got no labels, or negative ones; must be labels 0, 1, ..., one for each sample.")
         return jax.nn.one_hot(array, int(array.max()) + 1)
     array = real_array(array, "targets", (1, 2), "(n,) or (n, targets)")
     if not is_finite(array):
-        raise ValueError("targets: contain NaN or infinity.")
+        raise ValueError("targets: contain NaN or infinity. Remove these samples.")
     return array if array.ndim == 2 else array[:, None]
 
 
 def _regularisation(value: ArrayLike | Sequence[float], K: Array, candidates: bool = False) -> Array:
     array = numbers(value, "regularisation", "a number, or candidates")
     if array.ndim > candidates or 0 in array.shape or jnp.iscomplexobj(array) or array.dtype == bool:
-        raise TypeError(f"regularisation: got {array.dtype} of shape {array.shape}; expected a number, or candidates.")
+        raise TypeError(f"regularisation: got {array.dtype} of shape {array.shape}; must be a number, or candidates.")
     array = array.astype(K.dtype)
     if not is_traced(array) and not (np.asarray(array) >= 0).all():
-        raise ValueError(f"regularisation: got {value}; it is not negative.")
+        raise ValueError(f"regularisation: got {value}; must be at least 0.")
     return jnp.maximum(array, len(K) * jnp.finfo(K.dtype).eps)

@@ -1,4 +1,4 @@
-"""All paths of a tiny network, one by one: what the closed forms are held against."""
+"""All paths of a tiny network, listed one by one. Use it to test the closed forms."""
 
 import itertools
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ from jaxdescramble.gated.path_kernel.layers import (
     count,
 )
 
-# A name of one weight: "weight" or "bias", number of the layer, index into its array.
+# The name of one weight: "weight" or "bias", the number of the layer, and the index into its array.
 Name = tuple[str, int, tuple[int, ...]]
-# What a unit is, as a polynomial in the weights: for each product of weights its coefficient, sample by sample.
+# A unit as a polynomial in the weights: the coefficients of each product of weights, one number for each sample.
 Polynomial = dict[tuple[Name, ...], np.ndarray]
-# All units, each by its position and number.
+# All units, each by its position and its number.
 Units = dict[tuple[tuple[int, ...], int], Polynomial]
 
 
 class Paths(NamedTuple):
-    """`f = features @ values`.
+    """Features and values of all paths of a network: `f = features @ values`.
 
     Attributes:
-        features: phi, the product of the input and all gates on the way, for each sample and path.
-        values: v, the product of the weights on the way.
-        weights: those weights, by name: ("weight" or "bias", number of the layer, index).
+        features: phi, the product of the input and all gates on each path, for each sample.
+        values: v, the product of all weights on each path.
+        weights: names of these weights: ("weight" or "bias", number of the layer, index).
     """
 
     features: Float[np.ndarray, "n paths"]
@@ -58,28 +58,28 @@ def enumerate_paths(
     output: int = 0,
     limit: int = 100_000,
 ) -> Paths:
-    """Neural path features and values of one output of a tiny network: `f(x) = <phi(x), v>`, `NPK = <phi, phi'>`.
+    """List the neural path features and values of one output: `f(x) = <phi(x), v>`, `NPK = <phi, phi'>`.
 
-    A path picks an input and one unit for each layer, or starts at a bias. Paths with the same weights (those of a
-    convolution, shifted against each other) are one, whose feature is the sum: they have one value between them.
+    Use it on tiny networks, to test a kernel. It loops in plain Python and shares no code with the closed forms.
 
-    Plain loops on the host; nothing here is shared with the closed forms.
+    A path picks an input and one unit of each layer, or it starts at a bias. Paths with the same weights (shifted paths
+    of a convolution) have the same value. They count as one path, whose feature is their sum.
 
     Args:
-        layers: as for `network`.
-        x: (n, features) or (n, *space, channels).
-        gates: for each gated layer (n, *space, units).
-        weights: for each weight layer (outputs, inputs) or (outputs, inputs, *window); the inputs of a layer after
-            `Flatten` are ordered as `reshape` does.
-        biases: for each weight layer (outputs,); None for a network without.
-        output: which of the outputs.
-        limit: how many paths are too many.
+        layers: tuple of `Dense`, `Convolution`, `Gate`, `Pool`, `Flatten` and `Skip`.
+        x: inputs of the values, shape (n, features) or (n, *space, channels).
+        gates: one array of shape (n, *space, units) for each gated layer.
+        weights: one array of shape (outputs, inputs) or (outputs, inputs, *window) for each weight. After `Flatten` the
+            inputs are in the order of `reshape`.
+        biases: one array of shape (outputs,) for each weight; None means no biases.
+        output: index of the output.
+        limit: largest number of paths that is allowed.
 
     Returns:
-        `Paths`; numpy arrays of float64.
+        A `Paths` of NumPy arrays in float64.
 
     Raises:
-        ValueError: numbers of arrays that do not fit the layers; more paths than the limit.
+        ValueError: if the arrays do not match the layers; if there are more paths than the limit.
 
     >>> from jaxdescramble.gated.path_kernel.layers import Dense, Gate
     >>> x, gate = [[1.0, 2.0]], [[1.0, 0.5]]
@@ -95,17 +95,17 @@ def enumerate_paths(
     offsets = None if biases is None else _arrays(biases, "biases")
     wanted = count(layers, Dense, Convolution)
     if len(values) != wanted or (offsets is not None and len(offsets) != wanted):
-        raise ValueError(f"weights, biases: {wanted} layers have them; got {len(values)} weights.")
+        raise ValueError(f"weights, biases: got {len(values)} weights; must be {wanted} arrays, one for each layer.")
     if len(gates) != count(layers, Gate):
-        raise ValueError(f"gates: got {len(gates)} arrays for {count(layers, Gate)} gated layers.")
+        raise ValueError(f"gates: got {len(gates)} arrays; must be {count(layers, Gate)}, one for each gated layer.")
     (inputs,) = _arrays([x], "x")
     if inputs.ndim < 2:
-        raise ValueError(f"x: expected (n, features) or (n, *space, channels), got shape {inputs.shape}.")
+        raise ValueError(f"x: got shape {inputs.shape}; must be (n, features) or (n, *space, channels).")
     for name, arrays in (("gates", gates), ("weights", values), ("biases", offsets or [])):
         for i, array in enumerate(arrays):
             if array.ndim < (1 if name == "biases" else 2) or (name == "gates" and len(array) != len(inputs)):
                 raise ValueError(
-                    f"{name}[{i}]: shape {array.shape} does not fit x, of {len(inputs)} samples, or a layer."
+                    f"{name}[{i}]: got shape {array.shape}; must match its layer and the {len(inputs)} samples of x."
                 )
     walk = _Walk(gates, values, offsets, len(inputs), limit)
     units: Units = {}
@@ -121,23 +121,23 @@ def enumerate_paths(
     except (KeyError, IndexError, ValueError) as error:
         shapes = {"x": inputs.shape, "gates": [g.shape for g in gates], "weights": [w.shape for w in values]}
         shapes |= {"biases": offsets and [b.shape for b in offsets], "output": output}
-        raise ValueError(f"layers: they, or {shapes}, do not fit each other.") from error
+        raise ValueError(f"layers: the layers do not match the arrays {shapes}.") from error
     return Paths(np.stack([found[path] for path in names], axis=1), np.asarray(products), names)
 
 
 def _arrays(values: Any, name: str) -> list[np.ndarray]:
-    """On the host and in float64, whatever JAX's own types are."""
+    """Convert to NumPy arrays in float64, even where JAX has only 32-bit types."""
     found = []
     for i, value in enumerate(in_order(values, name, "a list of arrays")):
         array = numbers(value, f"{name}[{i}]" if name != "x" else name)
         if jnp.iscomplexobj(array):
-            raise TypeError(f"{name}: got {array.dtype}; expected real numbers.")
+            raise TypeError(f"{name}: got {array.dtype}; must be real numbers.")
         found.append(np.asarray(value, float))
     return found
 
 
 class _PathLimitError(ValueError):
-    """The limit of paths is passed; not to be taken for shapes that do not fit."""
+    """Raised for too many paths. Its own type, so that it is not mistaken for shapes that do not match."""
 
 
 class _Walk:
@@ -202,7 +202,7 @@ class _Walk:
                 paths += len(total)
                 if paths > self.limit:
                     raise _PathLimitError(
-                        f"layers: more than the limit of {self.limit} paths in layer {number}; take a smaller network."
+                        f"layers: more than the limit of {self.limit} paths in layer {number}. Use a smaller network."
                     )
         return found
 

@@ -18,15 +18,15 @@ from jaxdescramble.studies.deernet.seeds import across_seeds
 
 
 def run_demo(settings: DemonstrationSettings, folder: Path, figures: bool = True) -> None:
-    """One demonstration with its report, shown on the terminal.
+    """Run one demonstration, write its report, and show it on the terminal.
 
     Raises:
-        StoppedError: interrupted, refused by a checkpoint, or a file that cannot be written.
+        StoppedError: on Ctrl-C.
     """
     screen, began = terminal.console(), time.perf_counter()
     screen.print(f"Demonstration, seed {settings.seed}, in {folder}", soft_wrap=True)
     if figures:
-        # A missing extra is said now, not after a minute of training.
+        # Report a missing extra now, not after a minute of training.
         extra("matplotlib", "figures need matplotlib")
     terminal.writable(folder)
     found = _demonstrated(settings, folder, figures, screen)
@@ -34,10 +34,10 @@ def run_demo(settings: DemonstrationSettings, folder: Path, figures: bool = True
 
 
 def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
-    """Several demonstrations, those that are there left out, and what they have in common.
+    """Run several demonstrations, skip those that are finished, and compare them.
 
     Raises:
-        StoppedError: as for `run_demo`; what is finished stays and is not run again.
+        StoppedError: on Ctrl-C. Finished demonstrations are kept and not run again.
     """
     screen, began = terminal.console(), time.perf_counter()
     terminal.writable(folder)
@@ -46,7 +46,7 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
         settings, one = settings_for(seed, layers, quick), folder / f"seed-{seed}"
         folders.append(one)
         if _finished(one, settings):
-            screen.print(f"seed {seed}: there already")
+            screen.print(f"seed {seed}: already finished")
             continue
         screen.print(f"seed {seed} ({seed - seeds.start + 1} of {len(seeds)})")
         _demonstrated(settings, one, False, screen)
@@ -86,9 +86,9 @@ def _finished(folder: Path, settings: DemonstrationSettings) -> bool:
 
 
 def _step(checkpoint: Path) -> int | None:
-    """The step a checkpoint was written at, None if it cannot be read."""
+    """Return the step of a checkpoint, or None if the file cannot be read."""
     try:
         with open(checkpoint, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             return int(file["step"])
-    except Exception:  # whatever is wrong with the file, the next run says it
+    except Exception:  # the next run reports what is wrong with the file
         return None

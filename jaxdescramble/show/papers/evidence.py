@@ -1,4 +1,4 @@
-"""The two figures that weigh the story: does a replica do what the network does, and does chance do what it does?"""
+"""Two figures that test the claims: does a replica do what the network does, and does chance show the same readings?"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIME, DISTANCE = "Time (μs)", "Distance (Å)"
-# Amber darkened until it can be read as text.
+# Amber, dark enough for text.
 VERDICT_COLOURS = {STANDS: GREEN, IN_PART: "#b87700", BY_CONSTRUCTION: GREY, FAILS: VERMILION}
 NULL_COLOURS = {"random frame": BLUE, "untrained": GREY, "shuffled targets": PURPLE}
 LAYER_TITLES = {"first": "First layer", "last": "Last layer", "last, joint tap": "Last layer, the paper's joint tap"}
@@ -36,18 +36,18 @@ LAYER_TITLES = {"first": "First layer", "last": "Last layer", "last, joint tap":
 
 @styled
 def replica_figure(demonstration: Demonstration) -> "Figure":
-    """Figure 6: the rational replica, its parts, and what it makes of three held-out traces.
+    """Draw figure 6: the rational replica, its parts, and its answers for three held-out traces.
 
-    The traces are those at which the network's correlation with the truth has its quartiles: nobody chose them.
+    The traces are those at the quartiles of the network's correlation with the truth, so nobody chose them.
 
     Args:
-        demonstration: what `demonstrate` gave.
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
 
     Returns:
         A matplotlib Figure, 180 mm wide.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: if matplotlib is not installed.
 
     Source: Amey et al. 2021, fig. 6.
     """
@@ -106,13 +106,20 @@ def replica_figure(demonstration: Demonstration) -> "Figure":
 
 @styled
 def nulls_figure(demonstration: Demonstration) -> "Figure":
-    """Figure 7: is it a finding? Every reading beside what chance makes of it, the finding's direction to the right.
+    """Draw figure 7: is it a finding? Every reading beside its nulls, with the direction of the finding to the right.
 
-    A row is a reading, with a scale of its own. Dots are draws from the null models, the diamond is the one network
-    that was trained on shuffled targets, the line is the value. At the right, how often each null reaches the value,
-    and what became of the claim that rests on the reading.
+    A row is a reading with its own scale. Dots are draws from the null models. The diamond is the one network that was
+    trained on shuffled targets. The line is the value. At the right are the p-value of each null, and the verdict on
+    the claim that depends on the reading.
 
-    Args, returns, errors: as for `replica_figure`.
+    Args:
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
+
+    Returns:
+        A matplotlib Figure, 180 mm wide.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
     """
     groups = {name: list(group) for name, group in demonstration.readings.items()}
     rows = [(name, reading) for name, group in groups.items() for reading in group]
@@ -163,7 +170,7 @@ def _rule(figure: "Figure", y: float) -> None:
 
 
 def _strip(ax: "Axes", reading: Reading) -> None:
-    """Draws of every null, each in its lane, and the value through all of them."""
+    """Draw the draws of every null, each null on its own line, and the value through all of them."""
     draws = {name: np.asarray(values, np.float64) for name, values in reading.nulls.items()}
     finite = [values[np.isfinite(values)] for values in draws.values()]
     everything = np.concatenate([*finite, [reading.value] if np.isfinite(reading.value) else []])
@@ -175,7 +182,7 @@ def _strip(ax: "Axes", reading: Reading) -> None:
         ax.set_xlim(low / pad, high * pad)
         _plain_log_ticks(ax.xaxis)
     else:
-        # Readings that P cannot change repeat themselves to rounding; their scale must not show rounding as a spread.
+        # If P cannot change a reading, its draws differ only by rounding. The scale must not show rounding as a spread.
         pad = 0.06 * max(high - low, 0.02 * max(abs(low), abs(high)), 1e-6)
         ax.set_xlim(low - pad, high + pad)
         ax.xaxis.set_major_locator(plotting("matplotlib.ticker").MaxNLocator(4, steps=(1, 2, 2.5, 5, 10)))
@@ -206,7 +213,7 @@ def _margins(
 ) -> None:
     height = figure.get_figheight() * 25.4
     figure.text(0.012, y + 1.3 / height, pretty(_sentence(reading.name)), fontsize=6.5, va="center")
-    depends = "depends on P" if reading.depends_on_point else "P cannot change it"
+    depends = "depends on P" if reading.depends_on_point else "does not depend on P"
     figure.text(0.012, y - 1.7 / height, f"{pretty(reading.unit)}; {depends}", fontsize=5.2, color=GREY, va="center")
     figure.text(columns["value"], y, f"{reading.value:.3g}".replace("-", "\N{MINUS SIGN}"), ha="right", va="center")
 
@@ -214,9 +221,9 @@ def _margins(
     for lane, (name, values) in enumerate(reading.nulls.items()):
         at = y + (1 - lane) * 2.1 / height
         if name not in verdicts or reading.direction == 0:
-            said = "cannot differ" if reading.direction else "\N{EN DASH}"
+            said = "always equal" if reading.direction else "\N{EN DASH}"
         elif len(values) == 1:
-            said = "beyond it" if verdicts[name] else "not beyond"
+            said = "beaten" if verdicts[name] else "not beaten"
         else:
             said = f"{reading.p_value[name]:.3f}"
         won = verdicts.get(name, False) and reading.direction != 0
@@ -240,12 +247,12 @@ def _margins(
 
 
 def finding_on(reading: Reading, layer: str, findings: list[Finding]) -> Finding | None:
-    """The finding that rests on a reading, if one does."""
+    """Return the finding that depends on a reading, or None."""
     return next((one for one in findings if (one.layer, one.reading) == (layer, reading.name)), None)
 
 
 def _quartiles(demonstration: Demonstration) -> list[int]:
-    """Held-out samples at the quartiles of the network's correlation with the truth."""
+    """Return the held-out samples at the quartiles of the network's correlation with the truth."""
     estimate, truth = (
         np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(axis=0)
         for x in (demonstration.estimates["network"], demonstration.test.distribution)
@@ -256,7 +263,7 @@ def _quartiles(demonstration: Demonstration) -> list[int]:
 
 
 def _plain_log_ticks(axis: Any) -> None:
-    """1, 2, 5 and their decades, written out: a short range on a logarithmic scale has too few powers of ten."""
+    """Place ticks at 1, 2, 5 and their decades: a short logarithmic axis has too few powers of ten."""
     ticker = plotting("matplotlib.ticker")
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
@@ -265,7 +272,7 @@ def _plain_log_ticks(axis: Any) -> None:
 
 
 def pretty(text: str) -> str:
-    """Names and units with their superscripts and minus signs."""
+    """Write names and units with superscripts and minus signs."""
     return text.replace("R2", "R\N{SUPERSCRIPT TWO}").replace("1 - cos^2", "1 \N{MINUS SIGN} cos\N{SUPERSCRIPT TWO}")
 
 

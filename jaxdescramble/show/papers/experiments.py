@@ -1,4 +1,4 @@
-"""The experiments of the command line that come in parts: run, resumed, put into tables and pictures."""
+"""Experiments of the command line that consist of parts: run them, continue them, write tables and figures."""
 
 import json
 import os
@@ -22,10 +22,10 @@ from jaxdescramble.studies.gating import comparison
 
 
 def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figures: bool = True) -> None:
-    """The evaluation of attributions: tables, verdicts and pictures.
+    """Run the evaluation of attributions: tables, verdicts and figures.
 
     Raises:
-        StoppedError: interrupted; what is finished stays and is not run again.
+        StoppedError: on Ctrl-C. Finished parts are kept and not run again.
     """
     settings = evaluation.EvaluationSettings(seeds, pictures, quick)
 
@@ -59,11 +59,11 @@ def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figure
 def run_gates(
     seeds: int, pictures: tuple[str, ...], files: Path | None, quick: bool, folder: Path, figures: bool = True
 ) -> None:
-    """The comparison of gated networks: tables, verdicts and pictures.
+    """Run the comparison of gated networks: tables, verdicts and figures.
 
     Raises:
-        StoppedError: interrupted; what is finished stays and is not run again.
-        ValueError: an unknown set of pictures, or files that cannot be read.
+        StoppedError: on Ctrl-C. Finished parts are kept and not run again.
+        ValueError: if a set of pictures is unknown; if a file cannot be read.
     """
     sets, where_files = pictures or comparison.BUILT_IN, None if files is None else str(files)
     settings = (
@@ -88,7 +88,7 @@ def run_gates(
 
 
 def where(command: str) -> str:
-    """How a table was made, and on what."""
+    """Return the command and the machine that made a table."""
     device = jax.devices()[0]
     kind = f"{platform.machine()}, {os.cpu_count()} cores" if device.platform == "cpu" else device.device_kind
     return f"`{command}`; {kind}, jax {version('jax')}, Python {platform.python_version()}, float32."
@@ -104,7 +104,7 @@ def _experiment(
 ) -> None:
     screen, began = terminal.console(), time.perf_counter()
     if draw is not None:
-        # A missing extra is said now, not after minutes of training.
+        # Report a missing extra now, not after minutes of training.
         extra("matplotlib", "figures need matplotlib")
     terminal.writable(folder)
     stages = terminal.Stages(screen)
@@ -117,8 +117,9 @@ def _experiment(
             for figure_name, figure in draw(found).items() if draw is not None else ():
                 reports.write_figure(folder / figure_name, figure)
     except KeyboardInterrupt as error:
-        kept = f"Finished parts are kept in {folder}; the same command goes on."
-        raise StoppedError(f"Interrupted while {stages.stage}. {kept}", INTERRUPTED) from error
+        kept = f"Finished parts are kept in {folder}; the same command continues."
+        raise StoppedError(f"Interrupted at {stages.stage}. {kept}", INTERRUPTED) from error
+
     for claim in judge(found):
         screen.print(f"{claim.verdict:>22}  {claim.claim}", soft_wrap=True)
     screen.print(f"{folder / f'{name}.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)

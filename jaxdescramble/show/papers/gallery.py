@@ -1,4 +1,4 @@
-"""Pictures of the evaluation of attributions: a gallery of maps, what the tests say, a layer taken apart."""
+"""Figures of the evaluation of attributions: a gallery of maps, the results of the tests, one layer in parts."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,11 @@ CURVES = {"Insens": BLUE, "SmoothGrad": VERMILION, "integrated gradients": AMBER
 
 @styled
 def gallery_figure(cells: Mapping[str, Mapping[str, np.ndarray]], rows: int = 3) -> "Figure":
-    """Maps of a few pictures by every method, red for positive and blue for negative, each on its own scale.
+    """Draw the maps of a few pictures by every method. Red is positive, blue is negative; each map has its own scale.
 
     Args:
-        cells: by set of pictures, the arrays of one cell.
-        rows: pictures of each set.
+        cells: arrays of one cell, by set of pictures.
+        rows: number of pictures of each set.
     """
     figure = sheet(DOUBLE, 15.5 * rows * len(cells) + 4)
     axes = figure.subplots(rows * len(cells), len(COLUMNS), squeeze=False)
@@ -67,7 +67,7 @@ def gallery_figure(cells: Mapping[str, Mapping[str, np.ndarray]], rows: int = 3)
 
 @styled
 def evaluation_figure(cells: claims.Cells) -> "Figure":
-    """Accuracy against pixels kept in every configuration; outlines, noise, states and other parameters below."""
+    """Draw accuracy against clean pixels for every configuration, and below outlines, steps and random parameters."""
     groups = claims.configurations(cells)
     figure = sheet(DOUBLE, 150)
     top, bottom = figure.add_gridspec(2, 1, height_ratios=(2.1, 1))
@@ -89,7 +89,7 @@ def evaluation_figure(cells: claims.Cells) -> "Figure":
     bars = (
         (one, claims.outline, {"outline": BLUE, "elsewhere": SKY, "figure": PALE}, "Clean pixels", "Accuracy"),
         (two, claims.woken, {"+Insens": BLUE, "-Insens": SKY, "random": PALE, "+gradient": AMBER}, "A step",
-         "Silent neurons woken"),
+         "Silent neurons activated"),
         (three, claims.randomised, {"Insens": BLUE, "SmoothGrad": VERMILION, "input x gradient": AMBER,
                                     "LRP alpha 1": GREEN}, "Other parameters", "Rank correlation"),
     )  # fmt: skip
@@ -112,12 +112,14 @@ def evaluation_figure(cells: claims.Cells) -> "Figure":
 
 @styled
 def patterns_figure(cells: Mapping[str, Mapping[str, np.ndarray]], rows: int = 2) -> "Figure":
-    """The last hidden layer taken apart at a few pictures: the neurons that add most to the score, the silent ones that
-    are held hardest, the sums of both, and the switched projection of the score.
+    """Draw the parts of the last hidden layer for a few pictures.
+
+    The parts are the neurons that add most to the score, the silent neurons that are held hardest, the sums of both,
+    and the switched projection of the score.
 
     Args:
-        cells: by set of pictures, the arrays of one cell.
-        rows: pictures of each set.
+        cells: arrays of one cell, by set of pictures.
+        rows: number of pictures of each set.
     """
     shown = next(iter(cells.values()))["pattern active"].shape[1]
     figure = sheet(DOUBLE, 17.5 * rows * len(cells) + 6)

@@ -1,4 +1,4 @@
-"""Pictures of gated networks: the comparison, what learns in the gates, and errors against frequency."""
+"""Figures of gated networks: the comparison, learning in the gates, and errors against frequency."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,10 @@ NAMES = {"dnn": "ReLU", "dgn": "DGN", "dlgn": "DLGN", "dlgn-sf": "DLGN-SF"}
 
 @styled
 def comparison_figure(found: Mapping[str, Any]) -> "Figure":
-    """Accuracies of every kind and variant, a dot for each seed; and of values behind gates frozen at stages.
+    """Draw the accuracies of every kind and variant, a dot for each seed; and those behind gates frozen at stages.
 
     Args:
-        found: what `studies.gating.comparison.compare_gates` gave.
+        found: result of `studies.gating.comparison.compare_gates`.
     """
     sets = list(found["comparison"])
     figure = sheet(DOUBLE, 58 * len(sets))
@@ -57,7 +57,7 @@ def comparison_figure(found: Mapping[str, Any]) -> "Figure":
                 right.plot(at, np.mean(stage[what], axis=1), line, color=colour, lw=0.9,
                            label=f"{name}: {what}" if row == 0 else None)  # fmt: skip
         right.set(xscale="log", ylim=(0, 1.02))
-        panel(right, "bd"[row % 2], "Gates frozen at a stage of training", "Steps (first: none)", "Accuracy")
+        panel(right, "bd"[row % 2], "Gates frozen at a stage of training", "Steps (first: 0)", "Accuracy")
         if row == 0:
             right.legend(fontsize=4.8, ncols=1, loc="lower right")
     return figure
@@ -65,10 +65,10 @@ def comparison_figure(found: Mapping[str, Any]) -> "Figure":
 
 @styled
 def spectrum_figure(found: Mapping[str, Any]) -> "Figure":
-    """Error against frequency, by kind, a line for each width: the wider the darker.
+    """Draw error against frequency for each kind. Each width has a line; wider networks have darker lines.
 
     Args:
-        found: what `studies.gating.comparison.compare_gates` gave.
+        found: result of `studies.gating.comparison.compare_gates`.
     """
     waves = found["spectrum"]
     figure = sheet(DOUBLE, 58)

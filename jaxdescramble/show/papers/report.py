@@ -1,6 +1,6 @@
-"""The report of a demonstration: numbers in JSON, matrices, figures, and a page that puts them in order.
+"""The report of a demonstration: numbers in JSON, matrices, figures, and a page that shows them in order.
 
-Every file is replaced whole or not at all. The numbers are written first: whatever goes wrong later leaves them.
+Every file is replaced whole or not at all. Numbers are written first, so that a later error does not lose them.
 """
 
 import functools
@@ -43,17 +43,17 @@ def write_report(
     """Write `report.json`, `matrices.npz`, the figures (PNG and PDF) and `index.html`.
 
     Args:
-        demonstration: what `jaxdescramble.studies.deernet.demonstration.demonstrate` gave.
-        folder: where to; made if it is not there. Files of the same names are replaced.
-        figures: False leaves the figures out, and with them the need for matplotlib.
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
+        folder: path of the folder. It is made if needed, and files of the same names are replaced.
+        figures: whether to draw the figures, which need matplotlib.
         progress: called as `progress("drawing", done, total)`.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        ImportError: figures are asked for and matplotlib is not installed; numbers and matrices have been written.
-        OSError: a file could not be written; those before it have been, and none is left in part.
+        ImportError: if figures are wanted and matplotlib is not installed. Numbers and matrices are written before.
+        OSError: if a file cannot be written. Files written before are complete.
     """
     folder, content = Path(folder), report(demonstration)
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
@@ -70,14 +70,14 @@ def write_report(
 
 
 def report(demonstration: Demonstration) -> dict[str, Any]:
-    """Everything that was found, in numbers, ready for JSON: numbers that are not finite become None.
+    """Collect all results as numbers for JSON. Numbers that are not finite become None.
 
     Args:
-        demonstration: what `demonstrate` gave.
+        demonstration: result of `jaxdescramble.studies.deernet.demonstration.demonstrate`.
 
     Returns:
-        A dict with "settings", "training", "smoothness", "function_change", "agreement", "readings" (by layer, a list
-        of readings with their nulls), "findings", "seconds", "versions" and "hardware".
+        A dictionary with "settings", "training", "smoothness", "function_change", "agreement", "readings" (by layer, a
+        list of readings with their nulls), "findings", "seconds", "versions" and "hardware".
     """
     losses = np.asarray(demonstration.net.losses, np.float64)
     tail = losses[-min(100, len(losses)) :]
@@ -107,13 +107,16 @@ def report(demonstration: Demonstration) -> dict[str, Any]:
 
 
 def settings_of(settings: DemonstrationSettings) -> dict[str, Any]:
-    """Settings as they stand in `report.json`, to be compared with."""
+    """Return settings in the form in which `report.json` has them, for comparison."""
     return json.loads(json.dumps(asdict(settings)))
 
 
 def matrices(demonstration: Demonstration) -> dict[str, np.ndarray]:
-    """Weights and frames: "first", "middle" where there is one, and "last" are descrambled; with them "raw_first",
-    "P_first", "Q_last" and so on, and "Q_joint_last" of the paper's joint tap."""
+    """Collect weights and frames. "first", "middle" (if there is one) and "last" are descrambled weights.
+
+    "raw_first", "P_first", "Q_last" and so on are the raw weights and the descramblers. "Q_joint_last" belongs to the
+    paper's joint tap.
+    """
     grid, layers = demonstration.settings.plan.grid, list(demonstration.layers.values())
     found: dict[str, np.ndarray] = {"time_us": grid.time, "distance_angstrom": grid.distance}
     places = ("first", *["middle"] * (len(layers) - 2), "last")
@@ -129,12 +132,12 @@ def matrices(demonstration: Demonstration) -> dict[str, np.ndarray]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, replaced whole."""
+    """Write a text file; replace it whole or not at all."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_figure(path: Path, figure: Any) -> None:
-    """A figure as PNG and as PDF, replaced whole."""
+    """Write a figure as PNG and as PDF; replace each file whole or not at all."""
     for kind in ("png", "pdf"):
         write_atomically(path.with_name(f"{path.name}.{kind}"), functools.partial(save, figure, kind=kind))
 
@@ -163,7 +166,7 @@ def _finite(draws: np.ndarray) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """Dicts, lists, strings, numbers and None, and nothing else."""
+    """Convert to dictionaries, lists, strings, numbers and None."""
     if isinstance(value, dict):
         return {str(name): _plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | Iterator):

@@ -1,4 +1,4 @@
-"""The command line's sweeps: `jaxdescramble run`, `status`, `report`."""
+"""Commands for sweeps: `jaxdescramble run`, `status`, `report`."""
 
 import json
 import os
@@ -23,28 +23,29 @@ from jaxdescramble.sweeps.table import PENDING
 
 
 class TerminatedError(KeyboardInterrupt):
-    """SIGTERM, as a scheduler sends it before it kills."""
+    """Raised on SIGTERM, which a scheduler sends before it kills a process."""
 
 
 def run_sweep(
     source: Path, options: Mapping[str, Any], folder: Path, shard: str | None, resume: bool, figures: bool
 ) -> None:
-    """A sweep from a file of arrays, a folder of them or a specification, to its report.
+    """Run a sweep from arrays or from a specification, and write its report.
 
     Args:
-        source: `.toml` for a specification, anything else for arrays.
-        options: what the command line says; it has the last word over a specification.
-        folder, resume: as `out` and `resume` of `sweep`.
+        source: a `.toml` file for a specification; any other file, or a folder, for arrays.
+        options: options of the command line. They take precedence over the specification.
+        folder: path of the folder of the sweep.
         shard: "i/n", or None.
-        figures: whether the report has any.
+        resume: whether to continue a sweep that is already in the folder.
+        figures: whether the report has figures.
 
     Raises:
-        StoppedError: interrupted, some problem without an answer, or (a shard's run) the others' not there yet.
-        ValueError, TypeError, OSError: what cannot be read, understood or written.
+        StoppedError: on Ctrl-C or SIGTERM; if a problem has no answer; if other shards are not finished yet.
+        ValueError, TypeError, OSError: if something cannot be read, understood or written.
     """
     screen, began = terminal.console(), time.perf_counter()
     if figures:
-        # A missing extra is said now, not after hours.
+        # Report a missing extra now, not after hours.
         extra("matplotlib", "figures need matplotlib")
     asked = _request(source, options)
     terminal.writable(folder)
@@ -75,7 +76,7 @@ def run_sweep(
                 ("Terminated", TERMINATED) if isinstance(error, TerminatedError) else ("Interrupted", INTERRUPTED)
             )
             solved = f" ({stages.done} of {stages.total} problems by this run)" * (stages.stage == "solving")
-            kept = f"Finished chunks are kept in {folder}{solved}; the same command goes on."
+            kept = f"Finished chunks are kept in {folder}{solved}; the same command continues."
             raise StoppedError(f"{how} while {stages.stage or 'beginning'}. {kept}", code) from error
     _tell(table, screen)
     if table.done:
@@ -84,22 +85,23 @@ def run_sweep(
 
 
 def catalogue_text() -> str:
-    """Objectives, solvers and preconditioners with their options, for the help; an empty line between paragraphs."""
+    """Return objectives, solvers and preconditioners with their options, as paragraphs for the help."""
     paragraphs = []
     for kind, names in catalogue().items():
         where = {"objectives": "--objective NAME, or [objectives.LABEL] name = NAME"}
         where |= {"solvers": "[solvers.LABEL] name = NAME", "preconditioners": "preconditioner = { name = NAME }"}
         paragraphs.append(f"{kind.capitalize()} and their options ({where[kind]}):")
         paragraphs += [f"- {name}{': ' * bool(options)}{options}" for name, options in names.items()]
-    # The help is read as markup, in which brackets mean styles.
+    # The help is read as markup, where brackets are styles.
     return "\n\n".join(paragraphs).replace("[", "\\[")
 
 
 def show_status(folder: Path, as_json: bool) -> None:
-    """How far the sweep in a folder is, by counting its files; no result is read unless all are there.
+    """Show the progress of the sweep in a folder. It counts files; it reads results only if all are there.
 
     Raises:
-        FileNotFoundError: there is no sweep. StoppedError: it is not done, or some problem has no answer.
+        FileNotFoundError: if the folder holds no sweep.
+        StoppedError: if the sweep is not finished, or a problem has no answer.
     """
     screen, table = terminal.console(), Table.load(folder)
     what = progress_of(table)
@@ -114,33 +116,34 @@ def show_status(folder: Path, as_json: bool) -> None:
         for line in what["made_by"]:
             screen.print(f"made by: {line}", soft_wrap=True)
         for event in what["damaged"]:
-            screen.print(f"damaged, made anew or to be: {event}", soft_wrap=True)
+            screen.print(f"damaged (solved again by the next run, if not yet): {event}", soft_wrap=True)
         for line in _left(what):
             screen.print(line, soft_wrap=True)
     _verdict(table)
 
 
 def _left(what: Mapping[str, Any]) -> Iterator[str]:
-    """How long the rest will take, in words, one line for what is known and one for each kind that is not."""
+    """Describe the remaining time: one line for what is known, one for each kind of problem with an unknown time."""
     if what["done"] == what["problems"]:
         return
     if what["seconds_left"] is not None:
         rest = what["problems"] - what["done"] - sum(what["unknown_left"].values())
-        yield f"about {what['seconds_left']:.0f} s of work left for {rest} problems, at the rate of their kinds so far"
+        yield f"about {what['seconds_left']:.0f} s of work left for {rest} problems, at the rates so far"
     for kind, count in what["unknown_left"].items():
-        yield f"unknown time for {count} problems of a kind of which none is finished ({kind})"
+        yield f"unknown time for {count} problems of a kind without a finished problem ({kind})"
 
 
 def show_report(folder: Path, source: Path | None, figures: bool) -> None:
-    """Write the report of the sweep in a folder, as far as it is.
+    """Write the report of the sweep in a folder, finished or not.
 
     Args:
-        folder: of the sweep.
-        source: of its arrays, for pictures of them; None for no such pictures.
-        figures: whether there are any.
+        folder: path of the folder of the sweep.
+        source: arrays or specification of the sweep, for pictures of its layers; None means no such pictures.
+        figures: whether the report has figures.
 
     Raises:
-        FileNotFoundError: there is no sweep. StoppedError: as `show_status`; the report has been written.
+        FileNotFoundError: if the folder holds no sweep.
+        StoppedError: if the sweep is not finished, or a problem has no answer. The report is written before.
     """
     screen, table = terminal.console(), Table.load(folder)
     layers = {} if source is None else _request(source, {}).selection.layers
@@ -160,26 +163,26 @@ def _request(source: Path, options: Mapping[str, Any]) -> Request:
     content = read(source)
     refused = [name for name in ("names", "samples_first", "objectives") if name in given]
     if refused:
-        raise ValueError(f"--{refused[0].rstrip('s')}: stands in the specification; change {source} instead.")
+        raise ValueError(f"--{refused[0].rstrip('s')}: the specification decides this. Change {source} instead.")
     return request({**content, **given}, source.parent)
 
 
 def _shard(text: str) -> tuple[int, int]:
     index, slash, count = text.partition("/")
     if not (slash and index.isdigit() and count.isdigit()):
-        raise ValueError(f"--shard: got {text!r}; the first of four is 0/4, the last 3/4.")
+        raise ValueError(f"--shard: got {text!r}; must be i/n: the first of four shards is 0/4, the last 3/4.")
     return int(index), int(count)
 
 
 def _narrowed(asked: Request, screen: Any) -> None:
     wide = [one for one in asked.selection.layers.values() if one.stored.dtype == "float64" and one.dtype == np.float32]
     if wide:
-        screen.print(f"float64 taken as float32 in {len(wide)} layers; JAX_ENABLE_X64=1 keeps it", soft_wrap=True)
+        screen.print(f"{len(wide)} layers of float64 become float32; JAX_ENABLE_X64=1 keeps float64", soft_wrap=True)
 
 
 @contextmanager
 def _interruptible(folder: Path) -> Iterator[None]:
-    """On SIGINT and SIGTERM, say at once what is kept and how to go on, then raise; on a second one, end at once."""
+    """On SIGINT or SIGTERM, say what is kept and how to continue, then raise. A second signal ends the process."""
     kinds = {
         signal.SIGINT: ("Interrupted", INTERRUPTED, KeyboardInterrupt),
         signal.SIGTERM: ("Terminated", TERMINATED, TerminatedError),
@@ -189,14 +192,14 @@ def _interruptible(folder: Path) -> Iterator[None]:
     def stop(number: int, _: Any) -> None:
         how, code, kind = kinds[signal.Signals(number)]
         if received:
-            # Every file is written whole or not at all, so nothing is lost by not waiting.
+            # Every file is written whole or not at all, so an immediate end loses nothing.
             os._exit(code)
         received.append(number)
         words = (
-            f"{how}. Stopping within seconds: finished chunks are kept in {folder}, the chunks in flight are dropped. "
-            "To go on, run the same command again.\n"
+            f"{how}. Stopping within seconds: finished chunks are kept in {folder}, unfinished chunks are dropped. "
+            "To continue, run the same command again.\n"
         )
-        # Not print: the signal may have come in the midst of one. The first newline ends the line of a progress bar.
+        # Not print, which the signal may have interrupted. The first newline ends the line of a progress bar.
         with suppress(OSError):
             os.write(2, (os.linesep * os.isatty(2) + words).encode())
         raise kind
@@ -216,7 +219,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
 def _tell(table: Table, screen: Any) -> None:
     rich_table = extra("rich.table", "the command line needs rich")
     shown = rich_table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    # The last column, how problems ended, would be too wide here.
+    # The last column (statuses) would be too wide here.
     for place, name in enumerate(HEADINGS[:-1]):
         shown.add_column(name, justify="left" if place < 2 else "right")
     for line in summary_lines(table):

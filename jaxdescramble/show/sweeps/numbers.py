@@ -1,4 +1,4 @@
-"""What a sweep came to, in numbers: for the terminal, for programs and for the page."""
+"""The results of a sweep in numbers: for the terminal, as JSON and for the page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ HEADINGS = (
     "steps",
     "how they ended",
 )
-"""Of the columns that `summary_lines` fills; the first two and the last are text, the others numbers."""
+"""Headings of the columns of `summary_lines`. The first two and the last are text, the others are numbers."""
 
 
 def progress_of(table: Table) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """Return what `status --json` prints."""
     codes = Counter(table["status"].tolist())
     done = len(table) - codes.pop(PENDING, 0)
     logged = events(table.folder)
@@ -49,13 +49,14 @@ def progress_of(table: Table) -> dict[str, Any]:
 
 
 def _time_left(table: Table, solved: Sequence[Mapping[str, Any]]) -> tuple[float | None, dict[str, int]]:
-    """Seconds of work left, and the problems, by kind, of which none is finished and no time is known.
+    """Estimate the seconds of work left, and count the problems, by kind, whose time is unknown.
 
-    Each kind (objective, solver, group, shape, type) has a rate of its own: an iterative solver takes hundreds of times
-    longer than a closed form. Compilation does not count, because it happens once.
+    Each kind (objective, solver, group, shape, type) has its own rate: an iterative solver takes hundreds of times
+    longer than a closed form. Compilation does not count, because it happens once. The time of a kind without a
+    finished problem is unknown.
 
     Returns:
-        The seconds, or None if nothing is known; the numbers of problems of unknown time.
+        The seconds, or None if nothing is known; the number of problems of unknown time, by kind.
     """
     columns = [table[name].tolist() for name in ("objective", "solver", "group", "n", "m", "dtype")]
     kinds = list(zip(*columns, strict=True))
@@ -75,7 +76,7 @@ def _time_left(table: Table, solved: Sequence[Mapping[str, Any]]) -> tuple[float
 
 
 def summary_lines(table: Table) -> list[tuple[str, ...]]:
-    """By objective and solver, a text for each of `HEADINGS`: before, after and steps are medians, over answers."""
+    """Return a row of texts for each objective and solver. Before, after and steps are medians over answers."""
     pairs = dict.fromkeys(zip(table["objective"].tolist(), table["solver"].tolist(), strict=True))
     lines = []
     for objective, solver in pairs:
@@ -103,7 +104,7 @@ def summary_lines(table: Table) -> list[tuple[str, ...]]:
 
 
 def ends(table: Table) -> str:
-    """How many problems ended with each status, the most frequent first, and how many have no result yet."""
+    """Count how many problems ended with each status, the most frequent first, and how many have no result yet."""
     codes = Counter(table["status"].tolist())
     waiting = codes.pop(PENDING, 0)
     ends = [f"{count} {Status(code).name}" for code, count in codes.most_common()]

@@ -1,4 +1,4 @@
-"""The report of a sweep: a page, its numbers, and pictures of what was found."""
+"""The report of a sweep: a page, its numbers, and figures of the results."""
 
 import contextlib
 import json
@@ -27,14 +27,14 @@ SHOWN, LISTED = 4, 200
 CAPTIONS = {
     "values": (
         "Before and after",
-        "Every problem of an objective, in the order of what was found: grey before, blue after, and, where the "
-        "objective knows one, the bound that no orthogonal matrix goes below. Smaller is more readable; 0 to 1 is the "
-        "whole scale.",
+        "Every problem of an objective, ordered by its final value: grey before, blue after. The line is the bound, if "
+        "the objective has one: no orthogonal matrix goes below it. Smaller is more readable. The whole scale is 0 to "
+        "1.",
     ),
     "layers": (
         "Layers, as trained and descrambled",
-        "Weights (or signals, where there is no weight) as they are in the file, and the same in the frame that was "
-        "found for the first objective. Shown are the largest fall, the smallest, and those at the thirds between.",
+        "Weights (or signals, if there is no weight) from the file, and the same in the frame that was found for the "
+        "first objective. The layers are those with the largest decrease, the smallest, and two between.",
     ),
 }
 
@@ -43,15 +43,15 @@ def write_sweep_report(table: Table, layers: Mapping[str, Layer], figures: bool)
     """Write `report.json`, figures and `index.html` beside the results of a sweep.
 
     Args:
-        table: of the sweep, finished or not.
-        layers: of the files that it came from, by label, for pictures; empty for none.
-        figures: False leaves figures out, and with them the need for matplotlib.
+        table: table of the sweep, finished or not.
+        layers: layers of the source files by label, for pictures; empty for no pictures.
+        figures: whether to draw figures, which need matplotlib.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        OSError: a file could not be written; those before it have been.
+        OSError: if a file cannot be written. Files written before are complete.
     """
     content = {**progress_of(table), "kinds": table.kinds(), "where": _where(table)}
     write_text(table.folder / "report.json", json.dumps(content, indent=1) + "\n")
@@ -69,7 +69,7 @@ def write_sweep_report(table: Table, layers: Mapping[str, Layer], figures: bool)
 
 @styled
 def values_figure(table: Table) -> "Figure":
-    """Values before and after, and bounds, a panel to an objective."""
+    """Draw the values before and after, and the bounds, with one panel for each objective."""
     names = list(dict.fromkeys(table["objective"].tolist()))
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
@@ -96,7 +96,7 @@ def values_figure(table: Table) -> "Figure":
 
 
 def _examples(table: Table, layers: Mapping[str, Layer]) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Layers at the quartiles of the fall under the first objective, raw and descrambled."""
+    """Return layers, raw and descrambled, spread evenly over the order of their decrease."""
     if "layer" not in table.columns or not layers:
         return []
     part = table.where(objective=table["objective"][0])
@@ -111,9 +111,9 @@ def _examples(table: Table, layers: Mapping[str, Layer]) -> list[tuple[str, np.n
         name = str(part["layer"][row])
         try:
             weight = layers[name].read_weight()
-        except (OSError, ValueError):  # the files may be elsewhere by now; the numbers do not need them
+        except (OSError, ValueError):  # the files may have moved; the report works without them
             continue
-        with contextlib.suppress(KeyError):  # a sweep that kept no points
+        with contextlib.suppress(KeyError):  # the sweep kept no points
             if weight.shape[0] == part["n"][row]:
                 found.append((name, weight, part.point(row) @ weight))
     return found
@@ -121,7 +121,7 @@ def _examples(table: Table, layers: Mapping[str, Layer]) -> list[tuple[str, np.n
 
 @styled
 def examples_figure(examples: list[tuple[str, np.ndarray, np.ndarray]]) -> "Figure":
-    """Matrices as they are in the file, and descrambled below."""
+    """Draw matrices from the file, and descrambled below."""
     figure = sheet(DOUBLE, 2 * 150 / max(len(examples), 3))
     for column, (name, raw, readable) in enumerate(examples):
         short = name if len(name) <= 28 else f"...{name[-25:]}"
@@ -182,15 +182,15 @@ def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]]
 <code>jaxdescramble.sweeps.Table.load(folder).point(row)</code> reads one.</p>
 <dl class="numbers">{cells}</dl>
 <h2>By objective and solver</h2>
-<p>Before, after and steps are medians over problems with an answer. The gap is the value minus the bound; for a closed
-form it is rounding.</p>
+<p>Before, after and steps are medians over problems with an answer. The gap is the value minus the bound. For a closed
+form it is only rounding.</p>
 <div class="scroll"><table>
 <thead><tr>{heads}</tr></thead>
 <tbody>{body}</tbody></table></div>
 {_ends(content)}
 {_failures(table, unsolved, labels)}
 <h2>Pictures</h2>
-{figures or "<p>None were asked for.</p>"}
+{figures or "<p>No pictures.</p>"}
 <footer>{escape(content["where"])}. <a href="table.csv">table.csv</a>, <a href="table.npz">table.npz</a>,
 <a href="report.json">report.json</a>, <a href="log.jsonl">log.jsonl</a>.</footer>
 </body>
@@ -199,13 +199,13 @@ form it is rounding.</p>
 
 
 def _cell(tag: str, place: int, text: str) -> str:
-    """A cell of the first table; numbers stand on the right."""
+    """Return a cell of the first table; numbers are aligned to the right."""
     number = " class=number" * (1 < place < len(HEADINGS) - 1)
     return f"<{tag}{number}>{escape(text)}</{tag}>"
 
 
 def _ends(content: Mapping[str, Any]) -> str:
-    """How many problems ended with each status, and whether it is an answer."""
+    """Return a table of statuses: how many problems ended with each, and whether it is an answer."""
     rows = [
         (name, count, "yes" if Status[name].usable else "no; see below") for name, count in content["statuses"].items()
     ]
@@ -232,5 +232,5 @@ def _failures(table: Table, rows: list[int], labels: list[str]) -> str:
         + f"<td>{Status(table['status'][row]).name}</td></tr>"
         for row in rows[:LISTED]
     )
-    more = f"<p>{len(rows) - LISTED} more stand in the table.</p>" if len(rows) > LISTED else ""
+    more = f"<p>The table has {len(rows) - LISTED} more.</p>" if len(rows) > LISTED else ""
     return f"<h2>Without an answer</h2>{said}<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{more}"

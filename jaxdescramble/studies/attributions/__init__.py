@@ -1,1 +1,1 @@
-"""Attributions put to the test: classifiers, maps with controls, five tests, and what becomes of the claims."""
+"""Tests of attributions: classifiers, attribution maps and controls, five tests, and verdicts on the claims."""

@@ -1,4 +1,4 @@
-"""The claims made for inactive-state sensitivity, each held against six configurations, and the tables behind them."""
+"""Verdicts on the claims for inactive-state sensitivity (Insens) over six configurations, and tables of numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ NOISE, STEP = "0.1", "0.3"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and what became of it: "stands" where every configuration bears it out, "stands in part" where some do.
+    """A claim and its verdict: "stands" if every configuration supports it, "stands in part" if some do.
 
     Attributes:
-        claim: in a few words.
-        verdict: one of `findings`' constants.
-        holds: by configuration, whether it does; None where the numbers leave it open.
-        because: the numbers behind it.
+        claim: the claim in a few words.
+        verdict: one of the verdicts of `studies.deernet.claims`.
+        holds: by configuration, whether it supports the claim; None if the numbers do not decide.
+        because: the numbers behind the verdict.
     """
 
     claim: str
@@ -32,7 +32,7 @@ class Claim:
 
 
 def configurations(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
-    """Cells by "set, network", in their order."""
+    """Group cells by "set, network" and keep their order."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for cell in cells:
         found.setdefault(f"{cell['set']}, {cell['network']}", []).append(cell)
@@ -40,77 +40,77 @@ def configurations(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def outline(cell: Mapping[str, Any], name: str) -> float:
-    """Accuracy of test a, mean over levels of noise, or at one: "outline" or "outline, 0.5"."""
+    """Return the accuracy of test a: the mean over noise levels ("outline") or at one level ("outline, 0.5")."""
     name, _, level = name.partition(", ")
     levels = cell["outline"][name]
     return levels[level] if level else float(np.mean(list(levels.values())))
 
 
 def kept(cell: Mapping[str, Any], name: str) -> float:
-    """Mean accuracy of test b over levels of noise and shares of pixels kept."""
+    """Return the mean accuracy of test b over noise levels and shares of pixels."""
     return float(np.mean(list(cell["kept"][name].values())))
 
 
 def under_noise(cell: Mapping[str, Any], name: str) -> float:
-    """Cosine of test c; of "share that stays", the share of pictures that it is a mean over."""
+    """Return the cosine of test c. For "share that stays", return the share of pictures in this mean."""
     return cell["noise"][name][NOISE]
 
 
 def woken(cell: Mapping[str, Any], name: str) -> float:
-    """Share of silent neurons that a step of test d wakes."""
+    """Return the share of silent neurons that a step of test d activates."""
     return cell["steps"][name][STEP]["woken"]
 
 
 def randomised(cell: Mapping[str, Any], name: str) -> float:
-    """Rank correlation of test e, all layers drawn anew, where there is ink."""
+    """Return the rank correlation of test e on pixels with ink, after all layers are drawn again."""
     return cell["random"][name]["all layers, ink"]
 
 
 def likeness(cell: Mapping[str, Any], name: str) -> float:
-    """Cosine between a map and its picture."""
+    """Return the cosine between a map and its picture."""
     return cell["input"][name]
 
 
-# Title, what is shown, rows, and how a row is read off a cell.
+# For each table: title, explanation, names of its rows, and a function that reads a row off a cell.
 TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any], str], float]], ...] = (
     (
         "The networks",
-        "On unseen pictures; the paper's network: .99 and .17.",
+        "On unseen pictures. The paper's network has 0.99 and 0.17.",
         ("accuracy", "active"),
         lambda cell, name: cell[name],
     ),
     (
-        "a. What stays clean",
-        "Accuracy, the rest replaced by noise, uniform in [0, a]: the figure and three pixels around it, the figure "
-        "alone, the figure and as many pixels elsewhere, those farthest away. Means over a = 0.25, 0.5, 1, and at "
-        "a = 1. The paper, at its noise: .87, .32, .45.",
+        "a. Some pixels stay clean",
+        "Accuracy when all other pixels become noise, uniform in [0, a]. Clean pixels: the figure and three pixels "
+        "around it; the figure alone; the figure and as many pixels elsewhere, the most distant ones. Means over a = "
+        "0.25, 0.5, 1, and values at a = 1. The paper, at its noise: 0.87, 0.32, 0.45.",
         ("outline", "figure", "elsewhere", "outline, 1.0", "figure, 1.0", "elsewhere, 1.0"),
         outline,
     ),
     (
         "b. The strongest pixels stay clean",
-        "Accuracy, the rest replaced by noise in [0, a]: mean over 2, 5, 10, 20, 30, 50% of the pixels kept and over "
-        "a = 0.25, 0.5, 1. The last four know nothing of the trained network.",
+        "Accuracy when all other pixels become noise, uniform in [0, a]: mean over 2, 5, 10, 20, 30, 50% of clean "
+        "pixels and over a = 0.25, 0.5, 1. The last four rows do not depend on the trained network.",
         (*METHODS, *CONTROLS),
         kept,
     ),
     (
         "c. Under noise",
-        "Modulus of the cosine between the maps of a picture and of one with noise of standard deviation "
-        f"{NOISE}, cut to [0, 1], where the class stays; and of the pictures themselves.",
+        "Absolute cosine between the map of a picture and the map of the same picture with noise of standard deviation "
+        f"{NOISE}, clipped to [0, 1], over pictures that keep their class; in the last row, between the pictures.",
         ("share that stays", *METHODS, "input"),
         under_noise,
     ),
     (
         "d. States of neurons",
-        f"Share of silent neurons woken by a step of {STEP} of the picture's length.",
+        f"Share of silent neurons that become active after a step of {STEP} of the picture's length.",
         ("+Insens", "-Insens", "random", "+input", "-input", "+gradient", "-gradient"),
         woken,
     ),
     (
         "e. Other parameters",
-        "Rank correlation between the moduli of maps, over the pixels with ink, of the trained network and of one "
-        "with all parameters drawn anew.",
+        "Rank correlation between the absolute maps of the trained network and of a network with new random "
+        "parameters, over the pixels with ink.",
         tuple(METHODS),
         randomised,
     ),
@@ -124,8 +124,11 @@ TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any], str]
 
 
 def judge(cells: Cells) -> list[Claim]:
-    """A verdict on each claim, by fixed rules: a configuration bears it out if, seed by seed, Insens is ahead of the
-    best of its rivals by two standard errors, and leaves it open if neither is."""
+    """Give a verdict on each claim, by fixed rules.
+
+    A configuration supports a claim if Insens is better than its best rival by more than two standard errors, seed by
+    seed. It contradicts the claim if Insens is worse by as much, and is open otherwise.
+    """
     groups = configurations(cells)
 
     def claim(words: str, rule: Callable[[Cells], tuple[bool | None, str]]) -> Claim:
@@ -133,12 +136,12 @@ def judge(cells: Cells) -> list[Claim]:
 
     def learned(group: Cells) -> tuple[bool | None, str]:
         own, like = ([read(cell, "Insens") for cell in group] for read in (randomised, likeness))
-        why = f"{np.mean(own):.2f} with all parameters drawn anew, cosine with the picture {np.mean(like):.2f}"
+        why = f"{np.mean(own):.2f} with new random parameters, cosine with the picture {np.mean(like):.2f}"
         return ahead(np.asarray(own), np.full(len(own), 0.5), lower=True), why
 
     return [
         claim(
-            "The background just around a figure matters more than as much of it elsewhere",
+            "The background just around a figure matters more than the same amount of background elsewhere",
             lambda group: against(group, outline, "outline", ("elsewhere", "figure")),
         ),
         claim(
@@ -146,22 +149,22 @@ def judge(cells: Cells) -> list[Claim]:
             lambda group: against(group, kept, "Insens", OTHERS),
         ),
         claim(
-            "Insens finds them better than controls that know nothing of the network",
+            "Insens finds these pixels better than controls that do not depend on the network",
             lambda group: against(group, kept, "Insens", CONTROLS),
         ),
         claim(
-            "Insens changes less under noise than the other methods, where the class stays",
+            "Insens changes less under noise than the other methods, for pictures that keep their class",
             lambda group: against(group, under_noise, "Insens", OTHERS),
         ),
         claim(
-            "A step along Insens wakes fewer silent neurons than one backwards or at random",
+            "A step along Insens activates fewer silent neurons than a backward or a random step",
             lambda group: against(group, woken, "+Insens", ("-Insens", "random"), lower=True),
         ),
         claim(
-            "... and than one along the picture itself",
+            "... and fewer than a step along the picture itself",
             lambda group: against(group, woken, "+Insens", ("+input",), lower=True),
         ),
-        claim("Insens shows what was learned: rank correlation below .5 with other parameters' maps", learned),
+        claim("Insens shows what was learned: rank correlation below 0.5 with maps of random parameters", learned),
     ]
 
 
@@ -172,7 +175,7 @@ def against(
     rivals: Sequence[str],
     lower: bool = False,
 ) -> tuple[bool | None, str]:
-    """Whether one row is ahead of the best of others, and the numbers in words."""
+    """Check whether a row is better than its best rival, and return the numbers as text."""
     rows = {name: np.asarray([read(cell, name) for cell in group]) for name in (own, *rivals)}
     pick = min if lower else max
     best = pick(rivals, key=lambda name: rows[name].mean())
@@ -180,7 +183,7 @@ def against(
 
 
 def ahead(own: np.ndarray, other: np.ndarray, lower: bool = False) -> bool | None:
-    """Whether the mean difference, seed by seed, is above two standard errors; None if neither it nor its opposite is.
+    """Check whether the mean difference, seed by seed, exceeds two standard errors; None if neither side does.
 
     >>> ahead(np.asarray([0.9, 0.8]), np.asarray([0.5, 0.4])), ahead(np.asarray([0.9, 0.2]), np.asarray([0.5, 0.5]))
     (True, None)
@@ -193,7 +196,7 @@ def ahead(own: np.ndarray, other: np.ndarray, lower: bool = False) -> bool | Non
 
 
 def judged(words: str, told: Mapping[str, tuple[bool | None, str]]) -> Claim:
-    """A claim that stands if everything bears it out, and does not if nothing does."""
+    """Give a verdict: a claim stands if all configurations support it, and fails if none does."""
     holds = {name: yes for name, (yes, _) in told.items()}
     verdict = STANDS if holds and all(holds.values()) else IN_PART if any(holds.values()) else FAILS
     marks = {True: "yes", False: "no", None: "open"}
@@ -201,13 +204,14 @@ def judged(words: str, told: Mapping[str, tuple[bool | None, str]]) -> Claim:
 
 
 def markdown(cells: Cells, settings: Mapping[str, Any], setting: str) -> str:
-    """The tables, as a page."""
+    """Return the verdicts and tables as a Markdown page."""
     groups = configurations(cells)
-    lines = ["# Insens and other attributions, put to the test", "", setting, ""]
+    lines = ["# Tests of Insens and other attributions", "", setting, ""]
     lines += [
-        f"{settings['seeds']} seeds of each configuration, {settings['pictures']} unseen pictures (all for accuracies "
-        "and test a). Means +- standard deviations over seeds. A configuration bears a claim out (yes) if Insens is "
-        "ahead of the best of its rivals, seed by seed, by two standard errors; no, if it is behind by as much.",
+        f"{settings['seeds']} seeds of each configuration, {settings['pictures']} unseen pictures (all unseen pictures "
+        "for accuracies and test a). Means +- standard deviations over seeds. A configuration supports a claim (yes) "
+        "if Insens is better than its best rival by two standard errors, seed by seed. It contradicts the claim (no) "
+        "if Insens is worse by as much.",
         "",
         "| claim | verdict | numbers |",
         "|---|---|---|",
@@ -223,7 +227,7 @@ def markdown(cells: Cells, settings: Mapping[str, Any], setting: str) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation.
+    """Format mean and standard deviation.
 
     >>> spread([0.25, 0.75]), spread([0.5])
     ('0.500 +- 0.354', '0.500')

@@ -1,4 +1,4 @@
-"""Small classifiers of pictures, trained for the studies of attribution: convolutional and dense ReLU networks."""
+"""Small picture classifiers for the studies of attribution: convolutional and dense ReLU networks."""
 
 import functools
 import math
@@ -24,11 +24,13 @@ class ClassifierPlan:
     """A network and its training.
 
     Args:
-        channels: of each convolution; there may be none.
-        kernel: of the convolutions, which are followed by max-pools of 2 x 2.
-        widths: of the dense hidden layers.
-        bias: of all hidden neurons, at first; below zero most neurons are silent.
-        steps, batch, learning_rate: of Adam, on the cross entropy.
+        channels: number of channels of each convolution; () means no convolutions.
+        kernel: size of the windows of the convolutions. A 2 x 2 max-pool follows each convolution.
+        widths: widths of the dense hidden layers.
+        bias: initial bias of all hidden neurons. With a negative bias most neurons are silent.
+        steps: number of training steps.
+        batch: number of pictures in a step.
+        learning_rate: learning rate of Adam, which minimises the cross entropy.
     """
 
     channels: tuple[int, ...] = (32, 64)
@@ -45,7 +47,7 @@ class ClassifierPlan:
 
 
 def classifier(params: Params, images: Float[Array, "samples height width channels"]) -> Float[Array, "samples k"]:
-    """Scores before any softmax; which layers there are is read off the parameters.
+    """Compute the scores before the softmax. The parameters show which layers there are.
 
     >>> plan = ClassifierPlan(channels=(2,), widths=(3,))
     >>> params = initial_parameters(jax.random.key(0), plan, (8, 8, 1), 10)
@@ -66,7 +68,7 @@ def classifier(params: Params, images: Float[Array, "samples height width channe
 
 
 def initial_parameters(key: PRNGKeyArray, plan: ClassifierPlan, shape: tuple[int, ...], classes: int) -> Params:
-    """Normal weights of variance `2 / fan_in`, biases as planned, zero for the output."""
+    """Draw normal weights of variance `2 / fan_in`, with the planned biases and zero biases of the output."""
     height, width, inputs = shape
     shapes: list[tuple[int, ...]] = []
     for channels in plan.channels:
@@ -94,16 +96,19 @@ def train(
     pictures: Pictures,
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[Params, Params]:
-    """Parameters before and after training, float32.
+    """Train a classifier in float32, and return its parameters before and after.
 
     Args:
-        key: source of chance, of weights and of batches.
+        key: random key; it decides weights and batches.
         plan: the network and its training.
-        pictures: what it learns.
+        pictures: pictures to learn from.
         callback: called as `callback(done, steps)` every 50 steps.
 
+    Returns:
+        A pair of parameters: before and after training.
+
     Raises:
-        FloatingPointError: if the loss stops being finite.
+        FloatingPointError: if the loss is not finite.
 
     >>> from jaxdescramble.datasets.pictures import shapes
     >>> plan = ClassifierPlan(channels=(), widths=(16,), steps=2)
@@ -116,13 +121,13 @@ def train(
     images, labels = jnp.asarray(pictures.images, jnp.float32), jnp.asarray(pictures.labels)
     before = initial_parameters(for_weights, plan, images.shape[1:], classes)
     params, state, loss = before, _optimiser(plan).init(before), jnp.zeros(())
-    # A loop on the host: inside one of XLA's, gradients of convolutions are ten times as slow on a CPU.
+    # The loop runs on the host: inside an XLA loop, gradients of convolutions take ten times as long on a CPU.
     for i in range(plan.steps):
         params, state, loss = _step(params, state, jax.random.fold_in(for_batches, i), images, labels, plan)
         if callback is not None and (i + 1) % 50 == 0:
             callback(i + 1, plan.steps)
     if not bool(jnp.isfinite(loss)):
-        raise FloatingPointError(f"The loss is not finite: the learning rate ({plan.learning_rate}) is too high.")
+        raise FloatingPointError(f"learning_rate: got {plan.learning_rate}; the loss is not finite. Lower it.")
     return before, params
 
 
@@ -146,5 +151,5 @@ def _step(
 
 
 def accuracy(params: Params, images: Array, labels: Array) -> Float[Array, ""]:
-    """Share of pictures whose largest score is the right one."""
+    """Return the share of pictures whose largest score belongs to the right class."""
     return jnp.mean(jnp.argmax(classifier(params, images), axis=1) == labels)

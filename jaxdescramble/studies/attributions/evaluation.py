@@ -1,7 +1,7 @@
-"""What becomes of Insens, and of other attributions, when they are put to the paper's tests with controls.
+"""Run the paper's tests, with controls, on Insens and other attributions.
 
-Six configurations, three networks on two sets of pictures, several seeds of each: one cell is one trained network. A
-cell that is finished stays in its folder, and a run goes on from those that are there.
+There are six configurations (three networks on two sets of pictures) with several seeds each. One trained network is a
+cell. Finished cells are kept in a folder, and a later run continues from them.
 """
 
 import functools
@@ -35,7 +35,7 @@ SETS = ("digits", "shapes")
 NETWORKS = {
     "2CONV": ClassifierPlan(),
     "dense": ClassifierPlan(channels=(), widths=(512, 256), steps=1500),
-    # As silent as the paper's network, and with biases that are not small.
+    # As many silent neurons as in the paper's network, and biases that are not small.
     "quiet": ClassifierPlan(channels=(), widths=(512, 256), bias=-0.5, steps=1500),
 }
 QUICK = {
@@ -50,7 +50,7 @@ STEPS = (0.1, 0.3)
 INK = 0.2
 SHOWN = 6
 MARGIN = 4
-# Everything that a kept cell depends on, but for the code: whoever changes a test counts up.
+# Everything that a kept cell depends on, except the code. If you change a test, increase the version.
 TESTS = {"levels": LEVELS, "shares": SHARES, "noises": NOISES, "steps": STEPS, "ink": INK, "margin": MARGIN,
          "copies": (saliency.STEPS, saliency.COPIES), "version": 2}  # fmt: skip
 PATTERNS = 4
@@ -58,12 +58,12 @@ PATTERNS = 4
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Everything an evaluation depends on.
+    """Everything that an evaluation depends on.
 
     Attributes:
-        seeds: of each configuration, counted from 0.
-        pictures: unseen ones that the tests are made on.
-        quick: small networks, barely trained: exercises everything and proves nothing.
+        seeds: number of seeds of each configuration.
+        pictures: number of unseen pictures for the tests.
+        quick: whether to use small networks with little training. Such a run tests the code, not the claims.
     """
 
     seeds: int = 3
@@ -76,24 +76,25 @@ class EvaluationSettings:
 
     @property
     def plans(self) -> dict[str, ClassifierPlan]:
-        """The networks by name."""
+        """Return the networks by name."""
         return QUICK if self.quick else NETWORKS
 
 
 def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Train every network, put every method to every test, and gather the numbers.
+    """Train every network, run every test on every method, and collect the numbers.
 
     Args:
         settings: what to run.
-        folder: where each finished cell is kept; those of the same settings are not run again.
+        folder: path of the folder for finished cells. Cells of the same settings are not run again.
         progress: called as `progress(stage, done, total)`.
 
     Returns:
-        "settings" and "cells", a list of dicts of numbers, each with the name of its "arrays" in the folder.
+        A dictionary with "settings" and "cells". A cell is a dictionary of numbers; its entry "arrays" is the name of a
+        file in the folder.
 
     Raises:
-        ImportError: scikit-learn, whose digits are used, is not installed.
-        OSError: a cell could not be written; those before it are whole.
+        ImportError: if scikit-learn, which provides the digits, is not installed.
+        OSError: if a cell cannot be written. Finished cells are kept.
     """
     names = [(of, net, seed) for of in SETS for net in settings.plans for seed in range(settings.seeds)]
     cells = []
@@ -113,10 +114,10 @@ def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | No
 
 
 def pictures_of(of: str) -> tuple[Pictures, Pictures]:
-    """Pictures to learn from and unseen ones, always the same."""
+    """Return the pictures to learn from and the unseen pictures; they are always the same."""
     key = jax.random.key(20191125)
     if of == "digits":
-        # In a margin, as those of MNIST have it: there has to be a background beyond the outline.
+        # Add a margin, as MNIST has one, so that there is background outside the outline.
         scanned = pictures.digits(28 - 2 * MARGIN, jnp.float32)
         wide = jnp.pad(scanned.images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
         learned, unseen = pictures.split(Pictures(wide, scanned.labels), key, 0.8, 0.2)
@@ -126,7 +127,7 @@ def pictures_of(of: str) -> tuple[Pictures, Pictures]:
 
 
 def cell(key: Array, of: str, plan: ClassifierPlan, count: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One trained network, every method, every test: numbers, and maps of a few pictures to look at."""
+    """Train one network and run all tests on all methods: return numbers, and maps of a few pictures."""
     learned, unseen = pictures_of(of)
     for_training, for_maps, for_noise, for_null = jax.random.split(key, 4)
     before, params = train(for_training, plan, learned)
@@ -149,7 +150,7 @@ def cell(key: Array, of: str, plan: ClassifierPlan, count: int) -> tuple[dict[st
 
 
 def _patterns(params: Params, images: Array) -> dict[str, np.ndarray]:
-    """The last hidden layer taken apart: the neurons that add most to the score, and the silent ones held hardest."""
+    """Split the last hidden layer: the neurons that add most to the score, and the silent neurons held hardest."""
     layer = f"[{len(params) - 2}]['W']"
     read = jax.jit(lambda params, image: patterns(classifier, params, image, layer))
     found = jax.tree.map(lambda *each: jnp.concatenate(each), *(read(params, image[None]) for image in images))
@@ -168,7 +169,7 @@ def _patterns(params: Params, images: Array) -> dict[str, np.ndarray]:
 
 
 def _outline(params: Params, unseen: Pictures, key: Array) -> dict[str, dict[str, float]]:
-    """Test a: accuracy with the figure, its outline, or as many pixels elsewhere left clean."""
+    """Run test a: accuracy when the figure, its outline, or as many other pixels stay clean."""
     images, labels = jnp.asarray(unseen.images), jnp.asarray(unseen.labels)
     return {
         name: {
@@ -182,7 +183,7 @@ def _outline(params: Params, unseen: Pictures, key: Array) -> dict[str, dict[str
 def _kept_pixels(
     params: Params, images: Array, labels: Array, maps: Mapping[str, Array], key: Array
 ) -> dict[str, dict[str, list[float]]]:
-    """Test b: accuracy with the strongest pixels of a map left clean, by level of the noise elsewhere and by share."""
+    """Run test b: accuracy when the strongest pixels of a map stay clean, by noise level and share of pixels."""
     found: dict[str, dict[str, list[float]]] = {}
     for name, values in maps.items():
         masks = [saliency.strongest(values, share, jax.random.fold_in(key, 1)) for share in SHARES]
@@ -196,9 +197,10 @@ def _kept_pixels(
 def _under_noise(
     params: Params, images: Array, maps: Mapping[str, Array], for_noise: Array, for_maps: Array
 ) -> dict[str, dict[str, float]]:
-    """Test c: |cosine| between the maps of a picture with noise and without, where the class stays; and of pictures.
+    """Run test c: |cosine| between the maps of a picture with and without noise, if its class stays the same.
 
-    Its modulus, since a relevance is of the sign of the score that it explains, which may change where the class stays.
+    The absolute value is needed because a relevance has the sign of its score, which can change within a class. The
+    same number is computed for the pictures themselves.
     """
     found: dict[str, dict[str, float]] = {"share that stays": {}}
     for i, level in enumerate(NOISES):
@@ -215,7 +217,7 @@ def _under_noise(
 
 
 def _steps(params: Params, images: Array, maps: Mapping[str, Array], key: Array) -> dict[str, dict[str, Any]]:
-    """Test d: states of neurons after steps of equal length along Insens and elsewhere."""
+    """Run test d: states of neurons after steps of equal length along Insens and other directions."""
     random = jax.random.normal(key, images.shape, images.dtype)
     directions = {"+Insens": maps["Insens"], "-Insens": -maps["Insens"], "random": random, "+input": images,
                   "-input": -images, "+gradient": maps["gradient"], "-gradient": -maps["gradient"]}  # fmt: skip
@@ -228,9 +230,9 @@ def _steps(params: Params, images: Array, maps: Mapping[str, Array], key: Array)
 def _randomised(
     params: Params, images: Array, maps: Mapping[str, Array], plan: ClassifierPlan, key: Array, for_maps: Array
 ) -> dict[str, dict[str, float]]:
-    """Test e: rank correlation of maps with those of networks whose parameters are drawn anew: the last layer's, all.
+    """Run test e: rank correlation with the maps of networks whose last layer, or all layers, are drawn again.
 
-    Over the pixels with ink as well: methods that give nothing to a black pixel agree on the background by themselves.
+    It is also computed over the pixels with ink alone: methods that give zero to black pixels always agree there.
     """
     other = initial_parameters(key, plan, images.shape[1:], params[-1]["b"].shape[0])
     found: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""Attribution maps of a classifier, their controls, and the tests that they are put to."""
+"""Attribution maps of a classifier, their controls, and the tests of both."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _of(method: Callable[..., Array], **options: Any) -> Callable[[Params, Array
     return lambda params, x, key: method(classifier, params, x, **options)
 
 
-# Every one explains the largest score before a softmax, but for Insens, which explains the silent neurons.
+# All methods explain the largest score before the softmax, except Insens, which explains the silent neurons.
 METHODS: dict[str, Callable[[Params, Array, Array], Array]] = {
     "Insens": _insens,
     "gradient": _of(attribution.gradient),
@@ -39,7 +39,7 @@ METHODS: dict[str, Callable[[Params, Array, Array], Array]] = {
     "Deep Taylor z-box": _of(attribution.deep_taylor),
     "Deep Taylor w2": _of(attribution.deep_taylor, input_rule="w2"),
 }
-# What knows nothing of the trained network.
+# Controls do not depend on the trained network.
 CONTROLS = ("input", "edges", "random", "Insens, untrained")
 
 
@@ -51,7 +51,7 @@ def _map(name: str, params: Params, x: Array, key: Array) -> Array:
 def maps(
     params: Params, images: Images, key: PRNGKeyArray, names: tuple[str, ...] = tuple(METHODS)
 ) -> dict[str, Array]:
-    """What each method says of each picture, shaped like the pictures."""
+    """Compute the map of each method for each picture, in the shape of the pictures."""
     found = {}
     for name in names:
         parts = [
@@ -63,15 +63,14 @@ def maps(
 
 
 def controls(untrained: Params, images: Images, key: PRNGKeyArray) -> dict[str, Array]:
-    """Maps of the same shapes that know nothing of the trained network: the picture, its edges, chance, Insens before
-    training."""
+    """Return maps that do not depend on the trained network: the picture, its edges, noise, Insens before training."""
     random = jax.random.normal(key, images.shape, images.dtype)
     before = maps(untrained, images, key, ("Insens",))["Insens"]
     return dict(zip(CONTROLS, (images, edges(images), random, before), strict=True))
 
 
 def edges(images: Images) -> Images:
-    """Sobel's gradient, its length.
+    """Return the length of Sobel's gradient.
 
     >>> float(edges(jnp.ones((1, 4, 4, 1)))[0, 1, 1, 0])
     0.0
@@ -90,11 +89,11 @@ def edges(images: Images) -> Images:
 
 
 def outlines(images: Images, reach: int = 3, ink: float = 0.2) -> dict[str, Bool[Array, "samples height width 1"]]:
-    """Which pixels stay clean in the paper's test.
+    """Return the pixels that stay clean in the paper's test.
 
-    The figure is what is brighter than `ink`; "outline" keeps it and what is within `reach` pixels of it, "figure"
-    keeps it alone, "elsewhere" keeps it and as many pixels of the background as the outline has, those farthest away
-    (less, where there are not so many beyond the outline).
+    The figure is the set of pixels that are brighter than `ink`. "outline" keeps the figure and all pixels within
+    `reach` of it. "figure" keeps the figure alone. "elsewhere" keeps the figure and as many background pixels as the
+    outline has; it takes the most distant ones, or fewer if there are not enough outside the outline.
 
     >>> kept = outlines(jnp.zeros((1, 9, 9, 1)).at[0, 4, 4, 0].set(1.0), reach=1)
     >>> [int(one.sum()) for one in kept.values()]
@@ -102,7 +101,7 @@ def outlines(images: Images, reach: int = 3, ink: float = 0.2) -> dict[str, Bool
     """
     figure = jnp.max(images, axis=3, keepdims=True) > ink
 
-    # Chessboard distance to the figure, by growing it a pixel at a time.
+    # Compute the chessboard distance to the figure: grow the figure one pixel at a time.
     def grow(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         grown, distance = carry
         wider = jax.lax.reduce_window(grown, 0, jax.lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
@@ -112,7 +111,7 @@ def outlines(images: Images, reach: int = 3, ink: float = 0.2) -> dict[str, Bool
     distance = jax.lax.fori_loop(0, max(images.shape[1:3]), grow, start)[1]
     ring = (distance > 0) & (distance <= reach)
     flat = jnp.where(figure, -1, distance).reshape(len(images), -1)
-    rank = jnp.argsort(jnp.argsort(-flat, axis=1), axis=1)  # 0 for the farthest
+    rank = jnp.argsort(jnp.argsort(-flat, axis=1), axis=1)  # 0 is the most distant pixel
     many = jnp.sum(ring.reshape(len(images), -1), axis=1, keepdims=True)
     far = (rank < many).reshape(figure.shape) & (distance > reach)
     return {"outline": figure | ring, "figure": figure, "elsewhere": figure | far}
@@ -127,18 +126,18 @@ def _hits(params: Params, images: Array, labels: Array, clean: Array, level: Arr
 def accuracy_where_clean(
     params: Params, images: Images, labels: Int[Array, " samples"], clean: Array, level: float, key: PRNGKeyArray
 ) -> float:
-    """Accuracy with everything else replaced by noise, uniform in [0, level]."""
+    """Return the accuracy when all pixels that are not clean become noise, uniform in [0, level]."""
     return float(_hits(params, images, labels, clean, jnp.asarray(level, images.dtype), key))
 
 
 def strongest(values: Images, share: float, key: PRNGKeyArray) -> Bool[Array, "samples height width channels"]:
-    """The pixels with the largest moduli, so many of them; of those that tie any.
+    """Select a share of the pixels, those with the largest absolute values; ties are broken at random.
 
     >>> strongest(jnp.asarray([[[[3.0], [-4.0]], [[1.0], [0.0]]]]), 0.5, jax.random.key(0))[0, :, :, 0].tolist()
     [[True, True], [False, False]]
     """
     flat = -jnp.abs(values).reshape(len(values), -1)
-    # Most maps leave black pixels at 0: in the order of the page a tie would keep the top of the picture.
+    # Most maps are 0 at black pixels. Without a shuffle, ties would always favour the top of the picture.
     shuffled = jax.random.permutation(key, flat.shape[1])
     order = jnp.take(shuffled, jnp.argsort(jnp.take(flat, shuffled, axis=1), axis=1, stable=True))
     rank = jnp.argsort(order, axis=1)
@@ -146,7 +145,7 @@ def strongest(values: Images, share: float, key: PRNGKeyArray) -> Bool[Array, "s
 
 
 def cosines(one: Array, other: Array) -> Float[Array, " samples"]:
-    """Cosine between two maps of the same picture; 0 where either is zero.
+    """Return the cosine between two maps of the same picture, or 0 if a map is zero.
 
     >>> cosines(jnp.ones((1, 2, 2, 1)), -jnp.ones((1, 2, 2, 1))).tolist()
     [-1.0]
@@ -157,7 +156,7 @@ def cosines(one: Array, other: Array) -> Float[Array, " samples"]:
 
 
 def rank_correlation(one: Array, other: Array, where: Array) -> float:
-    """Mean over pictures of Spearman's correlation between the moduli of two maps at some pixels; 0 where constant.
+    """Return Spearman's correlation of two absolute maps at some pixels, averaged over pictures; 0 for constant maps.
 
     >>> round(rank_correlation(jnp.arange(3.0)[None], jnp.asarray([[5.0, 7.0, 6.0]]), jnp.ones((1, 3), bool)), 3)
     0.5
@@ -173,33 +172,36 @@ def rank_correlation(one: Array, other: Array, where: Array) -> float:
 
 @jax.jit
 def classes(params: Params, images: Images) -> Int[Array, " samples"]:
-    """The class of the largest score."""
+    """Return the class of the largest score."""
     return jnp.argmax(classifier(params, images), axis=1)
 
 
 @jax.jit
 def _states(params: Params, x: Array) -> tuple[Array, Array]:
-    """Of every hidden neuron whether it is active, and the class."""
+    """Return for every hidden neuron whether it is active, and the class."""
     pieces = switched.gates(classifier, params, x)
     on = [piece.reshape(len(x), -1) > 0 for name, piece in pieces.items() if not name.endswith(" winner")]
     return jnp.concatenate(on, axis=1), classes(params, x)
 
 
 def share_active(params: Params, images: Images) -> float:
-    """Share of hidden neurons that are active."""
+    """Return the share of active hidden neurons."""
     return float(jnp.mean(_states(params, images)[0]))
 
 
 def flips(params: Params, images: Images, direction: Array, length: float) -> dict[str, float]:
-    """What a step does to the states of neurons.
+    """Measure how a step changes the states of neurons.
 
     Args:
-        direction: shaped like the pictures, scaled to unit length; where it is zero nothing moves.
-        length: of the step, in units of each picture's own.
+        params: parameters of the classifier.
+        images: the pictures, shape (samples, height, width, channels).
+        direction: direction of the step, in the shape of the pictures. It is scaled to unit length; a zero direction
+            moves nothing.
+        length: length of the step, in units of the length of each picture.
 
     Returns:
-        "woken": share of the silent neurons that become active, "silenced": of the active ones that become silent,
-        "class changed": share of pictures.
+        A dictionary: "woken", the share of silent neurons that become active; "silenced", the share of active neurons
+        that become silent; "class changed", the share of pictures whose class changes.
     """
     axes = tuple(range(1, images.ndim))
     norms = jnp.sqrt(jnp.sum(direction**2, axis=axes, keepdims=True))

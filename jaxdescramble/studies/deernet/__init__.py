@@ -1,1 +1,1 @@
-"""DEERNet: trained, descrambled, read, replaced by a replica, over many seeds."""
+"""DEERNet: train it, descramble it, read it, replace it by a replica, over many seeds."""

@@ -1,4 +1,4 @@
-"""The paper's findings, each held against the readings that bear on it: stands, stands in part, or not."""
+"""Verdicts on the paper's findings: each finding is compared with its readings and their nulls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ STANDS, IN_PART, BY_CONSTRUCTION, FAILS = "stands", "stands in part", "comes by 
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim of the paper and what became of it.
+    """One claim of the paper and its verdict.
 
     Attributes:
-        claim: in a few words.
-        layer: which battery of readings it was held against.
-        reading: the reading of it that decides, or "" where none does.
+        claim: the claim in a few words.
+        layer: name of the battery of readings that the claim is compared with.
+        reading: name of the reading that decides, or "" if there is none.
         verdict: one of "stands", "stands in part", "comes by construction", "does not stand".
         because: the numbers behind the verdict.
-        depends_on_point: whether descrambling has anything to do with it.
+        depends_on_point: whether the descrambler can change the reading.
     """
 
     claim: str
@@ -32,12 +32,13 @@ class Finding:
 
 
 def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreement]) -> list[Finding]:
-    """A verdict on each finding, by fixed rules.
+    """Give a verdict on each finding, by fixed rules.
 
-    A reading beats a null of many draws if its p-value is at most 0.05, and a null of one draw (the network on shuffled
-    targets) if it lies on the finding's side of it. A reading that P cannot change is not asked to beat random frames,
-    which repeat it. "Stands" means every null is beaten and the value is what the paper says; "in part" means some are,
-    or the value is another; "by construction" means the value is there and the nulls show it as well.
+    A reading beats a null of many draws if its p-value is at most 0.05. It beats a null of one draw (the network on
+    shuffled targets) if it lies on the side of the finding. A reading that P cannot change need not beat random frames,
+    because these do not change it either. "Stands" means that the reading beats every null and has the paper's value.
+    "In part" means that it beats some nulls, or that the value differs. "By construction" means that the value is
+    there, but the nulls show it too.
     """
     named = {layer: {reading.name: reading for reading in group} for layer, group in readings.items()}
     first, last = named["first"], named["last"]
@@ -81,11 +82,11 @@ def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreem
 
 
 def beaten(reading: Reading) -> dict[str, bool]:
-    """For each null that the reading could differ from, whether it does."""
+    """Check for each null whether the reading beats it. Nulls that cannot change the reading are left out."""
     verdicts = {}
     for name, draws in reading.nulls.items():
         if name == "random frame" and not reading.depends_on_point and len(draws) > 1 and reading.effect[name] is None:
-            continue  # random frames repeat what P cannot change
+            continue  # random frames do not change a reading that P cannot change
         difference = reading.difference[name]
         if len(draws) > 1:
             verdicts[name] = reading.p_value[name] <= ALPHA

@@ -1,8 +1,8 @@
-"""The headline experiment: train DEERNet, descramble it, read what it invented, and hold every reading against chance.
+"""The main experiment: train DEERNet, descramble it, read its layers, and compare every reading with nulls.
 
-The order of events: simulate and train (and train again on shuffled targets), tap the layers, descramble them on one
-half of the signals, check on held-out signals that nothing but the frame has changed, read both layers on the other
-half beside their null models, and build the rational replica that the readings suggest.
+The steps: simulate and train, and train again on shuffled targets. Tap the layers, and descramble them on one half of
+the signals. Check on held-out signals that only the frame has changed. Read both layers on the other half, beside their
+null models. Build the rational replica that the readings suggest.
 """
 
 import functools
@@ -27,20 +27,20 @@ from jaxdescramble.studies.deernet.network import TrainedDEERNet, TrainingPlan, 
 from jaxdescramble.studies.deernet.replica import Agreement, Replica, agreement, rational_replica
 
 Progress = Callable[[str, int, int], None]
-# The paper's tap for the last layer contains its weight; the one reading that this makes is read apart.
+# The paper's tap of the last layer contains its weight. The one reading that this changes is listed separately.
 JOINT_LAYER = tuple(entry for entry in SECOND_LAYER if entry.name == "link purity")
 
 
 @dataclass(frozen=True)
 class DemonstrationSettings:
-    """Everything a demonstration depends on.
+    """Everything that a demonstration depends on.
 
     Attributes:
-        seed: of the one key that all chance comes from.
-        plan: of the training.
-        shuffled_steps: training steps of the null network on shuffled targets, whose loss is flat after 500.
-        signals: traces in each half of the signals, and in the held-out set.
-        draws: draws from each null model of weights; 19 is the least that can give p = 0.05.
+        seed: random seed.
+        plan: plan of the training.
+        shuffled_steps: training steps of the null network on shuffled targets, whose loss is flat after 500 steps.
+        signals: number of traces in each half of the signals, and in the held-out set.
+        draws: number of draws from each null model of weights; p = 0.05 needs at least 19.
     """
 
     seed: int = 0
@@ -55,13 +55,13 @@ class DemonstrationSettings:
 
     @classmethod
     def quick(cls, seed: int = 0, layers: int = 2) -> "DemonstrationSettings":
-        """A run of seconds that exercises everything and proves nothing: the network is barely trained."""
+        """Return settings for a run of seconds with little training. Such a run tests the code, not the claims."""
         return cls(seed, TrainingPlan(layers=layers, steps=300, batch=256), 100, 512, 19)
 
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How far the smoothness objective fell at one layer, fitted and held out."""
+    """Values of the smoothness objective at one layer, on fitted and on held-out signals."""
 
     raw: float
     descrambled: float
@@ -74,18 +74,18 @@ class Smoothness:
 
     @property
     def fall(self) -> float:
-        """Raw value over descrambled value, on the signals that P was fitted to."""
+        """Raw value divided by descrambled value, on the signals that P was fitted to."""
         return self.raw / self.descrambled
 
     @property
     def fall_held_out(self) -> float:
-        """The same on signals that P has not seen."""
+        """Raw value divided by descrambled value, on held-out signals."""
         return self.raw_held_out / self.held_out
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Everything that was found, and what the figures are drawn from."""
+    """All results of the demonstration, and the data of its figures."""
 
     settings: DemonstrationSettings
     net: TrainedDEERNet
@@ -103,12 +103,12 @@ class Demonstration:
 
     @property
     def first(self) -> Float[Array, "link time"]:
-        """`P W_1`: rows are the descrambled link axis, columns are time."""
+        """The weight `P W_1`: rows are the descrambled link axis, columns are time."""
         return next(iter(self.layers.values())).weight
 
     @property
     def last(self) -> Float[Array, "distance link"]:
-        """`W_n Q^T`: rows are distances, columns the descrambled link axis."""
+        """The weight `W_n Q^T`: rows are distances, columns are the descrambled link axis."""
         return list(self.layers.values())[-1].weight
 
 
@@ -118,14 +118,18 @@ def demonstrate(
     """Run the whole demonstration.
 
     Args:
-        settings: what to run; the defaults are those of the README.
-        folder: where training keeps its checkpoints, so that an interrupted run goes on; None keeps none.
+        settings: what to run; None means the settings of the README.
+        folder: path of the folder for training checkpoints, from which an interrupted run continues. None keeps no
+            checkpoints.
         progress: called as `progress(stage, done, total)`.
 
-    Raises:
-        ValueError: a checkpoint in the folder belongs to another run; the message says what differs.
+    Returns:
+        A `Demonstration`.
 
-    Source: Amey et al., PNAS 118, e2016917118 (2021); the nulls and verdicts are this package's.
+    Raises:
+        ValueError: if a checkpoint in the folder belongs to another run. The message says what differs.
+
+    Source: Amey et al., PNAS 118, e2016917118 (2021); nulls and verdicts are ours.
     """
     settings = settings or DemonstrationSettings()
     report = progress or (lambda stage, done, total: None)
@@ -168,13 +172,13 @@ def demonstrate(
 
 @jax.jit
 def _descrambled(params: dict[str, Array], traces: Array) -> tuple[dict[str, LayerDescrambling], LayerDescrambling]:
-    """Every layer, and the last one again with the paper's joint tap."""
+    """Descramble every layer, and the last layer once more with the paper's joint tap."""
     layers = descramble_network(network, params, traces.T)
     return layers, list(descramble_network(network, params, traces.T, joint=True).values())[-1]
 
 
 class Frames(NamedTuple):
-    """What descrambling makes of a network's first and last weight; a leading axis counts networks."""
+    """The descrambled first and last weights of networks; a leading axis counts the networks."""
 
     first: Float[Array, "*networks link points"]
     last: Float[Array, "*networks distances link"]
@@ -183,7 +187,7 @@ class Frames(NamedTuple):
 
 @jax.jit
 def frames(params: dict[str, Array], traces: Float[Array, "points samples"]) -> Frames:
-    """First and last weight of many networks, in the frames that descrambling finds on these traces."""
+    """Descramble many networks on these traces, and return their first and last weights."""
 
     def one(params: dict[str, Array]) -> Frames:
         layers, joint = _descrambled(params, traces)
@@ -194,7 +198,7 @@ def frames(params: dict[str, Array], traces: Float[Array, "points samples"]) -> 
 
 
 def _read_both_layers(params: dict[str, Array], nulls: dict[str, Any], *halves: Array) -> dict[str, list[Reading]]:
-    """Each battery on the network and on every null network, all through one compiled pipeline."""
+    """Read each battery on the network and on every null network, all in one compiled pipeline."""
     crowd = jax.tree.map(lambda leaf, *others: jnp.concatenate([leaf[None], *others]), params, *nulls.values())
     fit, read = (frames(crowd, half) for half in halves)
     sizes = [len(stack["W1"]) for stack in nulls.values()]
@@ -230,7 +234,7 @@ def _three_sets(key, settings: DemonstrationSettings) -> list[DeerBatch]:
 
 
 def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> dict[str, Any]:
-    """Parameters of the null networks, stacked: each goes through the pipeline that the trained one goes through."""
+    """Stack the parameters of the null networks, which go through the same pipeline as the trained network."""
     for_frames, for_starts = jax.random.split(key)
 
     def framed(key):
@@ -246,7 +250,7 @@ def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> di
 
 
 def _function_change(params, layers: dict[str, LayerDescrambling], traces: Array) -> float:
-    """Change of the network's outputs when `P^-1 P` is put in at every side: its norm over that of the outputs."""
+    """Insert `P^-1 P` at every side, and return the relative change of the network's outputs."""
     outputs, inputs = (
         {name: layer.sides[side].point for name, layer in layers.items() if side in layer.sides}
         for side in ("output", "input")
@@ -271,7 +275,7 @@ def _smoothness(params, layers, fitted: Array, held_out: Array) -> dict[str, Smo
 
 
 def _float64_bound(objective, signals: Array) -> float:
-    """The optimum of these very signals, in NumPy's float64: what float32 has to come near."""
+    """Compute the optimum of these signals in NumPy's float64, to check the float32 result."""
     singular = np.linalg.svd(np.asarray(signals, np.float64), compute_uv=False)
     a = np.asarray(objective.operator_on(len(signals)).eigenvalues)
     return float(np.sum(a[: len(singular)] * singular**2) / (a[-1] * np.sum(singular**2)))

@@ -1,7 +1,7 @@
-"""Many networks, one story: the paper's claim on 100 DEERNets, with the null that it lacked.
+"""Do many networks agree? The paper's claim on 100 DEERNets, with a null that the paper does not have.
 
-All networks are trained side by side in one program, descrambled in another, and compared in the gauge that smoothness
-leaves free: a sign and a phase for each wave of the link axis.
+One program trains all networks side by side, and another one descrambles them. They are compared up to the gauge of
+smoothness: a sign and a phase for each wave of the link axis.
 """
 
 import time
@@ -27,14 +27,15 @@ from jaxdescramble.studies.deernet.network import TrainedDEERNet, TrainingPlan, 
 
 @dataclass(frozen=True, eq=False)
 class ManyNetworks:
-    """What many trainings have in common.
+    """What many trained networks have in common.
 
     Attributes:
-        networks: weights before and after training, one network on a leading axis.
-        first: descrambling of all first layers' preactivations; `last`: of what the last layers read.
-        weights: `P W_1`, each turned to the first network's, (networks, link, time).
-        scores: consistency by name: "first layer", "last layer", and both as trained, undescrambled.
-        seconds: by stage, the first call's compilation in it.
+        networks: weights before and after training, with the networks on a leading axis.
+        first: descrambling of the preactivations of all first layers.
+        last: descrambling of the inputs of all last layers.
+        weights: `P W_1` of each network, aligned to the first network, shape (networks, link, time).
+        scores: consistency by name: "first layer", "last layer", and both without descrambling ("raw").
+        seconds: seconds of each stage, compilation included.
     """
 
     networks: TrainedDEERNet
@@ -55,28 +56,32 @@ def many_networks(
     callback: Callable[[int, float], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> ManyNetworks:
-    """Train networks from different starts on different data, descramble them, and ask whether they agree.
+    """Train networks from different starts on different data, descramble them, and measure whether they agree.
 
     Args:
-        key: source of chance.
-        count: networks, at least 2.
-        plan: of each training.
-        samples: traces that all of them are descrambled on.
-        draws: of the null.
-        callback, checkpoint: as in `studies.deernet.train`.
+        key: random key; it decides starts, data and nulls.
+        count: number of networks, at least 2.
+        plan: plan of each training; None means `TrainingPlan()`.
+        samples: number of traces; all networks are descrambled on the same traces.
+        draws: number of draws of the null.
+        callback: called as `callback(step, loss)` every 100 steps, with the mean loss over these steps.
+        checkpoint: path of a file that keeps the state of the training. If it exists, the training continues from it.
+
+    Returns:
+        A `ManyNetworks`.
 
     Raises:
-        ValueError: fewer than two networks; what `train` raises.
+        ValueError: if `count` is below 2; if the checkpoint is damaged or belongs to another run.
 
     >>> found = many_networks(jax.random.key(0), 2, plan=TrainingPlan(steps=2, batch=8), samples=100, draws=2)
     >>> found.weights.shape, sorted(found.scores)
     ((2, 80, 256), ['first layer', 'first layer, raw', 'last layer', 'last layer, raw'])
 
-    Source: Amey et al., PNAS 118, e2016917118 (2021), SI: 100 networks tell the same story.
+    Source: Amey et al., PNAS 118, e2016917118 (2021), SI: 100 networks agree.
     """
     positive_integer(count, "count")
     if count < 2:
-        raise ValueError(f"count: got {count}; a story is told by at least two networks.")
+        raise ValueError(f"count: got {count}; must be at least 2 networks.")
     for_training, for_signals, for_null = jax.random.split(key, 3)
     plan, seconds = plan or TrainingPlan(), {}
 
@@ -107,7 +112,7 @@ def many_networks(
 
 
 def _both_sides(params: dict[str, Array], traces: Float[Array, "time samples"]) -> tuple[Descrambling, Descrambling]:
-    """What the first layer says and the last one hears, of all networks, each side in one program."""
+    """Descramble the preactivations of the first layers and the inputs of the last layers of all networks."""
     names = sorted(params)
     said = heard = matmul(params[names[0]], jnp.broadcast_to(traces, (len(params[names[0]]), *traces.shape)))
     for name in names[1:-1]:

@@ -1,7 +1,7 @@
 """DEERNet, the network of the descrambler paper: from a DEER trace to a distance distribution in two or three layers.
 
 256 time points -> 80 (tanh) -> 256 distances (logistic), no biases. A third layer, 80 -> 80 (tanh), can stand between.
-Every training step sees traces that were simulated for it and are never seen again, so there is no set to overfit.
+Every training step simulates new traces and never uses them again, so the network cannot overfit a training set.
 """
 
 import functools
@@ -25,15 +25,15 @@ from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.products import matmul
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, draw, simulate
 
-# Steps between two looks at a run from outside; one compiled loop.
+# Steps between two checks of a run from outside; they are one compiled loop.
 CHUNK = 100
-# Noise is cut from a tape of this many batches, drawn afresh for every chunk: it would cost as much as the network.
+# Noise is cut from a tape of this many batches, which every chunk draws again. New noise would cost as much as the net.
 TAPE = 16
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Everything, but the random key, that a training run depends on."""
+    """Everything that a training run depends on, except the random key."""
 
     layers: int = 2
     steps: int = 6000
@@ -47,12 +47,12 @@ class TrainingPlan:
 
     def __post_init__(self):
         if self.layers not in (2, 3):
-            raise ValueError(f"layers: got {self.layers}; DEERNet has 2, or 3 with a second hidden one.")
+            raise ValueError(f"layers: got {self.layers}; must be 2, or 3 for a second hidden layer.")
         for name in ("steps", "batch", "width"):
             positive_integer(getattr(self, name), name)
         if self.shuffled and self.batch < 2:
             raise ValueError(
-                f"batch: got {self.batch}; shuffled targets need 2 at least, so that each can find another trace."
+                f"batch: got {self.batch}; shuffled targets need at least 2 traces, so that each gets another target."
             )
 
 
@@ -61,7 +61,7 @@ class TrainingPlan:
 )
 @dataclass(frozen=True)
 class TrainedDEERNet:
-    """A trained network: weights now and before, loss at every step. A leading axis counts networks if keys had one."""
+    """A trained network: weights after and before training, loss at every step. With many keys, a leading axis."""
 
     params: dict[str, Array]
     initial_params: dict[str, Array]
@@ -70,14 +70,14 @@ class TrainedDEERNet:
 
 
 def network(params: dict[str, Array], traces: Float[Array, "samples points"]) -> Float[Array, "samples distances"]:
-    """DEERNet: p = logistic(W_n tanh(... tanh(W_1 v))), batches in rows as JAX networks have them.
+    """Compute DEERNet: p = logistic(W_n tanh(... tanh(W_1 v))). Each row is a trace.
 
     Args:
-        params: weights by name, `W1` to `W2` or `W3`, each (out, in).
-        traces: one trace in a row; the transpose of what `datasets.deer.sample` gives.
+        params: weights by name, `W1` to `W2` or `W3`, each of shape (out, in).
+        traces: the traces, shape (samples, points): the transpose of what `datasets.deer.sample` returns.
 
     Returns:
-        Distance distributions in rows, values in (0, 1).
+        Distance distributions, shape (samples, distances), with values in (0, 1).
 
     >>> import jax, jax.numpy as jnp
     >>> network(initial_parameters(jax.random.key(0)), jnp.zeros((3, 256))).shape
@@ -92,7 +92,7 @@ def network(params: dict[str, Array], traces: Float[Array, "samples points"]) ->
 
 
 def initial_parameters(key: PRNGKeyArray, plan: TrainingPlan | None = None, dtype: Any = float) -> dict[str, Array]:
-    """Normal weights of standard deviation 0.01 for the first layer and 0.05 for the others."""
+    """Draw normal weights of standard deviation 0.01 for the first layer and 0.05 for the others."""
     plan = plan or TrainingPlan()
     sizes = [plan.grid.points, *[plan.width] * (plan.layers - 1), plan.grid.points]
     keys = jax.random.split(key, plan.layers)
@@ -108,7 +108,7 @@ def _optimiser(plan: TrainingPlan) -> optax.GradientTransformation:
 
 
 def _loss(params: dict[str, Array], traces: Array, targets: Array) -> Array:
-    # `network` on columns, the order in which the simulator writes: no transpose of a megabyte at every step.
+    # This is `network` on columns, the order of the simulator. It saves a transpose of a megabyte at every step.
     *hidden, last = (params[name] for name in sorted(params))
     for weight in hidden:
         traces = jnp.tanh(matmul(weight, traces))
@@ -123,7 +123,7 @@ def _start(key, plan: TrainingPlan):
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _advance(params, state, key, start, stop, plan: TrainingPlan):
-    """Steps start..stop, start a multiple of CHUNK: what a step sees depends on the key and its number alone."""
+    """Run the steps start..stop; start is a multiple of CHUNK. The data of a step depend on the key and its number."""
     optimiser = _optimiser(plan)
     for_steps, for_tape = jax.random.split(jax.random.fold_in(key, 1))
     length = plan.grid.points * plan.batch
@@ -136,7 +136,7 @@ def _advance(params, state, key, start, stop, plan: TrainingPlan):
         noise = jax.lax.dynamic_slice(tape, (offset,), (length,)).reshape(plan.grid.points, plan.batch)
         drawn = draw(for_parameters, plan.batch, plan.grid, plan.priors, jnp.float32)
         batch = simulate(drawn, noise, plan.grid, plan.priors.peak)
-        # Samples are independent, so a shift by one shuffles as well as any permutation, and no target stays at home.
+        # Samples are independent, so a shift by one is as good as any permutation, and moves every target.
         targets = jnp.roll(batch.distribution, 1, axis=1) if plan.shuffled else batch.distribution
         loss, gradient = jax.value_and_grad(_loss)(params, batch.trace, targets)
         update, state = optimiser.update(gradient, state, params)
@@ -158,35 +158,36 @@ def train(
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 500,
 ) -> TrainedDEERNet:
-    """Trains DEERNet on simulated traces: mean squared error, Adam-W, learning rate 3e-3 falling to 0 along a cosine.
+    """Train DEERNet on simulated traces: mean squared error, Adam-W, learning rate 3e-3 falling to 0 along a cosine.
 
     Args:
         key: random key. Keys with a leading axis train that many networks side by side (`jax.vmap`).
-        layers: 2, or 3 for a second hidden layer.
-        steps: training steps, 6000 unless given; the learning rate's schedule spans them.
-        batch: fresh traces a step, 1024 unless given.
-        shuffled: give every trace the distribution of another: the network then learns the shapes of the data and no
-            inversion, which is the null for whatever is read from a trained one. Its loss is flat after 500 steps, so
-            that steps=1500 is plenty.
-        plan: everything else, and the values of the four above where they are not given.
-        callback: called as `callback(step, loss)` every 100 steps, with the mean loss over them.
-        checkpoint: file to keep the state of the run in. If it exists, the run goes on from there, and ends bitwise
-            where it would have ended; an interruption costs the steps since the file was last written.
-        checkpoint_every: steps between two writings, in effect a multiple of 100.
+        layers: number of layers: 2, or 3 for a second hidden layer. None means the value of the plan.
+        steps: number of training steps; the schedule of the learning rate spans them. None means the value of the plan
+            (6000 by default).
+        batch: number of new traces in each step. None means the value of the plan (1024 by default).
+        shuffled: whether every trace gets the distribution of another trace. The network then learns the shapes of the
+            data but no inversion, which is the null for readings of a trained network. Its loss is flat after 500
+            steps, so steps=1500 is enough. None means the value of the plan.
+        plan: everything else, and the defaults of the four arguments above. None means `TrainingPlan()`.
+        callback: called as `callback(step, loss)` every 100 steps, with the mean loss over these steps.
+        checkpoint: path of a file that keeps the state of the run. If it exists, the run continues from it, and its
+            result is the same to the last bit. An interruption costs the steps since the last write.
+        checkpoint_every: number of steps between two writes, rounded to a multiple of 100.
 
     Returns:
         A `TrainedDEERNet`, in float32.
 
     Raises:
-        ValueError: for a plan that makes no sense, a damaged checkpoint, or one of another plan or key.
-        FloatingPointError: if the loss stops being finite.
+        ValueError: if the plan is not valid; if the checkpoint is damaged, or belongs to another plan or key.
+        FloatingPointError: if the loss is not finite.
 
     >>> import jax
     >>> net = train(jax.random.key(0), steps=2, batch=8)
     >>> net.losses.shape, {name: weight.shape for name, weight in net.params.items()}
     ((2,), {'W1': (80, 256), 'W2': (256, 80)})
 
-    Source: Amey et al., PNAS 118, e2016917118 (2021), Methods; optimiser and initial weights are this library's.
+    Source: Amey et al., PNAS 118, e2016917118 (2021), Methods; optimiser and initial weights are ours.
     """
     given = {"layers": layers, "steps": steps, "batch": batch, "shuffled": shuffled}
     plan = replace(plan or TrainingPlan(), **{name: value for name, value in given.items() if value is not None})
@@ -211,8 +212,8 @@ def train(
         mean = float(losses[..., done:stop].mean())
         if not np.isfinite(mean):
             raise FloatingPointError(
-                f"The loss became {mean} between steps {done} and {stop}: the learning rate "
-                f"({plan.learning_rate}) is probably too high; lower it in the plan."
+                f"learning_rate: got {plan.learning_rate}; the loss became {mean} between steps {done} and {stop}. "
+                "Lower the learning rate in the plan."
             )
         due = stop // checkpoint_every > done // checkpoint_every or stop == plan.steps
         done = stop
@@ -225,12 +226,12 @@ def train(
 
 def _identity(plan: TrainingPlan, key: PRNGKeyArray) -> dict[str, Any]:
     identity = {**asdict(plan), "key": jax.random.key_data(key).tolist(), "key_kind": str(jax.random.key_impl(key))}
-    return json.loads(json.dumps(identity))  # as it comes back from the file: tuples are lists there
+    return json.loads(json.dumps(identity))  # tuples become lists, as in the file
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of one run, told from that of any other by `identity`, in a file that is only ever replaced whole."""
+    """The state of one run in a file that is only replaced whole. `identity` tells it from other runs."""
 
     path: Path
     identity: dict[str, Any]
@@ -240,10 +241,10 @@ class Checkpoint:
         write_arrays(self.path, {"identity": json.dumps(self.identity), "step": step, **leaves})
 
     def load(self, like: Any) -> tuple[Any, int]:
-        """The tree, with the structure of `like`, and the step it was saved at."""
+        """Return the tree, in the structure of `like`, and the step at which it was saved."""
         expected, structure = jax.tree.flatten(like)
         try:
-            # Opened here: numpy leaves a file that it cannot read open. Reading checks the archive's checksums.
+            # Open the file here, because NumPy does not close a file that it cannot read. Reading checks the checksums.
             with open(self.path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 identity, step = dict(json.loads(str(file["identity"]))), int(file["step"])
                 leaves = [file[name] for name in sorted(file.files) if name.startswith("leaf_")]
@@ -258,16 +259,16 @@ class Checkpoint:
             NotImplementedError,
         ) as error:
             raise ValueError(
-                f"checkpoint: {self.path} is not a readable checkpoint ({type(error).__name__}: {error}); "
-                "delete it to train from the start, or name another file."
+                f"checkpoint: {self.path} is not a readable checkpoint ({type(error).__name__}: {error}). To train "
+                "from the start, delete it or name another file."
             ) from error
         differing = [
-            f"{name} is {identity.get(name)!r} there and {self.identity.get(name)!r} here"
+            f"{name} is {identity.get(name)!r} in the file and {self.identity.get(name)!r} in this run"
             for name in {**identity, **self.identity}
             if identity.get(name) != self.identity.get(name)
         ]
         if not differing and [np.shape(leaf) for leaf in leaves] != [np.shape(leaf) for leaf in expected]:
-            differing = ["the arrays have other shapes, as from another version of this library or of optax"]
+            differing = ["the arrays have other shapes, as if written by another version of this library or of optax"]
         if differing:
             raise ValueError(
                 f"checkpoint: {self.path} belongs to another run: {'; '.join(differing)}. "

@@ -1,7 +1,7 @@
-"""A rational replica of DEERNet: two digital filters and one regularised matrix in place of the trained network.
+"""A rational replica of DEERNet: two digital filters and one regularised matrix replace the trained network.
 
-The descrambled network looks like a band-pass filter followed by a time-to-distance transform. This module builds
-those parts by classical means, so that the claim can be tried: does it do what the network does?
+The descrambled network looks like a band-pass filter followed by a time-to-distance transform. This module builds both
+parts with classical methods, to test whether they do what the network does.
 """
 
 import functools
@@ -20,16 +20,16 @@ from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, sample
 
 
 class LCurve(NamedTuple):
-    """The trade of Tikhonov regularisation, and where it was settled."""
+    """The L-curve of Tikhonov regularisation, and the chosen point."""
 
     regularisation: np.ndarray  # lambda, evenly spaced in its logarithm
     residual: np.ndarray  # ||T F - P||_F
     size: np.ndarray  # ||T||_F
-    corner: int  # index of the point taken
+    corner: int  # index of the chosen point
 
 
 class Agreement(NamedTuple):
-    """How well estimated distributions match the true ones."""
+    """Agreement between estimated and true distributions."""
 
     correlation: Array  # mean over samples of the correlation coefficient along the distance axis
     absolute_error: Array  # mean over samples and distances
@@ -42,28 +42,28 @@ class Agreement(NamedTuple):
 )
 @dataclass(frozen=True, eq=False)
 class Replica:
-    """Two filters and a transform, `p = scale(max(0, transform @ filters @ v))`, with the pieces for plots."""
+    """Two filters and a transform, `p = scale(max(0, transform @ filters @ v))`, with their parts for plots."""
 
     high_pass: Array  # taps, (order + 1,)
     low_pass: Array
-    filters: Float[Array, "points points"]  # both filters, run forward and back, as one matrix, edges included
+    filters: Float[Array, "points points"]  # both filters, each run forward and back, as one matrix with edges
     transform: Float[Array, "distances points"]
     regularisation: Array
     curve: LCurve
 
     def linear(self, traces: Float[Array, "points samples"]) -> Float[Array, "distances samples"]:
-        """Everything that is linear: no clipping, and the height of the result goes with the modulation depth."""
+        """Apply the linear part, without clipping. The height of the result depends on the modulation depth."""
         filtered = jnp.matmul(self.filters, traces, precision=jax.lax.Precision.HIGHEST)
         return jnp.matmul(self.transform, filtered, precision=jax.lax.Precision.HIGHEST)
 
     def apply(self, traces: Float[Array, "points samples"], peak: float = 0.75) -> Float[Array, "distances samples"]:
-        """Distributions from traces, both in columns: negative values set to 0, then scaled to `peak`."""
+        """Return distributions from traces, both in columns: set negative values to 0, then scale to `peak`."""
         p = jnp.maximum(self.linear(traces), 0)
         highest = p.max(axis=0, keepdims=True)
         return p * (peak / jnp.where(highest > 0, highest, 1))
 
     def response(self, points: int = 512) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frequencies as fractions of Nyquist's, and what the high-pass and the low-pass, run twice, pass of them."""
+        """Return frequencies in units of Nyquist's, and the responses of both filters, each run twice."""
         frequencies = np.linspace(0, 1, points)
         steps = np.exp(-1j * np.pi * frequencies)
         high, low = (np.abs(np.polyval(np.asarray(taps), steps)) ** 2 for taps in (self.high_pass, self.low_pass))
@@ -71,10 +71,10 @@ class Replica:
 
 
 def filter_taps() -> tuple[np.ndarray, np.ndarray]:
-    """The paper's two FIR filters: high-pass of order 256 and low-pass of order 32.
+    """Design the paper's two FIR filters: a high-pass filter of order 256 and a low-pass filter of order 32.
 
-    Least-squares designs (`scipy.signal.firls`): the high-pass's transition, 0.001 to 0.008 of Nyquist's frequency, is
-    too narrow for its order, so that an equiripple design can only spread the failure over the whole pass band.
+    Both are least-squares designs (`scipy.signal.firls`). The transition of the high-pass filter, 0.001 to 0.008 of the
+    Nyquist frequency, is too narrow for its order. An equiripple design would spread the error over all frequencies.
 
     Returns:
         Symmetric taps, (257,) and (33,).
@@ -89,68 +89,66 @@ def filter_taps() -> tuple[np.ndarray, np.ndarray]:
 
 
 def filter_matrix(taps: np.ndarray, points: int) -> np.ndarray:
-    """A symmetric FIR filter on a finite trace as a matrix, with zero phase and mirrored ends.
+    """Return the matrix of a symmetric FIR filter on a finite trace, with zero phase and mirrored ends.
 
-    A DEER trace is an even function of time, so the mirror at t = 0 is the true continuation; the mirror at the far end
-    is the one that adds neither a step nor a trend, and leaves the gain at zero frequency exact in every row.
+    A DEER trace is an even function of time, so the mirror at t = 0 is exact. The mirror at the far end adds neither a
+    step nor a trend, and keeps the gain at frequency zero exact in every row.
 
     Args:
-        taps: filter of odd length.
-        points: length of the trace; more than half the filter's order, or the mirror image runs out.
+        taps: taps of the filter; their number must be odd.
+        points: length of the trace. It must exceed half of the filter's order, so that the mirror image suffices.
 
     Returns:
-        Matrix (points, points).
+        Matrix of shape (points, points).
 
     Raises:
-        ValueError: for an even number of taps, or too short a trace.
+        ValueError: if the number of taps is even; if the trace is too short.
     """
     half = len(taps) // 2
     if len(taps) % 2 == 0:
-        raise ValueError(f"taps: got {len(taps)}; a filter with zero phase has an odd number of taps.")
+        raise ValueError(f"taps: got {len(taps)}; must be an odd number, so that the filter has zero phase.")
     if points <= half:
-        raise ValueError(
-            f"points: got {points}; a filter of order {2 * half} needs traces of at least {half + 1} points."
-        )
+        raise ValueError(f"points: got {points}; must be at least {half + 1} for a filter of order {2 * half}.")
     padded = np.pad(np.eye(points), ((half, half), (0, 0)), mode="reflect")
     return np.stack([taps @ padded[row : row + len(taps)] for row in range(points)])
 
 
 def l_curve_corner(residual: np.ndarray, size: np.ndarray) -> int:
-    """Where the curve (log residual, log size) bends most towards the origin.
+    """Find where the curve (log residual, log size) bends most towards the origin.
 
     Args:
-        residual: norms of the residual for regularisations evenly spaced in their logarithm, rising.
-        size: norms of the solution for the same regularisations, falling.
+        residual: norms of the residual, ascending, for regularisations that are evenly spaced in their logarithm.
+        size: norms of the solution for the same regularisations, descending.
 
     Returns:
-        Index of the point of largest curvature; an end of the curve is never taken.
+        Index of the point of largest curvature. It is never an end of the curve.
 
     Source: Hansen and O'Leary, SIAM J. Sci. Comput. 14, 1487 (1993), eq. 4.7.
     """
     x, y = np.log(residual), np.log(size)
     dx, dy = np.gradient(x), np.gradient(y)
     bend = dx * np.gradient(dy) - dy * np.gradient(dx)
-    # Where the curve stands still the quotient is noise over noise.
+    # Where the curve hardly moves, the quotient is only noise.
     speed = np.hypot(dx, dy)
     curvature = np.where(speed > 1e-6 * speed.max(), bend / np.maximum(speed, 1e-300) ** 3, -np.inf)
     return 2 + int(np.argmax(curvature[2:-2]))
 
 
 def fit(inputs: ArrayLike, distributions: ArrayLike, candidates: int = 200) -> Replica:
-    """Builds the transform from a library: T = P F^T (F F^T + lambda)^-1, F the filtered inputs.
+    """Fit the transform to a library: T = P F^T (F F^T + lambda)^-1, where F holds the filtered inputs.
 
-    lambda is the corner of the L-curve; everything is computed in float64 from the singular values of F.
+    lambda is the corner of the L-curve. Everything is computed in float64 from the singular values of F.
 
     Args:
-        inputs: traces in columns, (points, samples).
-        distributions: what `linear` shall answer for them, (distances, samples).
-        candidates: number of regularisations tried.
+        inputs: traces, shape (points, samples).
+        distributions: answers that `linear` should give for them, shape (distances, samples).
+        candidates: number of regularisations to try.
 
     Returns:
         A `Replica`, in the dtype of `distributions`.
 
     Raises:
-        ValueError: if the two do not have the same number of samples, or traces are shorter than the filters allow.
+        ValueError: if the numbers of samples differ; if traces are shorter than the filters allow.
 
     Source: Amey et al., PNAS 118, e2016917118 (2021), "A rational replica".
     """
@@ -160,7 +158,7 @@ def fit(inputs: ArrayLike, distributions: ArrayLike, candidates: int = 200) -> R
     candidates = positive_integer(candidates, "candidates")
 
     high, low = filter_taps()
-    # Forward and back, as is usual offline: the high-pass is too short for its edges; one run leaves 6% of a constant.
+    # Run filters forward and back, as usual offline. One run of the short high-pass filter leaves 6% of a constant.
     filters = np.linalg.matrix_power(filter_matrix(low, inputs.shape[0]) @ filter_matrix(high, inputs.shape[0]), 2)
     target = np.asarray(distributions, np.float64)
     u, s, vt = np.linalg.svd(filters @ np.asarray(inputs, np.float64), full_matrices=False)
@@ -168,7 +166,7 @@ def fit(inputs: ArrayLike, distributions: ArrayLike, candidates: int = 200) -> R
     beyond = np.linalg.norm(target - projected @ vt) ** 2
     weight = np.sum(projected**2, axis=0)
 
-    # What is smaller than this in F is rounding of the inputs, and a corner there would be a corner of the rounding.
+    # Singular values below this are rounding of the inputs, and a corner there would be meaningless.
     smallest = max(s[-1], 16 * float(jnp.finfo(inputs.dtype).eps) * s[0])
     tried = np.geomspace(smallest**2, s[0] ** 2, candidates)
     residual = np.sqrt([beyond + np.sum(weight * (t / (s**2 + t)) ** 2) for t in tried])
@@ -188,25 +186,25 @@ def rational_replica(
     grid: DeerGrid | None = None,
     priors: DeerPriors | None = None,
 ) -> Replica:
-    """The replica, fitted to a library of simulated experiments.
+    """Fit the replica to a library of simulated experiments.
 
-    Distributions enter with their area, not their peak, set to 1 (times the modulation depth, for traces): that is how
-    the signal depends on them linearly.
+    Distributions are scaled to area 1, not to peak 1 (and, for traces, multiplied by the modulation depth), because the
+    signal depends linearly on distributions in this scale.
 
     Args:
-        key: random key of the library.
-        count: experiments in it.
-        library: "traces", with background and noise; or "form factors", Gamma(t) and noise, as the paper has it. The
-            filters leave too much of a background for a transform that has never met one: fitted to form factors it
-            is better than the network on traces without a background, and far worse on whole ones.
-        grid: time and distance grids.
-        priors: ranges of the simulated experiments.
+        key: random key; it decides the library.
+        count: number of experiments in the library.
+        library: "traces" has background and noise. "form factors" has Gamma(t) and noise, as in the paper. The filters
+            leave too much of a background for a transform that has never seen one. So a replica that is fitted to form
+            factors is better than the network on traces without background, and far worse on whole traces.
+        grid: grids of time and distance; None means `DeerGrid()`.
+        priors: ranges of the simulated experiments; None means `DeerPriors()`.
 
     Returns:
         A `Replica`.
 
     Raises:
-        ValueError: for another `library`.
+        ValueError: if `library` is unknown.
 
     >>> import jax
     >>> rational_replica(jax.random.key(0), 512).transform.shape
@@ -217,7 +215,7 @@ def rational_replica(
     p = batch.distribution / batch.distribution.sum(axis=0, keepdims=True)
     depth = batch.parameters.modulation_depth[None, :]
     if library == "form factors":
-        # With the noise that the traces have: without any, the L-curve has no corner to find.
+        # Add the noise that the traces have. Without noise the L-curve has no corner.
         return fit(batch.form_factor + (batch.trace - batch.clean) / depth, p)
     return fit(batch.trace, p * depth)
 
@@ -225,7 +223,7 @@ def rational_replica(
 def agreement(
     estimates: Float[Array, "distances samples"], distributions: Float[Array, "distances samples"]
 ) -> Agreement:
-    """Correlation and mean absolute error of estimated distributions; a constant estimate has correlation 0.
+    """Compute correlation and mean absolute error of estimated distributions. Constant estimates have correlation 0.
 
     >>> import jax.numpy as jnp
     >>> truth = jnp.array([[0.0], [1.0], [0.0]])

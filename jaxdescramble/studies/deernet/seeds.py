@@ -1,4 +1,4 @@
-"""Many seeds, one story? Readings, verdicts and aligned weights of several demonstrations side by side."""
+"""Do many seeds agree? Readings, verdicts and aligned weights of several demonstrations side by side."""
 
 import json
 from collections import Counter
@@ -20,12 +20,12 @@ from jaxdescramble.operators import derivative
 
 @dataclass(frozen=True)
 class SeedsReport:
-    """What several demonstrations have in common, with `markdown()` for people and `summary` for programs."""
+    """What several demonstrations have in common: `markdown()` is a page to read, `summary` holds the data."""
 
     summary: dict[str, Any]
 
     def markdown(self) -> str:
-        """The tables, as a page."""
+        """Return the tables as a Markdown page."""
         seeds, lines = self.summary["seeds"], []
         lines += [f"# DEERNet demonstration, seeds {seeds[0]} to {seeds[-1]}", "", _setting(self.summary), ""]
         lines += ["## Verdicts", "", "| finding of the paper | verdict (seeds) | depends on P |", "|---|---|---|"]
@@ -51,21 +51,24 @@ class SeedsReport:
 
 
 def across_seeds(folders: Sequence[Path]) -> SeedsReport:
-    """Put the reports of several demonstrations together.
+    """Combine the reports of several demonstrations.
 
     Args:
-        folders: one per seed, each with `report.json` and `matrices.npz` as the demonstration writes them.
+        folders: one folder per seed, each with the `report.json` and `matrices.npz` of a demonstration.
+
+    Returns:
+        A `SeedsReport`.
 
     Raises:
-        ValueError: no folders, or a report that is missing or of other settings than the first.
+        ValueError: if there are no folders; if a report is missing, or has other settings than the first one.
     """
     if not folders:
-        raise ValueError("across_seeds: no folders given.")
+        raise ValueError("folders: got no folders; must be at least one.")
     reports = [_read(Path(folder)) for folder in folders]
     first = reports[0]
     for folder, report in zip(folders, reports, strict=True):
         if _without_seed(report) != _without_seed(first):
-            raise ValueError(f"{folder}: ran with other settings than {folders[0]}; compare like with like.")
+            raise ValueError(f"{folder}: has other settings than {folders[0]}; only the seeds may differ.")
     matrices = []
     for folder in folders:
         with open(Path(folder) / "matrices.npz", "rb") as opened, np.load(opened) as file:
@@ -87,7 +90,7 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "report.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder}: no readable report.json there ({error}); run the demonstration first.") from error
+        raise ValueError(f"{folder}: no readable report.json ({error}). Run the demonstration first.") from error
 
 
 def _without_seed(report: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def _headline(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append({"name": name, "mean": float(np.mean(values)), "worst": float(worst(values)), "values": values})
 
     for layer in reports[0]["smoothness"]:
-        for key, words in (("fall", "smoothness falls by"), ("fall_held_out", "the same, held-out signals")):
+        for key, words in (("fall", "smoothness falls by"), ("fall_held_out", "smoothness falls by, held-out signals")):
             add(f"{layer}: {words}", [report["smoothness"][layer][key] for report in reports], min)
         add(
             f"{layer}: float32 value above the float64 optimum, relative",
@@ -132,7 +135,7 @@ def _headline(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name in reports[0]["agreement"]:
         values = [report["agreement"][name]["correlation"] for report in reports]
         add(f"correlation, {name}", values, min)
-    add("seconds, all told", [sum(report["seconds"].values()) for report in reports], max)
+    add("seconds, total", [sum(report["seconds"].values()) for report in reports], max)
     return rows
 
 
@@ -165,10 +168,10 @@ def _readings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
-    """How alike the descrambled weights of different seeds are, after alignment, and how alike chance makes them.
+    """Measure how similar the descrambled weights of different seeds are after alignment, and compare with chance.
 
-    The chance twin of a descrambled weight has its singular values and link vectors in a random input frame: the same
-    procedure, nothing learned. Correlation is the cosine between matrices, averaged over pairs of seeds.
+    The random twin of a descrambled weight keeps its singular values and link vectors; its input frame is random. The
+    number is the cosine between matrices, averaged over pairs of seeds.
     """
     rows = []
     for name, words, link_first in (("first", "layer 1, P W", True), ("last", "last layer, W Q^T", False)):
@@ -179,7 +182,7 @@ def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
         for label, one, other in (
             (f"{words}: correlation after alignment", _pairs(weights, True), _pairs(chance, True)),
             (f"{words}: before alignment", _pairs(weights, False), _pairs(chance, False)),
-            (f"{words}: raw weights, aligned all the same", _pairs(raw, True), _pairs(chance, True)),
+            (f"{words}: raw weights, aligned too", _pairs(raw, True), _pairs(chance, True)),
             (f"{words}: Fourier maps |F+ W F-|", _maps(weights), _maps(chance)),
         ):
             rows.append({"name": label, "value": float(one), "chance": float(other)})

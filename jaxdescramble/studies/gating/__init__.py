@@ -1,1 +1,1 @@
-"""Gated networks compared: variants side by side, gates frozen at stages, waves, and what becomes of the claims."""
+"""Gated networks compared: variants side by side, gates frozen at stages, sines as targets, verdicts on the claims."""

@@ -1,4 +1,4 @@
-"""The claims made for gated networks, each held against what was measured here, and the tables behind them."""
+"""Verdicts on the claims for gated networks, and tables of the numbers behind them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from jaxdescramble.studies.attributions.claims import Claim, ahead, judged, spre
 from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS
 
 PLAIN = "x, in order"
-# What the paper has for CIFAR-10 and CIFAR-100: the ratio of test accuracies that a linearly gated network keeps.
+# The paper's number for CIFAR-10 and CIFAR-100: test accuracy of a linearly gated network over that of a ReLU network.
 KEPT = 0.835
 LITTLE = 0.05
 
@@ -20,15 +20,18 @@ Told = dict[str, tuple[bool | None, str]]
 
 
 def judge(found: Mapping[str, Any]) -> list[Claim]:
-    """A verdict on each claim, by fixed rules: borne out where, seed by seed, the difference is above two standard
-    errors on the claim's side, and open where it is on neither."""
+    """Give a verdict on each claim, by fixed rules.
+
+    A claim is supported if the difference, seed by seed, exceeds two standard errors on its side. It is open if neither
+    side does.
+    """
     claims = {
-        "Convolutions with global pooling know shifted pictures better than dense networks do, by .1": _shifts(found),
-        "Values behind learned gates win back more than half of what random gates lose": _gates(found),
-        "The path kernel of learned dense gates predicts as well as values behind them (within .02)": _kernel(found),
+        "Convolutions with global pooling classify shifted pictures better than dense networks, by 0.1": _shifts(found),
+        "Values behind learned gates recover more than half of the loss of random gates": _gates(found),
+        "The path kernel of learned dense gates predicts as well as values behind them (within 0.02)": _kernel(found),
         f"A linearly gated network keeps more than {KEPT:.1%} of a ReLU network's accuracy": _ratios(found),
-        f"Ones for x and permuted gate layers cost a linearly gated network little (below {LITTLE})": _cheap(found),
-        f"A linearly gated network learns waves as fast as a ReLU network does (error below {SLOW})": _fast(found),
+        f"Ones in place of x and permuted gates cost a linearly gated network little (below {LITTLE})": _cheap(found),
+        f"A linearly gated network learns sines as fast as a ReLU network (error below {SLOW})": _fast(found),
     }
     return [judged(words, told) for words, told in claims.items()]
 
@@ -62,7 +65,7 @@ def _gates(found: Mapping[str, Any]) -> Told:
 def _kernel(found: Mapping[str, Any]) -> Told:
     told: Told = {}
     for of, by_name in found["stages"].items():
-        for name in ("dense", "skip"):  # convolutional kernels are made of fewer pictures
+        for name in ("dense", "skip"):  # convolutional kernels use fewer pictures
             if name in by_name:
                 kernel, values = (np.asarray(by_name[name][what][-1]) for what in ("kernel", "values"))
                 why = f"kernel {kernel.mean():.3f}, trained values {values.mean():.3f}"
@@ -103,39 +106,40 @@ def _fast(found: Mapping[str, Any]) -> Told:
 
 
 def markdown(found: Mapping[str, Any], setting: str) -> str:
-    """The tables, as a page."""
+    """Return the verdicts and tables as a Markdown page."""
     seeds, plan = found["settings"]["seeds"], found["settings"]["plan"]
     times = ", ".join(
         f"{of}: {one['networks']} networks in one program, {one['seconds']:.0f} s"
         for of, one in found["comparison"].items()
     )
     lines = [
-        "# Gated networks on what runs here",
+        "# Gated networks on small sets of pictures",
         "",
         setting,
         "",
-        f"{seeds} seeds of every variant, {plan['steps']} steps of {plan['batch']} pictures, Adam; {times}, with "
-        "compilation. Accuracy on test pictures where the validation pictures are answered best; mean +- standard "
-        "deviation over seeds (.97 of 360 pictures has a standard error of .009). All kinds have the same widths, "
-        "steps and learning rate; those with features have about twice the weights. Digits are scikit-learn's, 8 x 8; "
-        "shifted are textures at any circular shift, 8 x 8. Figures for CIFAR are the paper's and were not made again.",
+        f"{seeds} seeds of every variant, {plan['steps']} steps of {plan['batch']} pictures, Adam; {times}, "
+        "compilation included. Accuracy on test pictures at the step that is best on the validation pictures; mean +- "
+        "standard deviation over seeds (0.97 of 360 pictures has a standard error of 0.009). All kinds have the same "
+        "widths, steps and learning rate; kinds with features have about twice as many weights. Digits are "
+        "scikit-learn's, 8 x 8. Shifted pictures are textures at any circular shift, 8 x 8. Numbers for CIFAR are the "
+        "paper's; we did not repeat them.",
         "",
         "| claim | verdict | numbers |",
         "|---|---|---|",
         *(f"| {one.claim} | {one.verdict} | {one.because} |" for one in judge(found)),
-        "| Skips make an ensemble | by construction | the kernel is the sum over the sub-networks, to 1e-12 "
+        "| Networks with skips are ensembles | by construction | the kernel is the sum over the sub-networks, to 1e-12 "
         "(tests/test_path_kernel.py) |",
     ]
     for of, one in found["comparison"].items():
         lines += ["", f"## {of}", "", *_compared(one)]
-    lines += ["", "## What learns in the gates", "", *_staged(found["stages"])]
+    lines += ["", "## Do the gates learn?", "", *_staged(found["stages"])]
     lines += ["", "## Is a linearly gated network a universal spectral approximator?", ""]
     steps = found["settings"]["spectrum_steps"]
     lines += [
-        "Mean square error on sin(pi k x + phase), over that of the answer 0, median over seeds; "
-        f"{steps} steps, four gated layers, one input and biases; gates are soft in training, and then made hard. A "
-        "gate of a linearly gated network turns in one place, so that hard ones leave no more pieces than gates that "
-        "turn inside [-1, 1], and one.",
+        "Mean squared error on sin(pi k x + phase), divided by the error of the answer 0, median over seeds; "
+        f"{steps} steps, four gated layers, one input and biases. Gates are soft in training, and hard afterwards. A "
+        "gate of a linearly gated network turns at one place. With hard gates there are therefore at most as many "
+        "pieces as gates that turn inside [-1, 1], plus one.",
         "",
         *_waves(found["spectrum"]),
     ]
@@ -145,7 +149,7 @@ def markdown(found: Mapping[str, Any], setting: str) -> str:
 def _compared(one: Mapping[str, Any]) -> list[str]:
     variants = (PLAIN, "x, permuted", "ones, in order", "ones, permuted")
     lines = [
-        f"| network | kind | {' | '.join(variants)} | of the ReLU network | answers that hard gates change (seed 0) |",
+        f"| network | kind | {' | '.join(variants)} | ratio to ReLU network | answers changed by hard gates (seed 0) |",
         "|---" * (len(variants) + 4) + "|",
     ]
     for name in ARCHITECTURES:
@@ -160,10 +164,10 @@ def _compared(one: Mapping[str, Any]) -> list[str]:
 
 def _staged(stages: Mapping[str, Any]) -> list[str]:
     lines = [
-        "Gates of a ReLU network frozen after so many steps of its training (FRNPF-II at first, FLNPF at last), values "
-        "trained anew behind them, and ridge regression with their path kernel; the convolutional kernel on 300 "
-        "pictures of each part, all else on all. Accuracies at the last step. Complexity is y^T H^-1 y per picture, "
-        "lambda = 1e-3.",
+        "The gates of a ReLU network are frozen after some steps of its training (FRNPF-II at step 0, FLNPF at the "
+        "last). Then new values are trained behind them, and ridge regression uses their path kernel. The "
+        "convolutional kernel uses 300 pictures of each part, everything else uses all. Accuracies are those at the "
+        "last step. Complexity is y^T H^-1 y per picture, lambda = 1e-3.",
         "",
         "| pictures | network | steps | ReLU network | fresh values | kernel | alignment | complexity |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,6 +1,6 @@
-"""Gated networks on what runs here: the paper's comparison, what learns in the gates, and how fast a target may wave.
+"""Gated networks on small data: the paper's comparison, learning in the gates, and sines of rising frequency.
 
-Parts that are finished stay in their folder, and a run goes on from those that are there.
+Finished parts are kept in a folder, and a later run continues from them.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS, GatingPl
 Progress = Callable[[str, int, int], None]
 BUILT_IN = ("digits", "shifted")
 FROM_FILES = {"mnist": picture_files.mnist, "cifar10": picture_files.cifar10, "cifar100": picture_files.cifar100}
-# Whoever changes what a kept part depends on counts up.
+# If you change what a kept part depends on, increase this number.
 VERSION = 2
 QUICK = GatingPlan(widths=(16,) * 3, channels=(4,) * 2, blocks=1, steps=40, batch=16, chunks=2)
 
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonSettings:
-    """Everything a run depends on.
+    """Everything that a run depends on.
 
     Attributes:
-        sets: of pictures, built in ("digits", "shifted") or from files ("mnist", "cifar10", "cifar100").
-        folder: where those files are.
-        seeds: of every variant.
+        sets: sets of pictures, built in ("digits", "shifted") or from files ("mnist", "cifar10", "cifar100").
+        folder: path of the folder with these files.
+        seeds: number of seeds of every variant.
         plan: sizes and training.
-        stage_seeds: of the experiment on stages.
-        frequencies, widths, spectrum_steps: of the experiment on waves.
+        stage_seeds: number of seeds of the experiment on stages.
+        frequencies, widths, spectrum_steps: settings of the experiment on sines.
     """
 
     sets: tuple[str, ...] = BUILT_IN
@@ -59,34 +59,34 @@ class ComparisonSettings:
         for name in ("seeds", "stage_seeds", "spectrum_steps"):
             positive_integer(getattr(self, name), name)
         if not self.sets:
-            raise ValueError("sets: got none; there are digits, shifted, mnist, cifar10, cifar100.")
+            raise ValueError("sets: got none; must be some of digits, shifted, mnist, cifar10, cifar100.")
         for size in (*self.frequencies, *self.widths):
             positive_integer(size, "frequencies, widths")
         for of in self.sets:
             one_of(of, "sets", (*BUILT_IN, *FROM_FILES))
             if of in FROM_FILES and self.folder is None:
-                raise ValueError(f"folder: {of} is read from files; say where they are.")
+                raise ValueError(f"folder: got None; must be the folder with the files of {of}.")
 
     @classmethod
     def quick(cls, sets: tuple[str, ...] = BUILT_IN, folder: str | None = None) -> "ComparisonSettings":
-        """A run that exercises everything and proves nothing."""
+        """Return settings for a short run. Such a run tests the code, not the claims."""
         return cls(sets, folder, 2, QUICK, 1, (1, 4), (8,), 50)
 
 
 def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """The comparison, the stages and the waves.
+    """Run the comparison, the stages and the sines.
 
     Args:
         settings: what to run.
-        folder: where finished parts are kept; those of the same settings are not done again.
+        folder: path of the folder for finished parts. Parts of the same settings are not run again.
         progress: called as `progress(stage, done, total)`.
 
     Returns:
-        "settings"; "comparison" by set of pictures; "stages" by set and architecture; "spectrum".
+        A dictionary: "settings"; "comparison" by set of pictures; "stages" by set and architecture; "spectrum".
 
     Raises:
-        ImportError: scikit-learn, whose digits are used, is not installed.
-        ValueError, OSError: pictures that cannot be read, a part that cannot be written.
+        ImportError: if scikit-learn, which provides the digits, is not installed.
+        ValueError, OSError: if pictures cannot be read; if a part cannot be written.
     """
     say = progress or (lambda stage, done, total: None)
     plan = settings.plan
@@ -124,7 +124,7 @@ def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress
 
 
 def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures, Pictures]:
-    """Pictures to learn from, to choose by, and to report: 60, 20 and 20 percent, or a file's own test part."""
+    """Return pictures for training, validation and test: 60, 20 and 20 percent, or those of the files."""
     key = jax.random.key(20211103)
     if of in FROM_FILES:
         assert folder is not None, "ComparisonSettings asks for it"
@@ -145,12 +145,13 @@ def comparison(
     seeds: int,
     callback: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Every kind of every architecture, every variant, every seed, in one program.
+    """Train every kind, architecture, variant and seed in one program.
 
     Returns:
-        "accuracy" and "validation" (where it is best) by architecture, kind and variant, a list over seeds; "seconds";
-        "hardening", by architecture and kind, the share of answers that change when soft gates are made hard. And no
-        arrays.
+        A dictionary. "accuracy" and "validation" (at the step that is best on validation pictures) are given by
+        architecture, kind and variant, each a list over seeds. "hardening" is the share of answers that change when
+        soft gates become hard, by architecture and kind. "seconds" and "networks" are numbers. Then an empty
+        dictionary, because there are no arrays.
     """
     shape, classes = parts[0].images.shape[1:], int(np.max(parts[0].labels)) + 1
     programs = {(name, kind): plan.spec(name, kind, shape, classes) for name in ARCHITECTURES for kind in KINDS}  # pyright: ignore

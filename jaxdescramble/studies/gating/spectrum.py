@@ -1,8 +1,8 @@
-"""Is a deep linearly gated network a universal spectral approximator? Sines of rising frequency, learned by each kind.
+"""Is a deep linearly gated network a universal spectral approximator? Each kind learns sines of rising frequency.
 
-One input, x in [-1, 1], and biases everywhere. A ReLU network folds: its pieces may be exponentially many in depth.
-The gates of a linearly gated network turn where a linear function of x is zero: a unit of a gating layer has one such
-place on the line, so all layers together make at most as many kinks as there are gating units.
+There is one input, x in [-1, 1], and every layer has biases. A ReLU network folds its input, so the number of its
+pieces can be exponential in the depth. A gate of a linearly gated network turns where a linear function of x is zero:
+each gating unit has one such place on the line. So there are at most as many kinks as gating units.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ class Spectrum(NamedTuple):
     """Errors after training.
 
     Attributes:
-        frequencies: periods of the target on [-1, 1].
-        widths: of every gated layer.
-        errors: by kind, mean square error over that of the answer 0, on unseen points; `hardened`: of kinds with
-            features, the same with hard gates.
-        kinks: of the linearly gated networks, how many gates turn inside (-1, 1).
+        frequencies: number of periods of the target on [-1, 1], times two.
+        widths: width of every gated layer.
+        errors: by kind, mean squared error divided by that of the answer 0, on unseen points.
+        hardened: the same with hard gates, for kinds with features.
+        kinks: number of gates of the linearly gated networks that turn inside (-1, 1).
     """
 
     frequencies: tuple[int, ...]
@@ -53,16 +53,22 @@ def spectrum(
 ) -> Spectrum:
     """Train every kind at every width on every target, side by side.
 
-    `y = sin(pi k x + phase)`, phases at random; full batches of 512 points on an even grid, Adam, the rate falling to 0
-    along a cosine; errors at the middles between the points.
+    The target is `y = sin(pi k x + phase)` with random phases. Training uses full batches of 512 points on an even grid
+    and Adam, whose learning rate falls to 0 along a cosine. Errors are measured at the midpoints of the grid.
 
     Args:
-        key: source of chance.
-        frequencies, widths, seeds: what is tried.
-        layers: gated layers.
-        steps, learning_rate: of the training.
-        kinds: of gated networks; those with features have soft gates.
+        key: random key; it decides weights and phases.
+        frequencies: values of k.
+        widths: widths of the gated layers.
+        seeds: number of seeds.
+        layers: number of gated layers.
+        steps: number of training steps.
+        learning_rate: learning rate at the start.
+        kinds: kinds of gated networks. Kinds with features have soft gates.
         callback: called as `callback(done, total)`.
+
+    Returns:
+        A `Spectrum`.
 
     >>> found = spectrum(jax.random.key(0), (1,), (8,), seeds=1, steps=2, kinds=("dlgn",))
     >>> found.errors["dlgn"].shape
@@ -96,7 +102,7 @@ def spectrum(
 
 
 def kinks(params: Any, spec: gated.Spec) -> Int[Array, ""]:
-    """Of a linearly gated network on the line, how many gates turn inside (-1, 1): no more pieces than this plus one.
+    """Count the gates of a linearly gated network that turn inside (-1, 1). It has at most one piece more.
 
     >>> spec = gated.Spec(gated.FullyConnected(1, (3, 3), 1, biases=True))
     >>> int(kinks(gated.init(jax.random.key(0), spec), spec))  # without biases they all turn at 0
@@ -111,7 +117,7 @@ def kinks(params: Any, spec: gated.Spec) -> Int[Array, ""]:
 def _fit(
     keys: Array, frequencies: Array, spec: gated.Spec, steps: int, learning_rate: float
 ) -> tuple[Array, Array, Array]:
-    """Errors, errors with hard gates, and gates that turn on the line."""
+    """Return errors, errors with hard gates, and the number of gates that turn on the line."""
     grid = jnp.linspace(-1, 1, POINTS, dtype=jnp.float32)[:, None]
     middles = (grid[1:] + grid[:-1]) / 2
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))

@@ -1,4 +1,4 @@
-"""Is it the gates that learn? Gates frozen at stages of a training, values trained anew, and the kernels they make."""
+"""Do the gates learn? Freeze gates at stages of a training, train new values behind them, and use their kernels."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -17,24 +17,24 @@ from jaxdescramble.studies.gating.training import GatingPlan, Replicas
 
 REGULARISATIONS = tuple(10.0**k for k in range(-6, 1))
 SHARES = (0.0, 0.02, 0.1, 0.3, 1.0)
-# Pictures of each part that kernels are made of, at most: all of the built-in sets, but for convolutions, whose kernels
-# cost the square of the number of positions for every pair.
+# Largest number of pictures of each part that kernels use. This covers the built-in sets, except for convolutions:
+# their kernels cost the square of the number of positions for every pair.
 MOST = {"dense": 3000, "conv": 300, "skip": 3000}
 KERNELS = {"shares": SHARES, "regularisations": REGULARISATIONS, "most": MOST}
 
 
 class Stages(NamedTuple):
-    """What gates of a ReLU network are worth, by stage of its training and seed.
+    """Results with the gates of a ReLU network, by stage of its training and by seed.
 
     Attributes:
-        steps: of the training that the gates had, by stage.
+        steps: number of training steps of the gates, by stage.
         network: test accuracy of the ReLU network itself.
-        values: of fresh values trained behind its frozen gates (stage 0: FRNPF-II, the others FLNPF).
-        kernel: of ridge regression with the neural path kernel of those gates, on at most `MOST` pictures.
-        alignment: of that kernel with the classes, centred, on the training pictures.
-        complexity: `y^T H^-1 y` there, in units of the number of pictures.
-        dependent: test accuracy by seed of values that start as a copy of their frozen random features (FRNPF-DI).
-        decoupled: of gates and values that both learn (DLNPF).
+        values: test accuracy of new values trained behind its frozen gates (stage 0: FRNPF-II, the others: FLNPF).
+        kernel: test accuracy of ridge regression with the path kernel of these gates, on at most `MOST` pictures.
+        alignment: centred alignment of this kernel with the classes, on the training pictures.
+        complexity: `y^T H^-1 y` of this kernel, divided by the number of pictures.
+        dependent: test accuracy of values that start as a copy of their frozen random features (FRNPF-DI), by seed.
+        decoupled: test accuracy if gates and values both learn (DLNPF), by seed.
     """
 
     steps: tuple[int, ...]
@@ -55,15 +55,18 @@ def learning_in_gates(
     seeds: int,
     callback: Callable[[int, int], None] | None = None,
 ) -> Stages:
-    """Train ReLU networks, freeze their gates at stages, and ask what values and kernels make of them.
+    """Train ReLU networks, freeze their gates at stages, and train values and kernels behind these gates.
 
     Args:
-        key: source of chance.
-        name: "dense", "conv" or "skip".
-        parts: pictures to learn from, to choose the regularisation by, to report.
+        key: random key; it decides weights and batches.
+        name: name of the architecture: "dense", "conv" or "skip".
+        parts: pictures for training, for the choice of the regularisation, and for the test.
         plan: sizes and training, of the ReLU networks and of all values.
-        seeds: how many of each.
+        seeds: number of seeds.
         callback: called as `callback(done, total)`.
+
+    Returns:
+        A `Stages`.
     """
     seen, _, unseen = parts
     shape, classes = seen.images.shape[1:], int(np.max(seen.labels)) + 1
@@ -76,12 +79,12 @@ def learning_in_gates(
     taken = training.snapshots(relu, networks, seen, plan, steps)
     say(1, 4)
     fresh = _fresh(for_values, frozen, seeds)
-    # What makes gates: the networks' layers at each stage, and the fresh values themselves.
+    # The gates come from the networks' layers at each stage, and from the new values themselves.
     features = [params["values"][:-1] for params in (*taken, fresh.params)]
     rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
     behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
     course = training.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
-    # At the last step, as the networks are: to choose the best step for one of them would favour it.
+    # Compare at the last step, as for the networks. A choice of the best step would favour one side.
     values = np.asarray(course.test[:, -1]).reshape(len(rows), seeds)
     say(2, 4)
     both = _fresh(for_decoupled, learning, seeds)
@@ -102,14 +105,14 @@ def learning_in_gates(
 
 
 def kernel_of(name: str, plan: GatingPlan) -> Callable[..., Array]:
-    """The path kernel of an architecture."""
+    """Return the path kernel of an architecture."""
     if name == "conv":
         return path_kernel.convolutional
     return functools.partial(path_kernel.residual, depth=plan.depth) if name == "skip" else path_kernel.dense
 
 
 def _fresh(key: Array, spec: gated.Spec, seeds: int) -> Replicas:
-    """Replicas of one seed each, values from x and gates in order."""
+    """Return one replica for each seed, whose values start from x and whose gates are in order."""
     found = training.replicas(key, spec, seeds)
     return jax.tree.map(lambda leaf: leaf[:seeds], found)
 
@@ -121,7 +124,7 @@ def _one(params: Any, k: int) -> Any:
 def _kernel(
     kernel: Callable[..., Array], params: Any, spec: gated.Spec, parts: Sequence[Pictures]
 ) -> tuple[float, float, float]:
-    """Accuracy of ridge regression with the kernel of these gates, its alignment and complexity."""
+    """Return the accuracy of ridge regression with the kernel of these gates, its alignment and its complexity."""
     seen, chosen_by, unseen = parts
 
     def data(pictures: Pictures) -> tuple[Array, list[Array]]:

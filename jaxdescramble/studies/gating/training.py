@@ -1,7 +1,7 @@
-"""Gated networks side by side: where gates come from, what values start from, and in what order gates are passed.
+"""Train gated networks side by side: different sources of gates, inputs of values, and orders of gates.
 
-Every variant of every architecture is trained on the same pictures in one program: variants that differ in data alone
-(ones for x, the order of gates, the seed) are replicas of one network under `vmap`.
+One program trains every variant of every architecture on the same pictures. Variants that differ only in data (ones in
+place of x, the order of gates, the seed) are replicas of one network under `vmap`.
 """
 
 import functools
@@ -30,11 +30,15 @@ class GatingPlan:
     """Sizes and training.
 
     Args:
-        widths: of the dense gated layers; `channels`: of the convolutions, which are circular and averaged over space.
-        blocks, depth: of the network with skips, as wide as the first dense layer.
-        beta, epsilon: of the soft gates that all kinds but the ReLU network learn with.
-        steps, batch, learning_rate: of Adam, falling to 0 along a cosine.
-        chunks: how often the validation pictures are asked; what is reported is where they are answered best.
+        widths: widths of the dense gated layers.
+        channels: channels of the convolutions, which are circular and averaged over space.
+        blocks, depth: blocks of the network with skips, and layers in a block. Its width is that of the first dense
+            layer.
+        beta, epsilon: settings of the soft gates, which all kinds but the ReLU network learn with.
+        steps: number of training steps.
+        batch: number of pictures in a step.
+        learning_rate: learning rate of Adam at the start; it falls to 0 along a cosine.
+        chunks: how often the validation pictures are used. The report takes the chunk with the best validation.
     """
 
     widths: tuple[int, ...] = (128,) * 4
@@ -55,11 +59,11 @@ class GatingPlan:
             sizes = getattr(self, name)
             if not 2 <= len(sizes) <= 8 or len(set(sizes)) != 1:
                 raise ValueError(
-                    f"{name}: got {sizes}; expected 2 to 8 equal sizes, so that gate layers can be permuted."
+                    f"{name}: got {sizes}; must be 2 to 8 equal sizes, so that gate layers can be permuted."
                 )
 
     def architecture(self, name: str, shape: tuple[int, ...], classes: int) -> Any:
-        """The network called "dense", "conv" or "skip" for pictures of this shape."""
+        """Return the architecture "dense", "conv" or "skip" for pictures of this shape."""
         inputs = int(np.prod(shape))
         if name == "conv":
             return gated.Convolutional(shape, self.channels, classes)
@@ -68,19 +72,19 @@ class GatingPlan:
         return gated.FullyConnected(inputs, self.widths, classes)
 
     def spec(self, name: str, kind: str, shape: tuple[int, ...], classes: int) -> gated.Spec:
-        """A spec, soft gates where gates are learned; the ReLU network's are hard."""
+        """Return the spec of a network. Gates are soft, except in the ReLU network."""
         gate = gated.Hard() if kind == "dnn" else gated.Soft(self.beta, self.epsilon)
         return gated.Spec(self.architecture(name, shape, classes), kind, gate)
 
 
 class Replicas(NamedTuple):
-    """Networks of one spec that are trained side by side; a leading axis on everything.
+    """Networks of one spec that are trained side by side. Everything has a leading axis.
 
     Attributes:
-        params: to start from, or as they are.
-        ones: 1 where values start from ones, 0 where from x.
-        order: of the gate layers.
-        keys: of the batches.
+        params: parameters, at the start or now.
+        ones: 1 if values start from ones, 0 if they start from x.
+        order: order of the gate layers.
+        keys: random keys; they decide the batches.
     """
 
     params: Any
@@ -90,7 +94,7 @@ class Replicas(NamedTuple):
 
 
 class Course(NamedTuple):
-    """What became of the replicas: accuracies after every chunk of steps, and parameters at the end."""
+    """The training of replicas: accuracies after every chunk of steps, and parameters at the end."""
 
     validation: Float[Array, "replicas chunks"]
     test: Float[Array, "replicas chunks"]
@@ -98,13 +102,13 @@ class Course(NamedTuple):
 
     @property
     def chosen(self) -> Float[Array, " replicas"]:
-        """Accuracy on the test pictures where the validation pictures are answered best, the first time."""
+        """Accuracy on the test pictures at the first chunk that is best on the validation pictures."""
         best = jnp.argmax(self.validation, axis=1)
         return jnp.take_along_axis(self.test, best[:, None], axis=1)[:, 0]
 
 
 def answer(params: Any, x: Array, spec: gated.Spec, ones: Array, order: Array) -> Float[Array, "batch classes"]:
-    """A gated network whose start of values and order of gates are numbers: the same program for all.
+    """Compute a gated network whose input of values and order of gates are data, so that all share one program.
 
     >>> spec = gated.Spec(gated.FullyConnected(3, (4, 4), 2))
     >>> params, x = gated.init(jax.random.key(0), spec), jnp.ones((1, 3))
@@ -121,23 +125,23 @@ def answer(params: Any, x: Array, spec: gated.Spec, ones: Array, order: Array) -
 
 
 def variants(spec: gated.Spec) -> list[tuple[str, str]]:
-    """What values start from and the order of gates: one for a ReLU network, four for all others."""
+    """List the inputs of the values and orders of the gates: one variant for a ReLU network, four for the others."""
     return (
         [("x", "in order")] if spec.kind == "dnn" else list(itertools.product(("x", "ones"), ("in order", "permuted")))
     )
 
 
 def replicas(key: PRNGKeyArray, spec: gated.Spec, seeds: int) -> Replicas:
-    """Every variant of a spec for every seed, variant by variant; the seed decides weights, batches and orders.
+    """Make every variant of a spec for every seed, variant by variant. The seed decides weights, batches and orders.
 
-    Orders are random permutations, never the identity; all gate layers have one shape.
+    Orders are random permutations, but never the identity. All gate layers have one shape.
     """
     layers = len(spec.architecture.gate_shapes)
     by_seed = jax.random.split(key, seeds)
 
     def permuted(key: Array) -> Array:
         drawn = jax.random.permutation(key, layers)
-        # The identity, which one in so many is, gives way to the turn by one.
+        # Replace the identity by a cyclic shift.
         return jnp.where((drawn == jnp.arange(layers)).all(), jnp.roll(drawn, 1), drawn)
 
     params = jax.vmap(lambda key: gated.init(jax.random.fold_in(key, 0), spec, dtype=jnp.float32))(by_seed)
@@ -169,14 +173,14 @@ def train(
 
     Args:
         programs: the spec of each group.
-        groups: what to start from.
-        parts: pictures to learn from, to choose the step by, to report.
-        plan: of the training.
-        learned: which networks are; the others stay as they are.
+        groups: replicas at the start.
+        parts: pictures for training, for the choice of the step, and for the test.
+        plan: plan of the training.
+        learned: names of the networks that are trained; the others stay unchanged.
         callback: called as `callback(done, steps)` after every chunk.
 
     Returns:
-        By group, its course.
+        A dictionary from group to `Course`.
     """
     seen, _, _ = parts
     names, specs = tuple(programs), tuple(programs.values())
@@ -200,12 +204,14 @@ def train(
 def snapshots(
     spec: gated.Spec, group: Replicas, pictures: Pictures, plan: GatingPlan, stages: Sequence[int]
 ) -> list[Any]:
-    """Parameters of replicas after so many steps each of one training.
+    """Return the parameters of replicas at several steps of one training.
 
     Args:
-        spec, group, plan: as for `train`.
-        pictures: to learn from.
-        stages: numbers of steps, rising.
+        spec: spec of the replicas.
+        group: replicas at the start.
+        pictures: pictures to learn from.
+        plan: plan of the training.
+        stages: numbers of steps, in ascending order.
     """
     held, learned = [group], tuple(group.params)
     state = _states(held, plan, learned)
@@ -219,7 +225,7 @@ def snapshots(
 
 
 def accuracies(group: Replicas, pictures: Pictures, spec: gated.Spec) -> Float[Array, " replicas"]:
-    """Share of the pictures that each replica answers rightly."""
+    """Return the share of pictures that each replica classifies correctly."""
     return _accuracy(group, pictures.images, pictures.labels, spec)
 
 
@@ -244,7 +250,7 @@ def _advance(
     plan: GatingPlan,
     learned: tuple[str, ...],
 ) -> tuple[list[Replicas], list[Any]]:
-    """Some steps of all groups, one loop around them."""
+    """Run some steps of all groups in one loop."""
 
     def one(replica: Replicas, state: Any, i: Array, spec: gated.Spec) -> tuple[Any, Any]:
         some = jax.random.randint(jax.random.fold_in(replica.keys, i), (plan.batch,), 0, len(x))

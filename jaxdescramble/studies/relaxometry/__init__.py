@@ -1,1 +1,1 @@
-"""A relaxometry network, and what its first layer holds."""
+"""A relaxometry network, and the contents of its first layer."""

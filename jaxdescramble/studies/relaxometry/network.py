@@ -1,8 +1,8 @@
-"""Input-layer regularisation: does the first layer of a relaxometry network hold the signal model in its SVD?
+"""Input-layer regularisation: does the SVD of a relaxometry network's first layer show the signal model?
 
-Networks estimate the two time constants of a noisy decay from the decay and a smoothed copy, or from the decay twice.
-The claim is that the first right singular vectors of their first layer are biexponentials, half by half. Here they are
-fitted, beside what else could be fitted as well.
+Networks estimate the two time constants of a noisy decay. Their input is the decay and a smoothed copy, or the decay
+twice. The claim is that each half of the first right singular vectors of the first layer is a biexponential. Here these
+vectors are fitted by biexponentials, and by other models for comparison.
 """
 
 import functools
@@ -23,8 +23,8 @@ from jaxdescramble.datasets.relaxometry import RelaxometryPriors, fit, posterior
 from jaxdescramble.findings import random_frame
 from jaxdescramble.studies.relaxometry.biexponential import VECTORS, read_vectors, right_vectors
 
-# What the second half of an input is. The copy of `duplicated` has the same noise: two recordings would hold more
-# information than one and its smoothed copy, and the comparison would not be fair.
+# The second half of each input. The copy in "duplicated" has the same noise: two recordings would contain more
+# information than one recording and its smoothed copy, so the comparison would not be fair.
 INPUTS: dict[str, Callable[[Array, Any, RelaxometryPriors], Array]] = {
     "joined": smooth,
     "fitted": lambda decay, snr, priors: fit(decay, priors)[0],
@@ -32,24 +32,29 @@ INPUTS: dict[str, Callable[[Array, Any, RelaxometryPriors], Array]] = {
 }
 HIDDEN = 4
 LEGEND = """\
-Biexponentials with an offset (5 parameters), half by half; biexponentials without one (4); the same with both constants
-in the range of the signals; quartic polynomials (5). Means over seeds, and over both halves where not one is named. The
-second table has biexponentials with an offset for the singular vectors of untrained layers, of the same singular values
-in a random frame and of networks with shuffled targets; then all fits for the principal components of the inputs."""
+Four fits for each half of the vectors: biexponentials with an offset (5 parameters); biexponentials without one (4);
+biexponentials without one whose constants lie in the range of the signals; quartic polynomials (5). Values are means
+over seeds, and over both halves unless one is named. The second table shows biexponentials with an offset for the
+singular vectors of untrained layers, of the same singular values in a random frame, and of networks with shuffled
+targets. Then it shows all fits for the principal components of the inputs."""
 
 
 @dataclass(frozen=True)
 class RelaxometryPlan:
-    """Everything, but the random keys, that a training run depends on.
+    """Everything that a training run depends on, except the random keys.
 
     Args:
-        steps, batch, width: training steps, fresh decays a step, neurons in each of the four hidden layers.
-        shuffled: give every decay the constants of another, the null in which nothing can be learned.
-        first: size of the first layer's initial weights, in units of `1 / sqrt(inputs)`. Training adds to them and
-            hardly takes away: from weights of size 1 / sqrt(3), PyTorch's, the R^2 of the second singular vector ends a
-            fifth lower and that of the third a third or more, at nearly the same test error.
-        learning_rate, weight_decay: of Adam-W; the rate falls to 0 along a cosine.
-        snrs, inputs: one network for each of both; inputs by their names in `INPUTS`.
+        steps: number of training steps.
+        batch: number of new decays in a step.
+        width: number of neurons in each of the four hidden layers.
+        shuffled: whether every decay gets the constants of another decay, the null in which nothing can be learned.
+        first: size of the initial weights of the first layer, in units of `1 / sqrt(inputs)`. Training adds to them and
+            hardly removes anything. From weights of size 1 / sqrt(3), PyTorch's default, the R^2 of the second singular
+            vector ends a fifth lower and that of the third a third lower or more, at nearly the same test error.
+        learning_rate: learning rate of Adam-W at the start; it falls to 0 along a cosine.
+        weight_decay: weight decay of Adam-W.
+        snrs: signal-to-noise ratios.
+        inputs: names of the inputs in `INPUTS`. There is one network for each ratio and each input.
         priors: times, and ranges of the constants.
     """
 
@@ -74,7 +79,7 @@ class RelaxometryPlan:
         for name in self.inputs:
             one_of(name, "inputs", tuple(INPUTS))
         if not (self.snrs and self.inputs):
-            raise ValueError("snrs, inputs: got an empty one; name at least one of each.")
+            raise ValueError("snrs, inputs: got an empty tuple; must have at least one entry each.")
 
 
 @functools.partial(
@@ -82,7 +87,7 @@ class RelaxometryPlan:
 )
 @dataclass(frozen=True)
 class TrainedNetworks:
-    """Weights (float32) now and before, loss at every step; leading axes (seeds, snrs, inputs)."""
+    """Weights (float32) after and before training, and loss at every step; leading axes (seeds, snrs, inputs)."""
 
     params: dict[str, Array]
     initial_params: dict[str, Array]
@@ -91,14 +96,14 @@ class TrainedNetworks:
 
 
 def network(params: dict[str, Array], decays: Float[Array, "samples inputs"]) -> Float[Array, "samples 2"]:
-    """Four hidden layers of rectifiers and a linear one; batches in rows as JAX networks have them.
+    """Compute a network of four hidden ReLU layers and a linear output layer. Each row is an input.
 
     Args:
-        params: `W1` to `W5`, each (out, in), and biases `b1` to `b5`.
-        decays: one input in a row, both halves.
+        params: weights `W1` to `W5`, each of shape (out, in), and biases `b1` to `b5`.
+        decays: the inputs, both halves, shape (samples, inputs).
 
     Returns:
-        T1 and T2, in units of the longest time constant there is (500 ms).
+        T1 and T2, in units of the longest possible time constant (500 ms), shape (samples, 2).
 
     >>> params = initial_parameters(jax.random.key(0), RelaxometryPlan(width=8))
     >>> network(params, jnp.zeros((3, 128))).shape
@@ -110,7 +115,7 @@ def network(params: dict[str, Array], decays: Float[Array, "samples inputs"]) ->
 
 
 def initial_parameters(key: PRNGKeyArray, plan: RelaxometryPlan, dtype: Any = "float32") -> dict[str, Array]:
-    """Normal weights, `first / sqrt(inputs)` in the first layer and `1 / sqrt(inputs)` in the others; no biases."""
+    """Draw normal weights of size `first / sqrt(inputs)` in the first layer, `1 / sqrt(inputs)` after it; biases 0."""
     sizes = [2 * plan.priors.points, *[plan.width] * HIDDEN, 2]
     params = {}
     for i, (given, made) in enumerate(itertools.pairwise(sizes)):
@@ -121,21 +126,25 @@ def initial_parameters(key: PRNGKeyArray, plan: RelaxometryPlan, dtype: Any = "f
 
 
 def assemble(decay: Float[Array, "points samples"], snr: Any, plan: RelaxometryPlan) -> Float[Array, "kinds both s"]:
-    """Inputs of every kind of the plan, the decay above its companion, signals in columns."""
+    """Make inputs of every kind of the plan: the decay above its second half, signals in columns."""
     return jnp.stack([jnp.concatenate([decay, INPUTS[name](decay, snr, plan.priors)]) for name in plan.inputs])
 
 
 def train(keys: Key[Array, " seeds"], plan: RelaxometryPlan | None = None) -> TrainedNetworks:
-    """Trains all networks side by side, in one compiled program: mean squared error, Adam-W.
+    """Train all networks side by side in one compiled program: mean squared error, Adam-W.
 
-    Networks of one seed start from the same weights and see the same decays; those of one SNR the same noise too.
+    Networks of one seed start from the same weights and see the same decays. Networks of one seed and one SNR also see
+    the same noise.
 
     Args:
-        keys: one random key per seed, shape (seeds,).
-        plan: everything else.
+        keys: one random key for each seed, shape (seeds,).
+        plan: everything else; None means `RelaxometryPlan()`.
+
+    Returns:
+        A `TrainedNetworks`.
 
     Raises:
-        FloatingPointError: if a loss stops being finite.
+        FloatingPointError: if a loss is not finite.
 
     >>> plan = RelaxometryPlan(steps=2, batch=4, width=8, snrs=(900.0,))
     >>> nets = train(jax.random.split(jax.random.key(0), 2), plan)
@@ -143,13 +152,13 @@ def train(keys: Key[Array, " seeds"], plan: RelaxometryPlan | None = None) -> Tr
     ((2, 1, 3, 8, 128), (2, 1, 3, 2))
 
     Source: Rozowski et al. 2022 and Sule, Spencer, Czaja 2025 for the network and its inputs; widths, optimiser and
-    initial weights are this library's.
+    initial weights are ours.
     """
     plan = plan or RelaxometryPlan()
     initial, params, losses = _train(keys, plan)
     if not bool(jnp.isfinite(losses).all()):
         raise FloatingPointError(
-            f"A loss is not finite: the learning rate ({plan.learning_rate}) is probably too high."
+            f"learning_rate: got {plan.learning_rate}; a loss is not finite. Lower the learning rate in the plan."
         )
     return TrainedNetworks(params, initial, losses, plan)
 
@@ -173,7 +182,7 @@ def _train(keys: Array, plan: RelaxometryPlan) -> tuple[dict[str, Array], dict[s
         for_step = jax.random.fold_in(jax.random.fold_in(key, 1), i)
         batch = sample(for_step, plan.batch, snr, plan.priors, jnp.float32)
         targets = batch.constants / plan.priors.constants[1]
-        # Samples are independent: a shift by one shuffles as well as any permutation.
+        # Samples are independent, so a shift by one is as good as any permutation.
         targets = jnp.roll(targets, 1, axis=1) if plan.shuffled else targets
         return jax.vmap(learn, (0, 0, 0, None))(params, state, assemble(batch.decay, snr, plan), targets)
 
@@ -189,7 +198,7 @@ def _train(keys: Array, plan: RelaxometryPlan) -> tuple[dict[str, Array], dict[s
 
 
 def held_out_error(nets: TrainedNetworks, key: PRNGKeyArray, samples: int = 8000) -> np.ndarray:
-    """Root mean square errors of T1 and T2 in ms on unseen decays, shape (seeds, snrs, inputs, 2)."""
+    """Return the root mean squared errors of T1 and T2 in ms on unseen decays, shape (seeds, snrs, inputs, 2)."""
     plan, errors = nets.plan, []
     for i, snr in enumerate(plan.snrs):
         batch = sample(key, samples, snr, plan.priors, jnp.float32)
@@ -203,16 +212,18 @@ def held_out_error(nets: TrainedNetworks, key: PRNGKeyArray, samples: int = 8000
 
 @dataclass(frozen=True)
 class RelaxometryReport:
-    """Errors and R^2 of one experiment, with `markdown()` for people.
+    """Errors and R^2 of one experiment; `markdown()` is a page to read.
 
     Attributes:
         nets: the trained networks.
-        errors: of T1 and T2 in ms, shape (seeds, snrs, inputs, 2); `floor`, (snrs, 2): of the posterior mean.
-        singular: first three singular values of the first layer, (seeds, snrs, inputs, 3).
-        r2: by source of the vectors, then by fit. Sources: "trained", "untrained" and "shuffled" (targets), (seeds,
-            snrs, inputs, 3, 2) with the two halves last; "random frame", (draws, 3, 2): the singular values in a random
-            frame; "inputs", (snrs, inputs, 3, 2): principal components of the inputs, no network at all.
-        vectors: first three right singular vectors, (seeds, snrs, inputs, 3, 2, points).
+        errors: errors of T1 and T2 in ms, shape (seeds, snrs, inputs, 2).
+        floor: errors of the posterior mean in ms, shape (snrs, 2).
+        singular: first three singular values of the first layer, shape (seeds, snrs, inputs, 3).
+        r2: R^2 by source of the vectors, then by fit. Sources "trained", "untrained" and "shuffled" (targets) have
+            shape (seeds, snrs, inputs, 3, 2), with the two halves last. "random frame" (the singular values in random
+            frames) has shape (draws, 3, 2). "inputs" (principal components of the inputs, without a network) has shape
+            (snrs, inputs, 3, 2).
+        vectors: first three right singular vectors, shape (seeds, snrs, inputs, 3, 2, points).
     """
 
     nets: TrainedNetworks
@@ -223,13 +234,13 @@ class RelaxometryReport:
     vectors: np.ndarray
 
     def mean(self, source: str, fit: str = "biexponential") -> np.ndarray:
-        """R^2 averaged over seeds (or draws) and both halves, shape (snrs, inputs, 3)."""
+        """Return R^2 averaged over seeds (or draws) and both halves, shape (snrs, inputs, 3)."""
         r2 = self.r2[source][fit].mean(axis=-1)
         r2 = r2 if source == "inputs" else r2.mean(axis=0)
         return np.broadcast_to(r2, (*self.errors.shape[1:3], VECTORS))
 
     def markdown(self, made_by: str = "") -> str:
-        """The tables, as a page; `made_by` says by what command and on what machine."""
+        """Return the tables as a Markdown page; `made_by` names the command and the machine."""
         plan, seeds = self.nets.plan, len(self.errors)
         networks = list(itertools.product(enumerate(plan.snrs), enumerate(plan.inputs)))
         lines = ["# Singular vectors of relaxometry networks", "", made_by, ""]
@@ -263,12 +274,16 @@ class RelaxometryReport:
 def experiment(
     keys: Key[Array, " seeds"], plan: RelaxometryPlan | None = None, draws: int = 20, samples: int = 8000
 ) -> RelaxometryReport:
-    """Trains the networks, and those with shuffled targets (a quarter of the steps), and fits their singular vectors.
+    """Train the networks, and networks on shuffled targets (a quarter of the steps), and fit their singular vectors.
 
     Args:
-        keys, plan: as for `train`.
-        draws: of the random frame.
-        samples: unseen decays for the errors and for the principal components of the inputs.
+        keys: one random key for each seed, shape (seeds,).
+        plan: plan of the training; None means `RelaxometryPlan()`.
+        draws: number of draws of the random frame.
+        samples: number of unseen decays for the errors and for the principal components of the inputs.
+
+    Returns:
+        A `RelaxometryReport`.
     """
     plan = plan or RelaxometryPlan()
     points, key = plan.priors.points, jax.random.fold_in(keys[0], 2)
@@ -278,7 +293,8 @@ def experiment(
     components, floor = [], []
     for snr in plan.snrs:
         batch = sample(key, samples, snr, plan.priors, jnp.float32)
-        # Right singular vectors of the transpose are principal components, the mean left in as a layer sees it.
+        # The right singular vectors of the transpose are principal components. The mean stays in, as the layer sees it.
+
         inputs = jnp.swapaxes(assemble(batch.decay, snr, plan), 1, 2)
         components.append(right_vectors(inputs, points))
         floor.append(jnp.sqrt(jnp.mean((posterior_mean(batch.decay, snr, plan.priors) - batch.constants) ** 2, axis=1)))
