@@ -452,7 +452,7 @@ BAD = {
     "no seeds": (lambda: layers(seeds=[]), {}, ValueError, "grid: one of"),
     "a list of objectives": (lambda: jd.grid(SIGNALS, [SMOOTH["one"]]), {}, TypeError, "objectives: got a list; give"),
     "an objective that is unknowable": (
-        lambda: [jd.Problem(SIGNALS[0], jd.Objective(walk, settings=(("what", object()),)))],
+        lambda: [jd.Problem(SIGNALS[0], jd.objectives.from_function(walk, what=object(), static="what"))],
         {},
         TypeError,
         "problem 0, objective: there is no telling what",

@@ -112,7 +112,7 @@ def descramble_watched(
         return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
     given: Any = signals
     in_slices = watch is not None and is_iterative(solver) and group != "permutation"
-    if hasattr(given, "principal"):
+    if isinstance(given, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
@@ -162,7 +162,7 @@ def settled(
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
-            "mind the parentheses - or Objective(function)."
+            "mind the parentheses - or objectives.from_function(function)."
         )
     solver = solver_for(objective) if solver is None else solver
     if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
@@ -352,4 +352,4 @@ def _fields_of_all(
 
 def _is_problem(item: object) -> bool:
     """Whether an item of a list is signals or a summary of them."""
-    return getattr(item, "ndim", 0) >= 2 or hasattr(item, "principal")
+    return getattr(item, "ndim", 0) >= 2 or isinstance(item, Summary)

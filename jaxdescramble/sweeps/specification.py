@@ -16,8 +16,8 @@ from jaxdescramble import exact, objectives, solvers
 from jaxdescramble._base.inputs import Selection, selected, stored
 from jaxdescramble.sweeps.problems import Problem, grid
 
-# What TOML cannot express: keys, optax transformations, operators.
-UNWRITABLE = ("key", "keys", "transform", "operator")
+# What TOML cannot express: keys, optax transformations, operators, functions.
+UNWRITABLE = ("key", "keys", "transform", "operator", "function")
 TABLES = ("signals", "objectives", "solvers")
 SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk": int, "group": str}
 

@@ -273,7 +273,7 @@ def _smoothness(params, layers, fitted: Array, held_out: Array) -> dict[str, Smo
 def _float64_bound(objective, signals: Array) -> float:
     """The optimum of these very signals, in NumPy's float64: what float32 has to come near."""
     singular = np.linalg.svd(np.asarray(signals, np.float64), compute_uv=False)
-    a = np.asarray(objective.operator_on(len(signals)).eigenvalues)
+    a = np.asarray(objective.operator(len(signals)).eigenvalues)
     return float(np.sum(a[: len(singular)] * singular**2) / (a[-1] * np.sum(singular**2)))
 
 
