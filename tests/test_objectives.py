@@ -5,6 +5,7 @@ A new class of `jaxdescramble.objectives` joins by itself, with its defaults; fu
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -411,6 +412,20 @@ def test_what_is_saved_with_any_objective_is_loaded_with_an_equal_one(objective,
     back = Descrambling.load(tmp_path / "found.npz", objective if objective.name == "weighted" else None)
     assert jax.tree.structure(back.objective) == jax.tree.structure(objective)
     np.testing.assert_allclose(back.score(S), objective(point, S), rtol=100 * EPS)
+
+
+def test_a_file_of_an_older_version_is_refused_by_its_format(tmp_path):
+    numbers = dict.fromkeys(("value", "initial_value", "bound", "gap"), jnp.zeros(()))
+    counts = dict.fromkeys(("rank", "steps", "status"), jnp.zeros((), jnp.int32))
+    Descrambling(jnp.eye(N), **numbers, **counts, singular_values=jnp.ones(N), objective=locality()).save(
+        tmp_path / "found.npz"
+    )
+    with np.load(tmp_path / "found.npz") as file:
+        content = dict(file)
+    header = json.loads(str(content["header"])) | {"format": 2}
+    np.savez(tmp_path / "old.npz", **(content | {"header": np.asarray(json.dumps(header))}))
+    with pytest.raises(ValueError, match=r"has format 2, of another version .* this version reads format 3"):
+        Descrambling.load(tmp_path / "old.npz")
 
 
 def test_a_file_of_a_users_objective_asks_for_it(tmp_path):
