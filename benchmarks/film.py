@@ -71,11 +71,11 @@ def main(repeats: int, batch: int, out: Path):
         'smoothness(summary="gram")': (objectives.smoothness(summary="gram"), None),
         "sparsity, polar power, 5 steps a frame": (objectives.sparsity("l4"), solvers.PolarPower(max_steps=5)),
         "total variation, L-BFGS, 2 steps a frame": (
-            objectives.total_variation(epsilon=0.1),
+            objectives.total_variation(epsilon=0.1, boundary="neumann"),
             solvers.LBFGS(max_steps=2, preconditioner=None),
         ),
         "total variation, L-BFGS, 5 steps a frame": (
-            objectives.total_variation(epsilon=0.1),
+            objectives.total_variation(epsilon=0.1, boundary="neumann"),
             solvers.LBFGS(max_steps=5, preconditioner=None),
         ),
     }
@@ -150,7 +150,7 @@ def starts(frames=8):
     ]
     for name, objective in (
         ("sparsity", jd.objectives.sparsity()),
-        ("total variation", jd.objectives.total_variation(epsilon=0.1)),
+        ("total variation", jd.objectives.total_variation(epsilon=0.1, boundary="neumann")),
     ):
         for most in (2, 5, 20, 100):
             solver, cold = jd.solvers.LBFGS(max_steps=most, preconditioner=None), []

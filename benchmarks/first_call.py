@@ -32,7 +32,7 @@ def measure(case: str, n: int) -> tuple[float, float]:
         return jnp.sum(jnp.sqrt(jnp.diff(P @ S, axis=0) ** 2 + 1e-3))
 
     signals = jax.random.normal(jax.random.key(0), (n, 4 * n))
-    objective = jd.objectives.sparsity() if "sparsity" in case else jd.objectives.total_variation()
+    objective = jd.objectives.sparsity() if "sparsity" in case else jd.objectives.total_variation(boundary="neumann")
     summary = jax.block_until_ready(objective.summarise(signals))
     solver, start = jd.solvers.LBFGS(max_steps=3), jnp.eye(n)
     jax.block_until_ready(jax.jit(jnp.matmul)(start, start))

@@ -27,6 +27,7 @@ files = ["layers.npz"]
 [objectives.smoothness]
 
 [objectives.total_variation]
+boundary = "neumann"
 """
 LIBRARY = """
 import os, signal, sys, threading, time

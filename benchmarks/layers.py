@@ -47,7 +47,7 @@ def main(layers: int, size: int, out: Path):
     signals = jax.random.normal(jax.random.key(0), (layers, size, 2 * size), jnp.float32)
     scales = jnp.linspace(1, 50, size)[None, :, None]
     signals = jax.block_until_ready(jnp.cumsum(signals, axis=1) / scales)
-    smooth, steps = jd.objectives.smoothness(), jd.objectives.total_variation(epsilon=0.1)
+    smooth, steps = jd.objectives.smoothness(), jd.objectives.total_variation(epsilon=0.1, boundary="neumann")
     few = max(layers // 16, 2)
     cases = [
         ("smoothness, closed form", signals, smooth, jd.exact.ClosedForm()),

@@ -47,7 +47,11 @@ def mean_free(p, q):
     return min(np.linalg.norm(point - q) for point in points)
 
 
-VARIATION, LOCALITY, SPARSITY = objectives.total_variation(), objectives.locality(), objectives.sparsity()
+VARIATION, LOCALITY, SPARSITY = (
+    objectives.total_variation(boundary="neumann"),
+    objectives.locality("neumann"),
+    objectives.sparsity(),
+)
 BOTH = objectives.weighted((1.0, SPARSITY), (0.3, LOCALITY))
 KINDS = {
     "piecewise constant": (planted.piecewise_constant, mean_free),

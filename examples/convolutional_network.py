@@ -77,7 +77,7 @@ def main(channels: int, steps: int, out: str):
     accuracy = float((network(params, images[1400:]).argmax(axis=1) == labels[1400:]).mean())
 
     tap = jd.wiretap(network)(params, images[:400])[1][NAME]
-    variation = jd.objectives.total_variation()
+    variation = jd.objectives.total_variation(boundary="neumann")
     found = jd.descramble(tap.activation, variation, group="permutation", restarts=7, key=jax.random.key(1))
     order = np.asarray(found.point).argmax(axis=1)
     tidy = jd.reorder(network, params, images[:1], NAME, order)

@@ -4,6 +4,7 @@ A new public function joins by a line here. Functions called `users_...` are the
 """
 
 import functools
+import inspect
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ LEFT_OUT = (
             "datasets.relaxometry": ("RelaxometryBatch",),
             "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
             "gated": ("HardeningGap", "PrimalWeight", "Regime"),
-            "objectives": ("Factor", "Gram", "Samples"),
+            "objectives": ("Factor", "Gram", "Samples", "SignedOrder", "Symmetries"),
             "gated.path_kernel": ("LeaveOneOut", "Paths", "KernelRidge", "Tile"),
             "findings": ("Consistency", "FourierMap", "Reading", "Readings", "Ridge"),
             "solvers": ("Assignment", "History", "Stationarity"),
@@ -110,6 +111,11 @@ PROTOCOLS = {
     "thin": "called by solvers.Progressive",
     "draw": "called by solvers.Minibatches",
     "weigh": "called by objectives",
+    "value": "called by objective(point, signals)",
+    "relaxation": "called by Objective.tightest_bound",
+    "symmetries": "called by Objective.mirrored",
+    "sparsifying_operator": "called by solvers.FromSources",
+    "reflect": "called by Objective.mirrored",
     "effective": "called by descramble",
     "energy": "called by objectives",
     "moment": "called by exact",
@@ -188,8 +194,15 @@ def users_objective(point: Any, summary: Any) -> Any:
     return jnp.mean((point @ summary.signals) ** 2)
 
 
+class UsersObjective(jd.Objective):
+    power: Any = 2.0
+
+    def value(self, point: Any, summary: Any) -> Any:
+        return jnp.mean((point @ summary.signals) ** self.power)
+
+
 SPARSE = objectives.sparsity()
-VARIATION = objectives.total_variation()
+VARIATION = objectives.total_variation(boundary="neumann")
 LINEAR_SPEC = gated.Spec(gated.FullyConnected(N, (3,), 2), "dlgn")
 LINEAR = gated.init(KEY, LINEAR_SPEC)
 DECAY = jd.datasets.relaxometry.sample(KEY, 2, 100.0, PRIORS).decay
@@ -271,18 +284,16 @@ CORE = {
     "Descrambling.tightest_bound": Call(FOUND.tightest_bound, {"signals": S, "weights": WEIGHTS, "steps": 2}),
     "Descrambling.save": Call(saved, {"path": "found.npz"}),
     "Descrambling.load": Call(jd.Descrambling.load, {"path": "nowhere.npz", "objective": OBJECTIVE}, ("objective",)),
-    "Objective": Call(
-        lambda **how: jd.Objective(**how)(P, S),
+    "Objective": Call(lambda power: UsersObjective(power)(P, S), {"power": 2.0}, ("power",)),
+    "objectives.from_function": Call(
+        lambda **how: objectives.from_function(**how)(P, S),
         {
             "function": users_objective,
             "summary": objectives.Samples,
-            "judges": "signals",
-            "settings": (),
-            "parameters": (),
             "name": "mine",
+            "static": (),
             "takes_weights": False,
         },
-        ("settings", "parameters"),
     ),
     "Objective.__call__": Call(
         OBJECTIVE, {"point": P, "summary": S, "weights": WEIGHTS}, aliases={"summary": "signals"}
@@ -296,18 +307,18 @@ CORE = {
     ),
     "Objective.summarise": Call(OBJECTIVE.summarise, {"signals": S, "weights": WEIGHTS}),
     "Objective.weighed": Call(lambda weights: OBJECTIVE.summarise(S, weights), {"weights": WEIGHTS}),
-    "Objective.operator_on": Call(OBJECTIVE.operator_on, {"n": N}),
-    "Objective.curvature_on": Call(lambda summary: OBJECTIVE.curvature_on(summary)(P), {"summary": SUMMARY}),
-    "Objective.bound_on": Call(OBJECTIVE.bound_on, {"summary": SUMMARY}),
+    "Objective.operator": Call(OBJECTIVE.operator, {"n": N}),
+    "Objective.curvature": Call(lambda summary: OBJECTIVE.curvature(summary)(P), {"summary": SUMMARY}),
+    "Objective.bound": Call(OBJECTIVE.bound, {"summary": SUMMARY}),
     "Objective.mirrored": Call(SPARSE.mirrored, {"n": N}),
-    "Objective.tightest_bound_on": Call(SPARSE.tightest_bound_on, {"summary": SUMMARY, "steps": 2}),
-    "Objective.assignment_on": Call(OBJECTIVE.assignment_on, {"summary": SUMMARY}),
+    "Objective.tightest_bound": Call(SPARSE.tightest_bound, {"summary": SUMMARY, "steps": 2}),
+    "Objective.assignment": Call(OBJECTIVE.assignment, {"summary": SUMMARY}),
     "Objective.smoothed": Call(SPARSE.smoothed, {"factor": 2.0}),
 }
 
 OBJECTIVES = {
     "entropy": {"epsilon": 0.1},
-    "locality": {"layout": "grid", "shape": (2, 2)},
+    "locality": {"boundary": "neumann", "shape": (2, 2)},
     "monotonicity": {"epsilon": 0.1},
     "periodicity": {"period": 2, "boundary": "periodic"},
     "similarity": {"reference": S},
@@ -316,10 +327,52 @@ OBJECTIVES = {
     "spectral_entropy": {"epsilon": 0.1},
     "total_variation": {"order": 1, "boundary": "neumann", "shape": (N,), "isotropic": False, "epsilon": 0.1},
 }
-CORE |= {
-    f"objectives.{name}": Call(functools.partial(evaluated, getattr(objectives, name)), arguments)
-    for name, arguments in OBJECTIVES.items()
-}
+"""Valid arguments of the functions that make objectives; of others, the defaults are taken."""
+
+
+def objectives_made() -> dict[str, Any]:
+    """Return a valid objective for every name in `objectives` that makes one, functions first."""
+    made = {}
+    for name in sorted(objectives.__all__, key=str.isupper):
+        make = getattr(objectives, name)
+        if name.islower() and name not in ("weighted", "from_function"):
+            made[name] = make(**OBJECTIVES.get(name, {}))
+    known = {type(one) for one in made.values()} | {jd.Objective, objectives.Weighted, objectives.FromFunction}
+    kinds = {name: getattr(objectives, name) for name in objectives.__all__ if not name.islower()}
+    kinds = {name: one for name, one in kinds.items() if issubclass(one, jd.Objective) and one not in known}
+    return made | {name: kind() for name, kind in kinds.items()} | {"weighted": objectives.weighted(SPARSE)}
+
+
+def defaults_of(make: Callable[..., Any]) -> dict[str, Any]:
+    given = {name: one.default for name, one in inspect.signature(make).parameters.items()}
+    return {name: value for name, value in given.items() if value is not None and value is not inspect.Parameter.empty}
+
+
+for name, one in objectives_made().items():
+    if (
+        name.islower()
+        and name != "weighted"
+        and (arguments := OBJECTIVES.get(name) or defaults_of(getattr(objectives, name)))
+    ):
+        CORE[f"objectives.{name}"] = Call(functools.partial(evaluated, getattr(objectives, name)), arguments)
+    kind = type(one)
+    reads = one.summarise(S)
+    CORE |= {
+        f"objectives.{kind.__name__}.{method}": Call(
+            functools.partial(lambda one, method, **given: getattr(one, method)(**given), one, method),
+            {argument: value},
+        )
+        for method, argument, value in (
+            ("bound", "summary", reads),
+            ("curvature", "summary", reads),
+            ("assignment", "summary", reads),
+            ("operator", "n", N),
+            ("symmetries", "n", N),
+        )
+        if method in vars(kind)
+    }
+    LEFT_OUT[f"objectives.{kind.__name__}"] = "made by the function in lower case, which checks what it is given"
+LEFT_OUT["objectives.FromFunction"] = "made by from_function"
 CORE |= {
     "objectives.smoothness of an operator": Call(functools.partial(evaluated, objectives.smoothness), {"operator": D}),
     "objectives.locality of positions": Call(
@@ -470,7 +523,7 @@ SOLVERS |= {
         {"solver": QUICK, "searches": 2, "search": QUICK, "key": KEY},
     ),
     "Seriated": Call(
-        lambda solver: solvers.minimise(objectives.locality(), P, SUMMARY, solver=solvers.Seriated(solver)),
+        lambda solver: solvers.minimise(objectives.locality("neumann"), P, SUMMARY, solver=solvers.Seriated(solver)),
         {"solver": QUICK},
     ),
     "Kronecker": Call(

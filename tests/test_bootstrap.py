@@ -23,7 +23,7 @@ def signals(key, m):
 def test_draws_scatter_about_the_answer_as_samples_do_about_the_limit(key, boundary):
     m, objective = 4000, jd.objectives.smoothness(boundary=boundary)
     found = jd.bootstrap(signals(key, m), objective, key=jax.random.fold_in(key, 1), draws=200)
-    predicted = float(jd.exact.sampling_error(objective.operator_on(6), POWERS, m))
+    predicted = float(jd.exact.sampling_error(objective.operator(6), POWERS, m))
     np.testing.assert_allclose(jnp.mean(found.distances**2), predicted, rtol=0.35)
     np.testing.assert_allclose(
         found.distances, jnp.linalg.norm(found.points - found.point[None], axis=(1, 2)), rtol=1e-12
@@ -40,9 +40,9 @@ def test_a_band_holds_as_many_draws_as_it_says_and_the_limit_as_often(key):
 
     def holds(key):
         # The frame of the limit is known: the turn that the signals were made with.
-        limit = objective.operator_on(6).synthesise(orthogonal.random(jax.random.split(key)[0], 6).T)
+        limit = objective.operator(6).synthesise(orthogonal.random(jax.random.split(key)[0], 6).T)
         found = jd.bootstrap(signals(key, 300), objective, key=jax.random.fold_in(key, 1), draws=60)
-        gauge = jd.exact.Stabiliser(objective.operator_on(6))
+        gauge = jd.exact.Stabiliser(objective.operator(6))
         nearest = gauge.nearest(limit, found.point) @ limit
         low, high = found.band(lambda P: P, 0.9)
         return jnp.mean((nearest >= low) & (nearest <= high))

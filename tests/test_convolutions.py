@@ -145,7 +145,7 @@ def test_a_circular_convolution_of_stationary_signals_is_descrambled_by_a_permut
     W = jnp.asarray(np.stack([np.roll(taps, k) for k in range(n)], axis=1))
     np.testing.assert_allclose((W @ tap.input[2].reshape(3, n).T).T.ravel(), tap.preactivation[0], atol=1e-12)
     objective = jd.objectives.smoothness()
-    D, found = objective.operator_on(n), jd.exact.from_weights(W, objective=objective)
+    D, found = objective.operator(n), jd.exact.from_weights(W, objective=objective)
     # The slowest wave gets what the kernel lets through best, and so on: from waves of that gain alone.
     gain = np.repeat(np.abs(np.fft.rfft(taps)) ** 2, D.multiplicities)
     np.testing.assert_allclose(found.singular_values**2, np.sort(gain)[::-1], rtol=1e-9)
@@ -209,7 +209,7 @@ def test_trained_convolutions_are_descrambled_by_the_permutation_that_their_gain
     kernel = np.zeros(n)
     kernel[:3], kernel[-2:] = np.asarray(params["first"])[0, 0, 2::-1], np.asarray(params["first"])[0, 0, :2:-1]
     said = (power + 0.09) * np.abs(np.fft.fft(kernel)) ** 2
-    D = jd.objectives.smoothness().operator_on(n)
+    D = jd.objectives.smoothness().operator(n)
     modes = np.concatenate([[0], np.repeat(np.arange(1, n // 2), 2), [n // 2]])
     order = np.argsort(-said[modes], kind="stable")
     share = np.asarray(D.analyse(found.point @ D.basis)) ** 2

@@ -40,7 +40,7 @@ def problem(spectrum, boundary="periodic"):
 )
 def test_every_element_keeps_the_value_and_alignment_undoes_it(key, spectrum, ties, boundary):
     objective, summary = problem(spectrum, boundary)
-    gauge = degeneracy(objective.operator_on(7), summary, 1e-12)
+    gauge = degeneracy(objective.operator(7), summary, 1e-12)
     assert gauge.ties == ties
     point = exact.ClosedForm()(objective, summary).point
     others = jax.jit(jax.vmap(gauge.random, (0, None)))(jax.random.split(key, 8), point)
@@ -57,7 +57,7 @@ def test_every_element_keeps_the_value_and_alignment_undoes_it(key, spectrum, ti
 @needs_x64
 def test_what_is_no_minimiser_of_the_problem_stays_away(key):
     objective, summary = problem(SPECTRA["ties"][0])
-    gauge = degeneracy(objective.operator_on(7), summary, 1e-12)
+    gauge = degeneracy(objective.operator(7), summary, 1e-12)
     point = exact.ClosedForm()(objective, summary).point
     assert float(align(orthogonal.random(key, 7), point, gauge).distance) > 0.1
 
@@ -66,7 +66,7 @@ def test_what_is_no_minimiser_of_the_problem_stays_away(key):
 def test_the_dimension_is_that_of_the_null_space_of_the_hessian():
     # At a minimum whose ties lie within runs of the operator only one side turns what the other turns too.
     objective, summary = problem([7, 6, 5, 4, 3, 2, 1])
-    gauge = degeneracy(objective.operator_on(7), summary)
+    gauge = degeneracy(objective.operator(7), summary)
     assert gauge.dimension == 3
     assert str(gauge) == "operator: 1 sign, 3 O(2); signals: 7 signs"
     point = exact.ClosedForm()(objective, summary).point
@@ -80,7 +80,7 @@ def test_the_dimension_is_that_of_the_null_space_of_the_hessian():
 
 def test_refusals():
     objective, summary = problem(SPECTRA["ties"][0])
-    D = objective.operator_on(7)
+    D = objective.operator(7)
     with pytest.raises(TypeError, match="traced"):
         jax.jit(lambda s: degeneracy(D, s).directions)(summary)
     with pytest.raises(ValueError, match="7 features"):

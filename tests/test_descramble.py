@@ -14,7 +14,7 @@ import pytest
 import jaxdescramble as jd
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.objectives import from_function, smoothness
 from jaxdescramble.operators import derivative, from_matrix
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
@@ -99,7 +99,7 @@ def test_under_jit_and_grad_the_verb_is_a_jax_function():
         smoothness(shape=(2, 3), boundary=("periodic", "neumann")),
         smoothness(operator=from_matrix(jnp.triu(jnp.ones((6, 6))))),
     ],
-    ids=lambda objective: str(objective.settings)[:40],
+    ids=lambda objective: repr(objective)[:60],
 )
 def test_what_is_saved_is_what_is_loaded(tmp_path, objective):
     S = jax.random.normal(jax.random.key(0), (2, 6, 20))
@@ -226,10 +226,10 @@ def user_objective(point, summary):
 def test_an_objective_without_closed_form_is_iterated_and_another_solver_may_be_given():
     S = waves()
     with pytest.raises(ValueError, match="'user_objective' gives no `operator`"):
-        jd.descramble(S, Objective(user_objective), jd.exact.ClosedForm())
+        jd.descramble(S, from_function(user_objective), jd.exact.ClosedForm())
     # Of four modes one neuron can be turned out altogether.
-    assert float(jd.descramble(S, Objective(user_objective)).check().value) < 1e-9
-    found = jd.descramble(S, Objective(user_objective), solver=StandStill())
+    assert float(jd.descramble(S, from_function(user_objective)).check().value) < 1e-9
+    found = jd.descramble(S, from_function(user_objective), solver=StandStill())
     np.testing.assert_allclose(found.value, jnp.mean(S[0] ** 2), rtol=1e-6)
 
 

@@ -14,8 +14,8 @@ from jaxdescramble.objectives import locality, periodicity, smoothness, sparsity
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 OBJECTIVES = {
     "smoothness": smoothness(boundary="neumann"),
-    "locality": locality(),
-    "total variation": total_variation(),
+    "locality": locality("neumann"),
+    "total variation": total_variation(boundary="neumann"),
     "periodicity": periodicity(2),
 }
 

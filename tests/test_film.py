@@ -107,7 +107,7 @@ def test_all_frames_are_one_compiled_program(filmed):
 @pytest.mark.thorough
 @needs_x64
 def test_null_spaces_are_aligned_too_and_special_frames_stay_special(key):
-    operator = jd.objectives.smoothness(boundary="neumann").operator_on(7)
+    operator = jd.objectives.smoothness(boundary="neumann").operator(7)
     S = jax.random.normal(key, (7, 3)) @ jax.random.normal(jax.random.fold_in(key, 1), (3, 30))
     near_to = jax.jit(nearest_minimiser, static_argnames="group")
     before = jax.jit(lambda S: jd.exact.brockett_minimiser(operator, jd.objectives.Samples(S), "SO").point)(S)
@@ -130,7 +130,7 @@ def test_null_spaces_are_aligned_too_and_special_frames_stay_special(key):
     ("objective", "change"),
     [
         (jd.objectives.sparsity(), lambda P: -P[jnp.asarray([2, 0, 4, 1, 3])]),
-        (jd.objectives.total_variation(), lambda P: -P[::-1]),
+        (jd.objectives.total_variation(boundary="neumann"), lambda P: -P[::-1]),
         (jd.objectives.total_variation(boundary="periodic"), lambda P: -jnp.roll(P, 2, axis=0)),
     ],
     ids=["signed permutation", "reversal", "circular shift"],

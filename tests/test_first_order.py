@@ -23,7 +23,7 @@ def test_two_thousand_steps_of_adam_neither_drift_nor_fall_below_the_minimum():
     S = signals(0, n, 60).astype(jnp.float32)
     objective = smoothness()
     summary, optimiser = objective.summarise(S), solvers.riemannian(optax.adam(optax.exponential_decay(0.05, 200, 0.5)))
-    bound = float(objective.bound_on(summary))
+    bound = float(objective.bound(summary))
 
     def step(carry, _):
         point, state = carry
@@ -120,4 +120,4 @@ def test_after_a_hundred_thousand_steps_in_single_precision_the_value_belongs_to
     assert float(jnp.linalg.norm(found.point.T @ found.point - jnp.eye(n, dtype=jnp.float32))) <= 1e-5
     projected = orthogonal.polar(found.point)[0]
     np.testing.assert_allclose(found.value, objective(projected, summary), rtol=1e-4, atol=0)
-    assert float(found.value) >= float(objective.bound_on(summary)) * (1 - 1e-4)
+    assert float(found.value) >= float(objective.bound(summary)) * (1 - 1e-4)

@@ -157,5 +157,5 @@ def test_the_frame_of_a_gating_network_is_that_of_its_primal_weights(key):
     limit = jd.exact.from_weights(gated.primal_weights(params, spec)[1].weight, objective=objective)
     np.testing.assert_allclose(found.value, limit.value, rtol=1e-10)
     # What no gauge changes: P^T D^T D P.
-    curves = [objective.operator_on(5).apply(point) for point in (found.point, limit.point)]
+    curves = [objective.operator(5).apply(point) for point in (found.point, limit.point)]
     np.testing.assert_allclose(curves[0].T @ curves[0], curves[1].T @ curves[1], rtol=0, atol=1e-7)

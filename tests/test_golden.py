@@ -80,6 +80,7 @@ def test_the_list_of_moved_names_says_nothing_needless(names):
         "commands": MOVED["commands"].keys() - options - RECORDED["commands"].keys(),
         "files": MOVED["files"].keys() - entries - RECORDED["files"].keys(),
         "answers": MOVED["answers"].keys() - RECORDED["refusals"].keys(),
+        "defaults": {name for name in MOVED["defaults"] if name.rpartition(".")[0] not in old},
     }
     assert not any(unknown.values()), f"not names of version 0.1: {unknown}"
     unmoved = [name for name, new in MOVED["names"].items() if name == new]
@@ -99,6 +100,8 @@ def test_every_recorded_call_is_still_made():
 
 def field_now(leaf: str) -> str:
     for old, new in MOVED["fields"].items():
+        if old in leaf and gone(new):
+            return new
         leaf = leaf.replace(old, new)
     return leaf
 
@@ -125,7 +128,7 @@ def test_answers_are_those_of_version_0_1(recorded):
         found = golden_outputs.answer(call)
         for leaf, value in leaves.items():
             other = found.get(field_now(leaf))
-            if not same(value, other):
+            if not gone(field_now(leaf)) and not same(value, other):
                 wrong.append(f"{path}{leaf}: {other!r}, and it was {value!r}"[:300])
     assert not wrong, "\n".join(wrong)
 

@@ -40,7 +40,7 @@ CIRCULAR = {"spectral entropy", "weighted, quadratic"}
 
 def reading_for(name, objective):
     """A smooth function of P that does not change under the continuous gauge of the objective."""
-    D = objective.operator_on(N) if hasattr(objective, "operator_on") else None
+    D = objective.operator(N) if hasattr(objective, "operator") else None
     if D is None and name not in CIRCULAR:
         return lambda P: jnp.sum(jnp.sin(signals(5, N, N)) * P)
     H, C = spectrum(derivative(N) if D is None else D), signals(6, N, N)
@@ -101,10 +101,11 @@ def test_the_answer_moves_with_the_signals_as_its_derivative_says(name):
         assert abs(float(moved[0])) > 1e-4
 
 
+LINE = locality("neumann")
 PARAMETERS = {
-    "the rounding of corners": (lambda e: total_variation(epsilon=e), jnp.asarray(0.5), jnp.asarray(1.0)),
+    "the rounding of corners": (lambda e: total_variation(1, "neumann", epsilon=e), jnp.asarray(0.5), jnp.asarray(1.0)),
     "the rounding of log cosh": (lambda e: sparsity("logcosh", epsilon=e), jnp.asarray(0.7), jnp.asarray(1.0)),
-    "a weight": (lambda w: weighted(sparsity(epsilon=0.5), (w, locality())), jnp.asarray(0.3), jnp.asarray(1.0)),
+    "a weight": (lambda w: weighted(sparsity(epsilon=0.5), (w, LINE)), jnp.asarray(0.3), jnp.asarray(1.0)),
     "a weight of zero": (lambda w: weighted(sparsity("l4"), (w, similarity())), jnp.asarray(0.0), jnp.asarray(1.0)),
     "a reference": (lambda R: similarity(R), signals(3), signals(4)),
     "positions": (lambda x: locality(positions=x), signals(3, N, 2), signals(4, N, 2)),
@@ -129,7 +130,7 @@ def test_the_answer_moves_with_the_objective_as_its_derivative_says(name):
 
 
 def mixed(point, summary, weight):
-    return sparsity(epsilon=0.5)(point, summary) + weight * locality()(point, summary)
+    return sparsity(epsilon=0.5)(point, summary) + weight * locality("neumann")(point, summary)
 
 
 SOLVERS = {
@@ -308,7 +309,7 @@ def test_in_single_precision_a_function_of_tiny_values_has_the_same_derivative()
 
 def test_gradients_go_through_descramble():
     S, V = signals(), signals(1)
-    objective = weighted(sparsity(epsilon=0.5), (0.3, locality()))
+    objective = weighted(sparsity(epsilon=0.5), (0.3, locality("neumann")))
 
     def found(S):
         return jd.descramble(S, objective, SOLVER, start=start)
@@ -325,7 +326,7 @@ def test_a_filter_is_learned_through_the_descrambler():
     S = signals()
 
     def value(gains):
-        return jd.descramble(jnp.exp(gains)[:, None] * S, locality(), LBFGS(preconditioner=None)).value
+        return jd.descramble(jnp.exp(gains)[:, None] * S, locality("neumann"), LBFGS(preconditioner=None)).value
 
     step = jax.jit(jax.value_and_grad(value))
     gains, values = jnp.zeros(N), []

@@ -38,7 +38,7 @@ def test_a_matrix_of_one_row_has_the_norm_that_it_must():
 def test_the_form_is_what_descrambling_a_random_frame_leaves():
     """The same distribution: every wave's energy exactly, and the entries by a Kolmogorov-Smirnov test."""
     objective = objectives.smoothness(boundary="neumann")
-    D = objective.operator_on(N)
+    D = objective.operator(N)
     s = jnp.linspace(2.0, 0.5, N)
     raw = jax.vmap(random_frame, (0, None))(keys(300), jnp.pad(jnp.diag(s), ((0, 0), (0, K - N))))
     found = descramble(raw, objective)  # the columns of W itself: white inputs, without end
@@ -77,7 +77,7 @@ def test_moments_of_energies_in_random_frames(k):
 
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="12 rows and 5 columns has only 5"):
-        isotropic_form(jax.random.key(0), jnp.ones(6), 5, objectives.smoothness().operator_on(12))
+        isotropic_form(jax.random.key(0), jnp.ones(6), 5, objectives.smoothness().operator(12))
     with pytest.raises(ValueError, match=r"\(3, 3\) and \(2, 2\)"):
         isotropic_moments(jnp.eye(3), jnp.eye(2))
     with pytest.raises(TypeError, match="inputs"):

@@ -39,7 +39,7 @@ def test_moments_of_a_sample_give_what_the_sample_gives(key):
 def test_white_inputs_lay_the_weight_s_own_components_on_the_slowest_waves(boundary):
     W = layer(1)[0]
     objective = objectives.smoothness(boundary=boundary)
-    D = objective.operator_on(N)
+    D = objective.operator(N)
     _, s, Vh = np.linalg.svd(np.asarray(W), full_matrices=False)
     predicted = np.asarray(D.basis) @ (s[:, None] * Vh)
     found = from_weights(W, objective=objective).point @ W
@@ -61,7 +61,7 @@ def test_white_inputs_lay_the_weight_s_own_components_on_the_slowest_waves(bound
 def test_samples_approach_the_limit_at_the_rate_of_theory(key, boundary):
     W, _, _, half = layer(2)
     objective = objectives.smoothness(boundary=boundary)
-    D = objective.operator_on(N)
+    D = objective.operator(N)
     limit = from_weights(W, autocorrelation=half @ half.T, objective=objective)
     closed, gauge = exact.ClosedForm(), Stabiliser(D)
 
@@ -108,6 +108,6 @@ def test_refusals_name_what_is_wrong():
     with pytest.raises(ValueError, match="NaN"):
         from_weights(W, b, mu * jnp.nan, R)
     with pytest.raises(ValueError, match="closed form"):
-        from_weights(W, objective=objectives.locality())
+        from_weights(W, objective=objectives.locality("neumann"))
     with pytest.raises(ValueError, match="powers"):
         sampling_error(operators.derivative(5), jnp.ones(4), 10)

@@ -11,7 +11,7 @@ from test_solvers import EPS, N, needs_x64, signals
 from jaxdescramble import solvers
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.objectives import from_function, smoothness
 from jaxdescramble.solvers import LBFGS, Analytic, Kronecker, Optax, TrustRegion, minimise
 
 
@@ -60,7 +60,7 @@ def test_types_are_kept_and_single_precision_reaches_what_it_can(solver):
     assert float(orthogonal.defect(found.point)) < 1e-6 * N
     if not isinstance(solver, Optax):
         assert found.status in (Status.SOLVED, Status.PRECISION)
-        np.testing.assert_allclose(found.value, objective.bound_on(summary), rtol=1e-5, atol=0)
+        np.testing.assert_allclose(found.value, objective.bound(summary), rtol=1e-5, atol=0)
 
 
 @needs_x64
@@ -197,7 +197,7 @@ def test_a_start_that_is_nearly_orthogonal_is_mended_and_one_that_is_not_is_foun
 
 
 def test_objectives_made_by_a_user_are_minimised_like_any_function():
-    objective = Objective(corners_of, parameters=(("width", 0.1),))
+    objective = from_function(corners_of, width=0.1)
     S = signals(0, 4, 12)
     wrapped = minimise(objective, jnp.eye(4), objective.summarise(S), solver=LBFGS(preconditioner=None))
     plain = minimise(lambda P, s: corners(P, s, width=0.1), jnp.eye(4), S, solver=LBFGS(preconditioner=None))

@@ -1,9 +1,11 @@
 """The objective protocol, and one battery that every objective has to pass.
 
-A new objective joins the battery by itself, with its defaults; other options of it by one line in `BATTERY`.
+A new class of `jaxdescramble.objectives` joins by itself, with its defaults; further options by a line in `BATTERY`.
 """
 
+import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ from jaxdescramble.objectives import (
     diagonal_norm,
     diagonal_sum,
     entropy,
+    from_function,
     locality,
     monotonicity,
     periodicity,
@@ -45,13 +48,13 @@ BATTERY = {
     "smoothness on a grid, Gram": smoothness(shape=(2, 3), boundary=("periodic", "dirichlet"), summary="gram"),
     "smoothness of a matrix, samples": smoothness(operator=from_matrix(jnp.triu(jnp.ones((N, N)))), summary="samples"),
     # Corners are rounded widely here, for Taylor slopes to be seen at steps of one in a hundred.
-    "total variation": total_variation(epsilon=0.5),
+    "total variation": total_variation(epsilon=0.5, boundary="neumann"),
     "total variation, second differences on a circle": total_variation(2, "periodic", epsilon=0.5),
     "total variation on a grid": total_variation(shape=(2, 3), boundary=("neumann", "periodic"), epsilon=0.5),
-    "isotropic total variation": total_variation(shape=(2, 3), isotropic=True, epsilon=0.5),
-    "locality": locality(),
-    "locality on a circle": locality("circle"),
-    "locality on a grid": locality("grid", shape=(3, 2)),
+    "isotropic total variation": total_variation(shape=(2, 3), isotropic=True, epsilon=0.5, boundary="neumann"),
+    "locality": locality("neumann"),
+    "locality on a circle": locality(),
+    "locality on a grid": locality("neumann", shape=(3, 2)),
     "locality at given positions": locality(positions=PLACES),
     "sparsity": sparsity(epsilon=0.5),
     "sparsity, log cosh": sparsity("logcosh"),
@@ -68,12 +71,17 @@ BATTERY = {
     "similarity": similarity(),
     "weighted, quadratic": weighted((0.7, smoothness()), (0.2, periodicity(3))),
     "weighted, of many kinds": weighted(
-        (0.2, smoothness(summary="gram")), (0.5, sparsity(epsilon=0.5)), (0.3, locality())
+        (0.2, smoothness(summary="gram")), (0.5, sparsity(epsilon=0.5)), (0.3, locality("neumann"))
     ),
 }
-# One that is not named above joins with its defaults: a new objective is its function and a line in `__init__`.
-NAMED = {objective.name for objective in BATTERY.values()}
-BATTERY |= {name: getattr(objectives, name)() for name in objectives.__all__ if name.islower() and name not in NAMED}
+# A class that is not met above joins with its defaults: a new objective is its file and a line in `__init__`.
+CLASSES = [
+    one
+    for one in map(objectives.__dict__.get, objectives.__all__)
+    if isinstance(one, type) and issubclass(one, Objective) and one not in (Objective, objectives.FromFunction)
+]
+MET = {type(objective) for objective in BATTERY.values()}
+BATTERY |= {kind.__name__: kind() for kind in CLASSES if kind not in MET}
 each_objective = pytest.mark.parametrize("objective", BATTERY.values(), ids=BATTERY.keys())
 
 
@@ -134,7 +142,7 @@ def test_dimensionless_and_unchanged_by_scale_repetition_and_order(objective):
     scales = (1e-18, 1e18) if objective.summary is not Gram else (1e-9, 1e9)
     for scale in scales:
         np.testing.assert_allclose(objective(point, scale * S), value, rtol=200 * EPS)
-    if objective.judges == "weight":
+    if objective.applies_to == "weights":
         return  # its columns are inputs, each with its own place
     np.testing.assert_allclose(objective(point, jnp.concatenate([S, S], axis=1)), value, rtol=200 * EPS)
     np.testing.assert_allclose(objective(point, S[:, ::-1]), value, rtol=200 * EPS)
@@ -149,7 +157,7 @@ def test_summaries_merge_in_any_order_and_batching(objective):
     one = objective.update(objective.update(start, S[:, :1]), S[:, 1:12])
     other = objective.update(start, S[:, 12:])
     np.testing.assert_allclose(objective(point, objective.merge(one, other)), whole, rtol=500 * EPS)
-    if objective.judges == "signals":
+    if objective.applies_to == "signals":
         np.testing.assert_allclose(objective(point, objective.merge(other, one)), whole, rtol=500 * EPS)
     np.testing.assert_allclose(objective(point, objective.merge(start, objective.summarise(S))), whole, rtol=500 * EPS)
 
@@ -232,7 +240,7 @@ def test_a_factor_can_be_differentiated_at_any_rank(m):
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a numerical Hessian")  # pyright: ignore
 def test_curvature_is_the_diagonal_of_the_hessian(objective):
     point, summary = orthogonal.random(jax.random.key(5), N), objective.summarise(signals())
-    at = objective.curvature_on(summary)
+    at = objective.curvature(summary)
     if at is None:
         return
     frame, diagonal = at(point)
@@ -248,7 +256,7 @@ def test_curvature_is_the_diagonal_of_the_hessian(objective):
 def test_no_point_goes_below_the_bound(objective):
     for S in (signals(), jnp.eye(N)[:, jnp.arange(M) % 4] * jnp.linspace(0.0, 1.0, M)[None, :]):
         summary = objective.summarise(S)
-        bound = objective.bound_on(summary)
+        bound = objective.bound(summary)
         if bound is not None:
             values = jax.vmap(objective, (0, None))(haar(), summary)
             assert bound.dtype == values.dtype == S.dtype
@@ -280,17 +288,106 @@ def largest_entry(point, summary, power):
     return -jnp.mean(jnp.max(jnp.abs(point @ summary.signals), axis=0) ** power)
 
 
+class Twisted(Objective):
+    """A user's own objective, as the README shows it."""
+
+    power: jax.typing.ArrayLike = 2.0
+    rows: int = dataclasses.field(default=1, metadata={"static": True})
+    smoothing = "power"
+
+    def value(self, point, summary):
+        return jnp.mean(jnp.abs((point @ summary.signals)[: self.rows]) ** self.power)
+
+    def bound(self, summary):
+        return jnp.zeros((), summary.dtype)
+
+
+def test_a_users_class_is_a_frozen_dataclass_and_a_pytree_without_a_decorator():
+    traced, S = jax.jit(lambda objective, s: objective(jnp.eye(N), s)), signals()
+    np.testing.assert_allclose(traced(Twisted(), S), jnp.mean(S[0] ** 2))
+    np.testing.assert_allclose(traced(Twisted(power=4.0), S), jnp.mean(S[0] ** 4))
+    assert traced._cache_size() == 1  # a number is data
+    np.testing.assert_allclose(traced(Twisted(rows=3), S), jnp.mean(S[:3] ** 2))
+    assert traced._cache_size() == 2  # a static field is not
+    assert Twisted() == Twisted(2.0)
+    assert hash(Twisted()) == hash(Twisted(2.0))
+    assert Twisted().smoothed(2.0) == Twisted(4.0)
+    assert repr(Twisted(4.0)) == "Twisted(power=4.0)"
+    assert Twisted().name == "twisted"
+    assert Twisted().tightest_bound(Samples(S)) == 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Twisted().power = 3.0  # pyright: ignore[reportAttributeAccessIssue]
+    said = (Twisted().operator(N), Twisted().curvature(Samples(S)), Twisted().assignment(Samples(S)))
+    assert said == (None, None, None)
+    assert not Twisted().quadratic
+
+
+def test_a_class_that_cannot_be_an_objective_says_what_to_do():
+    with pytest.raises(TypeError, match=r"measure: text and truth values are fixed .* metadata=\{'static': True\}"):
+
+        class Forgotten(Objective):
+            measure: str = "l1"
+
+    class Empty(Objective):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty: define value"):
+        Empty()(jnp.eye(N), signals())
+    with pytest.raises(TypeError, match=r"Objective: .*objectives.from_function"):
+        Objective(largest_entry)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: from_function(largest_entry, static="power"), ValueError, "static: 'power' is no parameter"),
+        (lambda: from_function(largest_entry, power=[1], static="power"), TypeError, "power: .* cannot be static"),
+        (lambda: from_function(largest_entry, summary=dict), TypeError, "summary: expected a kind of summary"),  # pyright: ignore
+        (lambda: from_function(largest_entry, name=3), TypeError, "name: expected text or None"),  # pyright: ignore
+        (lambda: from_function("largest"), TypeError, "function"),  # pyright: ignore
+        (lambda: sparsity()(jnp.eye(N), Factor.empty(N, float)), TypeError, "reads samples, and a Factor keeps none"),
+        (lambda: sparsity().bound(signals()), TypeError, "summary: expected a summary of signals"),  # pyright: ignore
+        (lambda: smoothness().curvature(signals()), TypeError, "summary: expected a summary of signals"),  # pyright: ignore
+        (lambda: entropy().bound(None), TypeError, "summary: expected a summary of signals"),  # pyright: ignore
+    ],
+)
+@pytest.mark.every_case
+@pytest.mark.usefixtures("as_installed")
+def test_what_is_no_function_parameter_or_summary_is_refused(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_shape_and_boundary_mean_the_same_in_every_objective_that_has_them():
+    """Turned by one place along an axis, signals on it keep their value where its ends meet, and there alone."""
+    S, eye = signals(n=12), jnp.eye(12)
+    places = np.arange(12).reshape(3, 4)
+    turned = [np.roll(places, 1, axis).ravel() for axis in (0, 1)]
+    for kind in (smoothness, total_variation, locality):
+        assert kind() == kind(boundary="periodic")
+        assert kind(shape=(3, 4), boundary=["periodic", "periodic"])(eye, S) == kind(shape=(3, 4))(eye, S)
+        for ends in (("periodic", "neumann"), ("neumann", "periodic")):
+            objective = kind(shape=(3, 4), boundary=ends)
+            value = float(objective(eye, S))
+            for order, end in zip(turned, ends, strict=True):
+                assert (abs(float(objective(eye, S[order])) - value) < 1e-9) == (end == "periodic")
+        for wrong in ({"shape": (5, 2)}, {"boundary": ("neumann", "periodic")}):
+            with pytest.raises(ValueError, match=r"12 features|2 names"):
+                kind(**wrong)(eye, S)
+
+
 def test_a_users_function_becomes_an_objective_in_one_line():
-    one, same, other = (Objective(largest_entry, parameters=(("power", p),)) for p in (2.0, 2.0, 3.0))
+    one, same, other = (from_function(largest_entry, power=p) for p in (2.0, 2.0, 3.0))
     assert one == same
     traced = jax.jit(lambda objective, s: objective(jnp.eye(2), s))
     S = jnp.asarray([[1.0, 2.0], [3.0, 0.5]])
     np.testing.assert_allclose(traced(one, S), -(9 + 4) / 2)
     np.testing.assert_allclose(traced(other, S), -(27 + 8) / 2)
     assert traced._cache_size() == 1  # a parameter is traced: changing it does not compile again
-    slope = jax.grad(lambda p: Objective(largest_entry, parameters=(("power", p),))(jnp.eye(2), S))(2.0)
+    slope = jax.grad(lambda p: from_function(largest_entry, power=p)(jnp.eye(2), S))(2.0)
     np.testing.assert_allclose(slope, -(9 * np.log(3) + 4 * np.log(2)) / 2, rtol=1e-6)
-    assert one.operator_on(2) is None
+    assert one.operator(2) is None
+    assert one.name == "largest_entry"
 
 
 def test_the_whole_family_runs_under_functools_partial_and_grad_of_the_operator():
@@ -317,11 +414,25 @@ def test_what_is_saved_with_any_objective_is_loaded_with_an_equal_one(objective,
     np.testing.assert_allclose(back.score(S), objective(point, S), rtol=100 * EPS)
 
 
-def test_a_file_whose_objective_is_built_otherwise_today_asks_for_it(tmp_path):
-    strange = Objective(largest_entry, settings=(("power", 2.0),), name="locality")
+def test_a_file_of_an_older_version_is_refused_by_its_format(tmp_path):
+    numbers = dict.fromkeys(("value", "initial_value", "bound", "gap"), jnp.zeros(()))
+    counts = dict.fromkeys(("rank", "steps", "status"), jnp.zeros((), jnp.int32))
+    Descrambling(jnp.eye(N), **numbers, **counts, singular_values=jnp.ones(N), objective=locality()).save(
+        tmp_path / "found.npz"
+    )
+    with np.load(tmp_path / "found.npz") as file:
+        content = dict(file)
+    header = json.loads(str(content["header"])) | {"format": 2}
+    np.savez(tmp_path / "old.npz", **(content | {"header": np.asarray(json.dumps(header))}))
+    with pytest.raises(ValueError, match=r"has format 2, of another version .* this version reads format 3"):
+        Descrambling.load(tmp_path / "old.npz")
+
+
+def test_a_file_of_a_users_objective_asks_for_it(tmp_path):
+    strange = Twisted()
     numbers = dict.fromkeys(("value", "initial_value", "bound", "gap"), jnp.zeros(()))
     counts = dict.fromkeys(("rank", "steps", "status"), jnp.zeros((), jnp.int32))
     found = Descrambling(jnp.eye(N), **numbers, **counts, singular_values=jnp.ones(N), objective=strange)
     found.save(tmp_path / "found.npz")
-    with pytest.raises(ValueError, match=r"'power'.*pass it as load"):
+    with pytest.raises(ValueError, match=r"Twisted.*pass it as load"):
         Descrambling.load(tmp_path / "found.npz")

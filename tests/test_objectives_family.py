@@ -102,15 +102,21 @@ CIRCLE = [(math.cos(2 * math.pi * i / N), math.sin(2 * math.pi * i / N)) for i i
 GRID = [(i, j) for i in range(2) for j in range(3)]
 ANYWHERE = drawn(3, N, 2)
 FORMULAS = {
-    "total variation": (total_variation(epsilon=0.3), lambda Y: variation(Y, 0.3 * unit(Y))),
+    "total variation": (total_variation(epsilon=0.3, boundary="neumann"), lambda Y: variation(Y, 0.3 * unit(Y))),
     "on a circle": (total_variation(boundary="periodic"), lambda Y: variation(Y, 1e-3 * unit(Y), periodic=True)),
-    "second order": (total_variation(2), lambda Y: variation(Y, 1e-3 * unit(Y), order=2)),
+    "second order": (total_variation(2, boundary="neumann"), lambda Y: variation(Y, 1e-3 * unit(Y), order=2)),
     "third order": (total_variation(3, "periodic"), lambda Y: variation(Y, 1e-3 * unit(Y), True, 3)),
-    "on a grid": (total_variation(shape=(2, 3)), lambda Y: grid_variation(Y, 1e-3 * unit(Y), False)),
-    "isotropic": (total_variation(shape=(2, 3), isotropic=True), lambda Y: grid_variation(Y, 1e-3 * unit(Y), True)),
-    "locality": (locality(), lambda Y: spread(Y, np.arange(N)[:, None], 2.5**2)),
-    "locality on a circle": (locality("circle"), lambda Y: spread(Y, CIRCLE, 1)),
-    "locality on a grid": (locality("grid", shape=(2, 3)), lambda Y: spread(Y, GRID, 0.5**2 + 1)),
+    "on a grid": (
+        total_variation(shape=(2, 3), boundary="neumann"),
+        lambda Y: grid_variation(Y, 1e-3 * unit(Y), False),
+    ),
+    "isotropic": (
+        total_variation(shape=(2, 3), isotropic=True, boundary="neumann"),
+        lambda Y: grid_variation(Y, 1e-3 * unit(Y), True),
+    ),
+    "locality": (locality("neumann"), lambda Y: spread(Y, np.arange(N)[:, None], 2.5**2)),
+    "locality on a circle": (locality(), lambda Y: spread(Y, CIRCLE, 1)),
+    "locality on a grid": (locality("neumann", shape=(2, 3)), lambda Y: spread(Y, GRID, 0.5**2 + 1)),
     "locality anywhere": (
         locality(positions=ANYWHERE),
         lambda Y: spread(Y, ANYWHERE, max(np.sum((ANYWHERE - ANYWHERE.mean(0)) ** 2, 1))),
@@ -168,9 +174,9 @@ def test_the_formula_written_as_a_loop(objective, formula):
 @pytest.mark.parametrize(
     "build",
     [
-        lambda e: total_variation(epsilon=e),
+        lambda e: total_variation(epsilon=e, boundary="neumann"),
         lambda e: total_variation(2, "periodic", epsilon=e),
-        lambda e: total_variation(shape=(2, 3), isotropic=True, epsilon=e),
+        lambda e: total_variation(shape=(2, 3), isotropic=True, epsilon=e, boundary="neumann"),
         lambda e: sparsity("l1", e),
         lambda e: sparsity("logcosh", e),
         lambda e: monotonicity(e),
@@ -208,8 +214,8 @@ WAVES = jnp.cos(2 * jnp.pi * 2 * (jnp.arange(N)[:, None] + jnp.arange(4.0)[None,
 SAW = jnp.asarray([1.0, -1.0] * (N // 2))[:, None]
 STAIRS = jnp.cumsum(jnp.abs(jnp.asarray(drawn(5))), axis=0) - 3
 EXTREMES = {
-    "constants do not vary": (total_variation(), jnp.ones((N, 2)), 0),
-    "ramps bend nowhere": (total_variation(2), jnp.arange(float(N))[:, None], 0),
+    "constants do not vary": (total_variation(boundary="neumann"), jnp.ones((N, 2)), 0),
+    "ramps bend nowhere": (total_variation(2, boundary="neumann"), jnp.arange(float(N))[:, None], 0),
     "a saw varies most": (total_variation(boundary="periodic", epsilon=1e-9), SAW, 1),
     "and on a torus": (
         total_variation(boundary="periodic", shape=(2, 2), epsilon=1e-9),
@@ -221,12 +227,12 @@ EXTREMES = {
         jnp.asarray([[1.0], [-1.0], [-1.0], [1.0]]),
         1,
     ),
-    "one neuron is local": (locality(), one_hot(), 0),
-    "both ends are not": (locality(), jnp.eye(N)[:, :1] - jnp.eye(N)[:, -1:], 1),
-    "nor opposite points of a circle": (locality("circle"), jnp.eye(N)[:, :1] + jnp.eye(N)[:, 3:4], 1),
-    "nor opposite corners": (locality("grid", shape=(3, 2)), jnp.eye(N)[:, :1] + jnp.eye(N)[:, -1:], 1),
+    "one neuron is local": (locality("neumann"), one_hot(), 0),
+    "both ends are not": (locality("neumann"), jnp.eye(N)[:, :1] - jnp.eye(N)[:, -1:], 1),
+    "nor opposite points of a circle": (locality(), jnp.eye(N)[:, :1] + jnp.eye(N)[:, 3:4], 1),
+    "nor opposite corners": (locality("neumann", shape=(3, 2)), jnp.eye(N)[:, :1] + jnp.eye(N)[:, -1:], 1),
     "the ends of a circle meet": (
-        locality("circle"),
+        locality(),
         jnp.eye(N)[:, :1] + jnp.eye(N)[:, -1:],
         1 - math.cos(math.pi / N) ** 2,
     ),
@@ -274,12 +280,12 @@ def test_periodicity_is_one_less_the_autocorrelation():
 
 SINGLE = {
     "smoothness": (smoothness(), 0),
-    "total variation": (total_variation(), 0),
+    "total variation": (total_variation(boundary="neumann"), 0),
     "total variation on a circle": (total_variation(2, "periodic"), 0),
-    "isotropic": (total_variation(isotropic=True), 0),
-    "locality": (locality(), 0),
-    "locality on a circle": (locality("circle"), 0),
-    "locality on a grid": (locality("grid", shape=(1, 1)), 0),
+    "isotropic": (total_variation(isotropic=True, boundary="neumann"), 0),
+    "locality": (locality("neumann"), 0),
+    "locality on a circle": (locality(), 0),
+    "locality on a grid": (locality("neumann", shape=(1, 1)), 0),
     "sparsity": (sparsity(epsilon=1e-9), 1),
     "log cosh": (sparsity("logcosh"), math.log(math.cosh(1))),
     "l4": (sparsity("l4"), -1),
@@ -293,7 +299,7 @@ SINGLE = {
     "diagonal norm": (diagonal_norm(), -1 / 3),
     "bandedness": (bandedness(), (0 + 1 / 4 + 1) / 3),
     "similarity": (similarity(), -1),
-    "weighted": (weighted(smoothness(), (2, similarity()), total_variation()), -2),
+    "weighted": (weighted(smoothness(), (2, similarity()), total_variation(boundary="neumann")), -2),
 }
 
 
@@ -309,7 +315,7 @@ def test_a_single_neuron_has_a_value_two_derivatives_a_curvature_and_a_bound(obj
     slopes = jax.grad(at, (0, 1))
     assert all(np.isfinite(slope).all() for slope in slopes(point, S))
     assert all(np.isfinite(bend).all() for bend in jax.jvp(slopes, (point, S), (point, S))[1])
-    curvature, bound = objective.curvature_on(objective.summarise(S)), objective.bound_on(objective.summarise(S))
+    curvature, bound = objective.curvature(objective.summarise(S)), objective.bound(objective.summarise(S))
     assert bound is not None
     assert float(bound) <= float(at(point, S)) + EPS
     assert curvature is None or np.isfinite(curvature(point).diagonal).all()

@@ -62,7 +62,7 @@ def test_noise_is_as_loud_as_asked_for(key):
 @pytest.mark.parametrize(("determinant", "order"), [(1, 2), (-1, 1)])
 def test_every_start_keeps_the_determinant_class(key, other, order, determinant):
     signals = planted.piecewise_constant(key, 12, 120).signals
-    objective = objectives.total_variation(order)
+    objective = objectives.total_variation(order, boundary="neumann")
     start = orthogonal.random(key, 12, determinant=determinant)
     for solver in (
         FromSources(NOWHERE, SEARCHES, key=other),
@@ -76,9 +76,9 @@ def test_every_start_keeps_the_determinant_class(key, other, order, determinant)
 def test_modes_are_the_closed_form_of_smoothness(key):
     objective = objectives.smoothness()
     summary = objective.summarise(jax.random.normal(key, (9, 40)))
-    start = FromModes(NOWHERE, objective.operator_on(9))
+    start = FromModes(NOWHERE, objective.operator(9))
     found = solvers.minimise(objective, orthogonal.random(key, 9), summary, solver=start)
-    assert found.value == pytest.approx(float(objective.bound_on(summary)), rel=1e-9)
+    assert found.value == pytest.approx(float(objective.bound(summary)), rel=1e-9)
 
 
 def test_circle_is_a_chain_too(key, other):
@@ -95,7 +95,7 @@ def test_circle_is_a_chain_too(key, other):
 @pytest.mark.slow
 def test_batches_equal_single_solves(key):
     keys = jax.random.split(key)
-    objective = objectives.total_variation()
+    objective = objectives.total_variation(boundary="neumann")
 
     def solve(key):
         problem = planted.piecewise_constant(key, 12, 120)
@@ -108,7 +108,7 @@ def test_batches_equal_single_solves(key):
 @pytest.mark.thorough
 def test_float32_finds_the_frame_as_well(key, other):
     problem = planted.piecewise_constant(key, 24, 240, dtype=jnp.float32)
-    objective = objectives.total_variation()
+    objective = objectives.total_variation(boundary="neumann")
     start = orthogonal.random(key, 24, dtype=jnp.float32)
     summary = objective.summarise(problem.signals)
     found = solvers.minimise(objective, start, summary, solver=FromSources(PLAIN, SEARCHES, key=other))
@@ -119,7 +119,7 @@ def test_float32_finds_the_frame_as_well(key, other):
 @pytest.mark.thorough
 def test_signals_that_do_not_fill_the_space_do_no_harm(key, other):
     signals = planted.piecewise_constant(key, 12, 120).signals.at[:3].set(0)
-    objective = objectives.total_variation()
+    objective = objectives.total_variation(boundary="neumann")
     summary = objective.summarise(signals)
     for data in (summary, objective.summarise(0 * signals)):
         found = solvers.minimise(objective, jnp.eye(12), data, solver=FromSources(PLAIN, SEARCHES, key=other))
@@ -128,7 +128,10 @@ def test_signals_that_do_not_fill_the_space_do_no_harm(key, other):
 
 def test_refusals(key, other):
     signals = jax.random.normal(key, (6, 30))
-    grid, line = objectives.total_variation(shape=(2, 3)), objectives.total_variation()
+    grid, line = (
+        objectives.total_variation(shape=(2, 3), boundary="neumann"),
+        objectives.total_variation(boundary="neumann"),
+    )
     start = jnp.eye(6)
     with pytest.raises(ValueError, match="no chain"):
         solvers.minimise(grid, start, grid.summarise(signals), solver=FromSources(PLAIN, SEARCHES, key=other))

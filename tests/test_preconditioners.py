@@ -186,7 +186,7 @@ def ill(n=24):
 @pytest.mark.parametrize("solver", [LBFGS, TrustRegion, GradientDescent], ids=lambda solver: solver.__name__)
 def test_a_preconditioner_saves_two_of_three_evaluations_on_an_ill_conditioned_problem(solver):
     objective, summary = ill()
-    bound = float(objective.bound_on(summary))
+    bound = float(objective.bound(summary))
 
     @jax.jit
     def work(given):
@@ -277,4 +277,4 @@ def test_a_curvature_that_is_given_serves_as_well_as_one_that_is_measured(solver
         minimise(objective, start, summary, solver=solver(preconditioner=kind)) for kind in (Analytic(), Kronecker())
     )
     assert abs(int(given.steps) - int(found.steps)) <= 2
-    np.testing.assert_allclose(given.value, objective.bound_on(summary), rtol=1e-9, atol=0)
+    np.testing.assert_allclose(given.value, objective.bound(summary), rtol=1e-9, atol=0)

@@ -161,12 +161,12 @@ def test_operators_know_their_own_modes(S, D, shift):
 
 
 OBJECTIVES = {
-    name: (jax.jit(objective), jax.jit(lambda S, objective=objective: objective.bound_on(objective.summarise(S))))
+    name: (jax.jit(objective), jax.jit(lambda S, objective=objective: objective.bound(objective.summarise(S))))
     for name, objective in {
         "smoothness": smoothness(),
         "periodicity": jd.objectives.periodicity(2),
-        "total variation": jd.objectives.total_variation(),
-        "locality": jd.objectives.locality(),
+        "total variation": jd.objectives.total_variation(boundary="neumann"),
+        "locality": jd.objectives.locality("neumann"),
         "sparsity": jd.objectives.sparsity(),
         "l4": jd.objectives.sparsity("l4"),
         "participation": jd.objectives.sparsity("participation"),

@@ -17,7 +17,7 @@ from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers import solve
 
 N = 10
-OBJECTIVE = jd.objectives.total_variation()
+OBJECTIVE = jd.objectives.total_variation(boundary="neumann")
 SIGNALS = jnp.asarray(np.random.default_rng(0).normal(size=(N, 60))).cumsum(axis=0)
 SUMMARY = OBJECTIVE.summarise(SIGNALS)
 KEY = jax.random.key(0)

@@ -111,7 +111,7 @@ def test_the_brockett_optimum_in_the_class_of_the_start(name):
     found, problems = looped(name), summaries()
     found.check()
     assert found.status.tolist() == [Status.SOLVED] * 5
-    best = jax.vmap(BROCKETT.bound_on)(problems)
+    best = jax.vmap(BROCKETT.bound)(problems)
     np.testing.assert_allclose(found.value, best, rtol=0, atol=GAPS.get(name, 1e-13))
     assert float(jax.vmap(orthogonal.defect)(found.point).max()) < 1e-13 * N
     np.testing.assert_allclose(np.linalg.det(found.point), np.linalg.det(starts()), rtol=1e-12, atol=0)
@@ -122,7 +122,7 @@ def test_the_brockett_optimum_in_the_class_of_the_start(name):
         np.testing.assert_allclose(found.gradient_norm[i], np.linalg.norm(slope), rtol=1e-3, atol=1e-15)
         # The frame itself, up to its gauge: the closed form's descrambled signals.
         closed = exact.ClosedForm()(BROCKETT, nth(problems, i)).point @ signals(i)
-        gauge = exact.Stabiliser(BROCKETT.operator_on(N))
+        gauge = exact.Stabiliser(BROCKETT.operator(N))
         distance = exact.align(found.point[i] @ signals(i), closed, gauge).distance
         assert float(distance) < max(1e-6, 20 * GAPS.get(name, 0) ** 0.5)
 
@@ -179,7 +179,7 @@ def test_vmapped_equals_looped_and_a_poisoned_problem_is_named(name):
         alone = nth(looped(name), i)
         np.testing.assert_allclose(found.value[i], alone.value, rtol=1e-14, atol=0)
         if name == "restarts":  # its solves end in one optimum to rounding, and rounding chooses among them
-            gauge = exact.Stabiliser(BROCKETT.operator_on(N))
+            gauge = exact.Stabiliser(BROCKETT.operator(N))
             assert float(exact.align(found.point[i], alone.point, gauge).distance) < 1e-6
             continue
         assert int(found.steps[i]) == int(alone.steps)
@@ -240,7 +240,7 @@ def test_newton_does_not_stall_on_a_gauge():
     problems = jax.vmap(objective.summarise)(jnp.stack([signals(seed) for seed in range(5)]))
     found = jax.vmap(lambda P, s: minimise(objective, P, s, solver=solver))(starts(), problems)
     assert found.status.tolist() == [Status.SOLVED] * 5
-    np.testing.assert_allclose(found.value, jax.vmap(objective.bound_on)(problems), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(found.value, jax.vmap(objective.bound)(problems), rtol=0, atol=1e-13)
 
 
 # --- other problems ------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_twenty_haar_starts_reach_the_brockett_optimum_every_time(determinant):
     objective, S = smoothness(), signals(0, n, 4 * n)
     summary = objective.summarise(S)
     solve = jax.jit(lambda start: minimise(objective, start, summary, solver=LBFGS(preconditioner=Kronecker())))
-    bound = float(objective.bound_on(summary))
+    bound = float(objective.bound(summary))
     for key in jax.random.split(jax.random.key(0), 20):
         found = solve(orthogonal.random(key, n, determinant=determinant))
         assert abs(float(found.value) / bound - 1) < 1e-6

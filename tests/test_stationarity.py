@@ -52,7 +52,7 @@ def test_extreme_eigenvalues_at_a_minimum_are_those_of_the_dense_hessian_without
 def test_a_saddle_is_seen_and_the_direction_leads_off_it(key):
     objective, summary = summarised(1, order=1, boundary="neumann")
     point = exact.ClosedForm()(objective, summary).point
-    D = objective.operator_on(7)
+    D = objective.operator(7)
     # Two modes exchanged: the gradient vanishes still.
     modes = D.analyse(point)
     saddle = D.synthesise(modes[jnp.asarray([0, 2, 1, 3, 4, 5, 6])])
@@ -113,7 +113,7 @@ def test_batches(key):
 @needs_x64
 def test_a_descrambling_without_a_bound_is_certified_as_a_minimum(key):
     S = jnp.stack([orthogonal.random(one, 5) @ jax.random.laplace(one, (5, 200)) for one in jax.random.split(key)])
-    found = jd.descramble(S, jd.objectives.locality())
+    found = jd.descramble(S, jd.objectives.locality("neumann"))
     certificate = found.stationarity(S, key=key)
     assert certificate.lowest.shape == (2,)
     assert (certificate.gradient_norm < 1e-7).all()

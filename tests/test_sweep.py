@@ -452,7 +452,7 @@ BAD = {
     "no seeds": (lambda: layers(seeds=[]), {}, ValueError, "grid: one of"),
     "a list of objectives": (lambda: jd.grid(SIGNALS, [SMOOTH["one"]]), {}, TypeError, "objectives: got a list; give"),
     "an objective that is unknowable": (
-        lambda: [jd.Problem(SIGNALS[0], jd.Objective(walk, settings=(("what", object()),)))],
+        lambda: [jd.Problem(SIGNALS[0], jd.objectives.from_function(walk, what=object(), static="what"))],
         {},
         TypeError,
         "problem 0, objective: .* has no description",
@@ -486,12 +486,21 @@ def test_a_folder_without_a_sweep_says_so(whole, tmp_path):
         Table.load(tmp_path)
 
 
+def powered(power):
+    class Powered(jd.Objective):
+        def value(self, point, summary):
+            return jnp.mean((point @ summary.signals) ** power)
+
+    return Powered()
+
+
 def test_a_value_is_described_by_what_it_computes():
     def scaled(factor):
         return lambda x: factor * x
 
     assert digest(scaled(2.0)) == digest(scaled(2.0)) != digest(scaled(3.0))
     assert digest(jd.objectives.smoothness()) == digest(jd.objectives.smoothness()) != digest(SMOOTH["one"])
+    assert digest(powered(2)) == digest(powered(2)) != digest(powered(4))
     assert digest(jd.solvers.LBFGS(max_steps=3)) != digest(jd.solvers.LBFGS(max_steps=4))
     assert digest(np.float32(1)) != digest(np.float64(1))
     assert digest(np.zeros((2, 3))) != digest(np.zeros((3, 2)))

@@ -280,15 +280,6 @@ def an_operator(value: object, name: str = "operator") -> None:
     one_with(value, name, ("analyse", "synthesise", "apply"), wanted)
 
 
-def a_summary(value: object, name: str = "summary") -> None:
-    """Raise `TypeError` unless `value` is a summary of signals, from `objective.summarise`.
-
-    >>> from jaxdescramble.objectives import Samples
-    >>> a_summary(Samples(jnp.ones((2, 3))))
-    """
-    one_with(value, name, ("principal", "normalised"), "a summary of signals, objective.summarise(signals)")
-
-
 def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
     """Return `value` if it is an instance of `kind`.
 

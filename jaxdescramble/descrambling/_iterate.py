@@ -50,7 +50,7 @@ def solver_for(objective: Objective) -> Any:
     >>> solver_for(smoothness())
     ClosedForm()
     """
-    if objective.operator is not None:
+    if objective.quadratic:
         return ClosedForm()
     return PolarPower() if objective.concave else LBFGS()
 
@@ -180,7 +180,7 @@ class Known(NamedTuple):
 def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
     """What is known of a problem before it is solved."""
     finite = summary.finite()
-    bound = objective.bound_on(safe)
+    bound = objective.bound(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()
     missing = jnp.asarray(jnp.nan, safe.dtype)
     return Known(

@@ -17,7 +17,7 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
     """Minimise an objective over S(n): a quadratic assignment problem.
 
     Args:
-        objective: one with an `assignment`.
+        objective: one with an `assignment` method.
         summary: of the signals.
         restarts: number of searches besides the first.
         key: source of chance; None for a fixed key.
@@ -27,17 +27,16 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
     """
     finite = summary.finite()
     safe = cleared(summary)
-    matrices = objective.assignment_on(safe)
+    matrices = objective.assignment(safe)
     if matrices is None:
-        name = objective.name or objective.function.__name__
         raise ValueError(
-            f"group 'permutation': {name} is no quadratic assignment problem over permutations. Use smoothness, "
-            "periodicity, locality or total_variation(order=1), or give Objective(..., assignment=...)."
+            f"group 'permutation': {objective.name} is no quadratic assignment problem over permutations. Use "
+            "smoothness, periodicity, locality or total_variation(order=1), or write one with a method `assignment`."
         )
     key = jax.random.key(0) if key is None else key
     found = quadratic_assignment(*matrices, key=key, searches=1 + restarts, symmetric=True)
     point = permutation.matrix(found.point, safe.dtype)
-    known = objective.bound_on(safe)
+    known = objective.bound(safe)
     bound = found.bound if known is None else jnp.maximum(found.bound, known)
     _, singular = safe.principal()
     missing = jnp.asarray(jnp.nan, safe.dtype)

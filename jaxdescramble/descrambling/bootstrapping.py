@@ -118,7 +118,7 @@ def bootstrap(
     size = None if size is None else positive_integer(size, "size")
     S, weights = weighed(objective, S, weights)
     point = descramble(S, objective, solver, group=group, weights=weights).point
-    operator = objective.operator_on(S.shape[0])
+    operator = objective.operator(S.shape[0])
     if gauge is None and operator is not None:
         gauge = Stabiliser(operator)
     points, values = _resampled(objective, solver, gauge, S, point, jax.random.split(key, draws), group, weights, size)

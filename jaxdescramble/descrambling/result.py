@@ -33,7 +33,7 @@ from jaxdescramble.objectives.weighing import clear
 from jaxdescramble.operators import from_matrix
 from jaxdescramble.solvers import Stationarity, stationarity
 
-FORMAT = 2
+FORMAT = 3
 
 
 @functools.partial(
@@ -191,7 +191,7 @@ class Descrambling(Result):
 
         >>> from jaxdescramble.descrambling import descramble
         >>> signals = jax.random.normal(jax.random.key(0), (4, 100))
-        >>> found = descramble(signals, objectives.locality())
+        >>> found = descramble(signals, objectives.locality("neumann"))
         >>> [round(float(x), 2) for x in (found.bound, found.tightest_bound(signals), found.value)]
         [0.0, 0.28, 0.28]
         """
@@ -209,14 +209,9 @@ class Descrambling(Result):
         path = file_path(path, "path")
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
         del fields["objective"]
-        arrays = {
-            f"parameter:{name}": np.asarray(getattr(parameter, "matrix", parameter))
-            for name, parameter in self.objective.parameters
-        }
-        header = {"format": FORMAT, "objective": self.objective.name, "settings": dict(self.objective.settings)}
-        header["summary"] = self.objective.summary.__name__.lower()
+        arrays, header = _written(self.objective)
         try:
-            text = json.dumps(header)
+            text = json.dumps({"format": FORMAT, **header})
         except TypeError:
             text = None
         if text is None or any(array.dtype == object for array in arrays.values()):
@@ -249,36 +244,61 @@ class Descrambling(Result):
             raise ValueError(
                 f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
             ) from error
-        if header.get("format") == 1:  # written before results said how many samples they are of
-            content["samples"] = np.full(content["value"].shape, np.nan, content["value"].dtype)
-        elif header.get("format") != FORMAT:
+        if header.get("format") != FORMAT:
             raise ValueError(
-                f"path: {path} has format {header.get('format')!r}; this version reads formats 1 to {FORMAT}."
+                f"path: {path} has format {header.get('format')!r}, of another version of jaxdescramble; this version "
+                f"reads format {FORMAT}. Solve the problem again, or read the arrays with numpy.load."
             )
-        parameters = {name.split(":")[1]: content.pop(name) for name in list(content) if name.startswith("parameter:")}
+        data = {name: content.pop(name) for name in list(content) if ":" in name}
         if objective is None:
-            objective = _objective_named(header, parameters, str(path))
+            objective = _objective_named(header, data, str(path))
         return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
 
 
-def _objective_named(header: Mapping[str, Any], parameters: Mapping[str, np.ndarray], path: str) -> Objective:
-    factory = getattr(objectives, header["objective"], None) if header["objective"] else None
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in header["settings"].items()}
+def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return an objective as arrays and words: data by the names of their fields, static fields as settings."""
+    arrays: dict[str, np.ndarray] = {}
+    settings: dict[str, Any] = {}
+    for field in dataclasses.fields(objective):
+        value = getattr(objective, field.name)
+        if field.metadata.get("static"):
+            settings[field.name] = value
+        elif value is not None:
+            kind = "operator" if hasattr(value, "matrix") else "parameter"
+            arrays[f"{kind}:{field.name}"] = np.asarray(getattr(value, "matrix", value), _type_of(value))
+    settings.pop("summary", None)
+    kind, summary = type(objective), objective.summary.__name__.lower()
+    ours = getattr(objectives, kind.__name__, None) is kind
+    name = kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
+    return arrays, {"objective": name, "settings": settings, "summary": summary}
+
+
+def _type_of(value: Any) -> Any:
+    """Return the type of an array; `object` for what is not an array, so that NumPy makes none of it."""
+    return object if isinstance(value, tuple | list | dict) else None
+
+
+def _objective_named(header: Mapping[str, Any], data: Mapping[str, np.ndarray], path: str) -> Objective:
+    name = header["objective"]
+    kind = getattr(objectives, name, None) if name else None
     try:
-        if factory is None:
-            raise TypeError(f"{header['objective'] or '(unnamed)'!r} is not one of jaxdescramble.objectives")
-        objective = factory(**settings, **{name: _parameter(name, value) for name, value in parameters.items()})
+        if not (isinstance(kind, type) and issubclass(kind, Objective)):
+            raise TypeError(f"{name or '(unnamed)'!r} is not one of jaxdescramble.objectives")
+        fields = {one: tuple(value) if isinstance(value, list) else value for one, value in header["settings"].items()}
+        for key, value in data.items():
+            prefix, _, one = key.partition(":")
+            fields[one] = from_matrix(jnp.asarray(value)) if prefix == "operator" else _number_or_array(value)
+        if any(field.name == "summary" for field in dataclasses.fields(kind)):
+            fields["summary"] = SUMMARIES[header["summary"]]
+        return kind(**fields)
     except TypeError as error:
         raise ValueError(
             f"{path}: its objective has to be given ({error}); pass it as load(path, objective=...)."
         ) from error
-    return dataclasses.replace(objective, summary=SUMMARIES[header["summary"]])
 
 
-def _parameter(name: str, value: np.ndarray) -> Any:
-    """A parameter as its factory takes it: numbers as numbers, so that an objective is equal to the one saved."""
-    if name == "operator":
-        return from_matrix(jnp.asarray(value))
+def _number_or_array(value: np.ndarray) -> Any:
+    """Return a number as a number, so that an objective is equal to the one saved."""
     return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
@@ -296,7 +316,7 @@ def _stationarity(
 def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: Any = None) -> Array:
     def one(problem: tuple[Array, Any]) -> Array:
         S, w = problem
-        found = objective.tightest_bound_on(objective.summarise(S, w), steps)
+        found = objective.tightest_bound(objective.summarise(S, w), steps)
         found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
         if w is None:
             return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)

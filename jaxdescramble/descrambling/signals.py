@@ -177,7 +177,7 @@ def with_defaults(
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
-            "mind the parentheses - or Objective(function)."
+            "mind the parentheses - or objectives.from_function(function)."
         )
     solver = solver_for(objective) if solver is None else solver
     if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):

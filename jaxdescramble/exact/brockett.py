@@ -19,14 +19,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import a_summary, an_operator, instance_of, one_of
+from jaxdescramble._base.checks import an_operator, instance_of, one_of
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.exact.gauge import canonical_modes
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness, roughness
-from jaxdescramble.objectives.summaries import Summary, cleared
+from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import Operator
 
 
@@ -139,12 +140,11 @@ class ClosedForm:
         """
         instance_of(objective, "objective", Objective, "an Objective such as objectives.smoothness()")
         a_summary(summary)
-        operator = objective.operator_on(summary.size)
+        operator = objective.operator(summary.size)
         if operator is None:
-            name = objective.name or objective.function.__name__
             raise ValueError(
-                f"ClosedForm: the objective {name!r} gives no `operator`, so it has no closed form. Use an objective "
-                "that gives one (jaxdescramble.objectives.smoothness), or pass another solver."
+                f"ClosedForm: the objective {objective.name!r} gives no `operator`, so it has no closed form. "
+                "Use an objective that gives one (jaxdescramble.objectives.smoothness), or pass another solver."
             )
         return brockett_minimiser(operator, summary, group)
 

@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import a_summary, an_operator, is_traced, number_between, random_key
+from jaxdescramble._base.checks import an_operator, is_traced, number_between, random_key
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.results import Result
 from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
-from jaxdescramble.objectives.summaries import Summary
+from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import MatrixOperator, Operator
 
 ROUNDS = 50

@@ -1,28 +1,62 @@
-"""Figures of merit of `P S`, one family a file: the only place that knows what "readable" means."""
+"""Figures of merit of `P S`, one family a file: the only place that knows what "readable" means.
 
-from jaxdescramble.objectives.combined import weighted
-from jaxdescramble.objectives.entropies import entropy, spectral_entropy
-from jaxdescramble.objectives.local import locality
+An objective is a frozen dataclass, a subclass of `Objective`; a function in lower case checks its arguments and makes
+one. `shape` and `boundary` mean the same in every objective that looks at places of neurons (`_grids`).
+"""
+
+from jaxdescramble.objectives._symmetries import SignedOrder, Symmetries
+from jaxdescramble.objectives.combined import Weighted, weighted
+from jaxdescramble.objectives.entropies import Entropy, SpectralEntropy, entropy, spectral_entropy
+from jaxdescramble.objectives.local import Locality, locality
 from jaxdescramble.objectives.objective import Curvature, Objective
-from jaxdescramble.objectives.ordered import monotonicity, periodicity
-from jaxdescramble.objectives.similar import similarity
-from jaxdescramble.objectives.smooth import smoothness
-from jaxdescramble.objectives.sparse import sparsity
-from jaxdescramble.objectives.summaries import Factor, Gram, Samples, Summary
-from jaxdescramble.objectives.variation import total_variation
-from jaxdescramble.objectives.weights import bandedness, diagonal_norm, diagonal_sum
+from jaxdescramble.objectives.ordered import Monotonicity, Periodicity, monotonicity, periodicity
+from jaxdescramble.objectives.plain_functions import FromFunction, from_function
+from jaxdescramble.objectives.similar import Similarity, similarity
+from jaxdescramble.objectives.smooth import Smoothness, smoothness
+from jaxdescramble.objectives.sparse import L1Sparsity, L4Sparsity, LogCoshSparsity, Participation, sparsity
+from jaxdescramble.objectives.summaries import Factor, Gram, Samples
+from jaxdescramble.objectives.summary import Summary
+from jaxdescramble.objectives.variation import TotalVariation, total_variation
+from jaxdescramble.objectives.weights import (
+    Bandedness,
+    DiagonalNorm,
+    DiagonalSum,
+    bandedness,
+    diagonal_norm,
+    diagonal_sum,
+)
 
 __all__ = [
+    "Bandedness",
     "Curvature",
+    "DiagonalNorm",
+    "DiagonalSum",
+    "Entropy",
     "Factor",
+    "FromFunction",
     "Gram",
+    "L1Sparsity",
+    "L4Sparsity",
+    "Locality",
+    "LogCoshSparsity",
+    "Monotonicity",
     "Objective",
+    "Participation",
+    "Periodicity",
     "Samples",
+    "SignedOrder",
+    "Similarity",
+    "Smoothness",
+    "SpectralEntropy",
     "Summary",
+    "Symmetries",
+    "TotalVariation",
+    "Weighted",
     "bandedness",
     "diagonal_norm",
     "diagonal_sum",
     "entropy",
+    "from_function",
     "locality",
     "monotonicity",
     "periodicity",

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives.spatial import ratio
+from jaxdescramble.objectives.units import ratio
 
 LARGEST = 6000
 

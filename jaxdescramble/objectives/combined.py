@@ -1,7 +1,8 @@
 """Weighted sums of objectives."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +12,17 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, number_between
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._mirrors import Symmetries, common
-from jaxdescramble.objectives.objective import Curvature, Objective
+from jaxdescramble.objectives._curvatures import SpatialCurvature
+from jaxdescramble.objectives._symmetries import Symmetries, common
+from jaxdescramble.objectives.objective import Curvature, Objective, tighter
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
-from jaxdescramble.objectives.spatial import SpatialCurvature, ratio
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summary import Summary, size_of
+from jaxdescramble.objectives.units import ratio
+from jaxdescramble.operators import Operator
 
 
-def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
+def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
     """A weighted sum of objectives of the same signals.
 
     `f(P) = sum_k w_k f_k(P)`
@@ -32,21 +36,20 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
     natural unit of the combined operator, its largest eigenvalue, which is not that of the sum.
 
     Args:
-        terms: objectives, or pairs (weight, objective). Weights are parameters, and so are those of the terms: all may
-            be traced and differentiated. What can be said of a sum with weights of at least 0 is said of traced
-            weights.
+        terms: objectives, or pairs (weight, objective). Weights are data, and so are the fields of the terms: all may
+            be traced and differentiated. Traced weights are taken to be at least 0.
 
     Returns:
-        An `Objective`. It has a curvature where all terms are quadratic, in their common principal directions, or where
+        An objective. It has a curvature where all terms are quadratic, in their common principal directions, or where
         all can give theirs in the neurons' frame; it is `concave` where all terms are. Where terms have corners it has
-        a parameter `softness`, 1, in units of their own epsilons, for continuation to lower.
+        a field `softness`, 1, in units of their own epsilons, for continuation to lower.
 
     Raises:
         ValueError, TypeError: no terms, terms that are no objectives, weights that are no numbers, terms of which some
-            judge signals and others a weight.
+            apply to signals and others to weights.
 
     >>> from jaxdescramble.objectives import locality, smoothness
-    >>> both = weighted(smoothness(), (0.5, locality()))
+    >>> both = weighted(smoothness(), (0.5, locality("neumann")))
     >>> round(float(both(jnp.eye(3), jnp.asarray([[1.0], [0.0], [1.0]]))), 4)  # 1/3 and half of 1
     0.8333
 
@@ -55,35 +58,90 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> Objective:
     if not terms:
         raise ValueError("weighted: got no terms; give objectives, or pairs (weight, objective).")
     weights, objectives = zip(*map(_term, terms), strict=True)
-    judged = sorted({objective.judges for objective in objectives})
-    if len(judged) > 1:
-        raise ValueError(f"weighted: some terms judge {judged[0]} and others a {judged[1]}; they have no S in common.")
-    kinds = {objective.summary for objective in objectives}
-    natural = all(is_traced(w) or float(w) >= 0 for w in weights)
-    curvature: Any = _curvature if all(objective.curvature is not None for objective in objectives) else None
-    bound = _bound if natural and all(objective.bound is not None for objective in objectives) else None
-    known = all(objective.bound is not None or objective.relaxation is not None for objective in objectives)
-    deep = natural and known and any(objective.relaxation is not None for objective in objectives)
-    if all(objective.operator is not None for objective in objectives):
-        curvature, bound = _quadratic_curvature, _quadratic_bound
-    softness = (("softness", 1.0),) if any(objective.smoothing for objective in objectives) else ()
-    return Objective(
-        _weighted,
-        kinds.pop() if len(kinds) == 1 else Samples,
-        objectives[0].judges,
-        parameters=(("weights", weights), ("terms", objectives), *softness),
-        name="weighted",
-        curvature=curvature,
-        bound=bound,
-        relaxation=_relaxation if deep else None,
-        smoothing="softness" if softness else "",
-        concave=natural and all(objective.concave for objective in objectives),
-        symmetries=_symmetries if all(objective.symmetries is not None for objective in objectives) else None,
+    if len({one.applies_to for one in objectives}) > 1:
+        raise ValueError("weighted: some terms apply to signals and others to weights; they have no S in common.")
+    kinds = {one.summary for one in objectives}
+    natural = all(is_traced(weight) or float(weight) >= 0 for weight in weights)
+    corners = any(one.smoothing for one in objectives)
+    return Weighted(
+        weights,
+        objectives,
+        softness=1.0 if corners else None,
+        natural=natural,
+        summary=kinds.pop() if len(kinds) == 1 else Samples,
+        applies_to=objectives[0].applies_to,
+        smoothing="softness" if corners else "",
+        concave=natural and all(one.concave for one in objectives),
         takes_weights=all(one.takes_weights or one.summary is not Samples for one in objectives),
     )
 
 
-def _term(term: Any) -> tuple[ArrayLike, Objective]:
+class Weighted(Objective[Summary]):
+    """A weighted sum of objectives. Make one by `weighted`, which says what it is and derives the static fields.
+
+    Attributes:
+        weights, terms: of the sum.
+        softness: how widely corners are rounded, in units of the terms' own epsilons; None where there are no corners.
+        natural: whether no weight is negative. Otherwise there is no bound, unless all terms are quadratic.
+        summary, applies_to, smoothing, concave, takes_weights: as for every objective.
+    """
+
+    weights: tuple[ArrayLike, ...]
+    terms: tuple[Objective, ...]
+    softness: ArrayLike | None = None
+    natural: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
+    summary: type[Summary] = dataclasses.field(default=Samples, repr=False, metadata={"static": True})
+    applies_to: Literal["signals", "weights"] = dataclasses.field(
+        default="signals", repr=False, metadata={"static": True}
+    )
+    smoothing: str = dataclasses.field(default="", repr=False, metadata={"static": True})
+    concave: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
+    takes_weights: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
+
+    @property
+    def _rounded(self) -> tuple[Objective, ...]:
+        """The terms with their corners rounded by `softness`."""
+        return self.terms if self.softness is None else tuple(term.smoothed(self.softness) for term in self.terms)
+
+    def value(self, point: Float[Array, "n n"], summary: Summary) -> Float[Array, ""]:
+        return _total(self.weights, [term(point, summary) for term in self._rounded])
+
+    def bound(self, summary: Summary) -> Float[Array, ""] | None:
+        operators = self._operators(size_of(summary))
+        if operators is not None:
+            return _quadratic_bound(summary, self.weights, operators)
+        bounds = [term.bound(summary) for term in self._rounded] if self.natural else [None]
+        return _total_if_all(self.weights, bounds)
+
+    def relaxation(self, summary: Summary, steps: int) -> Float[Array, ""] | None:
+        relaxations = [term.relaxation(summary, steps) for term in self._rounded] if self.natural else []
+        if all(one is None for one in relaxations):
+            return None
+        bounds = [term.bound(summary) for term in self._rounded]
+        return _total_if_all(self.weights, [tighter(*both) for both in zip(bounds, relaxations, strict=True)])
+
+    def curvature(self, summary: Summary) -> Callable[[Array], Curvature] | None:
+        operators = self._operators(size_of(summary))
+        if operators is not None:
+            return _Together(self.weights, [PrincipalCurvature(summary, D) for D in operators])
+        models = [term.curvature(summary) for term in self._rounded]
+        diagonals = [getattr(model, "diagonal", None) for model in models]
+        if any(diagonal is None for diagonal in diagonals):
+            return None  # a term without a curvature, or a term of the user's own, in a frame of its own
+        return SpatialCurvature(lambda point: _total(self.weights, [at(point) for at in diagonals if at is not None]))
+
+    def symmetries(self, n: int) -> Symmetries | None:
+        known = [term.symmetries(n) for term in self.terms]
+        return None if any(one is None for one in known) else common([one for one in known if one is not None])
+
+    def _operators(self, n: int) -> list[Operator] | None:
+        """Return the operators of the terms, if all are quadratic."""
+        found = [term.operator(n) for term in self.terms]
+        known = [D for D in found if D is not None]
+        return known if len(known) == len(found) else None
+
+
+def _term(term: object) -> tuple[ArrayLike, Objective]:
     weight, objective = (1.0, term) if not isinstance(term, tuple) or len(term) != 2 else term
     if not isinstance(objective, Objective):
         raise TypeError(
@@ -97,46 +155,17 @@ def _term(term: Any) -> tuple[ArrayLike, Objective]:
     return number_between(weight, "weighted", -jnp.inf, jnp.inf, "weights that are finite numbers"), objective
 
 
-Terms = tuple[Objective, ...]
 Weights = Sequence[ArrayLike]
 
 
-def _total(weights: Weights, values: Sequence[Array]) -> Any:
-    return sum(jnp.asarray(w, value.dtype) * value for w, value in zip(weights, values, strict=True))
+def _total(weights: Weights, values: Sequence[Array]) -> Array:
+    first, *rest = (jnp.asarray(w, value.dtype) * value for w, value in zip(weights, values, strict=True))
+    return sum(rest, start=first)
 
 
-def _weighted(
-    point: Float[Array, "n n"], summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0
-) -> Float[Array, ""]:
-    return _total(weights, [term.smoothed(softness)(point, summary) for term in terms])
-
-
-def _symmetries(n: int, weights: Weights, terms: Terms, softness: ArrayLike = 1.0) -> Symmetries:
-    return common([term.symmetries(n) for term in terms if term.symmetries is not None])
-
-
-def _bound(summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0) -> Float[Array, ""]:
-    return _total(weights, [term.smoothed(softness).bound_on(summary) for term in terms])  # pyright: ignore
-
-
-def _relaxation(
-    summary: Summary, steps: int, weights: Weights, terms: Terms, softness: ArrayLike = 1.0
-) -> Float[Array, ""]:
-    return _total(weights, [term.smoothed(softness).tightest_bound_on(summary, steps) for term in terms])  # pyright: ignore
-
-
-def _curvature(
-    summary: Summary, weights: Weights, terms: Terms, softness: ArrayLike = 1.0
-) -> Callable[[Array], Curvature] | None:
-    models: list[Any] = [term.smoothed(softness).curvature_on(summary) for term in terms]
-    if not all(hasattr(model, "diagonal") for model in models):
-        return None  # a term of the user's own, in a frame of its own
-    return SpatialCurvature(lambda point: _total(weights, [model.diagonal(point) for model in models]))
-
-
-def _quadratic_curvature(summary: Summary, weights: Weights, terms: Terms) -> "_Together":
-    operators: list[Any] = [term.operator_on(summary.size) for term in terms]
-    return _Together(weights, [PrincipalCurvature(summary, D) for D in operators])
+def _total_if_all(weights: Weights, values: Sequence[Array | None]) -> Array | None:
+    known = [value for value in values if value is not None]
+    return _total(weights, known) if len(known) == len(values) else None
 
 
 class _Together:
@@ -153,9 +182,8 @@ class _Together:
         return _total(self._weights, [model.diagonal(point) for model in self._models])
 
 
-def _quadratic_bound(summary: Summary, weights: Weights, terms: Terms) -> Float[Array, ""]:
-    """The rearrangement inequality for `sum_k w_k D_k^T D_k / lambda_k`; weights may have any sign."""
-    operators: list[Any] = [term.operator_on(summary.size) for term in terms]
+def _quadratic_bound(summary: Summary, weights: Weights, operators: Sequence[Operator]) -> Float[Array, ""]:
+    """Apply the rearrangement inequality to `sum_k w_k D_k^T D_k / lambda_k`; weights may have any sign."""
     columns = [D.apply(jnp.eye(summary.size, dtype=summary.dtype)) for D in operators]
     squares = [matmul(c.T, c) / largest_eigenvalue(D, c.dtype) for c, D in zip(columns, operators, strict=True)]
     a, _ = decompositions.eigh(_total(weights, squares))

@@ -1,28 +1,22 @@
 """Entropies: samples whose energy is in few neurons, or in few frequencies."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import positive_number
-from jaxdescramble.objectives._mirrors import Symmetries, every_sign, of_grid
+from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature
+from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
+from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.spatial import (
-    SpatialCurvature,
-    entrywise_curvature,
-    in_own_unit,
-    no_less_than_zero,
-    ratio,
-    turned,
-)
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio
 
 
-def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
+def entropy(epsilon: ArrayLike = 1e-3) -> "Entropy":
     """Shannon entropy of how a sample's energy is spread over the neurons, in [0, 1].
 
     `f(P) = sum_s E_s H_s / (log n sum_s E_s)`, `H_s = -sum_i p_is log((p_is + delta) / (1 + delta))`,
@@ -38,7 +32,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
             `epsilon^2 (1 + 1/n) / log n`.
 
     Returns:
-        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
+        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
         relaxation.
 
     Raises:
@@ -50,22 +44,39 @@ def entropy(epsilon: ArrayLike = 1e-3) -> Objective:
     Source: Shannon entropy is among the figures of merit that Amey et al. 2021 name; of energies, it is that of Coifman
     and Wickerhauser, IEEE Trans. Information Theory 38 (1992).
     """
-    parameters = (("epsilon", positive_number(epsilon, "epsilon")),)
-    return Objective(
-        _entropy,
-        Samples,
-        parameters=parameters,
-        name="entropy",
-        curvature=_curvature,
-        bound=no_less_than_zero,
-        relaxation=_relaxation,
-        smoothing="epsilon",
-        symmetries=every_sign,
-        takes_weights=True,
-    )
+    return Entropy(positive_number(epsilon, "epsilon"))
 
 
-def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
+class Entropy(Objective[Samples]):
+    """Entropy of how a sample's energy is spread over the neurons. Make one by `entropy`, which says what it is.
+
+    Attributes:
+        epsilon: the amplitude below which a neuron counts as silent.
+    """
+
+    epsilon: ArrayLike = 1e-3
+
+    smoothing = "epsilon"
+    takes_weights = True
+
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        Y, energies = in_frame(point, summary)
+        return jnp.sum(summary.weigh(_surprise(Y**2, energies, self.epsilon))) / max(Y.size, 1)
+
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        return nothing_below_zero(summary)
+
+    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+        return _relaxation(summary, steps, self.epsilon, [1] * summary.size)
+
+    def curvature(self, summary: Samples) -> SpatialCurvature:
+        return entrywise_curvature(summary, lambda Y, energies: _surprise(Y**2, energies, self.epsilon))
+
+    def symmetries(self, n: int) -> Symmetries:
+        return Symmetries(every_sign=True, every_order=True)
+
+
+def spectral_entropy(epsilon: ArrayLike = 1e-3) -> "SpectralEntropy":
     """Shannon entropy of each sample's power spectrum along the neurons, in [0, 1]: 0 for samples of one frequency.
 
     As `entropy`, with p the power at each of the `n // 2 + 1` frequencies of a circle of n neurons, over E_s: 0 for
@@ -77,7 +88,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
         epsilon: as in `entropy`, of the amplitudes of frequencies.
 
     Returns:
-        An `Objective` with a bound and a relaxation.
+        An objective with a bound and a relaxation.
 
     Raises:
         ValueError, TypeError: epsilon is not a positive number.
@@ -88,63 +99,52 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> Objective:
 
     Source: Powell and Percival, J. Phys. A 12 (1979); Shannon entropy is named by Amey et al. 2021.
     """
-    parameters = (("epsilon", positive_number(epsilon, "epsilon")),)
-    return Objective(
-        _spectral_entropy,
-        Samples,
-        parameters=parameters,
-        name="spectral_entropy",
-        bound=no_less_than_zero,
-        relaxation=_spectral_relaxation,
-        smoothing="epsilon",
-        symmetries=_turned_circle,
-        takes_weights=True,
-    )
+    return SpectralEntropy(positive_number(epsilon, "epsilon"))
 
 
-def _turned_circle(n: int, epsilon: ArrayLike) -> Symmetries:
-    return of_grid([n], [True])
+class SpectralEntropy(Objective[Samples]):
+    """Entropy of each sample's power spectrum. Make one by `spectral_entropy`, which says what it is.
+
+    Attributes:
+        epsilon: the amplitude below which a frequency counts as silent.
+    """
+
+    epsilon: ArrayLike = 1e-3
+
+    smoothing = "epsilon"
+    takes_weights = True
+
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        Y, energies = in_frame(point, summary)
+        spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
+        power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
+        return jnp.sum(summary.weigh(_surprise(power, energies, self.epsilon))) / max(Y.size, 1)
+
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        return nothing_below_zero(summary)
+
+    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+        return _relaxation(summary, steps, self.epsilon, _ranks(summary.size))
+
+    def symmetries(self, n: int) -> Symmetries:
+        return of_grid(*axes(n, None, "periodic", self.name))
 
 
 def _surprise(power: Float[Array, "k m"], energies: Float[Array, "1 m"], epsilon: ArrayLike) -> Float[Array, "k m"]:
-    """`-E p log((p + delta) / (1 + delta)) / log k`: concave in p, 0 at p = 0 and p = 1."""
+    """Return `-E p log((p + delta) / (1 + delta)) / log k`: concave in p, 0 at p = 0 and p = 1."""
     k = len(power)
     delta = jnp.asarray(epsilon, power.dtype) ** 2 / k
     return -power * jnp.log((ratio(power, energies) + delta) / (1 + delta)) / (math.log(k) if k > 1 else 1)
 
 
-def _terms(Y: Array, energies: Array, epsilon: ArrayLike) -> Array:
-    return _surprise(Y**2, energies, epsilon)
-
-
-def _entropy(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
-    Y, energies = turned(point, summary)
-    return jnp.sum(summary.weigh(_terms(Y, energies, epsilon))) / max(Y.size, 1)
-
-
-def _spectral_entropy(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
-    Y, energies = turned(point, summary)
-    spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
-    power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
-    return jnp.sum(summary.weigh(_surprise(power, energies, epsilon))) / max(Y.size, 1)
-
-
 def _ranks(n: int) -> list[int]:
-    """Real signals have every frequency twice, but for the constant and, of an even n, the fastest."""
+    """Return how often real signals have each frequency: twice, but for the constant and, of an even n, the fastest."""
     return [1 if k == 0 or 2 * k == n else 2 for k in range(n // 2 + 1)]
 
 
-def _relaxation(summary: Any, steps: int, epsilon: ArrayLike, ranks: list[int] | None = None) -> Float[Array, ""]:
+def _relaxation(summary: Samples, steps: int, epsilon: ArrayLike, ranks: list[int]) -> Float[Array, ""]:
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
-    count = jnp.arange(1, len(ranks or S) + 1, dtype=S.dtype)[:, None]
+    count = jnp.arange(1, len(ranks) + 1, dtype=S.dtype)[:, None]
     levels = summary.weigh(count * _surprise(energies / count, energies, epsilon))
     return from_levels(S, levels, ranks, steps) / max(S.size, 1)
-
-
-def _spectral_relaxation(summary: Summary, steps: int, epsilon: ArrayLike) -> Float[Array, ""]:
-    return _relaxation(summary, steps, epsilon, _ranks(summary.size))
-
-
-def _curvature(summary: Summary, epsilon: ArrayLike) -> SpatialCurvature:
-    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, epsilon))

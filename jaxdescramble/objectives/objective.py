@@ -1,8 +1,9 @@
-"""What an objective is: one pure function, the summary it reads, and what it can say about itself."""
+"""What an objective is: a frozen dataclass with a method `value`, and what else it can say about itself."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
-from typing import Any, Literal, NamedTuple
+import re
+from collections.abc import Callable
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, cast, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +12,18 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import (
-    a_function,
-    a_summary,
     floating_type,
     is_traced,
-    one_of,
     positive_integer,
     positive_number,
     real_array,
     same_size,
     sample_weights,
-    true_or_false,
 )
-from jaxdescramble.objectives._mirrors import Symmetries
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives._symmetries import Symmetries
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import Operator
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-    """A function that an objective was given about itself, called with the objective's own settings and parameters."""
-
-    function: Callable[..., Any]
-    options: dict[str, Any] = dataclasses.field(compare=False, repr=False)
-
-    def __call__(self, *args: Any, **given: Any) -> Any:
-        return self.function(*args, **(self.options | given))
-
-
-RULES = ("operator", "curvature", "bound", "relaxation", "sparse_under", "assignment", "symmetries")
 
 
 class Curvature(NamedTuple):
@@ -53,111 +37,163 @@ class Curvature(NamedTuple):
     diagonal: Float[Array, "n n"]
 
 
-@jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True)
-class Objective:
+Kind = TypeVar("Kind", bound=Summary, contravariant=True)
+Self = TypeVar("Self", bound="Objective")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+class Objective(Generic[Kind]):
     """A figure of merit of `P S`, dimensionless and to be minimised: smaller is more readable.
 
-    A new one is a function of a point and a summary, wrapped once:
+    To write a new one, write a subclass with `value` and, as fields, the numbers that it needs:
 
-    >>> import jax.numpy as jnp
-    >>> def roughness(point, summary, power):
-    ...     return jnp.mean(jnp.abs(jnp.diff(point @ summary.signals, axis=0)) ** power)
-    >>> objective = Objective(roughness, settings=(("power", 2),))
-    >>> float(objective(jnp.eye(2), jnp.asarray([[0.0, 1.0], [2.0, 1.0]])))
-    2.0
+    >>> import jaxdescramble as jd
+    >>> class Roughness(jd.Objective):
+    ...     power: ArrayLike = 2.0
+    ...     def value(self, point, summary):
+    ...         return jnp.mean(jnp.abs(jnp.diff(point @ summary.signals, axis=0)) ** self.power)
+    >>> S = jnp.asarray([[0.0, 1.0], [2.0, 1.0]])
+    >>> float(Roughness()(jnp.eye(2), S)), float(Roughness(power=1.0)(jnp.eye(2), S))
+    (2.0, 1.0)
 
-    An objective is a pytree and a value: two that were built alike share one compilation, and changing a number in
-    `parameters` does not compile again.
+    A subclass becomes a frozen dataclass and a pytree by itself; write no decorator. Fields are data: numbers, arrays
+    and operators, which may be traced and differentiated, and which change without another compilation. Mark a field
+    that decides what is compiled (a name, an order, a shape) as static:
+    `order: int = dataclasses.field(default=2, metadata={"static": True})`. For a plain function, use
+    `objectives.from_function`.
+
+    The methods `operator` to `symmetries` are optional. They return None where there is nothing to say.
+    `Objective[Samples]` tells type checkers what kind of summary the methods take.
 
     Attributes:
-        function: `function(point, summary, **settings, **parameters) -> scalar`; a module-level function, since its
-            identity is part of the objective's.
-        summary: the kind of summary it reads (`Samples`, `Factor` or `Gram`).
-        judges: "signals" (the default) or "weight", what S is.
-        settings: names and hashable values that are fixed at compile time.
-        parameters: names and numbers, arrays or operators that may be traced and differentiated.
-        name: what `Descrambling.load` looks up in `jaxdescramble.objectives`; the function's own name if empty.
-        operator: `operator(n, **settings, **parameters)`, given by an objective that is
-            `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`: the D on n points. Such an objective has a closed form.
-        curvature: `curvature(summary, **settings, **parameters)`, for preconditioners: a function `at(point)` that
-            gives a `Curvature`. What does not depend on the point is computed once, where the function is made.
-        bound: `bound(summary, **settings, **parameters)`, a number that no orthogonal point goes below.
-        relaxation: `relaxation(summary, steps, **settings, **parameters)`, such a number again, from steps + 1
-            eigenvalue problems in symmetric matrices: computed only for who asks.
-        smoothing: the name of the parameter that rounds the corners ("epsilon"), if one does: continuation lowers it.
+        summary: the kind of summary that the objective reads (`Samples`, `Factor` or `Gram`).
+        applies_to: what S is, "signals" or "weights", a weight matrix of a layer.
         concave: whether it is minus a convex function of the matrix P: then the polar fixed point
             `P <- polar(-gradient)` never goes up.
-        sparse_under: `sparse_under(n, **settings, **parameters)`, the D of an objective that is a (smoothed) L1 norm of
-            `D P S`; starting points are made from it.
-        assignment: `assignment(summary, **settings, **parameters)`, symmetric matrices a and b with
-            `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`; or None for these settings.
-            Such an objective is a quadratic assignment problem over S(n).
-        symmetries: `symmetries(n, **settings, **parameters)`, signed permutations of the n neurons that leave f alone,
-            as `objectives.mirrors` writes them; None for every change of sign of single neurons. Where one of them has
-            determinant -1, solvers look at one determinant class of O(n) and know both.
-        takes_weights: whether `function`, and the functions above, weigh every sum over samples by `summary.weigh`.
-            Needed only of those that read `Samples`: in the other summaries weights are contained. Without it, weights
+        smoothing: the name of the field that rounds the corners ("epsilon"), if one does: continuation lowers it.
+        takes_weights: whether `value`, and the optional methods, weigh every sum over samples by `summary.weigh`.
+            Needed only of objectives that read `Samples`: the other summaries contain the weights. Without it, weights
             other than zeros and ones are refused.
+        name: the class's name in lower case with underscores, unless the class gives another.
 
-    The functions that an objective is given about itself are called with its settings and parameters filled in:
-    `objective.bound(summary)` is the bound of this very objective, and the same as `objective.bound_on(summary)`.
+    Give an attribute in the class body (`concave = True`), or as a static field where it depends on the instance.
     """
 
-    function: Callable[..., Array]
-    summary: type[Any] = Samples
-    judges: Literal["signals", "weight"] = "signals"
-    settings: tuple[tuple[str, Hashable], ...] = ()
-    parameters: tuple[tuple[str, Any], ...] = ()
-    name: str = ""
-    operator: Callable[..., Operator] | None = None
-    curvature: Callable[..., Callable[[Array], Curvature]] | None = None
-    bound: Callable[..., Array] | None = None
-    relaxation: Callable[..., Array] | None = None
-    smoothing: str = ""
+    summary: type[Summary] = Samples
+    applies_to: Literal["signals", "weights"] = "signals"
     concave: bool = False
-    sparse_under: Callable[..., Operator] | None = None
-    assignment: Callable[..., tuple[Array, Array] | None] | None = None
-    symmetries: Callable[..., Symmetries] | None = None
+    smoothing: str = ""
     takes_weights: bool = False
+    name: str = ""
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # of subclasses
 
-    def __post_init__(self):
-        a_function(self.function, "function", "a point and a summary")
-        one_of(self.judges, "judges", ("signals", "weight"))
-        true_or_false(self.takes_weights, "takes_weights")
-        if not isinstance(self.summary, type) or not hasattr(self.summary, "empty"):
-            raise TypeError(f"summary: expected a kind of summary, Samples, Factor or Gram, got {self.summary!r}.")
-        options = self.options
-        for name in RULES:
-            if (rule := getattr(self, name)) is not None:
-                object.__setattr__(self, name, _Rule(_unbound(rule), options))
+    def __init__(self, *args: object, **fields: object):
+        raise TypeError(
+            "Objective: this is the base class of objectives. Write a subclass with a method value(point, summary), or "
+            "use objectives.from_function(function)."
+        )
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """Settings and parameters together, as the functions take them."""
-        return dict(self.settings) | dict(self.parameters)
+    def __init_subclass__(cls, **options: object):
+        """Make the subclass a frozen dataclass and a pytree."""
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls) and "name" not in vars(cls).get("__annotations__", {}):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower().strip("_")
+        dataclasses.dataclass(frozen=True, repr=False)(cls)
+        for field in dataclasses.fields(cls):
+            if field.type in (str, bool, "str", "bool") and not field.metadata.get("static"):
+                raise TypeError(
+                    f"{cls.__name__}.{field.name}: text and truth values are fixed when a program is compiled. Write "
+                    f"{field.name}: {getattr(field.type, '__name__', field.type)} = dataclasses.field(default=..., "
+                    "metadata={'static': True})."
+                )
+        jax.tree_util.register_dataclass(cls)
+
+    def __repr__(self) -> str:
+        """Return the class and the fields that differ from their defaults.
+
+        >>> from jaxdescramble.objectives import smoothness
+        >>> smoothness(order=1, summary="gram")
+        Smoothness(order=1, summary=Gram)
+        """
+        shown = [
+            f"{field.name}={_shown(getattr(self, field.name))}"
+            for field in dataclasses.fields(self)
+            if field.repr and not _same(getattr(self, field.name), field.default)
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    # --- what an objective says about itself -------------------------------------------------------------------------
+
+    def value(self, point: Float[Array, "n n"], summary: Kind) -> Float[Array, ""]:
+        """Return the value at a point. Every objective defines this."""
+        raise NotImplementedError(f"{type(self).__name__}: define value(self, point, summary).")
+
+    def operator(self, n: int) -> Operator | None:
+        """Return the D on n points of an objective `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`.
+
+        An objective that defines this has a closed form.
+        """
+        return None
+
+    def curvature(self, summary: Kind) -> Callable[[Array], Curvature] | None:
+        """Return a model of the Hessian, for preconditioners: a function of the point that gives a `Curvature`.
+
+        Compute what does not depend on the point once, before you return the function.
+        """
+        return None
+
+    def bound(self, summary: Kind) -> Float[Array, ""] | None:
+        """Return a number that no orthogonal point goes below."""
+        return None
+
+    def relaxation(self, summary: Kind, steps: int) -> Float[Array, ""] | None:
+        """Return such a number again, from steps + 1 eigenvalue problems: higher, and computed only on request."""
+        return None
+
+    def assignment(self, summary: Kind) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
+        """Return symmetric matrices a and b of a quadratic assignment problem over S(n).
+
+        `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`.
+        """
+        return None
+
+    def symmetries(self, n: int) -> Symmetries | None:
+        """Return signed permutations of the n neurons that leave the objective alone.
+
+        Where one of them has determinant -1, solvers look at one determinant class of O(n) and know both.
+        """
+        return None
+
+    def sparsifying_operator(self, n: int) -> Operator | None:
+        """Return the D on n points of an objective that is a (smoothed) L1 norm of `D P S`.
+
+        Starting points are made from it.
+        """
+        return None
+
+    # --- what every objective does ------------------------------------------------------------------------------------
 
     def __call__(
         self, point: ArrayLike, summary: Summary | ArrayLike, weights: ArrayLike | None = None
     ) -> Float[Array, ""]:
-        """The value at a point; `summary` may be the signals themselves, with weights of their samples.
+        """Return the value at a point; `summary` may be the signals themselves, with weights of their samples.
 
         Raises:
             ValueError: the point and the signals do not fit; weights as for `summarise`.
             TypeError: weights beside a summary, which has its own.
         """
-        if not hasattr(summary, "principal"):
-            summary = self.summarise(summary, weights)  # pyright: ignore[reportArgumentType]
+        if not isinstance(summary, Summary):
+            summary = self.summarise(summary, weights)
         elif weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to `summarise`.")
         elif getattr(summary, "weights", None) is not None:
             self._check_weighs()
         point = real_array(point, "point", (2,), "(rows, features)")
-        same_size(point, -1, summary.size, "point", "the signals' features")  # pyright: ignore
-        return self.function(point, summary, **self.options)
+        same_size(point, -1, summary.size, "point", "the signals' features")
+        return self.value(point, cast(Kind, summary))
 
     def empty(self, n: int, dtype: DTypeLike) -> Summary:
-        """The summary of no samples of n features.
+        """Return the summary of no samples of n features.
 
         Raises:
             TypeError, ValueError: n is no positive integer, a type other than float32 and float64.
@@ -165,7 +201,7 @@ class Objective:
         return self.summary.empty(positive_integer(n, "n"), floating_type(dtype, half=True))
 
     def update(self, summary: Summary, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
-        """The summary with more columns of signals added.
+        """Return the summary with more columns of signals added.
 
         Args:
             summary: of the samples before.
@@ -183,7 +219,7 @@ class Objective:
         return self._updated(summary, columns, weights, empty=True)
 
     def merge(self, one: Summary, other: Summary) -> Summary:
-        """The summary of two data sets together.
+        """Return the summary of two data sets together.
 
         Raises:
             TypeError, ValueError: no summaries, or not of one kind and size.
@@ -198,7 +234,7 @@ class Objective:
         return one.merge(other)
 
     def summarise(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
-        """`update(empty(n, dtype), signals)` in one step.
+        """Return `update(empty(n, dtype), signals)` in one step.
 
         Args:
             signals: shape (features, samples).
@@ -209,27 +245,29 @@ class Objective:
 
         Raises:
             ValueError: another shape; weights that are negative, infinite, NaN or all zero.
-            TypeError: complex numbers; an objective that judges a weight, whose columns are no samples, or one that
-                reads `Samples` and does not say `takes_weights` (weights of zeros and ones are allowed there outside of
-                `jit`: they select the samples).
+            TypeError: complex numbers; an objective that applies to weight matrices, whose columns are no samples, or
+                one that reads `Samples` and does not say `takes_weights` (weights of zeros and ones are allowed there
+                outside of `jit`: they select the samples).
 
         >>> from jaxdescramble.objectives import total_variation
         >>> S, point = jnp.asarray([[1.0, 2.0, jnp.nan], [3.0, 1.0, 5.0]]), jnp.eye(2)
-        >>> twice = total_variation()(point, S[:, jnp.asarray([0, 1, 1])])
-        >>> bool(abs(total_variation()(point, S, weights=[1, 2, 0]) - twice) < 1e-6)
+        >>> twice = total_variation(boundary="neumann")(point, S[:, jnp.asarray([0, 1, 1])])
+        >>> bool(abs(total_variation(boundary="neumann")(point, S, weights=[1, 2, 0]) - twice) < 1e-6)
         True
         """
         columns = real_array(signals, "signals", (2,), "(features, samples)")
         return self._updated(self.empty(columns.shape[0], columns.dtype), columns, weights, empty=False)
 
-    def _updated(self, summary: Any, columns: Array, weights: Any, empty: bool) -> Summary:
+    def _updated(self, summary: Summary, columns: Array, weights: ArrayLike | None, empty: bool) -> Summary:
         if weights is None:
             return summary.update(columns)
-        columns, weights = self.weighed(columns, sample_weights(weights, [columns.shape[1:]], columns.dtype, empty))
-        return summary.update(columns) if weights is None else summary.update(columns, weights)
+        columns, given = self.weighed(columns, sample_weights(weights, [columns.shape[1:]], columns.dtype, empty))
+        return summary.update(columns) if given is None else summary.update(columns, given)
 
-    def weighed(self, columns: Array, weights: Any) -> tuple[Array, Array | None]:
-        """Signals and weights as this objective can take them: selected samples without weights where it takes none.
+    def weighed(self, columns: Array, weights: Array | None) -> tuple[Array, Array | None]:
+        """Return signals and weights as this objective can take them.
+
+        An objective that takes no weights gets the samples of weight 1, without weights.
 
         Args:
             columns: shape (..., features, samples).
@@ -238,14 +276,15 @@ class Objective:
         Raises:
             TypeError: as for `summarise`.
 
+        >>> from jaxdescramble.objectives import from_function
         >>> def user(point, summary):
         ...     return jnp.mean(point @ summary.signals)
-        >>> Objective(user).weighed(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0, 1.0]))[0].shape
+        >>> from_function(user).weighed(jnp.ones((2, 3)), jnp.asarray([1.0, 0.0, 1.0]))[0].shape
         (2, 2)
         """
-        if weights is None or (self.judges == "signals" and self._weighs):
+        if weights is None or (self.applies_to == "signals" and self._weighs):
             return columns, weights
-        if self.judges == "signals" and weights.ndim == 1 and not is_traced(weights):
+        if self.applies_to == "signals" and weights.ndim == 1 and not is_traced(weights):
             plain = np.asarray(weights)
             if (plain * (plain - 1) == 0).all() and plain.any():
                 return columns[..., np.flatnonzero(plain)], None
@@ -257,93 +296,78 @@ class Objective:
         return self.takes_weights or not issubclass(self.summary, Samples)
 
     def _check_weighs(self) -> None:
-        name = self.name or getattr(self.function, "__name__", "the objective")
-        if self.judges != "signals":
-            raise TypeError(f"weights: {name} judges a {self.judges}, whose columns are no samples; leave weights out.")
+        if self.applies_to != "signals":
+            raise TypeError(
+                f"weights: {self.name} applies to a weight matrix, whose columns are no samples; leave weights out."
+            )
         if not self._weighs:
             raise TypeError(
-                f"weights: {name} does not say that it weighs its samples, so only weights of zeros and ones, one set "
-                "for all layers and outside of jit, can be used. Multiply the terms of its sums over samples by "
-                "`summary.weigh(terms)` and give Objective(..., takes_weights=True)."
+                f"weights: {self.name} does not say that it weighs its samples, so only weights of zeros and ones, one "
+                "set for all layers and outside of jit, can be used. Multiply the terms of its sums over samples by "
+                "`summary.weigh(terms)`, and say so: `takes_weights = True` in the class, or "
+                "from_function(..., takes_weights=True)."
             )
 
-    def operator_on(self, n: int) -> Operator | None:
-        """The D of a quadratic objective on n points, or None where there is no such D.
+    @property
+    def quadratic(self) -> bool:
+        """Whether the class defines `operator`, so that there is a closed form."""
+        return type(self).operator is not Objective.operator
 
-        Raises:
-            TypeError, ValueError: n is no positive integer, or does not fit the objective.
-        """
-        n = positive_integer(n, "n")
-        return None if self.operator is None else self.operator(n)
+    def tightest_bound(self, summary: Kind, steps: int = 40) -> Float[Array, ""] | None:
+        """Return the larger of the bound and the relaxation, or None where the objective knows neither.
 
-    def curvature_on(self, summary: Summary) -> Callable[[Array], Curvature] | None:
-        """The curvature as a function of the point, for these signals, or None where the objective gives none."""
-        a_summary(summary)
-        return None if self.curvature is None else self.curvature(summary)
-
-    def bound_on(self, summary: Summary) -> Array | None:
-        """What no orthogonal point goes below, for these signals, or None where the objective knows no bound."""
-        a_summary(summary)
-        return None if self.bound is None else self.bound(summary)
-
-    def tightest_bound_on(self, summary: Summary, steps: int = 40) -> Array | None:
-        """The larger of the bound and the relaxation, for these signals, or None where the objective knows neither.
+        Args:
+            summary: of the signals.
+            steps: how long the relaxation looks for its best multipliers.
 
         Raises:
             TypeError, ValueError: no summary; steps below 0; the signals are too large for the relaxation.
         """
-        steps = positive_integer(steps, "steps", least=0)
-        bound = self.bound_on(summary)
-        if self.relaxation is None:
-            return bound
-        found = self.relaxation(summary, steps)
-        return found if bound is None else jnp.maximum(bound, found)
-
-    def assignment_on(self, summary: Summary) -> tuple[Array, Array] | None:
-        """The matrices of the quadratic assignment problem over permutations, or None where there are none."""
         a_summary(summary)
-        return None if self.assignment is None else self.assignment(summary)
+        steps = positive_integer(steps, "steps", least=0)
+        return tighter(self.bound(summary), self.relaxation(summary, steps))
 
     def mirrored(self, n: int) -> bool:
-        """Whether the two determinant classes of O(n) hold the same values: some reflection leaves the objective alone.
+        """Return whether the two determinant classes of O(n) hold the same values, by a symmetry that is a reflection.
 
         >>> from jaxdescramble.objectives import monotonicity, sparsity
         >>> sparsity().mirrored(4), monotonicity().mirrored(4)
         (True, False)
         """
         n = positive_integer(n, "n")
-        if self.operator is not None:
+        if self.quadratic:
             return True  # a mode of D^T D may change its sign
-        if self.symmetries is None:
-            return False
-        found = self.symmetries(n)
-        return found is None or any(one.determinant < 0 for one in found)
+        known = self.symmetries(n)
+        return known is not None and known.reflect(n)
 
-    def smoothed(self, factor: ArrayLike) -> "Objective":
-        """The objective with corners rounded `factor` times as widely; itself where there are none to round.
+    def smoothed(self: Self, factor: ArrayLike) -> Self:
+        """Return the objective with corners rounded `factor` times as widely, or itself where there are none to round.
 
         Raises:
             TypeError, ValueError: no positive number.
         """
         factor = positive_number(factor, "factor")
-        wider = ((name, factor * value if name == self.smoothing else value) for name, value in self.parameters)
-        return dataclasses.replace(self, parameters=tuple(wider))
-
-    def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
-        """Parameters are leaves; all else, the names of parameters included, is structure."""
-        names = tuple(name for name, _ in self.parameters)
-        leaves = tuple((jax.tree_util.GetAttrKey(name), value) for name, value in self.parameters)
-        fields = (field.name for field in dataclasses.fields(self) if field.name != "parameters")
-        fixed = tuple(_unbound(getattr(self, name)) for name in fields)
-        return leaves, (names, fixed)
-
-    @classmethod
-    def tree_unflatten(cls, structure: tuple, leaves: tuple) -> "Objective":
-        """The inverse of `tree_flatten_with_keys`."""
-        names, fixed = structure
-        fields = [field.name for field in dataclasses.fields(cls) if field.name != "parameters"]
-        return cls(**dict(zip(fields, fixed, strict=True)), parameters=tuple(zip(names, leaves, strict=True)))
+        if not self.smoothing:
+            return self
+        return dataclasses.replace(self, **{self.smoothing: factor * getattr(self, self.smoothing)})
 
 
-def _unbound(rule: Any) -> Any:
-    return rule.function if isinstance(rule, _Rule) else rule
+def _same(value: object, default: object) -> bool:
+    return value is default or (isinstance(value, str | int | float) and value == default)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
+        return f"{value.dtype}{list(value.shape)}"
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def tighter(bound: Array | None, other: Array | None) -> Array | None:
+    """Return the larger of two bounds, either of which may be missing.
+
+    >>> float(tighter(jnp.asarray(1.0), None)), tighter(None, None)
+    (1.0, None)
+    """
+    if bound is None or other is None:
+        return other if bound is None else bound
+    return jnp.maximum(bound, other)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +13,17 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import transforms
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._mirrors import Symmetries, of_grid
+from jaxdescramble.objectives._differences import on_a_line
+from jaxdescramble.objectives._grids import BOUNDARY, ENDS, axes
+from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.smooth import PrincipalCurvature, rearrangement_bound, roughness, roughness_assignment
-from jaxdescramble.objectives.spatial import in_own_unit, ratio, turned
-from jaxdescramble.objectives.summaries import Factor, Samples, Summary
-from jaxdescramble.objectives.variation import ENDS, differences, largest_variation, total_variation
-from jaxdescramble.operators import Operator
+from jaxdescramble.objectives.smooth import Quadratic
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.units import in_frame, in_own_unit, ratio
+from jaxdescramble.objectives.variation import TotalVariation
 
 
-def periodicity(period: int, boundary: str = "periodic") -> Objective:
+def periodicity(period: int, boundary: str = BOUNDARY) -> "Periodicity":
     """How far signals are from repeating every `period` neurons, in [0, 1].
 
     `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`, `(D y)_i = y_i - y_(i + period)`
@@ -34,10 +34,11 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
 
     Args:
         period: in neurons, less than n.
-        boundary: "periodic" (the neurons lie on a circle) or "neumann" (on a line: only pairs within it).
+        boundary: "periodic" (the ends meet: the neurons lie on a circle) or "neumann" (the axis ends: only pairs within
+            it).
 
     Returns:
-        An `Objective` with an operator (so it has a closed form), a curvature and a bound, which is attained.
+        An objective with an operator (so it has a closed form), a curvature and a bound, which is attained.
 
     Raises:
         ValueError, TypeError: a period that is no positive integer or not less than n, an unknown boundary.
@@ -48,23 +49,26 @@ def periodicity(period: int, boundary: str = "periodic") -> Objective:
 
     Source: periodicity and autocorrelation are among the figures of merit that Amey et al. 2021 name.
     """
-    settings = (("period", positive_integer(period, "period")), ("boundary", one_of(boundary, "boundary", ENDS)))
-    return Objective(
-        _periodicity,
-        Factor,
-        settings=settings,
-        name="periodicity",
-        operator=_lag,
-        curvature=_curvature,
-        bound=_bound,
-        assignment=_assignment,
-        symmetries=_shifted,
-        takes_weights=True,
-    )
+    return Periodicity(positive_integer(period, "period"), one_of(boundary, "boundary", ENDS))
 
 
-def _shifted(n: int, period: int, boundary: str) -> Symmetries:
-    return of_grid([n], [boundary == "periodic"])
+class Periodicity(Quadratic):
+    """How far signals are from repeating. Make one by `periodicity`, which says what it is.
+
+    Attributes:
+        period, boundary: of the difference D.
+    """
+
+    period: int = dataclasses.field(metadata={"static": True})
+    boundary: str = dataclasses.field(default=BOUNDARY, metadata={"static": True})
+
+    def operator(self, n: int) -> "Lag":
+        if 1 < positive_integer(n, "n") <= self.period:
+            raise ValueError(f"periodicity: a period of {self.period} does not fit {n} features; it must be less.")
+        return Lag(n, self.period, self.boundary)
+
+    def symmetries(self, n: int) -> Symmetries:
+        return of_grid(*axes(n, None, self.boundary, self.name))
 
 
 @jax.tree_util.register_static
@@ -128,29 +132,7 @@ class Lag:
         return matmul(jnp.asarray(matrix, x.dtype), x.reshape((self.size, -1))).reshape(x.shape)
 
 
-def _lag(n: int, period: int, boundary: str) -> Operator:
-    if 1 < n <= period:
-        raise ValueError(f"periodicity: a period of {period} does not fit {n} features; it must be less.")
-    return Lag(n, period, boundary)
-
-
-def _periodicity(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
-    return roughness(point, summary, _lag(summary.size, **options))
-
-
-def _curvature(summary: Summary, **options) -> PrincipalCurvature:
-    return PrincipalCurvature(summary, _lag(summary.size, **options))
-
-
-def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
-    return roughness_assignment(summary, _lag(summary.size, **options))
-
-
-def _bound(summary: Summary, **options) -> Float[Array, ""]:
-    return rearrangement_bound(summary, _lag(summary.size, **options))
-
-
-def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
+def monotonicity(epsilon: ArrayLike = 1e-3) -> "Monotonicity":
     """How far signals fall on their way along the neurons, in [0, 1]: 0 if no sample ever falls.
 
     `f(P) = sum_ks phi(max(-d_ks, 0)) / (sqrt(lambda_max(D^T D) K m) ||S||_F)`, `d = D P S`,
@@ -167,7 +149,7 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
             short of its limit, epsilon to 0 (the total descent), by at most epsilon.
 
     Returns:
-        An `Objective` with a bound.
+        An objective with a bound.
 
     Raises:
         ValueError, TypeError: epsilon is not a positive number.
@@ -178,36 +160,39 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> Objective:
 
     Source: monotonicity is among the figures of merit that Amey et al. 2021 name; the formula is this package's.
     """
-    return Objective(
-        _monotonicity,
-        Samples,
-        parameters=(("epsilon", positive_number(epsilon, "epsilon")),),
-        name="monotonicity",
-        bound=_ascent_bound,
-        smoothing="epsilon",
-        symmetries=_rising,
-        takes_weights=True,
-    )
+    return Monotonicity(positive_number(epsilon, "epsilon"))
 
 
-def _rising(n: int, epsilon: ArrayLike) -> Symmetries:
-    return of_grid([n], [False], rising=True)
+class Monotonicity(Objective[Samples]):
+    """How far signals fall on their way along the neurons. Make one by `monotonicity`, which says what it is.
 
+    Attributes:
+        epsilon: how widely the corner is rounded, in units of s.
+    """
 
-def _monotonicity(point: Float[Array, "n n"], summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
-    Y, _ = turned(point, summary)
-    d = differences(Y)
-    fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
-    descent = ratio(fall**3, fall**2 + jnp.asarray(epsilon, Y.dtype) ** 2)
-    return jnp.sum(summary.weigh(descent)) / largest_variation(d, len(Y))
+    epsilon: ArrayLike = 1e-3
 
+    smoothing = "epsilon"
+    takes_weights = True
 
-def _ascent_bound(summary: Any, epsilon: ArrayLike) -> Float[Array, ""]:
-    S = in_own_unit(summary)
-    d = differences(S)
-    variation = total_variation(epsilon=epsilon).bound_on(summary)
-    # A corner takes epsilon / 2 off each difference at most.
-    rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(summary.weigh(S), axis=1) ** 2))
-    rest = rest + jnp.asarray(epsilon, S.dtype) * d.size
-    found = (variation - rest / largest_variation(d, len(S))) / 2  # pyright: ignore[reportOptionalOperand]
-    return jnp.maximum(found - 8 * jnp.finfo(S.dtype).eps, 0)
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        Y, _ = in_frame(point, summary)
+        differences = on_a_line(len(Y))
+        d = differences(Y)
+        fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
+        descent = ratio(fall**3, fall**2 + jnp.asarray(self.epsilon, Y.dtype) ** 2)
+        return jnp.sum(summary.weigh(descent)) / differences.largest_variation(d)
+
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        S = in_own_unit(summary)
+        differences = on_a_line(len(S))
+        d = differences(S)
+        variation = TotalVariation(boundary="neumann", epsilon=self.epsilon).bound(summary)
+        # A corner takes epsilon / 2 off each difference at most.
+        rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(summary.weigh(S), axis=1) ** 2))
+        rest = rest + jnp.asarray(self.epsilon, S.dtype) * d.size
+        found = (variation - rest / differences.largest_variation(d)) / 2
+        return jnp.maximum(found - 8 * jnp.finfo(S.dtype).eps, 0)
+
+    def symmetries(self, n: int) -> Symmetries:
+        return of_grid(*axes(n, None, "neumann", self.name), rising=True)

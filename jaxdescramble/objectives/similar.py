@@ -1,7 +1,5 @@
 """Similarity: signals that look like something known."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -11,12 +9,12 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.spatial import in_own_unit
 from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.units import in_own_unit
 from jaxdescramble.objectives.weighing import clear
 
 
-def similarity(reference: ArrayLike | None = None) -> Objective:
+def similarity(reference: ArrayLike | None = None) -> "Similarity":
     """Likeness of the signals to a reference, sample by sample, in [-1, 1]: -1 if they are equal up to scale.
 
     `f(P) = -<P S, R> / (||S||_F ||R||_F)`
@@ -26,12 +24,12 @@ def similarity(reference: ArrayLike | None = None) -> Objective:
     `exact.procrustes`. f is linear in P, so the polar fixed point arrives in one step.
 
     Args:
-        reference: R, shape (n, m), paired with the samples: a layer's input, a teacher's signals. A parameter, which
+        reference: R, shape (n, m), paired with the samples: a layer's input, a teacher's signals. Data, which
             may be traced and differentiated. None for the signals in their raw frame, R = S: then f is least at P = 1,
             and in a sum keeps P near it.
 
     Returns:
-        An `Objective` with a bound.
+        An objective with a bound.
 
     Raises:
         ValueError, TypeError: a reference that is no real matrix, or not of the signals' shape.
@@ -42,40 +40,45 @@ def similarity(reference: ArrayLike | None = None) -> Objective:
 
     Source: Schonemann, Psychometrika 31 (1966), for the closed form.
     """
-    given = () if reference is None else (("reference", _checked(reference)),)
-    return Objective(
-        _similarity, Samples, parameters=given, name="similarity", bound=_bound, concave=True, takes_weights=True
-    )
+    given = None if reference is None else real_array(reference, "reference", (2,), "(features, samples)")
+    return Similarity(given)
 
 
-def _checked(reference: ArrayLike) -> Array:
-    return real_array(reference, "reference", (2,), "(features, samples)")
+class Similarity(Objective[Samples]):
+    """Likeness of the signals to a reference. Make one by `similarity`, which says what it is.
 
+    Attributes:
+        reference: R, or None for the signals themselves.
+    """
 
-def _pair(summary: Any, reference: Array | None) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-    S = in_own_unit(summary)
-    if reference is None:
-        return S, S
-    if reference.shape != S.shape:
-        raise ValueError(
-            f"similarity: the reference has shape {reference.shape} and the signals {S.shape}; they are compared "
-            "sample by sample and must be the same."
-        )
-    return S, in_own_unit(Samples(clear(reference.astype(S.dtype), summary.weights), weights=summary.weights))
+    reference: Array | None = None
 
+    concave = True
+    takes_weights = True
 
-def _similarity(point: Float[Array, "n n"], summary: Any, reference: Array | None = None) -> Float[Array, ""]:
-    S, R = _pair(summary, reference)
-    return -jnp.sum(summary.weigh(matmul(point, S) * R)) / max(S.size, 1)
+    def _pair(self, summary: Samples) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+        S = in_own_unit(summary)
+        if self.reference is None:
+            return S, S
+        if self.reference.shape != S.shape:
+            raise ValueError(
+                f"similarity: the reference has shape {self.reference.shape} and the signals {S.shape}; they are "
+                "compared sample by sample and must be the same."
+            )
+        R = clear(self.reference.astype(S.dtype), summary.weights)
+        return S, in_own_unit(Samples(R, weights=summary.weights))
 
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        S, R = self._pair(summary)
+        return -jnp.sum(summary.weigh(matmul(point, S) * R)) / max(S.size, 1)
 
-def _bound(summary: Any, reference: Array | None = None) -> Float[Array, ""]:
-    S, R = _pair(summary, reference)
-    return -nuclear_norm(matmul(summary.weigh(R), S.T)) / max(S.size, 1)
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        S, R = self._pair(summary)
+        return -nuclear_norm(matmul(summary.weigh(R), S.T)) / max(S.size, 1)
 
 
 def nuclear_norm(matrix: Float[Array, "n k"]) -> Float[Array, ""]:
-    """The sum of singular values, `max tr(Q M)` over Q with orthonormal rows or columns.
+    """Return the sum of singular values, `max tr(Q M)` over Q with orthonormal rows or columns.
 
     Its derivative is the polar factor, singular values lost in rounding left out: finite for any matrix. Second
     derivatives are not given (they read zero).

@@ -1,7 +1,7 @@
 """Smoothness: the Tikhonov figure of merit, a quadratic form with a closed-form minimiser."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
@@ -9,23 +9,26 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import an_operator, one_of, positive_integer, same_size
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._mirrors import Symmetries, of_grid
+from jaxdescramble.objectives._curvatures import spatial_curvature
+from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
+from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Curvature, Objective
-from jaxdescramble.objectives.spatial import end_names, grid_shape, ratio, spatial_curvature
-from jaxdescramble.objectives.summaries import SUMMARIES, Summary
+from jaxdescramble.objectives.summaries import SUMMARIES, Factor
+from jaxdescramble.objectives.summary import Summary, size_of
+from jaxdescramble.objectives.units import ratio
 from jaxdescramble.operators import BOUNDARIES, SCHEMES, Operator, derivative
 
 
 def smoothness(
     order: int = 2,
-    boundary: str | Sequence[str] = "periodic",
+    boundary: str | Sequence[str] = BOUNDARY,
     scheme: str = "spectral",
     *,
     shape: Sequence[int] | None = None,
     operator: Operator | None = None,
     summary: str = "factor",
-) -> Objective:
-    """Roughness of the signals along the link axis: Tikhonov's criterion, in [0, 1].
+) -> "Smoothness":
+    """Roughness of the signals along the neurons: Tikhonov's criterion, in [0, 1].
 
     `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`
 
@@ -33,13 +36,15 @@ def smoothness(
     are repeated or permuted, and when S is turned on the right.
 
     Args:
-        order, boundary, scheme: of the derivative D, as in `jaxdescramble.operators.derivative`.
-        shape: the grid on which the n neurons are laid out, C order; None for a line or circle of n points.
+        order, scheme: of the derivative D, as in `jaxdescramble.operators.derivative`.
+        boundary: "periodic" (the ends of an axis meet), "neumann" (the axis ends, with zero slope) or "dirichlet" (the
+            signals are zero beyond the ends); or one name per axis.
+        shape: sizes of the grid that the n neurons fill, C order; None for one axis of n neurons.
         operator: any operator in place of the derivative, e.g. `operators.from_matrix(graph_incidence)`.
         summary: what is kept of the signals: "factor" (default), "gram" or "samples".
 
     Returns:
-        An `Objective` with an operator (so it has a closed form), a curvature and a bound.
+        An objective with an operator (so it has a closed form), a curvature and a bound.
 
     Raises:
         ValueError, TypeError: unknown names, an order below 1, a shape that does not hold n points.
@@ -51,67 +56,77 @@ def smoothness(
     Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is this package's.
     """
     kind = SUMMARIES[one_of(summary, "summary", tuple(SUMMARIES))]
-    functions: dict[str, Any] = {
-        "takes_weights": True,
-        "operator": _operator,
-        "curvature": _curvature,
-        "bound": _bound,
-        "assignment": _assignment,
-        "symmetries": _symmetries,
-    }
     if operator is not None:
         an_operator(operator)
-        return Objective(_smoothness, kind, name="smoothness", parameters=(("operator", operator),), **functions)
-    settings = (
-        ("order", positive_integer(order, "order")),
-        ("boundary", end_names(boundary, BOUNDARIES)),
-        ("scheme", one_of(scheme, "scheme", SCHEMES)),
-        ("shape", grid_shape(shape)),
+        return Smoothness(custom=operator, summary=kind)
+    return Smoothness(
+        positive_integer(order, "order"),
+        checked_boundary(boundary, BOUNDARIES),
+        one_of(scheme, "scheme", SCHEMES),
+        checked_shape(shape),
+        summary=kind,
     )
-    return Objective(_smoothness, kind, name="smoothness", settings=settings, **functions)
 
 
-def _operator(n: int, operator: Operator | None = None, shape: tuple[int, ...] | None = None, **grid) -> Operator:
-    D = derivative(n if shape is None else shape, **grid) if operator is None else operator
-    if D.size != n:
-        given = f"grid {shape}" if shape else "operator"
-        raise ValueError(
-            f"smoothness: the {given} has {D.size} points, the signals have {n} features; they must be the same."
-        )
-    return D
+class Quadratic(Objective[Summary]):
+    """An objective `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`: a subclass gives D, `operator(n)`."""
+
+    summary = Factor
+    takes_weights = True
+
+    def operator(self, n: int) -> Operator:
+        raise NotImplementedError(f"{type(self).__name__}: define operator(self, n).")
+
+    def value(self, point: Float[Array, "n n"], summary: Summary) -> Float[Array, ""]:
+        return roughness(point, summary, self.operator(size_of(summary)))
+
+    def bound(self, summary: Summary) -> Float[Array, ""]:
+        return rearrangement_bound(summary, self.operator(size_of(summary)))
+
+    def curvature(self, summary: Summary) -> "PrincipalCurvature":
+        return PrincipalCurvature(summary, self.operator(size_of(summary)))
+
+    def assignment(self, summary: Summary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+        """Return `D^T D / lambda_max` and `S S^T / ||S||_F^2`."""
+        D = self.operator(size_of(summary))
+        scaled = summary.normalised()
+        eye = jnp.eye(summary.size, dtype=scaled.dtype)
+        columns = D.apply(eye)
+        b = ratio(scaled.moment(eye), scaled.power())
+        return matmul(columns.T, columns) / largest_eigenvalue(D, scaled.dtype), b
 
 
-def _smoothness(point: Float[Array, "n n"], summary: Summary, **options) -> Float[Array, ""]:
-    return roughness(point, summary, _operator(summary.size, **options))
+class Smoothness(Quadratic):
+    """Roughness of the signals along the neurons. Make one by `smoothness`, which says what it is.
 
+    Attributes:
+        order, boundary, scheme, shape: of the derivative D.
+        custom: an operator in place of the derivative, or None.
+        summary: the kind of summary.
+    """
 
-def _bound(summary: Summary, **options) -> Float[Array, ""]:
-    return rearrangement_bound(summary, _operator(summary.size, **options))
+    order: int = dataclasses.field(default=2, metadata={"static": True})
+    boundary: Boundary = dataclasses.field(default=BOUNDARY, metadata={"static": True})
+    scheme: str = dataclasses.field(default="spectral", metadata={"static": True})
+    shape: Shape = dataclasses.field(default=None, metadata={"static": True})
+    custom: Operator | None = None
+    summary: type[Summary] = dataclasses.field(default=Factor, metadata={"static": True})
 
+    def operator(self, n: int) -> Operator:
+        if self.custom is None:
+            grid, ends = axes(n, self.shape, self.boundary, self.name)
+            return derivative(grid, self.order, ends, self.scheme)
+        if self.custom.size != n:
+            raise ValueError(
+                f"smoothness: the operator has {self.custom.size} points, the signals have {n} features; "
+                "they must be the same."
+            )
+        return self.custom
 
-def _curvature(summary: Summary, **options) -> "PrincipalCurvature":
-    return PrincipalCurvature(summary, _operator(summary.size, **options))
-
-
-def _assignment(summary: Summary, **options) -> tuple[Array, Array]:
-    return roughness_assignment(summary, _operator(summary.size, **options))
-
-
-def _symmetries(n: int, operator: Operator | None = None, **options) -> Symmetries:
-    if operator is not None:
-        return of_grid([n], [False], reversals=False)
-    shape, boundary = options["shape"] or (n,), options["boundary"]
-    ends = (boundary,) * len(shape) if isinstance(boundary, str) else boundary
-    return of_grid(shape, [end == "periodic" for end in ends])
-
-
-def roughness_assignment(summary: Summary, D: Operator) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-    """`D^T D / lambda_max` and `S S^T / ||S||_F^2`: the roughness over permutations."""
-    scaled = summary.normalised()
-    eye = jnp.eye(summary.size, dtype=scaled.dtype)
-    columns = D.apply(eye)
-    b = ratio(scaled.moment(eye), scaled.power())
-    return matmul(columns.T, columns) / largest_eigenvalue(D, scaled.dtype), b
+    def symmetries(self, n: int) -> Symmetries:
+        if self.custom is not None:
+            return of_grid(*axes(n, None, "neumann", self.name), reversals=False)
+        return of_grid(*axes(n, self.shape, self.boundary, self.name))
 
 
 def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:

@@ -1,7 +1,5 @@
 """Sparsity: samples in which few neurons do all the work."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -9,27 +7,20 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import one_of, positive_number
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._mirrors import every_sign
+from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature, spatial_curvature
 from jaxdescramble.objectives._relaxations import concentration, from_levels
+from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.spatial import (
-    SpatialCurvature,
-    entrywise_curvature,
-    in_own_unit,
-    mean,
-    ratio,
-    softened,
-    spatial_curvature,
-    turned,
-)
-from jaxdescramble.objectives.summaries import Samples, Summary
+from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened
 from jaxdescramble.operators import Operator, from_matrix
 
-EPSILONS = {"l1": 1e-3, "logcosh": 1.0}
 MEASURES = ("l1", "logcosh", "l4", "participation")
 
 
-def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective:
+def sparsity(
+    measure: str = "l1", epsilon: ArrayLike | None = None
+) -> "L1Sparsity | LogCoshSparsity | L4Sparsity | Participation":
     """How many neurons share the work: small when few entries of `P S` are far from zero.
 
     With Y = P S in units of `s = ||S||_F / sqrt(n m)`, `E_s` the energies of its samples, `sum E_s = n m`:
@@ -54,7 +45,7 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
             the mean of |y|, from below and at most epsilon away. The other measures have no corner and take none.
 
     Returns:
-        An `Objective` with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
+        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
         relaxation (`Descrambling.tightest_bound`): from the largest sum of `y^4` there can be.
 
     Raises:
@@ -68,38 +59,17 @@ def sparsity(measure: str = "l1", epsilon: ArrayLike | None = None) -> Objective
     2018 (Picard-O); Zhai et al., JMLR 21 (2020), complete dictionary learning by L4.
     """
     one_of(measure, "measure", MEASURES)
-    settings = (("measure", measure),)
-    if measure not in EPSILONS:
+    if measure in ("l4", "participation"):
         if epsilon is not None:
             raise ValueError(f"epsilon: measure {measure!r} has no corner to round; leave epsilon out.")
-        if measure == "participation":
-            functions = {"bound": _participation_bound, "relaxation": _participation_relaxation}
-            functions |= {"curvature": _participation_curvature, "symmetries": every_sign}
-            return Objective(
-                _participation, Samples, settings=settings, name="sparsity", takes_weights=True, **functions
-            )
-        functions = {"curvature": _curvature, "bound": _bound, "relaxation": _relaxation, "symmetries": every_sign}
-        return Objective(_sparsity, settings=settings, name="sparsity", concave=True, takes_weights=True, **functions)
-    given = positive_number(EPSILONS[measure] if epsilon is None else epsilon, "epsilon")
-    return Objective(
-        _sparsity,
-        Samples,
-        settings=settings,
-        parameters=(("epsilon", given),),
-        name="sparsity",
-        curvature=_curvature,
-        bound=_bound,
-        relaxation=_relaxation,
-        smoothing="epsilon",
-        sparse_under=_sparse_under,
-        symmetries=every_sign,
-        takes_weights=True,
-    )
+        return L4Sparsity() if measure == "l4" else Participation()
+    kind = L1Sparsity if measure == "l1" else LogCoshSparsity
+    return kind() if epsilon is None else kind(positive_number(epsilon, "epsilon"))
 
 
 @jax.custom_jvp
 def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`log cosh x` without overflow, exact for small x; its derivative is tanh.
+    """Return `log cosh x` without overflow, exact for small x; its derivative is tanh.
 
     >>> log_cosh(jnp.asarray([0.0, 1024.0])).round().tolist()
     [0.0, 1023.0]
@@ -111,78 +81,136 @@ def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
 
 
-def _terms(Y: Array, energies: Array, summary: Any, measure: str, epsilon: ArrayLike = 1.0) -> Array:
-    """What each entry adds, weights apart; a concave function of its square, 0 at 0."""
-    floor = jnp.asarray(epsilon, Y.dtype)
-    if measure == "l1":
-        return softened(Y**2, floor)
-    if measure == "logcosh":
+class _Entrywise(Objective[Samples]):
+    """A mean over entries, each of them a concave function of `y^2` that is 0 at 0."""
+
+    name = "sparsity"
+    takes_weights = True
+
+    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+        """Return what each entry adds, weights apart."""
+        raise NotImplementedError
+
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        Y, energies = in_frame(point, summary)
+        return mean(summary.weigh(self._terms(Y, energies, summary)))
+
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        S = in_own_unit(summary)
+        energies = jnp.sum(S**2, axis=0, keepdims=True)
+        lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
+        one_hot = jnp.zeros_like(S).at[:1].set(lengths)
+        return mean(summary.weigh(self._terms(one_hot, energies, summary)))
+
+    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+        S = in_own_unit(summary)
+        energies = jnp.sum(S**2, axis=0, keepdims=True)
+        count = jnp.arange(1, len(S) + 1, dtype=S.dtype)[:, None]
+        levels = summary.weigh(count * self._terms(jnp.sqrt(energies / count), energies, summary))
+        return from_levels(S, levels, steps=steps) / max(S.size, 1)
+
+    def curvature(self, summary: Samples) -> SpatialCurvature:
+        return entrywise_curvature(summary, lambda Y, energies: self._terms(Y, energies, summary))
+
+    def symmetries(self, n: int) -> Symmetries:
+        return Symmetries(every_sign=True, every_order=True)
+
+
+class L1Sparsity(_Entrywise):
+    """The mean of |y|, its corner rounded. Make one by `sparsity("l1")`, which says what it is.
+
+    Attributes:
+        epsilon: how widely the corner is rounded, in units of s.
+    """
+
+    epsilon: ArrayLike = 1e-3
+
+    name = "sparsity"
+    smoothing = "epsilon"
+
+    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+        return softened(Y**2, jnp.asarray(self.epsilon, Y.dtype))
+
+    def sparsifying_operator(self, n: int) -> Operator:
+        return _identity(n)
+
+
+class LogCoshSparsity(_Entrywise):
+    """The mean of `epsilon log cosh(y / epsilon)`. Make one by `sparsity("logcosh")`, which says what it is.
+
+    Attributes:
+        epsilon: how widely the corner is rounded, in units of s.
+    """
+
+    epsilon: ArrayLike = 1.0
+
+    name = "sparsity"
+    smoothing = "epsilon"
+
+    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+        floor = jnp.asarray(self.epsilon, Y.dtype)
         return floor * log_cosh(Y / floor)
-    return -ratio(Y**4, mean(summary.weigh(energies**2)) / len(Y))
+
+    def sparsifying_operator(self, n: int) -> Operator:
+        return _identity(n)
 
 
-def _sparsity(point: Float[Array, "n n"], summary: Any, **options) -> Float[Array, ""]:
-    return mean(summary.weigh(_terms(*turned(point, summary), summary, **options)))
+class L4Sparsity(_Entrywise):
+    """Minus the sum of `y^4`. Make one by `sparsity("l4")`, which says what it is."""
+
+    name = "sparsity"
+    concave = True
+
+    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+        return -ratio(Y**4, mean(summary.weigh(energies**2)) / len(Y))
 
 
-def _curvature(summary: Summary, **options) -> SpatialCurvature:
-    return entrywise_curvature(summary, lambda Y, energies: _terms(Y, energies, summary, **options))
+class Participation(Objective[Samples]):
+    """The share of neurons at work. Make one by `sparsity("participation")`, which says what it is."""
+
+    name = "sparsity"
+    takes_weights = True
+
+    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+        Y, energies = in_frame(point, summary)
+        shares = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
+        return jnp.sum(summary.weigh(ratio(energies[0], shares))) / (len(Y) * max(Y.size, 1))
+
+    def bound(self, summary: Samples) -> Float[Array, ""]:
+        S = in_own_unit(summary)
+        return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 for signals that are zero
+
+    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+        """Return what the mean of q allows: `1 / q` is convex, so its mean is at least that of the mean."""
+        S = in_own_unit(summary)
+        energies = summary.weigh(jnp.sum(S**2, axis=0))
+        found = mean(summary.weigh(S**2)) / (len(S) * concentration(S, energies, steps=steps))
+        return found * (1 - 8 * jnp.finfo(S.dtype).eps)
+
+    def curvature(self, summary: Samples) -> SpatialCurvature:
+        """Return the exact diagonal of the Hessian.
+
+        Of a sample, with `p = y^2 / E` and `q = sum p^2`: `F = E / q`, `F_i = -4 p_i y_i / q^2`,
+        `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`.
+        """
+        S = in_own_unit(summary)
+        energies = jnp.sum(S**2, axis=0, keepdims=True)
+
+        def diagonal(point: Array) -> Array:
+            Y = matmul(point, S)
+            p = ratio(Y**2, energies)
+            q = jnp.sum(p**2, axis=0, keepdims=True)
+            across = matmul(summary.weigh(ratio(32 * p**3, q**3) - ratio(12 * p, q**2)), (Y**2).T)
+            radial = -4 * jnp.sum(summary.weigh(ratio(energies * p**2, q**2)), axis=1)
+            cross = 32 * matmul(summary.weigh(ratio(energies * p**2, q**3)), (p**2).T)
+            return spatial_curvature(across, radial, cross) / (len(S) * max(S.size, 1))
+
+        return SpatialCurvature(diagonal)
+
+    def symmetries(self, n: int) -> Symmetries:
+        return Symmetries(every_sign=True, every_order=True)
 
 
-def _bound(summary: Any, **options) -> Float[Array, ""]:
-    S = in_own_unit(summary)
-    energies = jnp.sum(S**2, axis=0, keepdims=True)
-    lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
-    one_hot = jnp.zeros_like(S).at[:1].set(lengths)
-    return mean(summary.weigh(_terms(one_hot, energies, summary, **options)))
-
-
-def _relaxation(summary: Any, steps: int, **options) -> Float[Array, ""]:
-    S = in_own_unit(summary)
-    energies = jnp.sum(S**2, axis=0, keepdims=True)
-    count = jnp.arange(1, len(S) + 1, dtype=S.dtype)[:, None]
-    levels = summary.weigh(count * _terms(jnp.sqrt(energies / count), energies, summary, **options))
-    return from_levels(S, levels, steps=steps) / max(S.size, 1)
-
-
-def _sparse_under(n: int, **options) -> Operator:
-    del options
+def _identity(n: int) -> Operator:
     with jax.ensure_compile_time_eval():
         return from_matrix(jnp.eye(n))
-
-
-def _participation(point: Float[Array, "n n"], summary: Any, measure: str) -> Float[Array, ""]:
-    Y, energies = turned(point, summary)
-    concentration = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
-    return jnp.sum(summary.weigh(ratio(energies[0], concentration))) / (len(Y) * max(Y.size, 1))
-
-
-def _participation_bound(summary: Any, measure: str) -> Float[Array, ""]:
-    S = in_own_unit(summary)
-    return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 for signals that are zero
-
-
-def _participation_relaxation(summary: Any, steps: int, measure: str) -> Float[Array, ""]:
-    """`1 / q` is convex: its mean is at least that of the mean."""
-    S = in_own_unit(summary)
-    energies = summary.weigh(jnp.sum(S**2, axis=0))
-    found = mean(summary.weigh(S**2)) / (len(S) * concentration(S, energies, steps=steps))
-    return found * (1 - 8 * jnp.finfo(S.dtype).eps)
-
-
-def _participation_curvature(summary: Any, measure: str) -> SpatialCurvature:
-    """Of a sample, with `p = y^2 / E` and `q = sum p^2`: `F = E / q`, `F_i = -4 p_i y_i / q^2`,
-    `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`."""
-    S = in_own_unit(summary)
-    energies = jnp.sum(S**2, axis=0, keepdims=True)
-
-    def diagonal(point: Array) -> Array:
-        Y = matmul(point, S)
-        p = ratio(Y**2, energies)
-        q = jnp.sum(p**2, axis=0, keepdims=True)
-        across = matmul(summary.weigh(ratio(32 * p**3, q**3) - ratio(12 * p, q**2)), (Y**2).T)
-        radial = -4 * jnp.sum(summary.weigh(ratio(energies * p**2, q**2)), axis=1)
-        cross = 32 * matmul(summary.weigh(ratio(energies * p**2, q**3)), (p**2).T)
-        return spatial_curvature(across, radial, cross) / (len(S) * max(S.size, 1))
-
-    return SpatialCurvature(diagonal)

@@ -13,10 +13,11 @@ A Gram matrix squares the condition number: in float32 it loses all singular val
 """
 
 import dataclasses
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -24,6 +25,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_array, same_size
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives._triangles import triangularise
+from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.weighing import (
     added,
     balanced,
@@ -38,63 +40,6 @@ from jaxdescramble.objectives.weighing import (
 )
 
 
-@runtime_checkable
-class Summary(Protocol):
-    """What is kept of signals S of shape (n, m)."""
-
-    exponent: ClassVar[int]
-    """Singular values are resolved in this power: 1, or 2 where only squares are kept."""
-
-    @staticmethod
-    def empty(n: int, dtype: DTypeLike) -> "Summary":
-        """The summary of no samples."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Number of features n."""
-        ...
-
-    @property
-    def dtype(self) -> jnp.dtype: ...
-
-    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Summary":
-        """The summary of these signals and all before; `weights`, shape (m,), say how much each sample counts."""
-        ...
-
-    def merge(self, other: Any) -> "Summary":
-        """The summary of both data sets."""
-        ...
-
-    def power(self) -> Float[Array, ""]:
-        """`||S||_F^2`."""
-        ...
-
-    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        """`||M S||_F^2`."""
-        ...
-
-    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        """`M S S^T M^T`."""
-        ...
-
-    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        """Left singular vectors of S in columns (completed to n) and singular values, descending."""
-        ...
-
-    def scale(self) -> Float[Array, ""]:
-        """The size of the signals' entries, 1 if there are none; a constant in derivatives."""
-        ...
-
-    def normalised(self) -> "Summary":
-        """The summary of the signals divided by `scale()`: no later square can overflow or vanish."""
-        ...
-
-    def finite(self) -> Array:
-        """Whether every number is finite."""
-        ...
-
-
 def cleared(summary: Summary) -> Summary:
     """The summary itself if it is finite, else one of zeros, so that no decomposition meets a NaN.
 
@@ -105,7 +50,7 @@ def cleared(summary: Summary) -> Summary:
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), summary)
 
 
-def effective_samples(summary: Any) -> Float[Array, ""]:
+def effective_samples(summary: Summary) -> Float[Array, ""]:
     """Kish's effective number of samples, `(sum w)^2 / sum w^2`: their number where they have no weights.
 
     >>> float(effective_samples(Samples(jnp.ones((2, 3)), weights=jnp.asarray([1.0, 1.0, 0.0]))))
@@ -125,10 +70,15 @@ def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
     return columns
 
 
-def _check_alike(one: Any, other: Any) -> None:
-    instance_of(other, "other", type(one), f"a {type(one).__name__}, to be merged with one")
-    if other.size != one.size:
-        raise ValueError(f"other: a summary of {other.size} features, to be merged with one of {one.size}.")
+Kind = TypeVar("Kind", bound=Summary)
+
+
+def _alike(one: Kind, other: Summary) -> Kind:
+    """Return `other` if it is a summary of the same kind and size as `one`."""
+    same = instance_of(other, "other", type(one), f"a {type(one).__name__}, to be merged with one")
+    if same.size != one.size:
+        raise ValueError(f"other: a summary of {same.size} features, to be merged with one of {one.size}.")
+    return same
 
 
 def _unit(largest: Array) -> Array:
@@ -138,7 +88,7 @@ def _unit(largest: Array) -> Array:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Factor:
+class Factor(Summary):
     """The triangular factor of a QR decomposition of `S^T`, updated batch by batch; the default.
 
     `S S^T = R^T R`, so that every quadratic objective of S is one of the n columns of `R^T`, without squaring the
@@ -151,8 +101,8 @@ class Factor:
     """
 
     factor: Float[Array, "*batch n n"]
-    count: Any  # an int32 scalar; of type float0 where this is a tangent
-    tally: Any = None  # sum w and sum w^2, (2,), where samples have weights
+    count: ArrayLike  # an int32 scalar; of type float0 where this is a tangent
+    tally: Array | None = None  # sum w and sum w^2, (2,), where samples have weights
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -165,17 +115,17 @@ class Factor:
         return self.factor.shape[-1]
 
     @property
-    def dtype(self) -> jnp.dtype:
+    def dtype(self) -> np.dtype:
         return self.factor.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Factor":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Factor":
         signals = _columns(signals, self.size)
-        weights = valid(weights, signals)
-        factor = triangularise(jnp.concatenate([self.factor, balanced(signals, weights).T]))
-        return Factor(factor, *added(self, signals, weights))
+        each = valid(weights, signals)
+        factor = triangularise(jnp.concatenate([self.factor, balanced(signals, each).T]))
+        return Factor(factor, *added(self, signals, each))
 
-    def merge(self, other: "Factor") -> "Factor":
-        _check_alike(self, other)
+    def merge(self, other: Summary) -> "Factor":
+        other = _alike(self, other)
         factor = triangularise(jnp.concatenate([self.factor, other.factor]))
         return Factor(factor, *merged(self, other))
 
@@ -208,7 +158,7 @@ class Factor:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(Summary):
     """The signals themselves: for objectives that are not quadratic, and for small data. Grows with every update.
 
     Signals of samples of weight zero must be finite here; `update` clears them.
@@ -218,7 +168,7 @@ class Samples:
     """
 
     signals: Float[Array, "*batch n m"]
-    weights: Any = dataclasses.field(default=None, kw_only=True)  # (*batch, m), how much each sample counts, or None
+    weights: Array | None = dataclasses.field(default=None, kw_only=True)  # (*batch, m): how much each counts
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -230,19 +180,19 @@ class Samples:
         return self.signals.shape[-2]
 
     @property
-    def dtype(self) -> jnp.dtype:
+    def dtype(self) -> np.dtype:
         return self.signals.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Samples":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Samples":
         signals = _columns(signals, self.size)
-        weights = valid(weights, signals)
-        return self._with(clear(signals, weights), weights)
+        each = valid(weights, signals)
+        return self._with(clear(signals, each), each)
 
-    def merge(self, other: "Samples") -> "Samples":
-        _check_alike(self, other)
+    def merge(self, other: Summary) -> "Samples":
+        other = _alike(self, other)
         return self._with(other.signals, other.weights)
 
-    def _with(self, signals: Array, weights: Any) -> "Samples":
+    def _with(self, signals: Array, weights: Array | None) -> "Samples":
         together = jnp.concatenate([self.signals, signals], axis=1)
         pairs = ((self.signals, self.weights), (signals, weights))
         if weights is not None or self.weights is not None:
@@ -285,11 +235,11 @@ class Samples:
         same_size(terms, -1, m, "terms", "the summary's samples")
         return terms * shares(self.weights).astype(terms.dtype).reshape((1,) * (terms.ndim - 1) + (m,))
 
-    def effective(self) -> Any:
+    def effective(self) -> ArrayLike:
         return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
 
     @property
-    def entries(self) -> Any:
+    def entries(self) -> ArrayLike:
         """How many entries there are; with weights, how much they weigh."""
         if self.weights is None:
             return max(self.signals.size, 1)
@@ -325,7 +275,7 @@ class Samples:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Gram:
+class Gram(Summary):
     """The Gram matrix `S S^T`: the cheapest update, half the digits. On request, best in float64.
 
     >>> Gram.empty(2, jnp.float32).update(jnp.ones((2, 3), jnp.float32)).gram.tolist()
@@ -333,8 +283,8 @@ class Gram:
     """
 
     gram: Float[Array, "*batch n n"]
-    count: Any  # an int32 scalar; of type float0 where this is a tangent
-    tally: Any = None  # sum w and sum w^2, (2,), where samples have weights
+    count: ArrayLike  # an int32 scalar; of type float0 where this is a tangent
+    tally: Array | None = None  # sum w and sum w^2, (2,), where samples have weights
     exponent: ClassVar[int] = 2
 
     @staticmethod
@@ -347,17 +297,17 @@ class Gram:
         return self.gram.shape[-1]
 
     @property
-    def dtype(self) -> jnp.dtype:
+    def dtype(self) -> np.dtype:
         return self.gram.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: Any = None) -> "Gram":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Gram":
         signals = _columns(signals, self.size)
-        weights = valid(weights, signals)
-        half = balanced(signals, weights)
-        return Gram(self.gram + matmul(half, half.T), *added(self, signals, weights))
+        each = valid(weights, signals)
+        half = balanced(signals, each)
+        return Gram(self.gram + matmul(half, half.T), *added(self, signals, each))
 
-    def merge(self, other: "Gram") -> "Gram":
-        _check_alike(self, other)
+    def merge(self, other: Summary) -> "Gram":
+        other = _alike(self, other)
         return Gram(self.gram + other.gram, *merged(self, other))
 
     def effective(self) -> Array:

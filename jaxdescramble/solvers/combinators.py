@@ -90,7 +90,7 @@ class Continuation:
         if not getattr(function, "smoothing", ""):
             raise TypeError(
                 f"Continuation: {name_of(function)} names no smoothing parameter. Use an objective that has one "
-                "(objectives.total_variation, sparsity), or give Objective(..., smoothing='its name')."
+                "(objectives.total_variation, sparsity), or write one with `smoothing = 'its name'`."
             )
         factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
         if options.watch is not None:

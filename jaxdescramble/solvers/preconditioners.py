@@ -68,12 +68,12 @@ class Analytic:
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
-        given = getattr(problem.function, "curvature_on", None)
+        given = getattr(problem.function, "curvature", None)
         at = None if given is None else given(*problem.args)
         if at is None:
             raise TypeError(
                 f"Analytic: {name_of(problem.function)} gives no curvature. Use an objective that gives one "
-                "(objectives.smoothness), write Objective(..., curvature=...), or use solvers.Kronecker(), which "
+                "(objectives.smoothness), write one with a method `curvature`, or use solvers.Kronecker(), which "
                 "measures it."
             )
         unit = 1 if problem.unit is None else problem.unit

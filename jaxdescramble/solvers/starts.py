@@ -24,7 +24,8 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
-from jaxdescramble.objectives.spatial import heavy
+from jaxdescramble.objectives.summary import Summary
+from jaxdescramble.objectives.units import heavy
 from jaxdescramble.operators import Operator
 from jaxdescramble.solvers._orders import chain, line
 from jaxdescramble.solvers.descent import RunOptions
@@ -53,7 +54,7 @@ class FromModes:
         operator: D, such as `operators.derivative(n)`.
 
     >>> from jaxdescramble import objectives, operators, solvers
-    >>> objective = objectives.total_variation()
+    >>> objective = objectives.total_variation(boundary="neumann")
     >>> signals = jax.random.normal(jax.random.key(0), (4, 40)).cumsum(axis=0)
     >>> solver = FromModes(solvers.LBFGS(), operators.derivative(4))
     >>> found = solvers.minimise(objective, jnp.eye(4)[::-1], objective.summarise(signals), solver=solver)
@@ -87,7 +88,8 @@ class FromSources:
        tridiagonal matrix, or nearly so. It is found greedily and improved by reversing stretches of it.
     3. `P = polar(D^T B)`, which minimises `||D P - B||_F`; then the solver.
 
-    An objective without `sparse_under` is taken to have D = 1: `FromSources(Seriated(solver), key=key)` suits locality.
+    An objective without a `sparsifying_operator` is taken to have D = 1: `FromSources(Seriated(solver), key=key)` suits
+    locality.
 
     Attributes:
         solver: what is run from there.
@@ -101,7 +103,7 @@ class FromSources:
 
     >>> from jaxdescramble import datasets, objectives, solvers
     >>> hidden = datasets.planted.piecewise_constant(jax.random.key(0), 16, 160)
-    >>> objective = objectives.total_variation()
+    >>> objective = objectives.total_variation(boundary="neumann")
     >>> solver = FromSources(solvers.LBFGS(max_steps=200), 2, key=jax.random.key(1))
     >>> found = solvers.minimise(objective, jnp.eye(16), objective.summarise(hidden.signals), solver=solver)
     >>> bool(found.value <= objective(hidden.frame, hidden.signals) + 1e-5)
@@ -128,7 +130,7 @@ class FromSources:
         n, m = signals.shape
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
-        D = _sparse_under(function, n)
+        D = _sparsifying(function, n)
         if D is None:
             weak = np.eye(n)[:, :1]
         else:
@@ -157,7 +159,7 @@ class Seriated:
         solver: what is run from there.
 
     >>> from jaxdescramble import objectives, solvers
-    >>> objective = objectives.locality()
+    >>> objective = objectives.locality("neumann")
     >>> signals = jnp.eye(6)[:, :-1] + jnp.eye(6)[:, 1:]
     >>> start = jnp.eye(6)[jnp.asarray([3, 0, 4, 1, 5, 2])]
     >>> solver = Seriated(solvers.LBFGS(max_steps=0))
@@ -265,7 +267,7 @@ def _in_line(start: Float[Array, "n n"], summary: Any) -> Float[Array, "n n"]:
 
 
 def _summary_of(function: Any, args: tuple) -> Any:
-    if not args or not hasattr(args[0], "principal"):
+    if not args or not isinstance(args[0], Summary):
         raise TypeError(
             f"{name_of(function)}: a start is read off the signals, which must be a summary and the first argument: "
             "minimise(objective, start, objective.summarise(signals), solver=...)."
@@ -317,12 +319,16 @@ def _mirrored(point: Array, axis: Float[Array, "n 1"]) -> Array:
     return point - 2 * matmul(axis, matmul(axis.T, point))
 
 
-def _sparse_under(function: Any, n: int) -> np.ndarray | None:
-    """D of an objective that names one, None for the identity."""
-    named: Callable[..., Operator] | None = getattr(function, "sparse_under", None)
-    if named is None:
+def _sparsifying_operator(function: Any, n: int) -> Operator | None:
+    named: Callable[[int], Operator | None] | None = getattr(function, "sparsifying_operator", None)
+    return None if named is None else named(n)
+
+
+def _sparsifying(function: Any, n: int) -> np.ndarray | None:
+    """Return the D of an objective that names one, or None for the identity."""
+    operator = _sparsifying_operator(function, n)
+    if operator is None:
         return None
-    operator = named(n, **function.options)
     with jax.ensure_compile_time_eval():
         D = np.asarray(operator.apply(jnp.eye(n)), np.float64)
     return None if D.shape == (n, n) and np.array_equal(D, np.eye(n)) else D
@@ -334,13 +340,15 @@ def reads_sources(function: Any, summary: Any) -> bool:
 
     >>> from jaxdescramble import objectives
     >>> summary = objectives.Samples(jnp.ones((4, 9)))
-    >>> reads_sources(objectives.total_variation(), summary), reads_sources(objectives.locality(), summary)
-    (True, False)
+    >>> [reads_sources(one, summary) for one in (objectives.total_variation(), objectives.locality())]
+    [True, False]
     """
     signals = getattr(summary, "signals", None)
-    if getattr(function, "sparse_under", None) is None or signals is None or signals.shape[1] < signals.shape[0]:
+    if signals is None or signals.shape[1] < signals.shape[0]:
         return False
-    D = _sparse_under(function, signals.shape[0])
+    if _sparsifying_operator(function, signals.shape[0]) is None:
+        return False
+    D = _sparsifying(function, signals.shape[0])
     return D is None or _chain_rank(D)[1]
 
 

@@ -32,8 +32,8 @@ def described(value: Any) -> Any:
     """Describe a value as JSON: the same in every process, and different for values that compute something different.
 
     Numbers are described to the last bit. Arrays are described by their digest; dataclasses by their class and fields;
-    functions of known packages by their name; other functions by name, code, defaults and closed-over values. The
-    functions that such a function calls are not included.
+    functions and classes of known packages by their name; a user's functions by name, code, defaults and closed-over
+    values; a user's dataclasses by their methods too. The functions that a user's function calls are not included.
 
     Args:
         value: a number, text, array, random key, function, dataclass (objective, solver), or a container of these.
@@ -76,7 +76,7 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
         return [_name(type(value)), *(deeper(entry) for entry in value)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [[field.name, deeper(getattr(value, field.name))] for field in dataclasses.fields(value)]
-        return ["dataclass", _name(type(value)), fields]
+        return ["dataclass", _name(type(value)), fields, *_methods(type(value), deeper)]
     return _callable(value, deeper)
 
 
@@ -104,6 +104,22 @@ def _callable(value: Any, deeper: Any) -> Any:
     )
 
 
+def _methods(kind: type, deeper: Any) -> list[Any]:
+    """What a user's class computes: its methods and attributes, and those of its bases, but for what Python added."""
+    found = {}
+    for owner in reversed([one for one in kind.__mro__ if not _of_a_package(one)]):
+        for name, member in vars(owner).items():
+            if name in ("__call__", "__post_init__") or not name.startswith(("__", "_abc_")):
+                found[name] = _function_of(member)
+    return [deeper(found)] if found else []
+
+
+def _function_of(member: Any) -> Any:
+    if isinstance(member, property):
+        return member.fget
+    return member.func if isinstance(member, functools.cached_property) else getattr(member, "__func__", member)
+
+
 def _contents(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -121,9 +137,22 @@ def _constant(value: Any) -> str:
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
 
-def _of_a_package(function: types.FunctionType) -> bool:
-    """Check whether a function belongs to a known package; then the version of the package identifies its code."""
-    return function.__module__.split(".")[0] in (PACKAGE, "jax", "jaxlib", "optax", "numpy", "scipy")
+def _of_a_package(function: types.FunctionType | type) -> bool:
+    """Check whether a function or class belongs to a known package; then the version of the package identifies it.
+
+    >>> _of_a_package(digest), _of_a_package(dict)
+    (True, True)
+    """
+    return function.__module__.split(".")[0] in (
+        PACKAGE,
+        "jax",
+        "jaxlib",
+        "optax",
+        "numpy",
+        "scipy",
+        "builtins",
+        "typing",
+    )
 
 
 def _name(value: Any) -> str:

@@ -100,7 +100,7 @@ def _columns(problems: list[Problem]) -> dict[str, np.ndarray]:
 
 
 def _objective_name(objective: Any) -> str:
-    return objective.name or objective.function.__name__.strip("_")
+    return objective.name.strip("_")
 
 
 def _column(values: list[Label | None]) -> np.ndarray:

@@ -16,8 +16,8 @@ from jaxdescramble import exact, objectives, solvers
 from jaxdescramble._base.inputs import Selection, selected, stored
 from jaxdescramble.sweeps.problems import Problem, grid
 
-# TOML cannot express keys, optax transformations and operators.
-UNWRITABLE = ("key", "transform", "operator")
+# TOML cannot express keys, optax transformations and operators, functions.
+UNWRITABLE = ("key", "transform", "operator", "function")
 TABLES = ("signals", "objectives", "solvers")
 SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk_size": int, "group": str}
 

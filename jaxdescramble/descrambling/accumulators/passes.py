@@ -70,8 +70,8 @@ def score(
     m are their sums
 
     For objectives that are means over samples once the unit of the data is known (`accumulator.unit`): all of
-    `jaxdescramble.objectives` that judge signals, and their weighted sums, but for `sparsity("l4")` and similarity to a
-    reference. This is tried on a few columns, so it holds of objectives of one's own too.
+    `jaxdescramble.objectives` that apply to signals, and their weighted sums, but for `sparsity("l4")` and similarity
+    to a reference. This is tried on a few columns, so it holds of objectives of one's own too.
 
     Args:
         objective: of signals.
@@ -90,7 +90,7 @@ def score(
     >>> from jaxdescramble import objectives
     >>> S = np.random.default_rng(0).standard_normal((3, 100)).astype("float32")
     >>> acc = Accumulator.empty(3, "float32").add(S)
-    >>> objective = objectives.total_variation()
+    >>> objective = objectives.total_variation(boundary="neumann")
     >>> P = jnp.eye(3, dtype="float32")
     >>> abs(float(score(objective, P, [S[:, :60], S[:, 60:]], acc) - objective(P, S))) < 1e-6
     True
@@ -297,19 +297,19 @@ def _unit(objective: Objective, point: Array, accumulator: Accumulator) -> Array
     """The unit of the whole, if the objective is a mean over samples in any unit that it is given."""
     if not isinstance(objective, Objective):
         raise TypeError(f"objective: expected an Objective, got {type(objective).__name__}.")
-    if objective.judges != "signals":
-        raise ValueError(f"{_name(objective)}: judges a {objective.judges}, whose columns are no samples.")
+    if objective.applies_to != "signals":
+        raise ValueError(f"{objective.name}: applies to a weight matrix, whose columns are no samples.")
     n = accumulator.size
     # Columns of no pattern, that differ in energy, in a unit that is not theirs.
     columns = jnp.asarray(np.sin(1 + np.outer(np.arange(n) + 1.7, [1.0, 2.3, 3.1])) * [0.4, 1.0, 2.5], point.dtype)
     try:
         whole, parts = _tried(objective, point, columns)
     except ValueError as error:
-        raise ValueError(f"{_name(objective)}: cannot be taken batch by batch ({error})") from error
+        raise ValueError(f"{objective.name}: cannot be taken batch by batch ({error})") from error
     scale = float(jnp.max(jnp.abs(parts))) + abs(float(whole))
     if not abs(float(whole) - float(jnp.mean(parts))) <= float(jnp.finfo(point.dtype).eps) ** 0.5 * scale:
         raise ValueError(
-            f"{_name(objective)}: is not a mean over samples in the unit of the data, so batches do not add up to it: "
+            f"{objective.name}: is not a mean over samples in the unit of the data, so batches do not add up to it: "
             f"{float(whole):.6g} of three columns, {float(jnp.mean(parts)):.6g} on average of one. Use the reservoir: "
             "objective(point, accumulator.summary('samples'))."
         )
@@ -321,10 +321,6 @@ def _tried(objective: Objective, point: Array, columns: Array) -> tuple[Array, A
     one = jnp.ones((), columns.dtype)
     parts = jax.lax.map(lambda column: objective(point, Share(column[:, None], one)), columns.T)
     return objective(point, Share(columns, one)), parts
-
-
-def _name(objective: Objective) -> str:
-    return objective.name or getattr(objective.function, "__name__", "objective")
 
 
 def _why(batch: Any) -> str:

@@ -154,7 +154,7 @@ def _solve(
 
     def near(problem: tuple[Summary, Array, Array, Array, Array]) -> tuple[Array, Array]:
         summary, point, value, rank, before = problem
-        operator = objective.operator_on(summary.size)
+        operator = objective.operator(summary.size)
         if operator is None:
             nearest = nearest_equal(objective, summary, point, before, group)
         else:

@@ -254,7 +254,7 @@ class Film:
         if self._plan is None:
             plan = make_plan(self._f, params, self._x, self._objective, self._settings, self._weights)
             self._names = {
-                one: _words(objective)
+                one: repr(objective)
                 for names, objective in zip(plan.members, plan.objectives, strict=True)
                 for one in names
             }
@@ -282,8 +282,3 @@ class Film:
             else:
                 return
         self._frames.append(frame)
-
-
-def _words(objective: Objective) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in (*objective.settings, *objective.parameters))
-    return f"{objective.name or objective.function.__name__}({options})"

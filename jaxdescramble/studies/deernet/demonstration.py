@@ -277,7 +277,7 @@ def _smoothness(params, layers, fitted: Array, held_out: Array) -> dict[str, Smo
 def _float64_bound(objective, signals: Array) -> float:
     """Compute the optimum of these signals in NumPy's float64, to check the float32 result."""
     singular = np.linalg.svd(np.asarray(signals, np.float64), compute_uv=False)
-    a = np.asarray(objective.operator_on(len(signals)).eigenvalues)
+    a = np.asarray(objective.operator(len(signals)).eigenvalues)
     return float(np.sum(a[: len(singular)] * singular**2) / (a[-1] * np.sum(singular**2)))
 
 

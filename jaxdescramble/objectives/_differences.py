@@ -1,0 +1,119 @@
+"""Plain differences between neighbours on a grid, and what is known of them on paper."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxdescramble._base import transforms
+
+
+@dataclasses.dataclass(frozen=True)
+class Differences:
+    """The operator D of plain differences along every axis of a grid, as a value that can be compared.
+
+    Attributes:
+        sizes, ends: sizes and boundaries of the axes.
+        order: of the differences.
+        isotropic: whether the differences of all axes at one point are a gradient.
+
+    >>> on_a_line(3)(jnp.asarray([[1.0], [4.0], [9.0]])).tolist()
+    [[[3.0], [5.0]]]
+    """
+
+    sizes: tuple[int, ...]
+    ends: tuple[str, ...]
+    order: int = 1
+    isotropic: bool = False
+
+    def __call__(self, Y: Float[Array, "n m"]) -> Float[Array, "axes k m"]:
+        """Return D Y: K numbers to a sample, or K gradients of as many parts as axes."""
+        parts = []
+        for axis, end in enumerate(self.ends):
+            d = Y.reshape((*self.sizes, Y.shape[1]))
+            if end == "neumann":
+                d = jnp.diff(d, self.order, axis=axis)
+                # A gradient needs all its parts at every point; beyond the end, as at a mirror, there is no slope.
+                missing = self.sizes[axis] - d.shape[axis] if self.isotropic else 0
+                d = jnp.pad(d, [(0, missing if i == axis else 0) for i in range(d.ndim)])
+            else:
+                for _ in range(self.order):
+                    d = jnp.roll(d, -1, axis) - d
+            parts.append(d.reshape((math.prod(d.shape[:-1]), Y.shape[1])))
+        return jnp.stack(parts) if self.isotropic else jnp.concatenate(parts)[None]
+
+    def largest_variation(self, d: Float[Array, "axes k m"]) -> float:
+        """Return the most that differences of signals of root mean square 1 add up to, or 1 in place of 0.
+
+        `m sqrt(lambda_max K n)`
+
+        >>> saw, D = jnp.asarray([[1.0], [-1.0], [1.0], [-1.0]]), Differences((4,), ("periodic",))
+        >>> D.largest_variation(D(saw)), float(abs(D(saw)).sum())
+        (8.0, 8.0)
+        """
+        _, k, m = d.shape
+        return m * math.sqrt(self.eigenvalues[-1] * k * math.prod(self.sizes)) or 1.0
+
+    @property
+    def largest_square(self) -> int:
+        """The largest squared difference of a sample of unit energy; on a circle of few points one meets itself."""
+        k = self.order
+        rows = [
+            math.comb(2 * k, k) if end == "neumann" or size > k else 4**k
+            for size, end in zip(self.sizes, self.ends, strict=True)
+        ]
+        return sum(rows) if self.isotropic else max(rows)
+
+    @property
+    def eigenvalues(self) -> np.ndarray:
+        """Eigenvalues of `D^T D`, ascending."""
+        return _eigenvalues(self.sizes, self.ends, self.order)
+
+    @property
+    def rows(self) -> Float[np.ndarray, "axes k n"]:
+        """D as an array."""
+        return _rows(self)
+
+    @property
+    def stencil(self) -> tuple[np.ndarray, np.ndarray]:
+        """The points that each difference touches, (K, L), and their coefficients, (axes, K, L)."""
+        return _stencil(self)
+
+
+def on_a_line(n: int) -> Differences:
+    """Return first differences on a line of n points."""
+    return Differences((n,), ("neumann",))
+
+
+@functools.lru_cache(maxsize=32)
+def _eigenvalues(sizes: tuple[int, ...], ends: tuple[str, ...], order: int) -> np.ndarray:
+    """Return sums of the eigenvalues of the axes: the rows of D may be grouped in any way."""
+    total = np.zeros(1)
+    for points, end in zip(sizes, ends, strict=True):
+        if end == "periodic" or order == 1:
+            one_axis = (2 * np.sin(transforms.angles(points, end) / 2)) ** (2 * order)
+        else:
+            one_axis = np.zeros(points)
+            singular = np.linalg.svd(np.diff(np.eye(points), order, axis=0), compute_uv=False)
+            one_axis[: len(singular)] = singular**2
+        total = np.add.outer(total, one_axis).ravel()
+    return np.sort(total)
+
+
+@functools.lru_cache(maxsize=8)
+def _rows(D: Differences) -> np.ndarray:
+    with jax.ensure_compile_time_eval():
+        return np.asarray(D(jnp.eye(math.prod(D.sizes))), np.float64)
+
+
+@functools.lru_cache(maxsize=8)
+def _stencil(D: Differences) -> tuple[np.ndarray, np.ndarray]:
+    rows = _rows(D)
+    touched = np.abs(rows).sum(axis=0)
+    width = max(1, int((touched > 0).sum(axis=1).max(initial=1)))
+    place = np.argsort(-touched, axis=1, kind="stable")[:, :width]
+    return place, np.take_along_axis(rows, np.broadcast_to(place, (len(rows), *place.shape)), axis=2)
