@@ -15,10 +15,10 @@ from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, evaluate
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds import arranges, kind_of
+from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.kinds.kind import Relevance
 from jaxdescramble.networks.kinds.products import LayerKind, Product
-from jaxdescramble.networks.layers import AFFINE, Affine, affine_steps
+from jaxdescramble.networks.layers import Affine, affine_steps
 from jaxdescramble.networks.obstacles import listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.tracing import leaves_of, trace
 
@@ -200,10 +200,11 @@ class _Back:
             live = [i for i, n in enumerate(operation.inputs) if n in self.facts.data]
             if len(live) != 1 or operation.inputs[live[0]] not in near:
                 continue
-            if operation.name in AFFINE | {"neg"} and (operation.name, live) != ("div", [1]):
+            kind = kind_of(operation)
+            if live[0] in kind.affine_sides:
                 early.add(operation)
                 near.update(operation.outputs)
-            elif operation.name == "pad" or kind_of(operation).cuts or arranges(operation, self.graph):
+            elif operation.name in ("neg", "pad") or kind.cuts or kind.arranges(operation, self.graph):
                 near.update(operation.outputs)
         return near, early
 
@@ -241,30 +242,25 @@ class _Back:
         a, w = self.values[number], self.values[layer.product.weight]
         last = layer.operations[-1]
         z = self.values[last.outputs[0]]
-        # What follows the product: its name, whether the constant comes first, and the constant.
-        after = [(step.name, step.swapped, self.values[step.other]) for step in layer.steps]
+        after = [step.scale_and_shift(self.values[step.other]) for step in layer.steps]
 
         def product(a: Array, w: Array) -> Array:
             return bind(head, [w, a] if layer.product.side == 0 else [a, w])[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
             """What is positive and what is negative of a layer's output, biases and scales included."""
-            for name, swapped, c in after:
-                if name in ("add", "sub"):
-                    c = -c if name == "sub" and not swapped else c
-                    if name == "sub" and swapped:
-                        above, below = -below, -above
-                    above, below = above + jnp.maximum(c, 0), below + jnp.minimum(c, 0)
-                else:
-                    c = 1 / c if name == "div" else c
-                    above, below = jnp.where(c > 0, c * above, c * below), jnp.where(c > 0, c * below, c * above)
+            for scale, shift in after:
+                if scale is not None:
+                    positive, high, low = scale > 0, scale * above, scale * below
+                    above, below = jnp.where(positive, high, low), jnp.where(positive, low, high)
+                if shift is not None:
+                    above, below = above + jnp.maximum(shift, 0), below + jnp.minimum(shift, 0)
             return above, below
 
         def scaled(R: Array) -> Array:
-            """A cotangent of the layer's output as one of the product's."""
-            for name, swapped, c in reversed(after):
-                R = R * c if name == "mul" else R / c if name == "div" else R
-                R = -R if name == "sub" and swapped else R
+            """Return a cotangent of the layer's output as one of the product's."""
+            for scale, _ in reversed(after):
+                R = R if scale is None else R * scale
             return R
 
         if rule.name in ("z", "epsilon"):
@@ -284,7 +280,7 @@ class _Back:
             ones = jnp.ones_like(a)
             G = _share(R, product(ones, w**2), 0.0)
             return jax.vjp(lambda a: product(a, w**2), ones)[1](G)[0]
-        if any(name in ("mul", "div") or (name == "sub" and swapped) for name, swapped, _ in after):
+        if any(scale is not None for scale, _ in after):
             raise NotImplementedError(
                 f"z-box: a scale or a minus follows the layer ({last.source}); fold it into the weight."
             )
@@ -316,8 +312,7 @@ class _Back:
         share = functools.partial(_share, epsilon=self.rule.epsilon if self.rule.name == "epsilon" else 0.0)
         flow = Relevance(operation, values, floating, results, R, share)
         # Feature by feature, before any layer: each keeps what is its own, also where a bias is added to it.
-        is_shift = operation in self.early and operation.name in ("add", "sub")
-        parts = flow.passed_on() if is_shift else kind.relevance(flow)
+        parts = flow.passed_on() if operation in self.early else kind.relevance(flow)
         if parts is None:
             raise self._refusal(operation)
         return [(inputs[i], part) for i, part in zip(floating, parts, strict=True)]

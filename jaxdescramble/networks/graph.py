@@ -82,6 +82,7 @@ class Operation:
     call: tuple[int, ...] | None = None
     inside: range = range(0)
     closed: bool = False
+    known_kind: Any = None  # what `kinds.kind_of` answered
 
     @property
     def name(self) -> str:

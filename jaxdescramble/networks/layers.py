@@ -4,30 +4,31 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
+from jax import Array
+
 from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.facts import Facts
 from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.kinds.products import LayerKind, Product
 
-AFFINE = frozenset({"add", "sub", "mul", "div"})
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Affine:
-    """One step from a product to its preactivation: `value op other`, or `other op value` where `swapped`.
-
-    `axes` are those of the value at that point.
-    """
+    """One step from a product to its preactivation: a constant shifts or scales the operand `side`, of these axes."""
 
     operation: Operation
-    other: int
-    swapped: bool
+    side: int
     axes: Axes
 
     @property
-    def name(self) -> str:
-        return self.operation.name
+    def other(self) -> int:
+        """The value that is the constant."""
+        return self.operation.inputs[1 - self.side]
+
+    def scale_and_shift(self, constant: Array) -> tuple[Array | None, Array | None]:
+        """Return what the step multiplies by, and what it adds then; None for nothing."""
+        return kind_of(self.operation).scale_and_shift(self.operation, self.side, constant)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,12 +142,11 @@ def affine_steps(
         if facts.home[operation] is not home:
             break
         result = operation.output_for(position)
-        if operation.name in AFFINE:
-            other, swapped = operation.inputs[1 - position], position == 1
-            inverted = operation.name == "div" and swapped
-            if inverted or not is_constant(other, axes) or graph.shape(result) != graph.shape(value):
+        if position in kind_of(operation).affine_sides:
+            other = operation.inputs[1 - position]
+            if not is_constant(other, axes) or graph.shape(result) != graph.shape(value):
                 break
-            steps.append(Affine(operation, other, swapped, axes))
+            steps.append(Affine(operation, position, axes))
         elif rearranged and arranges(operation, graph):
             after = kind_of(operation).arranged(operation, axes, graph)
             # Where samples and units share a dimension, a bias could no longer be told from a signal.

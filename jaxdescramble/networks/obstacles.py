@@ -80,7 +80,7 @@ def _lookups(graph: Graph, facts: Facts) -> Iterator[Operation]:
     """The operations that take integers of the data as places in a table; a comparison is a lookup by one-hot codes."""
     operations = list(everything(graph))
     for operation in operations:
-        if operation.name in ("gather", "dynamic_slice") and any(n in facts.data for n in operation.inputs[1:]):
+        if kind_of(operation).looks_up and any(n in facts.data for n in operation.inputs[1:]):
             yield operation
     for operation in operations:
         of_data = [graph.avals[number].dtype for number in operation.inputs if number in facts.data]

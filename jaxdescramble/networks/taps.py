@@ -17,9 +17,10 @@ from jaxdescramble._base.cautions import JaxdescrambleWarning
 from jaxdescramble._base.checks import a_function, instance_of, real_array
 from jaxdescramble._base.decompositions import inverse_or_transpose
 from jaxdescramble._base.products import matmul
-from jaxdescramble.networks.axes import Atom, Axes, axis, fold, labels, unfold
+from jaxdescramble.networks.axes import Axes, fold, unfold
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.folding import Folder, heads_of
 from jaxdescramble.networks.graph import Graph
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.layers import Layer, find_layers
@@ -217,88 +218,14 @@ def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Lay
 def _layout(layer: Layer) -> Layout:
     sizes = layer.product.sizes
     batch = [sizes[label][0] for label in sizes if label.startswith("batch")]
-    lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *_heads(layer)]
-    out = tuple(size for size, apart in layer.factors if not apart) if _heads(layer) else sizes["out"]
+    lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *heads_of(layer)]
+    out = tuple(size for size, apart in layer.factors if not apart) if heads_of(layer) else sizes["out"]
     samples = (*(loop.params["length"] for loop in layer.sample_loops), *sizes["sample"])
     return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output)
 
 
-def _heads(layer: Layer) -> tuple[int, ...]:
-    return tuple(size for size, apart in layer.factors if apart)
-
-
-class _Folder:
-    """Brings one layer's values into the order (lead, ..., features, samples), and back."""
-
-    def __init__(self, layer: Layer, facts: Facts):
-        self.layer, self.facts = layer, facts
-        self.loops = {loop: f"loop{i}" for i, loop in enumerate(layer.lead_loops)}
-        self.batch = [label for label in layer.product.sizes if label.startswith("batch")]
-        self.lead = [*self.loops.values(), *self.batch]
-
-    def stacked(self, number: int, value: Array, axes: Axes, order: list[str]) -> Array:
-        """A value as `evaluate` reads it, stacked over the loops around it."""
-        samples = math.prod(self.layer.product.sizes["sample"])
-        # A loop that only goes through the data makes samples, slower than all others.
-        strides = {}
-        for loop in reversed(self.layer.sample_loops):
-            strides[loop] = samples
-            samples *= loop.params["length"]
-        front: list[tuple[Atom, ...]] = []
-        for loop in self.facts.loops.get(number, ()):
-            if loop in self.loops:
-                front.append(axis(self.loops[loop], loop.params["length"]))
-            elif "sample" in order:
-                front.append(axis("sample", loop.params["length"], strides[loop]))
-            else:  # the same at every step
-                value = jnp.take(value, 0, axis=len(front))
-        for loop in self.layer.sample_loops:
-            if "sample" in order and loop not in self.facts.loops.get(number, ()):  # read again at every step
-                value = jnp.broadcast_to(value[None], (loop.params["length"], *value.shape))
-                front.insert(0, axis("sample", loop.params["length"], strides[loop]))
-        return fold(value, (*front, *axes), [*self.lead, *order])
-
-    def heads_apart(self, value: Array, place: int) -> Array:
-        """(..., out, ...) -> (..., heads, rest of out, ...), where there are heads."""
-        before, after = value.shape[:place], value.shape[place + 1 :]
-        moved = value.reshape(*before, *(size for size, _ in self.layer.factors), *after)
-        moved = moved.transpose(self.order(place, value.ndim))
-        return moved.reshape(*before, *_heads(self.layer), value.shape[place] // math.prod(_heads(self.layer)), *after)
-
-    def heads_together(self, value: Array, place: int) -> Array:
-        heads = _heads(self.layer)
-        before, after = value.shape[:place], value.shape[place + len(heads) + 1 :]
-        rest = [size for size, apart in self.layer.factors if not apart]
-        order = self.order(place, len(before) + 1 + len(after))
-        moved = value.reshape(*before, *heads, *rest, *after).transpose([order.index(i) for i in range(len(order))])
-        return moved.reshape(*before, math.prod((*heads, *rest)), *after)
-
-    def order(self, place: int, ndim: int) -> list[int]:
-        factors = self.layer.factors
-        apart = [place + i for i, (_, is_apart) in enumerate(factors) if is_apart]
-        rest = [place + i for i, (_, is_apart) in enumerate(factors) if not is_apart]
-        return [*range(place), *apart, *rest, *range(place + len(factors), ndim - 1 + len(factors))]
-
-    def signals(self, number: int, value: Array) -> Array:
-        value = self.stacked(number, value, self.layer.axes, ["out", "sample"])
-        return self.heads_apart(value, len(self.lead))
-
-    def constant(self, number: int, value: Array, axes: Axes) -> Array:
-        """An operand of an affine step as (*lead, out)."""
-        rows = [() if "sample" in labels(dimension) else dimension for dimension in axes]
-        shape = [math.prod(atom.size for atom in dimension) for dimension in rows]
-        loops = value.shape[: len(self.facts.loops.get(number, ()))]
-        if value.ndim == len(loops):
-            value = value.reshape(*loops, *(1 for _ in shape))
-        for i, dimension in enumerate(axes, start=len(loops)):
-            if "sample" in labels(dimension):  # at most spread out along it
-                value = value.take(jnp.array([0]), axis=i)
-        value = jnp.broadcast_to(value, (*loops, *shape))
-        return self.heads_apart(self.stacked(number, value, tuple(rows), ["out"]), len(self.lead))
-
-
 def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
-    product, folder, layout = layer.product, _Folder(layer, facts), _layout(layer)
+    product, folder, layout = layer.product, Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
     loops = len(facts.loops.get(product.data, ()))
@@ -308,21 +235,16 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
     signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
     activation = None if layer.activation is None else folder.signals(layer.activation, values[layer.activation])
-    signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(_heads(layer)))))
+    signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(heads_of(layer)))))
     scale, bias = None, None
     for step in layer.steps:
         other = folder.constant(step.other, jnp.asarray(values[step.other]), step.axes)
-        if step.name in ("mul", "div"):
-            other = other if step.name == "mul" else 1 / other
-            scale = other if scale is None else scale * other
-            bias = None if bias is None else bias * other
-            continue
-        if step.name == "sub" and step.swapped:  # other - value
-            scale = jnp.full_like(other, -1) if scale is None else -scale
-            bias = None if bias is None else -bias
-        elif step.name == "sub":
-            other = -other
-        bias = other if bias is None else bias + other
+        by, added = step.scale_and_shift(other)
+        if by is not None:
+            scale = by if scale is None else scale * by
+            bias = None if bias is None else bias * by
+        if added is not None:
+            bias = added if bias is None else bias + added
     if scale is not None:
         weight = scale[..., None] * weight
     if bias is not None:
@@ -334,8 +256,8 @@ def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.nda
     """Indices over a layer's data, features left out, as (*lead, samples)."""
     product = layer.product
     with jax.ensure_compile_time_eval():
-        folded = _Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
-        heads = range(folded.ndim - 1, folded.ndim - 1 + len(_heads(layer)))
+        folded = Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
+        heads = range(folded.ndim - 1, folded.ndim - 1 + len(heads_of(layer)))
         return np.asarray(jnp.expand_dims(folded, tuple(heads)))
 
 
@@ -356,7 +278,7 @@ def _replacements(
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
                 # As in `Tap.input`, where heads read the same.
-                heads = len(_heads(layer))
+                heads = len(heads_of(layer))
                 lead = (*lead[: len(lead) - heads], *(1 for _ in range(heads)))
             if point.shape not in ((size, size), (*lead, size, size)):
                 raise ValueError(
@@ -374,10 +296,10 @@ def _replacements(
 
 def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) -> Callable[[Array, tuple], Array]:
     """`v -> P^-1 (P v)` on one step's value, in the arrangement that it has in the function."""
-    folder = _Folder(layer, facts)
+    folder = Folder(layer, facts)
     loops = facts.loops[layer.product.operation.outputs[0]]
     place, order = len(folder.batch), [*folder.batch, label, "sample"]
-    heads = tuple(place + i for i in range(len(_heads(layer))))
+    heads = tuple(place + i for i in range(len(heads_of(layer))))
 
     def change(value: Array, steps: tuple[Any, ...]) -> Array:
         matrix = point[tuple(step for step, loop in zip(steps, loops, strict=True) if loop in folder.loops)]

@@ -188,4 +188,4 @@ def _transform(value: int, graph: Graph, facts: Facts) -> Operation | None:
     maker = facts.makers.get(value)
     while maker is not None and (arranges(maker, graph) or kind_of(maker).cuts):
         maker = facts.makers.get(maker.inputs[0])
-    return maker if maker is not None and maker.name == "fft" else None
+    return maker if maker is not None and kind_of(maker).is_transform else None

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
+from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind
 
 Name = tuple[str, int | tuple[int, ...]] | int
@@ -150,9 +151,9 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
     found = {name: neurons.piece(name, pieces) for name in neurons.hidden}
     for name, number in neurons.winners.items():
         winner, loops = pieces.winners[number], len(neurons.facts.loops.get(number, ()))
-        operand = neurons.facts.makers[number].inputs[0]
-        if neurons.facts.makers[number].name.startswith("reduce_window"):
-            winner = _within_sample(neurons, operand, winner)
+        maker = neurons.facts.makers[number]
+        if kind_of(maker).chooses_anywhere:
+            winner = _within_sample(neurons, maker.inputs[0], winner)
         place = loops + neurons.batch_axes.get(number, 0)
         found[name] = jnp.moveaxis(winner, place, 0) if winner.ndim > place else winner
     return found
