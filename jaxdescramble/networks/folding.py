@@ -25,9 +25,9 @@ class Folder:
         self.lead = [*self.loops.values(), *self.batch]
 
     def stacked(self, number: int, value: Array, axes: Axes, order: list[str]) -> Array:
-        """A value as `evaluate` reads it, stacked over the loops around it."""
+        """Fold a value that `evaluate` read, stacked over the loops around it, to (*lead, *order)."""
         samples = math.prod(self.layer.product.sizes["sample"])
-        # A loop that only goes through the data makes samples, slower than all others.
+        # A loop through the data alone makes samples; they are slower than all others.
         strides = {}
         for loop in reversed(self.layer.sample_loops):
             strides[loop] = samples
@@ -47,7 +47,7 @@ class Folder:
         return fold(value, (*front, *axes), [*self.lead, *order])
 
     def heads_apart(self, value: Array, place: int) -> Array:
-        """(..., out, ...) -> (..., heads, rest of out, ...), where there are heads."""
+        """Return (..., out, ...) as (..., heads, rest of out, ...)."""
         before, after = value.shape[:place], value.shape[place + 1 :]
         moved = value.reshape(*before, *(size for size, _ in self.layer.factors), *after)
         moved = moved.transpose(self.order(place, value.ndim))
@@ -74,14 +74,14 @@ class Folder:
         return self.heads_apart(value, len(self.lead))
 
     def constant(self, number: int, value: Array, axes: Axes) -> Array:
-        """An operand of an affine step as (*lead, out)."""
+        """Return the constant of an affine step as (*lead, out)."""
         rows = [() if "sample" in labels(dimension) else dimension for dimension in axes]
         shape = [math.prod(atom.size for atom in dimension) for dimension in rows]
         loops = value.shape[: len(self.facts.loops.get(number, ()))]
         if value.ndim == len(loops):
             value = value.reshape(*loops, *(1 for _ in shape))
         for i, dimension in enumerate(axes, start=len(loops)):
-            if "sample" in labels(dimension):  # at most spread out along it
+            if "sample" in labels(dimension):  # it is constant along samples
                 value = value.take(jnp.array([0]), axis=i)
         value = jnp.broadcast_to(value, (*loops, *shape))
         return self.heads_apart(self.stacked(number, value, tuple(rows), ["out"]), len(self.lead))
