@@ -1,4 +1,4 @@
-"""Which output of a network is to be explained."""
+"""The output of a network that an attribution explains."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ Function = Callable[[Any, Any], Any]
 
 
 def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
-    """x as an array, and the number of the output to explain for every sample."""
+    """Return x as an array, and the number of the output to explain for every sample."""
     a_function(f, "f")
     x = samples_first(x)
     shape = getattr(jax.eval_shape(f, params, x), "shape", None)
     if shape is None or len(shape) not in (1, 2) or shape[0] != len(x):
         raise ValueError(
             f"f: returned {'several arrays' if shape is None else f'shape {shape}'} for x of shape {x.shape}; expected "
-            "(batch, classes) or (batch,). Of a function of one sample take jax.vmap(f, (None, 0))."
+            "(batch, classes) or (batch,). For a function of one sample pass jax.vmap(f, (None, 0))."
         )
     classes = shape[1] if len(shape) == 2 else 1
     if target is None:
@@ -36,6 +36,6 @@ def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) ->
 
 
 def score(f: Function, params: Any, x: Array, target: Array) -> Float[Array, " batch"]:
-    """The outputs that are to be explained."""
+    """Return the outputs to explain."""
     out = f(params, x)
     return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]

@@ -1,4 +1,4 @@
-"""Attribution by gradients: the methods that switched projections are compared with, on any JAX function."""
+"""Attribution by gradients, for any JAX function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +17,11 @@ from jaxdescramble.networks.obstacles import refuse_integers
 def gradient(
     f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
 ) -> Float[Array, "batch *features"]:
-    """Gradient of one output of every sample: `d f_t(x) / d x`.
+    """Return the gradient of one output of every sample: `d f_t(x) / d x`.
 
     Args:
         f: `f(params, x)`, returns (batch, classes) or (batch,); best before any softmax, which mixes all classes.
-        x: (batch, ...); samples are kept apart by f.
+        x: (batch, ...); f must treat each sample by itself.
         target: the output to explain: an integer, one for every sample, or None for the largest of each.
 
     Returns:
@@ -45,7 +45,7 @@ def gradient(
 def input_x_gradient(
     f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
 ) -> Float[Array, "batch *features"]:
-    """Input times gradient, `x * d f_t(x) / d x`: what each input adds to the output, if the piece is linear.
+    """Return input times gradient, `x * d f_t(x) / d x`: what each input adds to the output of a linear piece.
 
     Args, returns, errors: as for `gradient`.
 
@@ -70,9 +70,9 @@ def integrated_gradients(
     steps: int = 64,
     chunk_size: int | None = None,
 ) -> Float[Array, "batch *features"]:
-    """Gradients along the straight way from a baseline: `(x - x0) int_0^1 f'(x0 + a (x - x0)) da`.
+    """Integrate gradients along a straight line from a baseline: `(x - x0) int_0^1 f'(x0 + a (x - x0)) da`.
 
-    They add up to `f_t(x) - f_t(x0)`, but for the error of the quadrature (Gauss and Legendre's).
+    They add up to `f_t(x) - f_t(x0)`, up to the error of the Gauss-Legendre quadrature.
 
     Args:
         f, params, x, target: as for `gradient`; the target is chosen at x.
@@ -112,13 +112,13 @@ def smooth_grad(
     noise: float = 0.15,
     chunk_size: int | None = None,
 ) -> Float[Array, "batch *features"]:
-    """Mean gradient at noisy copies of the input.
+    """Return the mean gradient at noisy copies of the input.
 
     Args:
         f, params, x, target: as for `gradient`; the target is chosen at x.
-        key: source of chance.
-        samples: noisy copies.
-        noise: standard deviation, in units of each sample's range, largest less smallest feature.
+        key: random key.
+        samples: number of noisy copies.
+        noise: standard deviation, in units of each sample's range (largest minus smallest feature).
         chunk_size: how many copies are computed at a time; all of them if none is given.
 
     Returns, errors: as for `gradient`.
@@ -147,7 +147,7 @@ def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
     slope = jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
 
     def known(x: Array) -> Array:
-        # Gates close on NaN, and would have a gradient of zero to show for it.
+        # A gate is shut at NaN, and its gradient would be zero.
         finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)), keepdims=True)
         return jnp.where(finite, slope(x), jnp.nan)
 
@@ -155,13 +155,13 @@ def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
 
 
 def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | None) -> Array:
-    """Sum of a function over a leading axis, so many at a time."""
+    """Sum a function over a leading axis, `chunk` places at a time."""
     if chunk is not None:
         positive_integer(chunk, "chunk_size")
     one = jax.eval_shape(part, jax.tree.map(lambda leaf: leaf[0], items))
     chunk = min(count, chunk or count)
     whole = count // chunk * chunk
-    if chunk == count:  # no loop, in which XLA's gradients of convolutions are ten times as slow on a CPU
+    if chunk == count:  # without a loop: inside one, XLA's gradients of convolutions take ten times as long on a CPU
         return jnp.sum(jax.vmap(part)(items), axis=0)
 
     def step(total: Array, some: Any) -> tuple[Array, None]:

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation: an output's value, handed back layer by layer to what it is made of."""
+"""Layer-wise relevance propagation: hand an output's value back, layer by layer, to the inputs."""
 
 import dataclasses
 import functools
@@ -15,10 +15,10 @@ from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, evaluate
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds import arranges, kind_of
+from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.kinds.kind import Relevance
 from jaxdescramble.networks.kinds.products import LayerKind, Product
-from jaxdescramble.networks.layers import AFFINE, Affine, affine_steps
+from jaxdescramble.networks.layers import Affine, affine_steps
 from jaxdescramble.networks.obstacles import listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.tracing import leaves_of, trace
 
@@ -28,7 +28,7 @@ INPUT_RULES = (*RULES, "same")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a linear layer hands relevance back."""
+    """The rule by which a linear layer hands relevance back."""
 
     name: str
     epsilon: float = 1e-6
@@ -52,7 +52,7 @@ def lrp(
     low: ArrayLike = 0.0,
     high: ArrayLike = 1.0,
 ) -> Float[Array, "batch *features"]:
-    """Layer-wise relevance propagation of one output of every sample.
+    """Hand one output of every sample back to the inputs: layer-wise relevance propagation.
 
     Relevance starts as `f_t(x)` and goes back through every operation. A linear layer `z_k = sum_j a_j w_jk + b_k`
     hands back, with `sign(0) = 1`,
@@ -65,23 +65,24 @@ def lrp(
     | "w2"         | `sum_k w_jk^2 / (sum_i w_ik^2) R_k`                                                  |
     | "z-box"      | `sum_k (a_j w_jk - l_j w_jk^+ - h_j w_jk^-) / (sum_i the same) R_k`                  |
 
-    with biases in the denominators of the first three, where they keep their share. Gates hand on what they get, maxima
-    to the winner, averages and sums of branches in proportion to what went in.
+    Biases are part of the denominators of the first three, so that they keep their share. Gates pass relevance on,
+    maxima pass it to the winner, averages and sums of branches share it in proportion to their operands.
 
     Args:
         f: `f(params, x)` of linear and convolutional layers, normalisation in inference form, relu and its kin,
             pools, sums; returns (batch, classes) before any softmax.
         params, x, target: as for `gradient`.
-        rule: of all layers, but that of `input_rule` ("same" for none) for those that read x itself, at most
-            rearranged, sliced, shifted and scaled feature by feature.
-        epsilon, alpha, beta: of the rules.
-        low, high: l and h of "z-box": the smallest and largest that x may be, broadcast to x.
+        rule: the rule of all layers.
+        input_rule: the rule of layers that read x itself, at most rearranged, sliced, shifted and scaled feature by
+            feature; "same" for `rule`.
+        epsilon, alpha, beta: parameters of the rules.
+        low, high: l and h of "z-box": the smallest and the largest possible x, broadcast to x.
 
     Returns:
         Shaped like x. With rule "z" and no biases it adds up to `f_t(x)`, and equals `x * gradient` for relu networks.
 
     Raises:
-        NotImplementedError: an operation that has no rule, named with its line.
+        NotImplementedError: an operation has no rule; the message names it with its line.
         TypeError, ValueError: as for `gradient`; unknown rules; `alpha - beta` other than 1.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
@@ -137,10 +138,10 @@ def deep_taylor(
     low: ArrayLike = 0.0,
     high: ArrayLike = 1.0,
 ) -> Float[Array, "batch *features"]:
-    """Deep Taylor decomposition: positive contributions alone, and a rule of its own for the input.
+    """Return the deep Taylor decomposition: `lrp` of positive contributions, with another rule for the input.
 
-    `lrp` with alpha 1 and beta 0; at the input "z-box" for pixels between `low` and `high`, "w2" for inputs without
-    bounds.
+    This is `lrp` with alpha 1 and beta 0. Choose the input rule "z-box" for pixels between `low` and `high`, "w2" for
+    inputs without bounds.
 
     Args, returns, errors: as for `lrp`.
 
@@ -165,7 +166,7 @@ class _Layer(NamedTuple):
 
 
 class _Back:
-    """One way back through a graph, all values at hand."""
+    """One pass back through a graph."""
 
     def __init__(self, graph: Graph, facts: Facts, arguments: list[Any], rule: Rule, first: Rule):
         self.graph, self.facts, self.rule, self.first = graph, facts, rule, first
@@ -177,7 +178,7 @@ class _Back:
         self.used = False
 
     def _layers(self) -> dict[int, "_Layer"]:
-        """By its last value, each layer with the biases and scales that follow it.
+        """Return each layer with the biases and scales that follow it, by its last value.
 
         The weight may be any value that does not depend on x.
         """
@@ -194,16 +195,20 @@ class _Back:
         return other not in self.facts.data
 
     def _before_the_layers(self) -> tuple[set[int], set[Operation]]:
-        """What x is before any layer: rearranged, sliced, shifted and scaled, by feature; and the shifts and scales."""
+        """Return the values that are x before any layer, and the operations that shift and scale them.
+
+        They are x rearranged, sliced, padded, shifted and scaled, feature by feature.
+        """
         near, early = {n for n in self.facts.origin if self.facts.is_input(n)}, set()
         for operation in self.graph.operations:
             live = [i for i, n in enumerate(operation.inputs) if n in self.facts.data]
             if len(live) != 1 or operation.inputs[live[0]] not in near:
                 continue
-            if operation.name in AFFINE | {"neg"} and (operation.name, live) != ("div", [1]):
+            kind = kind_of(operation)
+            if live[0] in kind.affine_sides:
                 early.add(operation)
                 near.update(operation.outputs)
-            elif operation.name == "pad" or kind_of(operation).cuts or arranges(operation, self.graph):
+            elif operation.name in ("neg", "pad") or kind.cuts or kind.arranges(operation, self.graph):
                 near.update(operation.outputs)
         return near, early
 
@@ -241,30 +246,25 @@ class _Back:
         a, w = self.values[number], self.values[layer.product.weight]
         last = layer.operations[-1]
         z = self.values[last.outputs[0]]
-        # What follows the product: its name, whether the constant comes first, and the constant.
-        after = [(step.name, step.swapped, self.values[step.other]) for step in layer.steps]
+        after = [step.scale_and_shift(self.values[step.other]) for step in layer.steps]
 
         def product(a: Array, w: Array) -> Array:
             return bind(head, [w, a] if layer.product.side == 0 else [a, w])[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
-            """What is positive and what is negative of a layer's output, biases and scales included."""
-            for name, swapped, c in after:
-                if name in ("add", "sub"):
-                    c = -c if name == "sub" and not swapped else c
-                    if name == "sub" and swapped:
-                        above, below = -below, -above
-                    above, below = above + jnp.maximum(c, 0), below + jnp.minimum(c, 0)
-                else:
-                    c = 1 / c if name == "div" else c
-                    above, below = jnp.where(c > 0, c * above, c * below), jnp.where(c > 0, c * below, c * above)
+            """Return the positive and the negative part of a layer's output, biases and scales included."""
+            for scale, shift in after:
+                if scale is not None:
+                    positive, high, low = scale > 0, scale * above, scale * below
+                    above, below = jnp.where(positive, high, low), jnp.where(positive, low, high)
+                if shift is not None:
+                    above, below = above + jnp.maximum(shift, 0), below + jnp.minimum(shift, 0)
             return above, below
 
         def scaled(R: Array) -> Array:
-            """A cotangent of the layer's output as one of the product's."""
-            for name, swapped, c in reversed(after):
-                R = R * c if name == "mul" else R / c if name == "div" else R
-                R = -R if name == "sub" and swapped else R
+            """Return a cotangent of the layer's output as one of the product's."""
+            for scale, _ in reversed(after):
+                R = R if scale is None else R * scale
             return R
 
         if rule.name in ("z", "epsilon"):
@@ -284,20 +284,20 @@ class _Back:
             ones = jnp.ones_like(a)
             G = _share(R, product(ones, w**2), 0.0)
             return jax.vjp(lambda a: product(a, w**2), ones)[1](G)[0]
-        if any(name in ("mul", "div") or (name == "sub" and swapped) for name, swapped, _ in after):
+        if any(scale is not None for scale, _ in after):
             raise NotImplementedError(
                 f"z-box: a scale or a minus follows the layer ({last.source}); fold it into the weight."
             )
         edges = [self._at_edge(number, edge) for edge in (rule.low, rule.high)]
         low, high = jnp.minimum(*edges), jnp.maximum(*edges)
-        # Without the bias, as published: the nearest root is looked for within the box.
+        # Without the bias, as published: the nearest root within the box.
         total = product(a, w) - product(low, up) - product(high, down)
         G = _share(R, total, 0.0)
         pulls = [jax.vjp(lambda a, m=m: product(a, m), a)[1](G)[0] for m in (w, up, down)]
         return a * pulls[0] - low * pulls[1] - high * pulls[2]
 
     def _at_edge(self, number: int, edge: Any) -> Array:
-        """The smallest or largest that x may be, as a layer reads it."""
+        """Return the smallest or the largest possible x, as a layer reads it."""
         a = self.values[number]
         if number not in self.near:
             return jnp.broadcast_to(jnp.asarray(edge, a.dtype), a.shape)
@@ -315,9 +315,8 @@ class _Back:
             return []
         share = functools.partial(_share, epsilon=self.rule.epsilon if self.rule.name == "epsilon" else 0.0)
         flow = Relevance(operation, values, floating, results, R, share)
-        # Feature by feature, before any layer: each keeps what is its own, also where a bias is added to it.
-        is_shift = operation in self.early and operation.name in ("add", "sub")
-        parts = flow.passed_on() if is_shift else kind.relevance(flow)
+        # Before any layer each feature keeps its own relevance, also where a bias is added to it.
+        parts = flow.passed_on() if operation in self.early else kind.relevance(flow)
         if parts is None:
             raise self._refusal(operation)
         return [(inputs[i], part) for i, part in zip(floating, parts, strict=True)]
@@ -332,6 +331,6 @@ class _Back:
 
 
 def _share(R: Array, z: Array, epsilon: float) -> Array:
-    """`R / (z + epsilon sign(z))`, zero where the denominator is."""
+    """Return `R / (z + epsilon sign(z))`, or zero where the denominator is zero."""
     z = z + epsilon * jnp.where(z >= 0, 1, -1).astype(z.dtype)
     return jnp.where(z == 0, 0, R / jnp.where(z == 0, 1, z))

@@ -1,8 +1,8 @@
-"""Places of samples: for every position of a value, the sample that it belongs to.
+"""Places of samples: the sample that every position of a value belongs to.
 
-A place gives, for every position of a value, an index along one axis of x, as a sum of one array for each dimension. So
-slices, reversals, cuts, joins and reshapes are followed exactly, and no size is ever taken for another one. What each
-operation makes of places stands with its kind (`kinds`).
+A place gives an index along one axis of x for every position of a value. It is a sum of one array for each dimension:
+slices, reversals, cuts, joins and reshapes are followed exactly. Sizes are never compared, so that axes of equal size
+are not confused. Each kind of operation says in `kinds` how places go through it.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ class Place:
     steps: tuple[tuple[int, ...], ...]
 
     def along(self, dimension: int) -> bool:
-        """Whether the index changes along a dimension."""
+        """Return whether the index changes along a dimension."""
         return bool(self.steps[dimension])
 
     def indices(self, shape: Sequence[int]) -> np.ndarray:
-        """The index of every position of a value of this shape; negative where there is none."""
+        """Return the index of every position of a value of this shape; negative where there is none."""
         total = np.full((1,) * len(shape), self.offset, np.int64)
         for i, step in enumerate(self.steps):
             if step:
@@ -40,11 +40,11 @@ class Place:
 Steps = list[Sequence[int]]
 """For each dimension the steps of a place; an empty tuple where the index does not change."""
 Places = Mapping[int, frozenset[Place]]
-"""By axis of x; an axis that is missing has no part in the value, one without places has been mixed."""
+"""By axis of x. The value does not depend on an axis that is missing; it mixes an axis that has no places."""
 
 
 def place(offset: int, steps: Iterable[Sequence[int] | np.ndarray]) -> Place:
-    """A place in its simplest form: steps begin at 0, and those that do not change are left out.
+    """Return a place in its simplest form: steps begin at 0, and constant ones are left out.
 
     >>> place(0, [[2, 3], [1, 1]])
     Place(offset=3, steps=((0, 1), ()))
@@ -58,7 +58,7 @@ def place(offset: int, steps: Iterable[Sequence[int] | np.ndarray]) -> Place:
 
 
 def inserted(one: Place, at: int) -> Place:
-    """The place with one more dimension, along which it does not change."""
+    """Return the place with one more dimension, along which the index is constant."""
     return Place(one.offset, (*one.steps[:at], (), *one.steps[at:]))
 
 

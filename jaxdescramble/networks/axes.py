@@ -1,8 +1,8 @@
-"""Where an axis goes: the axes of a value written as products of pieces of named axes.
+"""Axes with names: the dimensions of a value, written as products of pieces of named axes.
 
 An `Atom` is a piece of a named axis: `size` positions, `stride` apart. Each dimension of a value is a tuple of atoms,
 slowest first, so that splitting, merging and moving dimensions about only regroups atoms. A dimension of size 1 is the
-empty tuple, and what nobody follows has the name `FOREIGN`.
+empty tuple. Axes that nobody follows have the name `FOREIGN`.
 """
 
 import math
@@ -23,7 +23,7 @@ FOREIGN = ""
 
 
 def axis(label: str, size: int, stride: int = 1) -> tuple[Atom, ...]:
-    """A dimension that is one piece of a named axis."""
+    """Return a dimension that is one piece of a named axis."""
     return () if size == 1 else (Atom(label, size, stride),)
 
 
@@ -36,7 +36,7 @@ def labels(dimension: tuple[Atom, ...]) -> set[str]:
 
 
 def _joined(atoms: Sequence[Atom]) -> list[Atom]:
-    """The same, neighbouring pieces of one axis put together where they follow on each other."""
+    """Merge neighbouring pieces of one axis where one continues the other."""
     result: list[Atom] = []
     for atom in atoms:
         if result and result[-1].label == atom.label:
@@ -49,7 +49,7 @@ def _joined(atoms: Sequence[Atom]) -> list[Atom]:
 
 
 def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """The axes after a reshape, or None where pieces would have to be cut unevenly."""
+    """Return the axes after a reshape, or None where the reshape cuts a piece unevenly."""
     if 0 in shape:
         return None
     atoms = _joined([atom for dimension in axes for atom in dimension])
@@ -73,14 +73,14 @@ def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
 
 
 def fold(array: Array, axes: Axes, order: Sequence[str]) -> Array:
-    """The array with one axis for each label, in this order; a label that is nowhere becomes an axis of size 1."""
+    """Return the array with one axis for each label, in this order; a missing label becomes an axis of size 1."""
     atoms, places = _sorted(axes, order)
     array = array.reshape([atom.size for atom in atoms]).transpose(places)
     return array.reshape([math.prod(atom.size for atom in atoms if atom.label == label) for label in order])
 
 
 def unfold(array: Array, axes: Axes, order: Sequence[str], shape: Sequence[int]) -> Array:
-    """`fold` undone: the array in the shape whose axes are given."""
+    """Undo `fold`: return the array in the shape that has these axes."""
     atoms, places = _sorted(axes, order)
     array = array.reshape([atoms[i].size for i in places])
     return array.transpose([places.index(i) for i in range(len(places))]).reshape(tuple(shape))

@@ -1,4 +1,4 @@
-"""Running a graph, with any of its values read out or replaced on the way."""
+"""Run a graph; read or replace any of its values on the way."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -23,16 +23,16 @@ def evaluate(
 ) -> tuple[list[Any], dict[int, Any]]:
     """Run a graph on the leaves of its arguments.
 
-    A `custom_rule` runs its call, so that values and derivatives are those of the function. If something is replaced
-    inside the call's body, the value is that of the body and the derivative is still that of the call. Operations of
-    bodies that nobody asked for are not run.
+    A `custom_rule` runs its call, so that values and derivatives are those of the function. If something inside the
+    call's body is replaced, the value comes from the body and the derivative still comes from the call. Operations do
+    not run if nothing needs their results.
 
     Args:
         graph: from `trace`.
         arguments: one array for each of `graph.inputs`.
-        wanted: values to read out. One inside a scan comes stacked, a leading axis for each loop around it.
-        replace: what to put in the place of a value, wherever it is read, or of one operand of one operation alone.
-            Inside a scan the function sees one step's value.
+        wanted: values to read. A value inside a scan is stacked: it has a leading axis for each loop around it.
+        replace: functions whose result replaces a value wherever it is read, or one operand of one operation. Inside a
+            scan the function gets the value of one step.
 
     Returns:
         The leaves of the function's result, and the wanted values by number.
@@ -53,7 +53,7 @@ class _Run:
         self.needed(graph)
 
     def needed(self, block: Block) -> set[int]:
-        """The values that a block needs; operations that need not run are noted in `idle`."""
+        """Return the values that a block needs; add the operations that need not run to `idle`."""
         needed = set(block.outputs)
         for operation in reversed(block.operations):
             results = needed.union(self.wanted)
@@ -71,7 +71,7 @@ class _Run:
         return operation.reads if self.opened(operation) else set(operation.call or ())
 
     def opened(self, operation: Operation) -> bool:
-        """Whether an operation needs its operands: a `custom_rule` does where something was replaced inside."""
+        """Return whether an operation needs its operands: a `custom_rule` does if something inside was replaced."""
         return operation.call is None or any(number in operation.inside for number in self.touched)
 
     def set(self, known: dict[int, Any], found: dict[int, Any], number: int, value: Any, steps: tuple) -> None:
@@ -82,7 +82,7 @@ class _Run:
         known[number] = value
 
     def block(self, block: Block, known: dict[int, Any], found: dict[int, Any], steps: tuple) -> list[Any]:
-        # Values nobody reads any more are let go: outside `jit` they would all stay in memory.
+        # Delete values after their last use: outside `jit` they would all stay in memory.
         last: dict[int, Operation] = {}
         operations = [operation for operation in block.operations if operation not in self.idle]
         for operation in operations:
@@ -141,7 +141,7 @@ class _Run:
 
 
 def _value_of(body: Any, call: Any) -> Any:
-    """The value of the first, with the derivative of the second."""
+    """Return the value of `body` with the derivative of `call`."""
     return _swapped(jax.lax.stop_gradient(body), call) if jnp.issubdtype(body.dtype, jnp.inexact) else body
 
 

@@ -1,4 +1,4 @@
-"""What can be said about a graph's values without running it."""
+"""Facts about the values of a graph that are known without running it."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ from jaxdescramble.networks.kinds import kind_of
 
 
 class Origin(NamedTuple):
-    """The argument leaf that a value is a view of, and the slices taken on the way, as text."""
+    """The argument leaf that a value is a view of, and the slices between the two, as text."""
 
     leaf: int
     cut: str
@@ -20,11 +20,16 @@ class Origin(NamedTuple):
 class Facts:
     """Dependencies within a graph of `f(params, x)`.
 
-    `parameters` and `data` are the values that depend on the first and on the other arguments; `origin` tells of views
-    of an argument's leaf; `loops` are the scans around a value and `varying` those from whose steps it depends;
-    `readers` are the operations that read a value, with the position of the operand; `returned` are the values that a
-    block ends in; `home` is the block an operation or a value belongs to; `makers` are the operations values come from;
-    `passed` says which values a body's results become, outside or on the next turn; `spread` remembers `along`.
+    Attributes:
+        parameters, data: the values that depend on the first argument, and on the others.
+        origin: by value, the argument leaf that it is a view of.
+        loops: by value, the scans around it; `varying`: those of whose steps it depends.
+        readers: by value, the operations that read it, with the position of the operand.
+        returned: the values that a block returns.
+        home: by operation or value, the block that it belongs to.
+        makers: by value, the operation that computes it.
+        passed: by result of a body, the values that it becomes outside, or in the next step.
+        spread: answers of `along` so far.
     """
 
     graph: Graph
@@ -48,15 +53,15 @@ class Facts:
         return origin is not None and origin.leaf not in self.graph.arguments[0]
 
     def onward(self, value: int) -> Iterable[int]:
-        """The values in other blocks that a value becomes by a loop's or branch's passing it on."""
+        """Give the values in other blocks that a value becomes because a loop or a branch hands it on."""
         for operation, position in self.readers[value]:
-            # A body's operand: a scan is given what its body starts from, in the same order.
+            # The operands of a scan are the inputs of its body, in the same order.
             if operation.body is not None:
                 yield operation.body.inputs[position]
         yield from self.passed.get(value, ())
 
     def along(self, value: int) -> set[int]:
-        """The axes along which a value may vary; not those along which it was merely spread out."""
+        """Return the axes along which a value may vary; it is constant along axes that a broadcast added."""
         if value not in self.spread:
             maker = self.makers.get(value)
             wide = {i for i, size in enumerate(self.graph.shape(value)) if size > 1}
@@ -70,7 +75,7 @@ class Facts:
 
 
 def study(graph: Graph) -> Facts:
-    """The facts about the graph of a function of parameters (its first argument) and data (the others)."""
+    """Return the facts about the graph of a function of parameters (its first argument) and data (the others)."""
     parameters = set(graph.arguments[0])
     data = {number for argument in graph.arguments[1:] for number in argument}
     facts = Facts(graph, _reached(graph, parameters), _reached(graph, data))
@@ -104,10 +109,10 @@ def _reached(graph: Graph, start: Iterable[int]) -> set[int]:
 def _spread(
     block: Block, size: Callable[[], int], enter: Callable[[Operation], None], leave: Callable[[Operation], None]
 ) -> None:
-    """Go through a block in order, and through each loop until what is known, of some size, grows no more."""
+    """Go through a block in order, and through each loop until `size()`, the amount of knowledge, stops growing."""
     for operation in block.operations:
         before = -1
-        while operation.blocks and before != size():  # what a loop carries round may reach more on the next turn
+        while operation.blocks and before != size():  # a carry may reach more in the next step
             before = size()
             enter(operation)
             for inner in operation.blocks:
@@ -130,7 +135,7 @@ def _walk(facts: Facts, block: Block, loops: tuple[Operation, ...]) -> None:
             facts.makers[number] = operation
         _view(facts, operation)
         for number, feeds in operation.feeds.items():
-            # Something a loop does not change, all of it (while) or a slice at each step (scan), is still that leaf.
+            # A loop reads a leaf whole (while) or a slice of it at each step (scan): both are still that leaf.
             if all(feed in (feeds[0], number) for feed in feeds) and feeds[0] in facts.origin:
                 facts.origin[number] = facts.origin[feeds[0]]
             for feed in feeds[1:]:

@@ -1,4 +1,4 @@
-"""A JAX function as a flat graph: every value has a number, every call is opened, only loops stay nested."""
+"""A JAX function as a flat graph: every value has a number, calls are opened, and only loops are nested."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +31,9 @@ RULED = CUSTOM - {"custom_vmap_call"}
 
 @dataclasses.dataclass(eq=False)
 class Block:
-    """Operations in order, with the values they start from and the values they end in.
+    """Operations in order, with the values that go in and the values that come out.
 
-    What a block reads and does not define comes from the blocks around it.
+    A block may also read values of the blocks around it.
     """
 
     inputs: tuple[int, ...]
@@ -42,7 +42,7 @@ class Block:
 
     @property
     def defined(self) -> set[int]:
-        """The values that come into being here or further inside."""
+        """The values that are computed here or further inside."""
         result = set(self.inputs)
         for operation in self.operations:
             result.update(operation.outputs)
@@ -61,12 +61,12 @@ class Block:
 class Operation:
     """One primitive at work on numbered values.
 
-    `body` is what a scan repeats; `unread` are the bodies of everything else that has any (`while`, `cond`): they can
-    be looked at but are only ever run whole. `feeds` names for each input of a body the values that reach it. `callers`
-    are the calls that were opened on the way to it, outermost first.
+    `body` is what a scan repeats. `unread` are the bodies of other operations that have any (`while`, `cond`): they can
+    be inspected but run only as a whole. `feeds` gives for each input of a body the values that reach it. `callers` are
+    the calls around it that were opened, outermost first.
 
-    A `custom_rule` closes the opened body of a `custom_jvp` or `custom_vjp` call. To a reader it hands the body's
-    results on. `evaluate` runs the call itself in its place, so values and derivatives are those of the call.
+    A `custom_rule` closes the opened body of a `custom_jvp` or `custom_vjp` call. For a reader it is the identity.
+    `evaluate` runs the call itself in its place, so that values and derivatives are those of the call.
     `equation` is the call, `call` holds its operands, and `inside` the numbers of the body's values. Its operations are
     `closed`: their effects (prints) happen when the call runs.
     """
@@ -82,6 +82,7 @@ class Operation:
     call: tuple[int, ...] | None = None
     inside: range = range(0)
     closed: bool = False
+    known_kind: Any = None  # what `kinds.kind_of` answered
 
     @property
     def name(self) -> str:
@@ -101,7 +102,7 @@ class Operation:
 
     @property
     def effects(self) -> bool:
-        """Whether it has to run even if nobody reads its results."""
+        """Whether it must run even if nothing reads its results."""
         return bool(self.equation.effects) and not self.closed
 
     @property
@@ -111,16 +112,16 @@ class Operation:
     @property
     def source(self) -> str:
         """Where the user's code asked for this operation: file, line and function."""
-        # What JAX's own functions are made of has no line of the user's, the call has.
+        # Operations inside JAX's own functions have no line of the user's; the call of the function has one.
         lines = [source_info_util.summarize(e.source_info) for e in (self.equation, *reversed(self.callers))]
         return next((line for line in lines if line), "an unknown place")
 
     def output_for(self, position: int) -> int:
-        """The result that an operand goes into, for operations that treat each operand by itself."""
+        """Return the result that an operand goes into, for operations that treat each operand by itself."""
         return self.outputs[position if len(self.outputs) > 1 else 0]
 
     def operands_of(self, output: int) -> tuple[int, ...]:
-        """The operands that a result is made of: one if the operation treats each by itself."""
+        """Return the operands that a result depends on: one if the operation treats each by itself."""
         return (self.inputs[self.outputs.index(output)],) if self.name in IDENTITY else self.inputs
 
 
@@ -128,9 +129,12 @@ class Operation:
 class Graph(Block):
     """A traced function: its block, with types, constants and the names of what went in.
 
-    `avals` is the type of each value, `constants` the values known already, `arguments` the values of each argument's
-    leaves, `names` their tree paths, and `tree` the structure of the result. `lost` are the calls whose own derivative
-    could not be kept.
+    Attributes:
+        avals: the type of each value.
+        constants: the values that are known already.
+        arguments: for each argument, the values of its leaves; `names`: their tree paths.
+        tree: the structure of the result.
+        lost: the calls that could not keep their own derivative.
     """
 
     avals: Sequence[Any]
@@ -145,7 +149,7 @@ class Graph(Block):
 
 
 def everything(block: Block) -> Iterator[Operation]:
-    """Give every operation of a block, and after each one those of its bodies."""
+    """Yield every operation of a block, and after each one those of its bodies."""
     for operation in block.operations:
         yield operation
         for inner in operation.blocks:
@@ -153,7 +157,7 @@ def everything(block: Block) -> Iterator[Operation]:
 
 
 def is_pointwise(equation: Any) -> bool:
-    """Whether an equation acts element by element, looking into the calls it makes."""
+    """Return whether an equation acts element by element, also inside the calls that it makes."""
     name = equation.primitive.name
     if name in CALLS or name in CUSTOM:
         return all(is_pointwise(inner) for inner in opened_jaxpr(bodies_of(equation)[0])[0].eqns)
@@ -162,7 +166,7 @@ def is_pointwise(equation: Any) -> bool:
 
 
 def bodies_of(equation: Any) -> list[Any]:
-    """The jaxprs among an equation's parameters, alone or in tuples, in order."""
+    """Return the jaxprs among an equation's parameters, alone or in tuples, in order."""
     flat: list[Any] = []
     for value in equation.params.values():
         flat.extend(value if isinstance(value, tuple | list) else [value])

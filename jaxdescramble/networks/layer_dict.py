@@ -1,4 +1,4 @@
-"""Layers by name, in the order in which a network computes them."""
+"""A dictionary of layers by name, in the order in which a network computes them."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ LONGEST, SHOWN = 250, 4
 class Layers(dict):
     """A dictionary `{layer name: value}` that keeps its order through `jax.jit` and other transformations.
 
-    JAX sorts the keys of plain dictionaries. This one is equal to the plain dictionary with the same content, and it is
-    used in the same way.
+    JAX sorts the keys of plain dictionaries. This one equals the plain dictionary with the same content, and works in
+    the same way.
 
     >>> layers = Layers({"['up']": 1, "['down']": 2})
     >>> list(jax.jit(lambda layers: layers)(layers)), layers

@@ -1,8 +1,10 @@
-"""Which operations of a network are linear layers, and what belongs to each."""
+"""Find the linear layers of a network, and what belongs to each."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+
+from jax import Array
 
 from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.facts import Facts
@@ -10,32 +12,31 @@ from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.kinds.products import LayerKind, Product
 
-AFFINE = frozenset({"add", "sub", "mul", "div"})
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Affine:
-    """One step from a product to its preactivation: `value op other`, or `other op value` where `swapped`.
-
-    `axes` are those of the value at that point.
-    """
+    """One step from a product to its preactivation: a constant shifts or scales the operand `side`, of these axes."""
 
     operation: Operation
-    other: int
-    swapped: bool
+    side: int
     axes: Axes
 
     @property
-    def name(self) -> str:
-        return self.operation.name
+    def other(self) -> int:
+        """The value that is the constant."""
+        return self.operation.inputs[1 - self.side]
+
+    def scale_and_shift(self, constant: Array) -> tuple[Array | None, Array | None]:
+        """Return what the step multiplies by, and what it adds then; None for nothing."""
+        return kind_of(self.operation).scale_and_shift(self.operation, self.side, constant)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layer:
-    """A product with what surrounds it: affine steps, preactivation, activation, and how its axes are to be folded.
+    """A product and its surroundings: affine steps, preactivation, activation, and how its axes are folded.
 
-    `lead_loops` are the scans that go through the weight, `sample_loops` those that only go through the data. `factors`
-    are those of the out axis, slowest first, each with whether it is told apart (heads) and counts layers.
+    `lead_loops` are the scans through the weight, `sample_loops` those through the data alone. `factors` are those of
+    the out axis, slowest first, each with a flag: whether it counts layers (heads).
     """
 
     product: Product
@@ -89,7 +90,7 @@ def _parameter_behind(facts: Facts, value: int) -> int | None:
 
 
 def find_layers(graph: Graph, facts: Facts) -> tuple[dict[str, Layer], list[Product]]:
-    """`find_products`, each layer with its surroundings."""
+    """Return the layers by name with their surroundings, and the products inside bodies that cannot be read."""
     found, hidden = find_products(graph, facts)
     return {name: _layer(product, facts) for name, product in found.items()}, hidden
 
@@ -101,7 +102,7 @@ def _layer(product: Product, facts: Facts) -> Layer:
     sample_loops = tuple(loop for loop in loops if loop not in through_weight)
 
     def is_constant(other: int, axes: Axes) -> bool:
-        # A lone number is a scaling written into the function, unless it was learned.
+        # A lone number is a scaling that the function contains, unless it is a parameter.
         learned = other in facts.parameters or bool(facts.along(other))
         along = not any("sample" in labels(axes[i]) for i in facts.along(other))
         return learned and along and other not in facts.data and facts.varying.get(other, set()) <= set(lead_loops)
@@ -125,14 +126,14 @@ def _layer(product: Product, facts: Facts) -> Layer:
 def affine_steps(
     product: Product, facts: Facts, is_constant: Callable[[int, Axes], bool], rearranged: bool = True
 ) -> tuple[tuple[Affine, ...], int, Axes]:
-    """Return the affine steps along a product's only way on, the value that they end in, and its axes.
+    """Return the affine steps that follow a product, the value after the last of them, and its axes.
 
     Args:
         product: the layer.
         facts: about its graph.
-        is_constant: `is_constant(other, axes)`: whether a value that meets the product's, which has these axes, may be
-            a bias or a scale of the layer.
-        rearranged: follow the value also where it is only rearranged.
+        is_constant: `is_constant(other, axes)` says whether a value may be a bias or a scale of the layer, where the
+            product's value has these axes.
+        rearranged: also follow the value through operations that rearrange it.
     """
     value, axes, steps = product.operation.outputs[0], product.axes, []
     graph, home = facts.graph, facts.home[product.operation]
@@ -141,15 +142,14 @@ def affine_steps(
         if facts.home[operation] is not home:
             break
         result = operation.output_for(position)
-        if operation.name in AFFINE:
-            other, swapped = operation.inputs[1 - position], position == 1
-            inverted = operation.name == "div" and swapped
-            if inverted or not is_constant(other, axes) or graph.shape(result) != graph.shape(value):
+        if position in kind_of(operation).affine_sides:
+            other = operation.inputs[1 - position]
+            if not is_constant(other, axes) or graph.shape(result) != graph.shape(value):
                 break
-            steps.append(Affine(operation, other, swapped, axes))
+            steps.append(Affine(operation, position, axes))
         elif rearranged and arranges(operation, graph):
             after = kind_of(operation).arranged(operation, axes, graph)
-            # Where samples and units share a dimension, a bias could no longer be told from a signal.
+            # In a dimension of samples and units a bias looks like a signal.
             if after is None or any("sample" in labels(d) and len(labels(d)) > 1 for d in after):
                 break
             axes = after
@@ -160,8 +160,10 @@ def affine_steps(
 
 
 def elementwise_results(start: int, facts: Facts) -> tuple[dict[int, frozenset[int]], list[int]]:
-    """What pointwise operations make of one value alone: each such value with those that every way to it goes through,
-    and the ones that are handed on to others."""
+    """Return the values that elementwise operations compute from one value alone, and which of them others read.
+
+    Each value comes with the set of values that every way from `start` to it goes through.
+    """
     graph, home = facts.graph, facts.home[start]
     through: dict[int, frozenset[int]] = {start: frozenset({start})}
     inner: set[tuple[Operation, int]] = set()  # with the operand that was followed
@@ -179,9 +181,10 @@ def elementwise_results(start: int, facts: Facts) -> tuple[dict[int, frozenset[i
 
 
 def _activation(start: int, facts: Facts) -> int | None:
-    """The last value through which everything goes that pointwise operations make of a preactivation and hand on.
+    """Return the activation: the last value that all elementwise results of a preactivation go through.
 
-    Often it is the only one handed on; a norm behind it may also hand on its square. None if that is the preactivation.
+    Only results that other operations read count. Often there is one; a norm may also read its square. Return None if
+    the last value is the preactivation itself.
     """
     through, leaving = elementwise_results(start, facts)
     if not leaving:
@@ -192,7 +195,7 @@ def _activation(start: int, facts: Facts) -> int | None:
 
 
 def _reaches_output(start: int, facts: Facts) -> bool:
-    """Whether a value gets into the function's result by pointwise operations, arranging, cutting and joining."""
+    """Return whether a value reaches the function's result by elementwise operations, moving, cutting and joining."""
     seen, waiting = {start}, [start]
     while waiting:
         value = waiting.pop()
@@ -210,10 +213,10 @@ def _reaches_output(start: int, facts: Facts) -> bool:
 
 
 def _factors(product: Product, facts: Facts) -> tuple[tuple[int, bool], ...]:
-    """The out axis as a product, each factor with whether it is later one that products go along, not across.
+    """Return the factors of the out axis, each with a flag: whether a later product treats its places one by one.
 
-    That is what a batch dimension of a product is: heads of attention, or the members of an ensemble whose first layers
-    all read the same data.
+    Such a factor is a batch dimension of the later product: heads of attention, or the members of an ensemble whose
+    first layers all read the same data.
     """
     graph, total = facts.graph, math.prod(product.sizes["out"])
     found: set[tuple[int, int]] = set()
@@ -237,7 +240,7 @@ def _factors(product: Product, facts: Facts) -> tuple[tuple[int, bool], ...]:
     found.discard((total, 1))
     rest, factors = total, []
     for size, stride in sorted(found, key=lambda piece: -piece[1]):
-        if rest % (size * stride):  # pieces that do not fit into each other: no order of layers
+        if rest % (size * stride):  # the factors overlap: they count no layers
             return ((total, False),)
         factors += [(rest // (size * stride), False), (size, True)]
         rest = stride

@@ -1,4 +1,4 @@
-"""What stands in a method's way: smooth activations and integer inputs, named with the line that asked for them."""
+"""Name what a method cannot handle, with its line: smooth activations, integer inputs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +13,9 @@ from jaxdescramble.networks.tracing import trace
 
 
 def curved_operations(graph: Graph, facts: Facts) -> list[Operation]:
-    """The operations on the data that are curved everywhere (erf, tanh, exp, powers), one of each line, in order.
+    """Return the operations on the data that are curved everywhere (erf, tanh, exp, powers), one for each line.
 
-    Of several on one line the most telling is named: `tanh` rather than the power that GELU has inside it.
+    If a line has several, the clearest name is taken: GELU contains a power and a `tanh`; `tanh` says more.
     """
     found: dict[str, Operation] = {}
     for operation in everything(graph):
@@ -28,7 +28,7 @@ def curved_operations(graph: Graph, facts: Facts) -> list[Operation]:
 
 
 def obstacle_behind(graph: Graph, facts: Facts, operation: Operation) -> Operation:
-    """The operation to name for one that cannot be passed: the curved one of its line, or that its operands come from.
+    """Return the operation to blame for one that a method cannot pass: a curved one of its line or of its operands.
 
     GELU is `x * erf(x)`: a method that cannot pass the product of the two should name `erf`.
     """
@@ -49,7 +49,7 @@ def obstacle_behind(graph: Graph, facts: Facts, operation: Operation) -> Operati
 
 
 def listed(*operations: Operation) -> str:
-    """At most three operations with their lines, for a message."""
+    """Write at most three operations with their lines, for a message."""
     shown = [f"`{operation.name}` ({operation.source})" for operation in operations[:3]]
     return ", ".join(shown) + (f" and {len(operations) - 3} more" if len(operations) > 3 else "")
 
@@ -64,7 +64,7 @@ def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
         return
     try:
         graph = trace(f, params, array)
-    except Exception as error:  # f may fail on integers in any way; x is to blame
+    except Exception as error:  # f may fail on integers in any way; the cause is x
         raise TypeError(f"x: got {array.dtype}; convert to a floating type with .astype(jnp.float32).") from error
     lookup = next(_lookups(graph, study(graph)), None)
     if lookup is None:
@@ -77,10 +77,10 @@ def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
 
 
 def _lookups(graph: Graph, facts: Facts) -> Iterator[Operation]:
-    """The operations that take integers of the data as places in a table; a comparison is a lookup by one-hot codes."""
+    """Yield the operations that look up integers of the data in a table, and comparisons that make one-hot codes."""
     operations = list(everything(graph))
     for operation in operations:
-        if operation.name in ("gather", "dynamic_slice") and any(n in facts.data for n in operation.inputs[1:]):
+        if kind_of(operation).looks_up and any(n in facts.data for n in operation.inputs[1:]):
             yield operation
     for operation in operations:
         of_data = [graph.avals[number].dtype for number in operation.inputs if number in facts.data]

@@ -1,7 +1,7 @@
 """The affine piece of a piecewise-linear function that an input lands on.
 
-A graph is run on two inputs at once: the real one, which decides every gate, and another, which goes through the gates
-as the real one set them. What the second run gives is affine in its input, and equal to the function at the first.
+A graph runs on two inputs at once. The real input decides every gate; the other one goes through the gates as the real
+one set them. The second result is affine in its input, and equals the function at the real input.
 """
 
 import dataclasses
@@ -21,13 +21,17 @@ from jaxdescramble.networks.kinds import kind_of
 
 @dataclasses.dataclass
 class Pieces:
-    """What a run along a piece leaves.
+    """Results of a run along a piece.
 
-    `outputs` and `moved` are of the other input, on the piece of the real one; `real` are the wanted values at the real
-    one; `winners` says for each operation that takes a largest or smallest which operand or place it took; `edges` are
-    where the gates turn, by the value that they read, and `gates` the operation behind each edge; `refused` names, for
-    values with no such piece, the operation that has none; `blocked` the same for gates that read such values. What is
-    inside a scan comes stacked.
+    Values inside a scan are stacked.
+
+    Attributes:
+        outputs: the function's results for the other input, on the piece of the real one.
+        moved, real: the wanted values for the other input, and for the real one.
+        winners: for each operation that takes a largest or smallest, which operand or place it took.
+        edges: where the gates turn, by the value that they read; `gates`: the operation behind each edge.
+        refused: for values without an affine piece, the operation that has none.
+        blocked: the same for gates that read such values.
     """
 
     outputs: list[Any]
@@ -43,13 +47,12 @@ class Pieces:
 def follow(
     graph: Graph, facts: Facts, arguments: Sequence[Any], moved: Mapping[int, Any], wanted: Collection[int] = ()
 ) -> Pieces:
-    """Run a graph on the piece of its arguments, with other numbers in the place of some values.
+    """Run a graph on the piece of its arguments, with other numbers for some values.
 
     Args:
         graph: from `trace(..., opened=True)`; facts: from `study` of it.
         arguments: one array for each of `graph.inputs`: they set the gates.
-        moved: other numbers for those values in which the piece is wanted. What the piece does not depend on by way of
-            them stays as it is.
+        moved: other numbers for the values in which the piece is wanted. Values that do not depend on these stay.
         wanted: values to keep, real and moved.
     """
     run = _Run(graph, facts, set(wanted), dict(moved))
@@ -133,7 +136,7 @@ class _Run:
 
     def gate(self, value: int, edge: Any, operation: Operation) -> None:
         if not is_traced(edge) and np.isinf(np.asarray(edge)).all():
-            return  # `max(x, -inf)`, as a softmax begins, decides nothing
+            return  # `max(x, -inf)`, the first step of a softmax, decides nothing
         edges = self.found[3].setdefault(value, [])
         self.result.gates[value, len(edges)] = operation
         edges.append(jnp.asarray(edge))
@@ -144,7 +147,7 @@ class _Run:
     def scan(self, operation: Operation, body: Block, state: _State) -> None:
         params, count, found = operation.params, operation.carries, self.found
         starts = [state.real[number] for number in operation.inputs]
-        # A carry that starts without the input may come to depend on it, so all that depend on data are moved.
+        # A carry that starts without the input may depend on it later, so every carry that depends on data is moved.
         others = [
             state.other(number) if self.floating(inner) else None
             for number, inner in zip(operation.inputs, body.inputs, strict=True)
@@ -173,7 +176,7 @@ class _Run:
         carry, slices = (starts[:count], others[:count]), (starts[count:], others[count:])
         gates = dict(self.result.gates)
         while True:
-            # What one turn refuses the next one starts from: turn until nothing new is refused.
+            # The next step starts from what this one refuses: repeat until nothing new is refused.
             jax.eval_shape(lambda c, s: step(c, jax.tree.map(lambda leaf: leaf[0], s)), carry, slices)
             ends = zip(body.inputs[:count], body.outputs[:count], strict=True)
             more = {start: blamed[end] for start, end in ends if end in blamed and start not in inherited}
@@ -198,7 +201,7 @@ class _Run:
 
 
 def along_piece(operation: Operation, real: list[Any], moved: list[Any]) -> Sequence[Any]:
-    """What a gate or a maximum makes of other operands, set as the real ones set it."""
+    """Return the results of a gate or a maximum for other operands, where the real ones decide."""
     live = [True] * len(real)
     rule = kind_of(operation).piece(operation, live)
     assert rule is not None

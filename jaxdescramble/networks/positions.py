@@ -1,7 +1,7 @@
-"""Which sample each position of a value belongs to: the first axes of x followed through a graph, index by index.
+"""Find the sample that each position of a value belongs to: follow the first axes of x through a graph.
 
-A value may have several places along one axis of x: scores of attention belong to a query and to a key. Where nothing
-is known to keep a place it ends; then whoever asks for the weights of that value is told where, and nothing is guessed.
+A value may have several places along one axis of x: scores of attention belong to a query and to a key. A place ends at
+an operation that mixes positions, or whose kind has no rule; the error for weights of such a value names the operation.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ TURNS = 8
 
 @dataclasses.dataclass
 class Positions:
-    """Where the axes of x have got to.
+    """Where the axes of x are, for every value.
 
     Attributes:
         graph: that was followed.
@@ -129,7 +129,7 @@ class _Walker:
             both = _common([self.starts.get(inner, {}), _steady(self.read(result, loops + 1), loops)])
             changed |= both != self.places.get(inner, {})
             self.places[inner] = both
-        if changed and turn == TURNS:  # pragma: no cover - carries that pass places round longer than any network does
+        if changed and turn == TURNS:  # pragma: no cover - longer than in any network
             for inner in scan.body.inputs[: scan.carries]:
                 self.places[inner] = dict.fromkeys(self.places[inner], frozenset())
         return changed
@@ -158,7 +158,7 @@ def _steady(places: Places, loop: int) -> dict[int, frozenset[Place]]:
 
 
 def _common(sets: Sequence[Places]) -> dict[int, frozenset[Place]]:
-    """The places that all have who depend on the axis."""
+    """Return the places that are common to all sets which depend on the axis."""
     axes = {k for places in sets for k in places}
     return {k: frozenset.intersection(*(places[k] for places in sets if k in places)) for k in axes}
 
@@ -171,7 +171,7 @@ def layer_weights(
     folds: Mapping[str, Callable[[np.ndarray, Axes], np.ndarray]],
     refused: dict[str, str] | None = None,
 ) -> dict[str, Array]:
-    """The weights of the samples of every layer.
+    """Return the weights of the samples of every layer.
 
     Args:
         f, params, x: as for `wiretap`.
@@ -206,7 +206,7 @@ def layer_weights(
 
 
 def axes_of_samples(x: Any, weights: Any) -> tuple[Array, dict[int, int]]:
-    """Weights as an array, and how many of their axes each leaf of x has, by its place among the leaves.
+    """Return weights as an array, and for each leaf of x, by its number, how many of their axes it has.
 
     Raises:
         TypeError, ValueError: as `checks.sample_weights`; weights whose shape is not that of the first axes of x.
@@ -239,7 +239,7 @@ def layer_index(
     axes: int,
     fold: Callable[[np.ndarray, Axes], np.ndarray],
 ) -> tuple[np.ndarray, ...]:
-    """The index along each axis of the weights, for each sample of a layer.
+    """Return the index along each axis of the weights, for each sample of a layer.
 
     Args:
         positions: from `follow_positions`, of the graph that the product stands in.
@@ -253,7 +253,7 @@ def layer_index(
         An array of integers for each axis, of shape (*lead, samples).
 
     Raises:
-        ValueError: says for which axis there is no telling, why, and what to do.
+        ValueError: names the axis along which the index is unknown, says why, and what to do.
     """
     graph = positions.graph
     number = product.positions

@@ -1,4 +1,4 @@
-"""The tape: every linear layer's weight, bias, input and output, read from any JAX function of parameters and data."""
+"""Read every linear layer's weight, bias, input and output from any JAX function of parameters and data."""
 
 import dataclasses
 import functools
@@ -18,9 +18,10 @@ from jaxdescramble._base.checks import a_function, instance_of, real_array
 from jaxdescramble._base.decompositions import inverse_or_transpose
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.results import Result
-from jaxdescramble.networks.axes import Atom, Axes, axis, fold, labels, unfold
+from jaxdescramble.networks.axes import Axes, fold, unfold
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.facts import Facts, study
+from jaxdescramble.networks.folding import Folder, heads_of
 from jaxdescramble.networks.graph import Graph
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.layers import Layer, find_layers
@@ -31,17 +32,17 @@ from jaxdescramble.networks.unread import caution_unread
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Layout(Result):
-    """How a layer's axes were folded: the original sizes, in the order of folding, first one slowest.
+    """How a layer's axes were folded: the original sizes, slowest first.
 
     Attributes:
         lead: axes that count layers: scans through the weight; batch dimensions of it (`vmap` over parameters); groups
             of a convolution; parts of the out axis that a later product goes along as a batch dimension (heads of
             attention).
-        out: what the weight's rows are made of.
-        into: what its columns are made of.
-        samples: what the columns of the signals are made of: scans through the data, then the data's own axes.
+        out: the sizes that the weight's rows fold.
+        into: the sizes that its columns fold.
+        samples: the sizes that the columns of the signals fold: scans through the data, then the data's own axes.
         from_input: the layer's input is x itself, at most rearranged or sliced: no layer comes before.
-        to_output: its output gets into the function's result by pointwise operations, rearranging, cutting and joining.
+        to_output: its output reaches the function's result by elementwise operations, rearranging, cutting and joining.
     """
 
     lead: tuple[int, ...]
@@ -55,22 +56,22 @@ class Layout(Result):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tap(Result):
-    """What was read at one layer; `preactivation == weight @ input + bias[..., None]`, to rounding.
+    """The signals and the weight of one layer; `preactivation == weight @ input + bias[..., None]`, to rounding.
 
     Attributes:
-        weight: (*lead, out, in). The parameter itself, arranged so, unless a scale for each unit follows the product
-            (batch norm in inference): that is multiplied in.
-        bias: (*lead, out), everything constant that is added before the activation, or None.
+        weight: (*lead, out, in). The parameter itself, rearranged. If a scale for each unit follows the product (batch
+            norm in inference), the weight includes it.
+        bias: (*lead, out), the sum of all constants that are added before the activation, or None.
         input: (*lead, in, samples), with size 1 on a lead axis along which all layers read the same (heads).
         preactivation: (*lead, out, samples).
-        activation: (*lead, out, samples): the one value that pointwise operations make of the preactivation and hand
-            on, or None where there is none or more than one.
+        activation: (*lead, out, samples): the one value that elementwise operations compute from the preactivation and
+            that others read; None where there is none or more than one.
         layout: how axes were folded.
-        weights: (samples,), or (*lead, samples) where they differ there: how much each column of the signals counts;
-            None where no weights were given.
+        weights: how much each column of the signals counts: (samples,), or (*lead, samples) where they differ along the
+            leading axes; None where no weights were given.
     """
 
-    # Arrays; but a pytree's leaves are whatever a transformation makes of them for a while (shapes, axes, None).
+    # Arrays, except inside a transformation, which may put anything in the leaves of a pytree (shapes, axes, None).
     weight: Any
     bias: Any
     input: Any
@@ -81,7 +82,7 @@ class Tap(Result):
 
 
 def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dict[str, Tap]]]:
-    """The same function, returning besides its result what goes on at every linear layer.
+    """Return the function that also returns a `Tap` of every linear layer.
 
     A layer is a product (`dot_general`) of a parameter leaf with something that depends on x. The leaf may be
     rearranged, sliced, or converted in type on the way. A convolution is a product of its kernel with the patches that
@@ -106,14 +107,14 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
         computation, also after `jit`. The function can be jitted, differentiated and vmapped; its derivative is that of
         f, also where a layer stands inside a `custom_vjp` or `custom_jvp`.
 
-        It takes `weights` too, of the shape of x's first axes, (batch,) or (batch, tokens): how much each sample
-        counts. They change no signals. Each tap has those of its columns: the axes are followed through f, so that
-        every position which a convolution, a scan or a reshape makes of a sample has the sample's weight.
+        It also takes `weights`, of the shape of x's first axes, (batch,) or (batch, tokens): how much each sample
+        counts. They do not change the signals. Each tap has the weights of its columns: the axes are followed through
+        f, so that every position that a convolution, a scan or a reshape makes of a sample has the sample's weight.
 
     Raises:
         TypeError: from the returned function, if params or x hold something that is not an array.
         ValueError: from the returned function: weights that `Objective.summarise` refuses, or of another shape; a layer
-            of which it cannot be said which weights its samples have (after a mean over tokens, for weights of tokens).
+            whose samples have no known weights (after a mean over tokens, for weights of tokens).
 
     >>> f = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
     >>> y, taps = wiretap(f)({"w": jnp.ones((3, 2)), "b": jnp.zeros((1, 2))}, jnp.ones((5, 3)))
@@ -154,19 +155,19 @@ def insert(
     points: Mapping[str, ArrayLike],
     inputs: Mapping[str, ArrayLike] | None = None,
 ) -> Callable[[Any, Any], Any]:
-    """The same function with `P^-1 P` put in at the preactivation of each named layer.
+    """Return the same function with `P^-1 P` inserted at the preactivation of each named layer.
 
     `v -> P^-1 (P v)`, the inverse with one step of refinement: the result is that of f to rounding if P is well
     conditioned. The inverse is the transpose where P is orthogonal to rounding. A singular P, or one with nan, gives
     inf or nan.
 
     Args:
-        f, params, x: as for `wiretap`; params and x decide which layers there are and of what sizes.
+        f, params, x: as for `wiretap`; params and x decide the layers and their sizes.
         points: P for each layer name, (out, out), or (*lead, out, out) where the layer has leading axes.
         inputs: Q for each layer name, (in, in) or with the leading axes of `Tap.input`: `Q^-1 Q` at that layer's input.
 
     Returns:
-        `g(params, x)`. It traces f anew, so other batch sizes are welcome; the layers' names have to stay the same.
+        `g(params, x)`. It traces f again and takes other batch sizes, too; the names of the layers must stay the same.
 
     Raises:
         ValueError: a name that is no layer, or a shape that does not fit.
@@ -182,7 +183,7 @@ def insert(
     a_function(f, "f")
     at_output, at_input = _matrices(points, "points"), {} if inputs is None else _matrices(inputs, "inputs")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", JaxdescrambleWarning)  # g will say it
+        warnings.simplefilter("ignore", JaxdescrambleWarning)  # g gives the warning
         _replacements(*_read(f, params, x)[1:], at_output, at_input)
 
     @functools.wraps(f, updated=())
@@ -218,88 +219,14 @@ def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Lay
 def _layout(layer: Layer) -> Layout:
     sizes = layer.product.sizes
     batch = [sizes[label][0] for label in sizes if label.startswith("batch")]
-    lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *_heads(layer)]
-    out = tuple(size for size, apart in layer.factors if not apart) if _heads(layer) else sizes["out"]
+    lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *heads_of(layer)]
+    out = tuple(size for size, apart in layer.factors if not apart) if heads_of(layer) else sizes["out"]
     samples = (*(loop.params["length"] for loop in layer.sample_loops), *sizes["sample"])
     return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output)
 
 
-def _heads(layer: Layer) -> tuple[int, ...]:
-    return tuple(size for size, apart in layer.factors if apart)
-
-
-class _Folder:
-    """Brings one layer's values into the order (lead, ..., features, samples), and back."""
-
-    def __init__(self, layer: Layer, facts: Facts):
-        self.layer, self.facts = layer, facts
-        self.loops = {loop: f"loop{i}" for i, loop in enumerate(layer.lead_loops)}
-        self.batch = [label for label in layer.product.sizes if label.startswith("batch")]
-        self.lead = [*self.loops.values(), *self.batch]
-
-    def stacked(self, number: int, value: Array, axes: Axes, order: list[str]) -> Array:
-        """A value as `evaluate` reads it, stacked over the loops around it."""
-        samples = math.prod(self.layer.product.sizes["sample"])
-        # A loop that only goes through the data makes samples, slower than all others.
-        strides = {}
-        for loop in reversed(self.layer.sample_loops):
-            strides[loop] = samples
-            samples *= loop.params["length"]
-        front: list[tuple[Atom, ...]] = []
-        for loop in self.facts.loops.get(number, ()):
-            if loop in self.loops:
-                front.append(axis(self.loops[loop], loop.params["length"]))
-            elif "sample" in order:
-                front.append(axis("sample", loop.params["length"], strides[loop]))
-            else:  # the same at every step
-                value = jnp.take(value, 0, axis=len(front))
-        for loop in self.layer.sample_loops:
-            if "sample" in order and loop not in self.facts.loops.get(number, ()):  # read again at every step
-                value = jnp.broadcast_to(value[None], (loop.params["length"], *value.shape))
-                front.insert(0, axis("sample", loop.params["length"], strides[loop]))
-        return fold(value, (*front, *axes), [*self.lead, *order])
-
-    def heads_apart(self, value: Array, place: int) -> Array:
-        """(..., out, ...) -> (..., heads, rest of out, ...), where there are heads."""
-        before, after = value.shape[:place], value.shape[place + 1 :]
-        moved = value.reshape(*before, *(size for size, _ in self.layer.factors), *after)
-        moved = moved.transpose(self.order(place, value.ndim))
-        return moved.reshape(*before, *_heads(self.layer), value.shape[place] // math.prod(_heads(self.layer)), *after)
-
-    def heads_together(self, value: Array, place: int) -> Array:
-        heads = _heads(self.layer)
-        before, after = value.shape[:place], value.shape[place + len(heads) + 1 :]
-        rest = [size for size, apart in self.layer.factors if not apart]
-        order = self.order(place, len(before) + 1 + len(after))
-        moved = value.reshape(*before, *heads, *rest, *after).transpose([order.index(i) for i in range(len(order))])
-        return moved.reshape(*before, math.prod((*heads, *rest)), *after)
-
-    def order(self, place: int, ndim: int) -> list[int]:
-        factors = self.layer.factors
-        apart = [place + i for i, (_, is_apart) in enumerate(factors) if is_apart]
-        rest = [place + i for i, (_, is_apart) in enumerate(factors) if not is_apart]
-        return [*range(place), *apart, *rest, *range(place + len(factors), ndim - 1 + len(factors))]
-
-    def signals(self, number: int, value: Array) -> Array:
-        value = self.stacked(number, value, self.layer.axes, ["out", "sample"])
-        return self.heads_apart(value, len(self.lead))
-
-    def constant(self, number: int, value: Array, axes: Axes) -> Array:
-        """An operand of an affine step as (*lead, out)."""
-        rows = [() if "sample" in labels(dimension) else dimension for dimension in axes]
-        shape = [math.prod(atom.size for atom in dimension) for dimension in rows]
-        loops = value.shape[: len(self.facts.loops.get(number, ()))]
-        if value.ndim == len(loops):
-            value = value.reshape(*loops, *(1 for _ in shape))
-        for i, dimension in enumerate(axes, start=len(loops)):
-            if "sample" in labels(dimension):  # at most spread out along it
-                value = value.take(jnp.array([0]), axis=i)
-        value = jnp.broadcast_to(value, (*loops, *shape))
-        return self.heads_apart(self.stacked(number, value, tuple(rows), ["out"]), len(self.lead))
-
-
 def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
-    product, folder, layout = layer.product, _Folder(layer, facts), _layout(layer)
+    product, folder, layout = layer.product, Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
     loops = len(facts.loops.get(product.data, ()))
@@ -309,21 +236,16 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
     signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
     activation = None if layer.activation is None else folder.signals(layer.activation, values[layer.activation])
-    signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(_heads(layer)))))
+    signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(heads_of(layer)))))
     scale, bias = None, None
     for step in layer.steps:
         other = folder.constant(step.other, jnp.asarray(values[step.other]), step.axes)
-        if step.name in ("mul", "div"):
-            other = other if step.name == "mul" else 1 / other
-            scale = other if scale is None else scale * other
-            bias = None if bias is None else bias * other
-            continue
-        if step.name == "sub" and step.swapped:  # other - value
-            scale = jnp.full_like(other, -1) if scale is None else -scale
-            bias = None if bias is None else -bias
-        elif step.name == "sub":
-            other = -other
-        bias = other if bias is None else bias + other
+        by, added = step.scale_and_shift(other)
+        if by is not None:
+            scale = by if scale is None else scale * by
+            bias = None if bias is None else bias * by
+        if added is not None:
+            bias = added if bias is None else bias + added
     if scale is not None:
         weight = scale[..., None] * weight
     if bias is not None:
@@ -332,11 +254,11 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
 
 
 def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.ndarray:
-    """Indices over a layer's data, features left out, as (*lead, samples)."""
+    """Return indices over a layer's data without its features as (*lead, samples)."""
     product = layer.product
     with jax.ensure_compile_time_eval():
-        folded = _Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
-        heads = range(folded.ndim - 1, folded.ndim - 1 + len(_heads(layer)))
+        folded = Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
+        heads = range(folded.ndim - 1, folded.ndim - 1 + len(heads_of(layer)))
         return np.asarray(jnp.expand_dims(folded, tuple(heads)))
 
 
@@ -351,13 +273,13 @@ def _replacements(
             layer, layout = layers[name], _layout(layers[name])
             if argument == "inputs" and layer.product.kind.has_windows:
                 raise ValueError(
-                    f"inputs: {name} is a convolution, whose patches overlap: no Q at them is one at its input. Put "
-                    "P at the layer before."
+                    f"inputs: {name} is a convolution, whose patches overlap: a Q for its patches does not act on its "
+                    "input. Put P at the layer before."
                 )
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
-                # As in `Tap.input`, where heads read the same.
-                heads = len(_heads(layer))
+                # As in `Tap.input`: all heads read the same.
+                heads = len(heads_of(layer))
                 lead = (*lead[: len(lead) - heads], *(1 for _ in range(heads)))
             if point.shape not in ((size, size), (*lead, size, size)):
                 raise ValueError(
@@ -374,15 +296,15 @@ def _replacements(
 
 
 def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) -> Callable[[Array, tuple], Array]:
-    """`v -> P^-1 (P v)` on one step's value, in the arrangement that it has in the function."""
-    folder = _Folder(layer, facts)
+    """Return `v -> P^-1 (P v)` for one step's value, arranged as in the function."""
+    folder = Folder(layer, facts)
     loops = facts.loops[layer.product.operation.outputs[0]]
     place, order = len(folder.batch), [*folder.batch, label, "sample"]
-    heads = tuple(place + i for i in range(len(_heads(layer))))
+    heads = tuple(place + i for i in range(len(heads_of(layer))))
 
     def change(value: Array, steps: tuple[Any, ...]) -> Array:
         matrix = point[tuple(step for step, loop in zip(steps, loops, strict=True) if loop in folder.loops)]
-        # The solver knows no half precision.
+        # The solver does not support half precision.
         signals = fold(value, axes, order).astype(jnp.promote_types(value.dtype, jnp.float32))
         matrix = matrix.astype(signals.dtype)
         signals = folder.heads_apart(signals, place) if label == "out" else jnp.expand_dims(signals, heads)

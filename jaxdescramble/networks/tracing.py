@@ -15,20 +15,20 @@ LOOPS = frozenset({"scan", "while", "cond"})
 
 
 def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
-    """The graph of a function at these arguments.
+    """Return the graph of a function at these arguments.
 
-    Calls (`jit`, `checkpoint`, ...) are opened, `checkpoint` without its saving of memory. `custom_jvp` and
-    `custom_vjp` calls with no product or loop inside stay whole. Others are opened, so that they can be read, and
-    closed by a `custom_rule`, so that they keep their derivative (`lost` lists those that cannot: they change a `Ref`).
-    What does not change from one step of a scan to the next is moved out of it. What does not matter for the result is
-    left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened, and differentiates as its body does.
+    Calls (`jit`, `checkpoint`, ...) are opened; an opened `checkpoint` saves no memory. `custom_jvp` and `custom_vjp`
+    calls without a product or a loop inside stay whole. Others are opened, so that they can be read, and closed by a
+    `custom_rule`, so that they keep their derivative; calls that change a `Ref` lose it, and `lost` lists these.
+    Operations that are the same at every step of a scan move out of the scan. Operations that do not matter for the
+    result are left out. If `opened`, every `custom_jvp` and `custom_vjp` call is opened, and has its body's derivative.
     """
     leaves, names = [], []
     for argument in arguments:
         with_path, _ = jax.tree_util.tree_flatten_with_path(argument)
         names.append([jax.tree_util.keystr(path) for path, _ in with_path])
         leaves.append([leaf for _, leaf in with_path])
-    # A bare lambda: tracing wants something hashable, and a callable model may not be.
+    # make_jaxpr needs a hashable function, and a callable model may not be hashable.
     closed, result = jax.make_jaxpr(lambda *arguments: function(*arguments), return_shape=True)(*arguments)
     builder = _Builder(opened)
     inputs = builder.fresh(closed.jaxpr.invars)
@@ -56,7 +56,7 @@ def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
 
 
 class _Scope:
-    """A block being written: `local` are the values that cannot be computed further out."""
+    """A block under construction: `local` are the values that cannot be computed further out."""
 
     def __init__(self, local: Iterable[int], closed: bool):
         self.operations: list[Operation] = []
@@ -65,7 +65,7 @@ class _Scope:
 
 
 class _Builder:
-    """Turns jaxprs into blocks, numbering values as they come."""
+    """Turns jaxprs into blocks; numbers the values in order."""
 
     def __init__(self, opened: bool):
         self.opened = opened
@@ -88,7 +88,7 @@ class _Builder:
 
     @contextlib.contextmanager
     def scope(self, local: Iterable[int] = (), closed: bool = True) -> Iterator[list[Operation]]:
-        """`with` a new innermost block: gives the list that its operations go to."""
+        """Open a new innermost block; give the list that its operations go to."""
         self.scopes.append(_Scope(local, closed))
         try:
             yield self.scopes[-1].operations
@@ -123,7 +123,7 @@ class _Builder:
         elif name == "while":
             self.loop(operation)
         elif name not in CUSTOM:
-            # Others that hold code (`shard_map`) are looked into as far as their operands match one to one.
+            # Others with code (`shard_map`) can be inspected if their operands match those of the code one to one.
             operation.unread = tuple(self.block(body, inputs) for body in bodies if _takes(body) == len(inputs))
         self.place(operation)
         return operation.outputs
@@ -132,7 +132,7 @@ class _Builder:
         """Open a call; close it again with a `custom_rule` if it has a derivative of its own."""
         rule = Operation(equation, (), (), callers=self.callers, call=tuple(inputs))
         if ruled and _changes_state(body):
-            self.lost.append(rule)  # run twice, once opened and once whole, it would change it twice
+            self.lost.append(rule)  # opened and whole it would run twice, and change the Ref twice
             ruled = False
         outer, start = (self.callers, self.closed), len(self.avals)
         self.callers, self.closed = (*self.callers, equation), self.closed or ruled
@@ -164,7 +164,7 @@ class _Builder:
         jaxpr, _ = opened_jaxpr(equation.params["jaxpr"])
         constants, carries = _scan_counts(equation.params)
         stop = constants + carries
-        # A carry that every step hands on unchanged is a constant in disguise.
+        # A carry that no step changes is a constant.
         moving = [i for i in range(constants, stop) if jaxpr.outvars[i - constants] is not jaxpr.invars[i]]
         fed = [*moving, *range(stop, len(inputs))]
         inner = self.fresh([jaxpr.invars[i] for i in fed])
@@ -188,10 +188,10 @@ class _Builder:
         return everything
 
     def place(self, operation: Operation) -> None:
-        """Put an operation as far out as its operands allow; an effect stays where it is."""
+        """Put an operation as far out as its operands allow; operations with effects stay where they are."""
         operation.callers, operation.closed = self.callers, self.closed
         if self.closed and operation.equation.effects and not operation.outputs:
-            return  # the call itself prints it
+            return  # the call itself has this effect
         depth, reads = len(self.scopes) - 1, operation.reads
         while not (operation.equation.effects or self.scopes[depth].closed or reads & self.scopes[depth].local):
             depth -= 1
@@ -216,7 +216,7 @@ def _holds(equation: Any, names: frozenset[str]) -> bool:
 
 
 def _changes_state(body: Any) -> bool:
-    """Whether a body reads or writes something besides its operands (a `Ref`); prints do not count."""
+    """Return whether a body reads or writes something besides its operands (a `Ref`); prints do not count."""
     return any(
         any(map(_changes_state, bodies_of(e))) if bodies_of(e) else bool(e.effects and e.outvars)
         for e in opened_jaxpr(body)[0].eqns
@@ -228,7 +228,7 @@ def _takes(jaxpr: Any) -> int:
 
 
 def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many constants and carries a scan has, as either generation of jax writes it."""
+    """Return how many constants and carries a scan has; JAX releases write this in two ways."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     constants, carries, _ = params["ft_in"].unpack()
@@ -236,5 +236,5 @@ def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def leaves_of(arguments: Iterable[Any]) -> list[jax.Array]:
-    """The arrays in some arguments, in the order in which `trace` numbers them."""
+    """Return the arrays in the arguments, in the order of `trace`."""
     return [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in jax.tree.leaves(list(arguments))]

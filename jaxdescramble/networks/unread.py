@@ -1,4 +1,4 @@
-"""Parameters that look like weights and reach the result, but through no layer that can be read."""
+"""Find parameters that look like weights and affect the result, but belong to no layer that can be read."""
 
 import collections
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ from jaxdescramble.networks.tracing import trace
 
 
 def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Operation]:
-    """The matrix-shaped parameters that are no layer's, with the operation that applies each to the data.
+    """Return the matrix-shaped parameters that belong to no layer, with the operation that applies each to the data.
 
-    Not among them are those that the data only looks up (tables), that meet it element by element (scales, positions),
-    and that never meet it.
+    Parameters do not count if the data only looks them up (tables), if they meet the data element by element (scales,
+    positions), or if they never meet it.
 
     Args:
         graph, facts: from `trace` and `study`.
@@ -64,7 +64,7 @@ def caution_unread(graph: Graph, facts: Facts, layers: Iterable[Product], hidden
 
 
 def why_no_layer(f: Callable, params: Any, x: Any) -> str:
-    """Say for a function without layers what a layer is, and what the function has instead.
+    """Explain for a function without layers what a layer is, and what the function has instead.
 
     >>> why_no_layer(lambda params, x: x * params, jnp.ones(3), jnp.ones(3)).split(". ")[-1]
     'f has the parameters params (3,), and applies none of them as a matrix.'
@@ -88,7 +88,7 @@ def why_no_layer(f: Callable, params: Any, x: Any) -> str:
 
 
 def _listed(graph: Graph, found: dict[int, Operation]) -> str:
-    """Names, shapes, operations and lines, those of one line together."""
+    """Write names, shapes, operations and lines; group parameters of one line."""
     together: dict[str, list[str]] = {}
     for leaf, operation in found.items():
         how = kind_of(operation).why_unread
@@ -106,12 +106,12 @@ def _is_matrix(graph: Graph, value: int) -> bool:
 
 
 def _is_number(dtype: Any) -> bool:
-    """Whether a weight may be of this type: masks and random keys are not, but integers that were quantised are."""
+    """Return whether a weight may have this type: quantised integers yes, masks and random keys no."""
     return jnp.issubdtype(dtype, jnp.number) and dtype != jnp.uint32
 
 
 def _ends(block: Block) -> dict[int, list[Operation]]:
-    """The `cond`, `while` and the like whose bodies end in a value."""
+    """Return for each value the operations (`cond`, `while`) whose bodies return it."""
     ends: dict[int, list[Operation]] = collections.defaultdict(list)
 
     def walk(block: Block) -> None:
@@ -127,7 +127,7 @@ def _ends(block: Block) -> dict[int, list[Operation]]:
 
 
 def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Operation]]) -> Operation | None:
-    """The operation by which a parameter acts on the data as more than a table, a scale or a shift."""
+    """Return the operation that applies a parameter to the data as more than a table, a scale or a shift."""
     seen = {leaf}
     waiting: list[tuple[int, Operation | None]] = [(leaf, None)]  # a value, and what computed it from the leaf
 
@@ -138,7 +138,7 @@ def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Oper
 
     while waiting:
         value, computed = waiting.pop()
-        push(facts.onward(value), computed)  # a loop's state that depends on the data began as this value: no weight
+        push(facts.onward(value), computed)  # this value starts a loop's state that depends on the data: no weight
         for operation in ends.get(value, ()):
             if any(number in facts.data for number in operation.outputs):
                 return operation
@@ -157,7 +157,7 @@ def _applied_by(leaf: int, graph: Graph, facts: Facts, ends: dict[int, list[Oper
 
 
 def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) -> Operation | None:
-    """What applies a parameter as a matrix where it meets the data; None for tables, scales and shifts."""
+    """Return what applies a parameter as a matrix where it meets the data; None for tables, scales and shifts."""
     kind = kind_of(operation)
     if kind.looks_up:
         if position > 0:
@@ -172,7 +172,7 @@ def _meeting(operation: Operation, position: int, graph: Graph, facts: Facts) ->
 
 
 def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
-    """Whether a value is a factor of a product with data, at most arranged anew before."""
+    """Return whether a value, at most rearranged, is a factor of a product with data."""
     waiting = [value]
     for here in waiting:
         for operation, position in facts.readers[here]:
@@ -184,8 +184,8 @@ def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
 
 
 def _transform(value: int, graph: Graph, facts: Facts) -> Operation | None:
-    """The Fourier transform that a value comes from by arranging and cutting alone."""
+    """Return the Fourier transform whose rearranged or cut result a value is; None if there is none."""
     maker = facts.makers.get(value)
     while maker is not None and (arranges(maker, graph) or kind_of(maker).cuts):
         maker = facts.makers.get(maker.inputs[0])
-    return maker if maker is not None and maker.name == "fft" else None
+    return maker if maker is not None and kind_of(maker).is_transform else None

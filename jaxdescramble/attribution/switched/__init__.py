@@ -1,4 +1,4 @@
-"""Switched linear projections: the linear piece that an input lands on, and what keeps its gates as they are."""
+"""Switched linear projections: the linear piece that an input lands on, and the inputs that keep its gates shut."""
 
 from jaxdescramble.attribution.switched.gate_patterns import Patterns, patterns
 from jaxdescramble.attribution.switched.projections import Centre, Projection, centre, gates, project

@@ -1,4 +1,4 @@
-"""Neurons that fire and are not heard: in every max-pool that reads them another one is larger."""
+"""Find active neurons that no max-pool passes on: in every window another neuron is larger."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from jaxdescramble.networks.tracing import leaves_of
 
 
 def lost(neurons: Neurons, name: str, params: Any, x: Array) -> Bool[Array, "batch *neurons"] | None:
-    """Which neurons of a layer win nowhere; None unless all that the layer says goes on to max-pools.
+    """Return which neurons of a layer win in no max-pool; None unless max-pools alone read the layer.
 
-    A neuron that ties with an earlier one of its window has lost to it.
+    A neuron that ties with an earlier one of its window loses.
     """
     value = neurons.hidden[name]
     pools = _pools_behind(neurons, value)
@@ -39,7 +39,10 @@ def lost(neurons: Neurons, name: str, params: Any, x: Array) -> Bool[Array, "bat
 
 
 def _pools_behind(neurons: Neurons, value: int) -> list[tuple[Operation, tuple[Operation, ...]]]:
-    """The max-pools that read a neuron by way of its gates, with how it was arranged on the way; none if others do."""
+    """Return the max-pools that read a neuron behind its gates, each with the rearrangements before it.
+
+    Return none if other operations read the neuron too.
+    """
     graph, facts = neurons.graph, neurons.facts
     way: dict[int, tuple[Operation, ...]] = {value: ()}
     waiting, pools = [value], []

@@ -1,4 +1,4 @@
-"""What switched projections see of a network: its neurons, their gates, and the affine piece that an input lands on."""
+"""The neurons of a network, their gates, and the affine piece that an input lands on."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ class Neurons:
         return self.graph.arguments[1][0]
 
     def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
-        """A run along the piece of x; see `networks.pieces.follow`. Refuses where a wanted neuron has no piece."""
+        """Run along the piece of x (`networks.pieces.follow`); raise if a wanted neuron has no piece."""
         names = list(names)
         wanted = {self.value(name) for name in names}
         pieces = follow(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
@@ -63,7 +63,7 @@ class Neurons:
         return pieces
 
     def value(self, name: str) -> int:
-        """The number of a neuron's, or of the output's, value; `ValueError` for a name that there is not."""
+        """Return the number of the value of a neuron or of the output; raise `ValueError` for an unknown name."""
         if name == OUTPUT:
             if len(self.graph.outputs) != 1:
                 raise ValueError(
@@ -79,7 +79,7 @@ class Neurons:
         return self.hidden[name]
 
     def arranged(self, name: str, value: Array) -> Array:
-        """A neuron's numbers with the batch first: what stands in a scan comes with the steps in front."""
+        """Return a neuron's numbers with the batch first, then the steps of the scans around it."""
         number = self.value(name)
         place = len(self.facts.loops.get(number, ())) + self.batch_axes.get(number, 0)
         known = number in self.batch_axes or number not in self.facts.data
@@ -87,13 +87,13 @@ class Neurons:
         if not known or value.ndim == 0 or value.shape[0] != self.batch:
             raise ValueError(
                 f"{name}: the {self.batch} samples of x cannot be followed into it (shape {value.shape}); switched "
-                "projections take x of shape (batch, ...) and a network that keeps its samples apart. Of a function of "
-                "one sample take jax.vmap(f, (None, 0))."
+                "projections take x of shape (batch, ...) and a network that treats each sample by itself. For a "
+                "function of one sample pass jax.vmap(f, (None, 0))."
             )
         return value
 
     def unsupported(self, name: str, operation: Operation) -> NotImplementedError:
-        """The error for a neuron without an affine piece."""
+        """Return the error for a neuron without an affine piece."""
         culprit = listed(obstacle_behind(self.graph, self.facts, operation))
         return NotImplementedError(
             f"{name}: depends on x by way of {culprit}, which is not piecewise linear. Ask for neurons before it, or "
@@ -102,7 +102,7 @@ class Neurons:
         )
 
     def no_gates(self, argument: str) -> ValueError:
-        """The error for a network in which no gate decides on anything."""
+        """Return the error for a network without gates that depend on x."""
         smooth = curved_operations(self.graph, self.facts)
         if smooth:
             return ValueError(
@@ -115,16 +115,16 @@ class Neurons:
         )
 
     def shape(self, value: int) -> tuple[int, ...]:
-        """The shape of one sample's part of a value, without the steps of scans around it."""
+        """Return the shape of one sample's part of a value, without the steps of scans around it."""
         place, shape = self.batch_axes.get(value, 0), self.graph.shape(value)
         return shape[:place] + shape[place + 1 :]
 
     def lowest(self, name: str, pieces: Pieces) -> Array:
-        """Where a neuron's lowest piece ends."""
+        """Return where a neuron's lowest piece ends."""
         return functools.reduce(jnp.minimum, self._edges(name, pieces))
 
     def piece(self, name: str, pieces: Pieces) -> Array:
-        """On which piece a neuron is: how many of its edges lie below it."""
+        """Return the number of a neuron's piece: how many of its edges lie below it."""
         value = self.arranged(name, pieces.real[self.hidden[name]])
         return sum(((value > edge).astype(jnp.int32) for edge in self._edges(name, pieces)), jnp.zeros((), jnp.int32))
 
@@ -136,7 +136,7 @@ class Neurons:
             wide = edge.shape[steps:]
             if edge.ndim > steps and wide != shape:  # the gate stands behind a pool
                 raise ValueError(
-                    f"{name}: its gate turns at values of shape {wide}, which do not belong to the neurons, of shape "
+                    f"{name}: its gate turns at values of shape {wide}, which do not fit the neurons, of shape "
                     f"{shape}; give one number for all."
                 )
             if edge.ndim == steps:
@@ -146,7 +146,7 @@ class Neurons:
 
 
 def where_known(x: Array, values: Array) -> Array:
-    """`values`, samples first, with NaN for the samples that hold NaN or infinity: no gate can decide on them.
+    """Return `values`, samples first, with NaN for samples that hold NaN or infinity: no gate can decide on them.
 
     >>> where_known(jnp.asarray([[1.0], [jnp.nan]]), jnp.ones(2)).tolist()
     [1.0, nan]
@@ -156,7 +156,7 @@ def where_known(x: Array, values: Array) -> Array:
 
 
 def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neurons, Array]:
-    """The neurons of a network at inputs of this shape, and x as an array.
+    """Return the neurons of a network at inputs of this shape, and x as an array.
 
     Raises:
         TypeError, ValueError: x is not one array of real numbers, (batch, ...); it holds integers, such as token ids.
@@ -178,13 +178,13 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
 
 
 def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
-    """Where the samples stand in each value that they can be followed into: under `vmap` they may come last."""
+    """Return the samples' dimension in each value that they can be followed into; `vmap` may put it last."""
     found = {}
     whole = axis("batch", batch)
     for value, axes in follow_axis(graph, graph.arguments[1][0], 0, "batch").items():
         if batch > 1 and whole in axes:
             found[value] = axes.index(whole)
-    if batch == 1:  # any axis of one place will do: the numbers are the same in the same order
+    if batch == 1:  # any axis of size 1 will do: the numbers and their order are the same
         shapes = ((value, tuple(aval.shape)) for value, aval in enumerate(graph.avals) if hasattr(aval, "shape"))
         found = {value: shape.index(1) for value, shape in shapes if 1 in shape}
     return found
@@ -195,7 +195,7 @@ def _named(
 ) -> tuple[dict[str, int], dict[str, list[tuple[int, int]]], dict[str, int]]:
     owners = _owners(graph, facts)
     order = {number: i for i, number in enumerate(owners)}
-    roots: dict[int, int] = {}  # what a gate passes on unchanged, or cuts off, goes on as the neuron that went in
+    roots: dict[int, int] = {}  # the result of a gate still counts as the neuron that went in
 
     def root(value: int) -> int:
         return root(roots[value]) if value in roots else value
@@ -236,7 +236,7 @@ def _named(
 
 
 def _only_shifts(value: int, graph: Graph, facts: Facts) -> bool:
-    """Whether a maximum only ends in a `stop_gradient`: a softmax subtracts it, and would be the same without."""
+    """Return whether a maximum ends in a `stop_gradient`: a softmax subtracts it, which changes nothing."""
     waiting, seen = [value], {value}
     for here in waiting:
         if here in facts.returned:
@@ -251,7 +251,7 @@ def _only_shifts(value: int, graph: Graph, facts: Facts) -> bool:
 
 
 def _behind_a_pool(value: int, graph: Graph, facts: Facts) -> int | None:
-    """What a max-pool chose from to make a value, by arranging alone after it; None if there is no such pool."""
+    """Return the operand of the max-pool whose rearranged result a value is; None if there is no such pool."""
     maker = facts.makers.get(value)
     while maker is not None and (maker.name in IDENTITY or arranges(maker, graph)):
         maker = facts.makers.get(maker.inputs[0])

@@ -1,4 +1,4 @@
-"""How far a neuron sees, and what a pass over the network costs: what the choice between routes is made of."""
+"""How far a neuron sees, and what a pass over the network costs: the basis of the choice between routes."""
 
 from jaxdescramble.networks.facts import Facts
 from jaxdescramble.networks.graph import Block, Graph, Operation
@@ -7,10 +7,10 @@ from jaxdescramble.networks.kinds.kind import Reach
 
 
 def reaches(graph: Graph, facts: Facts) -> dict[int, dict[int, Reach]]:
-    """For every value that depends on x, the axes of x along which each of its elements sees a window only.
+    """Return for every value that depends on x the axes of x along which each of its elements sees a window only.
 
-    Followed are convolutions and pools, padding, slices, transposition, and all that acts element by element; whatever
-    else (a dense layer, a reshape) sees all there is along an axis that it touches.
+    Each kind of operation says in `networks.kinds` what its results see; a dense layer and a reshape see everything
+    along the axes that they touch.
     """
     (x,) = graph.arguments[1]
     known = {x: {a: Reach(a, 1, 0, 0) for a in range(1, len(graph.shape(x)))}}
@@ -27,7 +27,7 @@ def reaches(graph: Graph, facts: Facts) -> dict[int, dict[int, Reach]]:
 
 
 def colours(graph: Graph, reach: dict[int, Reach]) -> tuple[int, ...]:
-    """In how many classes the places along each axis of a sample fall, so that no element sees two of one class."""
+    """Return the number of classes of places along each axis of a sample, so that no element sees two of one class."""
     shape = graph.shape(graph.arguments[1][0])
     return tuple(
         int(min(size, reach[a].high - reach[a].low + 1)) if a in reach else size
@@ -37,7 +37,7 @@ def colours(graph: Graph, reach: dict[int, Reach]) -> tuple[int, ...]:
 
 
 def multiplications(graph: Graph) -> dict[Operation, int]:
-    """Return for every product in a network, on all samples, how many numbers are multiplied; in scans each time."""
+    """Return how many numbers every product in a network multiplies, on all samples and all steps of scans."""
     found: dict[Operation, int] = {}
 
     def walk(block: Block, times: int) -> None:

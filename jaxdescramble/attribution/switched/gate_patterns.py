@@ -1,4 +1,4 @@
-"""A hidden layer's activity as patterns of the input: what each neuron hears, and what an output makes of it."""
+"""A hidden layer's activity as patterns of the input, and the effect of each neuron on an output."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from jaxdescramble.networks.obstacles import refuse_integers
 
 
 class Patterns(NamedTuple):
-    """The neurons of one layer at each input, n of them.
+    """The n neurons of one layer at each input.
 
     Attributes:
         weight: w_i, each neuron's switched projection.
         value: v_i, its preactivation.
         active: whether v_i is above the neuron's lowest edge.
         effect: g_i, the slope of the target in v_i along the piece: 0 where the gate is shut.
-        rest: what of the target does not come through these neurons, `f_t - sum_i g_i v_i`.
-        bypass: what of the target's projection does not, `w_t - sum_i g_i w_i`.
+        rest: the part of the target that does not come through these neurons, `f_t - sum_i g_i v_i`.
+        bypass: the same part of the target's projection, `w_t - sum_i g_i w_i`.
     """
 
     weight: Float[Array, "batch n *features"]
@@ -48,7 +48,7 @@ class Patterns(NamedTuple):
 
     @property
     def sensitivity(self) -> Float[Array, "batch n *features"]:
-        """`omega_i = (v_i / |w_i|^2) w_i`, what of the input the neuron's value is due to; zero where w_i is."""
+        """`omega_i = (v_i / |w_i|^2) w_i`, the part of the input behind the neuron's value; zero where w_i is zero."""
         return to_root(self.value, self.weight)
 
 
@@ -62,24 +62,24 @@ def patterns(
     neurons: Sequence[int] | None = None,
     chunk_size: int | None = None,
 ) -> Patterns:
-    """Every neuron of a layer as a pattern of the input, active or not, with what it does to an output.
+    """Return every neuron of a layer, active or not, as a pattern of the input, with its effect on an output.
 
     `v_i = <w_i, x> + b_i`, `f_t = sum_i g_i v_i + rest`, `w_t = sum_i g_i w_i + bypass`
 
-    with every gate as x sets it. If no branch goes around the layer, bypass is zero: the output's projection is a sum
-    of its neurons'. A silent neuron adds nothing to it, yet has a pattern: what in x keeps it silent, of which `insens`
-    is the mean over all layers.
+    Every gate is as x sets it. If no branch goes around the layer, bypass is zero: the output's projection is a sum of
+    its neurons'. A silent neuron adds nothing to it, but has a pattern: the part of x that keeps it silent. `insens` is
+    the mean of these over all layers.
 
     Args:
         f, params, x: as for `project`; f returns (batch, classes) or (batch,).
-        layer: by the name that `gates` gives it.
+        layer: its name, as `gates` gives it.
         target: the output to explain: an integer, one for every sample, or None for the largest of each.
-        neurons: flat indices of those wanted, all if None; rest and bypass then hold the others too.
+        neurons: flat indices of the wanted neurons, all if None; rest and bypass include the others.
         chunk_size: how many neurons are computed at a time; all of them if none is given.
 
     Raises:
         NotImplementedError: as for `project`; a layer inside a scan, whose steps share a name.
-        TypeError, ValueError: as for `project`; indices and targets that there are not.
+        TypeError, ValueError: as for `project`; indices and targets out of range.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 0.0], [1.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
@@ -106,12 +106,12 @@ def patterns(
     chosen = _chosen(neurons, layer, size)
 
     def of_neurons(z: Array) -> Array:
-        """The layer as its input moves along the piece."""
+        """Return the layer for an input on the piece."""
         moved = network.follow(params, x, {network.x: z}, [layer]).moved[value]
         return network.arranged(layer, moved).reshape(len(x), size)
 
     def of_target(z: Array, place: int) -> Array:
-        """The target as a value moves along the piece."""
+        """Return the target for other numbers of a value on the piece."""
         moved = network.follow(params, x, {place: z}, [OUTPUT]).moved[network.value(OUTPUT)]
         return jnp.take_along_axis(moved.reshape(len(x), -1), chosen_output[:, None], axis=1)[:, 0]
 
@@ -124,7 +124,7 @@ def patterns(
         return pull(jnp.zeros((len(x), size), v.dtype).at[:, i].set(1))[0]
 
     together = min(chunk_size or size, len(chosen))
-    # One chunk needs no loop, in which gradients of convolutions are ten times as slow on a CPU.
+    # One chunk needs no loop: inside one, gradients of convolutions take ten times as long on a CPU.
     rows = jax.vmap(one)(chosen) if together == len(chosen) else jax.lax.map(one, chosen, batch_size=together)
     weight = jnp.moveaxis(rows, 0, 1)
     above = jnp.broadcast_to(v > network.lowest(layer, pieces), v.shape)

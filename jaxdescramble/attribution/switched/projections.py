@@ -1,4 +1,4 @@
-"""Switched linear projections: the affine map that a neuron is at an input."""
+"""Switched linear projections: the affine map of a neuron at an input."""
 
 import operator
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxdescramble._base import results
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
+from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind
 
 Name = tuple[str, int | tuple[int, ...]] | int
@@ -30,7 +31,7 @@ class Projection(NamedTuple):
 
 
 class Centre(NamedTuple):
-    """Where a neuron's piece is zero, and how its value is shared among the inputs.
+    """The nearest input at which a neuron's piece is zero, and the shares of the inputs in its value.
 
     Attributes:
         centre: the nearest root `x - omega` of the active piece.
@@ -50,7 +51,7 @@ class Centre(NamedTuple):
 
 
 def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Projection:
-    """The affine map that a neuron is, with every gate before it as x sets it.
+    """Return the affine map of a neuron, with every gate before it as x sets it.
 
     `v_i(x) = <w, x> + b`, `w = W_1 M_1 W_2 ... M_(l-1) w_i`, M the gates' slopes at x; the neuron's own gate is not
     applied. b is the same map at zero.
@@ -60,7 +61,7 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
             inference form, sums of branches, average pools; relu, leaky_relu, relu6, hard_tanh, abs, clip, `where` of a
             comparison with a constant, maxima, max-pools. On a tie with its constant, relu takes the constant; a
             max-pool takes the first of its window.
-        x: (batch, ...); samples are kept apart by f.
+        x: (batch, ...); f must treat each sample by itself.
         neuron: (layer, index): the layer by the name that `gates` gives it or "output", the index into one sample's
             neurons, flat or a tuple. A number alone is an index into the output.
 
@@ -68,8 +69,8 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
         The weight, shaped like x, and the bias, (batch,).
 
     Raises:
-        NotImplementedError: an operation on the way that is not piecewise linear, named with its line.
-        TypeError, ValueError: x that is no array of real numbers; a name or an index that there is not.
+        NotImplementedError: an operation on the way is not piecewise linear; the message names it with its line.
+        TypeError, ValueError: x is not an array of real numbers; an unknown name or index.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 0.0], [0.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
@@ -91,10 +92,10 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
 
 
 def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Centre:
-    """The nearest input at which a neuron's active piece is zero, and what separates x from it.
+    """Return the nearest input at which a neuron's active piece is zero, and its difference from x.
 
-    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: how it is
-    shared among the inputs, not what each adds. Where w = 0, omega is 0.
+    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: they share
+    v among the inputs, and are not what each input adds. Where w = 0, omega is 0.
 
     Args, errors: as for `project`.
 
@@ -114,7 +115,7 @@ def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name
 
 
 def to_root(value: Float[Array, "*neurons"], weight: Float[Array, "*neurons_and_features"]) -> Array:
-    """`omega = (v / |w|^2) w`, from the root of an affine map to x; zero where w is."""
+    """Return `omega = (v / |w|^2) w`, from the root of an affine map to x; zero where w is zero."""
     axes = tuple(range(value.ndim, weight.ndim))
     square = jnp.sum(weight**2, axis=axes)
     scale = jnp.where(square > 0, value / jnp.where(square > 0, square, 1), 0)
@@ -122,16 +123,16 @@ def to_root(value: Float[Array, "*neurons"], weight: Float[Array, "*neurons_and_
 
 
 def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, Int[Array, "batch *neurons"]]:
-    """On which piece each neuron is, and which operand each maximum took.
+    """Return the piece that each neuron is on, and the operand that each maximum took.
 
-    A neuron is what a gate decides on, before any max-pool between them; it is called by the parameter of the last
-    layer before it. Its pieces are counted from below: how many of the gate's edges are less than the preactivation, so
-    that a tie counts as below (also where, as leaky_relu does, the function itself goes on from above). 0 is
-    *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
+    A neuron is the value that a gate decides on, before any max-pool between them; its name is the parameter of the
+    last layer before it. Its piece is the number of the gate's edges that are less than the preactivation. A tie counts
+    as below, also for leaky_relu, whose own piece at a tie is the upper one. 0 is *inactive*: at or below 0 for relu,
+    leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
 
-    Args, errors: as for `project`. Gates that depend on x by way of an operation that is not piecewise linear are left
-    out, with a warning. A network that has no others, such as one of GELU, raises `ValueError` or
-    `NotImplementedError`; a linear network has no gates and gives {}.
+    Args, errors: as for `project`. Gates behind an operation that is not piecewise linear are left out, with a warning.
+    A network without other gates, such as one with GELU, raises `ValueError` or `NotImplementedError`; a linear network
+    has no gates and gives {}.
 
     Returns:
         By name, shape (batch, ...); for maxima, `name winner`: the first of those that tie, as a place among the
@@ -159,16 +160,16 @@ def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, 
     found = {name: neurons.piece(name, pieces) for name in neurons.hidden}
     for name, number in neurons.winners.items():
         winner, loops = pieces.winners[number], len(neurons.facts.loops.get(number, ()))
-        operand = neurons.facts.makers[number].inputs[0]
-        if neurons.facts.makers[number].name.startswith("reduce_window"):
-            winner = _within_sample(neurons, operand, winner)
+        maker = neurons.facts.makers[number]
+        if kind_of(maker).chooses_anywhere:
+            winner = _within_sample(neurons, maker.inputs[0], winner)
         place = loops + neurons.batch_axes.get(number, 0)
         found[name] = jnp.moveaxis(winner, place, 0) if winner.ndim > place else winner
     return found
 
 
 def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
-    """A place among all of a value's numbers as one among those of its sample."""
+    """Return the place within a sample for a place among all of a value's numbers."""
     shape, batch = neurons.graph.shape(value), neurons.batch_axes.get(value, 0)
     if not shape:
         return place
@@ -192,7 +193,7 @@ def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
     index = operator.index(index) if hasattr(index, "__index__") else index  # pyright: ignore[reportArgumentType]
     value = neurons.value(name)
     loops = len(neurons.facts.loops.get(value, ()))
-    # Says what is wrong with a value without a batch.
+    # Raises the error for a value without a batch.
     jax.eval_shape(lambda: neurons.arranged(name, jnp.zeros((1,) * loops + neurons.graph.shape(value))))
     steps = tuple(operation.params["length"] for operation in neurons.facts.loops.get(value, ()))
     shape = (*steps, *neurons.shape(value))

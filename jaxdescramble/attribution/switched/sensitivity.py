@@ -1,4 +1,4 @@
-"""Inactive-state sensitivity: what of an input keeps the silent neurons silent."""
+"""Inactive-state sensitivity: the part of an input that keeps the silent neurons silent."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from jaxdescramble.networks.tracing import leaves_of
 
 METHODS = ("exact", "probes")
 ROUTES = ("forward", "coloured", "first layer", "reverse")
-# Numbers that the probes of one chunk may fill, unless the user says how many go together.
+# Numbers that the probes of one chunk may fill, unless `chunk_size` is given.
 ROOM = 2**23
 
 
@@ -40,10 +40,10 @@ class Insens(Stored):
     Attributes:
         map: Omega, shaped like x.
         count: inactive neurons of each sample.
-        zero_weight_count: those of them whose weight is zero: they count, and add nothing.
-        largest_share: of the lengths of all the omega that were averaged, the share of the longest.
-        route: how the weights' norms were found; `costs`: multiplications of each route that was possible, on all
-            samples, as estimated from the shapes.
+        zero_weight_count: inactive neurons with a weight of zero: they count, and add nothing.
+        largest_share: of the lengths the share of the longest omega in the sum of all lengths.
+        route: how the norms of the weights were found; `costs`: multiplications of each possible route, on all samples,
+            estimated from the shapes.
     """
 
     map: Float[Array, "batch *features"]
@@ -55,7 +55,7 @@ class Insens(Stored):
 
 
 class _Plan(NamedTuple):
-    """Probes that go in at a value: how many, and how to make the k-th."""
+    """Probes at a value: how many, and a function that makes the k-th."""
 
     size: int
     value: int
@@ -75,39 +75,37 @@ def insens(
     cap: float | None = None,
     losers: bool = False,
 ) -> Insens:
-    """Inactive-state sensitivity: the mean of what separates x from the edge of each silent neuron's half-space.
+    """Return the inactive-state sensitivity: the mean vector from the edge of a silent neuron's half-space to x.
 
     `Omega(x) = mean over inactive hidden neurons of omega_i`, `omega_i = (v_i / |w_i|^2) w_i`
 
-    with w_i the neuron's switched projection at x and v_i its preactivation, counted from the neuron's lowest edge (0
-    for relu). Only the norms of the w_i need a Jacobian: they come from probes pushed forward through the piece, all
-    neurons at once; Omega is then one pass backward. Which probes is a choice of cost:
+    Here w_i is the neuron's switched projection at x, and v_i its preactivation, counted from the neuron's lowest edge
+    (0 for relu). Only the norms of the w_i need a Jacobian: probes go forward through the piece, for all neurons at
+    once. Omega is then one pass backward. The routes differ in their probes and in their cost:
 
-    - "forward": one for every input feature;
-    - "coloured": features further apart than any neuron sees go together;
-    - "first layer": a basis of what the first layer hears, for inputs longer than that layer is wide (the norms that
-      the recursion `G_l = W_l^T M G_(l-1) M W_l` gives, at the same cost, behind any network);
+    - "forward": one probe for every input feature;
+    - "coloured": one probe for all features that are further apart than any neuron sees;
+    - "first layer": a basis of what the first layer reads, if x is longer than that layer is wide. It costs as much as
+      the recursion `G_l = W_l^T M G_(l-1) M W_l`, and works for any network behind that layer;
     - "reverse": one pass backward for every neuron;
-    - of method "probes": random signs, whose squares have the norms as mean.
+    - method "probes": random signs; the mean of the squares is the norm.
 
     Args:
-        f, params, x: as for `project`. Hidden neurons are those that a gate decides on, before any max-pool between
-            them; outputs are none.
+        f, params, x: as for `project`. Hidden neurons are the values that a gate decides on, before any max-pool
+            between them; outputs do not count.
         method: "exact" or "probes".
-        chunk_size: how many probes go together; as many as fit into 32 MB, which caches like, unless given. It
-            changes memory alone.
-        key: source of chance for "probes"; `probes`: how many.
-        route: one of the four, if not the cheapest.
-        cap: the longest that |v| / |w| may be; longer omega are cut to it. None: any length.
-        losers: count as inactive also neurons that are active and lose in every max-pool that reads them, where only
-            max-pools do.
+        chunk_size: how many probes run together; if None, as many as fit into 32 MB. It changes memory alone.
+        key: random key of method "probes"; `probes`: how many.
+        route: one of the four; the cheapest if None.
+        cap: the largest |v| / |w|; longer omega are shortened to it. None: any length.
+        losers: also count active neurons as inactive if they lose in every max-pool, and max-pools alone read them.
 
     Returns:
-        An `Insens`. A weight of zero gives omega = 0, kept in the count and reported; so does v at the edge. With no
-        inactive neuron Omega is 0.
+        An `Insens`. A weight of zero gives omega = 0; such neurons count, and are reported. A neuron at the edge gives
+        omega = 0, too. Without inactive neurons Omega is 0.
 
     Raises:
-        NotImplementedError: an operation on the way to a gate that is not piecewise linear.
+        NotImplementedError: an operation on the way to a gate is not piecewise linear.
         TypeError, ValueError: as for `project`; no gates at all; unknown names; probes without a key.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
@@ -169,7 +167,7 @@ def _insens(
     }
 
     def forward(value: int) -> Callable[[Array], dict[str, Array]]:
-        """The linear part of the piece, from a value's change to every neuron's."""
+        """Return the linear part of the piece, from a value's change to every neuron's."""
         start = x if value == neurons.x else evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
         place = neurons.batch_axes.get(value, 0)
 
@@ -225,7 +223,7 @@ def _insens(
 def _by_probe(
     forward: Callable[[Array], dict[str, Array]], plan: _Plan, above: dict[str, Array], chunk: int | None, x: Array
 ) -> dict[str, Array]:
-    """Sums of squares over probes, chunk by chunk."""
+    """Return sums of squares over probes, chunk by chunk."""
     numbers = sum(v.size for v in above.values()) + x.size
     chunk = min(plan.size, chunk or max(1, ROOM // (4 * numbers)))
     rounds = -(-plan.size // chunk)
@@ -246,7 +244,7 @@ def _by_probe(
 def _by_neuron(
     backward: Callable[[dict[str, Array]], tuple[Array]], above: dict[str, Array], chunk: int | None, x: Array
 ) -> dict[str, Array]:
-    """Squared norms of rows, one pass backward for each."""
+    """Return squared norms of rows; each takes one pass backward."""
     batch, found = len(x), {}
     for name, v in above.items():
         size = v.size // batch
@@ -266,7 +264,7 @@ def _by_neuron(
 def _ways(
     f: Callable[[Any, Any], Any], neurons: Neurons, params: Any, x: Array
 ) -> tuple[dict[str, Callable[[], _Plan]], dict[str, float]]:
-    """How to make the probes of each route, and what it costs: multiplications on all samples."""
+    """Return how to make the probes of each route, and its cost: multiplications on all samples."""
     graph, shape = neurons.graph, x.shape[1:]
     of = multiplications(graph)
     whole, features = sum(of.values()), math.prod(shape)
@@ -277,7 +275,7 @@ def _ways(
     ways = {"forward": lambda: _Plan(features, neurons.x, one_hot)}
     costs = {"forward": float(features * whole)}
     seen = reaches(graph, neurons.facts)
-    # Over all neurons: a place of one class must be alone in what any of them sees.
+    # No neuron may see two places of one class.
     each = [colours(graph, seen.get(number, {})) for number in neurons.hidden.values()]
     classes = tuple(max(sizes) for sizes in zip(*each, strict=True))
     if math.prod(classes) < features:
@@ -297,7 +295,7 @@ def _ways(
 
 
 def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
-    """R of the first layer's transpose: its rows are probes behind that layer that stand for all before it."""
+    """Return the rows of R of the first layer's transpose: probes behind that layer that replace all before it."""
     neurons, x = read(f, params, x)
     first = _first_layer(neurons)
 
@@ -310,7 +308,7 @@ def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: in
 
 
 def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k: Array) -> Array:
-    """Ones at all places of the k-th class: those that agree modulo the classes of every axis."""
+    """Return ones at all places of the k-th class: places that are equal modulo the classes of every axis."""
     ones = jnp.ones((1,) * len(shape), bool)
     for a, (count, size) in reversed(list(enumerate(zip(classes, shape, strict=True)))):
         k, place = k // count, k % count

@@ -1,4 +1,4 @@
-"""What the gates of a network let through, as neural path kernels take them."""
+"""The slopes of a network's gates, as neural path kernels take them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from jaxdescramble.networks.tracing import leaves_of
 
 
 def path_gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> list[Float[Array, "batch *neurons"]]:
-    """The gates of anybody's network: the slope of each neuron's activation at its preactivation, layer by layer.
+    """Return the gates of any network: the slope of each neuron's activation at its preactivation, layer by layer.
 
     1 and 0 for relu, 1 and 0.01 for leaky_relu, 1 and -1 for abs. A path through the network is worth the product of
     its weights and of these slopes, so that the path kernel of a trained network of any framework is
@@ -61,7 +61,7 @@ def _slope(neurons: Neurons, name: str, params: Any, x: Array) -> Array:
 
 
 def _activation(neurons: Neurons, name: str) -> int:
-    """The one value that is made of a neuron alone, element by element, and goes on to others."""
+    """Return the one value that elementwise operations compute from a neuron alone and that others read."""
     value, facts, graph = neurons.hidden[name], neurons.facts, neurons.graph
     if facts.loops.get(value):
         raise NotImplementedError(f"{name}: stands inside a scan; write the layers out for path kernels.")

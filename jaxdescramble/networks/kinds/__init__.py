@@ -84,11 +84,12 @@ UNKNOWN = Kind()
 
 
 def kind_of(operation: Operation) -> Kind:
-    """Return the kind of an operation; of a call that was not opened, whether it is elementwise."""
-    for kind in BY_PRIMITIVE.get(operation.name, ()):
-        if kind.holds(operation):
-            return kind
-    return ELEMENTWISE if operation.pointwise else UNKNOWN
+    """Return the kind of an operation; `UNKNOWN` if none holds."""
+    if operation.known_kind is None:
+        held = (kind for kind in BY_PRIMITIVE.get(operation.name, ()) if kind.holds(operation))
+        # Calls that were not opened are elementwise if everything inside them is.
+        operation.known_kind = next(held, ELEMENTWISE if operation.pointwise else UNKNOWN)
+    return operation.known_kind
 
 
 def arranges(operation: Operation, graph: Graph) -> bool:

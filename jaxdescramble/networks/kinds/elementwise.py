@@ -1,5 +1,6 @@
 """Operations on every element by itself, each operand of the same shape, of size 1 along an axis, or a scalar."""
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
@@ -45,6 +46,12 @@ class Addition(Elementwise):
 
     primitives = frozenset({"add", "add_any", "sub"})
     linear = "together"
+    affine_sides = (0, 1)
+
+    def scale_and_shift(self, operation: Operation, side: int, constant: Array) -> tuple[Array | None, Array | None]:
+        if operation.name != "sub":
+            return None, constant
+        return (None, -constant) if side == 0 else (jnp.full_like(constant, -1), constant)
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.shared()
@@ -72,6 +79,10 @@ class Multiplication(Elementwise):
 
     primitives = frozenset({"mul"})
     linear = "apart"
+    affine_sides = (0, 1)
+
+    def scale_and_shift(self, operation: Operation, side: int, constant: Array) -> tuple[Array | None, Array | None]:
+        return constant, None
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.passed_on() if len(flow.floating) == 1 else None
@@ -81,6 +92,10 @@ class Division(Elementwise):
     """`div`: a scaling if the denominator is constant."""
 
     primitives = frozenset({"div"})
+    affine_sides = (0,)
+
+    def scale_and_shift(self, operation: Operation, side: int, constant: Array) -> tuple[Array | None, Array | None]:
+        return 1 / constant, None
 
     def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         return linear_piece if live == [True, False] else None

@@ -130,17 +130,20 @@ class Kind:
         weight_sides: the positions of the operands that may be the weight of a layer; empty if it makes no layers.
         is_product: it is linear in each of two operands, and mixes their numbers.
         linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
+        affine_sides: the positions of an operand that the other operand, a constant, shifts or scales.
         is_step: its floating results are constant between jumps.
         compares: its results say which operand is larger.
         decides: it is piecewise linear, and the real input decides which piece is taken.
         clips: it passes its operand on or replaces it by a constant.
         chooses: it takes the largest or smallest of several positions.
+        chooses_anywhere: the position that it took is counted among all those of its operand.
         curve: "curve" if it is curved everywhere, "power" for powers, which other functions are made of.
         cuts: its results are slices of its operand.
         joins: it puts its operands side by side, all of them whole.
         writes: it puts one operand into another one, or orders numbers.
         looks_up: it takes positions out of its first operand, as the others say.
         keeps: a parameter that goes through it is still that parameter, seen in another way.
+        is_transform: it mixes all positions along an axis in the same way for every operand, as a Fourier transform.
         why_unread: why a product of this kind with a parameter may be no layer; for a warning.
     """
 
@@ -148,17 +151,20 @@ class Kind:
     weight_sides: ClassVar[tuple[int, ...]] = ()
     is_product: ClassVar[bool] = False
     linear: ClassVar[str] = ""
+    affine_sides: ClassVar[tuple[int, ...]] = ()
     is_step: ClassVar[bool] = False
     compares: ClassVar[bool] = False
     decides: ClassVar[bool] = False
     clips: ClassVar[bool] = False
     chooses: ClassVar[bool] = False
+    chooses_anywhere: ClassVar[bool] = False
     curve: ClassVar[str] = ""
     cuts: ClassVar[bool] = False
     joins: ClassVar[bool] = False
     writes: ClassVar[bool] = False
     looks_up: ClassVar[bool] = False
     keeps: ClassVar[bool] = False
+    is_transform: ClassVar[bool] = False
     why_unread: ClassVar[str] = ""
 
     def holds(self, operation: Operation) -> bool:
@@ -252,6 +258,10 @@ class Kind:
         """
         is_affine = (self.linear == "together" and any(live)) or (self.linear == "apart" and sum(live) == 1)
         return linear_piece if is_affine else None
+
+    def scale_and_shift(self, operation: Operation, side: int, constant: Array) -> tuple[Array | None, Array | None]:
+        """Return by what the operation multiplies its operand `side`, and what it adds then; None for nothing."""
+        raise NotImplementedError
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         """Return the relevance of each floating operand; None if there is no rule."""

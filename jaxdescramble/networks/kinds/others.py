@@ -12,6 +12,7 @@ class Fourier(Kind):
     """`fft` along the last axes: a parameter that meets its result element by element is a matrix in disguise."""
 
     primitives = frozenset({"fft"})
+    is_transform = True
 
     def steps_after(
         self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph

@@ -75,6 +75,7 @@ class ExtremePool(_Pool):
     primitives = frozenset({"reduce_window_max", "reduce_window_min"})
     decides = True
     chooses = True
+    chooses_anywhere = True
 
     def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         return _first_of_window
