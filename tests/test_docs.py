@@ -66,6 +66,16 @@ def test_the_code_of_the_readme_runs_in_order():
     run(cells, "README")
 
 
+@pytest.mark.default_precision
+def test_the_recipes_for_contributors_run():
+    if not hasattr(jaxdescramble.Objective, "value"):
+        pytest.skip("objectives are not classes here")
+    run(
+        re.findall(r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE),
+        "recipes",
+    )
+
+
 @pytest.mark.every_case
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_pages_run(name, monkeypatch, tmp_path):
