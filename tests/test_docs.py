@@ -133,6 +133,11 @@ def test_every_page_is_in_the_table_of_contents():
     assert set(PAGES) - {"index"} == {name for name in listed if "/" not in name}
 
 
+def test_every_example_is_in_the_list():
+    listed = set(re.findall(r"^\| \[(\w+\.py)\]\(\.\./examples/\1\)", PAGES["examples"], flags=re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
 def test_the_api_pages_document_every_public_name_once(tmp_path):
     spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs" / "site_pages.py")
     site_pages = importlib.util.module_from_spec(spec)
