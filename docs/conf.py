@@ -45,6 +45,7 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "jaxdescramble"
+html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 

@@ -173,7 +173,7 @@ def methods(kind: type) -> Iterator[tuple[str, object]]:
 def first_sentence(docstring: str | None) -> str:
     """Return the first sentence of a docstring, for a table."""
     paragraph = " ".join(inspect.cleandoc(docstring or "").split("\n\n")[0].split())
-    return _escape(re.split(r"(?<=[.:!?]) (?=[A-Z`])", paragraph)[0]).replace("|", r"\|")
+    return _escape(re.split(r"(?<=[.!?]) (?=[A-Z`])", paragraph)[0]).replace("|", r"\|")
 
 
 def room_page(title: str, modules: list[ModuleType], documented: dict[str, str]) -> str:
@@ -207,7 +207,7 @@ def write_api(folder: Path) -> None:
         pages[room] = room_page(f"jaxdescramble.{room}", list(modules_of(room)), documented)
     for name, page in pages.items():
         write_if_new(folder / f"{name}.md", page)
-    entries = "\n".join(pages)
+    entries = "\n".join(f"{name} <{name}>" for name in pages)
     write_if_new(
         folder / "index.md",
         "# API\n\nEvery public name with its documentation. The front door is `jd`, after "
@@ -234,20 +234,10 @@ def write_results(folder: Path) -> None:
 
 def write_examples(folder: Path) -> None:
     """Write a page for each example: what its docstring says, and its code."""
-    sources = sorted((ROOT / "examples").glob("*.py"))
-    rows = ""
-    for source in sources:
-        tree = ast.parse(source.read_text())
-        docstring = ast.get_docstring(tree) or ""
+    for source in sorted((ROOT / "examples").glob("*.py")):
+        docstring = ast.get_docstring(ast.parse(source.read_text()))
         page = f"# {source.name}\n\n{markdown(docstring)}\n\n```{{literalinclude}} ../../examples/{source.name}\n```\n"
         write_if_new(folder / f"{source.stem}.md", page)
-        rows += f"| [{source.name}]({source.stem}.md) | {first_sentence(docstring)} |\n"
-    entries = "\n".join(source.stem for source in sources)
-    write_if_new(
-        folder / "index.md",
-        "# Examples\n\nEach one is a script of its own.\n\n| script | what it does |\n|---|---|\n"
-        f"{rows}\n```{{toctree}}\n:hidden:\n\n{entries}\n```\n",
-    )
 
 
 def write_if_new(path: Path, text: str) -> None:
@@ -264,11 +254,11 @@ def write(folder: Path) -> None:
     write_examples(folder / "examples")
 
 
-# Links that leave docs/ on GitHub stay inside the site.
+# Links that leave docs/ in the repository stay inside the site.
 OUTSIDE = (
     (re.compile(r"\]\((?:\.\./)?benchmarks/results/(\w+\.md)"), r"](/results/\1"),
     (re.compile(r"\]\((?:\.\./)?examples/(\w+)\.py"), r"](/examples/\1.md"),
-    (re.compile(r"\]\((?:\.\./)?examples\)"), r"](/examples/index.md)"),
+    (re.compile(r"\]\((?:\.\./)?examples\)"), r"](/examples.md)"),
     (re.compile(r"\]\((?:\.\./)?CONTRIBUTING\.md"), r"](/contributing.md"),
     (re.compile(r"\]\((?:\.\./)?CHANGELOG\.md"), r"](/changelog.md"),
     (re.compile(r"\]\(docs/"), r"](/"),
@@ -276,7 +266,10 @@ OUTSIDE = (
 
 
 def inside(text: str) -> str:
-    """Point links at the pages of the site: result tables, examples, and the files of the root that it includes."""
+    """Put in the files of the root that a page includes, and point links at the pages of the site."""
+    text = re.sub(
+        r"^```\{include\} \.\./(\w+\.md)\n```$", lambda match: (ROOT / match[1]).read_text(), text, flags=re.MULTILINE
+    )
     for pattern, replacement in OUTSIDE:
         text = pattern.sub(replacement, text)
     return text

@@ -46,7 +46,7 @@ VOCABULARY = (
     (r"\bof (?:one|the user)'s own\b", "'of your own', 'user-defined'"),
     (r"\bis said at once\b|\bit is said\b", "'raise an error', 'report'"),
     (r"\bit cannot be said\b|\bwhat can be known\b", "'unknown', 'what is known early'"),
-    (r"\b(?:alone|all) (?:chance|randomness) comes\b|\b[Ss]ource of chance\b|\bwhere all chance\b", "'random key'"),
+    (r"\b(?:alone|all) (?:chance|randomness) comes\b|(?i:\bsource of chance\b)|\bwhere all chance\b", "'random key'"),
     (r"\bput (?:it|them|what|to) (?:in|on|to) its place\b", "'replace'"),
     # Words
     (r"\banew\b", "'again'"),
@@ -59,7 +59,7 @@ VOCABULARY = (
     (r"\bnot a word\b|\bwithout a word\b", "'silently'"),
     (r"\bturned round\b", "'reversed'"),
     (r"(?<!there )\b(?:is|are) none[.;]", "'does not count'"),
-    (r"\b(?:here|there|where)(?:by|from|in|of|upon|with)\b(?<!therefrom)", "use a modern word"),
+    (r"\b(?:here|there|where)(?:by|from|in|of|upon|with)\b", "use a modern word"),
     (r"\b(?:albeit|ere|hither|howbeit|lest|nigh|oft|thither|thrice|unto|whence|whilst)\b", "use a modern word"),
     # One word for one thing
     (r"\bpre-activation", "'preactivation'"),

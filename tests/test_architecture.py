@@ -1,4 +1,4 @@
-"""The house keeps its floors: a module imports only from floors below its own (see README, "Layout")."""
+"""The house keeps its floors: a module imports only from floors below its own (see docs/layout.md)."""
 
 import ast
 import importlib

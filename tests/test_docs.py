@@ -66,6 +66,16 @@ def test_the_code_of_the_readme_runs_in_order():
     run(cells, "README")
 
 
+@pytest.mark.default_precision
+def test_the_recipes_for_contributors_run():
+    if not hasattr(jaxdescramble.Objective, "value"):
+        pytest.skip("objectives are not classes here")
+    run(
+        re.findall(r"^```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE),
+        "recipes",
+    )
+
+
 @pytest.mark.every_case
 @pytest.mark.parametrize("name", QUICK)
 def test_quick_pages_run(name, monkeypatch, tmp_path):
@@ -121,6 +131,11 @@ def test_the_readme_is_short():
 def test_every_page_is_in_the_table_of_contents():
     listed = set(re.findall(r"^[\w/-]+$", PAGES["index"], flags=re.MULTILINE))
     assert set(PAGES) - {"index"} == {name for name in listed if "/" not in name}
+
+
+def test_every_example_is_in_the_list():
+    listed = set(re.findall(r"^\| \[(\w+\.py)\]\(\.\./examples/\1\)", PAGES["examples"], flags=re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "examples").glob("*.py")}
 
 
 def test_the_api_pages_document_every_public_name_once(tmp_path):
