@@ -420,9 +420,10 @@ def test_ctrl_c_on_the_command_line_is_answered_in_words_and_drops_the_chunk_in_
         time.sleep(0.01)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    said = process.stderr.readline()
-    answered = time.monotonic() - began
-    err = process.stderr.read()  # not communicate, which would miss what readline has buffered
+    with process.stderr:
+        said = process.stderr.readline()
+        answered = time.monotonic() - began
+        err = process.stderr.read()  # not communicate, which would miss what readline has buffered
     process.wait(timeout=120)
     ended = time.monotonic() - began
     assert said.startswith("Interrupted. Stopping within seconds: finished chunks are kept in ")

@@ -90,7 +90,7 @@ def frnpf_di(key: PRNGKeyArray, spec: Spec, **how: Any) -> Regime:
         A `Regime` that trains the values.
 
     Raises:
-        ValueError: if the kind is another one.
+        ValueError: if the kind is not "dgn" or "dlgn".
 
     >>> from jaxdescramble.gated import FullyConnected
     >>> params = frnpf_di(jax.random.key(0), Spec(FullyConnected(5, (4, 3), 2), "dgn")).params

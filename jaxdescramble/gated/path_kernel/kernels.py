@@ -67,8 +67,8 @@ def dense(
             is 0. "log" returns the logarithm of "none" and stays in range at any depth.
         variances: variances sigma^2 of the weights, one number or one for each of the d weights. None means ones, which
             gives the kernel itself.
-        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases. Ones give
-            the kernel itself.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases. For a
+            network with biases, ones give the kernel itself.
 
     Returns:
         Array of shape (n1, n2), of the type of x1 and x2. "log" returns -inf where the kernel is zero. Inside `jit` it

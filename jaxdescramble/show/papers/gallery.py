@@ -114,8 +114,8 @@ def evaluation_figure(cells: claims.Cells) -> "Figure":
 def patterns_figure(cells: Mapping[str, Mapping[str, np.ndarray]], rows: int = 2) -> "Figure":
     """Draw the parts of the last hidden layer for a few pictures.
 
-    The parts are the neurons that add most to the score, the silent neurons that are held hardest, the sums of both,
-    and the switched projection of the score.
+    The parts are the neurons that add most to the score, the silent neurons with the largest sensitivity, the sums of
+    both, and the switched projection of the score.
 
     Args:
         cells: arrays of one cell, by set of pictures.

@@ -150,7 +150,7 @@ def cell(key: Array, of: str, plan: ClassifierPlan, count: int) -> tuple[dict[st
 
 
 def _patterns(params: Params, images: Array) -> dict[str, np.ndarray]:
-    """Split the last hidden layer: the neurons that add most to the score, and the silent neurons held hardest."""
+    """Split the last hidden layer: the neurons that add most to the score, and the most sensitive silent neurons."""
     layer = f"[{len(params) - 2}]['W']"
     read = jax.jit(lambda params, image: patterns(classifier, params, image, layer))
     found = jax.tree.map(lambda *each: jnp.concatenate(each), *(read(params, image[None]) for image in images))

@@ -26,7 +26,7 @@ class Spectrum(NamedTuple):
     """Errors after training.
 
     Attributes:
-        frequencies: number of periods of the target on [-1, 1], times two.
+        frequencies: number of periods of the target on [-1, 1].
         widths: width of every gated layer.
         errors: by kind, mean squared error divided by that of the answer 0, on unseen points.
         hardened: the same with hard gates, for kinds with features.
