@@ -57,6 +57,7 @@ def problem(key, names, groups, into, out, bias=True):
     return params, jax.random.normal(keys[4], [sizes[letter] for letter in names[0]])
 
 
+@pytest.mark.both_precisions
 @pytest.mark.parametrize("names", FORMATS.values(), ids=FORMATS.keys())
 @pytest.mark.parametrize("sizes", GROUPS.values(), ids=GROUPS.keys())
 def test_each_group_is_a_layer_of_its_own(key, names, sizes):
@@ -116,6 +117,7 @@ def test_descrambling_a_network_descrambles_every_group(key):
         np.testing.assert_allclose(layer.output.value[g], alone.value, rtol=1e4 * TIGHT)
 
 
+@pytest.mark.both_precisions
 @pytest.mark.parametrize("out", [1, 2])
 def test_channels_are_permuted_through_a_depthwise_convolution(key, out):
     names = FORMATS["NCHW"]
@@ -150,7 +152,7 @@ def test_channels_of_all_groups_are_permuted_alike_and_others_are_refused(key):
     np.testing.assert_array_equal(after, before[:, order])
     same = jd.reorder(f, params, x, "['second']", order)
     np.testing.assert_allclose(f(same, x), f(params, x), rtol=1e2 * TIGHT)
-    with pytest.raises(ValueError, match=r"conv_general_dilated.* brings them together in groups"):
+    with pytest.raises(ValueError, match=r"conv_general_dilated.* mixes them in groups"):
         jd.reorder(f, params, x, "['a']", [2, 0, 1, 3, 4, 5])
     with pytest.raises(ValueError, match=r"each of 0 \.\.\. 3 once"):
         jd.reorder(f, params, x, "['b']", jnp.arange(8)[::-1])
@@ -193,7 +195,7 @@ def test_relevance_is_that_of_a_loop_over_the_groups(key, sizes):
         # The loop's own bias comes after its pieces were joined: without one they are the same rule by rule.
         found, expected = (jd.attribution.lrp(g, no_bias, x, 1, **options) for g in (f, loop))
         np.testing.assert_allclose(found, expected, atol=1e3 * TIGHT)
-    boxed = {"input_rule": "z-box", "low": -3.0, "high": 3.0}
+    boxed = {"input_rule": "z-box", "low": -9.0, "high": 9.0}
     first = lambda params, x: jax.nn.relu(convolve(x, params["b"], names, 2)).mean((1, 2))  # noqa: E731
     second = lambda params, x: jax.nn.relu(looped(x, params["b"], names, 2)).mean((1, 2))  # noqa: E731
     kernel = {"b": params["b"][:, :, :1, :4]}
@@ -222,11 +224,11 @@ def test_switched_projections_are_derivatives(key, sizes):
     np.testing.assert_allclose(projection.weight, expected, atol=1e2 * TIGHT)
     value = jnp.sum(projection.weight * x, (1, 2, 3)) + projection.bias
     np.testing.assert_allclose(value, neuron(x), atol=1e2 * TIGHT)
-    step = 1e-6 if X64 else 1e-2
-    direction = jax.random.normal(key, x.shape)
-    slope = (f(params, x + step * direction) - f(params, x - step * direction))[:, 0] / (2 * step)
-    weight = switched.project(f, params, x, 0).weight
-    np.testing.assert_allclose(jnp.sum(weight * direction, (1, 2, 3)), slope, rtol=1e-4 if X64 else 0.2)
+    if X64:  # in float32 the difference is too coarse, or crosses a gate
+        step, direction = 1e-6, jax.random.normal(key, x.shape)
+        slope = (f(params, x + step * direction) - f(params, x - step * direction))[:, 0] / (2 * step)
+        weight = switched.project(f, params, x, 0).weight
+        np.testing.assert_allclose(jnp.sum(weight * direction, (1, 2, 3)), slope, rtol=1e-5)
 
 
 def test_all_routes_to_the_silent_neurons_agree(key):

@@ -184,19 +184,22 @@ BARRIERS = {
     "result": (lambda p, x: jnp.tanh(x @ p["w"]), "`tanh` at .*result"),
     "residual": (lambda p, x: (x @ p["w"] + x @ p["v"]) @ p["o"], "`add` at .*another stream"),
     "reshape": (lambda p, x: jnp.tanh((x @ p["w"]).reshape(-1, 2, 3)).sum(axis=(1, 2)), "`reshape` at .*splits"),
-    "slice": (lambda p, x: (x @ p["w"])[:, :3].sum(axis=1), "`slice` at .*takes out some"),
-    "gather": (lambda p, x: (x @ p["w"])[:, jnp.array([0, 0])].sum(axis=1), "`gather` at .*none of the operations"),
-    "order": (lambda p, x: jnp.cumsum(x @ p["w"], axis=1).sum(axis=1), "`cumsum` at .*by their place"),
-    "which": (lambda p, x: (x @ p["w"]).argmax(axis=1), "`argmax` at .*by their place"),
+    "slice": (lambda p, x: (x @ p["w"])[:, :3].sum(axis=1), "`slice` at .*selects some"),
+    "gather": (lambda p, x: (x @ p["w"])[:, jnp.array([0, 0])].sum(axis=1), "`gather` at .*has no rule"),
+    "order": (lambda p, x: jnp.cumsum(x @ p["w"], axis=1).sum(axis=1), "`cumsum` at .*depends on their order"),
+    "which": (lambda p, x: (x @ p["w"]).argmax(axis=1), "`argmax` at .*depends on their order"),
     "constant": (lambda p, x: (x @ p["w"] * jnp.linspace(0, 1, 6)).sum(axis=1), "`mul` at .*"),
-    "array": (lambda p, x: (x @ p["w"] + np.arange(6.0)).sum(axis=1), "`add` at .*constant that varies"),
+    "array": (lambda p, x: (x @ p["w"] + np.arange(6.0)).sum(axis=1), "`add` at .*constant that is not the same"),
     "attention": (attend, "`dot_general` at .*attention"),
     "loop": (lambda p, x: jax.lax.fori_loop(0, x.shape[0], lambda _, v: v, x @ p["w"]).sum(), None),
     "while": (
         lambda p, x: jax.lax.while_loop(lambda v: v.sum() < 0, lambda v: v + 1.0, x @ p["w"]).sum(),
-        "`while` at .*none of the operations",
+        "`while` at .*has no rule",
     ),
-    "itself": (lambda p, x: (x @ p["w"]).T @ (x @ p["w"] + 1).reshape(-1, 6)[:, ::-1], "`rev` at .*by their place"),
+    "itself": (
+        lambda p, x: (x @ p["w"]).T @ (x @ p["w"] + 1).reshape(-1, 6)[:, ::-1],
+        "`rev` at .*on their order",
+    ),
 }
 
 
@@ -204,7 +207,7 @@ BARRIERS = {
 def test_what_the_axis_cannot_pass_is_named(barrier):
     f, message = BARRIERS[barrier]
     params = {"w": normal(1, 4, 6), "v": normal(2, 4, 6), "o": normal(3, 6, 2)}
-    if message is None:  # carried round unchanged is not carried
+    if message is None:  # a carry that no step changes is no carry
         reordered(f, params, X, "['w']", {"['w']"})
         return
     with pytest.raises(ValueError, match=rf"neurons of \['w'\] cannot be reordered: {message}") as error:

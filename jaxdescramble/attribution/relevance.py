@@ -112,7 +112,7 @@ def lrp(
     ):
         raise ValueError(
             f"low, high: x reaches from {float(x.min()):.3g} to {float(x.max()):.3g}, which is not between {low} and "
-            f"{high}; say what x may be, or take another input rule, such as 'w2'."
+            f"{high}; give the limits of x, or take another input rule, such as 'w2'."
         )
     graph = trace(f, params, x, opened=True)
     back = _Back(graph, study(graph), leaves_of((params, x)), everywhere, first)

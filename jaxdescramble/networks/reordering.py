@@ -137,7 +137,7 @@ class _Passage:
                     raise ValueError(
                         f"The neurons of {self.name} cannot be reordered: the function returns its weight."
                     )
-                self.fail(maker, "makes the function's result, in which their order shows")
+                self.fail(maker, "computes the function's result, which would show their order")
 
     def axes(self, number: int) -> Axes:
         return self.known.get(number) or foreign(self.graph.shape(number))
@@ -153,12 +153,12 @@ class _Passage:
 
     def enter(self, scan: Operation, position: int, axes: Axes) -> Axes:
         if has_unit(axes if position < scan.carries else axes[:1]):
-            self.fail(scan, "carries them round" if position < scan.carries else "goes through them one by one")
+            self.fail(scan, "carries them from step to step" if position < scan.carries else "reads them one by one")
         return axes[1:]
 
     def leave(self, scan: Operation, position: int, axes: Axes) -> Axes:
         if position < scan.carries:
-            self.fail(scan, "carries them round")
+            self.fail(scan, "carries them from step to step")
         return axes_outside(scan, position, axes)
 
     def results(self, operation: Operation) -> Sequence[Axes]:
@@ -190,7 +190,7 @@ class _Passage:
             if not np.array_equal(
                 np.asarray(array), np.asarray(_permuted(array, self.filled(number, axes), self.order))
             ):
-                self.fail(operation, "meets them with a constant that varies from one to the next")
+                self.fail(operation, "combines them with a constant that is not the same for all of them")
             return
         if number in graph.arguments[0]:
             self.assign(number, axes, operation)
@@ -198,7 +198,7 @@ class _Passage:
         if number in self.fed:
             loop, i = self.fed[number]
             if i < loop.carries:
-                self.fail(loop, "carries them round")
+                self.fail(loop, "carries them from step to step")
             self.demand(loop.inputs[i], ((), *axes), operation)
             return
         maker = self.facts.makers.get(number)
@@ -206,9 +206,9 @@ class _Passage:
         if maker is None or back is None:
             self.fail(
                 operation,
-                "brings them together with other data (another stream, attention, or a second use of one parameter)"
+                "combines them with other data (another stream, attention, or a second use of one parameter)"
                 if from_data
-                else "meets them with a value that is not arranged by them",
+                else "combines them with a value that cannot be permuted",
             )
         for operand, needed in zip(maker.inputs, back, strict=True):
             self.demand(operand, needed, operation)

@@ -1,76 +1,34 @@
 """The kinds of operations that the package knows: everything about a kind stands in one file.
 
-To add a kind, write its file, with a subclass of `Kind` or `LayerKind`, and put it on the list below. Of several kinds
-of one primitive the first one that holds is taken.
+To add a kind, write its file, with a subclass of `Kind` or `LayerKind` and a tuple `KINDS` of its instances. Put the
+file's name on the list below. If several kinds have the same primitive, the first one that holds is taken.
 """
 
+import importlib
+
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds import (
-    arranging,
-    convolution,
-    dense,
-    elementwise,
-    gates,
-    grouped_convolution,
-    identity,
-    joining,
-    lookups,
-    ordering,
-    others,
-    pooling,
-    products,
-    reducing,
-    slicing,
-)
+from jaxdescramble.networks.kinds.elementwise import Elementwise
 from jaxdescramble.networks.kinds.kind import Kind
 
-KINDS: tuple[Kind, ...] = (
-    dense.Dense(),
-    convolution.Convolution(),
-    grouped_convolution.GroupedConvolution(),
-    grouped_convolution.BatchGroupedConvolution(),
-    products.RaggedProduct(),
-    identity.StopGradient(),
-    identity.Identity(),
-    arranging.Transpose(),
-    arranging.Reshape(),
-    arranging.Squeeze(),
-    arranging.Broadcast(),
-    slicing.Slicing(),
-    joining.Concatenation(),
-    joining.Stack(),
-    joining.Padding(),
-    joining.Writing(),
-    lookups.Gather(),
-    lookups.DynamicSlice(),
-    ordering.Running(),
-    ordering.RunningSum(),
-    ordering.Reversal(),
-    ordering.Sorting(),
-    reducing.Summation(),
-    reducing.ReducedExtreme(),
-    reducing.ExtremePosition(),
-    reducing.Reduction(),
-    pooling.SumPool(),
-    pooling.ExtremePool(),
-    pooling.OtherPool(),
-    gates.Extreme(),
-    gates.Absolute(),
-    gates.Clamp(),
-    gates.Choice(),
-    elementwise.Addition(),
-    elementwise.Negation(),
-    elementwise.RealPart(),
-    elementwise.Multiplication(),
-    elementwise.Division(),
-    elementwise.Power(),
-    elementwise.FirstPower(),
-    elementwise.Curve(),
-    elementwise.Rounding(),
-    elementwise.Comparison(),
-    elementwise.Elementwise(),
-    others.Fourier(),
-    others.Counting(),
+FILES = (
+    "dense",
+    "convolution",
+    "grouped_convolution",
+    "products",
+    "identity",
+    "arranging",
+    "slicing",
+    "joining",
+    "lookups",
+    "ordering",
+    "reducing",
+    "pooling",
+    "gates",
+    "elementwise",
+    "others",
+)
+KINDS: tuple[Kind, ...] = tuple(
+    kind for name in FILES for kind in importlib.import_module(f"jaxdescramble.networks.kinds.{name}").KINDS
 )
 
 BY_PRIMITIVE: dict[str, list[Kind]] = {}
@@ -79,7 +37,7 @@ for _kind in KINDS:
         BY_PRIMITIVE.setdefault(_name, []).append(_kind)
 
 PRODUCTS = frozenset(name for kind in KINDS if kind.is_product for name in kind.primitives)
-ELEMENTWISE = next(kind for kind in KINDS if type(kind) is elementwise.Elementwise)
+ELEMENTWISE = next(kind for kind in KINDS if type(kind) is Elementwise)
 UNKNOWN = Kind()
 
 

@@ -180,3 +180,6 @@ def _split(steps: Steps, before: Sequence[int], after: Sequence[int]) -> Steps |
         return None
     parts[0] = tuple(i + int(index.flat[0]) for i in parts[0])
     return [*parts]
+
+
+KINDS = (Transpose(), Reshape(), Squeeze(), Broadcast())

@@ -110,7 +110,7 @@ class Convolution(LayerKind):
         refuse_places(operation, operands)
         both = {d for d in (data[channel], weight[into]) if UNIT in labels(d)}
         if len(both) > 1:
-            raise OrderMattersError("brings them together with themselves in another arrangement")
+            raise OrderMattersError("combines them with a copy of themselves in another arrangement")
         met, needed = list(data), list(weight)
         met[channel] = needed[into] = both.pop() if both else ()
         result = list(foreign(graph.shape(operation.outputs[0])))
@@ -133,4 +133,7 @@ def refuse_places(operation: Operation, operands: list[Axes]) -> None:
     channel = numbers.lhs_spec[1]
     places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
     if any(UNIT in labels(d) for d in places):
-        raise OrderMattersError("treats them by their place")
+        raise OrderMattersError("depends on their order")
+
+
+KINDS = (Convolution(),)

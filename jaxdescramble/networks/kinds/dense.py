@@ -66,7 +66,7 @@ class Dense(LayerKind):
         for i, j in [*zip(*contract, strict=True), *zip(*batch, strict=True)]:
             left, right = operands[0][i], operands[1][j]
             if UNIT in labels(left) and UNIT in labels(right) and left != right:
-                raise OrderMattersError("brings them together with themselves in another arrangement")
+                raise OrderMattersError("combines them with a copy of themselves in another arrangement")
             needed[0][i] = needed[1][j] = left if UNIT in labels(left) else right
         free = [[needed[k][i] for i in _free(operation, k, len(needed[k]))] for k in (0, 1)]
         return Permuted([(*(needed[0][i] for i in batch[0]), *free[0], *free[1])], [tuple(one) for one in needed])
@@ -92,3 +92,6 @@ def _free(operation: Operation, position: int, rank: int) -> list[int]:
     """Return the dimensions of an operand that are neither contracted nor batch dimensions."""
     contract, batch = operation.params["dimension_numbers"]
     return [i for i in range(rank) if i not in contract[position] and i not in batch[position]]
+
+
+KINDS = (Dense(),)

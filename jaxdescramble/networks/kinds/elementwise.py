@@ -146,3 +146,18 @@ class Comparison(Elementwise):
     primitives = frozenset({"gt", "ge", "lt", "le"})
     is_step = True
     compares = True
+
+
+KINDS = (
+    Addition(),
+    Negation(),
+    RealPart(),
+    Multiplication(),
+    Division(),
+    Power(),
+    FirstPower(),
+    Curve(),
+    Rounding(),
+    Comparison(),
+    Elementwise(),  # the others
+)

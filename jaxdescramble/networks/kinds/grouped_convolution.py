@@ -65,7 +65,7 @@ def _parted(dimension: Sequence, count: int, size: int) -> Axes:
     parts = regroup((tuple(dimension),), (count, size // count))
     units = [atom for atom in dimension if atom.label == UNIT]
     if parts is None or units != [atom for part in parts for atom in part if atom.label == UNIT]:
-        raise OrderMattersError("brings them together in groups")
+        raise OrderMattersError("mixes them in groups")
     return parts
 
 
@@ -73,7 +73,7 @@ def _one_of(first: Sequence, second: Sequence) -> tuple:
     """Return the arrangement of the neurons in one of two dimensions that meet; empty if neither holds any."""
     both = {tuple(d) for d in (first, second) if UNIT in labels(tuple(d))}
     if len(both) > 1:
-        raise OrderMattersError("brings them together with themselves in another arrangement")
+        raise OrderMattersError("combines them with a copy of themselves in another arrangement")
     return both.pop() if both else ()
 
 
@@ -83,3 +83,6 @@ def _joined(group: tuple, inside: tuple, count: int, size: int) -> tuple:
         return ()
     sizes = zip((group, inside), (count, size // count), strict=True)
     return tuple(atom for part, size in sizes for atom in (part if UNIT in labels(part) else axis(FOREIGN, size)))
+
+
+KINDS = (GroupedConvolution(), BatchGroupedConvolution())

@@ -57,3 +57,6 @@ class StopGradient(Identity):
 def _belongs(operation: Operation, position: int, output: int) -> bool:
     """Return whether a result is that of an operand; a barrier hands each operand on by itself."""
     return operation.outputs[output] == operation.output_for(position)
+
+
+KINDS = (StopGradient(), Identity())

@@ -127,3 +127,6 @@ def _side_by_side(had: Sequence[frozenset[Place] | None], along: int, sizes: Seq
         return frozenset()
     (rest,) = rests
     return frozenset({place(0, [*rest[:along], line, *rest[along:]])})
+
+
+KINDS = (Concatenation(), Stack(), Padding(), Writing())

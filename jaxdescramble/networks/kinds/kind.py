@@ -1,6 +1,5 @@
 """What the package can ask about a kind of operation. The answers here are those of an unknown kind."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -241,7 +240,7 @@ class Kind:
 
     def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
         """Return the axes of the results, from those of permuted operands, or raise `OrderMattersError`."""
-        raise OrderMattersError("is none of the operations that they can be followed through")
+        raise OrderMattersError("has no rule for the order of neurons")
 
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
         """Return the axes that each operand needs for a result to be permuted like this; None if unknown."""
@@ -304,13 +303,13 @@ def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Seque
         OrderMattersError: two operands hold the neurons in different arrangements, or neurons lie along `acted`.
     """
     if any(UNIT in labels(axes[i]) for axes in operands for i in acted):
-        raise OrderMattersError("treats them by their place")
+        raise OrderMattersError("depends on their order")
     rank = max(map(len, shapes))
     result = []
     for i in range(rank):
         found = {axes[i] for axes in operands if len(axes) == rank and UNIT in labels(axes[i])}
         if len(found) > 1:
-            raise OrderMattersError("brings them together with themselves in another arrangement")
+            raise OrderMattersError("combines them with a copy of themselves in another arrangement")
         result.append(found.pop() if found else ())
     needed = []
     for axes, shape in zip(operands, shapes, strict=True):
@@ -318,8 +317,3 @@ def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Seque
         wanted = tuple(d if size > 1 and i not in acted else () for i, (d, size) in pairs)
         needed.append(wanted if len(shape) == rank else axes)
     return Permuted([tuple(result)], needed)
-
-
-def size_of(dimension: Sequence[Atom]) -> int:
-    """Return the number of positions along a dimension."""
-    return math.prod(atom.size for atom in dimension)

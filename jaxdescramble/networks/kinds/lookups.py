@@ -88,3 +88,6 @@ def _pairs(operation: Operation, rank: int) -> list[tuple[int, int]]:
     numbers = operation.params["dimension_numbers"]
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
     return list(zip((i for i in range(rank) if i not in gone), numbers.offset_dims, strict=True))
+
+
+KINDS = (Gather(), DynamicSlice())

@@ -68,3 +68,6 @@ class Sorting(_Along):
         self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph
     ) -> Sequence[Sequence[int] | None] | None:
         return None if steps[operation.params["dimension"]] else steps
+
+
+KINDS = (Running(), RunningSum(), Reversal(), Sorting())

@@ -27,3 +27,6 @@ class Counting(Kind):
 
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
         return None if UNIT in labels(axes[operation.params["dimension"]]) else []
+
+
+KINDS = (Fourier(), Counting())

@@ -55,7 +55,7 @@ class _Pool(_Window):
     def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
         windows = zip(operands[0], operation.params["window_dimensions"], strict=True)
         if any(UNIT in labels(d) and n > 1 for d, n in windows):
-            raise OrderMattersError("treats them by their place")
+            raise OrderMattersError("depends on their order")
         return Permuted([padded(operands[0], graph.shape(operation.outputs[0]))])
 
 
@@ -103,3 +103,6 @@ def _first_of_window(operation: Operation, real: list[Any], moved: list[Any], li
     nothing = (jnp.asarray(-jnp.inf, value.dtype), jnp.asarray(value.size, jnp.int32))
     winner = jax.lax.reduce_window((sign * value, places), nothing, better, *(params[key] for key in WINDOWS))[1]
     return Piece([moved[0].reshape(-1)[jnp.minimum(winner, value.size - 1)]], winner=winner)
+
+
+KINDS = (SumPool(), ExtremePool(), OtherPool())

@@ -82,3 +82,6 @@ class RaggedProduct(Kind):
 def spread(label: str, sizes: Sequence[int]) -> list[tuple[Atom, ...]]:
     """Return the dimensions of an axis that lies over several dimensions of an array, slowest first."""
     return [axis(label, size, math.prod(sizes[i + 1 :])) for i, size in enumerate(sizes)]
+
+
+KINDS = (RaggedProduct(),)

@@ -98,3 +98,6 @@ def _first_extreme(operation: Operation, real: list[Any], moved: list[Any], live
     winner = jnp.argmax(rows if operation.name == "reduce_max" else -rows, axis=-1)
     taken = jnp.take_along_axis(others, winner[..., None], axis=-1)[..., 0]
     return Piece([taken], winner=winner.astype(jnp.int32))
+
+
+KINDS = (Summation(), ReducedExtreme(), ExtremePosition(), Reduction())

@@ -57,7 +57,7 @@ class Slicing(Kind):
             [self.spans(operation, i) for i in range(len(operation.outputs))],
         )
         if any(_takes_out(one, operands[0], shape) for one in spans):
-            raise OrderMattersError("takes out some of them")
+            raise OrderMattersError("selects some of them")
         return Permuted([cut(operation, one, operands[0], shape) for one in spans])
 
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
@@ -87,3 +87,6 @@ def cut(operation: Operation, spans: Sequence[Span], axes: Axes, before: Sequenc
 def _takes_out(spans: Sequence[Span], axes: Axes, shape: Sequence[int]) -> bool:
     sizes = zip(axes, spans, shape, strict=True)
     return any(UNIT in labels(dimension) and span != (0, size, 1) for dimension, span, size in sizes)
+
+
+KINDS = (Slicing(),)
