@@ -256,6 +256,7 @@ def network(
             kernel under "log" is negative.
         TypeError: if an argument is not an array of real numbers.
 
+    >>> from jaxdescramble.gated.path_kernel import Gate
     >>> block = Skip((Dense(), Gate(), Dense(units=2)))  # a block of a ResNet: its branch has no gate at the end
     >>> x, gates = jnp.ones((1, 1)), [jnp.ones((1, 2))] * 3
     >>> float(network((Dense(), Gate(), block, Gate(), Dense()), x, x, gates, gates, "none")[0, 0])  # 2 + 2 * 2 * 2
