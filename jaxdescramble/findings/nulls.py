@@ -156,14 +156,14 @@ def _polynomial(family: str) -> Callable[[ArrayLike, ArrayLike], Array]:
 
 
 FIRST_LAYER = (
-    Measure("band edge", _of_read(band_edge), False, -1, "cycles per record", "95% of the energy lies below it"),
+    Measure("band edge", _of_read(band_edge), False, -1, "cycles per record", "95% of the energy lies below"),
     Measure(
         "band edge, 99%",
         _of_read(band_edge, fraction=0.99),
         False,
         -1,
         "cycles per record",
-        "99% of the energy lies below it",
+        "99% of the energy lies below",
     ),
     Measure(
         "notch, all link frequencies",

@@ -176,7 +176,7 @@ def build() -> Any:
         resume: Annotated[bool, typer.Option(help="Whether to continue a sweep that is already in the folder.")] = True,
         no_figures: Annotated[bool, plain] = False,
     ) -> None:
-        """Descramble all layers of files, on all devices. You can stop it at any time; the same command continues.
+        """Descramble all layers of files, on all devices. To continue a stopped run, use the same command.
 
         On Ctrl-C and SIGTERM, finished chunks are kept and unfinished chunks are dropped. docs/sweeps.md explains the
         specification.
@@ -263,5 +263,5 @@ def _said(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         why = error.strerror or str(error)
-        return f"{where}{why}. Files written before are complete; the same command continues.", FAILED
+        return f"{where}{why}. Files written before are complete. Run the same command again to continue.", FAILED
     return " ".join(str(error).split()), REFUSED

@@ -113,7 +113,7 @@ def interrupted(stages: Stages, folder: Path, checkpoint_step: Callable[[Path], 
         if step is not None:
             kept.append(f"{path} (step {step})")
     saved = f"Kept: {', '.join(kept)}." if kept else "Nothing was saved yet."
-    return f"Interrupted {where}. {saved} The same command continues."
+    return f"Interrupted {where}. {saved} Run the same command again to continue."
 
 
 def summary(screen: Any, content: Mapping[str, Any], folder: Path, seconds: float) -> None:

@@ -6,7 +6,6 @@ convolution. They can be any real numbers. Gates of type bool or integer keep th
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import (
-    in_order,
+    a_function,
     is_traced,
     numbers,
     one_of,
@@ -23,22 +22,27 @@ from jaxdescramble._base.checks import (
     real_array,
     true_or_false,
 )
+from jaxdescramble.gated.path_kernel._arguments import (
+    Gates,
+    Variances,
+    gate_arrays,
+    real,
+    several,
+    variance_array,
+    window_of,
+)
 from jaxdescramble.gated.path_kernel._moments import Walk, moment
 from jaxdescramble.gated.path_kernel.layers import (
     Convolution,
     Dense,
-    Gate,
     Layers,
     Skip,
     checked_layers,
     count,
-    sizes,
     skipping,
     stacked,
 )
 
-Gates = Sequence[ArrayLike]
-Variances = ArrayLike | Sequence[float]
 NORMALISATIONS = ("none", "width", "cosine", "log")
 
 
@@ -83,7 +87,7 @@ def dense(
 
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529); the form with biases is ours.
     """
-    layers = stacked(0, len(_several(gates1)))
+    layers = stacked(0, len(several(gates1)))
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
 
 
@@ -115,8 +119,9 @@ def convolutional(
         gates1: gates of x1: first those of the convolutions, (n1, *space, channels), then those of the dense layers,
             (n1, width).
         gates2: gates of x2, in the same order.
-        normalise: "none", "width", "cosine" or "log", as `dense` explains. "width" also divides by the size of the
-            window and, with "flatten", by D.
+        normalise: "none" returns the plain sums. "width" divides by the widths of the layers, by the size of the window
+            and, with "flatten", by D. "cosine" returns `K(x, x') / sqrt(K(x, x) K(x', x'))`. "log" returns the
+            logarithm of "none".
         window: size of all windows, one number or one for each axis of space.
         padding: "circular" or "zero".
         pooling: factor of the average pool after the gate of each convolution; 1 means no pool. () means no pools.
@@ -143,8 +148,8 @@ def convolutional(
     dense layers are ours.
     """
     x1 = real_array(x1, "x1", range(3, 9), "(batch, *space, channels)")
-    convolutions = sum(numbers(gate, f"gates1[{i}]").ndim > 2 for i, gate in enumerate(_several(gates1)))
-    layers = stacked(convolutions, len(gates1) - convolutions, _window(window, x1.ndim - 2), padding, pooling, head)
+    convolutions = sum(numbers(gate, f"gates1[{i}]").ndim > 2 for i, gate in enumerate(several(gates1)))
+    layers = stacked(convolutions, len(gates1) - convolutions, window_of(window, x1.ndim - 2), padding, pooling, head)
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
 
 
@@ -179,7 +184,8 @@ def residual(
         x2: inputs of the values, shape (n2, features), or (n2, *space, channels) for convolutions.
         gates1: gates of x1: first layer, each block (its layers, then the gate after the addition), last layer.
         gates2: gates of x2, in the same order.
-        normalise: "none", "width", "cosine" or "log", as `dense` explains.
+        normalise: "none" returns the plain sums. "width" divides by the widths of the layers. "cosine" returns
+            `K(x, x') / sqrt(K(x, x) K(x', x'))`. "log" returns the logarithm of "none".
         depth: number of gated layers in a block.
         gate_after: whether there is also a gate after each addition.
         window: size of all windows, one number or one for each axis of space.
@@ -205,13 +211,13 @@ def residual(
     """
     x1 = real_array(x1, "x1", range(2, 9), "(batch, *space, channels)")
     each = positive_integer(depth, "depth") + true_or_false(gate_after, "gate_after")
-    blocks, rest = divmod(len(_several(gates1)) - 2, each)
+    blocks, rest = divmod(len(several(gates1)) - 2, each)
     if rest or blocks < 0:
         raise ValueError(
             f"gates1, depth: got {len(gates1)} arrays; with depth={depth} and gate_after={gate_after} there must be 2, "
             f"plus {each} for each block."
         )
-    layers = skipping(blocks, depth, bool(gate_after), _window(window, x1.ndim - 2), padding, head)
+    layers = skipping(blocks, depth, bool(gate_after), window_of(window, x1.ndim - 2), padding, head)
     return network(layers, x1, x2, gates1, gates2, normalise, variances, bias_variances)
 
 
@@ -235,7 +241,8 @@ def network(
         x2: inputs of the values, shape (n2, features) or (n2, *space, channels).
         gates1: gates of x1, in the order of the layers.
         gates2: gates of x2, in the order of the layers.
-        normalise: "none", "width", "cosine" or "log", as `dense` explains.
+        normalise: "none" returns the plain sums. "width" divides by the widths of the layers. "cosine" returns
+            `K(x, x') / sqrt(K(x, x) K(x', x'))`. "log" returns the logarithm of "none".
         variances: variances sigma^2 of the weights, one number or one for each weight, in the order of the layers. None
             means ones, which gives the kernel itself.
         bias_variances: variances beta^2 of the biases, one number or one for each bias. None means no biases.
@@ -249,6 +256,7 @@ def network(
             kernel under "log" is negative.
         TypeError: if an argument is not an array of real numbers.
 
+    >>> from jaxdescramble.gated.path_kernel import Gate
     >>> block = Skip((Dense(), Gate(), Dense(units=2)))  # a block of a ResNet: its branch has no gate at the end
     >>> x, gates = jnp.ones((1, 1)), [jnp.ones((1, 2))] * 3
     >>> float(network((Dense(), Gate(), block, Gate(), Dense()), x, x, gates, gates, "none")[0, 0])  # 2 + 2 * 2 * 2
@@ -264,7 +272,7 @@ def network(
     if left.shape[1:] != right.shape[1:]:
         raise ValueError(f"x2: got shape {right.shape}; must match x1, {left.shape}, in all axes but the first.")
     dtype = jnp.result_type(left, right)
-    first, second = _gates(gates1, "gates1", len(left), layers), _gates(gates2, "gates2", len(right), layers)
+    first, second = gate_arrays(gates1, "gates1", len(left), layers), gate_arrays(gates2, "gates2", len(right), layers)
     for i, (a, b) in enumerate(zip(first, second, strict=True)):
         if a.shape[1:] != b.shape[1:]:
             raise ValueError(
@@ -278,8 +286,8 @@ def network(
         right.astype(dtype),
         first,
         second,
-        _variances(variances, "variances", weights, dtype),
-        _variances(bias_variances, "bias_variances", weights, dtype),
+        variance_array(variances, "variances", weights, dtype),
+        variance_array(bias_variances, "bias_variances", weights, dtype),
     )
     if normalise == "log" and not is_traced(found):
         wrong = int(np.isnan(np.asarray(found)).sum())
@@ -289,6 +297,61 @@ def network(
                 "inputs of the values without negative numbers (ones, for example), or normalise='cosine'."
             )
     return found
+
+
+def expected_ntk(
+    kernel: Callable[..., Array],
+    x1: ArrayLike,
+    x2: ArrayLike,
+    gates1: Gates,
+    gates2: Gates,
+    variances: Variances,
+    bias_variances: Variances | None = None,
+) -> Float[Array, "n1 n2"]:
+    """Compute the expected neural tangent kernel of the value weights; exact at any width.
+
+    `E[NTK] = sum_l dP / d sigma_l^2 + sum_l dP / d beta_l^2`, where `P(sigma_1^2, ...) = E[f f']` is the kernel with
+    variances. This is one derivative in the direction of ones. For `dense` without biases and with equal sigma it is
+    `d sigma^(2 (d-1)) NPK`.
+
+    The formula holds if the gates do not depend on the value weights, and if the weights are independent with mean
+    zero. It does not hold where the gates come from the value weights themselves (a ReLU network; FRNPF-DI). Between
+    two different outputs the kernel is zero.
+
+    Args:
+        kernel: `dense`, `convolutional`, `residual`, or any function with the arguments of `dense`. Pass options with
+            `functools.partial(residual, depth=2)`.
+        x1: inputs of the values, shape (n1, features) or (n1, *space, channels).
+        x2: inputs of the values, shape (n2, features) or (n2, *space, channels).
+        gates1: gates of x1, in the order that the kernel expects.
+        gates2: gates of x2, in the same order.
+        variances: variances sigma^2 of the weights, one number or one for each weight.
+        bias_variances: variances beta^2 of the biases, one number or one for each bias; 0 for biases that start at
+            zero. None means no biases.
+
+    Returns:
+        Array of shape (n1, n2).
+
+    Raises:
+        TypeError, ValueError: if an argument has the wrong type. Errors of the kernel are passed on.
+
+    >>> x, gates = jnp.asarray([[1.0, 2.0]]), [jnp.asarray([[1.0, 1.0, 0.0]])] * 3
+    >>> float(expected_ntk(dense, x, x, gates, gates, 0.5)[0, 0])  # 4 / 2^3 * 5 * 2^3
+    20.0
+
+    Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), in the limit of infinite width; the exact form and the
+    other architectures are ours.
+    """
+    x1, x2 = (real_array(x, name, range(2, 9), "(batch, *space, units)") for x, name in ((x1, "x1"), (x2, "x2")))
+    a_function(kernel, "kernel", "the arguments of path_kernel.dense")
+    dtype = jnp.result_type(x1, x2)
+    point = [real(variances, "variances").astype(dtype)]
+    point += [] if bias_variances is None else [real(bias_variances, "bias_variances").astype(dtype)]
+
+    def second_moment(weights: Array, biases: Array | None = None) -> Array:
+        return kernel(x1, x2, gates1, gates2, normalise="none", variances=weights, bias_variances=biases)
+
+    return jax.jvp(second_moment, tuple(point), tuple(jnp.ones_like(value) for value in point))[1]
 
 
 @functools.partial(jax.jit, static_argnames=("layers", "normalise"))
@@ -331,49 +394,3 @@ def _unit(gate: Array) -> Array:
     """Scale the gates of every sample to a mean square of 1; gates that are all zero stay zero."""
     square = jnp.mean(gate**2, axis=tuple(range(1, gate.ndim)), keepdims=True)
     return gate / jnp.sqrt(jnp.where(square > 0, square, 1))
-
-
-def _gates(gates: Gates, name: str, batch: int, layers: Layers) -> list[Array]:
-    wanted, gates = count(layers, Gate), _several(gates, name)
-    if len(gates) != wanted:
-        raise ValueError(f"{name}: got {len(gates)} arrays; must be {wanted}, one for each gated layer.")
-    found = []
-    for i, gate in enumerate(gates):
-        array = numbers(gate, f"{name}[{i}]")
-        if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.integer)):
-            array = real_array(array, f"{name}[{i}]", range(2, 9), "(batch, *space, units)")
-        if array.ndim < 2 or len(array) != batch:
-            raise ValueError(
-                f"{name}: array {i} has shape {array.shape}; must be (batch, *space, units) with the {batch} samples "
-                f"of x{name[-1]}."
-            )
-        found.append(array)
-    return found
-
-
-def _several(gates: Any, name: str = "gates1") -> list[Any]:
-    return in_order(gates, name, "a list of arrays, one for each gated layer")
-
-
-def real_variances(value: Variances, name: str) -> Array:
-    array = numbers(value, name)
-    if jnp.iscomplexobj(array) or array.dtype == bool:
-        raise TypeError(f"{name}: got {array.dtype}; must be real numbers.")
-    return array
-
-
-def _variances(value: Variances | None, name: str, weights: int, dtype: jnp.dtype) -> Array | None:
-    if value is None:
-        return None
-    array = real_variances(value, name).astype(dtype)
-    if array.shape not in ((), (weights,)):
-        raise ValueError(f"{name}: got shape {array.shape}; must be () or ({weights},), one number for each weight.")
-    if not is_traced(array) and not ((np.asarray(array) >= 0) & np.isfinite(np.asarray(array))).all():
-        raise ValueError(f"{name}: got {np.asarray(array)}; must be finite and at least 0.")
-    return jnp.broadcast_to(array, (weights,))
-
-
-def _window(window: int | Sequence[int], axes: int) -> tuple[int, ...]:
-    if isinstance(window, list | tuple):
-        return sizes(window, "window")
-    return (positive_integer(window, "window"),) * axes

@@ -117,7 +117,7 @@ def _experiment(
             for figure_name, figure in draw(found).items() if draw is not None else ():
                 reports.write_figure(folder / figure_name, figure)
     except KeyboardInterrupt as error:
-        kept = f"Finished parts are kept in {folder}; the same command continues."
+        kept = f"Finished parts are kept in {folder}. Run the same command again to continue."
         raise StoppedError(f"Interrupted at {stages.stage}. {kept}", INTERRUPTED) from error
 
     for claim in judge(found):

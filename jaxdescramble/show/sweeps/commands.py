@@ -76,7 +76,7 @@ def run_sweep(
                 ("Terminated", TERMINATED) if isinstance(error, TerminatedError) else ("Interrupted", INTERRUPTED)
             )
             solved = f" ({stages.done} of {stages.total} problems by this run)" * (stages.stage == "solving")
-            kept = f"Finished chunks are kept in {folder}{solved}; the same command continues."
+            kept = f"Finished chunks are kept in {folder}{solved}. Run the same command again to continue."
             raise StoppedError(f"{how} while {stages.stage or 'beginning'}. {kept}", code) from error
     _tell(table, screen)
     if table.done:
