@@ -44,7 +44,7 @@ class Pieces:
     blocked: dict[int, Operation] = dataclasses.field(default_factory=dict)
 
 
-def follow(
+def follow_piece(
     graph: Graph, facts: Facts, arguments: Sequence[Any], moved: Mapping[int, Any], wanted: Collection[int] = ()
 ) -> Pieces:
     """Run a graph on the piece of its arguments, with other numbers for some values.

@@ -18,7 +18,7 @@ from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.layers import find_products
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind, refuse_integers
-from jaxdescramble.networks.pieces import Pieces, follow
+from jaxdescramble.networks.pieces import Pieces, follow_piece
 from jaxdescramble.networks.tracing import leaves_of, trace
 
 OUTPUT = "output"
@@ -53,10 +53,10 @@ class Neurons:
         return self.graph.arguments[1][0]
 
     def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
-        """Run along the piece of x (`networks.pieces.follow`); raise if a wanted neuron has no piece."""
+        """Run along the piece of x (`networks.pieces.follow_piece`); raise if a wanted neuron has no piece."""
         names = list(names)
         wanted = {self.value(name) for name in names}
-        pieces = follow(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
+        pieces = follow_piece(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
         for name in names:
             if self.value(name) in pieces.refused:
                 raise self.unsupported(name, pieces.refused[self.value(name)])
@@ -169,10 +169,10 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     pieces: list[Pieces] = []
 
     def run(arguments: list[Any]) -> None:
-        pieces.append(follow(graph, facts, arguments, {graph.arguments[1][0]: arguments[-1]}))
+        pieces.append(follow_piece(graph, facts, arguments, {graph.arguments[1][0]: arguments[-1]}))
 
     jax.eval_shape(run, leaves_of((params, x)))
-    hidden, edges, winners = _named(graph, facts, pieces[0])
+    hidden, edges, winners = _name_neurons(graph, facts, pieces[0])
     blocked = {n: blame for n, blame in pieces[0].blocked.items() if not _only_shifts(n, graph, facts)}
     return Neurons(graph, facts, hidden, edges, winners, blocked, len(x), _batch_axes(graph, len(x))), x
 
@@ -190,7 +190,7 @@ def _batch_axes(graph: Graph, batch: int) -> dict[int, int]:
     return found
 
 
-def _named(
+def _name_neurons(
     graph: Graph, facts: Facts, pieces: Pieces
 ) -> tuple[dict[str, int], dict[str, list[tuple[int, int]]], dict[str, int]]:
     owners = _owners(graph, facts)

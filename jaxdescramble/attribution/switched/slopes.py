@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble.attribution.switched._neurons import Neurons, read, where_known
 from jaxdescramble.networks.layers import elementwise_results
-from jaxdescramble.networks.pieces import follow
+from jaxdescramble.networks.pieces import follow_piece
 from jaxdescramble.networks.tracing import leaves_of
 
 
@@ -55,7 +55,7 @@ def _slope(neurons: Neurons, name: str, params: Any, x: Array) -> Array:
     pieces = neurons.follow(params, x, {neurons.x: x}, [name])
 
     def activated(z: Array) -> Array:
-        return jnp.sum(follow(neurons.graph, neurons.facts, arguments, {value: z}, {output}).moved[output])
+        return jnp.sum(follow_piece(neurons.graph, neurons.facts, arguments, {value: z}, {output}).moved[output])
 
     return neurons.arranged(name, jax.grad(activated)(pieces.real[value]))
 

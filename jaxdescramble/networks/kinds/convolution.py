@@ -25,7 +25,7 @@ class Convolution(LayerKind):
         return operation.params["feature_group_count"] == operation.params["batch_group_count"] == 1
 
     def outer_channels(self, operation: Operation) -> tuple[tuple[str, int], ...]:
-        """Return the labels and sizes of the outer parts of the channels of which each has a kernel of its own."""
+        """Return label and size of the outer part of the channels, if each of its places has its own kernel."""
         return ()
 
     def product(self, name: str, operation: Operation, side: int, leaf: int, graph: Graph) -> Product:

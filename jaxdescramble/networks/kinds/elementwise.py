@@ -19,7 +19,7 @@ from jaxdescramble.networks.kinds.kind import (
 
 
 class Elementwise(Kind):
-    """All of them of which no more is said below."""
+    """Elementwise operations without a more special kind below."""
 
     primitives = POINTWISE
 

@@ -111,7 +111,7 @@ def _padded(step: Sequence[int], low: int, high: int, inside: int) -> Sequence[i
 
 
 def _side_by_side(had: Sequence[frozenset[Place] | None], along: int, sizes: Sequence[int]) -> frozenset[Place]:
-    """Join operands of one place each; an operand without one is nowhere along the dimension that is joined."""
+    """Join operands with one place each; an operand without a place is nowhere along the joined dimension."""
     if any(one is not None and len(one) > 1 for one in had):
         return frozenset()
     line: list[int] = []

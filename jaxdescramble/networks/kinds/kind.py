@@ -1,4 +1,4 @@
-"""What the package can ask about a kind of operation. The answers here are those of an unknown kind."""
+"""The questions that the package asks about a kind of operation, with the answers of an unknown kind."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -43,7 +43,7 @@ Reaches = dict[int, Reach]  # by axis of x
 
 
 class Piece(NamedTuple):
-    """What became of an operation on the affine piece: its results, where its operands have kinks, which one won.
+    """An operation on the affine piece: its results, where its operands have kinks, and which operand or place won.
 
     `edges` are pairs (position of the operand, where it has a kink).
     """
@@ -58,7 +58,7 @@ PieceRule = Callable[[Operation, list[Any], list[Any], list[bool]], Piece]
 
 
 class Permuted(NamedTuple):
-    """The axes of an operation's results after its operands were permuted, and the order that each operand needs.
+    """The axes of an operation's results for permuted operands, and the axes that each operand needs.
 
     `needed` is None where the operands may stay as they are.
     """
@@ -202,7 +202,7 @@ class Kind:
         return resized(axes, before, after)
 
     def told_apart(self, operation: Operation, position: int, axes: Axes) -> list[tuple[Atom, ...]]:
-        """Return the dimensions of an operand of which every place is treated by itself, as heads of attention are."""
+        """Return the dimensions of an operand whose places are treated one by one, such as heads of attention."""
         return []
 
     def steps_after(
@@ -259,7 +259,7 @@ class Kind:
         return linear_piece if is_affine else None
 
     def scale_and_shift(self, operation: Operation, side: int, constant: Array) -> tuple[Array | None, Array | None]:
-        """Return by what the operation multiplies its operand `side`, and what it adds then; None for nothing."""
+        """Return the scale and the shift that a constant applies to the operand `side`; None where there is none."""
         raise NotImplementedError
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
@@ -288,7 +288,7 @@ def has_unit(axes: Axes) -> bool:
 
 
 def padded(axes: Sequence[tuple[Atom, ...]], shape: Sequence[int]) -> Axes:
-    """Return the axes with all dimensions that hold no neurons of their sizes."""
+    """Return the axes, with a foreign axis of the right size in every dimension without neurons."""
     return tuple(d if UNIT in labels(d) else other for d, other in zip(axes, foreign(shape), strict=True))
 
 
@@ -296,7 +296,7 @@ def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Seque
     """Return the axes on which all operands of an elementwise operation must agree, and what each operand needs.
 
     Args:
-        operands, shapes: of the operands; scalars have no part in it.
+        operands, shapes: axes and shapes of the operands; scalars do not matter.
         acted: the dimensions along which the operation treats positions in their order; none may hold neurons.
 
     Raises:

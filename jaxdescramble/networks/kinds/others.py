@@ -1,4 +1,4 @@
-"""Operations of which little is known: Fourier transforms, counting."""
+"""Operations with few rules: Fourier transforms, `iota`."""
 
 from collections.abc import Sequence
 

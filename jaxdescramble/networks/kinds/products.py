@@ -1,4 +1,4 @@
-"""Products of data with a weight: what makes a layer, and what every kind of layer must say of itself."""
+"""Products of data with a weight: the layers of a network, and the questions to each kind of layer."""
 
 import dataclasses
 import math
@@ -52,7 +52,7 @@ class Product:
 
 
 class LayerKind(Kind):
-    """A kind of operation that makes layers.
+    """A kind of operation that can be a layer.
 
     Attributes:
         has_windows: the weight is a window that slides over the data, so that its inputs overlap.

@@ -34,7 +34,7 @@ class Reduction(Kind):
 
 
 class _Windowless(Reduction):
-    """Reductions of which every place along the axes that stay sees what it saw before."""
+    """Reductions that leave the other axes alone: a place there sees what it saw before."""
 
     def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
         gone = operation.params["axes"]
