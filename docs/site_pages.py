@@ -207,7 +207,7 @@ def write_api(folder: Path) -> None:
         pages[room] = room_page(f"jaxdescramble.{room}", list(modules_of(room)), documented)
     for name, page in pages.items():
         write_if_new(folder / f"{name}.md", page)
-    entries = "\n".join(f"{name} <{name}>" for name in pages)
+    entries = "\n".join(f"{'the front door' if name == 'front-door' else name} <{name}>" for name in pages)
     write_if_new(
         folder / "index.md",
         "# API\n\nEvery public name with its documentation. The front door is `jd`, after "

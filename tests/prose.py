@@ -3,6 +3,7 @@
     python tests/prose.py             check all files but those in prose_pending.txt; exit code 1 if something is found
     python tests/prose.py --all       show what is left to do in the files of prose_pending.txt too
     python tests/prose.py --shrink    take the files that became clean off prose_pending.txt
+    python tests/prose.py --start     write prose_pending.txt from the beginning, after a merge of unclean files
 
 A machine sees only a part of what makes a text hard to read. `codespell` checks the spelling.
 """
@@ -156,9 +157,9 @@ def main(arguments: list[str]) -> int:
     waiting = set(pending())
     found = {str(path.relative_to(ROOT)): findings(path) for path in files()}
     unclean = {name for name, some in found.items() if some}
-    if "--shrink" in arguments:
+    if "--shrink" in arguments or "--start" in arguments:
         comments = [line for line in PENDING.read_text().splitlines() if line.startswith("#")]
-        waiting &= unclean
+        waiting = unclean if "--start" in arguments else waiting & unclean
         PENDING.write_text("\n".join([*comments, *sorted(waiting)]) + "\n")
     for name in sorted(unclean if "--all" in arguments else unclean - waiting):
         print(*found[name], sep="\n")
