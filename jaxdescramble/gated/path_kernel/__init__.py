@@ -2,8 +2,7 @@
 
 from jaxdescramble.gated.path_kernel.blocks import Tile, gather, tiles
 from jaxdescramble.gated.path_kernel.empirical import empirical_ntk
-from jaxdescramble.gated.path_kernel.expected import expected_ntk
-from jaxdescramble.gated.path_kernel.kernels import convolutional, dense, network, residual
+from jaxdescramble.gated.path_kernel.kernels import convolutional, dense, expected_ntk, network, residual
 from jaxdescramble.gated.path_kernel.layers import Convolution, Dense, Flatten, Gate, Pool, Skip
 from jaxdescramble.gated.path_kernel.learning import (
     KernelRidge,

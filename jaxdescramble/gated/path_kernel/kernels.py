@@ -5,7 +5,7 @@ convolution. They can be any real numbers. Gates of type bool or integer keep th
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
