@@ -124,6 +124,13 @@ def sections(text):
     return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title.lower())) for title in titles}
 
 
+def test_one_version_stands_everywhere():
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)[1]
+    assert re.search(r"^version: (.*)", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE)[1] == version
+    release = version.split(".dev")[0]
+    assert re.search(rf"^## {re.escape(release)}\b", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+
+
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 150
 
