@@ -1,6 +1,5 @@
 """Weights of samples: a whole number counts its sample so many times, zero leaves it out whatever it holds."""
 
-import json
 import re
 
 import jax
@@ -307,21 +306,10 @@ def test_minibatches_are_drawn_by_weight():
     close(found.value, objective(found.point, S[:, REPEATED]), rtol=1e-6)
 
 
-def test_a_result_keeps_its_number_of_samples_and_files_of_format_1_have_none(tmp_path):
+def test_a_result_and_its_file_keep_the_number_of_samples(tmp_path):
     found = jd.descramble(signals(), weights=WEIGHTS)
     found.save(tmp_path / "found.npz")
     close(jd.Descrambling.load(tmp_path / "found.npz").samples, KISH)
-    content = dict(np.load(tmp_path / "found.npz"))
-    header = json.loads(str(content.pop("header")))
-    assert header["format"] == 2
-    content.pop("samples")
-    np.savez(tmp_path / "old.npz", **content, header=np.asarray(json.dumps(header | {"format": 1})))
-    old = jd.Descrambling.load(tmp_path / "old.npz")
-    assert np.isnan(old.samples)
-    close(old.value, found.value)
-    np.savez(tmp_path / "new.npz", **content, header=np.asarray(json.dumps(header | {"format": 3})))
-    with pytest.raises(ValueError, match="has format 3; this version reads formats 1 to 2"):
-        jd.Descrambling.load(tmp_path / "new.npz")
 
 
 # --- networks --------------------------------------------------------------------------------------------------------

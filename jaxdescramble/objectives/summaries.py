@@ -13,6 +13,7 @@ A Gram matrix squares the condition number: in float32 it loses all singular val
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
 import jax
@@ -118,7 +119,7 @@ class Factor(Summary):
     def dtype(self) -> np.dtype:
         return self.factor.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Factor":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Factor":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         factor = triangularise(jnp.concatenate([self.factor, balanced(signals, each).T]))
@@ -183,7 +184,7 @@ class Samples(Summary):
     def dtype(self) -> np.dtype:
         return self.signals.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Samples":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Samples":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         return self._with(clear(signals, each), each)
@@ -300,7 +301,7 @@ class Gram(Summary):
     def dtype(self) -> np.dtype:
         return self.gram.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | None = None) -> "Gram":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Gram":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         half = balanced(signals, each)
