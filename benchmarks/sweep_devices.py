@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxdescramble as jd
-from jaxdescramble.descrambling.signals import solve
+from jaxdescramble.descrambling.solving import solve
 
 N, M, CHUNK, LAYERS = 24, 60, 4, 32
 
@@ -30,7 +30,7 @@ def main(count: int, folder: str):
     mesh = Mesh(np.array(jax.devices()[:count]), ("problems",))
 
     def one(most, S):
-        return solve(objective, way(most), "O", objective.summarise(S), None, None)
+        return solve(objective, way(most), "O", objective.summarise(S))
 
     spec = PartitionSpec("problems")
     program = jax.jit(jax.shard_map(jax.vmap(one), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))

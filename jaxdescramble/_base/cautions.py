@@ -4,7 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = str(Path(__file__).parent.parent)
 
 
 class JaxdescrambleWarning(UserWarning):
