@@ -89,7 +89,7 @@ class Table:
         """Whether every problem has a result."""
         return bool((self["status"] != PENDING).all())
 
-    def where(self, **labels: str | float | bool) -> "Table":
+    def where(self, **labels: str | int | float | bool) -> "Table":
         """The rows in which columns have these values: `table.where(objective="tv", seed=3)`.
 
         Raises:
