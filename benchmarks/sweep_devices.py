@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxdescramble as jd
-from jaxdescramble.descrambling.signals import solve
+from jaxdescramble.descrambling.solving import solve
 
 N, M, CHUNK, LAYERS = 24, 60, 4, 32
 

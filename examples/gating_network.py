@@ -58,7 +58,7 @@ def picture(before, after, filters):
 
 
 def main(steps: int, out: str):
-    learned, unseen = jd.datasets.pictures.split(jd.datasets.pictures.digits(16), jax.random.key(0), 0.8, 0.2)
+    learned, unseen = jd.datasets.pictures.split(jd.datasets.pictures.digits(16), 0.8, 0.2, key=jax.random.key(0))
     x, test = learned.images.reshape(-1, 256), unseen.images.reshape(-1, 256)
     start, params = jax.jit(train, static_argnums=3)(jax.random.key(1), x, learned.labels, steps)
     right = (jd.gated.apply(params, test, SPEC).argmax(axis=1) == unseen.labels).mean()

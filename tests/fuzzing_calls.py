@@ -825,7 +825,7 @@ DATASETS = {
     ),
     "pictures.split": Call(
         lambda pictures, key, fractions: jd.datasets.pictures.split(
-            pictures, key, *(fractions if isinstance(fractions, tuple | list) else [fractions])
+            pictures, *(fractions if isinstance(fractions, tuple | list) else [fractions]), key=key
         ),
         {"pictures": jd.datasets.pictures.shapes(KEY, 10, 8), "key": KEY, "fractions": (0.5, 0.5)},
     ),

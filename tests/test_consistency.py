@@ -35,7 +35,7 @@ def networks(key, noise):
 
 @needs_x64
 def test_a_story_told_in_different_gauges_is_one_story(key):
-    found = consistency(networks(key, 0.0), key, draws=40)
+    found = consistency(networks(key, 0.0), key=key, draws=40)
     np.testing.assert_allclose(found.score, 1, rtol=1e-12)
     assert found.p_value == pytest.approx(1 / 41)
     assert found.effect > 5
@@ -47,7 +47,7 @@ def test_a_story_told_in_different_gauges_is_one_story(key):
 @needs_x64
 def test_chance_is_told_as_chance(key):
     ps = [
-        consistency(jax.random.normal(one, (COUNT, LINK, INPUT)), jax.random.fold_in(one, 1), draws=19).p_value
+        consistency(jax.random.normal(one, (COUNT, LINK, INPUT)), key=jax.random.fold_in(one, 1), draws=19).p_value
         for one in jax.random.split(key, 12)
     ]
     assert 0.2 < np.mean(ps) < 0.8
@@ -56,7 +56,7 @@ def test_chance_is_told_as_chance(key):
 
 @needs_x64
 def test_the_score_falls_as_noise_drowns_the_story(key):
-    scores = [consistency(networks(key, noise), key, draws=2).score for noise in (0.0, 0.5, 3.0)]
+    scores = [consistency(networks(key, noise), key=key, draws=2).score for noise in (0.0, 0.5, 3.0)]
     assert scores[0] > scores[1] > scores[2]
 
 
@@ -71,11 +71,11 @@ def test_a_twin_keeps_what_it_says_and_nothing_else(key):
 def test_other_gauges_and_refusals(key):
     W = jax.random.normal(key, (LINK, INPUT))
     shifted = jnp.stack([jnp.roll(W, k, axis=0) for k in range(3)])
-    found = consistency(shifted, key, gauge=exact.CircularShifts(LINK), draws=3)
+    found = consistency(shifted, key=key, gauge=exact.CircularShifts(LINK), draws=3)
     np.testing.assert_allclose(found.score, 1, rtol=1e-5)
     with pytest.raises(ValueError, match="at least 2"):
-        consistency(shifted[:1], key)
+        consistency(shifted[:1], key=key)
     with pytest.raises(ValueError, match="NaN"):
-        consistency(shifted * jnp.nan, key)
+        consistency(shifted * jnp.nan, key=key)
     with pytest.raises(ValueError, match="gauge"):
-        consistency(shifted, key, gauge=exact.CircularShifts(6))
+        consistency(shifted, key=key, gauge=exact.CircularShifts(6))

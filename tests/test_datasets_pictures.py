@@ -355,7 +355,7 @@ def numbered(*sizes):
 )
 def test_parts_are_disjoint_and_every_class_has_its_share(sizes, fractions, key):
     whole = numbered(*sizes)
-    parts = split(whole, key, *fractions)
+    parts = split(whole, *fractions, key=key)
     shown = [np.asarray(part.images).ravel().astype(int) for part in parts]
     together = np.concatenate(shown)
     assert len(set(together)) == len(together)
@@ -372,11 +372,11 @@ def test_parts_are_disjoint_and_every_class_has_its_share(sizes, fractions, key)
 def test_parts_are_random(key):
     whole, keys = numbered(50, 50), jax.random.split(key, 200)
     chosen = np.stack(
-        [np.bincount(np.asarray(split(whole, k, 0.3)[0].images, int).ravel(), minlength=100) for k in keys]
+        [np.bincount(np.asarray(split(whole, 0.3, key=k)[0].images, int).ravel(), minlength=100) for k in keys]
     )
     # Each picture in 30% of the parts, give or take; pairs of one class nearly independent.
     assert np.abs(chosen.mean(axis=0) - 0.3).max() < 4.5 * np.sqrt(0.21 / 200)
-    (part,) = split(whole, key, 0.5)
+    (part,) = split(whole, 0.5, key=key)
     assert np.mean(np.diff(part.images.ravel()) < 0) > 0.25, "in random order"
 
 
@@ -393,12 +393,12 @@ def test_parts_are_random(key):
 )
 def test_fractions_that_cannot_be(fractions, message, key):
     with pytest.raises(ValueError, match=message):
-        split(numbered(50, 50), key, *fractions)
+        split(numbered(50, 50), *fractions, key=key)
 
 
 def test_images_and_labels_that_do_not_fit(key):
     with pytest.raises(ValueError, match="3 images and 2 labels"):
-        split(Pictures(jnp.zeros((3, 1, 1, 1)), jnp.zeros(2, int)), key, 1.0)
+        split(Pictures(jnp.zeros((3, 1, 1, 1)), jnp.zeros(2, int)), 1.0, key=key)
 
 
 @pytest.mark.parametrize(

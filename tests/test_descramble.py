@@ -74,12 +74,12 @@ def test_lists_of_different_sizes_and_streamed_summaries():
 
 
 def test_the_same_call_again_does_not_compile_again():
-    from jaxdescramble.descrambling import signals
+    from jaxdescramble.descrambling import solving
 
     jd.descramble(waves(), jd.objectives.smoothness(order=1))
-    before = signals._solve_signals._cache_size()
+    before = solving.solve_signals._cache_size()
     jd.descramble(waves(3), jd.objectives.smoothness(order=1))
-    assert signals._solve_signals._cache_size() == before
+    assert solving.solve_signals._cache_size() == before
 
 
 def test_under_jit_and_grad_the_verb_is_a_jax_function():

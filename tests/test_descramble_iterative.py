@@ -269,16 +269,16 @@ def test_files_and_held_out_scores(tmp_path):
 
 @needs_x64
 def test_the_same_call_with_other_numbers_does_not_compile_again():
-    from jaxdescramble.descrambling import signals as module
+    from jaxdescramble.descrambling import solving
 
     def solve(seed, epsilon, tolerance):
         objective = sparsity("logcosh", epsilon=epsilon)
         return jd.descramble(signals(seed), objective, LBFGS(tolerance, preconditioner=None)).value
 
     one = solve(0, 1.0, 1e-5)
-    before = module._solve_signals._cache_size()
+    before = solving.solve_signals._cache_size()
     assert float(solve(1, 0.8, 1e-4)) != float(one)
-    assert module._solve_signals._cache_size() == before
+    assert solving.solve_signals._cache_size() == before
 
 
 @needs_x64

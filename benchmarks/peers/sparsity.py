@@ -92,11 +92,12 @@ def ours(make: Callable[[Any], Any]) -> Callable[[np.ndarray], Callable[[int], n
 
         objective = objectives.sparsity("logcosh", epsilon=1.0)
         summary, start = objective.summarise(jnp.asarray(X)), jnp.eye(len(X))
-        solver = make(solvers)
+        solver: Any = make(solvers)
 
         def solve(steps: int) -> np.ndarray:
             if isinstance(solver, solvers.Progressive):  # the steps are those of the last stage
-                limited = dataclasses.replace(solver.solver, max_steps=steps, tolerance=0.0)
+                inner: Any = solver.solver
+                limited = dataclasses.replace(inner, max_steps=steps, tolerance=0.0)
                 limited = dataclasses.replace(solver, solver=limited)
             else:
                 limited = dataclasses.replace(solver, max_steps=steps, tolerance=0.0)

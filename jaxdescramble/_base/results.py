@@ -183,7 +183,7 @@ def _as_hinted(value: Any, choices: list[Any]) -> Any:
     return tuple(value) if isinstance(value, list) and tuple in choices else value
 
 
-def describe(self: Any) -> str:
+def describe(self: object) -> str:
     """Return a `repr` of at most 300 characters: numbers as they are, arrays by type and shape.
 
     >>> @dataclasses.dataclass
@@ -225,7 +225,7 @@ def brief(value: Any, name: str = "") -> str:
     return named if isinstance(named, str) else f"{type(value).__name__}(…)"
 
 
-def to_dict(self: Any) -> dict[str, object]:
+def to_dict(self: object) -> dict[str, object]:
     """Return the fields of a result as plain Python values and NumPy arrays; inner results become dictionaries.
 
     >>> @dataclasses.dataclass
@@ -238,7 +238,7 @@ def to_dict(self: Any) -> dict[str, object]:
     return {name: _plain(value, name) for name, value in _fields(self)}
 
 
-def page(self: Any) -> str:
+def page(self: object) -> str:
     """Return HTML for notebooks: a picture and a table of the fields.
 
     >>> @dataclasses.dataclass

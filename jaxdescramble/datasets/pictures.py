@@ -243,7 +243,7 @@ def _textures(key: PRNGKeyArray, classes: int, size: int, dtype: str) -> Float[A
     return jnp.real(jnp.fft.ifft2(flat)) * (size**2 / math.sqrt(passes.sum()))
 
 
-def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pictures]:
+def split(pictures: Pictures, *fractions: float, key: PRNGKeyArray) -> list[Pictures]:
     """Split pictures into disjoint random parts; each part has its share of every class.
 
     Args:
@@ -259,7 +259,7 @@ def split(pictures: Pictures, key: PRNGKeyArray, *fractions: float) -> list[Pict
         TypeError: if `pictures` is not `Pictures`, or `key` is not a key.
         ValueError: if the fractions are not positive, have a sum above 1, or give a part without pictures.
 
-    >>> train, test = split(digits(size=8), jax.random.key(0), 0.8, 0.2)
+    >>> train, test = split(digits(size=8), 0.8, 0.2, key=jax.random.key(0))
     >>> len(train.labels), len(test.labels), jnp.bincount(test.labels).tolist()
     (1437, 360, [36, 37, 36, 37, 36, 36, 36, 36, 34, 36])
     """

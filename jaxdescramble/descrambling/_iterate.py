@@ -17,6 +17,7 @@ from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
 from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
+from jaxdescramble.solvers.solution import Count
 from jaxdescramble.solvers.solve import best, solve_each
 from jaxdescramble.solvers.starts import reads_sources
 from jaxdescramble.solvers.watch import Watch
@@ -35,12 +36,12 @@ class Found(NamedTuple):
     bound: Float[Array, "*batch"]
     singular_values: Float[Array, "*batch n"]
     rank: Int[Array, "*batch"]
-    steps: Int[Array, "*batch"]
+    steps: Count
     status: Int[Array, "*batch"]
     classes: Int[Array, "*batch"]
 
 
-def solver_for(objective: Objective) -> Any:
+def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm:
     """The solver that suits what an objective says about itself.
 
     A quadratic form has its closed form; minus a convex function has the polar fixed point; whatever else is minimised

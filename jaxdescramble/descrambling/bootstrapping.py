@@ -8,17 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling.result import weighed
 from jaxdescramble.descrambling.signals import descramble, with_defaults
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.weighing import drawn, effective_number
+from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.solve import is_iterative
 
 
@@ -41,7 +43,7 @@ class Bootstrap(Stored):
     values: Float[Array, " draws"]
     distances: Float[Array, " draws"]
 
-    def band(self, reading: Callable[[Float[Array, "n n"]], Any], level: float = 0.9) -> tuple[Any, Any]:
+    def band(self, reading: Callable[[Float[Array, "n n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
         """Between what a reading lies: the quantiles of `reading(P_k)` over the draws, entry by entry.
 
         Args:
@@ -70,7 +72,7 @@ class Bootstrap(Stored):
 def bootstrap(
     signals: ArrayLike,
     objective: Objective | None = None,
-    solver: Any = None,
+    solver: Solver | DirectSolver | None = None,
     *,
     key: PRNGKeyArray,
     draws: int = 200,

@@ -3,13 +3,14 @@
 import dataclasses
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
@@ -19,11 +20,13 @@ from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble_watched
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.networks.unread import why_no_layer
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.objectives.weighing import balanced, clear
+from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
 ENDS = ("ordered", "free")
@@ -130,16 +133,16 @@ def _check_sides(sides: Mapping[str, Descrambling], what: str) -> None:
 
 
 def descramble_network(
-    f: Callable[..., Any],
-    params: Any,
-    x: Any,
+    f: Callable[..., PyTree],
+    params: PyTree,
+    x: PyTree,
     objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
-    solver: Any = None,
+    solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
     joint: bool = False,
     ends: str = "ordered",
-    weights: Any = None,
+    weights: ArrayLike | Sequence[ArrayLike] | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
     progress: Progress | None = None,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,20 @@ from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.cautions import caution
 from jaxdescramble._base.checks import is_traced, numbers, one_of, positive_integer, random_key, real_array, same_size
-from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
-from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices, solver_for
-from jaxdescramble.descrambling._permute import permute
+from jaxdescramble.descrambling._iterate import solver_for
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
+from jaxdescramble.descrambling.solving import (
+    DirectSolver,
+    solve_in_slices,
+    solve_signals,
+    solve_summary,
+    summarised,
+)
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary, smoothness
-from jaxdescramble.objectives.summaries import effective_samples
+from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
@@ -31,19 +36,51 @@ LARGE = 1024
 AXES = "(features, samples) or (layers, ..., features, samples)"
 
 
+@overload
 def descramble(
-    signals: ArrayLike | Summary | Sequence[ArrayLike | Summary],
+    signals: ArrayLike | Summary,
     objective: Objective | None = None,
-    solver: Any = None,
+    solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
-) -> Any:
+) -> Descrambling: ...
+
+
+@overload
+def descramble(
+    signals: Sequence[ArrayLike | Summary],
+    objective: Objective | None = None,
+    solver: Solver | DirectSolver | None = None,
+    *,
+    group: str = "O",
+    weights: ArrayLike | Sequence[ArrayLike | None] | None = None,
+    start: ArrayLike | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> Descramblings: ...
+
+
+def descramble(
+    signals: ArrayLike | Summary | Sequence[ArrayLike | Summary],
+    objective: Objective | None = None,
+    solver: Solver | DirectSolver | None = None,
+    *,
+    group: str = "O",
+    weights: ArrayLike | Sequence[ArrayLike | None] | None = None,
+    start: ArrayLike | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> Descrambling | Descramblings:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
     Args:
@@ -105,7 +142,7 @@ def descramble_watched(
     watch: Watch | None,
     signals: Any,
     objective: Objective | None = None,
-    solver: Any = None,
+    solver: Solver | DirectSolver | None = None,
     group: str = "O",
     weights: Any = None,
     start: Any = None,
@@ -128,7 +165,7 @@ def descramble_watched(
         summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
         start = _start(start, given.size, axes, group)
         if watch is None or not in_slices:
-            fields = _solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
+            fields = solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
             return Descrambling(**fields, objective=objective)
     else:
         columns = _columns(given)
@@ -136,10 +173,10 @@ def descramble_watched(
         start = _start(start, columns.shape[-2], axes, group)
         columns, weights = weighed(objective, columns, weights)
         if watch is None or not in_slices:
-            fields = _solve_signals(objective, solver, group, columns, start, restarts, key, weights)
+            fields = solve_signals(objective, solver, group, columns, start, restarts, key, weights)
             return Descrambling(**fields, objective=objective)
-        summaries = _summarised(objective, columns, weights)
-    fields = _solve_in_slices(objective, solver, group, summaries, start, restarts, key, axes, watch)
+        summaries = summarised(objective, columns, weights)
+    fields = solve_in_slices(objective, solver, group, summaries, start, restarts, key, axes, watch)
     return Descrambling(**fields, objective=objective)
 
 
@@ -156,12 +193,12 @@ def _columns(signals: Any) -> Array:
 
 def with_defaults(
     objective: Objective | None,
-    solver: Any,
+    solver: Solver | DirectSolver | None,
     group: str,
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
-) -> tuple[Objective, Any]:
+) -> tuple[Objective, Solver | DirectSolver]:
     """Return the objective and the solver with defaults filled in; check everything that needs no signals.
 
     Raises:
@@ -252,135 +289,6 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
     if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():
         raise ValueError("start: determinant -1, for group 'SO'; use manifolds.orthogonal.special(start).")
     return point
-
-
-def solve(
-    objective: Objective,
-    solver: Any,
-    group: str,
-    summary: Summary,
-    start: Array | None = None,
-    restarts: int = 0,
-    key: PRNGKeyArray | None = None,
-) -> dict[str, Array]:
-    """Solve one problem; return the fields of a `Descrambling` without the objective, which has no batch axes.
-
-    >>> summary = smoothness().summarise(jnp.eye(3))
-    >>> sorted(solve(*with_defaults(None, None, "O"), "O", summary))[:4]
-    ['bound', 'classes', 'gap', 'initial_value']
-    """
-    if group == "permutation":
-        found = permute(objective, summary, restarts, key)
-    elif is_iterative(solver):
-        found = iterate(objective, summary, group, solver, start, restarts, key)
-    else:
-        found = solver(objective, summary, group)
-    return fields_of(found, *_given(objective, summary), group)
-
-
-def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
-    """The value of the raw frame, and the effective number of samples."""
-    return objective(jnp.eye(summary.size, dtype=summary.dtype), summary), effective_samples(summary)
-
-
-def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
-    """The fields of a `Descrambling`: what a solver found, and what was given."""
-    return {
-        "point": found.point,
-        "value": found.value,
-        "initial_value": initial_value,
-        "bound": found.bound,
-        "gap": found.value - found.bound,
-        "rank": found.rank,
-        "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
-        "status": found.status,
-        "singular_values": found.singular_values,
-        # A closed form is the best of the whole group.
-        "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
-        "samples": samples,
-    }
-
-
-@functools.partial(jax.jit, static_argnames=("group", "restarts", "axes"))
-def _solve_summary(
-    objective: Objective,
-    solver: Any,
-    group: str,
-    summary: Summary,
-    start: Array | None,
-    restarts: int,
-    key: PRNGKeyArray | None,
-    axes: int,
-) -> dict[str, Array]:
-    def one(summary: Summary, start: Array | None) -> dict[str, Array]:
-        return solve(objective, solver, group, summary, start, restarts, key)
-
-    each = None if start is None or start.ndim == 2 else 0
-    for _ in range(axes):
-        one = jax.vmap(one, (0, each))
-    return one(summary, start)
-
-
-@functools.partial(jax.jit, static_argnames=("group", "restarts"))
-def _solve_signals(
-    objective: Objective,
-    solver: Any,
-    group: str,
-    signals: Array,
-    start: Array | None,
-    restarts: int,
-    key: PRNGKeyArray | None,
-    weights: Array | None,
-) -> dict[str, Array]:
-    summaries = _summarised(objective, signals, weights)
-    return _solve_summary(objective, solver, group, summaries, start, restarts, key, signals.ndim - 2)
-
-
-@quick_jit
-def _summarised(objective: Objective, signals: Array, weights: Array | None) -> Summary:
-    summarise = objective.summarise
-    for _ in range(signals.ndim - 2):
-        summarise = jax.vmap(summarise)
-    return summarise(signals, weights)
-
-
-def _solve_in_slices(
-    objective: Objective,
-    solver: Any,
-    group: str,
-    summaries: Any,
-    start: Any,
-    restarts: int,
-    key: PRNGKeyArray | None,
-    axes: int,
-    watch: Watch,
-) -> dict[str, Array]:
-    """Do as `_solve_summary` does, outside `jit`: the host loops over the batch axes, flattened into one."""
-    batch = jax.tree.leaves(summaries)[0].shape[:axes]
-    flat = _flat(summaries, axes)
-    start = start if start is None or start.ndim == 2 else _flat(start, axes)
-    given = _given_all(objective, flat)
-    found = iterate_in_slices(objective, flat, group, solver, start, restarts, key, watch)
-    return _fields_of_all(found, *given, group, batch)
-
-
-@functools.partial(quick_jit, static_argnames="axes")
-def _flat(tree: Any, axes: int) -> Any:
-    """The leading axes as one, which there is also where there are none."""
-    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
-
-
-@quick_jit
-def _given_all(objective: Objective, summaries: Summary) -> tuple[Array, Array]:
-    return jax.vmap(functools.partial(_given, objective))(summaries)
-
-
-@functools.partial(quick_jit, static_argnames=("group", "batch"))
-def _fields_of_all(
-    found: Any, initial_value: Array, samples: Array, group: str, batch: tuple[int, ...]
-) -> dict[str, Array]:
-    fields = jax.vmap(functools.partial(fields_of, group=group))(found, initial_value, samples)
-    return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}
 
 
 def _is_problem(item: object) -> bool:

@@ -41,7 +41,7 @@ class Consistency(Stored):
         return iter((self.score, self.null))
 
 
-def consistency(matrices: ArrayLike, key: PRNGKeyArray, *, gauge: Gauge | None = None, draws: int = 100) -> Consistency:
+def consistency(matrices: ArrayLike, *, key: PRNGKeyArray, gauge: Gauge | None = None, draws: int = 100) -> Consistency:
     """Measure how similar the descrambled matrices of k networks are, and compare the score with chance.
 
     Use it to check whether a structure appears in every training run.
@@ -69,7 +69,7 @@ def consistency(matrices: ArrayLike, key: PRNGKeyArray, *, gauge: Gauge | None =
 
     >>> W = jax.random.normal(jax.random.key(0), (6, 9))
     >>> shifted = jnp.stack([jnp.roll(W, k, axis=0) for k in range(3)])
-    >>> found = consistency(shifted, jax.random.key(1), draws=9)
+    >>> found = consistency(shifted, key=jax.random.key(1), draws=9)
     >>> round(found.score, 3), found.p_value
     (1.0, 0.1)
 

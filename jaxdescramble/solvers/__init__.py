@@ -3,6 +3,7 @@
 from jaxdescramble.solvers.assignment.quadratic import Assignment, quadratic_assignment
 from jaxdescramble.solvers.combinators import Chain, Continuation, Progressive, Restarts
 from jaxdescramble.solvers.conjugate_gradient import ConjugateGradient
+from jaxdescramble.solvers.descent import Solver
 from jaxdescramble.solvers.first_order import Optax, riemannian
 from jaxdescramble.solvers.gradient_descent import GradientDescent
 from jaxdescramble.solvers.lbfgs import LBFGS
@@ -36,6 +37,7 @@ __all__ = [
     "Restarts",
     "Seriated",
     "Solution",
+    "Solver",
     "Stationarity",
     "TrustRegion",
     "minimise",

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.descent import RunOptions
+from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
@@ -41,12 +41,12 @@ class Restarts:
     Source: common practice; Haar measure as in `manifolds.orthogonal.random`.
     """
 
-    solver: Any
+    solver: Solver
     restarts: int = dataclasses.field(metadata={"static": True})
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of least value; its `steps` are those of all."""
         reflect = options.group == "O" and not mirrored(function, start.shape[0])
         starts = _drawn(start, self.restarts, self.key, options.group, reflect)
@@ -82,23 +82,24 @@ class Continuation:
     Source: graduated non-convexity, Blake and Zisserman, Visual Reconstruction (1987).
     """
 
-    solver: Any
+    solver: Solver
     factors: tuple[ArrayLike, ...] = (1000.0, 100.0, 10.0)
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of the last stage; its `steps` are those of all."""
-        if not getattr(function, "smoothing", ""):
+        smoothed = getattr(function, "smoothed", None)
+        if smoothed is None or not getattr(function, "smoothing", ""):
             raise TypeError(
                 f"Continuation: {name_of(function)} names no smoothing parameter. Use an objective that has one "
                 "(objectives.total_variation, sparsity), or write one with `smoothing = 'its name'`."
             )
         factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
         if options.watch is not None:
-            stages = [(function.smoothed(factor), self.solver, args) for factor in factors]
+            stages = [(smoothed(factor), self.solver, args) for factor in factors]
             return _one_after_another(stages, start, options)
 
         def softer(point: Array, factor: Array) -> tuple[Array, Solution]:
-            found = solve(function.smoothed(factor), point, args, self.solver, options)
+            found = solve(smoothed(factor), point, args, self.solver, options)
             usable = jnp.isfinite(found.point).all()
             return jnp.where(usable, found.point, point), found
 
@@ -125,9 +126,9 @@ class Chain:
     Source: common practice.
     """
 
-    solvers: tuple[Any, ...]
+    solvers: tuple[Solver, ...]
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution of the last solver; its `steps` are those of all."""
         if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
@@ -153,11 +154,11 @@ class Progressive:
     Source: Byrd, Chin, Nocedal, Wu, Math. Program. 134 (2012) 127, sample size selection.
     """
 
-    solver: Any
-    rough: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-2, preconditioner=None))
+    solver: Solver
+    rough: Solver = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-2, preconditioner=None))
     steps: tuple[int, ...] = dataclasses.field(default=(8,), metadata={"static": True})
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """The solution on all samples; its `steps` are those of all stages."""
         check_samples("Progressive", "thin", function, args)
         stages = [(function, self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]

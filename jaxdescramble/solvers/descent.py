@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
@@ -34,18 +34,28 @@ class Info(NamedTuple):
     evaluations: Array | int
 
 
+Function = Callable[..., ArrayLike]
+"""A function of a point and data that returns one real number."""
+
+Step = Callable[[Iterate, PyTree], tuple[Iterate, PyTree, Info]]
+"""`step(iterate, state) -> (iterate, state, Info)`."""
+
+
 @runtime_checkable
 class Descent(Protocol):
     """A solver that works step by step. It is a pytree; the loop reads `tolerance` and `max_steps`.
 
-    `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. Do in `bind`
+    `bind(problem, start)` returns an initial state and the step. Do in `bind`
     what is needed once per solve.
     """
 
-    tolerance: ArrayLike | None
-    max_steps: ArrayLike
+    @property
+    def tolerance(self) -> ArrayLike | None: ...
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    @property
+    def max_steps(self) -> ArrayLike: ...
+
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step."""
         ...
 
@@ -76,6 +86,19 @@ class RunOptions:
             return None
         empty = jnp.full((self.history,), jnp.nan, dtype)
         return History(empty, empty)
+
+
+@runtime_checkable
+class Combinator(Protocol):
+    """A solver made of solvers, such as `Restarts`: it runs them itself."""
+
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+        """Return the solution."""
+        ...
+
+
+Solver = Descent | Combinator
+"""What `minimise` takes: a solver that steps, or one that runs others."""
 
 
 class Loop(NamedTuple):

@@ -1,19 +1,18 @@
 """Optax transformations on the orthogonal group."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import one_with
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal, retractions
-from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.problem import GroupFunction, Iterate
 
 
@@ -124,7 +123,7 @@ class Optax:
     max_steps: ArrayLike = 1000
     tolerance: ArrayLike | None = None
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)

@@ -1,16 +1,15 @@
 """Gradient descent along geodesics."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxdescramble.solvers import preconditioners
-from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Preconditioner
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, farthest, inner
@@ -50,7 +49,7 @@ class GradientDescent:
     max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 

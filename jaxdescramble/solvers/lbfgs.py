@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble.solvers import preconditioners
-from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
 from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
@@ -62,7 +62,7 @@ class LBFGS:
     preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
     memory: int = dataclasses.field(default=10, metadata={"static": True})
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
         n, dtype = start.point.shape[0], start.value.dtype

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.solvers import _slices as slices
-from jaxdescramble.solvers.descent import RunOptions, record_step, summed_up
+from jaxdescramble.solvers.descent import Function, RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
 from jaxdescramble.solvers.problem import GroupFunction, check_samples
 from jaxdescramble.solvers.solution import Solution
@@ -53,7 +53,7 @@ class Minibatches:
     tolerance: ArrayLike | None = None
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Run the solver from a start; see `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
         carry = (start, riemannian(self.transform).init(start), options.start(start.dtype))

@@ -9,25 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import a_function, one_of, positive_integer, real_array
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.descent import RunOptions
+from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.options import check_solver
-from jaxdescramble.solvers.solution import Solution
+from jaxdescramble.solvers.solution import Count, Solution
 from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
 
 def minimise(
-    function: Callable[..., Any],
+    function: Function,
     start: ArrayLike,
-    *args: Any,
-    solver: Any = None,
+    *args: PyTree,
+    solver: Solver | None = None,
     group: str = "O",
     history: int = 0,
     progress: Progress | None = None,
@@ -113,7 +113,7 @@ def search(function: Callable, start: Array, args: tuple, solver: Any, options: 
     return dataclasses.replace(found, classes=_counted(found.steps, 2))
 
 
-def _counted(steps: Array, classes: int) -> Array:
+def _counted(steps: Count, classes: int) -> Array:
     return jnp.asarray(np.full(np.shape(steps), classes, np.int32))
 
 

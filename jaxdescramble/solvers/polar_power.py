@@ -1,16 +1,15 @@
 """The polar fixed point: a solver without step length, for functions whose negative is convex."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, better
 
 
@@ -40,7 +39,7 @@ class PolarPower:
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 10_000
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         sign = decompositions.determinant_sign(start.point)
         flip = jnp.ones(start.point.shape[0], start.point.dtype).at[0].set(sign)[:, None]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
@@ -21,7 +21,7 @@ from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
 
-Refresh = Callable[[Iterate, Any], tuple[Curvature, Any]]
+Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
 
 FLOOR = 0.6
 """The least divisor, in units of the largest, is the dtype's eps to this power: 4e-10 in float64, 7e-5 in float32."""
@@ -40,7 +40,7 @@ COLUMNS = 32
 class Preconditioner(Protocol):
     """A value that models the Hessian of a problem as a diagonal in a frame."""
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return an initial state, and the function that models the Hessian at a point."""
         ...
 
@@ -66,7 +66,7 @@ class Analytic:
     True
     """
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
         at = None if given is None else given(*problem.args)
@@ -115,7 +115,7 @@ class Kronecker:
 
     every: int = dataclasses.field(default=0, metadata={"static": True})
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Refresh]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
 
         def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:

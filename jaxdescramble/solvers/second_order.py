@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_function, positive_integer, random_key
 from jaxdescramble._base.results import Stored
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
+from jaxdescramble.solvers.descent import Function
 from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 
 
@@ -51,7 +52,7 @@ class _Krylov(NamedTuple):
 
 
 def stationarity(
-    function: Callable[..., Any], point: ArrayLike, *args: Any, key: PRNGKeyArray, steps: int = 60
+    function: Function, point: ArrayLike, *args: PyTree, key: PRNGKeyArray, steps: int = 60
 ) -> Stationarity:
     """Test whether P is a minimum of `f(P, *args)` over O(n): return its gradient norm and extreme curvatures.
 

@@ -2,14 +2,18 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 from jaxdescramble._base import results
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
+
+Count = Shaped[Array | np.ndarray, "*batch"]
+"""Of type int32; of float0, which is NumPy's, where a solution is a tangent."""
 
 
 class History(NamedTuple):
@@ -51,11 +55,11 @@ class Solution(Stored):
     point: Float[Array, "*batch n n"]
     value: Float[Array, "*batch"]
     gradient_norm: Float[Array, "*batch"]
-    steps: Any  # int32; of type float0 where this is a tangent
-    status: Any
-    evaluations: Any
+    steps: Count
+    status: Count
+    evaluations: Count
     history: History | None = None
-    classes: Any = 1
+    classes: Count | int = 1
 
     def check(self) -> "Solution":
         """This result, if every problem of the batch was solved.

@@ -28,7 +28,7 @@ from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.units import heavy
 from jaxdescramble.operators import Operator
 from jaxdescramble.solvers._orders import chain, line
-from jaxdescramble.solvers.descent import RunOptions
+from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
@@ -64,12 +64,12 @@ class FromModes:
     Source: `exact.brockett_minimiser`; Amey et al., PNAS 118, e2016917118 (2021).
     """
 
-    solver: Any
+    solver: Solver
     operator: Operator
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there."""
         point, fast = _from_modes(_summary_of(function, args), self.operator, start)
         return _search(function, start, point, fast, args, self.solver, options)
@@ -114,14 +114,16 @@ class FromSources:
     Trans. Neural Networks 10 (1999) 626).
     """
 
-    solver: Any
+    solver: Solver
     searches: int = dataclasses.field(default=1, metadata={"static": True})
-    search: Any = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300, preconditioner=None))
+    search: Solver = dataclasses.field(
+        default_factory=lambda: LBFGS(tolerance=1e-3, max_steps=300, preconditioner=None)
+    )
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there; the work of the search is counted in."""
         summary = _summary_of(function, args)
         signals = getattr(summary, "signals", None)
@@ -170,11 +172,11 @@ class Seriated:
     Source: Atkins, Boman, Hendrickson, SIAM J. Comput. 28 (1998) 297.
     """
 
-    solver: Any
+    solver: Solver
 
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Any, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """What the solver finds from there."""
         summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(summary, "signals", None)

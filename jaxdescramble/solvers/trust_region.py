@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
-from jaxdescramble.solvers.descent import Info
+from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
 from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
 
@@ -55,7 +55,7 @@ class TrustRegion:
     preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
     accept: ArrayLike = 0.1
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[Any, Callable]:
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start, preconditioners.steady)
         eps = jnp.finfo(start.value.dtype).eps

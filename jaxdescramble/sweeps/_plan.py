@@ -232,7 +232,7 @@ def _number_kind(leaf: Any) -> str:
 
 
 def _dtype(problem: Problem) -> str:
-    return np.dtype(problem.signals.dtype).name
+    return np.dtype(problem.source.dtype).name
 
 
 def _hashed(value: Any) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxdescramble.descrambling.signals import solve
+from jaxdescramble.descrambling.solving import solve
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.sweeps._plan import Chunk, Kind
 from jaxdescramble.sweeps.problems import Problem, keys_of, signals_digest
@@ -36,7 +36,7 @@ def arguments(
     signals, digests = np.zeros((kind.size, *kind.shape), kind.dtype), {}
     for row, place in enumerate(chunk.places):
         signals[row] = _signals(problems[place], place, kind)
-        digests[place] = signals_digest(problems[place].signals, signals[row])
+        digests[place] = signals_digest(problems[place].source, signals[row])
     if problems[chunk.places[0]].weights is not None:  # then all problems of this kind have weights
         own_weights = np.ones((kind.size, kind.shape[1]), kind.dtype)
         own_weights[:count] = [problems[place].weights for place in chunk.places]
@@ -60,7 +60,7 @@ def arguments(
 
 def _signals(problem: Problem, place: int, kind: Kind) -> np.ndarray:
     try:
-        found = np.asarray(problem.signals.read())
+        found = np.asarray(problem.source.read())
     except (OSError, ValueError) as error:
         error.add_note(f"problem {place} ({dict(problem.labels)})")
         raise

@@ -92,7 +92,7 @@ def _columns(problems: list[Problem]) -> dict[str, np.ndarray]:
         "group": [problem.group for problem in problems],
         "n": [problem.shape[0] for problem in problems],
         "m": [problem.shape[1] for problem in problems],
-        "dtype": [np.dtype(problem.signals.dtype).name for problem in problems],
+        "dtype": [np.dtype(problem.source.dtype).name for problem in problems],
     }
     names = dict.fromkeys(name for problem in problems for name in problem.labels)
     labels = {name: [problem.labels.get(name) for problem in problems] for name in names}

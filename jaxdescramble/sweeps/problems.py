@@ -7,13 +7,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, sample_weights, wide_types
 from jaxdescramble._base.files import array_digest
 from jaxdescramble.descrambling.signals import with_defaults
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.objectives import Objective
+from jaxdescramble.solvers import Solver
 from jaxdescramble.sweeps._identity import digest
 
 Label = str | int | float | bool
@@ -32,11 +34,14 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> DTypeLike: ...
 
     def read(self) -> np.ndarray:
         """The signals, features first; the same ones at every call."""
         ...
+
+
+Signals = ArrayLike | Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +61,9 @@ class Generated:
     """
 
     make: Callable[..., ArrayLike]
-    arguments: tuple[Any, ...]
+    arguments: tuple[object, ...]
     shape: tuple[int, ...]
-    dtype: Any = "float32"
+    dtype: DTypeLike = "float32"
 
     def read(self) -> np.ndarray:
         """The signals.
@@ -74,7 +79,7 @@ class Generated:
             )
         return made
 
-    def digest(self) -> Any:
+    def digest(self) -> tuple[object, ...]:
         """The function and its arguments: what it makes need not be made to be known."""
         return (self.make, self.arguments)
 
@@ -116,21 +121,19 @@ class Problem:
     (4, 9)
     """
 
-    signals: Any
+    signals: Signals
     objective: Objective | None = None
-    solver: Any = None
+    solver: Solver | DirectSolver | None = None
     group: str = "O"
-    start: Any = None
+    start: ArrayLike | str | None = None
     restarts: int = 0
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
-    weights: Any = None
+    weights: ArrayLike | Source | None = None
 
     @property
     def source(self) -> Source:
         """The signals as a source."""
-        if hasattr(self.signals, "read") and hasattr(self.signals, "shape"):
-            return self.signals
-        return _Held(np.asarray(self.signals))
+        return self.signals if isinstance(self.signals, Source) else _Held(np.asarray(self.signals))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,7 +158,7 @@ class Problem:
         if isinstance(self.restarts, bool) or not isinstance(self.restarts, int) or self.restarts < 0:
             raise ValueError(f"restarts: expected an integer of at least 0, got {self.restarts!r}.")
         labels = {str(name): _label(str(name), value) for name, value in self.labels.items()}
-        weights = self.weights.read() if hasattr(self.weights, "read") else self.weights
+        weights = self.weights.read() if isinstance(self.weights, Source) else self.weights
         if weights is not None:
             weights = np.asarray(sample_weights(weights, [source.shape[1:]], source.dtype))
         key = jax.random.key(0) if self.restarts else None
@@ -194,14 +197,14 @@ def _label(name: str, value: Any) -> Label:
 
 
 def grid(
-    signals: Any,
-    objectives: Any = None,
-    solvers: Any = None,
+    signals: Mapping[str, Signals] | Mapping[int, Signals] | Sequence[Signals] | ArrayLike,
+    objectives: Mapping[str, Objective] | Objective | None = None,
+    solvers: Mapping[str, Solver | DirectSolver] | Solver | DirectSolver | None = None,
     *,
     seeds: Iterable[int] | None = None,
     group: str = "O",
     restarts: int = 0,
-    weights: Any = None,
+    weights: Mapping[str, ArrayLike | Source | None] | ArrayLike | Source | None = None,
 ) -> list[Problem]:
     """Every layer with every objective, every solver and every seed, in this order, as a list of problems.
 

@@ -25,7 +25,7 @@ from jaxdescramble.sweeps.table import Table, gathered, save_everywhere
 
 def sweep(
     problems: Iterable[Problem],
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     mesh: Mesh | None = None,
     resume: bool = True,
     progress: Progress | None = None,
@@ -256,7 +256,7 @@ def _same_signals(
     chunk: Chunk, problems: Sequence[Problem], kept: dict[str, str], folder: Path, known: dict[int, str]
 ) -> None:
     for place in chunk.places:
-        source = problems[place].signals
+        source = problems[place].source
         # A grid repeats the same signals many times, so each source is read once.
         if id(source) not in known:
             known[id(source)] = signals_digest(source)

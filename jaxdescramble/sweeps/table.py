@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Table:
         self.folder, self.columns, self._specification = folder, columns, specification
 
     @staticmethod
-    def load(folder: str | os.PathLike) -> "Table":
+    def load(folder: str | os.PathLike[str]) -> "Table":
         """Return the table of a sweep that was run into a folder, finished or not.
 
         Raises:
@@ -63,7 +63,7 @@ class Table:
             raise KeyError(f"{name!r}: there are the columns {', '.join(self.columns)}.")
         return self.columns[name]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, np.generic]]:
         """Rows as dicts."""
         for row in range(len(self)):
             yield {name: values[row] for name, values in self.columns.items()}
@@ -89,7 +89,7 @@ class Table:
         """Whether every problem has a result."""
         return bool((self["status"] != PENDING).all())
 
-    def where(self, **labels: Any) -> "Table":
+    def where(self, **labels: str | int | float | bool) -> "Table":
         """The rows in which columns have these values: `table.where(objective="tv", seed=3)`.
 
         Raises:
@@ -131,7 +131,7 @@ class Table:
                 found.append(chunks.header(chunks.location(self.folder, number))["made_by"])
         return found
 
-    def kinds(self) -> list[dict[str, Any]]:
+    def kinds(self) -> list[dict[str, object]]:
         """What kinds of problems there are: shape, dtype, group, restarts, problems to a chunk, problems."""
         return self._specification.kinds
 
@@ -154,7 +154,7 @@ class Table:
             raise FloatingPointError("\n".join(failures))
         return self
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the table as `.csv`, `.npz` or `.parquet`, whole or not at all.
 
         Raises:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble._base.checks import is_traced, sample_weights
@@ -15,8 +16,11 @@ from jaxdescramble._base.checks import is_traced, sample_weights
 # Columns to a device and a call; fewer are padded to the next power of two, so that a dozen programs serve any batch.
 CHUNK, LEAST = 8192, 32
 
-Batches = Iterable[Any] | Callable[[int], Iterable[Any]]
-"""Of batches, or of pairs (batch, weights of its samples)."""
+Batch = Array | np.ndarray | tuple[Array | np.ndarray, ArrayLike]
+"""Signals, or a pair (signals, weights of their samples)."""
+
+Batches = Iterable[Batch] | Callable[[int], Iterable[Batch]]
+"""A stream of batches, or a function `batches(first)` that begins at the batch of that number."""
 
 
 def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, positive_integer
@@ -127,7 +127,7 @@ class Accumulator(Result):
         """Of the batches, and of what is made of them."""
         return np.dtype(self.sums.gram.dtype)
 
-    def add(self, batch: Any, weights: Any = None) -> "Accumulator":
+    def add(self, batch: Array | np.ndarray, weights: ArrayLike | None = None) -> "Accumulator":
         """Return an accumulator with more samples.
 
         Args:
@@ -142,7 +142,7 @@ class Accumulator(Result):
         """
         return self.added(batch, "batch", weights)
 
-    def added(self, batch: Any, name: str, weights: Any = None) -> "Accumulator":
+    def added(self, batch: Array | np.ndarray, name: str, weights: ArrayLike | None = None) -> "Accumulator":
         """`add` of a batch that messages call by that name."""
         batch = cuts.checked(batch, self.size, self.dtype, name)
         weights = cuts.weights_of(batch, weights, name)

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import positive_integer, real_array, same_size
@@ -56,6 +56,23 @@ class Share(Samples):
         return Share(self.signals / self.unit, jnp.ones_like(self.unit), weights=self.weights)
 
 
+@overload
+def score(
+    objective: Objective,
+    point: ArrayLike,
+    batches: Batches,
+    accumulator: Accumulator,
+    *,
+    gradient: Literal[False] = False,
+) -> Array: ...
+
+
+@overload
+def score(
+    objective: Objective, point: ArrayLike, batches: Batches, accumulator: Accumulator, *, gradient: Literal[True]
+) -> tuple[Array, Array]: ...
+
+
 def score(
     objective: Objective,
     point: ArrayLike,
@@ -63,7 +80,7 @@ def score(
     accumulator: Accumulator,
     *,
     gradient: bool = False,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The objective of `P S` over all samples: equal to that of all in memory, from one batch at a time.
 
     `f(P) = sum_b m_b f_b(P) / m`, with `f_b` that of batch b in the unit of the whole; with weights of samples, m_b and
@@ -121,7 +138,7 @@ class Refined(NamedTuple):
 
     point: Float[Array, "n n"]
     values: Float[np.ndarray, " steps"]
-    state: Any
+    state: PyTree
 
     __repr__ = results.describe
     _repr_html_ = results.page
@@ -136,7 +153,7 @@ def refine(
     transform: optax.GradientTransformation,
     *,
     passes: int = 1,
-    state: Any = None,
+    state: PyTree = None,
     progress: OpenProgress | None = None,
 ) -> Refined:
     """Descent over all the data, a step a batch: from the reservoir's answer to that of the whole stream.

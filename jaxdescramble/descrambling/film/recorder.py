@@ -4,13 +4,15 @@ import functools
 import operator
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide_types
 from jaxdescramble._base.lapack import one_thread
@@ -19,9 +21,11 @@ from jaxdescramble.descrambling.film._resume import resumed_track
 from jaxdescramble.descrambling.film._snapshot import described, snapshot
 from jaxdescramble.descrambling.film.frames import Frame, Frames, frame_files, joined, read_frame, write_frame
 from jaxdescramble.descrambling.network import ENDS
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.networks.positions import axes_of_samples
 from jaxdescramble.objectives import Objective
+from jaxdescramble.solvers import Solver
 
 
 class Film:
@@ -66,20 +70,20 @@ class Film:
 
     def __init__(
         self,
-        f: Callable[[Any, Any], Any],
-        x: Any,
+        f: Callable[[PyTree, PyTree], PyTree],
+        x: PyTree,
         objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
-        solver: Any = None,
+        solver: Solver | DirectSolver | None = None,
         *,
         every: int = 100,
         layers: Collection[str] | None = None,
         group: str = "O",
         joint: bool = False,
         ends: str = "ordered",
-        out: str | os.PathLike | None = None,
+        out: str | os.PathLike[str] | None = None,
         wait: bool = False,
         device: Any = None,
-        weights: Any = None,
+        weights: ArrayLike | Sequence[ArrayLike] | None = None,
     ):
         if not callable(f):
             raise TypeError(f"f: got {type(f).__name__}; expected a function f(params, x).")
@@ -116,7 +120,7 @@ class Film:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="jaxdescramble-film")
         self._pending: Future | None = None
 
-    def see(self, step: int, params: Any) -> bool:
+    def see(self, step: int, params: PyTree) -> bool:
         """Make a frame of these parameters, if the step is a multiple of `every` and no frame is being made.
 
         Args:

@@ -120,7 +120,7 @@ def pictures_of(of: str) -> tuple[Pictures, Pictures]:
         # Add a margin, as MNIST has one, so that there is background outside the outline.
         scanned = pictures.digits(28 - 2 * MARGIN, jnp.float32)
         wide = jnp.pad(scanned.images, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN), (0, 0)))
-        learned, unseen = pictures.split(Pictures(wide, scanned.labels), key, 0.8, 0.2)
+        learned, unseen = pictures.split(Pictures(wide, scanned.labels), 0.8, 0.2, key=key)
         return learned, unseen
     one, two = jax.random.split(key)
     return pictures.shapes(one, 4000, dtype=jnp.float32), pictures.shapes(two, 500, dtype=jnp.float32)

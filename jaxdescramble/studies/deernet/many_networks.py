@@ -105,7 +105,7 @@ def many_networks(
         "first layer, raw": W,
         "last layer, raw": jnp.swapaxes(V, 1, 2),
     }
-    scores = timed("compare", lambda: {name: consistency(one, for_null, draws=draws) for name, one in read.items()})
+    scores = timed("compare", lambda: {name: consistency(one, key=for_null, draws=draws) for name, one in read.items()})
     gauge, weights = Stabiliser(derivative(plan.width)), read["first layer"]
     aligned = jax.vmap(lambda one: matmul(gauge.nearest(one, weights[0]), one))(weights)
     return ManyNetworks(networks, first, last, aligned, scores, seconds)

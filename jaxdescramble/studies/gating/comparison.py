@@ -128,13 +128,13 @@ def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures,
     key = jax.random.key(20211103)
     if of in FROM_FILES:
         assert folder is not None, "ComparisonSettings asks for it"
-        learned, chosen_by = pictures.split(FROM_FILES[of](folder, "train"), key, 0.9, 0.1)
+        learned, chosen_by = pictures.split(FROM_FILES[of](folder, "train"), 0.9, 0.1, key=key)
         return learned, chosen_by, FROM_FILES[of](folder, "test")
     if of == "digits":
         whole = pictures.digits(size=8, dtype=jnp.float32)
     else:
         whole = pictures.shifted(key, 1797, size=8, templates=jax.random.key(5), dtype=jnp.float32)
-    one, two, three = pictures.split(whole, key, 0.6, 0.2, 0.2)
+    one, two, three = pictures.split(whole, 0.6, 0.2, 0.2, key=key)
     return one, two, three
 
 
