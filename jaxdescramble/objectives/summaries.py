@@ -119,7 +119,7 @@ class Factor(Summary):
     def dtype(self) -> np.dtype:
         return self.factor.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Factor":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Factor":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         factor = triangularise(jnp.concatenate([self.factor, balanced(signals, each).T]))
@@ -184,7 +184,7 @@ class Samples(Summary):
     def dtype(self) -> np.dtype:
         return self.signals.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Samples":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Samples":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         return self._with(clear(signals, each), each)
@@ -301,7 +301,7 @@ class Gram(Summary):
     def dtype(self) -> np.dtype:
         return self.gram.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Gram":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Gram":
         signals = _columns(signals, self.size)
         each = valid(weights, signals)
         half = balanced(signals, each)

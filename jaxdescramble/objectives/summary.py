@@ -33,7 +33,7 @@ class Summary(abc.ABC):
         """Type of the signals."""
 
     @abc.abstractmethod
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[float] | None = None) -> "Summary":
+    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Summary":
         """Return the summary with more samples; `weights`, shape (m,), say how much each of these counts."""
 
     @abc.abstractmethod
