@@ -432,7 +432,7 @@ def test_bad_arguments_are_named():
         ridge(W.at[0, 0].set(jnp.nan))
     with pytest.raises(ValueError, match="shapes"):
         ridge_exponent(W, W[:5])
-    with pytest.raises(ValueError, match="no ridge"):
+    with pytest.raises(ValueError, match="a ridge needs at least 4 points"):
         ridge(W[:2])
     with pytest.raises(ValueError, match="fraction"):
         band_edge(W, 1.0)

@@ -638,7 +638,10 @@ def test_the_specification_of_a_sweep_names_an_array_of_weights(tmp_path):
     np.savez(tmp_path / "net.npz", **{"first.signals": np.asarray(signals()), "padding": WEIGHTS})
     asked = request({"signals": {"files": ["net.npz"], "weights": "padding"}}, tmp_path)
     assert asked.problems[0].weights.tolist() == WEIGHTS.tolist()
-    for name, message in (("masks", "no array 'masks' of one axis in the files; there are padding"), (3, "got 3")):
+    for name, message in (
+        ("masks", "got 'masks'; must be the name of an array with one axis. The files hold padding"),
+        (3, "got 3"),
+    ):
         with pytest.raises((ValueError, TypeError), match=re.escape(f"signals.weights: {message}")):
             request({"signals": {"files": ["net.npz"], "weights": name}}, tmp_path)
 
