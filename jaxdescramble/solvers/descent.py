@@ -45,7 +45,7 @@ Step = Callable[[Iterate, PyTree], tuple[Iterate, PyTree, Info]]
 class Descent(Protocol):
     """A solver that works step by step. It is a pytree; the loop reads `tolerance` and `max_steps`.
 
-    `bind(problem, start)` returns an initial state and the step. Do in `bind`
+    `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. Do in `bind`
     what is needed once per solve.
     """
 
