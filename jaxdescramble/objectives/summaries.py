@@ -130,7 +130,7 @@ class Factor(Summary):
         factor = triangularise(jnp.concatenate([self.factor, other.factor]))
         return Factor(factor, *merged(self, other))
 
-    def effective(self) -> Array:
+    def effective(self) -> ArrayLike:
         return counted(self)
 
     def power(self) -> Float[Array, ""]:
@@ -311,7 +311,7 @@ class Gram(Summary):
         other = _alike(self, other)
         return Gram(self.gram + other.gram, *merged(self, other))
 
-    def effective(self) -> Array:
+    def effective(self) -> ArrayLike:
         return counted(self)
 
     def power(self) -> Float[Array, ""]:

@@ -4,13 +4,36 @@ A whole number counts its sample so many times. A sample of weight zero does not
 NaN included: zeros take its place before any arithmetic.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble._base.checks import sample_weights
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A summary that counts its samples."""
+
+    @property
+    def count(self) -> ArrayLike:
+        """How many samples have a weight other than zero."""
+        ...
+
+    @property
+    def tally(self) -> Array | None:
+        """`(sum w, sum w^2)`, or None where samples have no weights."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the signals."""
+        ...
 
 
 def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
@@ -82,7 +105,7 @@ def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
     return jnp.stack([jnp.sum(weights), jnp.sum(weights**2)])
 
 
-def valid(weights: Any, like: Float[Array, "n m"]) -> Any:
+def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Float[Array, "n m"]) -> Array | None:
     """Weights in the type of the signals; None as it is. A negative weight, met only in traced code, becomes NaN.
 
     Raises:
@@ -93,17 +116,17 @@ def valid(weights: Any, like: Float[Array, "n m"]) -> Any:
     """
     if weights is None:
         return None
-    weights = sample_weights(weights, [like.shape[-1:]], like.dtype, empty=True)
-    return jnp.where(weights >= 0, weights, jnp.nan)
+    each = sample_weights(weights, [like.shape[-1:]], like.dtype, empty=True)
+    return jnp.where(each >= 0, each, jnp.nan)
 
 
-def tallied(summary: Any) -> Array:
+def tallied(summary: Counted) -> Array:
     """The tally of a summary; each sample without a weight counts as one."""
-    count = summary.count.astype(jnp.promote_types(summary.dtype, jnp.float32))
+    count = jnp.asarray(summary.count).astype(jnp.promote_types(summary.dtype, jnp.float32))
     return jnp.stack([count, count], axis=-1) if summary.tally is None else summary.tally
 
 
-def counted(summary: Any) -> Any:
+def counted(summary: Counted) -> ArrayLike:
     """Kish's effective number of samples, from the tally if there is one."""
     if summary.tally is None:
         return summary.count
@@ -111,7 +134,7 @@ def counted(summary: Any) -> Any:
     return total**2 / jnp.where(squares == 0, 1, squares)
 
 
-def added(summary: Any, signals: Array, weights: Any) -> tuple[Any, Any]:
+def added(summary: Counted, signals: Array, weights: Array | None) -> tuple[ArrayLike, Array | None]:
     """The count and the tally of a summary with more columns, which have valid weights or None."""
     if weights is None and summary.tally is None:
         return summary.count + signals.shape[1], None
@@ -120,13 +143,13 @@ def added(summary: Any, signals: Array, weights: Any) -> tuple[Any, Any]:
     return summary.count + jnp.sum(each > 0, dtype=jnp.int32), before + tally(each)
 
 
-def merged(one: Any, other: Any) -> tuple[Any, Any]:
+def merged(one: Counted, other: Counted) -> tuple[ArrayLike, Array | None]:
     """The count and the tally of two summaries together."""
     plain = one.tally is None and other.tally is None
     return one.count + other.count, None if plain else tallied(one) + tallied(other)
 
 
-def finite(array: Array, weights: Any) -> Array:
+def finite(array: Array, weights: Array | None) -> Array:
     """Whether an array and the weights, if there are any, hold finite numbers only."""
     known = jnp.isfinite(array).all()
     return known if weights is None else known & jnp.isfinite(weights).all()
