@@ -169,7 +169,7 @@ CASES = {
     "reordering the output": (
         lambda: jd.reorder(f, PARAMS, X, "['v']", [1, 0]),
         ValueError,
-        "makes the function.s result",
+        "computes the function.s result",
     ),
     "a network without layers": (
         lambda: jd.descramble_network(lambda p, x: x + p, jnp.ones(()), X),
