@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 import jaxdescramble as jd
+from jaxdescramble.attribution import switched
 from jaxdescramble.show import style
 
 
@@ -38,23 +39,13 @@ def main(steps: int):
     threes = x[1400:][digits.labels[1400:] == 3]
     one = threes[jnp.argmax(f(params, threes).argmax(axis=1) == 3)][None]  # unseen, and classified as a 3
     rival = int(jnp.argsort(scores := f(params, one)[0])[-2])
-    weight = (
-        jd.attribution.switched.project(f, params, one, 3).weight
-        - jd.attribution.switched.project(f, params, one, rival).weight
-    )
+    weight = switched.project(f, params, one, 3).weight - switched.project(f, params, one, rival).weight
     print(f"3 scores {scores[3] - scores[rival]:.3f} more than {rival}; its map gives {jnp.sum(weight * one):.3f}")
-    layer = jd.attribution.switched.patterns(f, params, one, "[1]", 3)
+    layer = switched.patterns(f, params, one, "[1]", 3)
     top = int(jnp.argmax(layer.contribution[0]))
     print(f"{int(layer.active.sum())} of 64 neurons speak; neuron {top} adds {layer.contribution[0, top]:.2f}")
     usual = [jd.attribution.integrated_gradients(f, params, one, 3), jd.attribution.lrp(f, params, one, 3)]
-    maps = [
-        one,
-        weight,
-        weight * one,
-        layer.sensitivity[0, top],
-        jd.attribution.switched.insens(f, params, one).map,
-        *usual,
-    ]
+    maps = [one, weight, weight * one, layer.sensitivity[0, top], switched.insens(f, params, one).map, *usual]
     names = ["picture", f"3 less {rival}", "times picture", f"neuron {top}", "what silences", "integr. grad.", "LRP"]
     figure = style.sheet(style.DOUBLE, 30)
     for ax, name, values in zip(figure.subplots(1, len(maps)), names, maps, strict=True):

@@ -289,7 +289,7 @@ def picture(array: np.ndarray, title: str) -> str:
 
 
 def concrete(value: Any) -> np.ndarray | None:
-    """Return an array as one of NumPy, or None for anything whose numbers are not to be had on this host.
+    """Return an array as one of NumPy, or None for anything whose numbers are not available on this host.
 
     >>> concrete(jnp.ones(2)).tolist(), concrete("text")
     ([1.0, 1.0], None)

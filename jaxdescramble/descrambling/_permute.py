@@ -20,7 +20,7 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
         objective: one with an `assignment` method.
         summary: of the signals.
         restarts: number of searches besides the first.
-        key: source of chance; None for a fixed key.
+        key: random key; None for a fixed key.
 
     Raises:
         ValueError: the objective is no quadratic assignment.

@@ -256,8 +256,8 @@ def _weights_of_each(weights: Any, count: int) -> list[Any]:
 
 def _alike_together(
     items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None, weights: list[Any]
-) -> Descramblings:
-    """Problems of a list, those of one kind and shape as one batch, in the order of the list."""
+) -> list:
+    """Solve the problems of a list, those of one kind and shape as one batch, and return them in its order."""
     alike: dict[Any, list[int]] = {}
     weights = [one if one is None else numbers(one, "weights") for one in weights]
     for place, item in enumerate(zip(items, weights, strict=True)):

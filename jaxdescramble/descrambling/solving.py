@@ -75,7 +75,7 @@ def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
 
 
 def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
-    """The fields of a `Descrambling`: what a solver found, and what was given."""
+    """Return the fields of a `Descrambling` from what a solver found and what it was given."""
     return {
         "point": found.point,
         "value": found.value,

@@ -1,4 +1,4 @@
-"""Plain differences between neighbours on a grid, and what is known of them on paper."""
+"""Plain differences between neighbours on a grid, and their properties on paper."""
 
 import dataclasses
 import functools
@@ -47,7 +47,7 @@ class Differences:
         return jnp.stack(parts) if self.isotropic else jnp.concatenate(parts)[None]
 
     def largest_variation(self, d: Float[Array, "axes k m"]) -> float:
-        """Return the most that differences of signals of root mean square 1 add up to, or 1 in place of 0.
+        """Return the most that differences of signals of root mean square 1 add up to, or 1 instead of 0.
 
         `m sqrt(lambda_max K n)`
 

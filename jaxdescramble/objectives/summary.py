@@ -79,6 +79,6 @@ def a_summary(value: object, name: str = "summary") -> None:
 
 
 def size_of(summary: Summary) -> int:
-    """Return the number of features of a summary; raise `TypeError` if it is none."""
+    """Return the number of features of a summary; raise `TypeError` if it is not a summary."""
     a_summary(summary)
     return summary.size

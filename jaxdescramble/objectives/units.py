@@ -100,6 +100,6 @@ def softened(square: Array, epsilon: ArrayLike) -> Array:
 
 
 def nothing_below_zero(summary: Summary) -> Float[Array, ""]:
-    """Return 0, the bound of objectives of which no more is known than that they are not negative."""
+    """Return 0, the bound of objectives that are known to be at least 0, and no more."""
     a_summary(summary)
     return jnp.zeros((), summary.dtype)

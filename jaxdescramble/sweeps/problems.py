@@ -204,7 +204,11 @@ def grid(
     seeds: Iterable[int] | None = None,
     group: str = "O",
     restarts: int = 0,
-    weights: Mapping[str, ArrayLike | Source | None] | ArrayLike | Source | None = None,
+    weights: Mapping[str, ArrayLike | Source | None]
+    | Mapping[int, ArrayLike | Source | None]
+    | ArrayLike
+    | Source
+    | None = None,
 ) -> list[Problem]:
     """Every layer with every objective, every solver and every seed, in this order, as a list of problems.
 

@@ -51,5 +51,5 @@ def kind_of(operation: Operation) -> Kind:
 
 
 def arranges(operation: Operation, graph: Graph) -> bool:
-    """Return whether an operation only arranges its operand's elements anew, all of them and each once."""
+    """Return whether an operation only rearranges its operand's elements, all of them and each once."""
     return kind_of(operation).arranges(operation, graph)

@@ -72,7 +72,7 @@ class Convolution(LayerKind):
         return tuple(result)
 
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
-        """A position of the result belongs to the one at the middle of its window, where there is one for each."""
+        """Assign each position of the result to the middle of its window, if there is one window for each position."""
         params, numbers = operation.params, operation.params["dimension_numbers"]
         if position != 0 or steps[numbers.lhs_spec[1]]:
             return None

@@ -13,7 +13,7 @@ from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.graph import Graph, Operation
 
 UNIT = "unit"
-"""The label of an axis of neurons that are to be permuted."""
+"""The label of an axis of neurons that `reorder` permutes."""
 
 
 class Span(NamedTuple):
@@ -122,7 +122,7 @@ def unspread(array: Array, shape: Sequence[int]) -> Array:
 
 
 class Kind:
-    """One kind of operation. A subclass overrides what is known of it; `kinds.KINDS` lists all kinds.
+    """One kind of operation. A subclass overrides the methods that it needs; `kinds.KINDS` lists all kinds.
 
     Attributes:
         primitives: the names of the JAX primitives of this kind.
@@ -283,7 +283,7 @@ def resized(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:
 
 
 def has_unit(axes: Axes) -> bool:
-    """Return whether some dimension holds the neurons that are to be permuted."""
+    """Return whether some dimension holds the neurons that `reorder` permutes."""
     return any(UNIT in labels(dimension) for dimension in axes)
 
 
