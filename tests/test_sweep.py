@@ -189,7 +189,7 @@ def damage_of_another_format(path):
     [
         (damage_truncated, "not a complete .npz file"),
         (damage_emptied, "not a complete .npz file"),
-        (damage_flipped, r"cannot be read"),
+        (damage_flipped, "cannot read the array"),
         (damage_of_another_sweep, "results of another specification"),
         (damage_of_another_format, f"got format 9; this version reads format {chunks.FORMAT}"),
     ],

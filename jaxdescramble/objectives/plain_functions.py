@@ -57,6 +57,8 @@ def from_function(
         raise TypeError(f"name: expected text or None, got {name!r}.")
     fixed = [static] if isinstance(static, str) else in_order(static, "static", "names of parameters")
     for one in fixed:
+        if not isinstance(one, str):
+            raise TypeError(f"static: expected names of parameters, got {type(one).__name__}.")
         if one not in parameters:
             raise ValueError(f"static: {one!r} is no parameter; there are {', '.join(parameters) or 'none'}.")
         try:
