@@ -313,7 +313,7 @@ def _spread(tap: Tap, joint: bool, signals: Array) -> Array:
 
 
 def _joint(tap: Tap) -> Array:
-    """Return `[m W^T, X]`, weight and input signals side by side; m gives both the spectral norm of the (weighted) X."""
+    """Return weight and input signals side by side, `[m W^T, X]`; m gives both the spectral norm of (weighted) X."""
 
     def one(weight: Array, signals: Array, sizes: Array) -> Array:
         largest = decompositions.singular_values(weight)[0]
