@@ -89,8 +89,8 @@ class FromSources:
        `D P`, except for their order, signs and lengths.
     2. Order and signs: if D = 1, any order will do. Otherwise take the r least dense rows (r is the rank of D) and
        order them into a chain in which neighbours have the largest absolute cosines, as rows of differences have:
-       `D D^T` is tridiagonal, or nearly so. The chain is built greedily and improved by reversing parts of it. Its rows,
-       with the lengths of the rows of D, are the matrix B.
+       `D D^T` is tridiagonal, or nearly so. The chain is built greedily and improved by reversing parts of it. B is the
+       matrix of its rows, with the signs and lengths of the rows of D.
     3. Start: `P = polar(D^T B)`, which minimises `||D P - B||_F`. The solver runs from this P.
 
     An objective without a `sparsifying_operator` counts as D = 1; use `FromSources(Seriated(solver), key=key)` for
@@ -343,7 +343,7 @@ def _sparsifying(function: Any, n: int) -> np.ndarray | None:
 
 
 def reads_sources(function: Any, summary: Any) -> bool:
-    """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S`, or of its differences along a
+    """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S` or of its differences along a
     line or circle, and there are at least as many samples as features.
 
     >>> from jaxdescramble import objectives
