@@ -90,14 +90,14 @@ def bootstrap(
 
     With weights, a column is drawn with a probability proportional to its weight, and then counts once. The number of
     columns in a draw is the effective number of samples, `(sum w)^2 / sum w^2`, rounded; for weights of zeros and ones
-    this is the number of ones. If your weights are counts (weight 3 means that the sample was measured three times),
-    give `size=sum(weights)`: the draws are then distributed like draws from the repeated samples.
+    this is the number of ones. If your weights are counts (weight 3 stands for three independent samples), give
+    `size=sum(weights)`: the draws are then distributed like draws from the repeated samples.
 
     Args:
         signals: the signals S, shape (features, samples); the samples must be independent.
         objective: what "readable" means; None means `objectives.smoothness()`.
         solver: the solver; None means the one that suits the objective.
-        group: "O" allows both determinants; "SO" allows determinant +1 only; "permutation" searches S(n).
+        group: "O" allows both determinants; "SO" allows determinant +1 only.
         key: random key of the draws.
         draws: number of draws.
         gauge: the group of orthogonal matrices that leaves the objective unchanged, such as
