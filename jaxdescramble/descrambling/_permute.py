@@ -43,7 +43,7 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
     status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
     return Found(
         point=jnp.where(finite, point, missing),
-        # Use the objective's value: the assignment's is a difference of large numbers, inaccurate if the value is small.
+        # Take the value from the objective: that of the assignment is a difference of large numbers, hence inaccurate.
         value=jnp.where(finite, objective(point, safe), missing),
         bound=jnp.where(finite, bound, missing).astype(safe.dtype),
         singular_values=jnp.where(finite, singular, missing),
