@@ -63,7 +63,7 @@ class Descrambling(Result):
         value: the objective at P.
         initial_value: the objective in the raw frame, P = 1.
         bound: a lower bound of the objective for all orthogonal matrices; minus infinity if the objective has none.
-        gap: `value - bound`, how much lower another P could be at most; zero up to rounding for a closed form.
+        gap: `value - bound`, the most that a better P could gain; zero up to rounding for a closed form.
         rank: number of principal components of the signals that are larger than rounding.
         steps: number of iterations; 0 for a closed form.
         status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
