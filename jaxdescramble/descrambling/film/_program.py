@@ -1,5 +1,4 @@
-"""One frame of a film as one pure function: read the signals, solve from the last frame, and align with the last frame.
-"""
+"""One frame of a film as one pure function: read the signals, solve from the last frame, and align with it."""
 
 import dataclasses
 import functools

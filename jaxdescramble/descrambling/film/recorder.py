@@ -60,7 +60,7 @@ class Film:
             of a run that was given up, are renamed to `*.given-up`.
         wait: True makes `see` wait for the frame before; False skips a frame instead.
         weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each.
-        device: device that makes the frames; None means the CPU, or the parameters' device if JAX has no CPU backend.
+        device: device that makes the frames; None means the CPU, or the device of x if JAX has no CPU backend.
 
     Raises:
         TypeError, ValueError: if an argument is wrong.
