@@ -214,7 +214,7 @@ class Accumulator(Result):
         Raises:
             ValueError, TypeError: if `add` refuses a batch (the message gives its number), or if the stream is not the
                 one that was counted.
-            Other errors (of the stream, a full disk, Ctrl-C) pass through, with a note and `error.accumulator`.
+            BaseException: if the stream raises, on a full disk, on Ctrl-C; `error.accumulator` holds what was counted.
 
         >>> stream = [np.ones((1, 2), "float32")] * 3
         >>> acc = Accumulator.empty(1, "float32").consume(stream[:2], save="sums.npz")
