@@ -44,11 +44,11 @@ CORNERS = (0.3, 0.1, 0.03, 0.01)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromModes:
-    """Start that puts the principal components of the signals on the slowest modes of an operator, largest on slowest.
+    """A solver that starts with the principal components of the signals on the slowest modes of an operator, in order.
 
     Use it for objectives whose answer is close to a smooth one. The start is `P = T U^T`, the minimiser of
-    `||D P S||_F`: T are the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S. The given
-    start is not used, except that `group="SO"` keeps its determinant class.
+    `||D P S||_F`: T are the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S by falling
+    singular value. The given start is not used, except that `group="SO"` keeps its determinant class.
 
     Attributes:
         solver: the solver that runs from this start.
@@ -79,7 +79,7 @@ class FromModes:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromSources:
-    """Start from the directions along which the signals are sparse (the sources), ordered to suit the objective.
+    """A solver that starts with the sources, directions along which the signals are sparse, in the objective's order.
 
     Use it for objectives that are an L1 norm of `D P S`, such as total variation. The start is found in three steps:
 
@@ -155,7 +155,7 @@ class FromSources:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Seriated:
-    """Start with the rows of the given start, reordered so that neurons that are active together are neighbours.
+    """A solver that starts with reordered rows of the given start: neurons that are active together are neighbours.
 
     Use it for locality. With `Y = P S`, x_i the place of row i, and E_s the energy of sample s, `sum_i y_is^2`, the
     order minimises `sum_ij W_ij (x_i - x_j)^2`, `W_ij = sum_s y_is^2 y_js^2 / E_s`. Over permutations, this is exactly
