@@ -184,7 +184,8 @@ def descramble_network(
 
     Returns:
         A `NetworkDescrambling`: a dictionary `{layer name: LayerDescrambling}` in the order of computation, also after
-        `jit`, whose `check()` covers all layers. A name is the path of the weight in `params`.
+        `jit`, whose `check()` covers all layers. A name is the path of the weight in `params`. `layers[name].weight` is
+        `P W Q^T`; `.output` and `.input` are the `Descrambling`s of the two sides, with P and Q as their points.
 
     Raises:
         ValueError: if f has no linear layer, if `ends` or `group` is unknown, if the sample weights do not fit, or if

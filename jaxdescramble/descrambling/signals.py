@@ -88,8 +88,8 @@ def descramble(
     Args:
         signals: the signals S, shape (features, samples). Leading axes (layers, ..., features, samples) are a batch,
             solved in one vmapped program. A list holds arrays of any sizes; arrays of one shape are solved in one
-            program. If the data do not fit in memory, pass a summary of them, or a list of summaries; build it from
-            batches with `objective.empty`, `.update` and `.merge`.
+            program. If the data do not fit in memory, pass a summary (what the objective needs to know about them), or
+            a list of summaries; build it from batches with `objective.empty`, `.update` and `.merge`.
         objective: what "readable" means; None means `objectives.smoothness()`.
         solver: an iterative solver, such as `solvers.LBFGS()`, or a direct one, such as `exact.ClosedForm()`, which is
             called as `solver(objective, summary, group)`. Both kinds must be pytrees of numbers. None means the closed
@@ -117,8 +117,9 @@ def descramble(
         max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
     Returns:
-        A `Descrambling`; for a list, a `Descramblings`. A problem without an answer (NaN, all zero) has a status that
-        says so, and does not affect the other problems; `.check()` raises.
+        A `Descrambling`; for a list, a `Descramblings`. Its `point` is P, `value` the objective at P, `bound` a lower
+        bound for all P, and `rank` the number of principal components of S above rounding. A problem without an answer
+        (NaN, all zero) has a status that says so, and does not affect the other problems; `.check()` raises.
 
     Raises:
         TypeError, ValueError: if a shape, a type or a name is wrong; if there are restarts but no key; if weights are

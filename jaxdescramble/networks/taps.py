@@ -114,8 +114,9 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
 
     Returns:
         A function `tapped(params, x)` that returns `(f(params, x), {name: Tap})`, with the layers in the order of
-        computation, also after `jit`. You can jit, differentiate and vmap it. Its derivative is that of f, even if a
-        layer is inside a `custom_vjp` or `custom_jvp`.
+        computation, also after `jit`. `Tap.weight` has the shape (out, in), and signals such as `Tap.input` and
+        `Tap.preactivation` have samples in columns. You can jit, differentiate and vmap the function. Its derivative is
+        that of f, even if a layer is inside a `custom_vjp` or `custom_jvp`.
 
         With `tapped(params, x, weights)` each tap also contains sample weights. `weights` says how much each sample of
         x counts, shape (batch,) or (batch, tokens); it does not change the signals. One sample can become several
