@@ -1,4 +1,4 @@
-"""Descramble signals and networks; where networks, objectives and solvers meet."""
+"""Descramble signals and networks. This package brings networks, objectives and solvers together."""
 
 from jaxdescramble.descrambling.accumulators import Accumulator, Refined, refine, score
 from jaxdescramble.descrambling.bootstrapping import Bootstrap, bootstrap

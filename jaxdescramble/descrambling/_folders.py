@@ -1,4 +1,4 @@
-"""Several descramblings in one folder: a file for each, and a table of contents that is written last."""
+"""Save several descramblings in one folder: a file for each, and a table of contents, which is written last."""
 
 import json
 import os
@@ -18,10 +18,11 @@ CONTENTS = "contents.json"
 def save_items(folder: str | os.PathLike[str], kind: str, items: Mapping[str, Descrambling], about: Any) -> Path:
     """Write descramblings into a folder, each into the file `<name>.npz`.
 
-    The table of contents goes first and comes back last: a folder that was written in part cannot be loaded.
+    The old table of contents is deleted first and the new one is written last: a folder that was written in part cannot
+    be loaded.
 
     Args:
-        folder: made if it is not there.
+        folder: path of the folder, which is created if it is missing.
         kind: name of the class that can load it.
         items: the descramblings by name of file.
         about: plain values that go into the table of contents.
@@ -41,8 +42,8 @@ def load_items(
     """Read what `save_items` wrote: the descramblings by name of file, and `about`.
 
     Raises:
-        FileNotFoundError: no such folder, or one without a table of contents.
-        ValueError: a folder of another class or another version; a damaged file.
+        FileNotFoundError: if the folder or its table of contents is missing.
+        ValueError: if the folder holds another class or another version, or a file is damaged.
     """
     place = file_path(folder, "folder")
     text = (place / CONTENTS).read_text()

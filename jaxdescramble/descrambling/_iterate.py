@@ -1,4 +1,4 @@
-"""Descramble by iteration: choose the start and the solver, and describe the problem itself."""
+"""Descramble by an iterative solver: choose the start and the solver, and describe the problem."""
 
 import functools
 from typing import Any, NamedTuple
@@ -24,11 +24,11 @@ from jaxdescramble.solvers.watch import Watch
 
 
 class Found(NamedTuple):
-    """What an iterative solver found: as `exact.Extremum`, with the steps it took.
+    """Result of an iterative solver: the fields of `exact.Extremum`, and the number of steps.
 
     Attributes:
-        bound: what the objective says that no orthogonal point goes below; minus infinity if it says nothing.
-        classes: how many determinant classes of O(n) were searched.
+        bound: lower bound over all orthogonal points, from the objective; minus infinity if the objective has none.
+        classes: number of determinant classes of O(n) that were searched.
     """
 
     point: Float[Array, "*batch n n"]
@@ -42,10 +42,10 @@ class Found(NamedTuple):
 
 
 def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm:
-    """The solver that suits what an objective says about itself.
+    """Return the solver that suits an objective.
 
-    A quadratic form has its closed form; minus a convex function has the polar fixed point; whatever else is minimised
-    by L-BFGS, preconditioned by a Hessian that is measured.
+    This is the closed form for a quadratic form, the polar fixed point (`PolarPower`) for a concave objective, and
+    L-BFGS with a measured Hessian as preconditioner for all others.
 
     >>> from jaxdescramble.objectives import smoothness
     >>> solver_for(smoothness())
@@ -57,11 +57,11 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm:
 
 
 class Prepared(NamedTuple):
-    """A problem as a solver takes it.
+    """A problem in the form that a solver takes.
 
     Attributes:
-        summary: of the signals, of zeros where they are not finite.
-        starts: one for each determinant class that is searched.
+        summary: summary of the signals; all zeros if they are not finite.
+        starts: one start for each determinant class to search.
     """
 
     summary: Summary
@@ -80,12 +80,12 @@ def iterate(
     """Minimise an objective of a summary by an iterative solver, inside a compiled program.
 
     Args:
-        objective, summary, group: as in `descramble`.
-        solver: a value of `jaxdescramble.solvers`.
-        start: the first point; its determinant class is kept. None for the better of the raw frame and the polar step
+        objective, summary, group: see `descramble`.
+        solver: a solver of `jaxdescramble.solvers`.
+        start: the first point; its determinant class is kept. None means the better of the raw frame and the polar step
             from it.
-        restarts, key: number of further starts, and the key that draws them. Where the order of neurons can be read off
-            sparse sources, they are searches for these sources; elsewhere they are Haar-random points.
+        restarts, key: number of further starts, and the random key that draws them. If the order of the neurons follows
+            from sparse sources, they are searches for these sources; otherwise they are Haar-random points.
     """
     solver, options = _plan(objective, summary, group, solver, start, restarts, key)
     prepared = prepare(objective, summary, group, start, _classes(objective, solver, options, summary.size))
@@ -105,23 +105,24 @@ def iterate_in_slices(
     key: PRNGKeyArray | None,
     watch: Watch,
 ) -> Found:
-    """Do the same for a batch of problems outside `jit`, where a watch can stop the solves.
+    """Do what `iterate` does for a batch of problems outside `jit`, where a watch can stop the solves.
 
     Args:
-        summaries: with one leading axis.
-        start: one for all problems, or one for each.
-        watch: who follows.
+        objective, group, solver, restarts, key: see `iterate`.
+        summaries: summaries with one leading axis.
+        start: one start for all problems, or one for each.
+        watch: the watch that follows the solves.
     """
     one = jax.tree.map(lambda leaf: leaf[0], summaries)
     solver, options = _plan(objective, one, group, solver, start, restarts, key, watch)
     classes = _classes(objective, solver, options, one.size)
     prepared = _prepare_all(objective, summaries, start, group, classes)
-    # Before the solve: after an interruption nothing large is left to compile.
+    # Do this before the solve, so that nothing large must be compiled after Ctrl-C.
     known = _known_all(objective, summaries, prepared.summary)
     if len(prepared.starts) == 1:
         starts, summary = _first_of(prepared)
         found = _as_batch(solve_each(objective, starts, (summary,), solver, options))
-    else:  # one class after another, by one program
+    else:  # one class after the other, by the same program
         starts = _by_class(prepared.starts)
         both = [solve_each(objective, one, (prepared.summary,), solver, options, own=True) for one in starts]
         found = both[0] if classes == 1 else _better(both)
@@ -143,7 +144,7 @@ def _plan(
     key: PRNGKeyArray | None,
     watch: Watch | None = None,
 ) -> tuple[Any, RunOptions]:
-    """Return the solver with its restarts, and the options of its run: without restarts, a given start keeps its
+    """Return the solver with its restarts, and the options of its run. Without restarts, a given start keeps its
     determinant class."""
     if restarts and key is not None:
         sources = reads_sources(objective, summary)
@@ -152,14 +153,15 @@ def _plan(
 
 
 def _classes(objective: Objective, solver: Any, options: RunOptions, n: int) -> int:
-    """How many starts there have to be, one for each determinant class."""
+    """Return the number of starts, one for each determinant class that must be searched."""
     return 2 if options.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
 
 
 def prepare(
     objective: Objective, summary: Summary, group: str, start: Float[Array, "n n"] | None, classes: int
 ) -> Prepared:
-    """A problem as a solver takes it: poisoned signals as zeros (`describe` says so afterwards), and its starts."""
+    """Return the problem in the form that a solver takes; signals that are not finite become zeros, and `describe`
+    reports them later."""
     safe = cleared(summary)
     if classes == 2:
         in_class = functools.partial(first_guess, objective, safe, group)
@@ -169,7 +171,7 @@ def prepare(
 
 
 class Known(NamedTuple):
-    """What is known of a problem before it is solved: whether it is one, and the fields of `Found` that say so."""
+    """What is known about a problem before it is solved: whether it has an answer, and some fields of `Found`."""
 
     finite: Array
     silent: Array
@@ -179,7 +181,7 @@ class Known(NamedTuple):
 
 
 def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
-    """What is known of a problem before it is solved."""
+    """Return what is known about a problem before it is solved."""
     finite = summary.finite()
     bound = objective.bound(safe)
     _, singular = jax.lax.stop_gradient(safe).principal()
@@ -194,7 +196,7 @@ def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
 
 
 def describe(known: Known, found: Solution, options: RunOptions) -> Found:
-    """What was found, with what is known of the problem itself."""
+    """Return the result of a solve, together with what is known about the problem."""
     missing = jnp.asarray(jnp.nan, found.point.dtype)
     status = jnp.where(known.silent, Status.ZERO_SIGNALS, found.status)
     return Found(
@@ -247,11 +249,13 @@ def _describe_all(known: Known, found: Solution, options: RunOptions) -> Found:
 
 
 def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:
-    """The raw frame, or the minimiser of the objective linearised there if that is better: exact for linear ones.
+    """Return the better of the raw frame P = 1 and the minimiser of the objective linearised there (the polar step).
+
+    For a linear objective, this is the exact answer.
 
     Args:
-        objective, summary, group: as in `descramble`.
-        determinant: the class that the guess has to be in, +1 or -1; None for the better one of the group.
+        objective, summary, group: see `descramble`.
+        determinant: determinant of the guess, +1 or -1; None means the better one that `group` allows.
     """
     fixed, quiet = jax.lax.stop_gradient((objective, summary))
     eye = jnp.eye(summary.size, dtype=summary.dtype)

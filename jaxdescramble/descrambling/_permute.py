@@ -1,4 +1,4 @@
-"""Descramble by a permutation: the one change of frame that every pointwise activation lets through."""
+"""Descramble by a permutation, the only change of frame that commutes with every pointwise activation."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
     """Minimise an objective over S(n): a quadratic assignment problem.
 
     Args:
-        objective: one with an `assignment` method.
-        summary: of the signals.
-        restarts: number of searches besides the first.
-        key: random key; None for a fixed key.
+        objective: an objective with an `assignment` method.
+        summary: summary of the signals.
+        restarts: number of searches after the first.
+        key: random key of the searches; None means a fixed key.
 
     Raises:
-        ValueError: the objective is no quadratic assignment.
+        ValueError: if the objective is not a quadratic assignment problem.
     """
     finite = summary.finite()
     safe = cleared(summary)
@@ -43,7 +43,7 @@ def permute(objective: Objective, summary: Summary, restarts: int = 0, key: PRNG
     status = jnp.where(safe.power() > 0, found.status, Status.ZERO_SIGNALS)
     return Found(
         point=jnp.where(finite, point, missing),
-        # As the objective has it: the assignment's value is a difference of large numbers where the answer is small.
+        # Take the value from the objective: that of the assignment is a difference of large numbers, hence inaccurate.
         value=jnp.where(finite, objective(point, safe), missing),
         bound=jnp.where(finite, bound, missing).astype(safe.dtype),
         singular_values=jnp.where(finite, singular, missing),

@@ -1,4 +1,4 @@
-"""How sure is it? Descramblers of resampled signals, brought into one gauge, and bands of what is read from them."""
+"""How sure is an answer? Descramblers of resampled signals, aligned with each other, and bands of their readings."""
 
 import dataclasses
 import functools
@@ -29,13 +29,13 @@ from jaxdescramble.solvers.solve import is_iterative
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Bootstrap(Stored):
-    """Descramblers of resampled signals.
+    """Descramblers of resampled signals, and their distances from the descrambler of the signals themselves.
 
     Attributes:
-        point: P of the signals themselves.
-        points: those of the resampled signals, each brought as near to P as the gauge allows.
-        values: of the objective, each on its own resampled signals.
-        distances: `||P_k - P||_F`.
+        point: the descrambler P of the signals themselves.
+        points: the descramblers P_k of the resampled signals, each moved as near to P as its gauge allows.
+        values: the objective at P_k on the resampled signals of draw k.
+        distances: `||P_k - P||_F`, from 0 (the samples determine P) to `2 sqrt(n)`.
     """
 
     point: Float[Array, "n n"]
@@ -44,17 +44,17 @@ class Bootstrap(Stored):
     distances: Float[Array, " draws"]
 
     def band(self, reading: Callable[[Float[Array, "n n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
-        """Between what a reading lies: the quantiles of `reading(P_k)` over the draws, entry by entry.
+        """Return the band in which a reading lies: quantiles of `reading(P_k)` over the draws, entry by entry.
 
         Args:
-            reading: a function of P: `lambda P: P @ W` for a band of the descrambled weight.
-            level: how much lies inside.
+            reading: a function of P, such as `lambda P: P @ W` for a band of the descrambled weight.
+            level: fraction of the draws inside the band.
 
         Returns:
-            The lower and the upper end, each of the structure of what the reading returns.
+            The lower and the upper end, each with the structure that `reading` returns.
 
         Raises:
-            ValueError: a level that is not between 0 and 1.
+            ValueError: if `level` is not between 0 and 1.
 
         >>> S = jax.random.normal(jax.random.key(0), (4, 50)) * jnp.asarray([[4.0], [3.0], [2.0], [1.0]])
         >>> low, high = bootstrap(S, key=jax.random.key(1), draws=20).band(lambda P: P @ S[:, 0])
@@ -81,28 +81,36 @@ def bootstrap(
     weights: ArrayLike | None = None,
     size: int | None = None,
 ) -> Bootstrap:
-    """Descramble resampled signals, to see what of an answer the samples settle and what they leave open.
+    """Descramble resampled signals, to see how much the descrambler changes with the choice of the samples.
 
-    Every draw takes as many columns as there are, with replacement, and is solved as `descramble` solves, all in one
-    program. An answer is free up to gauge, so each is first brought to the answer of the signals themselves.
+    Use it before you trust details of a descrambled weight; `Bootstrap.band` gives their uncertainty. Every draw takes
+    as many columns of S as there are, with replacement, and descrambles them, all in one program. Many answers can be
+    equally good (their group is the gauge, such as the signs of modes). So each descrambler is first aligned: the gauge
+    moves it as near as possible to the descrambler P of the signals themselves.
 
-    With weights, columns are drawn with probabilities proportional to them, and count once each. A draw then takes as
-    many columns as the effective number of samples, `(sum w)^2 / sum w^2` rounded: for weights of zeros and ones, as
-    many as there are ones. Where a weight counts independent samples, give `size=sum(weights)`: then the draws are
-    distributed as those of the repeated samples.
+    With weights, a column is drawn with a probability proportional to its weight, and then counts once. The number of
+    columns in a draw is the effective number of samples, `(sum w)^2 / sum w^2`, rounded; for weights of zeros and ones
+    this is the number of ones. If your weights are counts (weight 3 stands for three independent samples), give
+    `size=sum(weights)`: the draws are then distributed like draws from the repeated samples.
 
     Args:
-        signals: S, shape (features, samples); columns are taken to be independent.
-        objective, solver, group: as in `descramble`.
-        key: source of chance.
-        draws: how many.
-        gauge: what an answer is free up to; if none is given, all that commutes with the operator of a quadratic
-            objective, and nothing for other objectives.
-        weights: of the samples, as in `descramble`.
-        size: columns to a draw; None as said above.
+        signals: the signals S, shape (features, samples); the samples must be independent.
+        objective: what "readable" means; None means `objectives.smoothness()`.
+        solver: the solver; None means the one that suits the objective.
+        group: "O" allows both determinants; "SO" allows determinant +1 only.
+        key: random key of the draws.
+        draws: number of draws.
+        gauge: the group of orthogonal matrices that leaves the objective unchanged, such as
+            `exact.Stabiliser(operator)` or `exact.CircularShifts(n)`. None means `exact.Stabiliser` of the operator
+            if the objective has one (smoothness), and no alignment for other objectives.
+        weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
+        size: number of columns in a draw; None means the number of samples, or the effective number with weights.
+
+    Returns:
+        A `Bootstrap(point, points, values, distances)`. `distances` are `||P_k - P||_F`, after the alignment.
 
     Raises:
-        TypeError, ValueError: as `descramble`; draws or size below 1.
+        TypeError, ValueError: if an argument is wrong (see `descramble`), or `draws` or `size` is less than 1.
 
     >>> found = bootstrap(jax.random.normal(jax.random.key(0), (4, 50)), key=jax.random.key(1), draws=8)
     >>> found.points.shape, found.distances.shape
@@ -142,7 +150,7 @@ def _resampled(
     count = signals.shape[1] if size is None else size
     taken = None
     if weights is not None and size is None:
-        # Weights may be traced: all columns are drawn, and the first so many of them count.
+        # Weights may be traced, so their number is not static: draw all columns, and count the first `number` of them.
         number = jnp.maximum(jnp.round(effective_number(weights)), 1)
         taken = (jnp.arange(count) < number).astype(signals.dtype)
 
@@ -151,7 +159,7 @@ def _resampled(
             columns = jax.random.randint(key, (count,), 0, signals.shape[1])
         else:
             columns = drawn(key, weights, count)
-        # From the answer itself, where there is a way to go: the nearest minimum is the one that is meant.
+        # An iterative solver starts from P: of several minima, the one nearest to P is wanted.
         start: dict[str, Any] = {"start": point} if is_iterative(solver) else {}
         found = descramble(signals[:, columns], objective, solver, group=group, weights=taken, **start)
         if gauge is None:

@@ -10,17 +10,17 @@ from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.objectives import Objective
 
 SHOWN = 4
-"""Pictures of a list."""
+"""Number of items of a list that are shown with a picture."""
 
 
 class Descramblings(list[Descrambling]):
-    """Descramblings of a list of signals, in its order. An interrupted call leaves None where nothing was found yet."""
+    """Descramblings of a list of signals, in the order of the list. After Ctrl-C, items without a result are None."""
 
     def check(self) -> "Descramblings":
         """Return this list if every problem in it has an answer.
 
         Raises:
-            FloatingPointError: one paragraph for every kind of failure of every item, as `Descrambling.check`.
+            FloatingPointError: if a problem has no answer; one paragraph for each item and kind of failure.
 
         >>> Descramblings([]).check()
         Descramblings(0 items)
@@ -54,11 +54,11 @@ class Descramblings(list[Descrambling]):
         return {"items": [None if one is None else one.to_dict() for one in self]}
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write every item into a file of its own in a folder, and a table of contents.
+        """Write a folder with one file for each item and a table of contents.
 
         Raises:
-            TypeError: not a path.
-            OSError: a file cannot be written (no such folder, a full disk).
+            TypeError: if `folder` is not a path.
+            OSError: if a file cannot be written (no such folder, a full disk).
         """
         items = {str(place): one for place, one in enumerate(self) if one is not None}
         save_items(folder, "Descramblings", items, {"count": len(self)})
@@ -68,13 +68,14 @@ class Descramblings(list[Descrambling]):
         """Read what `save` wrote.
 
         Args:
-            folder: the folder.
-            objective: needed only where the objective is not one of `jaxdescramble.objectives`.
+            folder: path of the folder.
+            objective: the objective of all items; needed only if it is not one of `jaxdescramble.objectives`.
 
         Raises:
-            FileNotFoundError: no such folder, or one without a table of contents.
-            TypeError: not a path.
-            ValueError: a folder of something else or of another version, a damaged file, a missing objective.
+            FileNotFoundError: if the folder or its table of contents is missing.
+            TypeError: if `folder` is not a path.
+            ValueError: if the folder holds something else or another version, a file is damaged, or the objective is
+                missing.
         """
         items, about = load_items(folder, "Descramblings", objective)
         return Descramblings(cast(Descrambling, items.get(str(place))) for place in range(about["count"]))

@@ -1,4 +1,4 @@
-"""Descramble every linear layer of a network, output side and input side."""
+"""Descramble every linear layer of a network: the side of its outputs and the side of its inputs."""
 
 import dataclasses
 import os
@@ -36,12 +36,14 @@ WEIGHTS = "weights.npz"
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class LayerDescrambling(Result):
-    """One layer, read from both sides: `weight = P W Q^T`.
+    """One layer with its weight W in the descrambled frames of both sides: `weight = P W Q^T`.
 
     Attributes:
-        output: descrambling P of the preactivations; None where the output axis is the network's own, ordered one.
-        input: descrambling Q of the layer's input signals; None where the input axis is the network's own.
-        weight: the two-sided weight, shape (..., out, in).
+        output: descrambling of the preactivations, with the descrambler P; None (P = 1) if this side was not
+            descrambled, such as the output axis of the network.
+        input: descrambling of the layer's input signals, with the descrambler Q; None (Q = 1) if this side was not
+            descrambled, such as the input axis of the network.
+        weight: the weight `P W Q^T`, shape (..., out, in).
     """
 
     output: Descrambling | None
@@ -50,25 +52,25 @@ class LayerDescrambling(Result):
 
     @property
     def sides(self) -> dict[str, Descrambling]:
-        """The descramblings that there are, by side: "output", "input"."""
+        """The descrambled sides by name, "output" and "input"; sides that are None are missing."""
         return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
 
     def check(self) -> "LayerDescrambling":
         """Return this layer if every side has an answer.
 
         Raises:
-            FloatingPointError: one paragraph for every kind of failure, with the sides that failed.
+            FloatingPointError: if a side has none; one paragraph for every kind of failure names the sides.
         """
         _check_sides({f"{side} side": one for side, one in self.sides.items()}, "descramble_network")
         return self
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the sides and the weight into a folder; as `NetworkDescrambling.save`."""
+        """Write the sides and the weight into a folder, in the format of `NetworkDescrambling.save`."""
         NetworkDescrambling({"": self}).save(folder)
 
     @staticmethod
     def load(folder: str | os.PathLike[str], objective: Objective | None = None) -> "LayerDescrambling":
-        """Read what `save` wrote; as `NetworkDescrambling.load`."""
+        """Read what `save` wrote; see `NetworkDescrambling.load`."""
         (layer,) = NetworkDescrambling.load(folder, objective).values()
         return layer
 
@@ -81,18 +83,18 @@ class NetworkDescrambling(Layers):
         """Return these layers if every side has an answer.
 
         Raises:
-            FloatingPointError: one paragraph for every kind of failure, with the sides that failed.
+            FloatingPointError: if a side has none; one paragraph for every kind of failure names the sides.
         """
         sides = {f"{name} ({side} side)": one for name, layer in self.items() for side, one in layer.sides.items()}
         _check_sides(sides, "descramble_network")
         return self
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write every side into a file of its own in a folder, the weights into another, and a table of contents.
+        """Write a folder: one file for each side, one file for all weights, and a table of contents.
 
         Raises:
-            TypeError: not a path.
-            OSError: a file cannot be written (no such folder, a full disk).
+            TypeError: if `folder` is not a path.
+            OSError: if a file cannot be written (no such folder, a full disk).
         """
         layers = list(self.values())
         items = {f"{k}-{side}": one for k, layer in enumerate(layers) for side, one in layer.sides.items()}
@@ -105,13 +107,14 @@ class NetworkDescrambling(Layers):
         """Read what `save` wrote.
 
         Args:
-            folder: the folder.
-            objective: needed only where the objective is not one of `jaxdescramble.objectives`; for all sides.
+            folder: path of the folder.
+            objective: the objective of all sides; needed only if it is not one of `jaxdescramble.objectives`.
 
         Raises:
-            FileNotFoundError: no such folder, or one without a table of contents.
-            TypeError: not a path.
-            ValueError: a folder of something else or of another version, a damaged file, a missing objective.
+            FileNotFoundError: if the folder or its table of contents is missing.
+            TypeError: if `folder` is not a path.
+            ValueError: if the folder holds something else or another version, a file is damaged, or the objective is
+                missing.
         """
         items, about = load_items(folder, "NetworkDescrambling", objective)
         try:
@@ -148,38 +151,47 @@ def descramble_network(
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> "NetworkDescrambling":
-    """Descramble every linear layer of any JAX function, both sides.
+    """Descramble both sides of every linear layer of any JAX function.
 
-    Layer k is read as `P_k W_k Q_k^T`: P_k makes its preactivations readable, Q_k its input signals, that is what the
-    activation before it left. Nothing in the network changes: `P^-1 P` is put in and one half of it is looked at
-    (`jaxdescramble.insert` does put it in). Sides of one shape are solved in one program.
+    For a layer k with weight W_k it finds two descramblers and returns `P_k W_k Q_k^T`. P_k makes the preactivations of
+    the layer readable; Q_k makes its input signals readable, which are the activations of the layer before. The network
+    itself is not changed: P_k and Q_k are used only to look at it. (`jaxdescramble.insert` builds a network that
+    contains `P^-1 P`, to check that its function stays the same.) Sides of one shape are solved in one program.
 
     Args:
-        f: `f(params, x)`, any JAX function: a plain one, a Flax or Equinox model's.
-        params: its parameters, a pytree.
+        f: a JAX function `f(params, x)`: a plain function, or the apply function of a Flax or Equinox model.
+        params: parameters of f, a pytree.
         x: a batch of inputs, large enough to be typical: at least a few times as many samples as features.
-        objective: for every layer and side, `objectives.smoothness()` if none is given; or a function
-            `(name, side, size) -> objective`, side "output" or "input" and size its number of features, that gives None
-            for a side that is to be left as it is.
-        solver: the closed form if none is given.
-        group: "O" or "SO".
-        joint: descramble input sides on `[m W^T, X]`, `m = ||X||_2 / ||W||_2`, the paper's tap for its second layer:
-            smooth in the data and along the weight's own input axis at once. It makes singular vectors of the
-            descrambled weight sinusoidal by construction, so leave it off for readings.
-        ends: "ordered" leaves the network's input axis and output axis as they are, since they mean something already;
-            "free" descrambles them too.
-        weights: how much each sample counts, of the shape of x's first axes, (batch,) or (batch, tokens): 0 leaves out
-            padding. Every layer gets the weights of its own samples, as `wiretap` finds them.
-        restarts, key: as in `descramble`, with a key of its own for every set of sides that are solved together.
-        progress, max_seconds: as in `descramble`, for all layers together.
+        objective: what "readable" means for every layer and side; None means `objectives.smoothness()`. To choose for
+            each side, give a function `(name, side, size) -> objective`: name is the layer's name, side is "output" or
+            "input", and size is the number of features. It returns None for a side that you want to leave as it is.
+        solver: the solver for every side; None means the one that suits the objective (see `descramble`).
+        group: "O" allows both determinants; "SO" allows determinant +1 only.
+        joint: True descrambles an input side on the columns of `[m W^T, X]` instead of X, with X the input signals, W
+            the weight and `m = ||X||_2 / ||W||_2` (spectral norms). Q then makes both the signals and the rows of the
+            weight smooth. Use it to repeat the paper's analysis of its second layer. Leave it False if you want to draw
+            conclusions from the weight: with it, singular vectors of the descrambled weight are sinusoidal by
+            construction.
+        ends: "ordered" does not descramble the network's input axis and output axis, because their order already has a
+            meaning (these sides are None in the result); "free" descrambles them too.
+        weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each. 0
+            leaves out padding. `wiretap` finds the weights that belong to the samples of each layer.
+        restarts: number of further solves of each side from random starts; the best result is kept.
+        key: random key of the restarts. Sides that are solved together share a key, which is derived from this one.
+        progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
+        max_seconds: stop iterative solvers after this many seconds, counted over all layers; the status is then
+            `TIME_SPENT`.
 
     Returns:
-        `{layer name: LayerDescrambling}` in the order of computation, also after `jit`, with a `check` for all layers;
-        names are tree paths of the weights.
+        A `NetworkDescrambling`: a dictionary `{layer name: LayerDescrambling}` in the order of computation, also after
+        `jit`, whose `check()` covers all layers. A name is the path of the weight in `params`. `layers[name].weight` is
+        `P W Q^T`; `.output` and `.input` are the `Descrambling`s of the two sides, with P and Q as their points.
 
     Raises:
-        ValueError: f has no linear layer, unknown names; weights as for `wiretap`, of the layers that are descrambled.
-        Interrupted: Ctrl-C, as in `descramble`; its `result` holds the sides that were begun, the others are None.
+        ValueError: if f has no linear layer, if `ends` or `group` is unknown, if the sample weights do not fit, or if
+            the samples of a layer to descramble have no known weights.
+        Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` holds the sides whose solve had begun. The
+            other sides are None.
 
     >>> def f(params, x):
     ...     return jnp.tanh(x @ params["first"]) @ params["second"]
@@ -221,7 +233,7 @@ def descramble_network(
 
 
 class Side(NamedTuple):
-    """One side of one layer that is to be descrambled."""
+    """One side of one layer, chosen for descrambling."""
 
     name: str
     side: str
@@ -233,15 +245,15 @@ class Side(NamedTuple):
 def alike(
     taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str, refused: Mapping[str, str] | None = None
 ) -> list[list[Side]]:
-    """The sides of a network that are to be descrambled, those of one problem and one shape together.
+    """Return the sides of a network to descramble, in groups of one problem and one shape.
 
     Args:
-        taps: as `wiretap` gives them.
-        objective, joint, ends: as in `descramble_network`.
+        taps: the layers, from `wiretap`.
+        objective, joint, ends: see `descramble_network`.
         refused: layers whose samples have no weights, with the reason.
 
     Raises:
-        ValueError: one of those is to be descrambled.
+        ValueError: if a layer in `refused` has a side to descramble.
     """
     groups: dict[Any, list[Side]] = {}
     for name, tap in taps.items():
@@ -263,7 +275,7 @@ def alike(
 
 
 def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> NetworkDescrambling:
-    """Every layer with what was found for its sides, `{(name, side): Descrambling}`, and the weight between them."""
+    """Return every layer with its descrambled weight; `found` is `{(name, side): Descrambling}`."""
     layers = NetworkDescrambling()
     for name, tap in taps.items():
         left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
@@ -276,7 +288,7 @@ def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambl
 
 
 def _identity(objective: Any) -> tuple:
-    """What two objectives share if they are one and the same problem: made by the same call, or holding the same."""
+    """Return a key that two objectives share if they are the same problem: the same numbers and the same arrays."""
     leaves, structure = jax.tree.flatten(objective)
     return structure, *(leaf if isinstance(leaf, int | float) else id(leaf) for leaf in leaves)
 
@@ -288,12 +300,12 @@ def _objective_for(given: Any, name: str, side: str, size: int) -> Any:
 
 
 def _single(array: Array) -> Array:
-    """Half precision as float32: networks may run in it, orthogonality cannot be kept in it."""
+    """Return an array in at least float32: in half precision, P would not stay orthogonal."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _spread(tap: Tap, joint: bool, signals: Array) -> Array:
-    """The weights of a side's samples, for each problem; if joint, 1 for each column of the layer's weight in front."""
+    """Return the weights of a side's samples, for each problem; if joint, put a 1 in front for each row of W."""
     weights = jnp.broadcast_to(tap.weights, (*signals.shape[:-2], tap.weights.shape[-1]))
     if not joint:
         return weights
@@ -302,7 +314,7 @@ def _spread(tap: Tap, joint: bool, signals: Array) -> Array:
 
 
 def _joint(tap: Tap) -> Array:
-    """The layer's input signals beside its own weight, both at the (weighted) signals' spectral norm."""
+    """Return weight and input signals side by side, `[m W^T, X]`; m gives both the spectral norm of (weighted) X."""
 
     def one(weight: Array, signals: Array, sizes: Array) -> Array:
         largest = decompositions.singular_values(weight)[0]

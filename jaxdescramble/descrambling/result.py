@@ -1,4 +1,4 @@
-"""Result of a descrambling: a point of the group, its certificate, and what you can do with them."""
+"""Result of a descrambling: the descrambler, its certificate (bound, gap, status), and methods that use them."""
 
 import dataclasses
 import functools
@@ -59,20 +59,19 @@ class Descrambling(Result):
     """A descrambler, and how good it is. A pytree; leading axes are batches.
 
     Attributes:
-        point: P; `P S` are the descrambled signals and `P W` the descrambled weights.
+        point: the descrambler P; `P S` are the descrambled signals and `P W` the descrambled weights.
         value: the objective at P.
         initial_value: the objective in the raw frame, P = 1.
-        bound: a number that no orthogonal P goes below.
-        gap: `value - bound`; zero up to rounding for a closed form.
-        rank: how many principal components of the signals stand clear of rounding.
-        steps: iterations taken, 0 for a closed form.
+        bound: a lower bound of the objective for all orthogonal matrices; minus infinity if the objective has none.
+        gap: `value - bound`, the most that a better P could gain; zero up to rounding for a closed form.
+        rank: number of principal components of the signals that are larger than rounding.
+        steps: number of iterations; 0 for a closed form.
         status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
-        singular_values: of the signals, descending.
-        objective: what was minimised.
-        classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for one of them alone (group
-            "SO", or a start that was given).
-        samples: their effective number, `(sum w)^2 / sum w^2` of their weights (Kish); their number without weights.
-            NaN where it is not known, as in files of format 1.
+        singular_values: singular values of the signals, descending.
+        objective: the objective that was minimised.
+        classes: number of determinant classes of O(n) that were searched: 2, or 1 with group "SO" or a given start.
+        samples: effective number of samples, `(sum w)^2 / sum w^2` with weights w (Kish); without weights, their
+            number. NaN if unknown, as in files of format 1.
     """
 
     point: Float[Array, "*batch n n"]
@@ -92,16 +91,17 @@ class Descrambling(Result):
         """Return this result if every problem of the batch has an answer.
 
         Raises:
-            FloatingPointError: says which problems have none, why, and what to do.
+            FloatingPointError: if a problem has none; the message names it, the reason and what to do.
         """
         check_status(self.status, "descramble")
         return self
 
     def problem(self, index: int | tuple[int, ...]) -> "Descrambling":
-        """One problem of the batch, by its place on the leading axes.
+        """Return one problem of the batch, by its index on the leading axes.
 
         Raises:
-            TypeError: no integer. IndexError: there is no such problem.
+            TypeError: if the index is not an integer or a tuple of integers.
+            IndexError: if the index is out of range.
         """
         axes = self.point.shape[:-2]
         place = index if isinstance(index, tuple) else (index,)
@@ -114,10 +114,13 @@ class Descrambling(Result):
         return Descrambling(**numbers, objective=self.objective)
 
     def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
-        """`P S` for signals old or new, shape (n, m), with the batch axes of the point if there are any.
+        """Return `P S` for any signals S of this layer, also new ones.
+
+        Args:
+            signals: the signals S, shape (features, samples), or with the batch axes of the point.
 
         Raises:
-            ValueError: the features do not fit.
+            ValueError: if the features do not fit.
         """
         ndim = self.point.ndim
         columns = real_array(signals, "signals", {2, ndim}, "(features, samples) or (layers, features, samples)")
@@ -125,21 +128,22 @@ class Descrambling(Result):
         return jnp.matmul(self.point, columns.astype(self.point.dtype), precision="highest")
 
     def score(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*batch"]:
-        """The objective of `P S` on signals that P need not have seen: the held-out value.
+        """Return the objective of `P S` on signals S, such as held-out signals that P has not seen.
 
         Args:
-            signals: with the batch axes of those that were descrambled.
-            weights: of their samples, as in `descramble`.
+            signals: the signals S, with the batch axes of those that were descrambled.
+            weights: how much each sample counts, shape (samples,) or with the batch axes, at least 0; None means 1
+                each.
 
         Raises:
-            ValueError, TypeError: the features or the number of layers do not fit; weights as for `descramble`.
+            ValueError, TypeError: if the features, the batch axes or the weights do not fit.
         """
         columns, weights = self._columns(signals, weights)
         arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
         return batched(_score, columns.ndim - 2)(self.objective, *arrays)
 
     def _columns(self, signals: ArrayLike, weights: Any) -> tuple[Array, Any]:
-        """Signals and weights of their samples, or None, as the objective takes them."""
+        """Return the signals, and the weights of their samples or None, in the form that the objective takes."""
         columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
@@ -151,16 +155,20 @@ class Descrambling(Result):
     def stationarity(
         self, signals: ArrayLike, weights: ArrayLike | None = None, *, key: PRNGKeyArray, steps: int = 60
     ) -> Stationarity:
-        """Whether P is a minimum where no bound says so: gradient norm and extreme curvatures, modulo gauge.
+        """Test whether P is a minimum: return its gradient norm and extreme curvatures, without gauge directions.
 
-        For answers of an iterative solver whose `gap` stays open; some 60 products with the Hessian, for who asks.
+        Use it for answers of an iterative solver if the `gap` is large, so that the bound does not decide. It takes
+        about `steps` products with the Hessian. See `solvers.stationarity` for the meaning of the result.
 
         Args:
-            signals, weights: those that were descrambled, with their batch axes.
-            key, steps: as in `solvers.stationarity`.
+            signals: the signals that were descrambled, with their batch axes.
+            weights: the weights of their samples; None means 1 each.
+            key: random key of the first direction.
+            steps: number of Hessian products, fixed at compile time.
 
         Raises:
-            TypeError, ValueError: the features or the number of layers do not fit; no key, steps below 1.
+            TypeError, ValueError: if the features or the batch axes do not fit, `key` is not a key, or `steps` is less
+                than 1.
         """
         (columns, weights), key = self._columns(signals, weights), random_key(key)
         arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
@@ -171,23 +179,24 @@ class Descrambling(Result):
     def tightest_bound(
         self, signals: ArrayLike, weights: ArrayLike | None = None, *, steps: int = 40
     ) -> Float[Array, "*batch"]:
-        """A number that no orthogonal P goes below, as high as is known: `bound`, or the objective's relaxation.
+        """Return the highest known lower bound for all orthogonal P: `bound`, or that of the objective's relaxation.
 
-        How far an answer could be from the best one is its value less this. The relaxation takes steps + 1
-        eigendecompositions of matrices of dimension n (n + 1) / 2, for who asks: a second at n = 32, a minute at n = 64
-        on one core, if LAPACK's threads have no others to fight. Problems of a batch are taken one after another.
+        Use it if `gap` is large: `value` minus this bound is the most that a better P could gain. The relaxation takes
+        steps + 1 eigendecompositions of matrices of dimension n (n + 1) / 2. On one core of an idle machine, this is a
+        second at n = 32 and a minute at n = 64. Problems of a batch are solved one after another.
 
         Args:
-            signals, weights: those that were descrambled, with their batch axes.
-            steps: how long to look for the best multipliers of the relaxation, fixed at compile time; 0 for none. Any
-                number gives a bound.
+            signals: the signals that were descrambled, with their batch axes.
+            weights: the weights of their samples; None means 1 each.
+            steps: number of steps that improve the multipliers of the relaxation, fixed at compile time; 0 takes none.
+                Every number gives a valid bound.
 
         Returns:
-            The bound, minus infinity where the objective knows none, NaN for signals that are not finite.
+            The bound; minus infinity if the objective has none, and NaN if the signals are not finite.
 
         Raises:
-            ValueError: the features or the number of layers do not fit; steps below 0; a problem too large, of
-                dimension above 6000.
+            ValueError: if the features or the batch axes do not fit, `steps` is negative, or the dimension is above
+                6000.
 
         >>> from jaxdescramble.descrambling import descramble
         >>> signals = jax.random.normal(jax.random.key(0), (4, 100))
@@ -200,11 +209,11 @@ class Descrambling(Result):
         return _tightest_bound(self.objective, columns, steps, weights)
 
     def save(self, path: str | Path) -> None:
-        """Write to a `.npz` file; an old file stays whole until the new one is.
+        """Write to a `.npz` file; an old file stays until the new one is complete.
 
         Raises:
-            TypeError: not a path.
-            OSError: the file cannot be written (no such folder, a full disk).
+            TypeError: if `path` is not a path.
+            OSError: if the file cannot be written (no such folder, a full disk).
         """
         path = file_path(path, "path")
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
@@ -215,7 +224,7 @@ class Descrambling(Result):
         except TypeError:
             text = None
         if text is None or any(array.dtype == object for array in arrays.values()):
-            # What a file cannot hold has to be given to `load` again; the numbers are kept all the same.
+            # If a file cannot hold the objective, the user must give it to `load`; the numbers are saved anyway.
             arrays, text = {}, json.dumps({"format": FORMAT, "objective": "", "settings": {}, "summary": ""})
         write_arrays(path, {**fields, **arrays, "header": np.asarray(text)})
 
@@ -224,23 +233,23 @@ class Descrambling(Result):
         """Read what `save` wrote.
 
         Args:
-            path: the file.
-            objective: needed only where the objective is not one of `jaxdescramble.objectives`.
+            path: path of the file.
+            objective: the objective that was minimised; needed only if it is not one of `jaxdescramble.objectives`.
 
         Raises:
-            FileNotFoundError: no such file.
-            TypeError: not a path.
-            ValueError: not a whole file written by `save`, or an objective that has to be given.
+            FileNotFoundError: if there is no such file.
+            TypeError: if `path` is not a path.
+            ValueError: if the file is not a complete file of `save`, or the objective must be given.
         """
         path = file_path(path, "path")
         try:
-            # Opened here: NumPy leaves a file that it cannot read open.
+            # Open the file here: NumPy does not close a file that it cannot read.
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
             header = json.loads(str(content.pop("header")))
         except FileNotFoundError:
             raise
-        except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+        except Exception as error:  # numpy, zipfile and json raise different errors for a broken file
             raise ValueError(
                 f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
             ) from error
@@ -256,7 +265,7 @@ class Descrambling(Result):
 
 
 def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return an objective as arrays and words: data by the names of their fields, static fields as settings."""
+    """Return an objective as arrays (its data, by field name) and as a header (its class, settings and summary)."""
     arrays: dict[str, np.ndarray] = {}
     settings: dict[str, Any] = {}
     for field in dataclasses.fields(objective):
@@ -274,7 +283,7 @@ def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 
 def _type_of(value: Any) -> Any:
-    """Return the type of an array; `object` for what is not an array, so that NumPy makes none of it."""
+    """Return None for an array or number, and `object` for containers, so that NumPy does not turn them into arrays."""
     return object if isinstance(value, tuple | list | dict) else None
 
 
@@ -298,7 +307,7 @@ def _objective_named(header: Mapping[str, Any], data: Mapping[str, np.ndarray], 
 
 
 def _number_or_array(value: np.ndarray) -> Any:
-    """Return a number as a number, so that an objective is equal to the one saved."""
+    """Return an array without axes as a number, so that the loaded objective equals the saved one."""
     return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
@@ -331,18 +340,18 @@ def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: A
 
 
 def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, Any]:
-    """Signals and weights of their samples, checked, as an objective takes them; one set of weights serves all layers.
+    """Check signals and the weights of their samples; return both in the form that an objective takes.
 
     Args:
-        objective: what will read them.
-        columns: shape (..., features, samples).
-        weights: shape (samples,) or (..., samples), or None.
+        objective: the objective that will read them.
+        columns: the signals, shape (..., features, samples).
+        weights: the weights, shape (samples,) for all layers or (..., samples); or None.
 
     Returns:
         The signals, and weights of shape (..., samples) or None.
 
     Raises:
-        TypeError, ValueError: as `Objective.summarise`.
+        TypeError, ValueError: if the weights are not valid for this objective; see `Objective.summarise`.
 
     >>> weighed(objectives.smoothness(), jnp.ones((3, 4, 2)), [1, 0])[1].shape
     (3, 2)
@@ -358,7 +367,7 @@ def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, 
 
 
 def batched(function: Callable, axes: int) -> Callable:
-    """`function(objective, *arrays)` vmapped over the leading axes of the arrays."""
+    """Return `function(objective, *arrays)`, vmapped over that many leading axes of the arrays."""
     for _ in range(axes):
         inner = function
         function = lambda objective, *arrays, inner=inner: jax.vmap(functools.partial(inner, objective))(*arrays)  # noqa: E731

@@ -1,4 +1,4 @@
-"""Descramble signals: one layer's, many layers' in one program, or a summary of more than memory holds."""
+"""Descramble signals of one layer, of many layers in one program, or a summary of more data than memory holds."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
 
 GROUPS = (*orthogonal.NAMES, "permutation")
 LARGE = 1024
-"""Features beyond which fewer samples than features look like signals given the other way round."""
+"""With more features than this, and fewer samples than features, the signals were probably passed transposed."""
 AXES = "(features, samples) or (layers, ..., features, samples)"
 
 
@@ -83,43 +83,48 @@ def descramble(
 ) -> Descrambling | Descramblings:
     """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
 
+    Call `descramble(S).check()` first: it finds the smoothest frame, or raises an error with the reason.
+
     Args:
-        signals: S, shape (features, samples); or (layers, ..., features, samples), solved in one vmapped program; or a
-            list of such arrays of any sizes, those of one shape solved in one program; or a summary built from batches
-            (`objective.empty`, `.update`, `.merge`), or a list of summaries.
-        objective: what "readable" means; `objectives.smoothness()` if none is given.
-        solver: how to look for it, such as `solvers.LBFGS()`, or a value that is called as
-            `solver(objective, summary, group)`, such as `exact.ClosedForm()`; a pytree of numbers. If none is given:
-            the closed form where there is one, the polar fixed point for minus a convex function, else preconditioned
-            L-BFGS.
-        group: "O"; "SO" for determinant one; or "permutation", S(n), for objectives that are a quadratic assignment
-            problem there (`Objective.assignment`): the point is then a permutation matrix, `point.argmax(axis=-1)` the
-            order of the neurons, for `reorder`; solver and start are left out.
-        weights: how much each sample counts, at least 0, shape (samples,) or (layers, ..., samples); for a list, one
-            such array for all or a list of one (or None) for each. A whole number counts its sample so many times; a
-            sample of weight 0 (padding) is left out, whatever it holds. A summary has its own
-            (`objective.summarise(signals, weights)`).
-        start: first point of an iterative solver, (features, features) or with the layers in front, orthogonal; for
-            "SO" of determinant one. Without restarts, the answer is in the determinant class of the start. None for
-            the raw frame, or a polar step from it where that is better, in both classes where the objective tells them
-            apart.
-        restarts: number of further solves of an iterative solver, from Haar-random starts; the best answer is
-            returned. For an L1 norm of differences (total variation), the order of the neurons is read off sparse
-            sources instead, found by so many searches (`solvers.FromSources`). Over permutations, number of further
-            searches.
-        key: source of chance for the restarts. Over permutations there is always a search, so a key is possible without
-            restarts; the default is a fixed key.
+        signals: the signals S, shape (features, samples). Leading axes (layers, ..., features, samples) are a batch,
+            solved in one vmapped program. A list holds arrays of any sizes; arrays of one shape are solved in one
+            program. If the data do not fit in memory, pass a summary (what the objective needs to know about them), or
+            a list of summaries; build it from batches with `objective.empty`, `.update` and `.merge`.
+        objective: what "readable" means; None means `objectives.smoothness()`.
+        solver: an iterative solver, such as `solvers.LBFGS()`, or a direct one, such as `exact.ClosedForm()`, which is
+            called as `solver(objective, summary, group)`. Both kinds must be pytrees of numbers. None means the closed
+            form if there is one, else `solvers.PolarPower()` if the objective is concave in P, else `solvers.LBFGS()`.
+        group: "O" allows both determinants; "SO" allows determinant +1 only. "permutation" searches S(n): the point is
+            a permutation matrix, and `reorder` takes the order of the neurons, `point.argmax(axis=-1)`. It needs an
+            objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
+            raises an error if you give a solver or a start.
+        weights: how much each sample counts, shape (samples,) or (layers, ..., samples), at least 0; None means 1 each.
+            A whole number counts a sample that many times; 0 leaves it out, whatever it holds (padding). For a list of
+            signals, give one such array for all, or a list with one entry (an array or None) for each. A summary
+            already contains its weights (`objective.summarise(signals, weights)`).
+        start: the first point P of an iterative solver, orthogonal, shape (features, features), or with the leading
+            axes of the signals; with "SO", its determinant must be +1. Without restarts, the answer keeps the
+            determinant of the start. None means the identity (the raw frame), or the minimiser of the objective
+            linearised there if its value is lower. With "O", if the objective does not take the same values in both
+            determinant classes, there is one such start in each class.
+        restarts: number of further solves of an iterative solver, from Haar-random starts; the best result is kept.
+            Exception: for an L1 norm of differences (total variation), these are searches for the directions along
+            which the signals are sparse; the order of the neurons follows from them (`solvers.FromSources`). With
+            "permutation", number of further searches.
+        key: random key of the restarts. With "permutation" you can give it without restarts, because there is always
+            one search; None then means a fixed key.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
-        max_seconds: stop iterative solvers after so many seconds, with status `TIME_SPENT`.
+        max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
     Returns:
-        A `Descrambling`; for a list, a `Descramblings`. A problem without an answer (NaN, all zero) says so in its
-        status and costs the others nothing; `.check()` raises.
+        A `Descrambling`; for a list, a `Descramblings`. Its `point` is P, `value` the objective at P, `bound` a lower
+        bound for all P, and `rank` the number of principal components of S above rounding. A problem without an answer
+        (NaN, all zero) has a status that says so, and does not affect the other problems; `.check()` raises.
 
     Raises:
-        TypeError, ValueError: what can be known from shapes, types and names; restarts without a key; weights that are
-            negative, not finite, all zero, complex or of another shape, or that the objective takes no account of.
-        Interrupted: Ctrl-C; a `KeyboardInterrupt` whose `result` holds what was found so far.
+        TypeError, ValueError: if a shape, a type or a name is wrong; if there are restarts but no key; if weights are
+            negative, not finite, all zero, complex or of another shape, or the objective cannot use them.
+        Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` holds what was found so far.
 
     >>> t = jnp.arange(16) / 16
     >>> wave = jnp.stack([jnp.sin(2 * jnp.pi * (t + phase)) for phase in (0.0, 0.1, 0.4)], axis=1)
@@ -149,7 +154,7 @@ def descramble_watched(
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
 ) -> Any:
-    """`descramble`, followed by a watch that may follow other calls too; None where nobody follows."""
+    """Do what `descramble` does, under a watch that may follow other calls too; None means that nobody follows."""
     asked = solver
     objective, solver = with_defaults(objective, solver, group, start, restarts, key)
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
@@ -202,7 +207,7 @@ def with_defaults(
     """Return the objective and the solver with defaults filled in; check everything that needs no signals.
 
     Raises:
-        TypeError, ValueError: as `descramble`.
+        TypeError, ValueError: if an argument is wrong; see `descramble`.
 
     >>> with_defaults(None, None, "O")[1]
     ClosedForm()
@@ -246,7 +251,7 @@ def _check_restarts(restarts: int, key: PRNGKeyArray | None, group: str) -> None
 
 
 def _weights_of_each(weights: Any, count: int) -> list[Any]:
-    """The weights of every item of a list of signals."""
+    """Return the weights of every item of a list of signals."""
     if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
         return [weights] * count
     if len(weights) != count:
@@ -257,7 +262,7 @@ def _weights_of_each(weights: Any, count: int) -> list[Any]:
 def _alike_together(
     items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None, weights: list[Any]
 ) -> list:
-    """Solve the problems of a list, those of one kind and shape as one batch, and return them in its order."""
+    """Solve the problems of a list, one batch for each kind and shape; return the results in the order of the list."""
     alike: dict[Any, list[int]] = {}
     weights = [one if one is None else numbers(one, "weights") for one in weights]
     for place, item in enumerate(zip(items, weights, strict=True)):
@@ -270,7 +275,7 @@ def _alike_together(
         if len(places) == 1:
             found[places[0]] = together(items[places[0]], start=start, weights=weights[places[0]])
             continue
-        # A start for the layers of one item is the same for all of them.
+        # All items share the start, which may have one point for each layer of an item.
         begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
         stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
         batch = together(stacked[0], start=begin, weights=stacked[1])
@@ -279,7 +284,7 @@ def _alike_together(
 
 
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
-    """The start as an array of one point, or of one for each problem."""
+    """Return the start as an array: one point, or one for each problem."""
     if start is None:
         return None
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
@@ -292,5 +297,5 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
 
 
 def _is_problem(item: object) -> bool:
-    """Tell whether an item of a list is signals or a summary of them."""
+    """Return whether an item of a list is signals or a summary of signals."""
     return isinstance(item, Summary) or getattr(item, "ndim", 0) >= 2

@@ -70,12 +70,12 @@ def solve(
 
 
 def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
-    """The value of the raw frame, and the effective number of samples."""
+    """Return the value of the raw frame (P = 1), and the effective number of samples."""
     return objective(jnp.eye(summary.size, dtype=summary.dtype), summary), effective_samples(summary)
 
 
 def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
-    """Return the fields of a `Descrambling` from what a solver found and what it was given."""
+    """Return the fields of a `Descrambling` from the result of a solver, and the values of the problem."""
     return {
         "point": found.point,
         "value": found.value,
@@ -86,7 +86,7 @@ def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> d
         "steps": jnp.asarray(getattr(found, "steps", 0), jnp.int32),
         "status": found.status,
         "singular_values": found.singular_values,
-        # A closed form is the best of the whole group.
+        # A closed form searches the whole group.
         "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
         "samples": samples,
     }
@@ -146,7 +146,7 @@ def solve_in_slices(
     axes: int,
     watch: Watch,
 ) -> dict[str, Array]:
-    """Do as `solve_summary` does, outside `jit`: the host loops over the batch axes, flattened into one."""
+    """Do what `solve_summary` does, outside `jit`: the host loops over the batch axes, flattened into one."""
     batch = jax.tree.leaves(summaries)[0].shape[:axes]
     flat = _flat(summaries, axes)
     start = start if start is None or start.ndim == 2 else _flat(start, axes)
@@ -157,7 +157,7 @@ def solve_in_slices(
 
 @functools.partial(quick_jit, static_argnames="axes")
 def _flat(tree: Any, axes: int) -> Any:
-    """The leading axes as one, which there is also where there are none."""
+    """Merge the leading axes into one; without leading axes, add one of size 1."""
     return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
 
 

@@ -1,4 +1,4 @@
-"""Permute a layer's neurons in its parameters: the same function, the neurons in another order."""
+"""Permute the neurons of a layer in the parameters, so that the function stays the same."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -23,26 +23,35 @@ from jaxdescramble.networks.tracing import trace
 def reorder(
     f: Callable[[Any, Any], Any], params: Any, x: Any, name: str, permutation: ArrayLike | Sequence[int]
 ) -> Any:
-    """Return parameters in which one layer's neurons stand in another order; f is the same function with them.
+    """Return new parameters in which the neurons of one layer have another order; f computes the same function.
 
-    The layer's weight becomes `weight[permutation]`. The axis of its neurons is followed forward, and everything that
-    it meets is permuted with it: biases, norms, the input side of the weights that read it. At the end every use of
-    every permuted parameter has been checked.
+    Use it to write an order that you found, such as the one of `descramble(group="permutation")`, into the network. The
+    weight of the layer becomes `weight[permutation]`. All other parameters that belong to these neurons are permuted
+    too: biases, scales of norms, and the input side of the weights of the next layers. The function finds them by
+    following the neurons forward through f, and checks every use of every parameter that it permutes.
 
     Args:
-        f, params, x: as for `wiretap`.
-        name: a layer's name, as `wiretap` gives it.
-        permutation: (out,), each of 0 ... out - 1 once; not traced. A layer with leading axes (`Layout.lead`), such as
-            a convolution in groups, is permuted in the same way at every place along these axes.
+        f: a function `f(params, x)`, made of JAX operations.
+        params, x: parameters and a batch of f.
+        name: name of a layer, from `wiretap`. The order of an output layer cannot change.
+        permutation: the new order, shape (out,), each of 0 ... out - 1 once; not traced. If the layer has leading axes
+            (`Layout.lead`), such as the groups of a convolution, the same order is used at every place along them.
 
     Returns:
-        Parameters of the same structure.
+        Parameters with the structure of `params`.
 
     Raises:
-        ValueError: no such layer; not a permutation of its neurons; or the neurons cannot be followed, as where they
-            reach the result, are added to another stream, are told apart by a reshape, slice or lookup, meet a constant
-            that varies from one to the next, go round a loop or into an attention product, or a parameter is used in a
-            second place that would need another order. The message names the operation and its line.
+        TypeError: if `permutation` is not a list of integers.
+        ValueError: if there is no such layer; if `permutation` is not a permutation of its neurons; or if the order
+            matters to an operation of f. The message names this operation and its line. The order matters if the
+            neurons
+
+            - reach the result of f;
+            - are added to another stream, as at the end of a residual block (hidden layers inside the block are fine);
+            - are treated differently by a reshape, slice or lookup;
+            - are combined with a constant that is not the same for all neurons;
+            - are carried from step to step by a loop, or enter a product of attention;
+            - use a parameter that is used a second time and would need another order there.
 
     >>> f = lambda params, x: jnp.tanh(x @ params["a"]) @ params["b"]
     >>> params = {"a": jnp.array([[1.0, 2.0]]), "b": jnp.array([[3.0], [4.0]])}
@@ -104,7 +113,7 @@ def _permuted(array: Array, axes: Axes, order: np.ndarray) -> Array:
 
 
 class _Passage:
-    """Where the neurons' axis goes: `leaves` are the parameters to permute, `known` the values that this permutes."""
+    """The way of the neurons' axis through f: `leaves` are the parameters to permute, `known` the permuted values."""
 
     def __init__(self, graph: Graph, facts: Facts, name: str, order: np.ndarray):
         self.graph, self.facts, self.name, self.order = graph, facts, name, order
@@ -124,7 +133,7 @@ class _Passage:
         raise ValueError(f"The neurons of {self.name} cannot be reordered: `{primitive}` at {operation.source} {why}.")
 
     def settle(self) -> None:
-        """Go through the function until no further parameter has to be permuted, then look at the result."""
+        """Go through f until no further parameter must be permuted; then check that its result is not permuted."""
         before = None
         while before != self.leaves:
             before = dict(self.leaves)
@@ -177,9 +186,9 @@ class _Passage:
         self.demand(number, missing, operation)
 
     def demand(self, number: int, axes: Axes, operation: Operation) -> None:
-        """Permute the parameters that a value is made of so that the value is permuted like this, or fail.
+        """Permute the parameters that a value is computed from, so that the value is permuted along `axes`; or fail.
 
-        Data is never permuted on demand: data that meets the neurons must be the same for all of them.
+        Data is never permuted on demand: data that is combined with the neurons must be the same for all of them.
         """
         if not has_unit(axes):
             return
@@ -217,7 +226,7 @@ class _Passage:
         return padded(axes, self.graph.shape(number))
 
     def operands(self, maker: Operation, number: int, axes: Axes, from_data: bool) -> Sequence[Axes] | None:
-        """Return what must be permuted in an operation's operands for its result to be permuted like this."""
+        """Return the axes to permute in the operands of an operation, so that its result is permuted along `axes`."""
         kind = kind_of(maker)
         if kind.is_product and from_data:
             return None

@@ -32,17 +32,19 @@ from jaxdescramble.networks.unread import caution_unread
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Layout(Result):
-    """How a layer's axes were folded: the original sizes, slowest first.
+    """How the axes of a layer's arrays were merged into one: the original sizes, slowest axis first.
 
     Attributes:
-        lead: axes that count layers: scans through the weight; batch dimensions of it (`vmap` over parameters); groups
-            of a convolution; parts of the out axis that a later product goes along as a batch dimension (heads of
-            attention).
-        out: the sizes that the weight's rows fold.
-        into: the sizes that its columns fold.
-        samples: the sizes that the columns of the signals fold: scans through the data, then the data's own axes.
-        from_input: the layer's input is x itself, at most rearranged or sliced: no layer comes before.
-        to_output: its output reaches the function's result by elementwise operations, rearranging, cutting and joining.
+        lead: sizes of leading axes, along which the same layer occurs several times: steps of a scan over the weight,
+            batch dimensions of the weight (`vmap` over parameters), groups of a convolution, and heads of attention
+            (parts of the out axis that a later product uses as a batch dimension).
+        out: sizes that were merged into the rows of the weight.
+        into: sizes that were merged into the columns of the weight.
+        samples: sizes that were merged into the columns of the signals: steps of scans over the data, then the axes of
+            the data.
+        from_input: True if the layer reads x itself, at most rearranged or sliced, so that no layer comes before it.
+        to_output: True if the layer's output reaches the result of the function through elementwise operations,
+            rearranging, cutting and joining only.
     """
 
     lead: tuple[int, ...]
@@ -56,22 +58,26 @@ class Layout(Result):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tap(Result):
-    """The signals and the weight of one layer; `preactivation == weight @ input + bias[..., None]`, to rounding.
+    """The signals and the weight of one layer; `preactivation == weight @ input + bias[..., None]`, up to rounding.
+
+    Most layers have no leading axes; `layout.lead` names them (heads, groups, steps of a scan).
 
     Attributes:
-        weight: (*lead, out, in). The parameter itself, rearranged. If a scale for each unit follows the product (batch
-            norm in inference), the weight includes it.
-        bias: (*lead, out), the sum of all constants that are added before the activation, or None.
-        input: (*lead, in, samples), with size 1 on a lead axis along which all layers read the same (heads).
-        preactivation: (*lead, out, samples).
-        activation: (*lead, out, samples): the one value that elementwise operations compute from the preactivation and
-            that others read; None where there is none or more than one.
-        layout: how axes were folded.
-        weights: how much each column of the signals counts: (samples,), or (*lead, samples) where they differ along the
-            leading axes; None where no weights were given.
+        weight: the weight matrix, shape (*lead, out, in): the parameter, rearranged. If a scale for each neuron follows
+            the product (batch norm in inference), the weight includes it.
+        bias: sum of all constants that are added before the activation, shape (*lead, out); None if there are none.
+        input: signals that the layer reads, shape (*lead, in, samples). A leading axis has size 1 if all of its layers
+            read the same signals (heads).
+        preactivation: signals before the activation function, shape (*lead, out, samples).
+        activation: signals after the activation function, shape (*lead, out, samples). It is the value that elementwise
+            operations compute from the preactivation and that other operations read; None if there is no such value,
+            or more than one.
+        layout: how axes were merged, a `Layout`.
+        weights: how much each sample counts, shape (samples,), or (*lead, samples) if this differs along the leading
+            axes; None if no sample weights were given.
     """
 
-    # Arrays, except inside a transformation, which may put anything in the leaves of a pytree (shapes, axes, None).
+    # These are arrays. But a transformation may put anything into the leaves of a pytree (shapes, axes, None).
     weight: Any
     bias: Any
     input: Any
@@ -82,46 +88,53 @@ class Tap(Result):
 
 
 def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dict[str, Tap]]]:
-    """Return the function that also returns a `Tap` of every linear layer.
+    """Turn f into a function that also returns a `Tap` of every linear layer: its weight and its signals.
 
-    A layer is a product (`dot_general`) of a parameter leaf with something that depends on x. The leaf may be
-    rearranged, sliced, or converted in type on the way. A convolution is a product of its kernel with the patches that
-    its window sees: out are its channels, in are (channels, *window), samples are (batch, *places). A convolution in
-    groups is one such layer for each group, along a leading axis; a depthwise one has one channel in each group. Table
-    lookups, products of data with data (attention) and products of parameters with parameters are not layers.
+    Use it to see the names and shapes of the layers, and to get the signals of a layer. Linear layers are:
 
-    These layers are not read: weights computed from parameters (weight norm), matrices applied in other ways (by a
-    Fourier transform), convolutions in groups of samples, and all layers inside `while` or `cond`. A warning names them
-    with their lines; f is evaluated as usual.
+    - a product (`dot_general`) of a parameter, one leaf of `params`, with a value that depends on x. The parameter may
+      be rearranged, sliced or converted to another dtype before the product;
+    - a convolution, read as the product of its kernel with the patches that its window covers. In a tap, "out" counts
+      its output channels, "in" counts (input channels, *window), and samples count (batch, *positions). A convolution
+      in groups is one tap with a leading axis that counts the groups. A depthwise one has a single channel in each.
 
-    A layer's name is its leaf's path in `params` as `jax.tree_util.keystr` writes it (`params` if that is one bare
-    array), followed by the slice of it that was used, if not all: `['qkv'][:, 0:64]`; uses after the first are
-    `name#2`, `name#3`.
+    Table lookups, products of data with data (attention) and products of parameters with parameters are not layers.
+
+    A warning names the layers that cannot be read, with their lines: those whose weight is computed from parameters
+    (weight norm), matrices that are applied in other ways (by a Fourier transform), convolutions that group the samples
+    (`batch_group_count`), and all layers inside `while` or `cond`. They are evaluated as usual.
+
+    The name of a layer is the path of its parameter in `params`, in the notation of `jax.tree_util.keystr`, such as
+    `['encode']`; it is `params` if `params` is a single array. If f uses a part of the parameter, the slice follows:
+    `['qkv'][:, 0:64]`. If f uses a parameter again, the later uses are `name#2`, `name#3`.
 
     Args:
-        f: `f(params, x)`, any pytrees of arrays, made of JAX operations. Flax linen: `model.apply`; nnx after
-            `nnx.split`, Equinox after `eqx.partition`, Haiku after `hk.transform`.
+        f: a function `f(params, x)` of any pytrees of arrays, made of JAX operations. With Flax linen, `model.apply`;
+            for other libraries, split the model first: `nnx.split`, `eqx.partition`, `hk.transform`.
 
     Returns:
-        A function of the same arguments that returns `(f(params, x), {name: Tap})`. The layers stand in the order of
-        computation, also after `jit`. The function can be jitted, differentiated and vmapped; its derivative is that of
-        f, also where a layer stands inside a `custom_vjp` or `custom_jvp`.
+        A function `tapped(params, x)` that returns `(f(params, x), {name: Tap})`, with the layers in the order of
+        computation, also after `jit`. `Tap.weight` has the shape (out, in), and signals such as `Tap.input` and
+        `Tap.preactivation` have samples in columns. You can jit, differentiate and vmap the function. Its derivative is
+        that of f, even if a layer is inside a `custom_vjp` or `custom_jvp`.
 
-        It also takes `weights`, of the shape of x's first axes, (batch,) or (batch, tokens): how much each sample
-        counts. They do not change the signals. Each tap has the weights of its columns: the axes are followed through
-        f, so that every position that a convolution, a scan or a reshape makes of a sample has the sample's weight.
+        With `tapped(params, x, weights)` each tap also contains sample weights. `weights` says how much each sample of
+        x counts, shape (batch,) or (batch, tokens); it does not change the signals. One sample can become several
+        columns of a layer's signals, in a convolution, a scan or a reshape; each of them gets the weight of its sample.
 
     Raises:
-        TypeError: from the returned function, if params or x hold something that is not an array.
-        ValueError: from the returned function: weights that `Objective.summarise` refuses, or of another shape; a layer
-            whose samples have no known weights (after a mean over tokens, for weights of tokens).
+        TypeError: from the returned function, if params or x contain something that is not an array.
+        ValueError: from the returned function, if the sample weights are negative, not finite, all zero, or of another
+            shape, or if the weights of a layer's samples are unknown (such as weights of tokens, after a mean over
+            tokens).
 
     >>> f = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
     >>> y, taps = wiretap(f)({"w": jnp.ones((3, 2)), "b": jnp.zeros((1, 2))}, jnp.ones((5, 3)))
     >>> {name: (tap.weight.shape, tap.input.shape) for name, tap in taps.items()}
     {"['w']": ((2, 3), (3, 5))}
 
-    Source: Amey, Keeley, Choudhury, Kuprov, PNAS 118 (2021) e2016917118, wiretapping a link; reading jaxprs is ours.
+    Source: Amey, Keeley, Choudhury, Kuprov, PNAS 118 (2021) e2016917118, for wiretapping a link. Reading the layers
+    from a jaxpr is this package's method.
     """
 
     a_function(f, "f")
@@ -157,20 +170,25 @@ def insert(
 ) -> Callable[[Any, Any], Any]:
     """Return the same function with `P^-1 P` inserted at the preactivation of each named layer.
 
-    `v -> P^-1 (P v)`, the inverse with one step of refinement: the result is that of f to rounding if P is well
-    conditioned. The inverse is the transpose where P is orthogonal to rounding. A singular P, or one with nan, gives
-    inf or nan.
+    Use it to check that a change of frame leaves the network's function unchanged. The preactivation v of a layer
+    becomes `P^-1 (P v)`. If P is well conditioned, the result equals that of f up to rounding, because one step of
+    iterative refinement corrects the inverse. If P is orthogonal (up to rounding), the transpose is the inverse. If P
+    is singular or contains nan, the result is inf or nan.
 
     Args:
-        f, params, x: as for `wiretap`; params and x decide the layers and their sizes.
-        points: P for each layer name, (out, out), or (*lead, out, out) where the layer has leading axes.
-        inputs: Q for each layer name, (in, in) or with the leading axes of `Tap.input`: `Q^-1 Q` at that layer's input.
+        f: a function `f(params, x)`, made of JAX operations.
+        params, x: parameters and a batch of f; they decide the layers and their sizes.
+        points: matrix P for each layer name, shape (out, out), or (*lead, out, out) if the layer has leading axes
+            (`Layout.lead`).
+        inputs: matrix Q for each layer name, shape (in, in), or with the leading axes of `Tap.input`; it inserts
+            `Q^-1 Q` at the input of that layer. None inserts nothing there.
 
     Returns:
-        `g(params, x)`. It traces f again and takes other batch sizes, too; the names of the layers must stay the same.
+        A function `g(params, x)`. It also takes batches of other sizes, because it traces f again; the layers must keep
+        their names.
 
     Raises:
-        ValueError: a name that is no layer, or a shape that does not fit.
+        ValueError: if a name is not the name of a layer, or a shape does not fit.
 
     >>> f = lambda w, x: jnp.tanh(x @ w)
     >>> w, x = jnp.ones((3, 2)), jnp.ones((5, 3))
@@ -254,7 +272,7 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
 
 
 def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.ndarray:
-    """Return indices over a layer's data without its features as (*lead, samples)."""
+    """Return indices over a layer's data, without the features, in the shape (*lead, samples)."""
     product = layer.product
     with jax.ensure_compile_time_eval():
         folded = Folder(layer, facts).stacked(product.positions, jnp.asarray(index), axes, ["sample"])
@@ -278,7 +296,7 @@ def _replacements(
                 )
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
-                # As in `Tap.input`: all heads read the same.
+                # All heads read the same signals, so these axes have size 1, like those of `Tap.input`.
                 heads = len(heads_of(layer))
                 lead = (*lead[: len(lead) - heads], *(1 for _ in range(heads)))
             if point.shape not in ((size, size), (*lead, size, size)):
@@ -296,7 +314,7 @@ def _replacements(
 
 
 def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) -> Callable[[Array, tuple], Array]:
-    """Return `v -> P^-1 (P v)` for one step's value, arranged as in the function."""
+    """Return the map `v -> P^-1 (P v)` for the value v of one scan step, with the axes that v has in the function."""
     folder = Folder(layer, facts)
     loops = facts.loops[layer.product.operation.outputs[0]]
     place, order = len(folder.batch), [*folder.batch, label, "sample"]
@@ -316,7 +334,7 @@ def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) ->
 
 
 def _undo(matrix: Array, changed: Array) -> Array:
-    """Return `P^-1` of signals, refined once: a plain solve in float32 changes the function three times as much."""
+    """Multiply by `P^-1`, with one step of refinement: without it, the error in float32 is three times as large."""
     inverse = inverse_or_transpose(matrix)
     signals = matmul(inverse, changed)
     return signals + matmul(inverse, changed - matmul(matrix, signals))

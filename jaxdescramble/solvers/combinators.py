@@ -1,4 +1,4 @@
-"""Solvers made of solvers: restarts, continuation, one after another."""
+"""Solvers made of solvers: restarts, continuation, chains, and solves on few samples first."""
 
 import dataclasses
 import functools
@@ -23,13 +23,14 @@ from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, sol
 class Restarts:
     """The best of several solves: from the given start, and from Haar-random points.
 
-    With `group="O"` the random points are of both determinant classes, and the reflected start is tried too, unless the
-    objective says that signs do not matter. With `group="SO"` all are of the class of the start.
+    Use it for objectives with many local minima. With `group="O"`, the random points lie in both determinant classes,
+    and the reflected start is tried too, unless the objective takes the same values in both classes. With `group="SO"`,
+    all points lie in the class of the start.
 
     Attributes:
-        solver: what each of them uses.
+        solver: the solver of each solve.
         restarts: number of random points (fixed at compile time).
-        key: source of chance for the random points.
+        key: random key of the random points.
 
     >>> from jaxdescramble import solvers
     >>> def double_well(point):
@@ -47,7 +48,7 @@ class Restarts:
     both_classes: ClassVar[bool] = True
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """The solution of least value; its `steps` are those of all."""
+        """Return the solution with the lowest value; its `steps` are the sum over all solves."""
         reflect = options.group == "O" and not mirrored(function, start.shape[0])
         starts = _drawn(start, self.restarts, self.key, options.group, reflect)
         found = solve_each(function, starts, args, self.solver, options)
@@ -65,11 +66,14 @@ def _drawn(start: Array, restarts: int, key: PRNGKeyArray, group: str, reflect: 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """Rounded corners first: solve with the objective's smoothing enlarged, then less and less, then as it is.
+    """Continuation in the smoothing of an objective: begin with widely rounded corners, end with the given ones.
+
+    Use it for objectives with corners that name a smoothing parameter, such as `sparsity` and `total_variation`. Each
+    stage starts from the answer of the stage before.
 
     Attributes:
-        solver: what each stage uses.
-        factors: what the parameter is multiplied by, stage by stage; a last stage with 1 is added.
+        solver: the solver of each stage.
+        factors: factors of the smoothing parameter, one for each stage; a last stage with factor 1 is added.
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.sparsity()
@@ -86,7 +90,7 @@ class Continuation:
     factors: tuple[ArrayLike, ...] = (1000.0, 100.0, 10.0)
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """The solution of the last stage; its `steps` are those of all."""
+        """Return the solution of the last stage; its `steps` are the sum over all stages."""
         smoothed = getattr(function, "smoothed", None)
         if smoothed is None or not getattr(function, "smoothing", ""):
             raise TypeError(
@@ -110,10 +114,12 @@ class Continuation:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """One solver after another, each from where the last one stopped.
+    """Several solvers, one after another; each starts where the one before stopped.
+
+    Use it to begin with a cheap or robust solver and to end with a precise one.
 
     Attributes:
-        solvers: in order.
+        solvers: the solvers, in the order of their use.
 
     >>> import optax
     >>> from jaxdescramble import solvers
@@ -129,7 +135,7 @@ class Chain:
     solvers: tuple[Solver, ...]
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """The solution of the last solver; its `steps` are those of all."""
+        """Return the solution of the last solver; its `steps` are the sum over all solvers."""
         if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
         return _one_after_another([(function, solver, args) for solver in self.solvers], start, options)
@@ -138,12 +144,15 @@ class Chain:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progressive:
-    """Few samples first: a solve on every 16th sample costs a sixteenth, and starts the solve on all of them near by.
+    """Solves on few samples first, then a solve on all samples.
+
+    Use it for objectives that read many samples. A solve on every 16th sample costs a sixteenth, and its answer is a
+    good start for the solve on all samples.
 
     Attributes:
-        solver: what the last stage uses.
-        rough: what the stages before it use; a low `tolerance` is enough.
-        steps: of each stage every how many samples are kept; a last stage with all is added (fixed at compile time).
+        solver: the solver of the last stage, on all samples.
+        rough: the solver of the stages before it; a coarse `tolerance` is enough.
+        steps: strides of the stages before the last: 8 keeps every 8th sample (fixed at compile time).
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.sparsity("logcosh")
@@ -159,7 +168,7 @@ class Progressive:
     steps: tuple[int, ...] = dataclasses.field(default=(8,), metadata={"static": True})
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """The solution on all samples; its `steps` are those of all stages."""
+        """Return the solution on all samples; its `steps` are the sum over all stages."""
         check_samples("Progressive", "thin", function, args)
         stages = [(function, self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
         return _one_after_another([*stages, (function, self.solver, args)], start, options)
@@ -170,12 +179,12 @@ def _thinned(argument: Any, step: int) -> Any:
 
 
 def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, options: RunOptions) -> Solution:
-    """The last of several solves, of a function, a solver and data each; its work is that of all."""
+    """Solve the stages (function, solver, data) in order; return the last solution, with the work of all stages."""
     solutions = []
     for k, (function, solver, data) in enumerate(stages):
         last = k + 1 == len(stages)
         if options.watch is not None and options.watch.over() and not last:
-            continue  # the last stage alone knows the value
+            continue  # only the last stage computes the value of the objective
         with stage(options, f"stage {k + 1} of {len(stages)}"):
             found = solve(function, start, data, solver, options)
         start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)

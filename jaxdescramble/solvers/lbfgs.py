@@ -17,7 +17,7 @@ from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, 
 
 
 class _Memory(NamedTuple):
-    """The last pairs, newest first; the weight of an empty place is 0."""
+    """The last pairs (step, change of the gradient), newest first; the weight of an empty place is 0."""
 
     steps: Float[Array, "memory n n"]
     changes: Float[Array, "memory n n"]
@@ -34,15 +34,18 @@ class _State(NamedTuple):
 class LBFGS:
     """Quasi-Newton descent, which learns the curvature from the gradients of the last steps. It is the default solver.
 
-    Use it first, on any smooth function. Steps and changes of the gradient live in body coordinates, where transport
-    is the identity. `optax.lbfgs` cannot do this: it takes differences of parameters, which are zero in the Lie
-    algebra.
+    Use it first, on any smooth function. A step moves P to `P exp(Omega)` with a skew matrix Omega. The memory keeps
+    the last steps Omega and the changes of the gradient, both as skew matrices, so pairs from different points can be
+    combined as they are. Do not use `optax.lbfgs` instead: its memory holds differences of parameters, and a step in
+    Omega always starts at the parameter zero.
 
     Attributes:
-        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
+        tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows. Here
+            grad f is the matrix of derivatives by the entries of P, and `g = skew(P^T grad f)` the gradient on O(n).
         max_steps: largest number of steps.
-        preconditioner: the Hessian that the memory corrects: `Kronecker()` measures one, `Analytic()` takes the one of
-            the objective, None is a multiple of the identity.
+        preconditioner: a first model of the Hessian, which the memory then corrects. `Kronecker()`, the default,
+            measures it on the function; `Analytic()` takes it from the objective and costs less; None is a multiple of
+            the identity.
         memory: number of pairs to keep (fixed at compile time).
 
     >>> from jaxdescramble import solvers

@@ -1,4 +1,4 @@
-"""The one verb: minimise a function over O(n), and differentiate the answer."""
+"""Minimise a function over O(n), and differentiate the answer."""
 
 import dataclasses
 import functools
@@ -35,37 +35,43 @@ def minimise(
 ) -> Solution:
     """Minimise a scalar function of an orthogonal matrix: `argmin_P f(P, *args)` over O(n).
 
-    O(n) falls into two classes, determinant +1 and -1, and no descent leads from one to the other. So the solver runs
-    from the start and from its reflection (the last row turned round), and the better answer is returned. Objectives
-    that say that signs do not matter (`Objective.mirrored`) need one run only.
+    O(n) has two determinant classes, +1 and -1, and no descent leads from one to the other. So the solver runs twice,
+    from the start and from its reflection (the start with its last row negated), and returns the better answer. One run
+    is enough for an objective that takes the same values in both classes (`Objective.mirrored`).
 
-    Called outside `jit`, the solve runs in slices of a fraction of a second: it can report progress, keep a deadline,
-    and Ctrl-C ends it within a second with the best point so far. Slices make no difference to the answer. Inside
-    `jit` it is one compiled program; `jax.vmap` runs many (one after another on a CPU, in step elsewhere).
+    Outside `jit`, the solve runs in slices of a fraction of a second. Between slices it reports progress and checks the
+    deadline; Ctrl-C ends it within a second and keeps the best point so far. Slices do not change the answer. Inside
+    `jit`, the solve is one compiled program. `jax.vmap` solves many problems, one after another on a CPU and all at
+    once elsewhere.
 
-    The answer has derivatives in `args`, and in the numbers that `function` holds if it is a pytree: at a minimum
-    `g(P, args) = 0`, so `H Omega = -dg[d args]`, `dP = P Omega`, in forward and in reverse mode, whatever the solver.
-    Directions along which f does not change (its gauge) are left alone.
+    You can differentiate the answer with respect to `args`, and to the numbers inside `function` if it is a pytree, in
+    forward and reverse mode and with every solver. With g the gradient of f on the group (a skew matrix) and H its
+    Hessian, the minimum satisfies `g(P, args) = 0`, so `dP = P Omega` where Omega solves `H Omega = -dg[d args]`. Along
+    directions in which f does not change (its gauge), dP is zero.
 
     Args:
-        function: `function(point, *args) -> scalar`, pure and twice differentiable. The same function object does not
-            compile twice; so give it data as `args` and do not close over them.
-        start: P at the start, (n, n), orthogonal; its dtype is that of the solve.
-        args: pytrees of data.
-        solver: a value such as `LBFGS()`, the default; `TrustRegion()`, `Restarts(...)`.
-        group: "O" looks at both determinant classes; "SO" keeps the class of the start, at half the cost.
-        history: number of steps to record in `Solution.history`, inside `jit` too.
+        function: a function `function(point, *args)` that returns a scalar, pure and twice differentiable. One function
+            object is compiled once. So pass the data as `args`: a new function that closes over new data would be
+            compiled again.
+        start: the first point P, orthogonal, shape (n, n); the solve uses its dtype.
+        args: data of the function, pytrees.
+        solver: the solver, such as `LBFGS()`, `TrustRegion()` or `Restarts(...)`; None means `LBFGS()`.
+        group: "O" searches both determinant classes; "SO" keeps the class of the start, at half the cost.
+        history: number of steps, from the first, whose value and gradient norm are recorded in `Solution.history`; 0
+            records nothing. It works inside `jit` too.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`; the text `stage`
             contains the value.
-        max_seconds: stop after so many seconds, compilation included, with status `TIME_SPENT`.
+        max_seconds: stop after this many seconds, compilation included; the status is then `TIME_SPENT`.
 
     Returns:
-        A `Solution(point, value, gradient_norm, steps, status, evaluations, history, classes)`.
+        A `Solution`. Call its `check()`, which raises if no minimum was found. Read `point`, `value`, `status` (0 means
+        solved) and `classes` (how many determinant classes were searched).
 
     Raises:
-        TypeError: not callable, not a scalar, wrong types, `progress` or `max_seconds` inside `jit`.
-        ValueError: not square, not orthogonal, an unknown group.
-        Interrupted: Ctrl-C; a `KeyboardInterrupt` whose `result` is the `Solution` so far.
+        TypeError: if `function` is not callable or does not return a scalar, if another argument has the wrong type, or
+            if `progress` or `max_seconds` is given inside `jit`.
+        ValueError: if `start` is not square or not orthogonal, or `group` is unknown.
+        Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` is the `Solution` so far.
 
     >>> def roughness(point, signals):
     ...     return jnp.sum(jnp.diff(point @ signals, axis=0) ** 2)
@@ -86,7 +92,7 @@ def minimise(
         raise ValueError(f"start: shape {point.shape}; a point of O(n) is square.")
     orthogonal.check_orthogonal(point, "start")
     history = positive_integer(history, "history", least=0)
-    # A plain function is structure, one that is a pytree (an objective) brings numbers.
+    # A plain function is static; a function that is a pytree (an objective) contains numbers.
     pure = jax.tree_util.Partial(function) if jax.tree_util.all_leaves([function]) else function
     _check_scalar(pure, point, args)
     data = jax.lax.stop_gradient((pure, point, args, solver))
@@ -103,7 +109,7 @@ def search(function: Callable, start: Array, args: tuple, solver: Any, options: 
     """Return what a solver finds in the determinant classes that `options.group` allows.
 
     Args:
-        function, start, args, solver, options: as in `solve`.
+        function, start, args, solver, options: see `solve`.
     """
     free = mirrored(function, start.shape[-1])
     if options.group != "O" or free or hasattr(solver, "both_classes"):

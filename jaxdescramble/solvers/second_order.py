@@ -56,19 +56,23 @@ def stationarity(
 ) -> Stationarity:
     """Test whether P is a minimum of `f(P, *args)` over O(n): return its gradient norm and extreme curvatures.
 
-    Use it after a solve, to tell a minimum from a saddle. It is Lanczos' method on skew Omega with the Riemannian
-    Hessian, `Omega -> H Omega`, and needs products only. It starts in the range of H, from `H Omega_0` with a random
-    Omega_0, so it never sees the null space. Therefore you need not name a gauge, along which f is constant.
+    Use it after a solve, to tell a minimum from a saddle. Points near P are `P exp(Omega)` with a skew matrix Omega;
+    the Hessian H of f on the group maps Omega to `H Omega`. The function computes the smallest and the largest non-zero
+    eigenvalue of H by Lanczos' method, which needs products `H Omega` but never the whole H. It starts from
+    `H Omega_0` with a random Omega_0, so directions with zero curvature do not enter. You therefore need not say along
+    which directions f is constant (its gauge).
 
     Args:
         function: a function `function(point, *args)` that returns a scalar.
         point: orthogonal matrix P, shape (n, n).
         args: data of the function.
         key: random key of the random start.
-        steps: number of Hessian products, fixed at compile time; the extreme eigenvalues converge first.
+        steps: number of Hessian products, fixed at compile time. More steps make the eigenvalues more accurate.
 
     Returns:
-        A `Stationarity`.
+        A `Stationarity`. If `gradient_norm` is not small, P is not stationary. If it is small and `lowest` is negative,
+        P is a saddle (or a maximum): move along `direction`. If `lowest` is positive, P is a minimum as far as the
+        steps can see; `error` says how accurate `lowest` is.
 
     Raises:
         TypeError: if `point` is not made of real numbers, or another argument has the wrong type.

@@ -1,4 +1,4 @@
-"""What a solver gives back."""
+"""The result of a solver, and the record of its steps."""
 
 import dataclasses
 import functools
@@ -13,15 +13,15 @@ from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
 
 Count = Shaped[Array | np.ndarray, "*batch"]
-"""Of type int32; of float0, which is NumPy's, where a solution is a tangent."""
+"""A number of type int32. If a solution is a tangent, the type is float0, which only NumPy has."""
 
 
 class History(NamedTuple):
-    """A trace of a solve, one entry after each step; NaN from the last step on.
+    """The record of a solve, one entry for each step; entries after the last step are NaN.
 
     Attributes:
-        value: f.
-        gradient_norm: `||g||_F`.
+        value: f(P) after the step.
+        gradient_norm: `||g||_F` after the step, with `g = skew(P^T grad f)`.
     """
 
     value: Float[Array, "*batch length"]
@@ -42,14 +42,15 @@ class Solution(Stored):
     """Result of a solve: a point of the group, and what the solver did to find it. A pytree; leading axes are batches.
 
     Attributes:
-        point: P, orthogonal to rounding. Differentiable (`minimise`).
-        value: f(P), at this very point. Differentiable.
-        gradient_norm: `||skew(P^T grad f)||_F`.
-        steps: outer steps taken, in the determinant class of the answer.
-        status: a `jaxdescramble.Status`.
-        evaluations: of the function, its gradient or a Hessian product, together, in all classes.
-        history: values and gradient norms after each step, if asked for.
-        classes: how many determinant classes of O(n) the answer is the best of: 2, or 1 for that of the start alone.
+        point: P, orthogonal up to rounding. `minimise` makes it differentiable.
+        value: f(P). `minimise` makes it differentiable.
+        gradient_norm: norm of the gradient on the group, `||skew(P^T grad f)||_F`.
+        steps: number of (outer) steps in the determinant class of the answer. `Restarts` and the other combinators add
+            up the steps of all their solves.
+        status: a `jaxdescramble.Status`: 0 (`SOLVED`), 1 (`KINK`) and 4 (`PRECISION`) are answers.
+        evaluations: number of evaluations of the function, its gradient or a Hessian product, over all classes.
+        history: value and gradient norm after each step; None if no record was requested.
+        classes: number of determinant classes of O(n) that were searched: 2, or 1 for the class of the start only.
     """
 
     point: Float[Array, "*batch n n"]
@@ -62,10 +63,10 @@ class Solution(Stored):
     classes: Count | int = 1
 
     def check(self) -> "Solution":
-        """This result, if every problem of the batch was solved.
+        """Return this result if every problem of the batch was solved.
 
         Raises:
-            FloatingPointError: says which problems were not, why, and what to do.
+            FloatingPointError: if a problem was not solved; the message names it, the reason and what to do.
         """
         check_status(self.status, "minimise", FUNCTION_DIAGNOSES)
         return self

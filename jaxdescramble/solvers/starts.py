@@ -1,13 +1,13 @@
-"""Starting points read off the signals, as combinators: each makes its start and hands it to the solver inside.
+"""Starting points computed from the signals, as combinators: each computes its start and runs the solver inside.
 
-A descent from a random point finds the planted frame of sparse signals, but neither that of piecewise constant signals
-(too many ways to be wrong about the order of neurons) nor that of local ones. Both orders can be read off:
+A descent from a random point finds the planted frame of sparse signals. It does not find the frame of piecewise
+constant signals, because most orders of the neurons are wrong, nor the frame of local signals. These starts do:
 
 - `FromModes`: principal components on the slowest modes of an operator, which is the closed form of smoothness.
-- `FromSources`: where the objective is an L1 norm of `D P S`, the rows of `D P` are the directions along which the
-  signals are sparse. Those are found one set at a time without knowing their order; the order is that in which their
-  mutual angles are those of the rows of D.
-- `Seriated`: rows of a given start put into the order in which neurons that are active together stand together.
+- `FromSources`: if the objective is an L1 norm of `D P S`, the rows of `D P` are the directions along which the signals
+  are sparse. The directions are found first, in no order; then they are ordered so that the angles between them are
+  those between the rows of D.
+- `Seriated`: the rows of a given start, reordered so that neurons that are active together become neighbours.
 """
 
 import dataclasses
@@ -35,23 +35,24 @@ from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, mirrored, solve, solve_each, stage
 
 CORNER = 0.3
-"""How widely the corner of |z| is rounded in the search for sparse sources, in units of their standard deviation."""
+"""Width of the rounded corner of |z| in the search for sparse sources, in units of their standard deviation."""
 
 CORNERS = (0.3, 0.1, 0.03, 0.01)
-"""The same where each source is sharpened by itself."""
+"""The same widths, one after another, for sharpening each source by itself."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromModes:
-    """From the principal components of the signals on the slowest modes of an operator, strongest on slowest.
+    """A solver that starts with the principal components of the signals on the slowest modes of an operator, in order.
 
-    `P = T U^T`, T the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S: the minimiser of
-    `||D P S||_F`. Of the given start only the determinant class matters, and only with `group="SO"`.
+    Use it for objectives whose answer is close to a smooth one. The start is `P = T U^T`, the minimiser of
+    `||D P S||_F`: T are the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S by falling
+    singular value. The given start is not used, except that `group="SO"` keeps its determinant class.
 
     Attributes:
-        solver: what is run from there.
-        operator: D, such as `operators.derivative(n)`.
+        solver: the solver that runs from this start.
+        operator: the derivative operator D, such as `operators.derivative(n)`.
 
     >>> from jaxdescramble import objectives, operators, solvers
     >>> objective = objectives.total_variation(boundary="neumann")
@@ -70,7 +71,7 @@ class FromModes:
     both_classes: ClassVar[bool] = True
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """What the solver finds from there."""
+        """Return the solution that the solver finds from this start."""
         point, fast = _from_modes(_summary_of(function, args), self.operator, start)
         return _search(function, start, point, fast, args, self.solver, options)
 
@@ -78,28 +79,32 @@ class FromModes:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromSources:
-    """From the directions along which the signals are sparse, in the order that the objective asks for.
+    """A solver that starts with the sources, directions along which the signals are sparse, in the objective's order.
 
-    1. Sources: `V` that minimises `mean(log cosh(V X / a))`, X the whitened signals, from several Haar points. The rows
-       of V, each then sharpened by itself (`min |v^T X|_1` without the constraint that sources be uncorrelated) and
-       taken back through the whitening, are the rows of `D P` in any order, sign and length.
-    2. Order and signs: for D = 1 any will do. Otherwise the r least dense rows (r the rank of D) make the chain in
-       which the angle between neighbours is nearest to a straight one, as those of differences are: `D D^T` is a
-       tridiagonal matrix, or nearly so. It is found greedily and improved by reversing stretches of it.
-    3. `P = polar(D^T B)`, which minimises `||D P - B||_F`; then the solver.
+    Use it for objectives that are an L1 norm of `D P S`, such as total variation. The start is found in three steps:
 
-    An objective without a `sparsifying_operator` is taken to have D = 1: `FromSources(Seriated(solver), key=key)` suits
+    1. Sources: an orthogonal V that minimises `mean(log cosh(V X / a))`, with X the whitened signals and a fixed a,
+       from several Haar-random points. Each row v of V is then sharpened by itself: it minimises `|v^T X|_1` without
+       the constraint that sources be uncorrelated. Multiplied by the whitening matrix, these rows are the rows of
+       `D P`, except for their order, signs and lengths.
+    2. Order and signs: if D = 1, any order will do. Otherwise take the r least dense rows (r is the rank of D) and
+       order them into a chain in which neighbours have the largest absolute cosines, as rows of differences have:
+       `D D^T` is tridiagonal, or nearly so. The chain is built greedily and improved by reversing parts of it. B is the
+       matrix of its rows, with the signs and lengths of the rows of D.
+    3. Start: `P = polar(D^T B)`, which minimises `||D P - B||_F`. The solver runs from this P.
+
+    An objective without a `sparsifying_operator` counts as D = 1; use `FromSources(Seriated(solver), key=key)` for
     locality.
 
     Attributes:
-        solver: what is run from there.
-        searches: number of searches for sources, the best of which is used (fixed at compile time).
-        search: what the sources are found with.
-        key: source of chance for the points where the searches begin.
+        solver: the solver that runs from this start.
+        searches: number of searches for sources; the best result is used (fixed at compile time).
+        search: the solver that finds the sources.
+        key: random key of the points where the searches begin.
 
     Raises:
-        TypeError: the first argument of the function is no summary with samples.
-        ValueError: fewer samples than features; a D whose rows form no chain, such as that of a 2-D grid.
+        TypeError: if the first argument of the function is not a summary with samples.
+        ValueError: if there are fewer samples than features, or the rows of D form no chain (as on a 2-D grid).
 
     >>> from jaxdescramble import datasets, objectives, solvers
     >>> hidden = datasets.planted.piecewise_constant(jax.random.key(0), 16, 160)
@@ -124,7 +129,7 @@ class FromSources:
     both_classes: ClassVar[bool] = True
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """What the solver finds from there; the work of the search is counted in."""
+        """Return the solution that the solver finds from this start; `evaluations` include those of the search."""
         summary = _summary_of(function, args)
         signals = getattr(summary, "signals", None)
         if signals is None:
@@ -150,15 +155,16 @@ class FromSources:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Seriated:
-    """From the given start with its rows put in line: neurons that are active together stand together.
+    """A solver that starts with reordered rows of the given start: neurons that are active together are neighbours.
 
-    The order minimises `sum_ij W_ij (x_i - x_j)^2`, `W_ij = sum_s y_is^2 y_js^2 / E_s`, x the places of the rows of
-    `Y = P S`: over permutations this is locality on a line exactly. It is begun with the order of the Fiedler vector of
-    W, the minimiser without the constraint that places be 1 ... n, and improved by exchanges. With `group="SO"` the
-    sign of a row keeps the determinant class.
+    Use it for locality. With `Y = P S`, x_i the place of row i, and E_s the energy of sample s, `sum_i y_is^2`, the
+    order minimises `sum_ij W_ij (x_i - x_j)^2`, `W_ij = sum_s y_is^2 y_js^2 / E_s`. Over permutations, this is exactly
+    locality on a line. The search begins with the order of the Fiedler vector of W, which is the minimiser without the
+    constraint that places be 1 ... n, and improves it by exchanges. With `group="SO"`, the sign of one row is chosen so
+    that the determinant class stays that of the start.
 
     Attributes:
-        solver: what is run from there.
+        solver: the solver that runs from this start.
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.locality("neumann")
@@ -177,7 +183,7 @@ class Seriated:
     both_classes: ClassVar[bool] = True
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """What the solver finds from there."""
+        """Return the solution that the solver finds from this start."""
         summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
         signals = getattr(summary, "signals", None)
         if summary is None or signals is None:
@@ -195,7 +201,7 @@ def _search(
     solver: Any,
     options: RunOptions,
 ) -> Solution:
-    """Solve from a point that was read off the signals, and from its mirror image where both classes are searched."""
+    """Solve from a point computed from the signals, and from its mirror image if both classes are searched."""
     axis = jnp.asarray(axis, start.dtype)
     if options.group != "O":
         return solve(function, _in_class_of(start, point, axis), args, solver, options)
@@ -206,8 +212,8 @@ def _search(
 
 @jax.jit
 def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, Array]:
-    """Principal components on the slowest modes; and the fastest mode, for the weakest component turned round is the
-    least change that changes the class."""
+    """Return the start of `FromModes`, and the fastest mode: the smallest change to the other determinant class is to
+    negate the weakest component, which lies on this mode."""
     directions, _ = summary.principal()
     fast = operator.synthesise(jnp.eye(operator.size, dtype=like.dtype)[:, -1:])
     return operator.synthesise(directions.T).astype(like.dtype), fast.astype(like.dtype)
@@ -217,15 +223,15 @@ def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, A
 def _whitened(
     summary: Any, searches: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Float[Array, " m"] | None, Array]:
-    """Whitened signals, the matrix that makes them, shares of the samples (None if all are equal), and where the
-    searches for sources start."""
+    """Return the whitened signals, the matrix that whitens, the shares of the samples (None if all are equal), and the
+    starts of the searches for sources."""
     signals = summary.signals
     n, m = signals.shape
     U, s, Vh = decompositions.svd(heavy(signals, summary), full_matrices=False)
     known = decompositions.resolved(s)
     white = jnp.where(known[:, None], Vh, 0) * m**0.5
     whiten = jnp.where(known, 1 / jnp.where(known, s, 1), 0)[:, None] * U.T
-    # A direction in which there are no signals makes sources of nothing: it stands for itself, as a dense one.
+    # A direction without signals has no sparse sources: keep the direction itself, and count it as dense.
     whiten = jnp.where(known[:, None], whiten, U.T)
     shares = None
     if summary.weights is not None:  # the columns of Vh are those of weighted samples
@@ -239,7 +245,7 @@ def _whitened(
 def _from_sources(
     turn: Array, white: Array, whiten: Array, shares: Array | None, D: Float[Array, "r n"] | None
 ) -> Float[Array, "n n"]:
-    """The frame that sources and their order make; D holds independent rows, or is None for the identity."""
+    """Return the frame that follows from the sources and their order; D has independent rows, None is the identity."""
     turn = _sharpened(turn, white, shares)
     rows = matmul(turn, whiten)
     rows = rows / jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
@@ -260,7 +266,7 @@ def _from_sources(
 
 @jax.jit
 def _in_line(start: Float[Array, "n n"], summary: Any) -> Float[Array, "n n"]:
-    """The start with its rows in the order of `Seriated`."""
+    """Return the start with its rows in the order of `Seriated`."""
     square = matmul(start, summary.signals.astype(start.dtype)) ** 2
     energies = jnp.sum(square, axis=0, keepdims=True)
     W = matmul(square / jnp.where(energies > 0, energies, 1), summary.weigh(square).T)
@@ -282,15 +288,15 @@ def _times(terms: Float[Array, "k m"], shares: Float[Array, " m"] | None) -> Flo
 
 
 def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, ""]:
-    """How dense the sources are: the mean of |z|, its corner rounded."""
+    """Return how dense the sources are: the mean of |z|, with its corner rounded."""
     return CORNER * jnp.mean(_times(log_cosh(matmul(turn, white) / CORNER), shares))
 
 
 def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, "n n"]:
-    """Each row v by itself, no longer orthogonal to the others, moved to a minimum of `|v^T X|_1` with `v^T v0` fixed.
+    """Move each row v from its first value v0 to a minimum of `|v^T X|_1` with `v^T v0` fixed.
 
-    Uncorrelated rows are not what makes sparse sources: those of finitely many samples are correlated by chance. By
-    reweighted least squares, whose corner is rounded less and less.
+    The rows are no longer orthogonal to each other: sources of finitely many samples are correlated by chance. The
+    method is reweighted least squares, with a corner that is rounded less and less.
     """
 
     def one(first: Array) -> Array:
@@ -299,7 +305,7 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: An
             z = matmul(row[None], white)[0]
             weight = 1 / jnp.sqrt(z**2 + corner**2)
             moment = matmul(_times(white * weight[None, :], shares), white.T)
-            # Directions without signals, of whitened length zero, are left as they are.
+            # Directions without signals have whitened length zero; the ridge keeps them as they are.
             ridge = 1e-6 * jnp.trace(moment) / len(first)
             row = matmul(
                 decompositions.inverse(moment + ridge * jnp.eye(len(first), dtype=first.dtype)), first[:, None]
@@ -312,7 +318,7 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: An
 
 @jax.jit
 def _in_class_of(start: Array, point: Array, axis: Float[Array, "n 1"]) -> Array:
-    """The point, mirrored along a unit vector where that is what it takes to be in the start's determinant class."""
+    """Return the point, mirrored along a unit vector if this is needed to reach the determinant class of the start."""
     other = decompositions.determinant_sign(start) * decompositions.determinant_sign(point) < 0
     return jnp.where(other, _mirrored(point, axis), point)
 
@@ -327,7 +333,7 @@ def _sparsifying_operator(function: Any, n: int) -> Operator | None:
 
 
 def _sparsifying(function: Any, n: int) -> np.ndarray | None:
-    """Return the D of an objective that names one, or None for the identity."""
+    """Return the matrix D if the objective names an operator; None means the identity."""
     operator = _sparsifying_operator(function, n)
     if operator is None:
         return None
@@ -337,8 +343,8 @@ def _sparsifying(function: Any, n: int) -> np.ndarray | None:
 
 
 def reads_sources(function: Any, summary: Any) -> bool:
-    """Whether `FromSources` can make a start for an objective of these signals: it is an L1 norm of `P S` or of
-    differences along a line or circle, and there are samples enough.
+    """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S` or of its differences along a
+    line or circle, and there are at least as many samples as features.
 
     >>> from jaxdescramble import objectives
     >>> summary = objectives.Samples(jnp.ones((4, 9)))
@@ -355,7 +361,7 @@ def reads_sources(function: Any, summary: Any) -> bool:
 
 
 def _chain_rank(D: np.ndarray) -> tuple[int, bool]:
-    """The rank r of D, and whether its first r rows are a chain of independent ones."""
+    """Return the rank r of D, and whether its first r rows are independent and form a chain."""
     rank = int(np.linalg.matrix_rank(D))
     rows = D[:rank] / np.linalg.norm(D[:rank], axis=1, keepdims=True)
     cosines = np.abs(rows @ rows.T) - np.eye(rank)
@@ -365,7 +371,7 @@ def _chain_rank(D: np.ndarray) -> tuple[int, bool]:
 
 
 def _independent(D: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """The rank r of D, whose first r rows are a chain of independent ones, and a unit vector that D does not see."""
+    """Return the rank r of D and a unit vector in its null space; raise if its first r rows are not a chain."""
     rank, is_chain = _chain_rank(D)
     if not is_chain:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Who follows a long solve on the host: progress, a deadline, Ctrl-C."""
+"""Follow a long solve from the host: report progress, keep a deadline, react to Ctrl-C."""
 
 import contextlib
 import time
@@ -11,17 +11,17 @@ from jaxdescramble._base.checks import a_function, number_between, staged
 from jaxdescramble._base.status import Status
 
 Progress = Callable[[str, int, int], object]
-"""`progress(stage, done, total)`: what is being done, and how much of it is done."""
+"""`progress(stage, done, total)`: the part of the work in progress, and how much of it is done."""
 
 OpenProgress = Callable[[str, int, int | None], object]
-"""The same where `total` is None if nobody knows how long a stream is."""
+"""The same, except that `total` is None if the length of a stream is unknown."""
 
 POLL = 0.02
-"""Longest pause, in seconds, between two looks at a computation that is under way."""
+"""Longest pause, in seconds, between two checks of a running computation."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a solve. `result` is the best result until then, of the type that the call returns.
+    """Ctrl-C during a solve. `result` is the best result so far; it has the type that the call returns.
 
     >>> Interrupted("descramble was interrupted", result=3).result
     3
@@ -33,10 +33,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Watch:
-    """Follows solves from outside: it stops them at a deadline or on Ctrl-C, and reports how far they are.
+    """Watch solves from outside: stop them at a deadline or on Ctrl-C, and report their progress.
 
     Attributes:
-        stopped: `Status.TIME_SPENT` or `Status.INTERRUPTED` once it has stopped them, else None.
+        stopped: `Status.TIME_SPENT` or `Status.INTERRUPTED` after the watch has stopped the solves; otherwise None.
     """
 
     def __init__(self, progress: Progress | None = None, max_seconds: float | int | None = None):
@@ -47,18 +47,18 @@ class Watch:
 
     @property
     def remaining(self) -> float:
-        """Seconds until the deadline; infinite where there is none."""
+        """Seconds until the deadline; infinite without a deadline."""
         return float("inf") if self.deadline is None else self.deadline - time.monotonic()
 
     def over(self) -> bool:
-        """Whether solves have to stop now."""
+        """Return whether the solves must stop now."""
         if self.stopped is None and self.remaining <= 0:
             self.stopped = Status.TIME_SPENT
         return self.stopped is not None
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """`with` the name of a part of the work, for reports of progress."""
+        """Name a part of the work in the reports of progress, for the length of a `with` block."""
         self._stages.append(name)
         try:
             yield
@@ -66,17 +66,17 @@ class Watch:
             self._stages.pop()
 
     def tell(self, news: str, done: int, total: int) -> None:
-        """Report progress to whoever listens."""
+        """Report progress, if the user gave a function `progress`."""
         if self.progress is not None:
             self.progress(", ".join([*self._stages, news]), done, total)
 
     def wait(self, value: Any) -> bool:
-        """Wait for a computation; return False on Ctrl-C, at once, although the computation may go on for a while."""
+        """Wait for a computation and return True; return False at once on Ctrl-C, even if it is still running."""
         try:
             began = time.monotonic()
             for leaf in jax.tree.leaves(value):
                 while not leaf.is_ready():
-                    # A sixteenth of the time so far: whoever looks seldom learns late.
+                    # Wait a sixteenth of the time so far: few checks, and little delay after the end.
                     time.sleep(min(max((time.monotonic() - began) / 16, 2e-5), POLL))
         except KeyboardInterrupt:
             self.stopped = Status.INTERRUPTED
@@ -85,15 +85,16 @@ class Watch:
 
 
 def watched(progress: Any, max_seconds: Any, data: Any, what: str) -> Watch | None:
-    """A watch for a call outside `jit`; None inside, where nobody can follow.
+    """Return a watch for a call outside `jit`; inside `jit`, where nobody can follow a solve, return None.
 
     Args:
-        progress, max_seconds: as the user gave them.
-        data: all that the call was given.
-        what: the name of the function, for the message.
+        progress, max_seconds: the arguments of the user.
+        data: all other arguments of the call; traced values mean that the call is inside `jit`.
+        what: name of the function, for the message.
 
     Raises:
-        TypeError, ValueError: no function, no positive number, or either of them inside a transformation of JAX.
+        TypeError, ValueError: if `progress` is not a function, if `max_seconds` is not a positive number, or if one of
+            them is given inside a transformation of JAX.
     """
     if progress is not None:
         a_function(progress, "progress", "(stage, done, total)")

@@ -1,4 +1,4 @@
-"""Inactive-state sensitivity: the part of an input that keeps the silent neurons silent."""
+"""Inactive-state sensitivity: the part of an input that keeps the inactive neurons inactive."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from jaxdescramble.networks.tracing import leaves_of
 
 METHODS = ("exact", "probes")
 ROUTES = ("forward", "coloured", "first layer", "reverse")
-# Numbers that the probes of one chunk may fill, unless `chunk_size` is given.
+# Largest count of numbers in the probes of one chunk, if no `chunk_size` is given.
 ROOM = 2**23
 
 
@@ -38,12 +38,13 @@ class Insens(Stored):
     """Inactive-state sensitivity of an input.
 
     Attributes:
-        map: Omega, shaped like x.
-        count: inactive neurons of each sample.
-        zero_weight_count: inactive neurons with a weight of zero: they count, and add nothing.
-        largest_share: of the lengths the share of the longest omega in the sum of all lengths.
-        route: how the norms of the weights were found; `costs`: multiplications of each possible route, on all samples,
-            estimated from the shapes.
+        map: the mean vector Omega of each sample, shaped like x.
+        count: number of inactive neurons of each sample.
+        zero_weight_count: number of inactive neurons with w_i = 0, which are counted but add nothing to Omega.
+        largest_share: length of the longest omega_i, divided by the sum of all lengths. Near 1, a single neuron makes
+            the map.
+        route: the route that found the norms of the w_i.
+        costs: pairs (route, number of multiplications on all samples, estimated from the shapes).
     """
 
     map: Float[Array, "batch *features"]
@@ -55,7 +56,7 @@ class Insens(Stored):
 
 
 class _Plan(NamedTuple):
-    """Probes at a value: how many, and a function that makes the k-th."""
+    """The number of probes, the value that they replace, and a function that makes the k-th probe."""
 
     size: int
     value: int
@@ -75,38 +76,52 @@ def insens(
     cap: float | None = None,
     losers: bool = False,
 ) -> Insens:
-    """Return the inactive-state sensitivity: the mean vector from the edge of a silent neuron's half-space to x.
+    """Return the inactive-state sensitivity: the mean vector to x from the points where inactive neurons switch on.
+
+    The result is an attribution map with the shape of x, for networks of relu-like neurons. Near x, such a network is
+    an affine map, its piece at x. On this piece, the preactivation of hidden neuron i, minus the edge below which the
+    neuron is inactive (0 for relu), is `v_i = <w_i, x> + b_i`, where w_i is the neuron's switched projection (see
+    `project`). If the neuron is inactive, v_i is at most 0, and the nearest point with v_i = 0 is `x - omega_i`:
 
     `Omega(x) = mean over inactive hidden neurons of omega_i`, `omega_i = (v_i / |w_i|^2) w_i`
 
-    Here w_i is the neuron's switched projection at x, and v_i its preactivation, counted from the neuron's lowest edge
-    (0 for relu). Only the norms of the w_i need a Jacobian: probes go forward through the piece, for all neurons at
-    once. Omega is then one pass backward. The routes differ in their probes and in their cost:
+    You rarely need `method` and `route`, which decide how the norms |w_i| are computed: the exact routes differ only in
+    cost. Three of them send changes (probes) forward through the piece, and add up the squares of the resulting changes
+    of each v_i:
 
-    - "forward": one probe for every input feature;
-    - "coloured": one probe for all features that are further apart than any neuron sees;
-    - "first layer": a basis of what the first layer reads, if x is longer than that layer is wide. It costs as much as
-      the recursion `G_l = W_l^T M G_(l-1) M W_l`, and works for any network behind that layer;
-    - "reverse": one pass backward for every neuron;
-    - method "probes": random signs; the mean of the squares is the norm.
+    - "forward": one probe for each input feature;
+    - "coloured": features that no neuron sees together share a probe. Use it for convolutions;
+    - "first layer": probes behind the first layer, one for each of its neurons, if it has fewer neurons than x has
+      features. With W_l the weight of layer l and M the slopes of the gates before it (a diagonal matrix), this costs
+      as much as the recursion `G_l = W_l^T M G_(l-1) M W_l`, whose diagonals are the |w_i|^2. It works for every
+      network after that layer.
+
+    The fourth route, "reverse", makes one pass backward for each neuron. Method "probes" sends random signs forward and
+    estimates |w_i|^2 by the mean of the squared changes of v_i. All methods end with one pass backward, for Omega.
 
     Args:
-        f, params, x: as for `project`. Hidden neurons are the values that a gate decides on, before any max-pool
-            between them; outputs do not count.
+        f: a function `f(params, x)`, made of piecewise-linear operations of JAX (`project` lists them).
+        params: parameters of f.
+        x: the samples, shape (batch, ...); f must treat each sample by itself. Hidden neurons are the inputs of gates,
+            such as relu. If a max-pool stands before the gate, they are the values before the pool. Outputs of f do not
+            count.
         method: "exact" or "probes".
-        chunk_size: how many probes run together; if None, as many as fit into 32 MB. It changes memory alone.
-        key: random key of method "probes"; `probes`: how many.
-        route: one of the four; the cheapest if None.
-        cap: the largest |v| / |w|; longer omega are shortened to it. None: any length.
-        losers: also count active neurons as inactive if they lose in every max-pool, and max-pools alone read them.
+        chunk_size: how many probes are computed at a time; None means as many as fit into 32 MB. It changes only the
+            memory.
+        key: random key of method "probes".
+        probes: number of probes of method "probes".
+        route: route of method "exact": "forward", "coloured", "first layer" or "reverse"; None means the cheapest.
+        cap: largest length of an omega_i; longer ones are shortened to it. None means no limit.
+        losers: True also counts active neurons as inactive, if only max-pools read them and they lose in each of these.
 
     Returns:
-        An `Insens`. A weight of zero gives omega = 0; such neurons count, and are reported. A neuron at the edge gives
-        omega = 0, too. Without inactive neurons Omega is 0.
+        An `Insens`. omega_i is 0 for a neuron with w_i = 0 or exactly at its edge; both kinds of neurons are counted in
+        the mean. Without inactive neurons Omega is 0.
 
     Raises:
-        NotImplementedError: an operation on the way to a gate is not piecewise linear.
-        TypeError, ValueError: as for `project`; no gates at all; unknown names; probes without a key.
+        NotImplementedError: if an operation before a gate is not piecewise linear.
+        TypeError, ValueError: if x is not an array of real numbers, f has no gates, a name is unknown, or method
+            "probes" has no key.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 2.0], [0.0, 0.0]]), jnp.ones((2, 1))
@@ -167,7 +182,7 @@ def _insens(
     }
 
     def forward(value: int) -> Callable[[Array], dict[str, Array]]:
-        """Return the linear part of the piece, from a value's change to every neuron's."""
+        """Return the linear part of the piece: the map from a change of one value to the changes of all neurons."""
         start = x if value == neurons.x else evaluate(neurons.graph, leaves_of((params, x)), {value})[1][value]
         place = neurons.batch_axes.get(value, 0)
 
@@ -223,7 +238,7 @@ def _insens(
 def _by_probe(
     forward: Callable[[Array], dict[str, Array]], plan: _Plan, above: dict[str, Array], chunk: int | None, x: Array
 ) -> dict[str, Array]:
-    """Return sums of squares over probes, chunk by chunk."""
+    """Return the squared changes of every neuron, summed over all probes, chunk by chunk."""
     numbers = sum(v.size for v in above.values()) + x.size
     chunk = min(plan.size, chunk or max(1, ROOM // (4 * numbers)))
     rounds = -(-plan.size // chunk)
@@ -244,7 +259,7 @@ def _by_probe(
 def _by_neuron(
     backward: Callable[[dict[str, Array]], tuple[Array]], above: dict[str, Array], chunk: int | None, x: Array
 ) -> dict[str, Array]:
-    """Return squared norms of rows; each takes one pass backward."""
+    """Return the squared norms |w_i|^2; each takes one pass backward."""
     batch, found = len(x), {}
     for name, v in above.items():
         size = v.size // batch
@@ -264,7 +279,7 @@ def _by_neuron(
 def _ways(
     f: Callable[[Any, Any], Any], neurons: Neurons, params: Any, x: Array
 ) -> tuple[dict[str, Callable[[], _Plan]], dict[str, float]]:
-    """Return how to make the probes of each route, and its cost: multiplications on all samples."""
+    """Return for each route a function that makes its probes, and its cost: the number of multiplications."""
     graph, shape = neurons.graph, x.shape[1:]
     of = multiplications(graph)
     whole, features = sum(of.values()), math.prod(shape)
@@ -275,7 +290,7 @@ def _ways(
     ways = {"forward": lambda: _Plan(features, neurons.x, one_hot)}
     costs = {"forward": float(features * whole)}
     seen = reaches(graph, neurons.facts)
-    # No neuron may see two places of one class.
+    # A class contains places that share a probe, so no neuron may see two places of one class.
     each = [colours(graph, seen.get(number, {})) for number in neurons.hidden.values()]
     classes = tuple(max(sizes) for sizes in zip(*each, strict=True))
     if math.prod(classes) < features:
@@ -295,7 +310,7 @@ def _ways(
 
 
 def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
-    """Return the rows of R of the first layer's transpose: probes behind that layer that replace all before it."""
+    """Return the plan of route "first layer": probes are the rows of R, with `Q R` the transposed map of that layer."""
     neurons, x = read(f, params, x)
     first = _first_layer(neurons)
 
@@ -308,7 +323,7 @@ def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: in
 
 
 def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k: Array) -> Array:
-    """Return ones at all places of the k-th class: places that are equal modulo the classes of every axis."""
+    """Return ones at all places of the k-th class: the places that are equal modulo the number of classes per axis."""
     ones = jnp.ones((1,) * len(shape), bool)
     for a, (count, size) in reversed(list(enumerate(zip(classes, shape, strict=True)))):
         k, place = k // count, k % count
@@ -318,7 +333,7 @@ def _class(classes: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, k:
 
 
 def _first_layer(neurons: Neurons) -> int | None:
-    """Return the result of the one product through which all goes that depends on x; None if there is none."""
+    """Return the result of the first layer, the only product that reads x; None if there is no such product."""
     facts, graph = neurons.facts, neurons.graph
     views = {value for value in facts.origin if facts.is_input(value)}
     readers = [reader for value in views for reader in facts.readers[value] if not arranges(reader[0], graph)]

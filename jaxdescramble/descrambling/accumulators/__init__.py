@@ -1,4 +1,4 @@
-"""More data than memory holds: moments in one pass, and a second pass for objectives that need every sample."""
+"""Data that do not fit in memory: moments in one pass, and a second pass for objectives that need every sample."""
 
 from jaxdescramble.descrambling.accumulators.accumulator import Accumulator
 from jaxdescramble.descrambling.accumulators.passes import Refined, refine, score

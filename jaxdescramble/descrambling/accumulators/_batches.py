@@ -1,4 +1,4 @@
-"""Batches of a stream: what may be one, how it is cut into chunks of few sizes, and where in a stream one stands."""
+"""Batches of a stream: check them, cut them into chunks of a few fixed sizes, and recognise them again."""
 
 import itertools
 import zlib
@@ -13,7 +13,8 @@ from jaxtyping import Array
 
 from jaxdescramble._base.checks import is_traced, sample_weights
 
-# Columns to a device and a call; fewer are padded to the next power of two, so that a dozen programs serve any batch.
+# CHUNK columns go to each device in one call. Fewer columns are padded to the next power of two, but to LEAST at least:
+# about a dozen compiled programs are enough for batches of any size.
 CHUNK, LEAST = 8192, 32
 
 Batch = Array | np.ndarray | tuple[Array | np.ndarray, ArrayLike]
@@ -24,11 +25,11 @@ Batches = Iterable[Batch] | Callable[[int], Iterable[Batch]]
 
 
 def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:
-    """The batch as an array of NumPy or JAX, (n, any number), if it is one of that type.
+    """Return the batch if it is an array of NumPy or JAX of this dtype, with shape (n, any number).
 
     Raises:
-        TypeError: no array, one that is traced, or of another type than the accumulator's: nothing is converted.
-        ValueError: another shape.
+        TypeError: if it is not an array, is traced, or has another dtype (nothing is converted).
+        ValueError: if it has another shape.
 
     >>> checked(np.ones((2, 3), "float32"), 2, np.dtype("float32"), "batch").shape
     (2, 3)
@@ -50,17 +51,17 @@ def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:
 
 
 def chunks(batch: Any, parts: int = 1) -> Iterator[tuple[Array | np.ndarray, int, bool]]:
-    """A batch in chunks of at most `CHUNK` columns to each of the parts, padded with zeros to a power of two.
+    """Cut a batch into chunks of at most `CHUNK` columns for each part, padded with zeros to a power of two.
 
     Yields:
-        The chunk, how many of its columns are the batch's, and whether they are its rows: a transposed array of NumPy
-        is not worth copying.
+        The chunk, how many of its columns belong to the batch, and whether the chunk is transposed, with samples in
+        rows: this avoids a copy of a transposed NumPy array.
 
     >>> [(chunk.shape, real, rows) for chunk, real, rows in chunks(np.ones((2, 40), "float32"))]
     [((2, 64), 40, False)]
     """
     if isinstance(batch, jax.Array) and batch.is_fully_addressable and {d.platform for d in batch.devices()} == {"cpu"}:
-        batch = np.asarray(batch)  # the same memory; slices of JAX's would compile for every shape
+        batch = np.asarray(batch)  # the same memory; JAX would compile a slice for every shape
     pad = np.pad if isinstance(batch, np.ndarray) else jnp.pad
     rows = isinstance(batch, np.ndarray) and batch.flags.f_contiguous and not batch.flags.c_contiguous
     for start in range(0, batch.shape[1], CHUNK * parts):
@@ -74,7 +75,7 @@ def chunks(batch: Any, parts: int = 1) -> Iterator[tuple[Array | np.ndarray, int
 
 
 def paired(item: Any) -> tuple[Any, Any]:
-    """What a stream gives as a batch and the weights of its samples, None where it gives a batch alone.
+    """Split an item of a stream into a batch and the weights of its samples; None means no weights.
 
     >>> paired((np.ones((1, 2)), np.ones(2)))[1].tolist(), paired(np.ones((1, 2)))[1]
     ([1.0, 1.0], None)
@@ -83,10 +84,10 @@ def paired(item: Any) -> tuple[Any, Any]:
 
 
 def weights_of(batch: Any, weights: Any, name: str) -> np.ndarray | None:
-    """Weights of a batch's samples as an array of NumPy, of the batch's type; all may be zero.
+    """Return the weights of a batch's samples as a NumPy array of the batch's dtype; all may be zero.
 
     Raises:
-        TypeError, ValueError: as `checks.sample_weights`.
+        TypeError, ValueError: if the weights are not valid; see `checks.sample_weights`.
 
     >>> weights_of(np.ones((1, 2), "float32"), [True, False], "batch").tolist()
     [1.0, 0.0]
@@ -100,7 +101,7 @@ def weights_of(batch: Any, weights: Any, name: str) -> np.ndarray | None:
 
 
 def cleared_columns(batch: Any, weights: np.ndarray) -> Any:
-    """The batch with zeros in the place of samples of weight zero, whatever these hold.
+    """Replace samples of weight zero by zeros, whatever they hold.
 
     >>> cleared_columns(np.asarray([[1.0, np.nan]]), np.asarray([1.0, 0.0])).tolist()
     [[1.0, 0.0]]
@@ -110,7 +111,7 @@ def cleared_columns(batch: Any, weights: np.ndarray) -> Any:
 
 
 def faults(batch: Any) -> str:
-    """Which columns are not finite, in words.
+    """Say in words which columns are not finite.
 
     >>> faults(np.asarray([[1.0, np.nan]]))
     '1 of 2 columns hold NaN or infinity, the first is column 1'
@@ -120,7 +121,7 @@ def faults(batch: Any) -> str:
 
 
 def length(batches: object) -> int | None:
-    """Return the number of batches of a stream, or None where it has no length.
+    """Return the number of batches of a stream; None if it has no length.
 
     >>> length([1, 2]), length(iter([1, 2]))
     (2, None)
@@ -129,13 +130,13 @@ def length(batches: object) -> int | None:
 
 
 def starting_at(batches: Batches, first: int) -> Iterator[Any]:
-    """The batches from the one numbered `first` on; a callable starts there, what is iterated is read up to there.
+    """Return the batches from number `first` on; a function starts there, an iterable is read and skipped up to there.
 
     >>> list(starting_at(lambda first: range(first, 5), 3)), list(starting_at(range(5), 3))
     ([3, 4], [3, 4])
 
     Raises:
-        TypeError: neither.
+        TypeError: if `batches` is neither a function nor an iterable of arrays.
     """
     if isinstance(batches, np.ndarray | jax.Array):
         raise TypeError("batches: got one array; give a list or an iterator of arrays, or use add(batch).")
@@ -149,7 +150,7 @@ def starting_at(batches: Batches, first: int) -> Iterator[Any]:
 
 
 def fingerprint(batch: Any) -> str:
-    """By which a batch is known again: its shape, its first and last column, and all its weights if it has any.
+    """Return a text that identifies a batch: made from its shape, first column, last column, and weights if any.
 
     >>> fingerprint(np.ones((2, 3))) == fingerprint(np.ones((2, 3))), fingerprint(np.ones((2, 3)))[:4]
     (True, '2x3:')

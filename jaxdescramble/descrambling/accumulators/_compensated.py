@@ -1,13 +1,17 @@
-"""Gram matrices in pairs of numbers, high + low: what the high part rounds off, the low part keeps.
+"""Gram matrices in pairs of numbers, high + low: the low part keeps what the high part rounds off.
 
-Two things round in a long sum of float32 products. Adding product to product: here by `two_sum`, whose rest is kept.
-And the sum within one product: a feature that is constant, or has two values, rounds the same way in every product, and
-five hundred columns err by 1e-5 of it, however many follow. So each block is split into a coarse part of seven bits,
-whose products add up exactly, and a fine rest 2^-8 as large: twice the work, and errors of 1e-7 for such features, 1e-9
-or less for others. (float64 needs none of this but the rests of sums.)
+A long sum of float32 products of blocks rounds in two places:
 
-All is held in a unit of its own, a power of two near the largest entry seen, so that no square overflows or vanishes
-and a change of unit rounds nothing.
+- Between blocks, when one product is added to the next. `two_sum` does this and keeps the rest.
+- Within a product. A feature that is constant, or has two values, rounds the same way in every product: with 500
+  columns the relative error is 1e-5, and more columns do not reduce it. So each block is split into a coarse part of
+  seven bits, whose products add up exactly, and a fine rest that is 2^-8 as large. This takes twice the work. The
+  errors become 1e-7 for such features, and 1e-9 or less for others.
+
+float64 needs only the first remedy.
+
+All numbers are stored in units of a power of two near the largest entry so far. Then no square overflows or underflows,
+and a change of the unit rounds nothing.
 """
 
 import functools
@@ -23,17 +27,16 @@ from jaxtyping import Array
 
 from jaxdescramble._base.products import matmul
 
-# Columns to a product: so few that products of seven bits add up exactly, so many that the sums of pairs cost little.
+# Columns in a product: few enough that products of seven bits add up exactly, many enough that `two_sum` costs little.
 BLOCK = 512
 MANTISSA = {4: (jnp.int32, 23), 8: (jnp.int64, 52)}
 
 
 class Sums(NamedTuple):
-    """What each of d devices has added up: `S S^T = (gram + gram_low) unit^2`, `S 1 = (total + total_low) unit`.
+    """The sums of each of d devices: `S S^T = (gram + gram_low) unit^2`, `S 1 = (total + total_low) unit`.
 
-    Of the matrices the symmetric part counts.
-
-    Arrays of JAX with the device axis sharded, or of NumPy.
+    Only the symmetric parts of the matrices count. The arrays are JAX arrays, sharded along the axis of devices, or
+    NumPy arrays.
     """
 
     gram: Any  # (d, n, n)
@@ -41,11 +44,11 @@ class Sums(NamedTuple):
     total: Any  # (d, n)
     total_low: Any
     unit: Any  # (d,)
-    largest: Any  # (d,), of the magnitudes of all entries, NaN or infinite if one is
+    largest: Any  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
 
 
 def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
-    """The sums over no columns, in NumPy.
+    """Return the sums over no columns, as NumPy arrays.
 
     >>> no_sums(2, np.float32, 1).gram.shape
     (1, 2, 2)
@@ -55,7 +58,7 @@ def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
 
 
 def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
-    """`a + b` rounded, and what was rounded off: exact, for arrays of NumPy and of JAX.
+    """Return `a + b` rounded, and the rest that was rounded off, exactly; for NumPy and JAX arrays.
 
     >>> [float(x) for x in two_sum(np.float32(1), np.float32(2**-30))]
     [1.0, 9.313225746154785e-10]
@@ -71,10 +74,10 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 def add_columns(
     sums: Sums, columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
 ) -> Sums:
-    """The sums with more columns, shape (n, d w), each device adding its own w of them; of shape (d w, n) for `rows`.
+    """Return the sums with more columns, shape (n, d w), or (d w, n) if `rows`; each of d devices adds w of them.
 
-    w is a multiple of `BLOCK` or less than it; columns of zeros add nothing. Where samples have weights, `columns` are
-    those times the roots of the weights, and `weighted` those times the weights, for `S 1`.
+    w is a multiple of `BLOCK`, or less than it; columns of zeros add nothing. If samples have weights, `columns` are
+    the samples times the square roots of the weights, and `weighted` are the samples times the weights, for `S 1`.
 
     >>> sums = add_columns(no_sums(1, np.float32, 1), jnp.asarray([[3.0, 4.0]], "float32"))
     >>> float(sums.gram[0, 0, 0] * sums.unit[0] ** 2)
@@ -104,13 +107,13 @@ def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int
         block = jax.lax.dynamic_slice_in_dim(columns, k * width, width, axis) * (1 / unit)
         block = block if axis else block.T
         coarse, fine = _split(block)
-        # What is missing, coarse fine^T + fine coarse^T + fine fine^T, is the symmetric part of this.
+        # The other terms, coarse fine^T + fine coarse^T + fine fine^T, are the symmetric part of this product.
         cross = matmul(2 * coarse + fine, fine.T)
         first, second = coarse, fine
         if weighted is not None:
             part = jax.lax.dynamic_slice_in_dim(weighted, k * width, width, axis) * (1 / unit)
             first, second = _split(part if axis else part.T)
-        # A compiler that took a product into a sum would round differently in its two uses.
+        # The barrier keeps the compiler from fusing a product into a sum, where its two uses could round differently.
         product, row_sums = jax.lax.optimization_barrier((matmul(coarse, coarse.T), jnp.sum(first, axis=1)))
         gram, rest = two_sum(gram, product)
         total, total_rest = two_sum(total, row_sums)
@@ -123,11 +126,11 @@ def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int
 
 
 def _split(block: Array) -> tuple[Array, Array]:
-    """Coarse multiples of a step of each row's own, whose products add up without rounding, and the fine rest."""
+    """Split a block into multiples of a step of each row, whose products add up without rounding, and the fine rest."""
     if block.dtype.itemsize == 8:
         return block, jnp.zeros_like(block)
     bits = (jnp.finfo(block.dtype).nmant + 1 - (block.shape[1] - 1).bit_length()) // 2
-    # Rows of next to nothing are all rest.
+    # Rows with only tiny entries belong to the rest as a whole.
     peak = jnp.maximum(jnp.max(jnp.abs(block), axis=1, keepdims=True), jnp.finfo(block.dtype).tiny ** 0.5)
     step = _power_of_two(peak) * 2.0 ** (1 - bits)
     coarse = jnp.round(block * (1 / step)) * step
@@ -135,14 +138,14 @@ def _split(block: Array) -> tuple[Array, Array]:
 
 
 def _power_of_two(x: Array) -> Array:
-    """The largest power of two that is not above x >= 0: its exponent bits alone."""
+    """Return the largest power of two that is at most x, for x >= 0: the exponent bits of x."""
     integer, mantissa = MANTISSA[x.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(x, integer)
     return jax.lax.bitcast_convert_type((bits >> mantissa) << mantissa, x.dtype)
 
 
 def together(*parts: Sums) -> Sums:
-    """Sums over several sets of columns as those over all, of one device, in NumPy; pairwise, in the order given.
+    """Add up sums over several sets of columns, in pairs and in the order given; return NumPy arrays for one device.
 
     >>> one = no_sums(1, np.float32, 1)._replace(total=np.full((1, 1), 2, "float32"), unit=np.ones(1, "float32"))
     >>> float(together(one, one).total[0, 0])
@@ -174,12 +177,12 @@ def _pair(one: Sums, other: Sums | None = None) -> Sums:
 
 
 def mesh_of(devices: tuple[Any, ...] | None) -> Mesh | None:
-    """The mesh of devices that share out columns; None for one, where JAX puts things."""
+    """Return the mesh of the devices that share the columns; None means JAX's default device."""
     return None if devices is None else Mesh(np.asarray(devices), ("columns",))
 
 
 def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
-    """The sums of so many devices, each with its own."""
+    """Put the sums onto the devices, each device with its own part."""
     mesh = mesh_of(devices)
     if mesh is None:
         return Sums(*map(jnp.asarray, sums))
@@ -187,6 +190,6 @@ def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
 
 
 def spread(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
-    """The sums of one device for several: the first goes on with them, the others begin at zero."""
+    """Put the sums of one device onto several: the first device continues with them, the others begin at zero."""
     rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
     return placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

@@ -1,4 +1,4 @@
-"""The loop over a stream: what is counted stays counted, whatever happens."""
+"""The loop over a stream of batches; it keeps counted batches after any error."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def consume(
     progress: OpenProgress | None,
     stream: str,
 ) -> Any:
-    """See `Accumulator.consume`."""
+    """Count the batches of a stream; see `Accumulator.consume`."""
     total = length(batches)
     done, mark = next(((k, mark) for name, k, mark in state.cursors if name == stream), (0, ""))
     source = starting_at(batches, max(done - 1, 0))

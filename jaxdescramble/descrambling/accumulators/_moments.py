@@ -1,4 +1,4 @@
-"""What is made of the sums: moments and factors, in float64 on the host, whatever the type of the data."""
+"""Moments and factors from the sums, in float64 on the host for every type of data."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from jaxdescramble.descrambling.accumulators._compensated import Sums
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Moments:
-    """`S S^T = squares unit^2`, `S 1 = totals unit`, of m columns; with weights, their weighted sums, and m is sum w.
+    """Sums over m columns: `S S^T = squares unit^2`, `S 1 = totals unit`. With weights w, weighted sums; m is sum w.
 
     >>> Moments(np.eye(2), np.ones(2), 2.0, 4).autocorrelation().tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -23,41 +23,41 @@ class Moments:
 
     @staticmethod
     def of(sums: Sums, count: int | float) -> "Moments":
-        """From the sums of one device."""
+        """Make the moments from the sums of one device."""
         parts = Sums(*(np.asarray(part[0], np.float64) for part in sums))
         squares = parts.gram + parts.gram_low
         return Moments((squares + squares.T) / 2, parts.total + parts.total_low, float(parts.unit), count)
 
     def gram(self) -> Float[np.ndarray, "n n"]:
-        """`S S^T`."""
+        """Return `S S^T`."""
         with np.errstate(over="ignore"):
             return self.squares * self.unit * self.unit
 
     def mean(self) -> Float[np.ndarray, " n"]:
-        """`S 1 / m`."""
+        """Return `S 1 / m`."""
         return self.totals / self.count * self.unit
 
     def autocorrelation(self) -> Float[np.ndarray, "n n"]:
-        """`S S^T / m`."""
+        """Return `S S^T / m`."""
         with np.errstate(over="ignore"):
             return self.squares / self.count * self.unit * self.unit
 
     def covariance(self) -> Float[np.ndarray, "n n"]:
-        """`S S^T / m - mean mean^T`."""
+        """Return `S S^T / m - mean mean^T`."""
         mean = self.totals / self.count
         with np.errstate(over="ignore"):
             return (self.squares / self.count - np.outer(mean, mean)) * self.unit * self.unit
 
     def root_mean_square(self) -> float:
-        """Of all entries; 1 if all are zero."""
+        """Return the root mean square of all entries; 1 if all are zero."""
         return float((np.trace(self.squares) / len(self.squares) / self.count) ** 0.5 * self.unit) or 1.0
 
     def resolution(self, dtype: np.dtype) -> float:
-        """The part of the largest singular value below which others are rounding."""
+        """Return the fraction of the largest singular value below which others are only rounding."""
         return self._resolution(np.linalg.eigvalsh(self.squares), dtype)
 
     def factor(self, dtype: np.dtype) -> Float[np.ndarray, "n n"]:
-        """Triangular R, `R^T R = S S^T` but for eigenvalues that are rounding."""
+        """Return a triangular R with `R^T R = S S^T`, without eigenvalues that are only rounding."""
         values, vectors = np.linalg.eigh(self.squares)
         least = self._resolution(values, dtype) ** 2 * values[-1]
         roots = np.where(values > least, np.sqrt(np.maximum(values, 0)), 0) * self.unit
@@ -67,6 +67,6 @@ class Moments:
     def _resolution(values: Float[np.ndarray, " n"], dtype: np.dtype) -> float:
         if values[-1] <= 0:
             return 1.0
-        # Of numbers in float64 the decomposition itself rounds by as much.
+        # The second term is the rounding of the decomposition itself, which is in float64.
         noise = max(np.finfo(dtype).eps * values.sum(), len(values) * np.finfo(np.float64).eps * values[-1])
         return float((noise / values[-1]) ** 0.5)

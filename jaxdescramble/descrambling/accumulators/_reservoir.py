@@ -1,4 +1,4 @@
-"""A uniform sample of the columns of a stream, whichever way it is cut, shared out or merged."""
+"""A uniform random sample of the columns of a stream, the same for every way to cut, split and merge the stream."""
 
 import dataclasses
 import itertools
@@ -9,24 +9,25 @@ import numpy as np
 from jaxtyping import Array, Float
 
 Span = tuple[int, int, int]
-"""The seed of a key, and the positions from one up to another that were drawn from with it."""
+"""Seed of a key, first position and end position (excluded) of the columns that have been seen with this key."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reservoir:
-    """The `size` columns of lowest priority, each column's priority a hash of the key and its position in the stream.
+    """The `size` columns with the lowest priorities; a priority is a hash of the key and the position in the stream.
 
-    Which columns these are depends on nothing else: not on batches, devices or the order of merging. Every column is as
-    likely to be among them as any other.
+    So the choice depends only on the key and the positions, not on batches, devices or the order of merging. All
+    columns are equally likely to be kept.
 
     Attributes:
-        size: columns kept at most.
-        seed: of the key, 64 bits.
-        columns: shape (n, at most size), lowest priority first, so that the first k are such a sample themselves.
-        priorities: theirs, ascending, unsigned 64-bit integers.
-        spans: which positions have been seen, under which seed.
-        weights: of the columns kept, or None. Columns of weight 0 are never kept; others as likely as any, whatever
-            their weight, which they keep.
+        size: largest number of columns to keep.
+        seed: seed of the key, 64 bits.
+        columns: the columns, shape (n, at most size), lowest priority first; so the first k columns are a reservoir of
+            size k.
+        priorities: priorities of the columns, ascending, unsigned 64-bit integers.
+        spans: positions that have been seen, with their seeds.
+        weights: weights of the columns, or None. Columns of weight 0 are never kept. Other weights do not change how
+            likely a column is kept; they are stored with it.
     """
 
     size: int
@@ -38,11 +39,11 @@ class Reservoir:
 
     @property
     def position(self) -> int:
-        """Of the next column."""
+        """Position of the next column in the stream."""
         return max(stop for seed, _, stop in self.spans if seed == self.seed)
 
     def add(self, batch: Any, weights: np.ndarray | None = None) -> "Reservoir":
-        """Return a reservoir that has seen the columns of a batch too, the next in the stream."""
+        """Return a copy that has also seen the columns of a batch, which come next in the stream."""
         start, m = self.position, batch.shape[1]
         found = priorities(self.seed, start, m)
         full = len(self.priorities) == self.size
@@ -55,15 +56,15 @@ class Reservoir:
         return self._with(_take(batch, lower), found[lower], spans, None if weights is None else weights[lower])
 
     def merge(self, other: "Reservoir") -> "Reservoir":
-        """Of both streams; the next column follows this one's.
+        """Merge two reservoirs; the next column follows those of `self`.
 
         Raises:
-            ValueError: sizes that differ; positions that both have seen with one key.
+            ValueError: if the sizes differ, or if both have seen the same positions with one key.
         """
         if self.size != other.size:
             raise ValueError(f"merge: reservoirs of {self.size} and {other.size} columns; make both of one size.")
         seen = sorted(span for span in (*self.spans, *other.spans) if span[1] < span[2])
-        # Those of one reservoir are apart: if any two overlap, so do some that follow on each other in order.
+        # Spans of one reservoir do not overlap. So if any two spans overlap, two neighbours in the sorted list do.
         for (seed, _, stop), (following, begin, end) in itertools.pairwise(seen):
             if seed == following and begin < stop:
                 raise ValueError(
@@ -88,7 +89,7 @@ class Reservoir:
 
 
 def empty(size: int, key: Any, n: int, dtype: Any, first: int) -> Reservoir:
-    """A reservoir that has seen nothing of a stream whose first column has that position.
+    """Return a reservoir that has seen no column yet; the first column of its stream has the position `first`.
 
     >>> empty(2, jax.random.key(0), 3, "float32", 0).add(np.ones((3, 5), "float32")).columns.shape
     (3, 2)
@@ -99,7 +100,7 @@ def empty(size: int, key: Any, n: int, dtype: Any, first: int) -> Reservoir:
 
 
 def priorities(seed: int, start: int, count: int) -> np.ndarray:
-    """64-bit hashes of so many positions, no two alike.
+    """Return 64-bit hashes of `count` positions from `start` on; all are different.
 
     >>> bool((priorities(7, 0, 5)[2:] == priorities(7, 2, 3)).all())
     True
@@ -114,7 +115,7 @@ def priorities(seed: int, start: int, count: int) -> np.ndarray:
 
 
 def _joined(spans: Any) -> tuple[Span, ...]:
-    """Spans in order, those that follow on each other made one."""
+    """Return the spans in order; adjacent spans become one."""
     found: list[Span] = []
     for seed, start, stop in sorted(spans):
         if found and found[-1][0] == seed and found[-1][2] == start:
@@ -127,7 +128,7 @@ def _joined(spans: Any) -> tuple[Span, ...]:
 def _take(batch: Any, places: np.ndarray) -> np.ndarray:
     if not isinstance(batch, Array):
         return batch[:, places]
-    # As many places as a power of two: no new program for every batch.
+    # Pad the number of places to a power of two, so that not every batch compiles a new program.
     padded = np.zeros(1 << (len(places) - 1).bit_length(), np.int32)
     padded[: len(places)] = places
     return np.asarray(batch[:, padded])[:, : len(places)]

@@ -1,4 +1,4 @@
-"""Files of numbers under a seal: whole and as written, or refused."""
+"""Files of numbers with a checksum: a file that is not exactly as written is refused."""
 
 import hashlib
 import io
@@ -14,11 +14,11 @@ import numpy as np
 from jaxdescramble._base.files import write_atomically
 
 SEAL = 64
-"""Hexadecimal digits of a SHA-256 at the end of a file, in what is a zip archive's comment: NumPy reads it as it is."""
+"""Number of hexadecimal digits of the SHA-256 at the end of a file. They are a zip comment, so NumPy can read it."""
 
 
 def write_sealed(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """A `.npz` of the arrays and a header, written atomically, with a checksum over every byte.
+    """Write the arrays and a header to a `.npz` file, atomically and with a checksum over every byte.
 
     >>> write_sealed("sealed.npz", {"format": 1}, {"a": np.ones(3)})
     >>> float(np.load("sealed.npz")["a"].sum()), read_sealed("sealed.npz", "Example")[0]
@@ -33,11 +33,11 @@ def write_sealed(path: str | os.PathLike, header: Mapping[str, Any], arrays: Map
 
 
 def read_sealed(path: str | os.PathLike, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays of what `write_sealed` wrote.
+    """Return the header and the arrays of a file that `write_sealed` wrote.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file, or not as it was written.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is something else, or not exactly as it was written.
     """
     content = Path(path).read_bytes()
     body, seal = content[:-SEAL], content[-SEAL:]

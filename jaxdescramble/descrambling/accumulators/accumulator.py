@@ -1,4 +1,4 @@
-"""The moments of more data than memory holds, in one pass that can be stopped, resumed, shared out and merged."""
+"""Moments of more data than memory holds, in one pass that can be stopped, resumed, split over devices and merged."""
 
 import dataclasses
 import os
@@ -36,28 +36,29 @@ from jaxdescramble.solvers.watch import OpenProgress
 
 FORMAT = 2
 Cursor = tuple[str, int, str]
-"""A stream's name, how many of its batches are counted, and the fingerprint of the last of them."""
+"""Name of a stream, number of its batches that are counted, and fingerprint of the last counted batch."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Accumulator(Result):
-    """`S S^T`, `S 1` and a sample of the columns of S, added up batch by batch: a value, `acc = acc.add(batch)`.
+    """Sums `S S^T` and `S 1` and a random sample of the columns of S, batch by batch: `acc = acc.add(batch)`.
 
-    In float32 errors of `S S^T`, relative to `sqrt(g_ii g_jj)`, are 1e-9 as a rule and 1e-7 for constant features,
-    however many columns there are (`_compensated.py` says how).
+    Use it for data that do not fit in memory; then call `descramble(acc.summary(objective), objective)`. In float32,
+    errors of `G = S S^T` relative to `sqrt(g_ii g_jj)` are about 1e-9, and 1e-7 for constant features, for any number
+    of columns (`_compensated.py` says how).
 
-    What is bitwise the same: sums of the same batches in the same order on as many devices, stopped and resumed
-    wherever; and the reservoir, always. Sums that were cut, shared out or merged differently agree to such errors.
-    Processes and machines have an accumulator each, and meet in `merge` or in files.
+    The sums are the same to the last bit if the batches, their order and the number of devices are the same, even if
+    you stop and resume. With other batches, devices or merges, they agree up to the errors above. The reservoir is
+    always the same. Give each process or machine an accumulator of its own, and merge them at the end.
 
     Attributes:
-        sums: what each device has added up.
-        count: samples m, a Python integer.
-        devices: those that share out the columns; None for one, where JAX puts things.
-        reservoir: a uniform sample of the columns, or None.
-        cursors: where in its streams `consume` stands.
-        tally: `(sum w, sum w^2)` where samples have weights, else None. Sums are weighted then, and `count` leaves out
-            samples of weight 0.
+        sums: the sums of each device.
+        count: number of samples m, a Python integer.
+        devices: the devices that share the columns of each batch; None means JAX's default device.
+        reservoir: a uniform random sample of the columns, or None.
+        cursors: position of `consume` in each of its streams.
+        tally: `(sum w, sum w^2)` if samples have weights, else None. With weights, the sums are weighted, and `count`
+            leaves out samples of weight 0.
 
     >>> acc = Accumulator.empty(2, "float32").add(np.ones((2, 3), "float32")).add(np.ones((2, 1), "float32"))
     >>> acc.count, acc.mean.tolist(), acc.autocorrelation.tolist()
@@ -84,19 +85,20 @@ class Accumulator(Result):
         key: PRNGKeyArray | None = None,
         first: int = 0,
     ) -> "Accumulator":
-        """The accumulator of no samples.
+        """Return an accumulator without samples.
 
         Args:
-            n: features.
-            dtype: float32, or float64 where 64-bit types are enabled.
-            devices: among which the columns of each batch are shared out: each adds up its own, and nothing is
-                exchanged before someone asks.
-            reservoir: how many columns to keep for objectives that need samples; a uniform sample of all.
-            key: chance for the reservoir.
-            first: position of the first column in the whole, where several accumulators with one key share a stream.
+            n: number of features.
+            dtype: type of the batches: float32, or float64 if 64-bit types are enabled.
+            devices: devices that share the columns of each batch; they exchange data only when you read a result. None
+                means JAX's default device.
+            reservoir: number of columns to keep for objectives that need samples, a uniform random sample; None keeps
+                none.
+            key: random key of the reservoir.
+            first: number of the first column, if several accumulators with one key share a stream.
 
         Raises:
-            TypeError, ValueError: other types; a reservoir without a key or a key without a reservoir.
+            TypeError, ValueError: if the dtype is another one; if a reservoir has no key, or a key no reservoir.
 
         >>> Accumulator.empty(3, "float32", reservoir=10, key=jax.random.key(0)).summary("samples")
         Traceback (most recent call last):
@@ -124,26 +126,26 @@ class Accumulator(Result):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the batches, and of what is made of them."""
+        """Type of the batches and of all results."""
         return np.dtype(self.sums.gram.dtype)
 
     def add(self, batch: Array | np.ndarray, weights: ArrayLike | None = None) -> "Accumulator":
-        """Return an accumulator with more samples.
+        """Return a copy that includes `batch`.
 
         Args:
-            batch: an array of NumPy or JAX, (features, any number of samples), of the accumulator's type.
-            weights: how much each sample counts, shape (samples,), as in `descramble`; None for 1 each. All may be
-                zero: a batch of padding adds nothing.
+            batch: signals, an array of NumPy or JAX, shape (features, samples), of the accumulator's dtype.
+            weights: how much each sample counts, shape (samples,), at least 0; None means 1 each. All may be zero: a
+                batch of padding adds nothing.
 
         Raises:
-            TypeError: not such an array.
-            ValueError: another shape; NaN or infinity, but in samples of weight 0; weights that are negative or not
-                finite. This accumulator is as it was.
+            TypeError: if `batch` is not such an array.
+            ValueError: if the shape is wrong, if a sample with a weight above 0 holds NaN or infinity, or if weights
+                are negative or not finite. This accumulator does not change.
         """
         return self.added(batch, "batch", weights)
 
     def added(self, batch: Array | np.ndarray, name: str, weights: ArrayLike | None = None) -> "Accumulator":
-        """`add` of a batch that messages call by that name."""
+        """Do what `add` does, and call the batch `name` in error messages."""
         batch = cuts.checked(batch, self.size, self.dtype, name)
         weights = cuts.weights_of(batch, weights, name)
         sums, mesh, devices = self.sums, mesh_of(self.devices), len(self.devices or (0,))
@@ -166,7 +168,7 @@ class Accumulator(Result):
         return dataclasses.replace(self, sums=sums, count=self.count + count, reservoir=kept, tally=tally)
 
     def _tallied(self, weights: np.ndarray | None, columns: int) -> tuple[float, float] | None:
-        """The tally with more weights; a sample without one counts as one."""
+        """Return the tally with more weights; a sample without a weight counts as 1."""
         if weights is None and self.tally is None:
             return None
         wide = np.ones(columns) if weights is None else np.asarray(weights, np.float64)
@@ -179,7 +181,7 @@ class Accumulator(Result):
 
     @property
     def samples(self) -> float:
-        """The effective number of samples, `(sum w)^2 / sum w^2` (Kish); their number where they have no weights."""
+        """Effective number of samples, `(sum w)^2 / sum w^2` (Kish); without weights, their number."""
         total, squares = self._tally
         return total**2 / squares if squares else 0.0
 
@@ -192,28 +194,27 @@ class Accumulator(Result):
         progress: OpenProgress | None = None,
         stream: str = "batches",
     ) -> "Accumulator":
-        """With all batches of a stream that are not counted yet.
+        """Return a copy that includes all batches of a stream which are not counted yet.
 
-        The same call again, after `Accumulator.load(save)`, goes on where the last save was, and adds nothing once all
-        is counted: a script that does both may be killed and started again at any time.
+        A script may be killed and started again: let it load the file `save` if it exists (`Accumulator.load(save)`)
+        and call `consume` with the whole stream. It continues after the last save, and counts no batch twice.
 
         Args:
-            batches: arrays as for `add`, or pairs (array, weights), in a list or an iterator; or a function
-                `batches(first)` that gives an iterator from the batch of that number on, so that nothing is read twice.
-                To go on, a stream must begin
-                again with the same batches in the same order: the last one counted is looked at again, and must be the
-                same.
-            save: a file to write after every so many batches, at the end, and when anything is raised. The old one
-                stays until the new one is whole.
-            every: batches.
-            progress: called as `progress(stream, done, total)` after each batch; `total` is None where `batches` has no
+            batches: a list or an iterator of batches, arrays (features, samples) or pairs (array, weights). It must
+                always start at the first batch and keep the order; counted batches are read and skipped. To save time,
+                give a function `batches(first)` that returns an iterator from batch number `first` (from 0) on. The
+                last counted batch is read again, to check that the stream is the same.
+            save: path of a file, written after every `every` batches, at the end, and after an error. A crash while
+                writing leaves the old file whole. None writes nothing.
+            every: number of batches between two saves.
+            progress: called as `progress(stream, done, total)` after each batch; `total` is None if `batches` has no
                 length.
-            stream: a name; streams after the first need one of their own.
+            stream: name of the stream. If you consume several streams, give each of them its own name.
 
         Raises:
-            ValueError, TypeError: a batch that `add` refuses, by its number; a stream that is not the one counted.
-            Whatever the stream raises, a full disk, an interrupt: with a note of where, and as `error.accumulator` what
-            was counted until then.
+            ValueError, TypeError: if `add` refuses a batch (the message gives its number), or if the stream is not the
+                one that was counted.
+            BaseException: if the stream raises, on a full disk, on Ctrl-C; `error.accumulator` holds what was counted.
 
         >>> stream = [np.ones((1, 2), "float32")] * 3
         >>> acc = Accumulator.empty(1, "float32").consume(stream[:2], save="sums.npz")
@@ -223,16 +224,16 @@ class Accumulator(Result):
         return consume(self, batches, save, positive_integer(every, "every"), progress, stream)
 
     def at(self, stream: str, done: int, mark: str) -> "Accumulator":
-        """This accumulator with its cursor in a stream moved: so many batches are counted, the last of them `mark`."""
+        """Return a copy with a new cursor: `done` batches of a stream are counted, the last with fingerprint `mark`."""
         others = tuple(cursor for cursor in self.cursors if cursor[0] != stream)
         return dataclasses.replace(self, cursors=(*others, (stream, done, mark)))
 
     def merge(self, other: "Accumulator") -> "Accumulator":
-        """Of both sets of samples, on this one's devices; where `consume` stands is this one's too.
+        """Merge two accumulators; keep the devices of `self`, and its cursors where both have one.
 
         Raises:
-            TypeError, ValueError: features, types or reservoirs that do not fit; a reservoir that would hold columns of
-                one position twice.
+            TypeError, ValueError: if features, dtypes or reservoirs do not fit, or if both reservoirs have drawn from
+                the same positions with one key.
         """
         if not isinstance(other, Accumulator):
             raise TypeError(f"merge: expected an Accumulator, got {type(other).__name__}.")
@@ -252,10 +253,10 @@ class Accumulator(Result):
         return Accumulator(sums, self.count + other.count, self.devices, kept, cursors, tally)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write all of it to a `.npz` file with a checksum; an old file stays whole until the new one is.
+        """Write everything to a `.npz` file with a checksum; an old file stays until the new one is complete.
 
         Raises:
-            OSError: the file cannot be written (a full disk).
+            OSError: if the file cannot be written (a full disk).
         """
         header = {"format": FORMAT, "kind": "Accumulator", "count": self.count, "cursors": self.cursors}
         header["tally"] = self.tally
@@ -269,15 +270,15 @@ class Accumulator(Result):
 
     @staticmethod
     def load(path: str | os.PathLike, devices: Sequence[Any] | None = None) -> "Accumulator":
-        """Read what `save` wrote, for as many devices as there are now.
+        """Read what `save` wrote, for these devices; their number may differ from before.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not such a file, truncated, or not a bit as it was written.
-            TypeError: float64, where 64-bit types are not enabled.
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is something else, or truncated, or changed in any bit.
+            TypeError: if the data are float64 and 64-bit types are not enabled.
         """
         header, arrays = read_sealed(path, "Accumulator")
-        # Format 1 knew no weights.
+        # Format 1 had no weights.
         if header.get("format") not in (1, FORMAT) or header.get("kind") != "Accumulator":
             raise ValueError(
                 f"{path}: {header.get('kind')} of format {header.get('format')!r}; this reads 1 to {FORMAT}."
@@ -285,7 +286,7 @@ class Accumulator(Result):
         sums = Sums(*(arrays[name] for name in Sums._fields))
         _real_type(sums.gram.dtype)
         devices = None if devices is None else tuple(devices)
-        # On as many devices as before each goes on with its own, to the last bit.
+        # With the same number of devices, each continues with its own sums: the result is the same to the last bit.
         same = len(sums.unit) == len(devices or (0,))
         sums = placed(sums, devices) if same else spread(together(sums), devices)
         kept = None
@@ -299,7 +300,7 @@ class Accumulator(Result):
 
     @property
     def moments(self) -> Moments:
-        """`S S^T` and `S 1` in float64 on the host, and what is made of them."""
+        """`S S^T` and `S 1` in float64 on the host, and all that follows from them."""
         if not self.count:
             raise ValueError("summary: no samples have been added yet.")
         return Moments.of(together(self.sums), self.count if self.tally is None else self.tally[0])
@@ -316,40 +317,40 @@ class Accumulator(Result):
 
     @property
     def autocorrelation(self) -> Float[Array, "n n"]:
-        """`S S^T / m`, means left in: with `mean`, what `exact.from_weights` takes of a layer's input."""
+        """`S S^T / m`, means not removed: `exact.from_weights` takes it, with `mean`, for a layer's input."""
         return self._cast(self.moments.autocorrelation(), "autocorrelation")
 
     @property
     def covariance(self) -> Float[Array, "n n"]:
-        """`S S^T / m` less the outer product of the mean."""
+        """`S S^T / m` minus the outer product of the mean with itself."""
         return self._cast(self.moments.covariance(), "covariance")
 
     @property
     def unit(self) -> float:
-        """`||S||_F / sqrt(n m)`, the root mean square of all entries; 1 if all are zero."""
+        """Root mean square of all entries, `||S||_F / sqrt(n m)`; 1 if all are zero."""
         return self.moments.root_mean_square()
 
     @property
     def resolution(self) -> float:
-        """Down to which part of the largest one singular values of S are known: `sqrt(eps tr(S S^T) / sigma_1^2)`.
+        """Smallest singular value of S that is known, over the largest: `sqrt(eps tr(S S^T) / sigma_1^2)`.
 
-        Errors of at most `eps sqrt(g_ii g_jj)` change no eigenvalue of `S S^T` by more than eps times its trace.
+        Errors of at most `eps sqrt(g_ii g_jj)` change no eigenvalue of `G = S S^T` by more than eps times its trace.
         Smaller singular values are rounding, and zero in `summary()`: in float32 below 1/3000 to 1/500 of the largest.
         """
         return self.moments.resolution(self.dtype)
 
     def summary(self, objective: Objective | str | None = None) -> Summary:
-        """What `descramble(summary, objective)` takes.
+        """Return the summary that an objective reads, for `descramble(summary, objective)`.
 
         Args:
-            objective: or the name of a summary, "factor" (the default), "gram" or "samples".
+            objective: the objective, or the name of a summary: "factor" (the default), "gram" or "samples".
 
         Returns:
-            A `Factor` from the eigenvalues of `S S^T`, those below `resolution` left out; a `Gram`; or the `Samples` of
-            the reservoir, of which all are equally likely, lowest priority first. Their own counts stop at 2^31 - 1.
+            A `Factor` from the eigenvalues of `S S^T`, without singular values below `resolution`; a `Gram`; or the
+            `Samples` of the reservoir, each equally likely, lowest priority first. Counts stop at 2^31 - 1.
 
         Raises:
-            ValueError: no samples yet; no reservoir; squares that overflow (`Gram`).
+            ValueError: if there are no samples yet, if there is no reservoir, or if squares overflow (`Gram`).
 
         >>> acc = Accumulator.empty(2, "float32").add(np.asarray([[3.0, 4.0], [0.0, 0.0]], "float32"))
         >>> abs(acc.summary().factor).round(4).tolist()

@@ -1,4 +1,4 @@
-"""The second pass: objectives of samples over all the data, one batch in memory at a time."""
+"""The second pass: evaluate or minimise an objective over all data, with one batch in memory at a time."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ from jaxdescramble.solvers.watch import OpenProgress
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Share(Samples):
-    """A few samples of many, seen in the unit of all: an objective of them is what they contribute to its mean.
+    """A part of the samples, with the unit of all samples; its objective is its contribution to the mean over all.
 
     >>> share = Share(jnp.asarray([[1.0, 2.0]]), jnp.asarray(2.0))
     >>> float(share.scale()), float(share.power())  # what two entries of all have on average
@@ -81,28 +81,29 @@ def score(
     *,
     gradient: bool = False,
 ) -> Array | tuple[Array, Array]:
-    """The objective of `P S` over all samples: equal to that of all in memory, from one batch at a time.
+    """Return the objective of `P S` over all samples, from one batch at a time.
 
-    `f(P) = sum_b m_b f_b(P) / m`, with `f_b` that of batch b in the unit of the whole; with weights of samples, m_b and
-    m are their sums
+    Use it to check a P that was found on a reservoir. The value equals that of all samples in memory:
+    `f(P) = sum_b m_b f_b(P) / m`. Here m is the number of samples, m_b that of batch b, and f_b the objective of batch
+    b in the unit of all data (`accumulator.unit`). With sample weights, m and m_b are sums of weights.
 
-    For objectives that are means over samples once the unit of the data is known (`accumulator.unit`): all of
-    `jaxdescramble.objectives` that apply to signals, and their weighted sums, but for `sparsity("l4")` and similarity
-    to a reference. This is tried on a few columns, so it holds of objectives of one's own too.
+    This holds for objectives that are means over samples when the unit of the data is fixed: all in
+    `jaxdescramble.objectives` that apply to signals, and their weighted sums, except `sparsity("l4")` and similarity
+    to a reference. The function tests it on a few columns, so you can use your own objectives too.
 
     Args:
-        objective: of signals.
-        point: P, shape (n, n), of the accumulator's type.
-        batches: those that the accumulator was given, weights included, in any order and cut in any way; as for
-            `consume`.
-        accumulator: of all these data.
-        gradient: whether to give the (Euclidean) gradient too.
+        objective: an objective of signals.
+        point: the matrix P, shape (n, n), of the accumulator's dtype.
+        batches: a list or an iterator of batches, or a function `batches(first)` (see `Accumulator.consume`). They must
+            hold the data that the accumulator holds, with the same weights; the order and the cuts may differ.
+        accumulator: the accumulator of these data.
+        gradient: True also returns the (Euclidean) gradient.
 
     Returns:
         The value, or `(value, gradient)`.
 
     Raises:
-        ValueError, TypeError: an objective that is no such mean; batches that are not the data that were accumulated.
+        ValueError, TypeError: if the objective is not such a mean, or if the batches are not the accumulated data.
 
     >>> from jaxdescramble import objectives
     >>> S = np.random.default_rng(0).standard_normal((3, 100)).astype("float32")
@@ -128,12 +129,12 @@ def score(
 
 
 class Refined(NamedTuple):
-    """Where `refine` arrived.
+    """Result of `refine`.
 
     Attributes:
-        point: P, orthogonal to rounding.
-        values: the objective of each batch, where P stood before its step: noisy, and seen before it was learned from.
-        state: of the optax transformation, to go on with.
+        point: the descrambler P, orthogonal up to rounding.
+        values: the objective of each batch, computed before P is updated with this batch. The values are noisy.
+        state: state of the optax transformation; pass it to the next call of `refine` to continue.
     """
 
     point: Float[Array, "n n"]
@@ -156,25 +157,30 @@ def refine(
     state: PyTree = None,
     progress: OpenProgress | None = None,
 ) -> Refined:
-    """Descent over all the data, a step a batch: from the reservoir's answer to that of the whole stream.
+    """Improve P by stochastic descent over all data, one step for each batch.
+
+    Use it to go from the answer on a reservoir to the answer on all data. Check with `score` whether P became better.
 
     Args:
-        objective: as for `score`.
-        start: P, orthogonal, such as `descramble(accumulator.summary(objective), objective).point`.
-        batches: as for `score`; of about one size, in an order of no meaning. An iterator serves one pass only.
-        accumulator: of all these data.
-        transform: such as `optax.adam(optax.cosine_decay_schedule(1e-2, steps))`, taken to the group by
-            `solvers.riemannian`; its identity is part of the program. At a constant rate P keeps wandering.
-        passes: over the stream.
-        state: of the transformation, as a former call gave it.
+        objective: an objective of signals, which must be a mean over samples (see `score`).
+        start: the first point P, orthogonal, such as `descramble(accumulator.summary(objective), objective).point`.
+        batches: a list or an iterator of batches, or a function `batches(first)` (see `Accumulator.consume`). Batches
+            should have similar sizes and a random order. An iterator serves one pass only.
+        accumulator: the accumulator of these data.
+        transform: an optax transformation such as `optax.adam(optax.cosine_decay_schedule(1e-2, steps))`;
+            `solvers.riemannian` keeps its steps on the group. Let the rate decay: with a constant rate P never settles.
+            Use one object for all calls, because a new one compiles again.
+        passes: number of passes over the stream.
+        state: state of the transformation from an earlier call; None starts a new one.
         progress: called as `progress(stage, done, total)` after each step; the text `stage` contains the value, and
-            `total` is None where `batches` has no length.
+            `total` is None if `batches` has no length.
 
     Returns:
-        `Refined(point, values, state)`. Whether it is better, `score` says.
+        A `Refined(point, values, state)`.
 
     Raises:
-        ValueError, TypeError: as for `score`; a start that is not orthogonal; an iterator for several passes.
+        ValueError, TypeError: if the objective is not such a mean, if the batches are not the accumulated data, if
+            `start` is not orthogonal, or if an iterator is given for several passes.
 
     >>> from jaxdescramble import objectives
     >>> S = np.random.default_rng(0).laplace(size=(3, 400)).astype("float32")
@@ -220,7 +226,7 @@ def _step(transform: optax.GradientTransformation, point: Array, state: Any, slo
 
 
 def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.ndarray | None, int, float]:
-    """A batch, checked and cleared, its weights or None, how many samples count and what they weigh."""
+    """Return a checked batch, its weights or None, the number of samples that count, and the sum of their weights."""
     batch, weights = paired(item)
     batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
     weights = weights_of(batch, weights, f"batch {number}")
@@ -232,7 +238,7 @@ def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.nd
 def _over(
     objective: Objective, point: Array, batch: Any, unit: Array, gradient: bool, weights: np.ndarray | None
 ) -> tuple[float, np.ndarray, float]:
-    """The sums over a batch of (weighted) values, gradients and squares, in float64 on the host."""
+    """Return the sums over a batch of (weighted) values, gradients and squares, in float64 on the host."""
     value, slope, square = 0.0, np.zeros(point.shape), 0.0
     if weights is not None:
         for (chunk, _, rows), (own, *_) in zip(chunks(batch), chunks(weights[None, :]), strict=True):
@@ -245,7 +251,7 @@ def _over(
         width = chunk.shape[0 if rows else 1]
         values, bend, flat, energy = _blocks(objective, point, jnp.asarray(chunk), unit, rows, gradient)
         *each, nothing = np.asarray(values, np.float64) * min(width, BLOCK)
-        # What columns of zeros contribute, nothing as a rule, is taken off again.
+        # Subtract what the padding contributes: columns of zeros, which usually contribute nothing.
         padding = (width - real) / min(width, BLOCK)
         value += float(sum(each) - padding * nothing)
         slope += (np.asarray(bend, np.float64) - padding * np.asarray(flat, np.float64)) * min(width, BLOCK)
@@ -257,7 +263,7 @@ def _over(
 def _weighted_blocks(
     objective: Objective, point: Array, chunk: Array, weights: Array, unit: Array, rows: bool, gradient: bool
 ) -> tuple[Array, Array, Array]:
-    """Values of the blocks times their weight, the sum of such gradients, and weighted energies; padding weighs 0."""
+    """Return weighted values of the blocks, the sum of weighted gradients, and weighted energies; padding weighs 0."""
     axis = 0 if rows else 1
     width = min(chunk.shape[axis], BLOCK)
 
@@ -280,7 +286,7 @@ def _weighted_blocks(
 def _blocks(
     objective: Objective, point: Array, chunk: Array, unit: Array, rows: bool, gradient: bool
 ) -> tuple[Array, Array, Array, Array]:
-    """Values and energies of the blocks and of one of zeros, the gradient of the former summed, that of the latter."""
+    """Return values and energies of the blocks and of a block of zeros, the summed gradient, and that of the zeros."""
     axis = 0 if rows else 1
     width = min(chunk.shape[axis], BLOCK)
     blocks = chunk.shape[axis] // width
@@ -311,13 +317,13 @@ def _point(point: ArrayLike, name: str, accumulator: Accumulator) -> Array:
 
 
 def _unit(objective: Objective, point: Array, accumulator: Accumulator) -> Array:
-    """The unit of the whole, if the objective is a mean over samples in any unit that it is given."""
+    """Return the unit of all data; raise unless the objective is a mean over samples when the unit is fixed."""
     if not isinstance(objective, Objective):
         raise TypeError(f"objective: expected an Objective, got {type(objective).__name__}.")
     if objective.applies_to != "signals":
         raise ValueError(f"{objective.name}: applies to a weight matrix, whose columns are no samples.")
     n = accumulator.size
-    # Columns of no pattern, that differ in energy, in a unit that is not theirs.
+    # Test columns without a pattern, with different energies, and with a unit that is not their own.
     columns = jnp.asarray(np.sin(1 + np.outer(np.arange(n) + 1.7, [1.0, 2.3, 3.1])) * [0.4, 1.0, 2.5], point.dtype)
     try:
         whole, parts = _tried(objective, point, columns)
@@ -345,7 +351,7 @@ def _why(batch: Any) -> str:
 
 
 def _check_same(count: int, square: float, mass: float, accumulator: Accumulator) -> None:
-    """The second pass must be over the data of the first: as many columns, of as much energy."""
+    """Check that the second pass has seen the data of the first: the same number of samples and the same energy."""
     if count != accumulator.count:
         raise ValueError(f"batches: {count} samples, but the accumulator has counted {accumulator.count}: other data.")
     known = accumulator.count if accumulator.tally is None else accumulator.tally[0]
@@ -354,7 +360,7 @@ def _check_same(count: int, square: float, mass: float, accumulator: Accumulator
             f"batches: their samples weigh {mass:.6g}, but the accumulator has counted {known:.6g}: other weights."
         )
     expected = accumulator.size * mass
-    # All zero: there is no unit then, and 1 serves.
+    # If all data are zero, the unit is 1 and the energy is 0 instead of the expected one; this is not an error.
     if abs(square - expected) > 1e-3 * expected and (square or accumulator.gram.any()):
         raise ValueError(
             f"batches: the mean square of their entries is {square / expected:.6g} of what was accumulated: other data."

@@ -1,4 +1,4 @@
-"""A film of training: descrambled layers every so many steps, frame aligned to frame, at next to no cost."""
+"""A film of a training: the descrambled layers at regular steps, each frame aligned to the one before."""
 
 from jaxdescramble.descrambling.film.frames import FilmedLayer, FilmedSide, Frames
 from jaxdescramble.descrambling.film.recorder import Film

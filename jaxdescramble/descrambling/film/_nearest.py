@@ -1,4 +1,4 @@
-"""Of all answers that are the same answer, the one nearest to the last frame's: so that a film does not jump."""
+"""Choose, among equally good answers, the one nearest to the last frame, so that a film does not jump."""
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +16,19 @@ from jaxdescramble.operators import Operator
 def nearest_minimiser(
     operator: Operator, point: Float[Array, "n n"], before: Float[Array, "n n"], rank: Int[Array, ""], group: str = "O"
 ) -> Float[Array, "n n"]:
-    """The minimiser of `||D P S||_F` nearest to another matrix, given one: `min ||G P - Q||_F`.
+    """Return the minimiser `G P` of `||D P S||_F` that is nearest to Q: `min_G ||G P - Q||_F`.
 
-    `G` is an orthogonal turn of the modes that carry no signal, those from the rank on, and then an element of the
-    `Stabiliser` of `D^T D`. Rank is a number here, not a shape: frames of any rank are one compiled program. Ties among
-    singular values, which `exact.degeneracy` counts, are of measure zero in training but for the null space.
+    G is an orthogonal matrix that mixes the modes without signal (those from the rank on), and then an element of the
+    `Stabiliser` of `D^T D`. The rank is a number here, not a shape, so one compiled program serves frames of any rank.
+    Equal singular values, which `exact.degeneracy` counts, give more freedom; during training they do not occur, except
+    for those that are zero.
 
     Args:
-        operator: D.
-        point: P, a minimiser. The rank may be given as n for any other point: then only the stabiliser is used.
-        before: Q.
-        rank: how many modes carry signal.
-        group: "O" or "SO"; in "SO" the mode that gains least by it is reflected where need be.
+        operator: the derivative operator D.
+        point: a minimiser P. For any other point, give n as rank: then only the stabiliser is used.
+        before: the matrix Q.
+        rank: number of modes that carry signal.
+        group: "O" or "SO"; "SO" reflects one mode if the determinant would be -1, the one that costs least.
 
     >>> from jaxdescramble.operators import derivative
     >>> P = orthogonal.random(jax.random.key(0), 5)
@@ -57,16 +58,17 @@ def nearest_minimiser(
 def nearest_equal(
     objective: Objective, summary: Summary, point: Float[Array, "n n"], before: Float[Array, "n n"], group: str = "O"
 ) -> Float[Array, "n n"]:
-    """The nearest to another matrix of what the discrete symmetries that an objective may have make of a point.
+    """Return `G P` nearest to Q, over the discrete symmetries G that an objective may have.
 
-    Tried are the nearest signed permutation of the rows (sparsity, entropies), signs of the rows, circular shift with
-    reversal and a common sign (circles), and reversal with a common sign (lines). Whether one leaves the objective
-    alone is not looked up but measured: those that give a higher value, beyond rounding, are out.
+    The candidates for G are the nearest signed permutation of the rows (sparsity, entropies), signs of the rows, a
+    circular shift with reversal and a common sign (circles), and a reversal with a common sign (lines). The function
+    does not look up the symmetries of the objective. It evaluates the objective, and leaves out candidates that give a
+    higher value, beyond rounding.
 
     Args:
-        objective, summary: what the point is a minimiser of.
-        point: P.
-        before: Q.
+        objective, summary: the objective that P minimises, and the summary of the signals.
+        point: the minimiser P.
+        before: the matrix Q.
         group: "O" or "SO".
 
     >>> from jaxdescramble.objectives import Samples, sparsity
@@ -75,7 +77,7 @@ def nearest_equal(
     True
     """
     n, eye = len(point), jnp.eye(len(point), dtype=point.dtype)
-    overlap = matmul(before, point.T)  # of row i before with row j now
+    overlap = matmul(before, point.T)  # (i, j): row i before with row j now
     columns = assign(-jnp.abs(overlap)).columns
     ends = jnp.stack([eye, -eye, eye[::-1], -eye[::-1]])
     elements = jnp.concatenate(
@@ -90,7 +92,7 @@ def nearest_equal(
             ),
         ]
     )
-    # `||G P - Q||^2 = 2 n - 2 <G, Q P^T>`: which would be nearer is known before any of them is tried.
+    # `||G P - Q||^2 = 2 n - 2 <G, Q P^T>`: this tells which candidates are nearer, before any of them is evaluated.
     nearness = jnp.sum(elements * overlap[None], axis=(1, 2))
     rounding = 100 * jnp.finfo(point.dtype).eps
 

@@ -1,6 +1,4 @@
-"""One frame of a film as one pure function: tapped, solved from where the last frame stood, brought as near to it as
-the gauge allows.
-"""
+"""One frame of a film as one pure function: read the signals, solve from the last frame, and align with it."""
 
 import dataclasses
 import functools
@@ -23,14 +21,14 @@ from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers.solve import is_iterative
 
 FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status", "samples")
-"""What a frame keeps of every side's `Descrambling`."""
+"""Fields of every side's `Descrambling` that a frame keeps."""
 
-# Points to go on from: those of spent steps are orthogonal, and on their way.
+# Statuses whose points the next frame starts from. A point of `STEPS_SPENT` is orthogonal, and better than its start.
 FOUND = (Status.SOLVED, Status.KINK, Status.PRECISION, Status.STEPS_SPENT)
 
 
 class FilmSettings(NamedTuple):
-    """What is fixed at compile time, as in `descramble_network`; layers is None for all."""
+    """Arguments that are fixed at compile time, see `descramble_network`; `layers` None means all layers."""
 
     group: str
     joint: bool
@@ -39,15 +37,19 @@ class FilmSettings(NamedTuple):
 
 
 class Track(NamedTuple):
-    """Where every side stood last, and whether it ever had an answer; one array for each group of sides alike."""
+    """The last point of every side, and whether the side ever had an answer: one array for each group of sides.
+
+    A group contains the sides with the same objective and shape.
+    """
 
     points: list[Array]
     seen: list[Array]
 
 
 class Plan(NamedTuple):
-    """Which layers there are, in order; which sides, those alike together: their names, their objective, and the track
-    before any frame.
+    """The layers to film, in order; for each group of sides, their names and their objective; and the first track.
+
+    A group contains the sides with the same objective and shape.
     """
 
     layers: list[str]
@@ -57,12 +59,12 @@ class Plan(NamedTuple):
 
 
 def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSettings, weights: Any = None) -> Plan:
-    """Look at a network without running it.
+    """Make the plan of a film from the shapes of a network, without running it.
 
     Raises:
-        ValueError: no linear layer; names of layers that there are not; nothing to descramble.
-        TypeError: an objective that is none.
-        ValueError: a layer to be filmed whose samples have no weights of their own.
+        TypeError: if an objective is not an `Objective`.
+        ValueError: if there is no linear layer, a name of a layer is unknown, there is nothing to descramble, or the
+            weights of the samples of a filmed layer are unknown.
     """
     members: list[list[tuple[str, str]]] = []
     chosen: list[Objective] = []
@@ -115,7 +117,7 @@ def make_frame(
     track: Track,
     weights: Any = None,
 ) -> tuple[list[dict[str, Any]], Track]:
-    """`([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; may be jitted."""
+    """Return `([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; you can jit it."""
     _, taps = wiretap(f)(params, x, weights, _refused={})  # pyright: ignore[reportCallIssue]
     chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
     groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
@@ -140,7 +142,7 @@ def make_frame(
 def _solve(
     objective: Objective, solver: Any, group: str, signals: Array, before: Array, seen: Array, weights: Array | None
 ) -> tuple[Descrambling, Array, Array]:
-    """Sides of one shape: their answers, nearest to those before, and what the next frame is to start from."""
+    """Solve sides of one shape; return answers nearest to those before, the next frame's start, and what was seen."""
     axes = signals.ndim - 2
     summaries = _vmapped(objective.summarise, axes)(signals, weights)
     solver = solver_for(objective) if solver is None else solver
@@ -158,7 +160,7 @@ def _solve(
         if operator is None:
             nearest = nearest_equal(objective, summary, point, before, group)
         else:
-            # Only of the closed form is it known that modes beyond the rank carry nothing.
+            # Only the closed form puts no signal on the modes beyond the rank.
             carrying = summary.size if is_iterative(solver) else rank
             nearest = nearest_minimiser(operator, point, before, jnp.asarray(carrying), group)
         same = (nearest == point).all()

@@ -1,4 +1,4 @@
-"""A film that goes on where a run was killed: the last frame in a folder as the one before the first."""
+"""Continue a film after a run was killed: the last frame in the folder precedes the first new frame."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from jaxdescramble.descrambling.film.frames import frame_files, read_frame
 
 
 def resumed_track(folder: Path | None, step: int, plan: Plan) -> Track:
-    """The track as the last frame in the folder that is not after a step left it; later frames are set aside.
+    """Return the track after the last frame in the folder that is not later than `step`; rename later frames.
 
-    Later ones are of a run that was given up for an earlier checkpoint: in one film with those to come they would lie.
-    They are renamed, not deleted.
+    Later frames belong to a run that was given up for an earlier checkpoint; mixing them with newer frames would be
+    misleading. They are renamed, not deleted.
 
     Raises:
-        ValueError: the frame is not whole, or of another network.
+        ValueError: if the frame is not complete, or belongs to another network.
     """
     files = {} if folder is None else frame_files(folder)
     for later in [path for at, path in files.items() if at > step]:

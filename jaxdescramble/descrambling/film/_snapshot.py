@@ -1,4 +1,4 @@
-"""A copy of parameters that outlives them: the next training step may donate their buffers."""
+"""Copy parameters before the next training step, which may donate their buffers."""
 
 from collections import defaultdict
 from typing import Any
@@ -9,19 +9,19 @@ import numpy as np
 
 
 def snapshot(tree: Any, name: str) -> Any:
-    """Copies of all arrays, on the devices where they are, begun before this returns.
+    """Copy all arrays of a tree on their own devices; the copies have begun when this returns.
 
-    A copy is a computation like any other: the runtime orders it before whatever later overwrites what it reads, so
-    nothing waits. `device_put` alone would not do, since it gives the same buffer back where it is already in place;
-    and a transfer to another backend would wait for the step to end.
+    A copy is a computation like any other. The runtime runs it before any later computation overwrites the original, so
+    nothing has to wait. `device_put` is not enough: it returns the same buffer if the array is already in place, and a
+    transfer to another backend would wait until the training step ends.
 
     Args:
         tree: JAX arrays on any devices, sharded or not; NumPy arrays; numbers.
-        name: for messages.
+        name: name of the tree in error messages.
 
     Raises:
-        RuntimeError: arrays that were donated already.
-        ValueError: arrays in part on other hosts.
+        RuntimeError: if an array was already donated.
+        ValueError: if a part of an array is on another host.
 
     >>> snapshot({"a": jnp.ones(2), "b": 3}, "params")
     {'a': Array([1., 1.], dtype=float32), 'b': 3}
@@ -47,7 +47,7 @@ def snapshot(tree: Any, name: str) -> Any:
                     "jax.experimental.multihost_utils.process_allgather."
                 )
             leaves[place] = leaf.addressable_data(0)
-        # One program copies all that live together: dispatched once, not once for each array.
+        # One program copies all arrays on the same devices, so there is one dispatch instead of one for each array.
         together[frozenset(leaves[place].sharding.device_set)].append(place)
     for places in together.values():
         for place, copy in zip(places, _copied([leaves[place] for place in places]), strict=True):
@@ -56,7 +56,7 @@ def snapshot(tree: Any, name: str) -> Any:
 
 
 def described(tree: Any) -> dict[str, str]:
-    """What every leaf is, by its path: shapes and types, nothing that has to be waited for.
+    """Return the shape and dtype of every leaf, by its path; this waits for no computation.
 
     >>> described({"a": jnp.ones((2, 3)), "b": 3})
     {"['a']": '(2, 3) float32', "['b']": 'int'}

@@ -1,4 +1,4 @@
-"""The frames of a film: arrays with time in front, and files of one frame each."""
+"""The frames of a film: arrays whose first axis is time, and files with one frame each."""
 
 import dataclasses
 import json
@@ -21,15 +21,17 @@ NAME = re.compile(r"frame-(\d+)\.npz")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FilmedSide(Result):
-    """One side of one layer through time; the fields of a `Descrambling`, frames in front.
+    """One side of one layer through time: the fields of a `Descrambling`, with an axis of frames in front.
 
     Attributes:
-        point: P, each as near to the one before as the gauge allows.
-        value, initial_value, bound: of the objective: at P, in the raw frame, and what no P goes below.
-        rank: how many principal components the signals resolve.
-        steps: of an iterative solver, from the frame before on.
-        status: a `jaxdescramble.Status`.
-        samples: their effective number; NaN in frames of format 1.
+        point: the descrambler P of each frame, as near to the one before as the gauge allows.
+        value: the objective at P.
+        initial_value: the objective in the raw frame, P = 1.
+        bound: a lower bound of the objective for all orthogonal matrices.
+        rank: number of principal components of the signals that are larger than rounding.
+        steps: number of steps of an iterative solver, which starts from the frame before.
+        status: a `jaxdescramble.Status` for each frame.
+        samples: effective number of samples; NaN in frames of format 1.
     """
 
     point: Float[np.ndarray, "frames *batch n n"]
@@ -43,14 +45,14 @@ class FilmedSide(Result):
 
     @property
     def jumps(self) -> Float[np.ndarray, "pairs *batch"]:
-        """`||P_t - P_(t-1)||_F` from frame to frame."""
+        """`||P_t - P_(t-1)||_F` for each pair of neighbouring frames."""
         return np.linalg.norm(np.diff(self.point, axis=0), axis=(-2, -1))
 
     def check(self) -> "FilmedSide":
         """Return this side if it has an answer in every frame.
 
         Raises:
-            FloatingPointError: says in which frames it has none, why, and what to do.
+            FloatingPointError: if a frame has none; the message names the frames, the reason and what to do.
         """
         check_status(self.status, "film")
         return self
@@ -58,11 +60,11 @@ class FilmedSide(Result):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class FilmedLayer(Result):
-    """One layer through time: `weight = P W Q^T`, shape (frames, ..., out, in).
+    """One layer through time.
 
     Attributes:
-        output, input: its sides; None for one that was left as it is.
-        weight: read from both sides.
+        output, input: the two sides; None for a side that was not descrambled.
+        weight: the descrambled weight `P W Q^T` of each frame, shape (frames, ..., out, in).
     """
 
     output: FilmedSide | None
@@ -71,12 +73,12 @@ class FilmedLayer(Result):
 
     @property
     def sides(self) -> dict[str, FilmedSide]:
-        """The sides that there are: "output", "input"."""
+        """The descrambled sides by name, "output" and "input"; sides that are None are missing."""
         return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
 
 
 class Frame(NamedTuple):
-    """One frame, as it is made and as it is in its file: layers as `make_frame` gives them, on the host."""
+    """One frame, in memory or from a file: the layers that `make_frame` returns, as NumPy arrays."""
 
     step: int
     seconds: float
@@ -85,12 +87,12 @@ class Frame(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Frames(Result):
-    """A film: NumPy arrays, the frame first.
+    """A film: NumPy arrays whose first axis counts the frames.
 
     Attributes:
-        steps: the training step of each frame.
-        seconds: how long each took to make, compilation included.
-        layers: `{layer name: FilmedLayer}`, in the order of evaluation.
+        steps: training step of each frame.
+        seconds: time in seconds to make each frame, compilation included.
+        layers: `{layer name: FilmedLayer}`, in the order of computation.
     """
 
     steps: Int[np.ndarray, " frames"]
@@ -104,7 +106,8 @@ class Frames(Result):
         """Return these frames if every side of every one has an answer.
 
         Raises:
-            FloatingPointError: one paragraph for every kind of failure of every side: the steps, why, and what to do.
+            FloatingPointError: if a frame has none; one paragraph for each side and kind of failure names the steps,
+                the reason and what to do.
         """
         failures = []
         for name, layer in self.layers.items():
@@ -127,10 +130,10 @@ class Frames(Result):
         return laid_out(repr(self), drawn, rows)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write every frame into a file of its own, each whole or not at all.
+        """Write each frame into a file of its own; a file is written completely or not at all.
 
         Raises:
-            OSError: one could not be written.
+            OSError: if a file could not be written.
         """
         for k in range(len(self)):
             layers = {
@@ -142,17 +145,17 @@ class Frames(Result):
 
     @staticmethod
     def load(folder: str | os.PathLike) -> "Frames":
-        """Read the frames in a folder, those of a film that is still being made as well.
+        """Read the frames in a folder; you can do this while the film is still being made.
 
         Raises:
-            FileNotFoundError: no such folder.
-            ValueError: a file that is not a whole frame, or one of another network than the rest.
+            FileNotFoundError: if there is no such folder.
+            ValueError: if a file is not a complete frame, or belongs to another network than the others.
         """
         return joined([read_frame(path) for path in frame_files(folder).values()])
 
 
 def joined(frames: Sequence[Frame]) -> Frames:
-    """Frames of one film behind each other."""
+    """Join the frames of one film along a first axis."""
     layers = {}
     for name, first in frames[0].layers.items() if frames else ():
         for frame in frames:
@@ -180,7 +183,7 @@ def _shapes(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
-    """The files of a folder that are frames, by step, in order."""
+    """Return the files of a folder that are frames, by step and in order."""
     found = {int(match[1]): path for path in Path(folder).iterdir() if (match := NAME.fullmatch(path.name))}
     return dict(sorted(found.items()))
 
@@ -188,7 +191,7 @@ def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
 def write_frame(
     folder: str | os.PathLike, frame: Frame, objectives: Mapping[tuple[str, str], str] | None = None
 ) -> None:
-    """One frame into its file; errors as for `files.write_atomically`."""
+    """Write one frame into its file; for the errors see `files.write_atomically`."""
     arrays, described = {}, []
     for place, (name, layer) in enumerate(frame.layers.items()):
         described.append({"name": name, "sides": {}})
@@ -200,15 +203,15 @@ def write_frame(
             arrays |= {f"{place}/{side}/{field}": value for field, value in one.items()}
     header = {"format": FORMAT, "kind": "film", "step": frame.step, "seconds": frame.seconds, "layers": described}
     arrays["header"] = np.asarray(json.dumps(header))
-    # Not compressed: numbers hardly are, and the time would be training's.
+    # Do not compress: such numbers hardly become smaller, and it would take time away from the training.
     write_atomically(Path(folder) / f"frame-{frame.step:09d}.npz", lambda file: np.savez(file, **arrays))
 
 
 def read_frame(path: str | os.PathLike) -> Frame:
-    """What `write_frame` wrote.
+    """Read what `write_frame` wrote.
 
     Raises:
-        ValueError: not a whole frame.
+        ValueError: if the file is not a complete frame.
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -222,9 +225,9 @@ def read_frame(path: str | os.PathLike) -> Frame:
             for side in described["sides"]:
                 front = f"{place}/{side}/"
                 fields = {name.removeprefix(front): value for name, value in content.items() if name.startswith(front)}
-                # Format 1 did not say how many samples there were.
+                # Format 1 did not contain the number of samples.
                 fields.setdefault("samples", np.full_like(fields["value"], np.nan))
                 layers[described["name"]][side] = fields
         return Frame(header["step"], header["seconds"], layers)
-    except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+    except Exception as error:  # numpy, zipfile and json raise different errors for a broken file
         raise ValueError(f"{path}: not a whole frame of a film ({error}); move it out of the folder.") from error

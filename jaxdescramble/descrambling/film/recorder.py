@@ -1,4 +1,4 @@
-"""The film: what a training loop calls every step, and a worker thread that makes the frames."""
+"""The film: an object that a training loop calls at every step, and a worker thread that makes the frames."""
 
 import functools
 import operator
@@ -29,35 +29,42 @@ from jaxdescramble.solvers import Solver
 
 
 class Film:
-    """Descramble a network every so many steps while it trains.
+    """Record a film of a training: descramble the network every `every` steps, while it trains.
 
-    `see` copies the parameters - before the next step can donate them - and returns; a thread makes the frame: every
-    layer and side as `descramble_network` has them, in one program compiled once. Iterative solvers start from the
-    frame before, and every frame is brought as near to it as the objective's gauge allows, so that what moves in the
-    film has moved in the network. While a frame is being made LAPACK has one thread in this process, and no other frame
-    is begun: what comes meanwhile is skipped and counted, and training never waits. The first frame compiles, seconds;
-    `wait` after it keeps that out of the loop.
+    Call `film.see(step, params)` after every training step. At every `every`-th step it copies the parameters, before
+    the next step can donate them, and returns; a thread makes the frame. A frame contains every layer and side that
+    `descramble_network` would return. Each frame is aligned: the gauge of the objective moves it as near as possible to
+    the frame before, and iterative solvers start there. So if something moves in the film, it moved in the network.
 
-    A side without an answer (a network that diverged: NaN) says so in its status, and the film goes on from the last
-    answer there was. If the very first frame cannot be made at all (f fails, say) the next `see` raises, while nothing
-    is lost yet; later failures let training go on, and `close` raises them.
+    Only one frame is made at a time. While it is made, LAPACK uses one thread in this process, and further frames are
+    skipped and counted, so the training never waits. The first frame compiles, which takes seconds: call `wait()` after
+    the first `see` if the loop should not run meanwhile.
+
+    If a side has no answer (NaN, because the network diverged), its status says so, and the next frame continues from
+    the last answer. If the first frame fails (f raises, for example), the next `see` raises this error, before training
+    time is lost. After later failures the training goes on, and `close` raises the error.
 
     Args:
-        f: `f(params, x)`, as for `descramble_network`.
-        x: a batch of inputs, the same for all frames; a few times as many samples as features. The film copies it.
-        objective, solver, group, joint, ends: as for `descramble_network`. `smoothness(summary="gram")` costs least; an
-            iterative solver's `max_steps` says what a frame may cost at most.
-        every: steps from frame to frame.
-        layers: names of the layers to film; all if None.
-        out: a folder for the frames, one file each, written whole or not at all. A film whose folder holds frames goes
-            on from the last one that is not later than the first step seen; later ones, of a run that was given up, are
-            renamed to `*.given-up`.
-        wait: let `see` wait for the frame before rather than skip one.
-        weights: how much each sample of x counts, of the shape of its first axes, as for `descramble_network`.
-        device: where frames are made; the CPU, or where the parameters are if JAX has no CPU backend.
+        f: a function `f(params, x)`, made of JAX operations.
+        x: a batch of inputs, the same for all frames, with a few times as many samples as features. The film copies it.
+        objective: what "readable" means, for all sides or as a function `(name, side, size) -> objective`; None means
+            `objectives.smoothness()`. `smoothness(summary="gram")` costs least.
+        solver: the solver; None means the one that suits the objective. `max_steps` of an iterative solver limits the
+            cost of a frame.
+        group: "O" allows both determinants; "SO" allows determinant +1 only.
+        joint, ends: see `descramble_network`.
+        every: number of steps between two frames.
+        layers: names of the layers to film; None means all.
+        out: path of a folder for the frames, one file each; None keeps them in memory. If the folder already holds
+            frames, the film continues after the last one that is not later than the first step it sees; later frames,
+            of a run that was given up, are renamed to `*.given-up`.
+        wait: True makes `see` wait for the frame before; False skips a frame instead.
+        weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each.
+        device: device that makes the frames; None means the CPU, or the device of x if JAX has no CPU backend.
 
     Raises:
-        TypeError, ValueError: bad arguments. OSError: `out` cannot be a folder.
+        TypeError, ValueError: if an argument is wrong.
+        OSError: if `out` cannot be a folder.
 
     >>> f = lambda params, x: jnp.tanh(x @ params["first"]) @ params["second"]
     >>> params = {"first": jnp.eye(6, 4), "second": jnp.ones((4, 2))}
@@ -112,7 +119,7 @@ class Film:
         self._last: int | None = None
         self._structure: Any = None
         self._plan: Plan | None = None
-        self._frames: list[Frame] = []  # those that are in no file
+        self._frames: list[Frame] = []  # frames that are not in a file
         self._made = 0
         self._failed: list[tuple[int, Exception]] = []
         self._unwritten: list[tuple[int, OSError]] = []
@@ -121,18 +128,19 @@ class Film:
         self._pending: Future | None = None
 
     def see(self, step: int, params: PyTree) -> bool:
-        """Make a frame of these parameters, if the step is a multiple of `every` and no frame is being made.
+        """Make a frame of these parameters, if the step is a multiple of `every` and no other frame is being made.
 
         Args:
-            step: the loop's own count, rising from call to call.
-            params: those that the step returned: the film copies them before the next one may donate them.
+            step: number of the training step, a Python integer that rises from frame to frame.
+            params: parameters that the step returned. Call this before the next step, which may donate them.
 
         Returns:
             Whether a frame was begun.
 
         Raises:
-            RuntimeError: the film is closed; the first frame failed; parameters that were donated already.
-            TypeError, ValueError: a step that is no integer or does not rise, parameters with another structure.
+            RuntimeError: if the film is closed, the first frame failed, or the parameters were already donated.
+            TypeError, ValueError: if the step is not an integer or does not rise, or the parameters have another
+                structure than before.
         """
         if self._closed:
             raise RuntimeError("film.see: the film is closed. Make another Film; with the same `out` it goes on.")
@@ -140,7 +148,7 @@ class Film:
             self._told = True
             self._complain()
         if isinstance(step, jax.Array) or not hasattr(step, "__index__"):
-            # To read a number off the device is to wait for all steps before it.
+            # Reading a number from the device would wait for all steps before it.
             raise TypeError(f"step: got {type(step).__name__}; give the loop's own integer, outside jit.")
         step = operator.index(step)
         if step % self.every:
@@ -161,23 +169,23 @@ class Film:
         return True
 
     def wait(self) -> None:
-        """Wait for the frame that is being made: after the first `see` this keeps compilation out of the loop."""
+        """Wait for the frame that is being made. After the first `see`, this keeps compilation out of the loop."""
         if self._pending is not None:
             self._pending.result()
 
     def close(self) -> Frames:
-        """Wait for the last frame and give all there are, those found in `out` included. May be called again.
+        """Wait for the last frame and return all frames, including those found in `out`. You can call it again.
 
         Raises:
-            RuntimeError: frames that could not be made; the others are in `film.frames`.
-            OSError: frames that could not be written; they are in `film.frames`, all of them.
+            RuntimeError: if frames could not be made; the others are in `film.frames`.
+            OSError: if frames could not be written; all frames are in `film.frames`.
         """
         self._finish(complain=True)
         return self.frames
 
     @property
     def frames(self) -> Frames:
-        """The frames so far; at any time."""
+        """The frames so far. You can read them at any time."""
         kept = {frame.step: frame for frame in self._frames}
         if self._out is not None:
             kept |= {step: read_frame(path) for step, path in frame_files(self._out).items() if step not in kept}
@@ -238,18 +246,18 @@ class Film:
             self._device = min(arrays[0].devices(), key=lambda one: one.id) if arrays else jax.local_devices()[0]
         return self._device
 
-    # What follows runs on the worker, one frame at a time.
+    # The methods below run on the worker thread, one frame at a time.
 
     def _work(self, step: int, params: Any, x64: bool) -> None:
         try:
             began = time.perf_counter()
-            # A context of the training loop does not reach this thread.
+            # Contexts of the training loop, such as enable_x64, do not reach this thread; set them again.
             with jax.enable_x64(x64), one_thread():
                 layers = self._make(step, jax.device_put(params, self._device))
             frame = Frame(step, time.perf_counter() - began, layers)
             self._keep(frame)
         except Exception as error:
-            # Whatever it is, training is worth more; `see` or `close` says it.
+            # No error here may stop the training; `see` or `close` raises it.
             self._failed.append((step, error))
             return
         self._made += 1
@@ -267,14 +275,14 @@ class Film:
                 (plan.objectives, self._solver, params, self._x, self._track, self._weights)
             )
             fixed = functools.partial(make_frame, self._f, self._settings, plan.members)
-            # Compiled ahead: a program that could be traced again would be, some day, in the midst of training. A list
-            # of numbers, since typed records do not take the descriptions of arguments that lowering puts into them.
+            # Compile ahead of time, so that nothing is traced again in the middle of a training. The argument is a flat
+            # list, because `lower` puts descriptions of arguments into the records, whose types do not accept them.
             program = jax.jit(lambda leaves: fixed(*jax.tree.unflatten(structure, leaves)))
             self._program = program.lower(leaves).compile()
             self._plan = plan
         arguments = (self._plan.objectives, self._solver, params, self._x, self._track, self._weights)
         layers, self._track = self._program(jax.tree.leaves(arguments))
-        # A dictionary would come back from the program in alphabetical order.
+        # The program returns a list, because it would sort the keys of a dictionary.
         return dict(zip(self._plan.layers, jax.tree.map(np.asarray, jax.device_get(layers)), strict=True))
 
     def _keep(self, frame: Frame) -> None:
