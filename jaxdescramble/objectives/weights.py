@@ -94,7 +94,7 @@ def bandedness() -> "Bandedness":
     `f(P) = sum_ij (x_i - z_j)^2 (P W)_ij^2 / ||W||_F^2`, `x_i = i / (n - 1)`, `z_j = j / (k - 1)`, W of shape (n, k)
 
     f is the mean squared distance of the energy from the diagonal, and 0 for a diagonal matrix. f does not change when
-    W is scaled, or when columns of W or rows of P change sign. It also does not change when both run backwards. There
+    W is scaled, or when columns of W or rows of P change sign. It also does not change when both are reversed. There
     is no closed form. The bound, with the columns w_j of W, is `sum_j ||w_j||^2 min_i (x_i - z_j)^2 / ||W||_F^2`. It is
     0 for k = n. It is attained if columns that are nearest to the same row are parallel and all others are orthogonal.
     (The rearrangement inequality, applied to the sums of squares of rows and columns, gives no higher bound for k = n:
