@@ -179,7 +179,7 @@ def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _as_hinted(value: Any, choices: list[Any]) -> Any:
-    """Convert a value from a file to the type of its field: a JAX array, a NumPy array if the field says so, a tuple."""
+    """Convert a value from a file to the type of its field: a tuple, a JAX array, or NumPy if the field says so."""
     if isinstance(value, np.ndarray):
         return value if any(getattr(one, "array_type", one) is np.ndarray for one in choices) else jnp.asarray(value)
     return tuple(value) if isinstance(value, list) and tuple in choices else value
