@@ -30,7 +30,7 @@ def periodicity(period: int, boundary: str = BOUNDARY) -> "Periodicity":
 
     Here `lambda_max` is the largest eigenvalue. f lies in [0, 1], and is 0 for signals of this period. f does not
     change when S is scaled, when samples are repeated or permuted, or when S is multiplied from the right by an
-    orthogonal matrix. On a circle, `f = 2 (1 - r) / lambda_max` with the autocorrelation
+    orthogonal matrix. For one sample y on a circle, `f = 2 (1 - r) / lambda_max` with the autocorrelation
     `r = <y, shift^period y> / <y, y>`. If some wave changes sign after `period` neurons, `lambda_max` is 4.
 
     Args:
