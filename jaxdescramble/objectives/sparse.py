@@ -37,7 +37,7 @@ def sparsity(
     Without the rounded corner, "l1" is `sum |y|` of the unscaled entries, divided by `sqrt(n m) ||S||_F`. The bounds
     hold because phi(y) is a concave function of `y^2` that is zero at zero. They are attained if some P puts every
     sample into one neuron; this is possible if any two samples are parallel or orthogonal. No measure changes when S is
-    scaled, when samples are repeated or permuted, or when neurons are permuted or change sign. So P is free up to
+    scaled, when samples are repeated or permuted, or when neurons are permuted or change sign. So P is known only up to
     these. There is no closed form. "l4" is minus a convex function, so the polar fixed point (`solvers.PolarPower`)
     applies.
 
