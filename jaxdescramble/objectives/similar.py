@@ -51,7 +51,7 @@ class Similarity(Objective[Samples]):
     """Likeness of the signals to a reference. Make it with `similarity`, which documents it.
 
     Attributes:
-        reference: R, or None for the signals themselves.
+        reference: the reference R; None means the signals themselves.
     """
 
     reference: Array | None = None
