@@ -1,10 +1,10 @@
 """The gauge of a descrambler, and how to remove it: canonical representatives, and alignment.
 
-The gauge is what an answer is free up to. If an orthogonal G commutes with `A = D^T D`, then `||D P S||_F` has the same
-value at P and at `G P`, so both are answers. Such G may change the sign of a single mode, apply O(2) to a cosine-sine
-pair (phase and direction), or apply O(k) to the modes of k equal eigenvalues. If the operator D is periodic, the
-circular shifts of the link axis are a subgroup. The link axis is the axis of the descrambled neurons: the rows of
-`P S` and of `P W`.
+An answer P is known only up to its gauge. If an orthogonal G commutes with `A = D^T D`, then `||D P S||_F` has the same
+value at P and at `G P`, so both are answers. The gauge is the group of all such G. They may change the sign of a single
+mode, apply O(2) to a cosine-sine pair (phase and direction), or apply O(k) to the modes of k equal eigenvalues. If the
+operator D is periodic, the circular shifts of the link axis are a subgroup. The link axis is the axis of the
+descrambled neurons: the rows of `P S` and of `P W`.
 """
 
 import dataclasses
