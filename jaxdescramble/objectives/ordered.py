@@ -143,9 +143,9 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> "Monotonicity":
 
     Here S has n features and m samples, and `s = ||S||_F / sqrt(n m)` is the root mean square of its entries. D takes
     the differences of neighbours on a line, `K = n - 1` per sample. The sum runs over the differences k and the
-    samples; phi is a rounded form of x. The normalisation is that of `total_variation`. f lies in [0, 1], and is 0 if
-    no sample ever falls. f does not change when S is scaled, or when samples are repeated or permuted. It changes when
-    S changes sign. There is no closed form.
+    samples (index s); phi is a rounded form of x. The normalisation is that of `total_variation`. f lies in [0, 1], and
+    is 0 if no sample ever falls. f does not change when S is scaled, or when samples are repeated or permuted. It
+    changes when S changes sign. There is no closed form.
 
     The bound is 0 if the signals have a large mean. It uses that the total fall of a sample is half of its total
     variation, minus half of its rise from the first neuron to the last. These rises sum to at most
