@@ -35,10 +35,11 @@ def total_variation(
     `f(P) = sum_ks (sqrt(d_ks^2 + (epsilon s)^2) - epsilon s) / (sqrt(lambda_max(D^T D) K m) ||S||_F)`, `d = D P S`
 
     Here S has n features and m samples, and `s = ||S||_F / sqrt(n m)` is the root mean square of its entries. D takes
-    differences of neighbouring neurons, K differences per sample. The sum runs over the differences k and the samples.
-    f lies in [0, 1]. It is 0 for signals that are equal in all neurons. By the Cauchy-Schwarz inequality it is at most
-    1; on a circle with an even number of neurons, the signal 1, -1, 1, -1, ... reaches this value in the limit of small
-    epsilon. f does not change when S is scaled, or when samples are repeated or permuted. There is no closed form.
+    differences of neighbouring neurons, K differences per sample. The sum runs over the differences k and the samples;
+    the index s counts samples. f lies in [0, 1]. It is 0 for signals that are equal in all neurons. By the
+    Cauchy-Schwarz inequality it is at most 1; on a circle with an even number of neurons, the signal 1, -1, 1, -1, ...
+    reaches this value in the limit of small epsilon. f does not change when S is scaled, or when samples are repeated
+    or permuted. There is no closed form.
 
     Use it if you expect jumps between blocks of equal neurons. If you expect gradual changes, use `smoothness`.
 
