@@ -33,10 +33,10 @@ def smoothness(
     `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)` (Tikhonov's criterion)
 
     Here D is the derivative along the neurons (the rows of `P S`), and `lambda_max` is the largest eigenvalue. f
-    measures roughness and lies in [0, 1]; small values are smooth. f is 0 if D maps the signals to zero (for
-    `operators.derivative`: signals that are equal in all neurons), and 1 if all samples are the fastest mode. f does
-    not change when S is scaled, when samples are repeated or permuted, or when S is multiplied from the right by an
-    orthogonal matrix.
+    measures roughness and lies in [0, 1]; small values are smooth. f is 0 if D maps the signals to zero: with
+    "periodic" or "neumann" ends, these are signals that are equal in all neurons. f is 1 if every sample is the fastest
+    mode, the one of the largest eigenvalue. f does not change when S is scaled, when samples are repeated or permuted,
+    or when S is multiplied from the right by an orthogonal matrix.
 
     Args:
         order: order of the derivative D, at least 1.
