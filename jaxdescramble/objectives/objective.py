@@ -87,7 +87,7 @@ class Objective(Generic[Kind]):
     smoothing: str = ""
     takes_weights: bool = False
     name: str = ""
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # of subclasses
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # the fields of subclasses
 
     def __init__(self, *args: object, **fields: object):
         raise TypeError(
