@@ -327,6 +327,8 @@ def compare(
     Raises:
         TypeError, ValueError: if shapes do not match, or if an array contains NaN or infinity.
 
+    The example uses W and the draws without descrambling, because P cannot change the band edge.
+
     >>> W = jnp.outer(jnp.cos(2 * jnp.pi * jnp.arange(16) / 16), jnp.ones(8))
     >>> draws = jax.vmap(random_frame, in_axes=(0, None))(jax.random.split(jax.random.key(0), 19), W)
     >>> edge = compare(FIRST_LAYER[:1], W, W, {"random frame": (draws, draws)})[0]
