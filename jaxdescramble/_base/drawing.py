@@ -1,8 +1,8 @@
-"""Small pictures as SVG text, without matplotlib: a heat map of a matrix, and lines.
+"""Small pictures as SVG text, without matplotlib: heat maps of matrices, and curves.
 
-Notebooks show them beside a result. Numbers are drawn in two colours whose opacity is the magnitude, so that zero is
-the background, light or dark; frames take the colour of the text around them. Every picture has a title for the
-mouse and a label for screen readers.
+Notebooks show them beside a result. Positive and negative numbers have two colours, and the opacity shows the
+magnitude. So zero has the colour of the background, light or dark. Frames have the colour of the text around them.
+Every picture has a title that the mouse shows, and a label for screen readers.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from html import escape
 import numpy as np
 
 POSITIVE, NEGATIVE, MISSING = "#d9622b", "#2f7fc1", "#8a8a8a"
-"""Orange, blue, and grey for numbers that are not finite. Orange and blue differ for colour-blind readers too."""
+"""Orange, blue, and grey (for numbers that are not finite). Colour-blind readers can tell orange from blue too."""
 
 LEVELS = 8
-"""Steps of opacity."""
+"""Number of steps of opacity."""
 
 CELLS, POINTS, CURVES = 40, 160, 8
-"""Most cells along an axis, points of a curve, and curves of one picture."""
+"""Largest numbers of cells along an axis, of points of a curve, and of curves in one picture."""
 
 
 def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
@@ -27,8 +27,8 @@ def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
 
     Args:
         matrix: real numbers or truth values, shape (rows, columns).
-        title: text for the mouse and for screen readers.
-        width: in pixels; the height follows from the shape, within limits.
+        title: text that the mouse shows, and that screen readers read.
+        width: width in pixels; the height follows from the shape, within limits.
 
     >>> picture = heat_map(np.eye(3), "P, the identity")
     >>> picture.count("M"), 'aria-label="P, the identity"' in picture
@@ -50,12 +50,12 @@ def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
 
 
 def lines(curves: np.ndarray | Sequence[np.ndarray], title: str, width: int = 160) -> str:
-    """Return a picture of one curve or several over their index; a curve breaks where a number is not finite.
+    """Return a picture of one or several curves over their index. A curve has a gap where a number is not finite.
 
     Args:
         curves: real numbers, shape (points,) or (curves, points); the first eight curves are drawn.
-        title: text for the mouse and for screen readers.
-        width: in pixels; the height is half of it.
+        title: text that the mouse shows, and that screen readers read.
+        width: width in pixels; the height is half of it.
 
     >>> lines(np.asarray([0.0, 1.0, 0.5]), "loss").count("<polyline")
     1
@@ -68,7 +68,7 @@ def lines(curves: np.ndarray | Sequence[np.ndarray], title: str, width: int = 16
     x = np.linspace(2, width - 2, many.shape[1]) if many.shape[1] > 1 else np.full(many.shape[1], width / 2)
     drawn = []
     for number, (curve, there) in enumerate(zip(many, known, strict=True)):
-        # Halves: the difference of two large numbers of opposite sign overflows.
+        # Halve the numbers first: the difference of two large numbers of opposite sign can overflow.
         span = high / 2 - low / 2
         y = height - 3 - (height - 6) * ((curve / 2 - low / 2) / span if span > 0 else np.full_like(curve, 0.5))
         colour = (POSITIVE, NEGATIVE)[number % 2]
@@ -82,7 +82,7 @@ def lines(curves: np.ndarray | Sequence[np.ndarray], title: str, width: int = 16
 
 
 def _blocks(matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix, or one of at most `CELLS` rows and columns made of the largest entries of its blocks."""
+    """Return the matrix, or if it is large the largest entries of its blocks, at most `CELLS` along each axis."""
     for axis in (0, 1):
         count = matrix.shape[axis]
         if count > CELLS:
@@ -98,7 +98,7 @@ def _largest(part: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _runs(mask: np.ndarray, colour: str, opacity: float) -> str:
-    """Return one path through all marked cells, a stroke for each run of them along a row."""
+    """Return one SVG path for all marked cells: one stroke for each run of marked cells in a row."""
     edges = np.diff(np.pad(mask.astype(int), ((0, 0), (1, 1))), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
     if not len(starts):

@@ -1,11 +1,11 @@
-"""What all results share: a short `repr`, a picture in notebooks, plain values, and files with a format version.
+"""Shared parts of all results: a short `repr`, a picture in notebooks, plain values, files with a format version.
 
-A dataclass inherits from `Result`, or from `Stored` if it can be saved:
+If your result is a dataclass, inherit from `Result`, or from `Stored` if it can be saved:
 
     @dataclasses.dataclass(frozen=True, repr=False)
     class Answer(Stored): ...
 
-A named tuple cannot inherit; it takes the functions as its methods:
+A named tuple cannot inherit. Assign the functions of this module as its methods:
 
     class Pair(NamedTuple):
         one: Array
@@ -15,7 +15,7 @@ A named tuple cannot inherit; it takes the functions as its methods:
         _repr_html_ = results.page
         to_dict = results.to_dict
 
-All of this works on batches, and on traced results inside `jit`: there only shapes are known.
+All of this works on batches. It also works on traced results inside `jit`, where only shapes are known.
 """
 
 import dataclasses
@@ -38,19 +38,19 @@ from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.status import Status
 
 LONGEST = 280
-"""Characters of a `repr`."""
+"""Largest number of characters of a `repr`."""
 
 FORMAT = 1
 """Version of the files that `Stored.save` writes."""
 
 DRAWN = ("point", "map", "weight", "images", "value", "values")
-"""Fields that a picture shows if there are any of these; otherwise it shows the first one with a matrix or a vector."""
+"""Fields that a picture shows, the first choice first. Without them, it shows the first matrix or vector."""
 
 Kept = TypeVar("Kept", bound="Stored")
 
 
 class Result:
-    """Base of results that are dataclasses."""
+    """Base class of results that are dataclasses."""
 
     __slots__ = ()
 
@@ -64,46 +64,48 @@ class Result:
         """Return the content as plain Python values and NumPy arrays.
 
         Raises:
-            TypeError: inside `jit`, where there are no numbers yet.
+            TypeError: if you call it inside `jit`, where numbers are not known yet.
         """
         return to_dict(self)
 
 
 class Stored(Result):
-    """Base of results that are dataclasses of arrays, numbers, texts and other results; they can be saved."""
+    """Base class of results that can be saved: dataclasses of arrays, numbers, texts and other results."""
 
     __slots__ = ()
     format: ClassVar[int] = FORMAT
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.npz` file. An old file stays whole until the new one is.
+        """Write a `.npz` file. An old file of this name stays whole until the new one is complete.
 
         Raises:
-            TypeError: not a path; a traced result.
-            OSError: the file cannot be written (no such folder, a full disk).
+            TypeError: if `path` is not a path, or the result is traced.
+            OSError: if the file cannot be written (no such folder, a full disk).
         """
         write(path, self, type(self).__name__, self.format)
 
     @classmethod
     def load(cls: type[Kept], path: str | os.PathLike[str]) -> Kept:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            FileNotFoundError: no such file.
-            TypeError: not a path.
-            ValueError: not a whole file written by `save` of this class, or one of another version.
+            FileNotFoundError: if the file does not exist.
+            TypeError: if `path` is not a path.
+            ValueError: if the file is not a whole file of this class, or has another version.
         """
         return built(cls, read(path, cls.__name__, cls.format))
 
 
 def write(path: str | os.PathLike[str], result: Any, kind: str, version: int = FORMAT) -> None:
-    """Write a result, or a mapping of results, to a `.npz` file: arrays by path of names, the rest as JSON.
+    """Write a result, or a mapping of results, to a `.npz` file.
+
+    The names in the file are the names of the fields, joined by "/". Arrays are stored as arrays, all else as JSON.
 
     Args:
-        path: where the file is to be.
-        result: what `to_dict` takes.
+        path: path of the file.
+        result: a result or a mapping, as `to_dict` accepts it.
         kind: name of the class that can load it.
-        version: of the format.
+        version: version of the format.
     """
     arrays: dict[str, np.ndarray] = {}
     plain: dict[str, Any] = {}
@@ -114,12 +116,12 @@ def write(path: str | os.PathLike[str], result: Any, kind: str, version: int = F
 
 
 def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict[str, Any]:
-    """Read what `write` wrote, arrays and plain values by path of names.
+    """Read a file that `write` wrote. Return its arrays and plain values by names, joined by "/".
 
     Raises:
-        FileNotFoundError: no such file.
-        TypeError: not a path.
-        ValueError: not a whole file, or one of another class or version.
+        FileNotFoundError: if the file does not exist.
+        TypeError: if `path` is not a path.
+        ValueError: if the file is not whole, or belongs to another class or version.
 
     >>> write("pair.npz", {"one": np.ones(2), "other": {"text": "b"}}, "Pair")
     >>> sorted(read("pair.npz", "Pair"))
@@ -127,14 +129,14 @@ def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict
     """
     path = file_path(path, "path")
     try:
-        # Opened here: NumPy leaves a file that it cannot read open.
+        # Open the file here: NumPy does not close a file that it cannot read.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             content: dict[str, Any] = {name: file[name] for name in file.files}
         header = json.loads(str(content.pop("header")))
         found, is_version, plain = header["kind"], header["format"], header.get("plain", {})
     except FileNotFoundError:
         raise
-    except Exception as error:  # numpy, zipfile and json each say in their own way that a file is broken
+    except Exception as error:  # numpy, zipfile and json raise different errors if a file is damaged
         raise ValueError(f"path: {path} is not a whole {kind} file ({error}); write it again with .save().") from error
     if found != kind:
         raise ValueError(f"path: {path} holds a {found}, not a {kind}; use its own load.")
@@ -144,7 +146,7 @@ def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict
 
 
 def built(kind: Any, content: Mapping[str, Any]) -> Any:
-    """Build a result of a class from what `read` returned.
+    """Build a result of a class from the content that `read` returned.
 
     >>> @dataclasses.dataclass
     ... class Answer:
@@ -167,7 +169,7 @@ def built(kind: Any, content: Mapping[str, Any]) -> Any:
 
 
 def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return what lies below a name, by the rest of its path.
+    """Return the entries whose names begin with `name/`, without this beginning.
 
     >>> below_path({"a/b": 1, "c": 2}, "a")
     {'b': 1}
@@ -177,14 +179,14 @@ def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _as_hinted(value: Any, choices: list[Any]) -> Any:
-    """Return a value that was read as the field has it: a JAX array unless the field says NumPy, a tuple for a list."""
+    """Convert a value from a file to the type of its field: a tuple, a JAX array, or NumPy if the field says so."""
     if isinstance(value, np.ndarray):
         return value if any(getattr(one, "array_type", one) is np.ndarray for one in choices) else jnp.asarray(value)
     return tuple(value) if isinstance(value, list) and tuple in choices else value
 
 
 def describe(self: object) -> str:
-    """Return a `repr` of at most 300 characters: numbers as they are, arrays by type and shape.
+    """Return a `repr` of at most 300 characters. It shows numbers, and the dtypes and shapes of arrays.
 
     >>> @dataclasses.dataclass
     ... class Answer:
@@ -202,7 +204,7 @@ def describe(self: object) -> str:
 
 
 def brief(value: Any, name: str = "") -> str:
-    """Return a few characters that stand for a value; `name` is that of its field.
+    """Return a short text for a value. `name` is the name of its field.
 
     >>> brief(jnp.ones((2, 3))), brief(jnp.asarray([0, 0, 3]), "status"), brief({"a": 1})
     ('float32[2,3]', '2 SOLVED, 1 NOT_FINITE', '{1 entry}')
@@ -266,7 +268,7 @@ def laid_out(title: str, drawn: str, rows: list[tuple[str, str]]) -> str:
 
 
 def pictures(result: Any) -> str:
-    """Return an SVG picture of the field of a result that says most; "" where there is none with known numbers."""
+    """Return an SVG picture of the most informative field of a result, or "" if no field has known numbers."""
     fields = dict(_fields(result))
     for name in (*DRAWN, *fields):
         array = concrete(fields.get(name))
@@ -276,7 +278,7 @@ def pictures(result: Any) -> str:
 
 
 def picture(array: np.ndarray, title: str) -> str:
-    """Return a heat map of a matrix or a picture of a curve; of more axes, of the first matrix.
+    """Return a heat map of a matrix, or a picture of a curve. If there are more axes, draw the first matrix.
 
     >>> picture(np.ones((2, 3, 3)), "P").count("aria-label")
     1
@@ -289,7 +291,7 @@ def picture(array: np.ndarray, title: str) -> str:
 
 
 def concrete(value: Any) -> np.ndarray | None:
-    """Return an array as one of NumPy, or None for anything whose numbers are not available on this host.
+    """Return an array as a NumPy array, or None for anything whose numbers are not available on this host.
 
     >>> concrete(jnp.ones(2)).tolist(), concrete("text")
     ([1.0, 1.0], None)
@@ -301,7 +303,7 @@ def concrete(value: Any) -> np.ndarray | None:
     if isinstance(value, jax.Array) and (value.is_deleted() or not value.is_fully_addressable):
         return None
     found = np.asarray(value)
-    # bfloat16 and its kin are unknown to most of NumPy.
+    # Most of NumPy does not support bfloat16 and similar types.
     return found.astype(np.float32) if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, jnp.floating) else found
 
 
@@ -310,7 +312,7 @@ def _fields(result: Any) -> Iterator[tuple[str, Any]]:
         return ((name, getattr(result, name)) for name in result._fields)
     if isinstance(result, Mapping):
         return ((str(name), value) for name, value in result.items())
-    # A field may be missing while JAX builds the object, or where a test replaces it.
+    # A field may be missing while JAX builds the object, or if a test replaces it.
     return ((one.name, getattr(result, one.name, None)) for one in dataclasses.fields(result))
 
 
@@ -337,7 +339,7 @@ def _counted(count: int) -> str:
 
 
 def _plain(value: Any, name: str, whole: bool = False) -> object:
-    """Return plain Python and NumPy values; arrays without axes become numbers unless `whole`."""
+    """Return plain Python and NumPy values. Arrays without axes become numbers, except if `whole` is true."""
     if is_traced(value):
         raise TypeError(f"to_dict: {name} is traced and has no numbers yet; call to_dict outside jit, on the result.")
     if isinstance(value, enum.Enum):
@@ -354,14 +356,14 @@ def _plain(value: Any, name: str, whole: bool = False) -> object:
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         return [_plain(one, f"{name}[{place}]", whole) for place, one in enumerate(value)]
     if hasattr(value, "_fields") or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-        # Of a solver, an objective, an operator the class says more than its numbers.
+        # Add the class of solvers, objectives and operators: it says more than their numbers.
         kind = {} if isinstance(value, Result | tuple) else {"kind": type(value).__name__}
         return kind | {key: _plain(one, f"{name}.{key}", whole) for key, one in _fields(value)}
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 
 def _leaves(tree: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield arrays and plain values with the path that leads to them, in the order of the fields."""
+    """Yield arrays and plain values with their names, joined by "/", in the order of the fields."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{front}{name}/")

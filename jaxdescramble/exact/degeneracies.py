@@ -1,8 +1,9 @@
-"""The full gauge group of one problem: what leaves `||D P S||_F` unchanged, from the left and from the right.
+"""The full gauge group of one problem: the changes of P, from the left and from the right, that keep `||D P S||_F`.
 
-`f(P) = tr(A P B P^T)` does not change under `P -> G P H` for every G that commutes with `A = D^T D` (signs, O(2) on
-each cosine-sine pair) and every H that commutes with `B = S S^T` (signs, O(k) on k equal singular values, O(n - r) on
-the null space of signals of rank r). Two minimisers are the same answer if such a pair takes one to the other.
+With `A = D^T D` and `B = S S^T`, the square of this norm is `f(P) = tr(A P B P^T)`. It has the same value at P and at
+`G P H`, for every orthogonal G that commutes with A and every orthogonal H that commutes with B. Such G are signs of
+single modes and O(2) on each cosine-sine pair. Such H are signs, O(k) on k equal singular values, and O(n - r) on the
+null space of signals of rank r. Two minimisers are the same answer if one is `G P H` of the other.
 """
 
 import dataclasses
@@ -26,17 +27,20 @@ from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import MatrixOperator, Operator
 
 ROUNDS = 50
-"""Largest number of alternations between the left and the right factor of an alignment; a few are enough."""
+"""Largest number of alternations between the left and the right factor of an alignment. A few are usually enough."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Degeneracy(Result):
-    """The gauge group of one problem, `{P -> G P H}`, from `degeneracy`. It is a pytree, and a gauge for `align`.
+    """The gauge group of one problem, all changes `P -> G P H`. `degeneracy` returns it; `align` accepts it as a gauge.
+
+    It is a pytree.
 
     Attributes:
         operator: the derivative operator D; G is in its `Stabiliser`.
-        directions: U, the left singular vectors of the signals, strongest first; H is `U diag(O(k), ...) U^T`.
+        directions: U, the left singular vectors of the signals in columns, strongest first; H is
+            `U diag(O(k), ...) U^T`.
         ties: lengths of the runs of equal singular values, the null space last; their sum is n.
     """
 
@@ -51,15 +55,21 @@ class Degeneracy(Result):
 
     @property
     def dimension(self) -> int:
-        """Dimension of the group, `sum k (k - 1) / 2` over the runs of both sides: 0 if only signs are free."""
+        """Dimension of the group: the number of free angles, `sum k (k - 1) / 2` over the runs of both sides.
+
+        0 means that only signs are free.
+        """
         return sum(k * (k - 1) // 2 for k in (*self.operator.multiplicities, *self.ties))
 
     def __str__(self) -> str:
-        """Describe the group in words, such as `operator: 2 signs, 3 O(2); signals: 5 signs, O(3)`."""
+        """Describe the group in words, such as `operator: 2 signs, 3 O(2); signals: 5 signs, O(3)`.
+
+        `3 O(2)` means three groups O(2), each acting on its own plane.
+        """
         return f"operator: {_words(self.operator.multiplicities)}; signals: {_words(self.ties)}"
 
     def random(self, key: PRNGKeyArray, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """Return `G P H` with Haar-random G and H: another minimiser, if P is a minimiser.
+        """Return `G P H` with Haar-random (uniformly random) G and H. If P is a minimiser, so is the result.
 
         Args:
             key: random key.
@@ -75,26 +85,35 @@ class Degeneracy(Result):
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
 
     def nearest(self, p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """Return the left factor that does what the best `G p H` does: `(G p H) p^T`, for orthogonal p.
+        """Return the left factor `(G p H) p^T` that turns an orthogonal p into the best `G p H`.
 
-        G and H alternate; each is a Procrustes problem per run, until neither gains. `||G p H - q||_F` falls at every
-        step. The search starts once from each side. Use it for minimisers of the problem, whose modes nearly match;
-        for other points, signs on the two sides can block each other.
+        The search alternates between G and H, until neither lowers `||G p H - q||_F`. Each step is one Procrustes
+        problem per run of equal values. The search runs twice: once with G first, once with H first. Use it for
+        minimisers of the problem, whose modes nearly match. For other points it can stop too early, because signs on
+        the two sides can block each other.
         """
         return _nearest(self, p, q)
 
 
 def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = None) -> Degeneracy:
-    """Return the gauge group of `||D P S||_F` for these signals. Use it to compare two answers up to their freedom.
+    """Return the gauge group of `||D P S||_F`: all changes of P that keep this norm, for these signals S.
+
+    Use it to see how far an answer of `objectives.smoothness` is unique (print it), and to compare two answers: pass it
+    to `align` as the gauge.
 
     Args:
         operator: the derivative operator D, from `jaxdescramble.operators`.
-        summary: summary of the signals, with concrete numbers (not traced).
-        tolerance: neighbouring singular values count as equal if they differ by at most this fraction of the largest;
-            None means `8 eps`. Those below `n eps` of the largest are the null space.
+        summary: summary of the signals S, from `objective.summarise(signals)`, with concrete numbers (not traced).
+        tolerance: singular values of S count as equal if neighbouring ones differ by at most this fraction of the
+            largest one; None means `8 eps` of the dtype. Values below `n eps` of the largest belong to the null space.
+
+    Returns:
+        A `Degeneracy`. Its text names the groups on both sides: in the example, the operator leaves 1 sign and two
+        groups O(2) free, and so do the signals. Each O(2) has one angle, so `dimension` is 4.
 
     Raises:
-        TypeError: if the summary is traced, because the number of ties decides shapes.
+        TypeError: if the summary is traced. Call `degeneracy` outside `jit`: the number of equal singular values must
+            be known.
         ValueError: if the sizes differ, or the tolerance is negative.
 
     >>> from jaxdescramble.objectives import Samples
@@ -152,7 +171,7 @@ def _nearest(gauge: Degeneracy, p: Array, q: Array) -> Array:
 
 
 def _as_operator(directions: Array, ties: tuple[int, ...]) -> Operator:
-    """Return an operator whose stabiliser is the right factor: eigenvectors U, one eigenvalue for each run."""
+    """Return an operator whose stabiliser is the group of H: eigenvectors U, one eigenvalue for each run."""
     runs = jnp.asarray(np.repeat(np.arange(float(len(ties))), ties), directions.dtype)
     return MatrixOperator(runs[:, None] * directions.T, runs**2, directions, ties)
 

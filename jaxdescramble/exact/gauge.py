@@ -1,8 +1,10 @@
-"""The freedom that a descrambler has (its gauge), and how to remove it: canonical representatives, and alignment.
+"""The gauge of a descrambler, and how to remove it: canonical representatives, and alignment.
 
-Every G that commutes with `A = D^T D` leaves `||D P S||_F` unchanged when P becomes `G P`: signs of single modes, O(2)
-on each cosine-sine pair (phase and direction), O(k) on k equal eigenvalues. For periodic operators, circular shifts of
-the link axis are a subgroup.
+An answer P is known only up to its gauge. If an orthogonal G commutes with `A = D^T D`, then `||D P S||_F` has the same
+value at P and at `G P`, so both are answers. The gauge is the group of all such G. They may change the sign of a single
+mode, apply O(2) to a cosine-sine pair (phase and direction), or apply O(k) to the modes of k equal eigenvalues. If the
+operator D is periodic, the circular shifts of the link axis are a subgroup. The link axis is the axis of the
+descrambled neurons: the rows of `P S` and of `P W`.
 """
 
 import dataclasses
@@ -23,7 +25,13 @@ from jaxdescramble.operators import Operator
 
 
 class Alignment(NamedTuple):
-    """The aligned matrix `element @ p`, the element, and the distance `||element p - q||_F / ||q||_F`."""
+    """Result of `align`.
+
+    Attributes:
+        aligned: the aligned matrix, `element @ p`.
+        element: the element G of the gauge group that brings p nearest to q.
+        distance: what is left, `||element p - q||_F / ||q||_F`; 0 means that p and q are the same answer.
+    """
 
     aligned: Float[Array, "n k"]
     element: Float[Array, "n n"]
@@ -36,7 +44,7 @@ class Alignment(NamedTuple):
 
 @runtime_checkable
 class Gauge(Protocol):
-    """A group of orthogonal matrices that leaves an objective unchanged."""
+    """A group of orthogonal matrices that leave an objective unchanged. Any class with these two members is one."""
 
     @property
     def size(self) -> int: ...
@@ -49,7 +57,9 @@ class Gauge(Protocol):
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Stabiliser:
-    """All orthogonal matrices that commute with `D^T D`: O(k) for each run of k equal eigenvalues.
+    """All orthogonal matrices that commute with `D^T D`: the gauge of `objectives.smoothness`.
+
+    The group is O(k) for each run of k equal eigenvalues.
 
     >>> from jaxdescramble.operators import derivative
     >>> Stabiliser(derivative(5)).operator.multiplicities
@@ -64,7 +74,10 @@ class Stabiliser:
         return self.operator.size
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        """Return the element G with the smallest `||G p - q||_F`: a Procrustes problem per run of equal eigenvalues."""
+        """Return the element G with the smallest `||G p - q||_F`.
+
+        This is one orthogonal Procrustes problem for each run of equal eigenvalues.
+        """
         an_operator(self.operator)
         p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
         turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
@@ -77,7 +90,14 @@ class Stabiliser:
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class CircularShifts:
-    """Circular shifts of n points, with optional reversal and common sign: the freedom of a periodic link axis.
+    """Circular shifts of n points, with optional reversal and one common sign: the gauge of a periodic link axis.
+
+    Use it if the objective compares neighbours on a circle but has no operator, such as total variation.
+
+    Attributes:
+        size: number of points n.
+        reversal: whether the order of the points may be reversed.
+        sign: whether all points may change sign together.
 
     >>> CircularShifts(4).nearest(jnp.eye(4)[:, :1], jnp.eye(4)[:, 1:2])[:, 0].tolist()
     [0.0, 1.0, 0.0, 0.0]
@@ -93,7 +113,7 @@ class CircularShifts:
         object.__setattr__(self, "sign", true_or_false(self.sign, "sign"))
 
     def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
-        """Return the element with the smallest `||G p - q||_F`, by cross-correlation (FFT) over all shifts at once."""
+        """Return the element G with the smallest `||G p - q||_F`. One FFT correlates p and q for all shifts at once."""
         candidates = [p, p[::-1]] if self.reversal else [p]
         spectra = jnp.stack([jnp.fft.rfft(candidate, axis=0) for candidate in candidates])
         overlap = jnp.sum(jnp.conj(spectra) * jnp.fft.rfft(q, axis=0)[None], axis=2)
@@ -107,17 +127,21 @@ class CircularShifts:
 
 
 def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
-    """Bring p as near to q as the gauge allows: `min_G ||G p - q||_F` over G in the gauge group.
+    """Bring p as near to q as the gauge allows: find `min_G ||G p - q||_F` over G in the gauge group.
 
-    Use it before you compare two answers: p and q can be two descramblers of one layer, or two networks' descrambled
-    weights `P W`, or their descrambled signals `P S` of the same inputs. The link axis comes first.
+    Use it before you compare two answers. An answer is known only up to its gauge: the matrices G for which `G P` is as
+    good as P. p and q can be two descramblers of one layer, the descrambled weights `P W` of two networks, or their
+    descrambled signals `P S` of the same inputs. Their rows are the descrambled neurons (the link axis).
 
     Args:
-        p, q: matrices of the same shape (n, k).
-        gauge: `Stabiliser(operator)`, `CircularShifts(n)`, or any value with `size` and `nearest(p, q)`.
+        p, q: matrices of the same shape (n, k), n being the number of neurons.
+        gauge: the gauge group. `Stabiliser(operator)` suits `objectives.smoothness`, with the operator of the objective
+            (`objective.operator(n)`). `degeneracy(operator, summary)` adds the freedom that the signals leave; it
+            aligns descramblers only. `CircularShifts(n)` suits other objectives on a circle. Any object with `size` and
+            `nearest(p, q)` works too.
 
     Returns:
-        An `Alignment(aligned, element, distance)`.
+        An `Alignment`: the aligned matrix `G p`, the element G, and the relative distance that is left.
 
     Raises:
         TypeError: if a matrix is not made of real numbers, or `gauge` is not a gauge.
@@ -128,7 +152,7 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
     >>> float(align(jnp.sin(t)[:, None], jnp.cos(t)[:, None], Stabiliser(derivative(6))).distance.round(4))
     0.0
 
-    Source: Schönemann 1966 for each block.
+    Source: Schönemann 1966, for each run of equal eigenvalues.
     """
     p = real_array(p, "p", (2,), "(link, columns)")
     q = real_array(q, "q", (2,), "(link, columns)")
@@ -144,10 +168,10 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
 
 
 def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
-    """Return the gauge representative nearest to the identity, `argmax_G tr(G P)` over the stabiliser of `D^T D`.
+    """Return the point `G P` that is nearest to the identity: `argmax_G tr(G P)` over the stabiliser of `D^T D`.
 
-    Use it to write down one answer out of many equal ones. It moves continuously with P, except where a block of modes
-    is orthogonal to the same block of the identity; no choice can avoid all such places.
+    Use it to choose one answer out of many equal ones, always in the same way. The choice is continuous in P, except at
+    points where a block of modes is orthogonal to the same block of the identity. No choice can avoid all such points.
 
     Args:
         point: the descrambler P, an orthogonal matrix of shape (n, n).
@@ -168,7 +192,10 @@ def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
 
 
 def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Float[Array, "n n"]:
-    """Turn the columns of U within each block, so that `T U^T` is the representative of `canonical`; costs no n^3."""
+    """Rotate the columns of U within each block, so that `T U^T` is the answer of `canonical`.
+
+    Here T is the eigenbasis of the operator. This needs fewer operations than a product of matrices (n^3).
+    """
     overlap = operator.analyse(directions)
     for rows in _blocks(operator.multiplicities):
         turns = _nearest_turns(overlap[rows[:, :, None], rows[:, None, :]])
@@ -179,7 +206,7 @@ def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Floa
 
 @functools.cache
 def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Return the modes of each run of equal eigenvalues; runs of one length form an array of shape (runs, length)."""
+    """Return the modes of each run of equal eigenvalues. Runs of the same length form an array (runs, length)."""
     # Use int32, because JAX mixes up integer types if 64-bit types are turned off after they were on.
     starts = np.cumsum([0, *multiplicities[:-1]]).astype(np.int32)
     lengths = np.asarray(multiplicities, np.int32)
@@ -187,14 +214,14 @@ def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 
 
 def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:
-    """Return the polar factors of many small matrices. Lines and circles have sizes 1 and 2 only: closed forms."""
+    """Return the polar factors of many small matrices, for sizes 1 and 2 (all lines and circles) in closed form."""
     size = overlap.shape[-1]
     if size == 1:
         return jnp.where(overlap < 0, -1, 1).astype(overlap.dtype)
     if size > 2:
         return jax.vmap(lambda m: orthogonal.polar(m)[0])(overlap)
     (a, b), (c, d) = overlap[:, 0].T, overlap[:, 1].T
-    # Compare the nearest rotation and the nearest reflection of the plane; take the better one.
+    # Compare the nearest rotation of the plane with the nearest reflection, and take the better one.
     turn, flip = (a + d, c - b), (a - d, b + c)
     is_flip = jnp.hypot(*flip) > jnp.hypot(*turn)
     x, y = jnp.where(is_flip, flip[0], turn[0]), jnp.where(is_flip, flip[1], turn[1])

@@ -1,10 +1,12 @@
-"""Readings compared with null models: batteries of readings, draws of the null, effect sizes, p-values.
+"""Compare readings of a layer with null models: batteries of readings, draws of a null, effect sizes, p-values.
 
-One number read off a descrambled matrix says little. Descrambling puts the largest principal components of any matrix
-on the slowest waves, so random weights look like filters too. Each reading here therefore says whether the descrambler
-can change it, and it is compared with draws from models that do not contain the finding.
+A reading is a number that is read off a descrambled matrix. One reading says little: descrambling assigns the largest
+principal components of any matrix to the slowest waves, so random weights look like filters too. A null model is a
+model that does not contain the finding, such as random matrices. Here every reading is compared with draws from null
+models, and says whether the descrambler can change it.
 
-To add a reading, write one function and add one line to `FIRST_LAYER` or `SECOND_LAYER`.
+A battery is a tuple of readings. To add a reading, write one function and add one line to `FIRST_LAYER` or
+`SECOND_LAYER`.
 """
 
 import functools
@@ -42,7 +44,7 @@ from jaxdescramble.findings.vectors import (
 from jaxdescramble.manifolds import orthogonal
 
 LONGEST = 250
-"""Characters of the names in a `repr`."""
+"""Largest number of characters of the names in a `repr`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Measure:
 
     Attributes:
         name: name in the results.
-        function: `function(fit, read) -> scalar`; `fit` and `read` are the matrices from the two halves of the signals.
+        function: `function(fit, read) -> scalar`; `fit` and `read` are the same weight, descrambled on one half of the
+            signals and on the other half.
         depends_on_point: whether the descrambler can change the value. If not, the value describes the weight alone.
         direction: +1 if large values are the finding, -1 if small values are, 0 if neither.
         unit: unit of the value.
@@ -68,7 +71,7 @@ class Measure:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reading(Stored):
-    """The value of one reading, beside its values under the null models. Each mapping has one entry per null model.
+    """The value of one reading, and its values under the null models. Each mapping has one entry per null model.
 
     Attributes:
         name: name in the results.
@@ -77,9 +80,10 @@ class Reading(Stored):
         direction: +1 if large values are the finding, -1 if small values are, 0 if neither.
         unit: unit of the value.
         nulls: the reading of each draw, one array of shape (draws,) per null model.
-        effect: `(value - mean(null)) / sd(null)`, where sd divides by draws - 1. None if there are fewer than two
-            draws, or if the null varies only by rounding. Ratios (such as the notch) and bounded readings have skewed
-            nulls, so look at `p_value` too.
+        effect: `(value - mean(null)) / sd(null)`, the distance from the null in its standard deviations; sd divides by
+            draws - 1. It is negative if the value is smaller than the null. None if there are fewer than two draws, or
+            if the null varies only by rounding. Ratios (such as the notch) and bounded readings have skewed nulls, so
+            look at `p_value` too.
         difference: `value - mean(null)`, in the unit of the value; None if no draw is finite.
         p_value: `(r + 1) / (draws + 1)`, where r is the number of draws at least as extreme in the direction of the
             finding. If direction is 0, it is the p-value of the rarer direction, doubled. A draw that is NaN counts as
@@ -120,22 +124,22 @@ class Readings(list[Reading]):
         return {"items": [one.to_dict() for one in self]}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `.npz` file. An old file stays whole until the new one is.
+        """Write a `.npz` file. An old file of this name stays whole until the new one is complete.
 
         Raises:
-            TypeError: not a path.
-            OSError: the file cannot be written (no such folder, a full disk).
+            TypeError: if `path` is not a path.
+            OSError: if the file cannot be written (no such folder, a full disk).
         """
         results.write(path, {f"{place:04d}": one for place, one in enumerate(self)}, "Readings")
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Readings":
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            FileNotFoundError: no such file.
-            TypeError: not a path.
-            ValueError: not a whole file of readings, or one of another version.
+            FileNotFoundError: if the file does not exist.
+            TypeError: if `path` is not a path.
+            ValueError: if the file is not a whole file of readings, or has another version.
         """
         content = results.read(path, "Readings")
         places = sorted({name.split("/")[0] for name in content})
@@ -143,7 +147,7 @@ class Readings(list[Reading]):
 
 
 def _of_read(function: Callable[..., Array], **options) -> Callable[[ArrayLike, ArrayLike], Array]:
-    """Make a reading of two halves from a reading of one matrix that chooses nothing."""
+    """Make a reading of two matrices from a reading of one. It reads the second, because it chooses nothing."""
 
     def reading(fit: ArrayLike, read: ArrayLike) -> Array:
         return function(pair(fit, read)[1], **options)
@@ -225,9 +229,9 @@ SECOND_LAYER = (
 def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
     """Draw a matrix with the singular values of `weight` in a random frame: the isotropic null.
 
-    `U diag(s(W)) V^T`, with U and V Haar-distributed. To judge a descrambled weight, draw from the raw weight and
-    descramble the draws in the same way. Draws from a descrambled weight, used directly, show the readings without any
-    descrambling.
+    The draw is `U diag(s(W)) V^T`, with the singular values s(W) and with U and V Haar-distributed (uniformly random
+    directions). To judge a descrambled weight, draw from the raw weight and descramble each draw in the same way. If
+    you draw from a descrambled weight and use the draws directly, they show the readings without any descrambling.
 
     Args:
         key: random key. `jax.vmap(random_frame, in_axes=(0, None))` over keys gives many draws.
@@ -259,8 +263,9 @@ def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> di
     """Compute every reading of a battery in one compiled program. You can use it inside `jit` and `vmap`.
 
     Args:
-        battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
-        fit, read: the weight, descrambled on the two halves of the signals, shape (out, in).
+        battery: the readings to compute: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
+        fit: the weight, descrambled with the P of the first half of the signals, shape (out, in).
+        read: the same weight, descrambled with the P of the second half of the signals, shape (out, in).
 
     Returns:
         A dictionary from the name of each reading to its value. Matrices with NaN or infinity give NaN.
@@ -301,21 +306,28 @@ def compare(
     read: ArrayLike,
     nulls: Mapping[str, tuple[ArrayLike, ArrayLike]],
 ) -> Readings:
-    """Read a battery on a layer and on draws from null models, and compare them.
+    """Compute the readings of a layer and of draws from null models, and compare the layer with the draws.
 
-    Each null model is one compiled program, vmapped over its draws.
+    To prepare the arguments, split the samples into two halves and find one P on each half. Readings that choose
+    something, such as a law, choose it on `fit` and test it on `read`. Do the same for every draw. Each null model is
+    one compiled program, vmapped over its draws.
 
     Args:
-        battery: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
-        fit, read: the weight, descrambled on the two halves of the signals, shape (out, in).
-        nulls: `{name: (fits, reads)}`, where `fits` and `reads` stack the same two matrices of every draw, shape
-            (draws, out, in). Draws must go through the same pipeline as the weight.
+        battery: the readings to compute: `FIRST_LAYER`, `SECOND_LAYER`, or a tuple of `Measure`s.
+        fit: the weight, descrambled with the P of the first half of the signals, shape (out, in).
+        read: the same weight, descrambled with the P of the second half of the signals, shape (out, in).
+        nulls: `{name: (fits, reads)}`, one entry per null model. `fits` and `reads` are stacks of shape
+            (draws, out, in): every draw, descrambled on its first half and on its second half. Draws must go through
+            the same pipeline as the weight.
 
     Returns:
-        A list with one `Reading` per measure.
+        A list with one `Reading` per measure: its value, and the effect and the p-value for each null model. An effect
+        is in standard deviations of the null; a negative effect means that the value is smaller than the null.
 
     Raises:
         TypeError, ValueError: if shapes do not match, or if an array contains NaN or infinity.
+
+    The example uses W and the draws without descrambling, because P cannot change the band edge.
 
     >>> W = jnp.outer(jnp.cos(2 * jnp.pi * jnp.arange(16) / 16), jnp.ones(8))
     >>> draws = jax.vmap(random_frame, in_axes=(0, None))(jax.random.split(jax.random.key(0), 19), W)
@@ -375,7 +387,7 @@ def _judge(
     draws = draws.astype(np.float64)
     finite = draws[np.isfinite(draws)]
     size = max(abs(value), float(np.abs(finite).max(initial=0.0))) if np.isfinite(value) else 0.0
-    # If P cannot change a reading and the null changes only P, all draws agree up to rounding: ties, not effects.
+    # If P cannot change a reading and the null changes only P, all draws agree up to rounding. They count as ties.
     slack = rounding * size
     above, below = (1 + int(np.sum(~(sign * draws < sign * value - slack))) for sign in (1, -1))
     extreme = {1: above, -1: below}.get(direction, min(2 * min(above, below), len(draws) + 1))

@@ -1,7 +1,8 @@
-"""Figures of merit of `P S`, one family a file: the only place that knows what "readable" means.
+"""Objectives: numbers that say how readable `P S` is, one family per file. Small values are readable.
 
-An objective is a frozen dataclass, a subclass of `Objective`; a function in lower case checks its arguments and makes
-one. `shape` and `boundary` mean the same in every objective that looks at places of neurons (`_grids`).
+Make an objective with a function in lower case, such as `smoothness()`; it checks its arguments. The objective itself
+is a frozen dataclass, a subclass of `Objective`. `shape` and `boundary` mean the same in every objective that uses the
+places of neurons (`_grids`).
 """
 
 from jaxdescramble.objectives._symmetries import SignedOrder, Symmetries

@@ -1,4 +1,4 @@
-"""Curvatures of objectives: diagonal models of a Hessian, in the frame in which each is simple."""
+"""Curvatures of objectives: diagonal models of the Hessian, each in a frame in which it is simple."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,10 +15,11 @@ from jaxdescramble.objectives.units import in_own_unit, mean
 
 @dataclasses.dataclass(frozen=True)
 class SpatialCurvature:
-    """A curvature in the neurons' frame, `exp(t W) P`: the exact diagonal of the Hessian there.
+    """A curvature in the frame of the neurons: the exact diagonal of the Hessian along paths `exp(t W) P`, W skew.
 
     Attributes:
-        diagonal: `diagonal(point)`, the second derivative along `W = E_ij - E_ji` at `[i, j]`.
+        diagonal: a function of the point. Entry `[i, j]` of its result is the second derivative along
+            `W = E_ij - E_ji`.
     """
 
     diagonal: Callable[[Array], Array]
@@ -32,20 +33,24 @@ def spatial_curvature(
 ) -> Float[Array, "n n"]:
     """Return the second derivative of `sum_s F(y_s)` along `exp(t (E_ij - E_ji)) Y`, for all i and j.
 
-    `across_ij + across_ji - 2 cross_ij - radial_i - radial_j`, 0 for i = j: row i of Y moves by row j and row j by
-    minus row i, and both shrink in second order.
+    Here y_s are the columns of Y, and F_i, F_ij the derivatives of F. The result is
+    `across_ij + across_ji - 2 cross_ij - radial_i - radial_j`, and 0 for i = j. To first order, row i of Y moves by row
+    j, and row j by minus row i. To second order, both rows shrink.
 
     Args:
-        across: `sum_s F_ii(y_s) y_js^2`.
-        radial: `sum_s F_i(y_s) y_is`.
-        cross: `sum_s F_ij(y_s) y_is y_js`; on its diagonal anything.
+        across: `sum_s F_ii(y_s) y_js^2` at `[i, j]`.
+        radial: `sum_s F_i(y_s) y_is` at `[i]`.
+        cross: `sum_s F_ij(y_s) y_is y_js` at `[i, j]`; its diagonal is not used.
     """
     bend = across + across.T - 2 * cross - radial[:, None] - radial[None, :]
     return bend * (1 - jnp.eye(len(radial), dtype=bend.dtype))
 
 
 def entrywise_curvature(summary: Samples, terms: Callable[[Array, Array], Array]) -> SpatialCurvature:
-    """Return the curvature of a mean of `terms(Y, energies)`, each a function of one entry of Y, by two derivatives."""
+    """Return the curvature of the mean of `terms(Y, energies)`, from two automatic derivatives.
+
+    Each term must depend on one entry of Y only.
+    """
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
 

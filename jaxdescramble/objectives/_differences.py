@@ -1,4 +1,4 @@
-"""Plain differences between neighbours on a grid, and their properties on paper."""
+"""Differences between neighbours on a grid, and their properties in closed form."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from jaxdescramble._base import transforms
 
 @dataclasses.dataclass(frozen=True)
 class Differences:
-    """The operator D of plain differences along every axis of a grid, as a value that can be compared.
+    """The operator D that takes differences of neighbours along every axis of a grid. Two such values can be compared.
 
     Attributes:
         sizes, ends: sizes and boundaries of the axes.
-        order: of the differences.
-        isotropic: whether the differences of all axes at one point are a gradient.
+        order: order of the differences.
+        isotropic: whether the differences of all axes at one point form a gradient.
 
     >>> on_a_line(3)(jnp.asarray([[1.0], [4.0], [9.0]])).tolist()
     [[[3.0], [5.0]]]
@@ -31,13 +31,13 @@ class Differences:
     isotropic: bool = False
 
     def __call__(self, Y: Float[Array, "n m"]) -> Float[Array, "axes k m"]:
-        """Return D Y: K numbers to a sample, or K gradients of as many parts as axes."""
+        """Return `D Y`, shape (parts, K, samples): K numbers per sample (1 part), or K gradients (1 part per axis)."""
         parts = []
         for axis, end in enumerate(self.ends):
             d = Y.reshape((*self.sizes, Y.shape[1]))
             if end == "neumann":
                 d = jnp.diff(d, self.order, axis=axis)
-                # A gradient needs all its parts at every point; beyond the end, as at a mirror, there is no slope.
+                # A gradient needs all its parts at every point. At the end of an axis the slope is zero.
                 missing = self.sizes[axis] - d.shape[axis] if self.isotropic else 0
                 d = jnp.pad(d, [(0, missing if i == axis else 0) for i in range(d.ndim)])
             else:
@@ -47,9 +47,10 @@ class Differences:
         return jnp.stack(parts) if self.isotropic else jnp.concatenate(parts)[None]
 
     def largest_variation(self, d: Float[Array, "axes k m"]) -> float:
-        """Return the most that differences of signals of root mean square 1 add up to, or 1 instead of 0.
+        """Return the largest sum of |d| for signals of root mean square 1, or 1 if it is 0.
 
-        `m sqrt(lambda_max K n)`
+        It is `m sqrt(lambda_max K n)` for m samples of n features, with K differences per sample and the largest
+        eigenvalue `lambda_max` of `D^T D`.
 
         >>> saw, D = jnp.asarray([[1.0], [-1.0], [1.0], [-1.0]]), Differences((4,), ("periodic",))
         >>> D.largest_variation(D(saw)), float(abs(D(saw)).sum())
@@ -60,7 +61,10 @@ class Differences:
 
     @property
     def largest_square(self) -> int:
-        """The largest squared difference of a sample of unit energy; on a circle of few points one meets itself."""
+        """The largest squared difference of a sample of energy 1.
+
+        On a circle of few points, a difference overlaps itself; then the value is larger.
+        """
         k = self.order
         rows = [
             math.comb(2 * k, k) if end == "neumann" or size > k else 4**k
@@ -75,12 +79,12 @@ class Differences:
 
     @property
     def rows(self) -> Float[np.ndarray, "axes k n"]:
-        """D as an array."""
+        """The matrix of D, shape (axes, K, n)."""
         return _rows(self)
 
     @property
     def stencil(self) -> tuple[np.ndarray, np.ndarray]:
-        """The points that each difference touches, (K, L), and their coefficients, (axes, K, L)."""
+        """The points in each difference, shape (K, L), and their coefficients, shape (axes, K, L)."""
         return _stencil(self)
 
 
@@ -91,7 +95,7 @@ def on_a_line(n: int) -> Differences:
 
 @functools.lru_cache(maxsize=32)
 def _eigenvalues(sizes: tuple[int, ...], ends: tuple[str, ...], order: int) -> np.ndarray:
-    """Return sums of the eigenvalues of the axes: the rows of D may be grouped in any way."""
+    """Return the eigenvalues of `D^T D`: all sums of one eigenvalue per axis. They do not depend on `isotropic`."""
     total = np.zeros(1)
     for points, end in zip(sizes, ends, strict=True):
         if end == "periodic" or order == 1:

@@ -1,8 +1,8 @@
-"""`shape` and `boundary`: what they mean in every objective that looks at places of neurons.
+"""`shape` and `boundary`: their meaning in every objective that uses the places of neurons.
 
-The n neurons fill a grid in C order. `shape` holds the sizes of its axes; None stands for one axis of n neurons.
-`boundary` says what happens at the ends of each axis, one name for all axes or one name per axis. The default is
-"periodic" everywhere.
+The n neurons fill a grid in C order: the last axis varies fastest. `shape` holds the sizes of its axes; None means one
+axis of n neurons. `boundary` says what happens at the ends of the axes: one name for all axes, or one name per axis.
+The default is always "periodic".
 
 | boundary    | meaning                                                            |
 |-------------|--------------------------------------------------------------------|
@@ -19,13 +19,13 @@ from jaxdescramble._base.checks import in_order, one_of, positive_integer
 Shape = tuple[int, ...] | None
 Boundary = str | tuple[str, ...]
 BOUNDARY = "periodic"
-"""The default."""
+"""The default boundary."""
 ENDS = ("periodic", "neumann")
-"""Boundaries that every objective knows."""
+"""Boundaries that every objective accepts."""
 
 
 def checked_shape(shape: Sequence[int] | None) -> Shape:
-    """Return `shape` as a field holds it: a tuple of positive integers, or None.
+    """Check `shape` and return it as a tuple of positive integers, or None.
 
     >>> checked_shape([2, 3])
     (2, 3)
@@ -39,7 +39,7 @@ def checked_shape(shape: Sequence[int] | None) -> Shape:
 
 
 def checked_boundary(boundary: str | Sequence[str], allowed: Sequence[str] = ENDS) -> Boundary:
-    """Return `boundary` as a field holds it: one name for all axes, or a tuple of one name per axis.
+    """Check `boundary` and return it as one name for all axes, or as a tuple of one name per axis.
 
     >>> checked_boundary(["periodic"])
     'periodic'
@@ -58,7 +58,7 @@ def axes(n: int, shape: Shape, boundary: Boundary, name: str) -> tuple[tuple[int
     """Return the sizes and the boundaries of the axes of a grid of n neurons.
 
     Raises:
-        ValueError: the grid does not have n points; not one boundary per axis.
+        ValueError: if the grid does not have n points, or the number of boundaries differs from the number of axes.
 
     >>> axes(6, (2, 3), "periodic", "locality")
     ((2, 3), ('periodic', 'periodic'))

@@ -1,8 +1,8 @@
-"""Symmetries of objectives: signed permutations of the neurons that leave an objective alone.
+"""Symmetries of objectives: signed permutations of the neurons that do not change an objective.
 
-O(n) falls into two classes, determinant +1 and -1, and no path leads from one to the other. Where f(G P) = f(P)
-for some G of determinant -1, every point of one class has a twin of equal value in the other, and a solver that looks
-at one class has looked at both.
+O(n) has two determinant classes, +1 and -1, and no path leads from one to the other. If `f(G P) = f(P)` for some G of
+determinant -1, then every point of one class has a point of equal value in the other class. A solver then needs to
+search only one class.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 
 class SignedOrder(NamedTuple):
-    """A signed permutation `(G y)_i = sign * y_order[i]`, as a value that can be compared."""
+    """A signed permutation `(G y)_i = sign * y_order[i]`. Two of them can be compared with `==`."""
 
     order: tuple[int, ...]
     sign: int
@@ -34,12 +34,12 @@ class SignedOrder(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Symmetries:
-    """Signed permutations of the n neurons that leave an objective alone; by default none are known.
+    """Signed permutations of the n neurons that do not change an objective. The default contains no known symmetry.
 
     Attributes:
-        orders: some of them.
-        every_sign: every single neuron may change its sign.
-        every_order: neurons may be permuted in any way.
+        orders: some symmetries.
+        every_sign: whether every single neuron may change its sign.
+        every_order: whether the neurons may be permuted in any way.
 
     >>> reversed_signs = SignedOrder((2, 1, 0), -1)
     >>> reversed_signs in Symmetries(every_sign=True), reversed_signs in Symmetries(every_sign=True, every_order=True)
@@ -57,7 +57,7 @@ class Symmetries:
         return one in self.orders or (self.every_sign and SignedOrder(one.order, -one.sign) in self.orders)
 
     def reflect(self, n: int) -> bool:
-        """Return whether one of them has determinant -1.
+        """Return whether one of the symmetries has determinant -1.
 
         >>> Symmetries(every_sign=True).reflect(3), Symmetries().reflect(3)
         (True, False)
@@ -68,12 +68,12 @@ class Symmetries:
 def of_grid(
     sizes: Sequence[int], ends: Sequence[str], *, rising: bool = False, reversals: bool = True, every_sign: bool = False
 ) -> Symmetries:
-    """Return symmetries of an objective that compares neurons by their places on a grid.
+    """Return the symmetries of an objective that compares neurons by their places on a grid.
 
     Args:
-        sizes: the grid's sizes, C order.
-        ends: the boundary of each axis; "periodic" if its ends meet.
-        rising: whether the sign of a difference matters, so that a reversal needs a change of sign too.
+        sizes: sizes of the grid, in C order.
+        ends: boundary of each axis; "periodic" if its ends meet.
+        rising: whether the sign of a difference matters. Then a reversal needs a change of sign too.
         reversals: whether an axis may be reversed.
         every_sign: whether every neuron may change its sign.
 
@@ -95,7 +95,7 @@ def of_grid(
 
 
 def common(several: Sequence[Symmetries]) -> Symmetries:
-    """Return symmetries that several objectives share.
+    """Return the symmetries that several objectives have in common.
 
     >>> line = of_grid([3], ["neumann"])
     >>> common([line, Symmetries(every_sign=True, every_order=True)]) == line

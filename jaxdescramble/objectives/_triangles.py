@@ -1,4 +1,4 @@
-"""The triangle of a QR decomposition, with a derivative that exists for any rank."""
+"""The triangular factor of a QR decomposition, with a derivative that exists for every rank."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from jaxdescramble._base.products import matmul
 
 @jax.custom_jvp
 def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
-    """R of a QR decomposition of k >= n rows.
+    """Return the factor R of a QR decomposition of a matrix with k >= n rows. Use only `R^T R`.
 
-    Only `R^T R` is ever used, so its derivative is taken in the gauge where Q stands still, `dR = Q^T d(rows)`: then
-    `d(R^T R)` is right for any rank, where the derivative of the decomposition itself does not exist.
+    The derivative treats Q as a constant: `dR = Q^T d(rows)`. With it, `d(R^T R)` is right for every rank. The
+    derivative of the decomposition itself exists only for full rank.
 
     >>> abs(triangularise(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
     [[5.0]]
@@ -29,7 +29,7 @@ def _triangularise_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _orthonormal(rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
-    """Q of the decomposition, in the same gauge: `dQ = (1 - Q Q^T) d(rows) pinv(R)`, met in second derivatives only."""
+    """Return Q of the decomposition. Its derivative, `dQ = (1 - Q Q^T) d(rows) pinv(R)`, is for second derivatives."""
     return decompositions.qr(rows)[0]
 
 

@@ -23,37 +23,40 @@ from jaxdescramble.operators import Operator
 
 
 def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
-    """A weighted sum of objectives of the same signals.
+    """Return a weighted sum of objectives of the same signals. Use it if signals should be readable in several ways.
 
     `f(P) = sum_k w_k f_k(P)`
 
-    As every term is dimensionless, weights mean something: smoothness plus a tenth of locality is that for any signals.
-    Unchanged by whatever leaves all terms unchanged. It reads what its terms read, or samples where they read different
-    summaries. The bound and the relaxation are sums of the terms', where all have one and no weight is negative; of
-    quadratic terms the bound is the rearrangement bound of their sum, which is attained.
+    Every term is dimensionless, so the weights w_k mean the same for all signals. f does not change under anything that
+    changes no term. f reads the summary of its terms; if these differ, it reads `Samples`. The bound and the relaxation
+    are the sums over the terms, if all terms have one and no weight is negative. If all terms are quadratic, the bound
+    is the rearrangement bound of their sum, which is attained.
 
-    There is no closed form. A sum of quadratic terms has one as `smoothness(operator=operators.combine(...))`, in the
-    natural unit of the combined operator, its largest eigenvalue, which is not that of the sum.
+    There is no closed form. If all terms are quadratic and you need one, use
+    `smoothness(operator=operators.combine(...))` instead. It divides by the largest eigenvalue of the combined
+    operator, so its values differ from those of the sum.
 
     Args:
-        terms: objectives, or pairs (weight, objective). Weights are data, and so are the fields of the terms: all may
-            be traced and differentiated. Traced weights are taken to be at least 0.
+        terms: objectives, or pairs (weight, objective). An objective without a weight has weight 1. Weights and the
+            fields of the terms are data: they may be traced and differentiated. Traced weights are assumed to be at
+            least 0.
 
     Returns:
-        An objective. It has a curvature where all terms are quadratic, in their common principal directions, or where
-        all can give theirs in the neurons' frame; it is `concave` where all terms are. Where terms have corners it has
-        a field `softness`, 1, in units of their own epsilons, for continuation to lower.
+        A `Weighted`. It has a curvature if all terms are quadratic (in their common principal directions), or if all
+        terms have a curvature in the frame of the neurons. It is `concave` if all terms are. If terms have corners, it
+        has a field `softness`: how widely they are rounded, in units of their own epsilons. It is 1 at first;
+        continuation lowers it.
 
     Raises:
-        ValueError, TypeError: no terms, terms that are no objectives, weights that are no numbers, terms of which some
-            apply to signals and others to weights.
+        ValueError, TypeError: if there are no terms, a term is not an objective, a weight is not a number, or some
+            terms apply to signals and others to weights.
 
     >>> from jaxdescramble.objectives import locality, smoothness
     >>> both = weighted(smoothness(), (0.5, locality("neumann")))
     >>> round(float(both(jnp.eye(3), jnp.asarray([[1.0], [0.0], [1.0]]))), 4)  # 1/3 and half of 1
     0.8333
 
-    Source: Amey et al. 2021 weigh several criteria; the scale that makes weights comparable is this package's.
+    Source: Amey et al. 2021 weigh several criteria; the scale that makes weights comparable is ours.
     """
     if not terms:
         raise ValueError("weighted: got no terms; give objectives, or pairs (weight, objective).")
@@ -77,13 +80,13 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
 
 
 class Weighted(Objective[Summary]):
-    """A weighted sum of objectives. Make one by `weighted`, which says what it is and derives the static fields.
+    """A weighted sum of objectives. Make it with `weighted`, which documents it and sets the static fields.
 
     Attributes:
-        weights, terms: of the sum.
-        softness: how widely corners are rounded, in units of the terms' own epsilons; None where there are no corners.
-        natural: whether no weight is negative. Otherwise there is no bound, unless all terms are quadratic.
-        summary, applies_to, smoothing, concave, takes_weights: as for every objective.
+        weights, terms: weights and terms of the sum.
+        softness: how widely corners are rounded, in units of the epsilons of the terms; None if there are no corners.
+        natural: whether no weight is negative. If one is, there is a bound only if all terms are quadratic.
+        summary, applies_to, smoothing, concave, takes_weights: attributes of every objective; see `Objective`.
     """
 
     weights: tuple[ArrayLike, ...]
@@ -127,7 +130,7 @@ class Weighted(Objective[Summary]):
         models = [term.curvature(summary) for term in self._rounded]
         diagonals = [getattr(model, "diagonal", None) for model in models]
         if any(diagonal is None for diagonal in diagonals):
-            return None  # a term without a curvature, or a term of the user's own, in a frame of its own
+            return None  # a term has no curvature, or a user-defined one in another frame
         return SpatialCurvature(lambda point: _total(self.weights, [at(point) for at in diagonals if at is not None]))
 
     def symmetries(self, n: int) -> Symmetries | None:
@@ -169,7 +172,7 @@ def _total_if_all(weights: Weights, values: Sequence[Array | None]) -> Array | N
 
 
 class _Together:
-    """A weighted sum of curvatures that share their frame."""
+    """A weighted sum of curvatures that have the same frame."""
 
     def __init__(self, weights: Weights, models: Sequence[PrincipalCurvature]):
         self._weights, self._models = weights, models
@@ -183,7 +186,7 @@ class _Together:
 
 
 def _quadratic_bound(summary: Summary, weights: Weights, operators: Sequence[Operator]) -> Float[Array, ""]:
-    """Apply the rearrangement inequality to `sum_k w_k D_k^T D_k / lambda_k`; weights may have any sign."""
+    """Apply the rearrangement inequality to `sum_k w_k D_k^T D_k / lambda_k`. Weights may have any sign."""
     columns = [D.apply(jnp.eye(summary.size, dtype=summary.dtype)) for D in operators]
     squares = [matmul(c.T, c) / largest_eigenvalue(D, c.dtype) for c, D in zip(columns, operators, strict=True)]
     a, _ = decompositions.eigh(_total(weights, squares))

@@ -1,4 +1,4 @@
-"""Entropies: samples whose energy is in few neurons, or in few frequencies."""
+"""Entropies: small if the energy of a sample is in few neurons, or in few frequencies."""
 
 import math
 
@@ -17,38 +17,42 @@ from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_
 
 
 def entropy(epsilon: ArrayLike = 1e-3) -> "Entropy":
-    """Shannon entropy of how a sample's energy is spread over the neurons, in [0, 1].
+    """Return the objective that puts the energy of every sample into few neurons, measured by Shannon entropy.
 
     `f(P) = sum_s E_s H_s / (log n sum_s E_s)`, `H_s = -sum_i p_is log((p_is + delta) / (1 + delta))`,
     `p_is = y_is^2 / E_s`, `Y = P S`, `delta = epsilon^2 / n`
 
-    0 for samples of one neuron each (and for n = 1), 1 for energy spread evenly; unchanged when S is scaled, when
-    samples are repeated or permuted, and when neurons are permuted or change sign. There is no closed form; the bound
-    is 0, reached where samples can be made one-hot together, and `Descrambling.tightest_bound` knows a higher one.
+    Here E_s is the energy of sample s (the sum of its squares), and p_is is the share of neuron i in it. f lies in
+    [0, 1]. It is 0 if every sample is in one neuron only (and for n = 1), and 1 if every sample is spread evenly. f
+    does not change when S is scaled, when samples are repeated or permuted, or when neurons are permuted or change
+    sign. There is no closed form. The bound is 0; it is reached if some P puts every sample into one neuron.
+    `Descrambling.tightest_bound` gives a higher bound.
+
+    Use it if you expect few active neurons per sample, in no particular place; `sparsity` is similar. Use `locality` if
+    the active neurons should be neighbours.
 
     Args:
-        epsilon: the amplitude, in units of a sample's root mean square, below which a neuron counts as silent: the
-            floor that keeps the second derivative at y = 0 finite. f differs from its limit, epsilon to 0, by at most
-            `epsilon^2 (1 + 1/n) / log n`.
+        epsilon: the amplitude below which a neuron counts as silent, in units of the root mean square of the sample. It
+            keeps the second derivative at y = 0 finite. It changes f by at most `epsilon^2 (1 + 1/n) / log n`.
 
     Returns:
-        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
-        relaxation.
+        An `Entropy`. It has a bound, a relaxation (the higher bound), and a curvature (the exact diagonal of its
+        Hessian in the frame of the neurons, for preconditioners).
 
     Raises:
-        ValueError, TypeError: epsilon is not a positive number.
+        ValueError, TypeError: if `epsilon` is not a positive number.
 
     >>> [round(float(entropy()(jnp.eye(4), S)), 4) for S in (jnp.ones((4, 1)), jnp.eye(4))]
     [1.0, 0.0]
 
-    Source: Shannon entropy is among the figures of merit that Amey et al. 2021 name; of energies, it is that of Coifman
+    Source: Amey et al. 2021 name Shannon entropy among their figures of merit; the entropy of energies is from Coifman
     and Wickerhauser, IEEE Trans. Information Theory 38 (1992).
     """
     return Entropy(positive_number(epsilon, "epsilon"))
 
 
 class Entropy(Objective[Samples]):
-    """Entropy of how a sample's energy is spread over the neurons. Make one by `entropy`, which says what it is.
+    """Entropy of the energy of each sample over the neurons. Make it with `entropy`, which documents it.
 
     Attributes:
         epsilon: the amplitude below which a neuron counts as silent.
@@ -77,33 +81,36 @@ class Entropy(Objective[Samples]):
 
 
 def spectral_entropy(epsilon: ArrayLike = 1e-3) -> "SpectralEntropy":
-    """Shannon entropy of each sample's power spectrum along the neurons, in [0, 1]: 0 for samples of one frequency.
+    """Return the objective that makes every sample a wave of few frequencies along the neurons.
 
-    As `entropy`, with p the power at each of the `n // 2 + 1` frequencies of a circle of n neurons, over E_s: 0 for
-    pure waves, 1 for power spread evenly over the frequencies. Unchanged when S is scaled, when samples are repeated or
-    permuted, and when the circle is turned or reflected. There is no closed form; the bound is 0, reached where samples
-    fall into planes orthogonal to each other, one for each frequency.
+    f is the mean Shannon entropy of the power spectra of the samples. It has the formula of `entropy`, but p is now the
+    share of each of the `n // 2 + 1` frequencies of a circle of n neurons in the energy of the sample. f lies in
+    [0, 1]. It is 0 for pure waves, and 1 if the power is spread evenly over the frequencies. f does not change when S
+    is scaled, when samples are repeated or permuted, or when the circle is shifted or reflected. There is no closed
+    form. The bound is 0; it is reached if every sample lies in one of several planes that are orthogonal to each other,
+    one plane for each frequency.
 
     Args:
-        epsilon: as in `entropy`, of the amplitudes of frequencies.
+        epsilon: the amplitude below which a frequency counts as silent, in units of the root mean square of the sample.
+            It keeps second derivatives finite.
 
     Returns:
-        An objective with a bound and a relaxation.
+        A `SpectralEntropy`. It has a bound and a relaxation (a higher bound, computed on request).
 
     Raises:
-        ValueError, TypeError: epsilon is not a positive number.
+        ValueError, TypeError: if `epsilon` is not a positive number.
 
     >>> wave = jnp.cos(2 * jnp.pi * jnp.arange(8) / 8)[:, None]
     >>> [abs(round(float(spectral_entropy()(jnp.eye(8), S)), 3)) for S in (wave, wave + 1)]
     [0.0, 0.395]
 
-    Source: Powell and Percival, J. Phys. A 12 (1979); Shannon entropy is named by Amey et al. 2021.
+    Source: Powell and Percival, J. Phys. A 12 (1979); Amey et al. 2021 name Shannon entropy.
     """
     return SpectralEntropy(positive_number(epsilon, "epsilon"))
 
 
 class SpectralEntropy(Objective[Samples]):
-    """Entropy of each sample's power spectrum. Make one by `spectral_entropy`, which says what it is.
+    """Entropy of the power spectrum of each sample. Make it with `spectral_entropy`, which documents it.
 
     Attributes:
         epsilon: the amplitude below which a frequency counts as silent.
@@ -138,7 +145,7 @@ def _surprise(power: Float[Array, "k m"], energies: Float[Array, "1 m"], epsilon
 
 
 def _ranks(n: int) -> list[int]:
-    """Return how often real signals have each frequency: twice, but for the constant and, of an even n, the fastest."""
+    """Return the number of modes at each frequency: two, but one at frequency 0 and, if n is even, at the fastest."""
     return [1 if k == 0 or 2 * k == n else 2 for k in range(n // 2 + 1)]
 
 

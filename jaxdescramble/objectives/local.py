@@ -1,4 +1,4 @@
-"""Locality: samples whose energy sits in one place."""
+"""Locality: small if the energy of each sample is in one place."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,36 +25,40 @@ def locality(
     shape: Sequence[int] | None = None,
     positions: ArrayLike | None = None,
 ) -> "Locality":
-    """Spread of each sample's energy about its centroid, in [0, 1]: small for signals that are local.
+    """Return the objective that puts the energy of every sample into neurons that are near each other.
 
     `f(P) = sum_s sum_i y_is^2 |x_i - c_s|^2 / (R^2 ||S||_F^2)`, `c_s = sum_i y_is^2 x_i / E_s`, `Y = P S`
 
-    with `x_i` the position of neuron i and `E_s` the energy of sample s, which no orthogonal P changes; `R^2`, the
-    largest distance from the mean position squared, is the largest spread there can be on a line, circle or grid, and
-    is not less elsewhere. On a circle f is the circular variance. 0 for samples of one neuron each, and for n = 1;
-    unchanged when S is scaled, when samples are repeated, permuted or change sign, when neurons change sign, and when
-    the grid is reflected. There is no closed form; the bound is 0, reached where samples can be made one-hot together,
-    and `Descrambling.tightest_bound` knows a higher one.
+    Here x_i is the position of neuron i, c_s is the centroid of sample s, and E_s is its energy, the sum of its squares
+    (the same for every orthogonal P). R is the largest distance of a neuron from the mean position. On a line, a circle
+    or a grid, `R^2` is the largest possible spread; for other positions the spread is at most `R^2`. On a circle f is
+    the circular variance.
+
+    f lies in [0, 1]. It is 0 if every sample is in one neuron only, and for n = 1. f does not change when S is scaled,
+    when samples are repeated, permuted or change sign, when neurons change sign, or when the grid is reflected. There
+    is no closed form. The bound is 0; it is reached if some P puts every sample into one neuron.
+    `Descrambling.tightest_bound` gives a higher bound.
 
     Args:
         boundary: "periodic" (the ends of an axis meet: its neurons are equally spaced points of a circle of
             circumference n) or "neumann" (the axis ends: positions 0, 1, ... n - 1); or one name per axis.
-        shape: sizes of the grid that the n neurons fill, C order; None for one axis of n neurons.
-        positions: in place of a grid, shape (n, d): data, which may be traced and differentiated.
+        shape: sizes of the grid that the n neurons fill, in C order; None means one axis of n neurons.
+        positions: positions of the neurons if they do not fill a grid, shape (n, d). They may be traced and
+            differentiated. None means the grid.
 
     Returns:
-        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
-        relaxation.
+        A `Locality`. It has a bound, a relaxation (the higher bound), and a curvature (the exact diagonal of its
+        Hessian in the frame of the neurons, for preconditioners).
 
     Raises:
-        ValueError, TypeError: an unknown boundary, a grid that does not hold n points, positions beside a shape,
-            positions that are no real matrix or not one row per neuron.
+        ValueError, TypeError: if the boundary is unknown, if you give both positions and a shape, or if the positions
+            are not a real matrix. When you use the objective: if the grid or the positions do not have n points.
 
     >>> near, far = jnp.asarray([[1.0], [1.0], [0.0]]), jnp.asarray([[1.0], [0.0], [1.0]])
     >>> [round(float(locality("neumann")(jnp.eye(3), S)), 4) for S in (near, far)]
     [0.25, 1.0]
 
-    Source: locality is among the figures of merit that Amey et al. 2021 name; circular variance is in Mardia and Jupp,
+    Source: Amey et al. 2021 name locality among their figures of merit; circular variance is in Mardia and Jupp,
     Directional Statistics (2000), section 2.3.
     """
     ends, sizes = checked_boundary(boundary), checked_shape(shape)
@@ -66,11 +70,11 @@ def locality(
 
 
 class Locality(Objective[Samples]):
-    """Spread of each sample's energy about its centroid. Make one by `locality`, which says what it is.
+    """Spread of the energy of each sample about its centroid. Make it with `locality`, which documents it.
 
     Attributes:
-        boundary, shape: of the grid.
-        positions: of the neurons, in place of a grid, or None.
+        boundary, shape: boundaries and sizes of the grid.
+        positions: positions of the neurons if they do not fill a grid, otherwise None.
     """
 
     boundary: Boundary = dataclasses.field(default=BOUNDARY, metadata={"static": True})
@@ -80,7 +84,7 @@ class Locality(Objective[Samples]):
     takes_weights = True
 
     def _places(self, n: int, dtype: np.dtype) -> Float[Array, "n d"]:
-        """Return the positions about their mean, in units of the largest distance from it."""
+        """Return the positions relative to their mean, in units of the largest distance from the mean."""
         if self.positions is not None:
             same_size(self.positions, 0, n, "positions", "the signals' features")
             x = self.positions.astype(dtype)
@@ -99,7 +103,8 @@ class Locality(Objective[Samples]):
         x = self._places(summary.size, Y.dtype)
         shares = ratio(Y**2, energies)
         centroids = matmul(x.T, shares)
-        # About the centroid, one coordinate at a time: a difference of two moments would cancel for local signals.
+        # Subtract the centroid first, one coordinate at a time. The difference of two moments would lose digits for
+        # local signals.
         squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
         return jnp.sum(summary.weigh(Y**2 * squares)) / max(Y.size, 1)
 
@@ -107,8 +112,12 @@ class Locality(Objective[Samples]):
         return nothing_below_zero(summary)
 
     def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
-        """Return the better of two bounds; the other: all that is not in one neuron is as far apart as neighbours."""
-        S = heavy(in_own_unit(summary), summary)  # of samples, the bound sees directions and energies
+        """Return the better of two lower bounds.
+
+        The first is `spread`. The second is from `concentration`: energy that is not in one neuron is at least as far
+        apart as the nearest two neurons.
+        """
+        S = heavy(in_own_unit(summary), summary)  # the bound depends only on directions and energies of samples
         x = self._places(summary.size, S.dtype)
         energies = jnp.sum(S**2, axis=0)
         nearest = jnp.min(jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, _apart(x))) if len(x) > 1 else 0.0
@@ -118,7 +127,8 @@ class Locality(Objective[Samples]):
     def curvature(self, summary: Samples) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
-        Of a sample, `F = sum y_i^2 |x_i|^2 - |sum y_i^2 x_i|^2 / E`: `F_i = 2 y_i (|x_i|^2 - 2 x_i c)`,
+        The term of one sample y, with energy E and centroid c, is `F = sum y_i^2 |x_i|^2 - |sum y_i^2 x_i|^2 / E`. Its
+        derivatives are `F_i = 2 y_i (|x_i|^2 - 2 x_i c)` and
         `F_ij = 2 (|x_i|^2 - 2 x_i c) [i = j] - 8 y_i y_j x_i x_j / E`.
         """
         S = in_own_unit(summary)
@@ -139,9 +149,9 @@ class Locality(Objective[Samples]):
         return SpatialCurvature(diagonal)
 
     def assignment(self, summary: Samples) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-        """Return the spread about the centroid, pair by pair.
+        """Return the spread as a sum over pairs of neurons.
 
-        `|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`.
+        The two matrices are `|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`.
         """
         S = in_own_unit(summary)
         square = S**2
@@ -155,7 +165,7 @@ class Locality(Objective[Samples]):
 
 
 def _on_axis(size: int, end: str) -> np.ndarray:
-    """Return positions along one axis, neighbours about 1 apart: points of a line, or of a circle in two dimensions."""
+    """Return positions along one axis, about 1 apart: points of a line, or points of a circle in two dimensions."""
     if end == "neumann":
         return np.arange(size)[:, None]
     angle = 2 * np.pi * np.arange(size)[:, None] / size
@@ -163,7 +173,7 @@ def _on_axis(size: int, end: str) -> np.ndarray:
 
 
 def _apart(x: Float[Array, "n d"]) -> Float[Array, "n n"]:
-    """Return half the squared distances between places."""
+    """Return half the squared distance between every two places."""
     inner = matmul(x, x.T)
     heights = jnp.diagonal(inner)
     return (heights[:, None] + heights[None, :]) / 2 - inner

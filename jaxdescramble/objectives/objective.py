@@ -1,4 +1,4 @@
-"""What an objective is: a frozen dataclass with a method `value`, and what else it can say about itself."""
+"""The base class of objectives: a frozen dataclass with a method `value`, and optional methods for solvers."""
 
 import dataclasses
 import re
@@ -27,10 +27,11 @@ from jaxdescramble.operators import Operator
 
 
 class Curvature(NamedTuple):
-    """A diagonal model of an objective's Hessian in body coordinates, `P(t) = P exp(t frame W frame^T)`, W skew.
+    """A diagonal model of the Hessian of an objective, for preconditioners.
 
-    The second derivative along `W = E_ij - E_ji` is modelled by `diagonal[i, j]`. The frame may depend on the point:
-    `frame = P^T` turns rows of P, `exp(t W) P`, which is the frame in which sums over neurons are simple.
+    `diagonal[i, j]` is the second derivative, or a model of it, along the path `P(t) = P exp(t frame W frame^T)` with
+    the skew matrix `W = E_ij - E_ji`. The frame may depend on the point. With `frame = P^T` the path is `exp(t W) P`:
+    it rotates rows of P (neurons). Sums over neurons are simple in this frame.
     """
 
     frame: Float[Array, "n n"]
@@ -43,9 +44,9 @@ Self = TypeVar("Self", bound="Objective")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 class Objective(Generic[Kind]):
-    """A figure of merit of `P S`, dimensionless and to be minimised: smaller is more readable.
+    """A number that says how readable `P S` is. It is dimensionless, and smaller is more readable.
 
-    To write a new one, write a subclass with `value` and, as fields, the numbers that it needs:
+    To define a new objective, write a subclass with the method `value` and, as fields, the numbers that it needs:
 
     >>> import jaxdescramble as jd
     >>> class Roughness(jd.Objective):
@@ -56,27 +57,28 @@ class Objective(Generic[Kind]):
     >>> float(Roughness()(jnp.eye(2), S)), float(Roughness(power=1.0)(jnp.eye(2), S))
     (2.0, 1.0)
 
-    A subclass becomes a frozen dataclass and a pytree by itself; write no decorator. Fields are data: numbers, arrays
-    and operators, which may be traced and differentiated, and which change without another compilation. Mark a field
-    that decides what is compiled (a name, an order, a shape) as static:
+    Do not write a decorator: every subclass becomes a frozen dataclass and a pytree. Fields are data: numbers, arrays
+    and operators. They may be traced and differentiated, and a change does not compile again. Mark a field that decides
+    what is compiled (a name, an order, a shape) as static:
     `order: int = dataclasses.field(default=2, metadata={"static": True})`. For a plain function, use
     `objectives.from_function`.
 
-    The methods `operator` to `symmetries` are optional. They return None where there is nothing to say.
+    The methods from `operator` to `sparsifying_operator` are optional. They return None by default.
     `Objective[Samples]` tells type checkers what kind of summary the methods take.
 
     Attributes:
         summary: the kind of summary that the objective reads (`Samples`, `Factor` or `Gram`).
-        applies_to: what S is, "signals" or "weights", a weight matrix of a layer.
-        concave: whether it is minus a convex function of the matrix P: then the polar fixed point
-            `P <- polar(-gradient)` never goes up.
-        smoothing: the name of the field that rounds the corners ("epsilon"), if one does: continuation lowers it.
-        takes_weights: whether `value`, and the optional methods, weigh every sum over samples by `summary.weigh`.
-            Needed only of objectives that read `Samples`: the other summaries contain the weights. Without it, weights
-            other than zeros and ones are refused.
-        name: the class's name in lower case with underscores, unless the class gives another.
+        applies_to: what S is: "signals", or "weights" for the weight matrix of a layer.
+        concave: whether the objective is minus a convex function of P. Then the polar fixed point,
+            `P <- polar(-gradient)`, never increases it.
+        smoothing: name of the field that says how widely corners are rounded, such as "epsilon"; "" means that there
+            are no corners. Continuation lowers this field step by step.
+        takes_weights: whether `value` and the optional methods multiply every sum over samples by `summary.weigh`. Set
+            it only for objectives that read `Samples`; the other summaries contain the weights. If it is False, only
+            weights of zeros and ones are accepted.
+        name: name in messages; by default the name of the class in lower case with underscores.
 
-    Give an attribute in the class body (`concave = True`), or as a static field where it depends on the instance.
+    Set an attribute in the class body (`concave = True`), or as a static field if it depends on the instance.
     """
 
     summary: type[Summary] = Samples
@@ -85,7 +87,7 @@ class Objective(Generic[Kind]):
     smoothing: str = ""
     takes_weights: bool = False
     name: str = ""
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # of subclasses
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # the fields of subclasses
 
     def __init__(self, *args: object, **fields: object):
         raise TypeError(
@@ -122,52 +124,53 @@ class Objective(Generic[Kind]):
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    # --- what an objective says about itself -------------------------------------------------------------------------
+    # --- methods that a subclass defines -----------------------------------------------------------------------------
 
     def value(self, point: Float[Array, "n n"], summary: Kind) -> Float[Array, ""]:
-        """Return the value at a point. Every objective defines this."""
+        """Return the value at a point. Every objective must define this method."""
         raise NotImplementedError(f"{type(self).__name__}: define value(self, point, summary).")
 
     def operator(self, n: int) -> Operator | None:
-        """Return the D on n points of an objective `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`.
+        """Return D for n neurons, if the objective is `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`.
 
-        An objective that defines this has a closed form.
+        An objective that defines this method has a closed form.
         """
         return None
 
     def curvature(self, summary: Kind) -> Callable[[Array], Curvature] | None:
-        """Return a model of the Hessian, for preconditioners: a function of the point that gives a `Curvature`.
+        """Return a model of the Hessian, for preconditioners: a function from the point to a `Curvature`.
 
-        Compute what does not depend on the point once, before you return the function.
+        Before you return the function, compute everything that does not depend on the point.
         """
         return None
 
     def bound(self, summary: Kind) -> Float[Array, ""] | None:
-        """Return a number that no orthogonal point goes below."""
+        """Return a lower bound: no orthogonal point has a smaller value."""
         return None
 
     def relaxation(self, summary: Kind, steps: int) -> Float[Array, ""] | None:
-        """Return such a number again, from steps + 1 eigenvalue problems: higher, and computed only on request."""
+        """Return a better lower bound, from `steps + 1` eigenvalue problems. It is computed only on request."""
         return None
 
     def assignment(self, summary: Kind) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
-        """Return symmetric matrices a and b of a quadratic assignment problem over S(n).
+        """Return the symmetric matrices a and b, if the objective is a quadratic assignment problem over S(n).
 
-        `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation, `(P S)_i = S_{p(i)}`.
+        This means `f(P) = sum_ij a_ij b_{p(i) p(j)}` for every permutation p, with `(P S)_i = S_{p(i)}`.
         """
         return None
 
     def symmetries(self, n: int) -> Symmetries | None:
-        """Return signed permutations of the n neurons that leave the objective alone.
+        """Return signed permutations of the n neurons that do not change the objective.
 
-        Where one of them has determinant -1, solvers look at one determinant class of O(n) and know both.
+        If one of them has determinant -1, both determinant classes of O(n) have the same values, and solvers search
+        only one.
         """
         return None
 
     def sparsifying_operator(self, n: int) -> Operator | None:
-        """Return the D on n points of an objective that is a (smoothed) L1 norm of `D P S`.
+        """Return D for n neurons, if the objective is a (rounded) L1 norm of `D P S`.
 
-        Starting points are made from it.
+        Solvers use it to find starting points.
         """
         return None
 
@@ -176,11 +179,16 @@ class Objective(Generic[Kind]):
     def __call__(
         self, point: ArrayLike, summary: Summary | ArrayLike, weights: ArrayLike | None = None
     ) -> Float[Array, ""]:
-        """Return the value at a point; `summary` may be the signals themselves, with weights of their samples.
+        """Return the value at a point.
+
+        Args:
+            point: the descrambler P, shape (n, n).
+            summary: summary of the signals, or the signals themselves, shape (features, samples).
+            weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
 
         Raises:
-            ValueError: the point and the signals do not fit; weights as for `summarise`.
-            TypeError: weights beside a summary, which has its own.
+            ValueError: if the sizes of the point and of the signals differ, or `summarise` rejects the weights.
+            TypeError: if you give weights with a summary; a summary contains its weights.
         """
         if not isinstance(summary, Summary):
             summary = self.summarise(summary, weights)
@@ -193,23 +201,23 @@ class Objective(Generic[Kind]):
         return self.value(point, cast(Kind, summary))
 
     def empty(self, n: int, dtype: DTypeLike) -> Summary:
-        """Return the summary of no samples of n features.
+        """Return an empty summary for signals of n features. Then add signals with `update`.
 
         Raises:
-            TypeError, ValueError: n is no positive integer, a type other than float32 and float64.
+            TypeError, ValueError: if n is not a positive integer, or the dtype is not a floating type.
         """
         return self.summary.empty(positive_integer(n, "n"), floating_type(dtype, half=True))
 
     def update(self, summary: Summary, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
-        """Return the summary with more columns of signals added.
+        """Return a summary that includes further samples.
 
         Args:
-            summary: of the samples before.
-            signals: shape (features, samples).
-            weights: how much each sample counts, shape (samples,); None for 1 each. All may be zero here.
+            summary: summary of the earlier samples.
+            signals: the further signals, shape (features, samples).
+            weights: how much each sample counts, shape (samples,), at least 0; None means 1 each. All may be zero here.
 
         Raises:
-            ValueError, TypeError: the signals do not fit the summary; weights as for `summarise`.
+            ValueError, TypeError: if the signals do not fit the summary, or `summarise` rejects the weights.
         """
         a_summary(summary)
         columns = real_array(signals, "signals", (2,), "(features, samples)")
@@ -219,10 +227,10 @@ class Objective(Generic[Kind]):
         return self._updated(summary, columns, weights, empty=True)
 
     def merge(self, one: Summary, other: Summary) -> Summary:
-        """Return the summary of two data sets together.
+        """Merge the summaries of two data sets.
 
         Raises:
-            TypeError, ValueError: no summaries, or not of one kind and size.
+            TypeError, ValueError: if an argument is not a summary, or if their kinds or sizes differ.
         """
         a_summary(one, "one")
         a_summary(other, "other")
@@ -234,20 +242,20 @@ class Objective(Generic[Kind]):
         return one.merge(other)
 
     def summarise(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
-        """Return `update(empty(n, dtype), signals)` in one step.
+        """Return the summary of the signals: `update(empty(n, dtype), signals)` in one step.
 
         Args:
-            signals: shape (features, samples).
-            weights: how much each sample counts, shape (samples,), at least 0; None for 1 each. A whole number counts
-                its sample so many times. A sample of weight 0 does not count at all and may hold anything, NaN
-                included. Under `jit`, where numbers are not known, weights that are negative, infinite or NaN give the
-                status NOT_FINITE, and all zero ZERO_SIGNALS.
+            signals: the signals S, shape (features, samples).
+            weights: how much each sample counts, shape (samples,), at least 0; None means 1 each. A whole number counts
+                a sample that many times; 0 leaves it out, and it may then contain NaN. Under `jit` the numbers are
+                unknown: weights that are negative, infinite or NaN then give the status NOT_FINITE, and weights that
+                are all zero give ZERO_SIGNALS.
 
         Raises:
-            ValueError: another shape; weights that are negative, infinite, NaN or all zero.
-            TypeError: complex numbers; an objective that applies to weight matrices, whose columns are no samples, or
-                one that reads `Samples` and does not say `takes_weights` (weights of zeros and ones are allowed there
-                outside of `jit`: they select the samples).
+            ValueError: if a shape is wrong, or weights are negative, infinite, NaN or all zero.
+            TypeError: if a number is complex; or if the objective cannot use weights: it applies to weight matrices, or
+                it reads `Samples` without `takes_weights`. In the last case, weights of zeros and ones are still
+                accepted outside `jit`; they select samples.
 
         >>> from jaxdescramble.objectives import total_variation
         >>> S, point = jnp.asarray([[1.0, 2.0, jnp.nan], [3.0, 1.0, 5.0]]), jnp.eye(2)
@@ -265,16 +273,16 @@ class Objective(Generic[Kind]):
         return summary.update(columns) if given is None else summary.update(columns, given)
 
     def weighed(self, columns: Array, weights: Array | None) -> tuple[Array, Array | None]:
-        """Return signals and weights as this objective can take them.
+        """Return signals and weights in a form that this objective can use.
 
-        An objective that takes no weights gets the samples of weight 1, without weights.
+        If the objective takes no weights, the samples of weight 1 are returned, without weights.
 
         Args:
-            columns: shape (..., features, samples).
-            weights: as `checks.sample_weights` gives them, shape (samples,) or (..., samples); or None.
+            columns: the signals S, shape (..., features, samples).
+            weights: checked weights, shape (samples,) or (..., samples); None means 1 each.
 
         Raises:
-            TypeError: as for `summarise`.
+            TypeError: if the objective cannot use these weights; see `summarise`.
 
         >>> from jaxdescramble.objectives import from_function
         >>> def user(point, summary):
@@ -310,25 +318,28 @@ class Objective(Generic[Kind]):
 
     @property
     def quadratic(self) -> bool:
-        """Whether the class defines `operator`, so that there is a closed form."""
+        """Whether the class defines `operator`. Then the objective has a closed form."""
         return type(self).operator is not Objective.operator
 
     def tightest_bound(self, summary: Kind, steps: int = 40) -> Float[Array, ""] | None:
-        """Return the larger of the bound and the relaxation, or None where the objective knows neither.
+        """Return the larger of the bound and the relaxation, or None if the objective has neither.
 
         Args:
-            summary: of the signals.
-            steps: how long the relaxation looks for its best multipliers.
+            summary: summary of the signals.
+            steps: number of steps of the relaxation. More steps take longer and never lower the bound.
 
         Raises:
-            TypeError, ValueError: no summary; steps below 0; the signals are too large for the relaxation.
+            TypeError, ValueError: if `summary` is not a summary, `steps` is negative, or the signals are too large for
+                the relaxation.
         """
         a_summary(summary)
         steps = positive_integer(steps, "steps", least=0)
         return tighter(self.bound(summary), self.relaxation(summary, steps))
 
     def mirrored(self, n: int) -> bool:
-        """Return whether the two determinant classes of O(n) hold the same values, by a symmetry that is a reflection.
+        """Return whether the objective has the same values on both determinant classes of O(n).
+
+        This is so if a symmetry of the objective has determinant -1.
 
         >>> from jaxdescramble.objectives import monotonicity, sparsity
         >>> sparsity().mirrored(4), monotonicity().mirrored(4)
@@ -341,10 +352,10 @@ class Objective(Generic[Kind]):
         return known is not None and known.reflect(n)
 
     def smoothed(self: Self, factor: ArrayLike) -> Self:
-        """Return the objective with corners rounded `factor` times as widely, or itself where there are none to round.
+        """Return a copy whose corners are rounded `factor` times as widely, or the objective itself without corners.
 
         Raises:
-            TypeError, ValueError: no positive number.
+            TypeError, ValueError: if `factor` is not a positive number.
         """
         factor = positive_number(factor, "factor")
         if not self.smoothing:
@@ -363,7 +374,7 @@ def _shown(value: object) -> str:
 
 
 def tighter(bound: Array | None, other: Array | None) -> Array | None:
-    """Return the larger of two bounds, either of which may be missing.
+    """Return the larger of two bounds. None means a missing bound.
 
     >>> float(tighter(jnp.asarray(1.0), None)), tighter(None, None)
     (1.0, None)

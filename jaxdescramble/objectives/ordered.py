@@ -1,4 +1,4 @@
-"""Order along the neurons: signals that repeat, and signals that only rise."""
+"""Order along the neurons: signals that repeat (`periodicity`), and signals that only rise (`monotonicity`)."""
 
 import dataclasses
 import functools
@@ -24,39 +24,42 @@ from jaxdescramble.objectives.variation import TotalVariation
 
 
 def periodicity(period: int, boundary: str = BOUNDARY) -> "Periodicity":
-    """How far signals are from repeating every `period` neurons, in [0, 1].
+    """Return the objective that makes signals repeat every `period` neurons.
 
     `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`, `(D y)_i = y_i - y_(i + period)`
 
-    0 for signals of that period; unchanged when S is scaled, when samples are repeated or permuted, and when S is
-    turned on the right. On a circle this is one less the autocorrelation at that lag, `r = <y, shift^period y> / <y,
-    y>`: `f = 2 (1 - r) / lambda_max`, and `lambda_max` is 4 where some wave changes sign at that lag.
+    Here `lambda_max` is the largest eigenvalue. f lies in [0, 1], and is 0 for signals of this period. f does not
+    change when S is scaled, when samples are repeated or permuted, or when S is multiplied from the right by an
+    orthogonal matrix. For one sample y on a circle, `f = 2 (1 - r) / lambda_max` with the autocorrelation
+    `r = <y, shift^period y> / <y, y>`. If some wave changes sign after `period` neurons, `lambda_max` is 4.
 
     Args:
-        period: in neurons, less than n.
-        boundary: "periodic" (the ends meet: the neurons lie on a circle) or "neumann" (the axis ends: only pairs within
-            it).
+        period: the period, in neurons; less than n.
+        boundary: "periodic" (the ends meet: the neurons lie on a circle) or "neumann" (the axis ends: only pairs of
+            neurons within it are compared).
 
     Returns:
-        An objective with an operator (so it has a closed form), a curvature and a bound, which is attained.
+        A `Periodicity`. It has an operator, and therefore a closed form. It also has a bound, which is attained, and a
+        curvature (a model of its Hessian for preconditioners).
 
     Raises:
-        ValueError, TypeError: a period that is no positive integer or not less than n, an unknown boundary.
+        ValueError, TypeError: if `period` is not a positive integer, or the boundary is unknown. When you use the
+            objective: if the period is not less than n.
 
     >>> wave = jnp.sin(2 * jnp.pi * jnp.arange(6) / 3)[:, None]
     >>> [abs(round(float(periodicity(lag)(jnp.eye(6), wave)), 4)) for lag in (3, 1)]
     [0.0, 0.75]
 
-    Source: periodicity and autocorrelation are among the figures of merit that Amey et al. 2021 name.
+    Source: Amey et al. 2021 name periodicity and autocorrelation among their figures of merit.
     """
     return Periodicity(positive_integer(period, "period"), one_of(boundary, "boundary", ENDS))
 
 
 class Periodicity(Quadratic):
-    """How far signals are from repeating. Make one by `periodicity`, which says what it is.
+    """How far signals are from repeating. Make it with `periodicity`, which documents it.
 
     Attributes:
-        period, boundary: of the difference D.
+        period, boundary: arguments of the difference D.
     """
 
     period: int = dataclasses.field(metadata={"static": True})
@@ -74,9 +77,9 @@ class Periodicity(Quadratic):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Lag:
-    """The difference between neurons a period apart, an operator whose eigenbasis is known on paper.
+    """The difference between neurons that are one period apart, an operator with a known eigenbasis.
 
-    On a circle the modes are waves; a line falls apart into `period` chains of neurons, each with its own cosines.
+    On a circle the modes are waves. A line splits into `period` chains of neurons, and each chain has its own cosines.
 
     >>> Lag(4, 2, "periodic").apply(jnp.asarray([1.0, 2.0, 4.0, 8.0])).tolist()
     [-3.0, -6.0, 3.0, 6.0]
@@ -117,15 +120,15 @@ class Lag:
         return tuple(np.unique(np.round(self.eigenvalues, 12), return_counts=True)[1].tolist())
 
     def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
-        """`D x` along axis 0."""
+        """Return `D x` along axis 0."""
         return x - jnp.roll(x, -self.period, 0) if self.boundary == "periodic" else x[: -self.period] - x[self.period :]
 
     def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """Mode coefficients `T^T x` along axis 0."""
+        """Return the mode coefficients `T^T x` along axis 0, where T is `basis`."""
         return self._product(self.basis.T, x)
 
     def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
-        """`T c` along axis 0."""
+        """Return `T c` along axis 0, where T is `basis`."""
         return self._product(self.basis, c)
 
     def _product(self, matrix: np.ndarray, x: Array) -> Array:
@@ -133,38 +136,43 @@ class Lag:
 
 
 def monotonicity(epsilon: ArrayLike = 1e-3) -> "Monotonicity":
-    """How far signals fall on their way along the neurons, in [0, 1]: 0 if no sample ever falls.
+    """Return the objective that makes signals rise along the neurons: small if samples hardly ever fall.
 
     `f(P) = sum_ks phi(max(-d_ks, 0)) / (sqrt(lambda_max(D^T D) K m) ||S||_F)`, `d = D P S`,
     `phi(x) = x^3 / (x^2 + (epsilon s)^2)`
 
-    with D the first differences on a line, `K = n - 1` to a sample, and `s = ||S||_F / sqrt(n m)`; the normalisation is
-    that of `total_variation`. Unchanged when S is scaled and when samples are repeated or permuted; not when it changes
-    sign. There is no closed form. What falls is half of the total variation less half of what samples rise from end to
-    end, which adds up to `sqrt(2) |sum_s S_s|` at most: with the bound of `total_variation` that is the bound, 0 where
-    signals have a large mean; in general it is not attained.
+    Here S has n features and m samples, and `s = ||S||_F / sqrt(n m)` is the root mean square of its entries. D takes
+    the differences of neighbours on a line, `K = n - 1` per sample. The sum runs over the differences k and the
+    samples (index s); phi is a rounded form of x. The normalisation is that of `total_variation`. f lies in [0, 1], and
+    is 0 if no sample ever falls. f does not change when S is scaled, or when samples are repeated or permuted. It
+    changes when S changes sign. There is no closed form.
+
+    The bound is 0 if the signals have a large mean. It uses that the total fall of a sample is half of its total
+    variation, minus half of its rise from the first neuron to the last. These rises sum to at most
+    `sqrt(2) |sum_s S_s|`, where S_s is the column of sample s; the bound of `total_variation` gives the rest. In
+    general no P reaches the bound.
 
     Args:
-        epsilon: in units of s, how widely the corner is rounded, to a function with two continuous derivatives: f falls
-            short of its limit, epsilon to 0 (the total descent), by at most epsilon.
+        epsilon: how widely the corner is rounded, in units of s; f then has two continuous derivatives. The rounding
+            makes f smaller than the total fall by at most epsilon.
 
     Returns:
-        An objective with a bound.
+        A `Monotonicity`. It has a bound.
 
     Raises:
-        ValueError, TypeError: epsilon is not a positive number.
+        ValueError, TypeError: if `epsilon` is not a positive number.
 
     >>> rise = jnp.asarray([[0.0], [1.0], [1.0], [3.0]])
     >>> [round(float(monotonicity()(jnp.eye(4), S)), 4) for S in (rise, -rise)]
     [0.0, 0.2826]
 
-    Source: monotonicity is among the figures of merit that Amey et al. 2021 name; the formula is this package's.
+    Source: Amey et al. 2021 name monotonicity among their figures of merit; the formula is ours.
     """
     return Monotonicity(positive_number(epsilon, "epsilon"))
 
 
 class Monotonicity(Objective[Samples]):
-    """How far signals fall on their way along the neurons. Make one by `monotonicity`, which says what it is.
+    """How far signals fall along the neurons. Make it with `monotonicity`, which documents it.
 
     Attributes:
         epsilon: how widely the corner is rounded, in units of s.
@@ -179,7 +187,7 @@ class Monotonicity(Objective[Samples]):
         Y, _ = in_frame(point, summary)
         differences = on_a_line(len(Y))
         d = differences(Y)
-        fall = jnp.where(d >= 0, 0, -d)  # a NaN stays one
+        fall = jnp.where(d >= 0, 0, -d)  # a NaN remains a NaN
         descent = ratio(fall**3, fall**2 + jnp.asarray(self.epsilon, Y.dtype) ** 2)
         return jnp.sum(summary.weigh(descent)) / differences.largest_variation(d)
 
@@ -188,7 +196,7 @@ class Monotonicity(Objective[Samples]):
         differences = on_a_line(len(S))
         d = differences(S)
         variation = TotalVariation(boundary="neumann", epsilon=self.epsilon).bound(summary)
-        # A corner takes epsilon / 2 off each difference at most.
+        # The rounded corner lowers each difference by at most epsilon / 2.
         rest = math.sqrt(2) * jnp.sqrt(jnp.sum(jnp.sum(summary.weigh(S), axis=1) ** 2))
         rest = rest + jnp.asarray(self.epsilon, S.dtype) * d.size
         found = (variation - rest / differences.largest_variation(d)) / 2

@@ -1,4 +1,4 @@
-"""Objectives made of plain functions."""
+"""Objectives that are made from plain functions."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,28 +20,32 @@ def from_function(
     takes_weights: bool = False,
     **parameters: object,
 ) -> "FromFunction":
-    """Make an objective of a plain function.
+    """Make an objective from a plain function.
 
     `f(P) = function(P, summary, **parameters)`
 
-    Use it to try an idea out. An objective that knows more about itself, such as a bound, is a subclass of `Objective`.
+    Use it to try out an idea. To add a bound or a curvature, write a subclass of `Objective`.
 
     Args:
-        function: a function of a point and a summary that returns a number, to be minimised. Define it in a module: its
-            identity is part of the objective's, so a function that is defined again compiles again.
-        summary: the kind of summary that it reads: `Samples`, `Factor` or `Gram`.
-        name: for messages and tables; the function's own name if None.
+        function: a function `function(point, summary, **parameters)` that returns a number; small is readable. Define
+            it once, in a module: if you define the same function again, the objective is another one and compiles
+            again.
+        summary: the kind of summary that the function reads: `Samples` (the default; `summary.signals` are the
+            signals), `Factor` or `Gram`.
+        name: name in messages and tables; None means the name of the function.
         static: names of the parameters that are fixed at compile time: text, truth values, numbers that decide shapes.
-        takes_weights: whether the function weighs its sums over samples by `summary.weigh`.
-        parameters: the function's further arguments. Those that are not static are data: numbers, arrays and operators,
-            which may be traced and differentiated, and change without another compilation.
+        takes_weights: whether the function multiplies its sums over samples by `summary.weigh`. If it is False, only
+            weights of zeros and ones are accepted.
+        parameters: further arguments of the function. Those that are not static are data: numbers, arrays and
+            operators. They may be traced and differentiated, and a change does not compile again.
 
     Returns:
-        An objective without a bound.
+        A `FromFunction`: an objective without a bound.
 
     Raises:
-        TypeError: no function, no kind of summary, a static parameter that cannot be hashed.
-        ValueError: a name in `static` that is no parameter.
+        TypeError: if `function` is not a function, `summary` is not a kind of summary, or a static parameter cannot be
+            hashed.
+        ValueError: if a name in `static` is not a parameter.
 
     >>> import jax.numpy as jnp
     >>> def roughness(point, summary, power, axis):
@@ -78,13 +82,13 @@ def from_function(
 
 
 class FromFunction(Objective[Summary]):
-    """An objective made of a plain function. Make one by `from_function`, which says what it is.
+    """An objective that is made from a plain function. Make it with `from_function`, which documents it.
 
     Attributes:
-        values, names: data that the function takes.
+        values, names: values and names of the parameters that are data.
         function: the function.
-        settings: names and values that the function takes, fixed at compile time.
-        summary, name, takes_weights: as for every objective.
+        settings: names and values of the parameters that are fixed at compile time.
+        summary, name, takes_weights: attributes of every objective; see `Objective`.
     """
 
     values: tuple[object, ...] = ()

@@ -1,4 +1,4 @@
-"""Similarity: signals that look like something known."""
+"""Similarity: small if the signals look like known signals."""
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +15,27 @@ from jaxdescramble.objectives.weighing import clear
 
 
 def similarity(reference: ArrayLike | None = None) -> "Similarity":
-    """Likeness of the signals to a reference, sample by sample, in [-1, 1]: -1 if they are equal up to scale.
+    """Return the objective that makes the signals look like a reference R, sample by sample.
 
     `f(P) = -<P S, R> / (||S||_F ||R||_F)`
 
-    Unchanged when S or R is scaled, and when the samples of both are repeated or permuted together. The bound is
-    `-||R S^T||_* / (||S||_F ||R||_F)` (nuclear norm), attained at the polar factor of `R S^T`: the closed form is
-    `exact.procrustes`. f is linear in P, so the polar fixed point arrives in one step.
+    Here `<A, B>` is the sum of the products of the entries. f lies in [-1, 1], and is -1 if `P S` equals R up to a
+    positive factor. f does not change when S or R is scaled, or when the samples of both are repeated or permuted
+    together. The bound is `-||R S^T||_* / (||S||_F ||R||_F)` with the nuclear norm (the sum of the singular values). It
+    is attained at the polar factor of `R S^T`: `exact.procrustes` is the closed form. f is linear in P, so the polar
+    fixed point (`solvers.PolarPower`) needs one step.
 
     Args:
-        reference: R, shape (n, m), paired with the samples: a layer's input, a teacher's signals. Data, which
-            may be traced and differentiated. None for the signals in their raw frame, R = S: then f is least at P = 1,
-            and in a sum keeps P near it.
+        reference: the reference R, shape (n, m), with the same samples in the same order, such as the input of a layer
+            or the signals of a teacher. It may be traced and differentiated. None means `R = S`: f is then smallest at
+            the identity. Use this as a term of `weighted`, to keep P near the identity.
 
     Returns:
-        An objective with a bound.
+        A `Similarity`. It has a bound.
 
     Raises:
-        ValueError, TypeError: a reference that is no real matrix, or not of the signals' shape.
+        ValueError, TypeError: if the reference is not a real matrix. When you use the objective: if its shape is not
+            the shape of the signals.
 
     >>> S = jnp.asarray([[1.0, 2.0], [0.0, 1.0]])
     >>> [round(float(similarity(S[::-1])(P, S)), 4) for P in (jnp.eye(2), jnp.eye(2)[::-1])]
@@ -45,10 +48,10 @@ def similarity(reference: ArrayLike | None = None) -> "Similarity":
 
 
 class Similarity(Objective[Samples]):
-    """Likeness of the signals to a reference. Make one by `similarity`, which says what it is.
+    """Likeness of the signals to a reference. Make it with `similarity`, which documents it.
 
     Attributes:
-        reference: R, or None for the signals themselves.
+        reference: the reference R; None means the signals themselves.
     """
 
     reference: Array | None = None
@@ -78,14 +81,14 @@ class Similarity(Objective[Samples]):
 
 
 def nuclear_norm(matrix: Float[Array, "n k"]) -> Float[Array, ""]:
-    """Return the sum of singular values, `max tr(Q M)` over Q with orthonormal rows or columns.
+    """Return the nuclear norm: the sum of the singular values, `max tr(Q M)` over Q with orthonormal rows or columns.
 
-    Its derivative is the polar factor, singular values lost in rounding left out: finite for any matrix. Second
-    derivatives are not given (they read zero).
+    Its derivative is the polar factor, without the singular values that are lost in rounding. It is finite for every
+    matrix. Second derivatives are not supported: they are zero.
 
     >>> float(nuclear_norm(jnp.asarray([[0.0, 2.0], [-1.0, 0.0]])).round(4))
     3.0
     """
     U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(matrix), full_matrices=False)
-    lost = singular <= max(matrix.shape) * jnp.finfo(singular.dtype).eps * singular[0]  # a NaN is not, and stays one
+    lost = singular <= max(matrix.shape) * jnp.finfo(singular.dtype).eps * singular[0]  # a NaN is not lost
     return jnp.sum(jnp.where(lost, 0, jnp.sum(U * matmul(matrix, Vh.T), axis=0)))

@@ -1,4 +1,4 @@
-"""Smoothness: the Tikhonov figure of merit, a quadratic form with a closed-form minimiser."""
+"""Smoothness: Tikhonov's criterion, a quadratic form in P whose minimiser has a closed form."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,32 +28,40 @@ def smoothness(
     operator: Operator | None = None,
     summary: str = "factor",
 ) -> "Smoothness":
-    """Roughness of the signals along the neurons: Tikhonov's criterion, in [0, 1].
+    """Return the objective that makes signals smooth from neuron to neuron. It is the default of `descramble`.
 
-    `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`
+    `f(P) = ||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)` (Tikhonov's criterion)
 
-    0 for signals in the null space of D (constants), 1 for the fastest mode; unchanged when S is scaled, when samples
-    are repeated or permuted, and when S is turned on the right.
+    Here D is the derivative along the neurons (the rows of `P S`), and `lambda_max` is the largest eigenvalue. f
+    measures roughness and lies in [0, 1]; small values are smooth. f is 0 if D maps the signals to zero: with
+    "periodic" or "neumann" ends, these are signals that are equal in all neurons. f is 1 if every sample is the fastest
+    mode, the one of the largest eigenvalue. f does not change when S is scaled, when samples are repeated or permuted,
+    or when S is multiplied from the right by an orthogonal matrix.
 
     Args:
-        order, scheme: of the derivative D, as in `jaxdescramble.operators.derivative`.
+        order: order of the derivative D, at least 1.
         boundary: "periodic" (the ends of an axis meet), "neumann" (the axis ends, with zero slope) or "dirichlet" (the
             signals are zero beyond the ends); or one name per axis.
-        shape: sizes of the grid that the n neurons fill, C order; None for one axis of n neurons.
-        operator: any operator in place of the derivative, e.g. `operators.from_matrix(graph_incidence)`.
-        summary: what is kept of the signals: "factor" (default), "gram" or "samples".
+        scheme: "spectral" (the default) or "difference" (finite differences); see `operators.derivative`.
+        shape: sizes of the grid that the n neurons fill, in C order; None means one axis of n neurons.
+        operator: any operator instead of the derivative, such as `operators.from_matrix(graph_incidence)`. The other
+            arguments except `summary` are then ignored.
+        summary: which summary of the signals to keep. "factor" (the default) suits most data; "gram" has cheaper
+            updates but half the digits; "samples" keeps the signals themselves.
 
     Returns:
-        An objective with an operator (so it has a closed form), a curvature and a bound.
+        A `Smoothness`. It has an operator, and therefore a closed form. It also has a bound, and a curvature (a model
+        of its Hessian for preconditioners).
 
     Raises:
-        ValueError, TypeError: unknown names, an order below 1, a shape that does not hold n points.
+        ValueError, TypeError: if a name is unknown, or `order` is less than 1. When you use the objective: if the grid
+            does not have n points.
 
     >>> t = 2 * jnp.pi * jnp.arange(8) / 8
     >>> round(float(smoothness()(jnp.eye(8), jnp.cos(t)[:, None])), 4), round(1 / 4**4, 4)
     (0.0039, 0.0039)
 
-    Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is this package's.
+    Source: Amey et al. 2021, equation for Tikhonov smoothness; the normalisation is ours.
     """
     kind = SUMMARIES[one_of(summary, "summary", tuple(SUMMARIES))]
     if operator is not None:
@@ -69,7 +77,7 @@ def smoothness(
 
 
 class Quadratic(Objective[Summary]):
-    """An objective `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`: a subclass gives D, `operator(n)`."""
+    """An objective `||D P S||_F^2 / (lambda_max(D^T D) ||S||_F^2)`; a subclass defines D as `operator(n)`."""
 
     summary = Factor
     takes_weights = True
@@ -97,11 +105,11 @@ class Quadratic(Objective[Summary]):
 
 
 class Smoothness(Quadratic):
-    """Roughness of the signals along the neurons. Make one by `smoothness`, which says what it is.
+    """Roughness of the signals along the neurons. Make it with `smoothness`, which documents it.
 
     Attributes:
-        order, boundary, scheme, shape: of the derivative D.
-        custom: an operator in place of the derivative, or None.
+        order, boundary, scheme, shape: arguments of the derivative D.
+        custom: the operator that replaces the derivative, or None.
         summary: the kind of summary.
     """
 
@@ -130,7 +138,7 @@ class Smoothness(Quadratic):
 
 
 def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:
-    """`lambda_max(D^T D)`, 1 where D vanishes altogether (a single point): what a quadratic form is divided by.
+    """Return `lambda_max(D^T D)`, by which a quadratic form is divided; 1 if D is zero (a single point).
 
     >>> from jaxdescramble.operators import derivative
     >>> float(largest_eigenvalue(derivative(4, scheme="difference"), float))
@@ -141,9 +149,9 @@ def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:
 
 
 def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Float[Array, ""]:
-    """`||D P S||_F^2 / (lambda_max ||S||_F^2)`, 0 for signals that are zero.
+    """Return `||D P S||_F^2 / (lambda_max ||S||_F^2)`, or 0 if the signals are zero.
 
-    Taken as a sum of squares: a trace of Gram products would cancel, and err by 1e-4 where the answer is small.
+    The sum is a sum of squares. A trace of Gram products would lose digits: its error is 1e-4 if the value is small.
     """
     same_size(point, 0, D.size, "point", "the operator")
     scaled = summary.normalised()
@@ -151,13 +159,18 @@ def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Floa
 
 
 def rearrangement_bound(summary: Summary, D: Operator) -> Float[Array, ""]:
-    """`sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`, a ascending, sigma descending: no orthogonal P goes below."""
+    """Return `sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`: no orthogonal P has a smaller roughness.
+
+    Here a are the eigenvalues of `D^T D`, ascending, and sigma the singular values of S, descending.
+    """
     _, singular = summary.normalised().principal()
     return paired_roughness(D.eigenvalues, singular**2)
 
 
 def paired_roughness(eigenvalues: ArrayLike, powers: Float[Array, " n"]) -> Float[Array, ""]:
-    """`sum_i a_i b_i / (a_max sum_i b_i)`, 0 where either sum vanishes: the value when mode i carries power b_i.
+    """Return the roughness if the mode of eigenvalue a_i carries the power b_i.
+
+    `sum_i a_i b_i / (a_max sum_i b_i)`, or 0 if either sum is 0.
 
     >>> round(float(paired_roughness([0.0, 4.0], jnp.asarray([9.0, 1.0]))), 4)
     0.1
@@ -170,9 +183,10 @@ def paired_roughness(eigenvalues: ArrayLike, powers: Float[Array, " n"]) -> Floa
 class PrincipalCurvature:
     """The curvature of `||D P S||_F^2 / (lambda_max ||S||_F^2)` in the principal directions U of the signals.
 
-    There the Hessian's diagonal is `2 (At_ii - At_jj)(b_j - b_i)`, with `At = U^T P^T A P U`, and near the answer there
-    is little beside it. `diagonal(point)` is the Hessian's diagonal in the neurons' frame instead, for sums with
-    objectives that have theirs there.
+    In this frame the diagonal of the Hessian is `2 (At_ii - At_jj)(b_j - b_i)`, with `A = D^T D`,
+    `At = U^T P^T A P U` and the squared singular values b of S, in units of the denominator. Near the minimum the other
+    entries are small. `diagonal(point)` returns the diagonal in the frame of the neurons instead. Weighted sums use it
+    if the other terms have their curvature in that frame.
     """
 
     def __init__(self, summary: Summary, D: Operator):
@@ -187,7 +201,7 @@ class PrincipalCurvature:
         return Curvature(self._directions, (height[:, None] - height[None, :]) * self._slopes)
 
     def diagonal(self, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        """The second derivatives along `exp(t W) P`, `W = E_ij - E_ji`."""
+        """Return the second derivatives along `exp(t W) P`, with `W = E_ij - E_ji`, for all i and j."""
         columns = self._D.apply(jnp.eye(self._D.size, dtype=point.dtype))
         A, B = matmul(columns.T, columns), self._scaled.moment(point)
         across = jnp.diagonal(A)[:, None] * jnp.diagonal(B)[None, :]

@@ -1,4 +1,4 @@
-"""Sparsity: samples in which few neurons do all the work."""
+"""Sparsity: small if few neurons are active in each sample."""
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,11 @@ MEASURES = ("l1", "logcosh", "l4", "participation")
 def sparsity(
     measure: str = "l1", epsilon: ArrayLike | None = None
 ) -> "L1Sparsity | LogCoshSparsity | L4Sparsity | Participation":
-    """How many neurons share the work: small when few entries of `P S` are far from zero.
+    """Return the objective that makes few neurons active in each sample: few entries of `P S` are far from zero.
 
-    With Y = P S in units of `s = ||S||_F / sqrt(n m)`, `E_s` the energies of its samples, `sum E_s = n m`:
+    Here S has n features and m samples, and `s = ||S||_F / sqrt(n m)` is the root mean square of its entries. y are the
+    entries of `Y = P S` in units of s, and E_s is the energy of sample s: the sum of its y^2. The energies sum to n m.
+    phi(y) is the term of one entry.
 
     | measure         | f                                              | range    | bound                          |
     |-----------------|------------------------------------------------|----------|--------------------------------|
@@ -32,24 +34,27 @@ def sparsity(
     | "l4"            | `-sum y^4 / sum_s E_s^2`                       | [-1, 0]  | -1                             |
     | "participation" | `sum_s E_s^3 / sum_i y_is^4 / (n sum_s E_s)`   | [1/n, 1] | 1/n                            |
 
-    "l1" is `sum |y| / (sqrt(n m) ||S||_F)` but for the corner. The bounds hold since each entry's share `phi(y)` is a
-    concave function of `y^2`, zero at zero; they are attained where samples can be made one-hot together, that is where
-    any two are parallel or orthogonal. All are unchanged when S is scaled and when samples are repeated or permuted,
-    and when neurons are permuted or change sign: P is found up to those. There is no closed form; minus "l4" is convex,
-    so the polar fixed point applies.
+    Without the rounded corner, "l1" is `sum |y|` of the unscaled entries, divided by `sqrt(n m) ||S||_F`. The bounds
+    hold because phi(y) is a concave function of `y^2` that is zero at zero. They are attained if some P puts every
+    sample into one neuron; this is possible if any two samples are parallel or orthogonal. No measure changes when S is
+    scaled, when samples are repeated or permuted, or when neurons are permuted or change sign. So P is known only up to
+    these. There is no closed form. "l4" is minus a convex function, so the polar fixed point (`solvers.PolarPower`)
+    applies.
 
     Args:
-        measure: see above. "participation" is the effective number of neurons at work, over n.
-        epsilon: in units of s, how widely the corner of |y| is rounded: 1e-3 for "l1" unless given, 1 for "logcosh",
-            whose slope is then tanh(y), the score function of FastICA and Picard-O. As epsilon goes to 0 both tend to
-            the mean of |y|, from below and at most epsilon away. The other measures have no corner and take none.
+        measure: one of the four in the table; "l1" is the default. "participation" is the effective number of active
+            neurons, divided by n.
+        epsilon: how widely the corner of |y| is rounded, in units of s, for "l1" and "logcosh". None means 1e-3 for
+            "l1" and 1 for "logcosh", whose slope is then tanh(y), the score function of FastICA and Picard-O. For small
+            epsilon, both measures tend to the mean of |y|; they are smaller by at most epsilon. The other measures have
+            no corner, so leave epsilon out.
 
     Returns:
-        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, a bound and a
-        relaxation (`Descrambling.tightest_bound`): from the largest sum of `y^4` there can be.
+        An objective with a bound, a relaxation (a higher bound, for `Descrambling.tightest_bound`, from the largest
+        possible sum of `y^4`), and a curvature (the exact diagonal of its Hessian in the frame of the neurons).
 
     Raises:
-        ValueError, TypeError: an unknown measure, an epsilon that is not positive or has no meaning.
+        ValueError, TypeError: if the measure is unknown, epsilon is not positive, or the measure takes no epsilon.
 
     >>> even, sparse = jnp.ones((4, 1)), jnp.eye(4)[:, :1]
     >>> [round(float(sparsity()(jnp.eye(4), S)), 3) for S in (even, sparse)]
@@ -69,7 +74,7 @@ def sparsity(
 
 @jax.custom_jvp
 def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return `log cosh x` without overflow, exact for small x; its derivative is tanh.
+    """Return `log cosh x`. It does not overflow, and it is exact for small x. Its derivative is tanh.
 
     >>> log_cosh(jnp.asarray([0.0, 1024.0])).round().tolist()
     [0.0, 1023.0]
@@ -82,13 +87,13 @@ log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
 
 
 class _Entrywise(Objective[Samples]):
-    """A mean over entries, each of them a concave function of `y^2` that is 0 at 0."""
+    """A mean over all entries y of a concave function of `y^2` that is 0 at 0."""
 
     name = "sparsity"
     takes_weights = True
 
     def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
-        """Return what each entry adds, weights apart."""
+        """Return the term of each entry, without weights."""
         raise NotImplementedError
 
     def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
@@ -117,7 +122,7 @@ class _Entrywise(Objective[Samples]):
 
 
 class L1Sparsity(_Entrywise):
-    """The mean of |y|, its corner rounded. Make one by `sparsity("l1")`, which says what it is.
+    """The mean of |y| with a rounded corner. Make it with `sparsity("l1")`, which documents it.
 
     Attributes:
         epsilon: how widely the corner is rounded, in units of s.
@@ -136,7 +141,7 @@ class L1Sparsity(_Entrywise):
 
 
 class LogCoshSparsity(_Entrywise):
-    """The mean of `epsilon log cosh(y / epsilon)`. Make one by `sparsity("logcosh")`, which says what it is.
+    """The mean of `epsilon log cosh(y / epsilon)`. Make it with `sparsity("logcosh")`, which documents it.
 
     Attributes:
         epsilon: how widely the corner is rounded, in units of s.
@@ -156,7 +161,7 @@ class LogCoshSparsity(_Entrywise):
 
 
 class L4Sparsity(_Entrywise):
-    """Minus the sum of `y^4`. Make one by `sparsity("l4")`, which says what it is."""
+    """Minus the sum of `y^4`, normalised. Make it with `sparsity("l4")`, which documents it."""
 
     name = "sparsity"
     concave = True
@@ -166,7 +171,7 @@ class L4Sparsity(_Entrywise):
 
 
 class Participation(Objective[Samples]):
-    """The share of neurons at work. Make one by `sparsity("participation")`, which says what it is."""
+    """The share of active neurons. Make it with `sparsity("participation")`, which documents it."""
 
     name = "sparsity"
     takes_weights = True
@@ -178,10 +183,13 @@ class Participation(Objective[Samples]):
 
     def bound(self, summary: Samples) -> Float[Array, ""]:
         S = in_own_unit(summary)
-        return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 for signals that are zero
+        return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 if the signals are zero
 
     def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
-        """Return what the mean of q allows: `1 / q` is convex, so its mean is at least that of the mean."""
+        """Return the bound from the largest possible mean of `q = sum_i p_i^2`, p being the shares of the neurons.
+
+        `1 / q` is convex, so the mean of `1 / q` is at least 1 over the mean of q.
+        """
         S = in_own_unit(summary)
         energies = summary.weigh(jnp.sum(S**2, axis=0))
         found = mean(summary.weigh(S**2)) / (len(S) * concentration(S, energies, steps=steps))
@@ -190,8 +198,8 @@ class Participation(Objective[Samples]):
     def curvature(self, summary: Samples) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
-        Of a sample, with `p = y^2 / E` and `q = sum p^2`: `F = E / q`, `F_i = -4 p_i y_i / q^2`,
-        `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`.
+        The term of one sample y with energy E is `F = E / q`, with `p = y^2 / E` and `q = sum p^2`. Its derivatives are
+        `F_i = -4 p_i y_i / q^2` and `F_ij = 32 p_i y_i p_j y_j / (E q^3) - 12 p_i / q^2 [i = j]`.
         """
         S = in_own_unit(summary)
         energies = jnp.sum(S**2, axis=0, keepdims=True)

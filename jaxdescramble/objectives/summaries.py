@@ -1,7 +1,9 @@
-"""Mergeable summaries of signals: what an objective keeps of a data set, however long.
+"""Mergeable summaries: what an objective keeps of the signals S, shape (n, m), also of more samples than memory holds.
 
-Every summary has `empty(n, dtype)`, `update(signals)` and `merge(other)`, and answers the two questions a quadratic
-objective asks: `energy(M) = ||M S||_F^2` and `principal()`, the principal directions with their singular values.
+Build a summary from batches with `empty(n, dtype)`, `update(signals)` and `merge(other)`. Every summary gives the two
+things that a quadratic objective needs: `energy(M) = ||M S||_F^2`, and `principal()`, the principal directions of S
+with their singular values. The table says which singular values are still correct; sigma_1 is the largest one, and eps
+the rounding unit of the dtype.
 
 | summary   | keeps                            | singular values resolved down to |
 |-----------|----------------------------------|----------------------------------|
@@ -9,7 +11,8 @@ objective asks: `energy(M) = ||M S||_F^2` and `principal()`, the principal direc
 | `Samples` | S itself                         | n eps sigma_1                    |
 | `Gram`    | `S S^T`                          | sqrt(n eps) sigma_1              |
 
-A Gram matrix squares the condition number: in float32 it loses all singular values below 1/300 or so of the largest.
+`Factor` is the default. `Samples` is for objectives that are not quadratic. `Gram` squares the condition number: in
+float32 it loses all singular values below about 1/300 of the largest.
 """
 
 import dataclasses
@@ -42,7 +45,7 @@ from jaxdescramble.objectives.weighing import (
 
 
 def cleared(summary: Summary) -> Summary:
-    """The summary itself if it is finite, else one of zeros, so that no decomposition meets a NaN.
+    """Return the summary if it is finite, otherwise a summary of zeros. So no decomposition gets a NaN.
 
     >>> float(cleared(Samples(jnp.full((2, 3), jnp.nan))).power())
     0.0
@@ -52,7 +55,7 @@ def cleared(summary: Summary) -> Summary:
 
 
 def effective_samples(summary: Summary) -> Float[Array, ""]:
-    """Kish's effective number of samples, `(sum w)^2 / sum w^2`: their number where they have no weights.
+    """Return Kish's effective number of samples, `(sum w)^2 / sum w^2`; without weights, the number of samples.
 
     >>> float(effective_samples(Samples(jnp.ones((2, 3)), weights=jnp.asarray([1.0, 1.0, 0.0]))))
     2.0
@@ -64,7 +67,7 @@ def effective_samples(summary: Summary) -> Float[Array, ""]:
 
 
 def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
-    # No columns at all are as good as any.
+    # Accept an array without columns, of any dtype.
     empty = hasattr(signals, "shape") and signals.shape == (size, 0)  # pyright: ignore[reportAttributeAccessIssue]
     columns = jnp.asarray(signals) if empty else real_array(signals, "signals", (2,), "(features, samples)")
     same_size(columns, 0, size, "signals", "the summary's features")
@@ -75,7 +78,7 @@ Kind = TypeVar("Kind", bound=Summary)
 
 
 def _alike(one: Kind, other: Summary) -> Kind:
-    """Return `other` if it is a summary of the same kind and size as `one`."""
+    """Return `other` if it has the same kind and size as `one`; otherwise raise an error."""
     same = instance_of(other, "other", type(one), f"a {type(one).__name__}, to be merged with one")
     if same.size != one.size:
         raise ValueError(f"other: a summary of {same.size} features, to be merged with one of {one.size}.")
@@ -83,17 +86,17 @@ def _alike(one: Kind, other: Summary) -> Kind:
 
 
 def _unit(largest: Array) -> Array:
-    """What to divide by: the scale itself, frozen, or 1 where there is nothing to scale."""
+    """Return the scale to divide by, a constant in derivatives; 1 if it is 0 or not finite."""
     return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factor(Summary):
-    """The triangular factor of a QR decomposition of `S^T`, updated batch by batch; the default.
+    """The triangular factor R of a QR decomposition of `S^T`, updated batch by batch. It is the default.
 
-    `S S^T = R^T R`, so that every quadratic objective of S is one of the n columns of `R^T`, without squaring the
-    condition number.
+    `S S^T = R^T R`, so every quadratic objective has the same value for S and for the n columns of `R^T`. The condition
+    number is not squared.
 
     >>> S = jnp.asarray([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
     >>> R = Factor.empty(2, S.dtype).update(S[:, :2]).update(S[:, 2:]).factor
@@ -102,8 +105,8 @@ class Factor(Summary):
     """
 
     factor: Float[Array, "*batch n n"]
-    count: ArrayLike  # an int32 scalar; of type float0 where this is a tangent
-    tally: Array | None = None  # sum w and sum w^2, (2,), where samples have weights
+    count: ArrayLike  # an int32 scalar; float0 if this is a tangent
+    tally: Array | None = None  # (sum w, sum w^2) if samples have weights, shape (2,)
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -160,16 +163,16 @@ class Factor(Summary):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Samples(Summary):
-    """The signals themselves: for objectives that are not quadratic, and for small data. Grows with every update.
+    """The signals themselves, for objectives that are not quadratic. It grows with every update.
 
-    Signals of samples of weight zero must be finite here; `update` clears them.
+    If you build it without `update`, samples of weight zero must be finite too; `update` replaces them by zeros.
 
     >>> Samples.empty(2, jnp.float32).update(jnp.ones((2, 3))).signals.shape
     (2, 3)
     """
 
     signals: Float[Array, "*batch n m"]
-    weights: Array | None = dataclasses.field(default=None, kw_only=True)  # (*batch, m): how much each counts
+    weights: Array | None = dataclasses.field(default=None, kw_only=True)  # how much each counts, shape (*batch, m)
     exponent: ClassVar[int] = 1
 
     @staticmethod
@@ -202,13 +205,13 @@ class Samples(Summary):
         return dataclasses.replace(self, signals=together, weights=weights)
 
     def thin(self, step: int) -> "Samples":
-        """Every so many samples only, with their weights."""
+        """Return every `step`-th sample, with its weight."""
         return dataclasses.replace(
             self, signals=self.signals[:, ::step], weights=None if self.weights is None else self.weights[::step]
         )
 
     def draw(self, key: PRNGKeyArray, size: int) -> "Samples":
-        """So many samples, drawn with replacement, in proportion to their weights if they have any: a minibatch."""
+        """Draw a minibatch of `size` samples, with replacement, in proportion to their weights if they have any."""
         if self.weights is None:
             places = jax.random.randint(key, (size,), 0, self.signals.shape[1])
         else:
@@ -216,16 +219,16 @@ class Samples(Summary):
         return dataclasses.replace(self, signals=self.signals[:, places], weights=None)
 
     def weigh(self, terms: Float[Array, "*rest m"]) -> Float[Array, "*rest m"]:
-        """The terms of a sum over samples, each times its sample's weight, in units of the mean weight.
+        """Multiply each term of a sum over samples by the weight of its sample, in units of the mean weight.
 
-        So `jnp.sum(summary.weigh(terms))` and `jnp.mean(summary.weigh(terms))` are the weighted sum and mean. Without
-        weights these are the terms themselves.
+        `jnp.sum(summary.weigh(terms))` and `jnp.mean(summary.weigh(terms))` are then the weighted sum and mean. Without
+        weights, return the terms unchanged.
 
         Args:
-            terms: samples along the last axis.
+            terms: the terms of the sum; the last axis counts the samples.
 
         Raises:
-            ValueError: another number of samples.
+            ValueError: if the number of samples differs.
 
         >>> Samples(jnp.ones((2, 2)), weights=jnp.asarray([3.0, 1.0])).weigh(jnp.asarray([1.0, 1.0])).tolist()
         [1.5, 0.5]
@@ -241,7 +244,7 @@ class Samples(Summary):
 
     @property
     def entries(self) -> ArrayLike:
-        """How many entries there are; with weights, how much they weigh."""
+        """The number of entries of S; with weights, n times the sum of the weights."""
         if self.weights is None:
             return max(self.signals.size, 1)
         total = jnp.sum(self.weights)
@@ -259,7 +262,7 @@ class Samples(Summary):
 
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
-        if m > n:  # a triangle has the same directions and singular values, and as many digits of them
+        if m > n:  # the triangular factor has the same directions and singular values, equally accurate
             return Factor.empty(n, self.dtype).update(self.signals, self.weights).principal()
         directions, singular, _ = decompositions.svd(balanced(self.signals, self.weights), full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
@@ -277,15 +280,15 @@ class Samples(Summary):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gram(Summary):
-    """The Gram matrix `S S^T`: the cheapest update, half the digits. On request, best in float64.
+    """The Gram matrix `S S^T`. Its update is the cheapest, but it keeps half the digits; use it in float64.
 
     >>> Gram.empty(2, jnp.float32).update(jnp.ones((2, 3), jnp.float32)).gram.tolist()
     [[3.0, 3.0], [3.0, 3.0]]
     """
 
     gram: Float[Array, "*batch n n"]
-    count: ArrayLike  # an int32 scalar; of type float0 where this is a tangent
-    tally: Array | None = None  # sum w and sum w^2, (2,), where samples have weights
+    count: ArrayLike  # an int32 scalar; float0 if this is a tangent
+    tally: Array | None = None  # (sum w, sum w^2) if samples have weights, shape (2,)
     exponent: ClassVar[int] = 2
 
     @staticmethod

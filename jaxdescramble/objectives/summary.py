@@ -1,4 +1,4 @@
-"""What every summary of signals can do."""
+"""The base class of summaries of signals."""
 
 import abc
 from collections.abc import Sequence
@@ -12,15 +12,18 @@ from jaxdescramble._base.checks import instance_of
 
 
 class Summary(abc.ABC):
-    """What is kept of signals S of shape (n, m). A kind of summary is a subclass, a frozen dataclass and a pytree."""
+    """What an objective keeps of the signals S, shape (n, m).
+
+    Each kind of summary is a subclass. It is a frozen dataclass and a pytree.
+    """
 
     exponent: ClassVar[int] = 1
-    """Singular values are resolved in this power: 1, or 2 where only squares are kept."""
+    """The power of the singular values that the summary keeps: 1, or 2 if it keeps only squares."""
 
     @staticmethod
     @abc.abstractmethod
     def empty(n: int, dtype: DTypeLike) -> "Summary":
-        """Return the summary of no samples."""
+        """Return an empty summary, of no samples."""
 
     @property
     @abc.abstractmethod
@@ -30,11 +33,16 @@ class Summary(abc.ABC):
     @property
     @abc.abstractmethod
     def dtype(self) -> np.dtype:
-        """Type of the signals."""
+        """Dtype of the signals."""
 
     @abc.abstractmethod
     def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Summary":
-        """Return the summary with more samples; `weights`, shape (m,), say how much each of these counts."""
+        """Return a summary that includes further samples.
+
+        Args:
+            signals: the further signals, shape (features, samples).
+            weights: how much each of these samples counts, shape (samples,), at least 0; None means 1 each.
+        """
 
     @abc.abstractmethod
     def merge(self, other: "Summary") -> "Summary":
@@ -54,19 +62,22 @@ class Summary(abc.ABC):
 
     @abc.abstractmethod
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        """Return the left singular vectors of S in columns (completed to n) and the singular values, descending."""
+        """Return the left singular vectors of S and its singular values, n of each, largest values first.
+
+        The vectors are the columns of an orthogonal matrix.
+        """
 
     @abc.abstractmethod
     def scale(self) -> Float[Array, ""]:
-        """Return the size of the signals' entries, 1 if there are none; a constant in derivatives."""
+        """Return the size of the entries of S, or 1 if they are all zero. It is a constant in derivatives."""
 
     @abc.abstractmethod
     def normalised(self) -> "Summary":
-        """Return the summary of the signals divided by `scale()`: no later square can overflow or vanish."""
+        """Return the summary of the signals divided by `scale()`, so that later squares cannot overflow or vanish."""
 
     @abc.abstractmethod
     def finite(self) -> Array:
-        """Return whether every number is finite."""
+        """Return whether every number in the summary is finite."""
 
 
 def a_summary(value: object, name: str = "summary") -> None:

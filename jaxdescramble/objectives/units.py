@@ -1,10 +1,11 @@
-"""What objectives of samples share: signals in their own unit, and ratios and corners that are safe to differentiate.
+"""Shared parts of objectives of samples: signals in their own unit, and safely differentiable ratios and corners.
 
-The unit is `s = ||S||_F / sqrt(n m)`, the root mean square of the entries: Y = P S below is in that unit, and so are
-every epsilon, the energies `E_s = ||S_s||^2` of the samples (which no orthogonal P changes) and `sum_s E_s = n m`.
+The unit of signals S, shape (n, m), is `||S||_F / sqrt(n m)`, the root mean square of the entries. In this room
+`Y = P S` is in that unit, and so is every epsilon. In that unit the energy of sample s, `E_s = ||S_s||^2`, is the same
+for every orthogonal P, and `sum_s E_s = n m`.
 
-Samples may have weights. `summary.weigh(terms)` multiplies the terms of a sum over samples by them, in units of their
-mean: then `sum_s w_s E_s = n m`, and every formula stays as it is.
+Samples may have weights. `summary.weigh(terms)` multiplies the terms of a sum over samples by the weights w_s, in units
+of their mean. Then `sum_s w_s E_s = n m`, and all formulas stay valid.
 """
 
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jaxdescramble.objectives.weighing import balanced, shares
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """Return `above / below`, and 0 with zero derivatives where `below` is not positive; a NaN stays one.
+    """Return `above / below`, or 0 with zero derivatives where `below` is not positive. A NaN remains a NaN.
 
     >>> ratio(jnp.asarray([1.0, 1.0]), jnp.asarray([2.0, 0.0])).tolist()
     [0.5, 0.0]
@@ -28,23 +29,23 @@ def ratio(above: Array, below: Array) -> Array:
 
 
 def mean(terms: Float[Array, "n m"]) -> Float[Array, ""]:
-    """Return the mean of all entries, 0 where there are none."""
+    """Return the mean of all entries, or 0 if there are no entries."""
     return jnp.sum(terms) / max(terms.size, 1)
 
 
 def _unit(summary: Samples) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return two numbers whose product is s: the size of the signals, a constant in derivatives, and s in that unit."""
+    """Return two factors of the unit: the size of the signals, a constant in derivatives, and the unit over it."""
     size = summary.scale()
-    # The summary says what its power is: its samples may be a few of many (`descrambling.accumulators`).
+    # Ask the summary for its power: it may hold only some of the samples (`descrambling.accumulators`).
     square = summary.normalised().power() / summary.entries
     return size, jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
 def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
-    """Return `S / s`, whose entries have root mean square 1 (or are all zero).
+    """Return the signals in their own unit: entries with root mean square 1 (or all zero).
 
     Raises:
-        TypeError: `summary` is not `Samples`.
+        TypeError: if `summary` is not `Samples`.
 
     >>> [round(float(x), 4) for x in in_own_unit(Samples(jnp.asarray([[6e-30], [8e-30]])))[:, 0]]
     [0.8485, 1.1314]
@@ -55,19 +56,19 @@ def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
 
 
 def in_frame(point: Float[Array, "n n"], summary: Summary) -> tuple[Float[Array, "n m"], Float[Array, "1 m"]]:
-    """Return Y = P S in its own unit, and the energies of its samples."""
+    """Return `Y = P S` in its own unit, and the energies of the samples."""
     samples = kept_samples(summary)
     size, unit = _unit(samples)
     energies = jnp.sum((samples.signals / size / unit) ** 2, axis=0, keepdims=True)
-    # The small matrix is divided, not the large one: with many samples the passes over them are what costs.
+    # Divide the small matrix, not the large one: with many samples, each pass over them takes most of the time.
     return matmul(point / size / unit, samples.signals), energies
 
 
 def kept_samples(summary: Summary) -> Samples:
-    """Return the summary if it keeps samples.
+    """Return the summary if it is `Samples`.
 
     Raises:
-        TypeError: it is no summary, or one of another kind.
+        TypeError: if it is not a summary, or is another kind of summary.
 
     >>> kept_samples(Samples(jnp.ones((2, 3)))).size
     2
@@ -82,7 +83,7 @@ def kept_samples(summary: Summary) -> Samples:
 
 
 def heavy(S: Float[Array, "n m"], summary: Samples) -> Float[Array, "n m"]:
-    """Return samples times the roots of their weights in units of the mean weight, or S where there are no weights.
+    """Multiply each sample by the square root of its weight, in units of the mean weight. Without weights, return S.
 
     >>> heavy(jnp.ones((1, 4)), Samples(jnp.ones((1, 4)), weights=jnp.asarray([5.0, 0.0, 0.0, 0.0]))).tolist()
     [[2.0, 0.0, 0.0, 0.0]]
@@ -91,15 +92,17 @@ def heavy(S: Float[Array, "n m"], summary: Samples) -> Float[Array, "n m"]:
 
 
 def softened(square: Array, epsilon: ArrayLike) -> Array:
-    """Return `sqrt(x^2 + epsilon^2) - epsilon` of `x^2`: |x| with its corner rounded, at most epsilon below it.
+    """Return |x| with a rounded corner, `sqrt(x^2 + epsilon^2) - epsilon`, from `square = x^2`.
+
+    The result is smaller than |x| by at most epsilon.
 
     >>> softened(jnp.asarray([0.0, 9.0]), 4.0).tolist()
     [0.0, 1.0]
     """
-    return square / (jnp.sqrt(square + epsilon**2) + epsilon)  # without the cancellation of the formula as written
+    return square / (jnp.sqrt(square + epsilon**2) + epsilon)  # this form has no cancellation
 
 
 def nothing_below_zero(summary: Summary) -> Float[Array, ""]:
-    """Return 0, the bound of objectives that are known to be at least 0, and no more."""
+    """Return 0, the bound of objectives for which nothing better than 0 is known."""
     a_summary(summary)
     return jnp.zeros((), summary.dtype)

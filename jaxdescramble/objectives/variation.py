@@ -1,4 +1,4 @@
-"""Total variation: signals that are constant but for a few jumps."""
+"""Total variation: small for signals that are constant except for a few jumps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -30,31 +30,36 @@ def total_variation(
     isotropic: bool = False,
     epsilon: ArrayLike = 1e-3,
 ) -> "TotalVariation":
-    """Total variation of the signals along the neurons, in [0, 1]: small for signals that are piecewise constant.
+    """Return the objective that makes signals piecewise constant along the neurons, with few jumps.
 
     `f(P) = sum_ks (sqrt(d_ks^2 + (epsilon s)^2) - epsilon s) / (sqrt(lambda_max(D^T D) K m) ||S||_F)`, `d = D P S`
 
-    with D the plain differences, K of them to a sample, and `s = ||S||_F / sqrt(n m)`. 0 for constants; at most 1 by
-    the Cauchy-Schwarz inequality, reached by a sawtooth on an even circle; unchanged when S is scaled and when samples
-    are repeated or permuted. There is no closed form. The bound is that of a reweighted smoothness: as `d_ks^2` is at
-    most `c^2 E_s`, a sample's variation is at least `||D y_s||^2 / (sqrt(c^2 E_s + (epsilon s)^2) + epsilon s)`, and of
-    these squares the rearrangement inequality knows the minimum; in general it is not attained.
+    Here S has n features and m samples, and `s = ||S||_F / sqrt(n m)` is the root mean square of its entries. D takes
+    differences of neighbouring neurons, K differences per sample. The sum runs over the differences k and the samples;
+    the index s counts samples. f lies in [0, 1]. It is 0 for signals that are equal in all neurons. By the
+    Cauchy-Schwarz inequality it is at most 1; on a circle with an even number of neurons, the signal 1, -1, 1, -1, ...
+    reaches this value in the limit of small epsilon. f does not change when S is scaled, or when samples are repeated
+    or permuted. There is no closed form.
+
+    Use it if you expect jumps between blocks of equal neurons. If you expect gradual changes, use `smoothness`.
 
     Args:
-        order: of the differences; 2 makes signals piecewise linear.
-        boundary: "periodic" (the ends of an axis meet) or "neumann" (the axis ends: only differences that need no point
-            beyond its ends); or one name per axis.
-        shape: sizes of the grid that the n neurons fill, C order; None for one axis of n neurons.
-        isotropic: on a grid, the length of the gradient at each point in place of the sum over the axes. K is then n.
-        epsilon: in units of s, how widely the corner of |d| is rounded; f falls short of its limit, epsilon to 0, by at
-            most epsilon.
+        order: order of the differences, at least 1; 2 makes signals piecewise linear.
+        boundary: "periodic" (the ends of an axis meet) or "neumann" (the axis ends, and no difference crosses its
+            ends); or one name per axis.
+        shape: sizes of the grid that the n neurons fill, in C order; None means one axis of n neurons.
+        isotropic: whether to sum the length of the gradient at each point of a grid, instead of the differences along
+            every axis. K is then n.
+        epsilon: how widely the corner of |d| is rounded, in units of s. The rounding makes f smaller by at most
+            epsilon.
 
     Returns:
-        An objective with the exact diagonal of its Hessian in the neurons' frame as curvature, and a bound.
+        A `TotalVariation`. It has a bound, and a curvature (the exact diagonal of its Hessian in the frame of the
+        neurons, for preconditioners).
 
     Raises:
-        ValueError, TypeError: unknown names, an order below 1, an epsilon that is not positive, a shape that does not
-            hold n points.
+        ValueError, TypeError: if a name is unknown, `order` is less than 1, or `epsilon` is not positive. When you use
+            the objective: if the grid does not have n points.
 
     >>> steps = jnp.asarray([[1.0], [1.0], [-1.0], [-1.0]])
     >>> round(float(total_variation()(jnp.eye(4), steps)), 3)
@@ -72,10 +77,10 @@ def total_variation(
 
 
 class TotalVariation(Objective[Samples]):
-    """Total variation of the signals along the neurons. Make one by `total_variation`, which says what it is.
+    """Total variation of the signals along the neurons. Make it with `total_variation`, which documents it.
 
     Attributes:
-        order, boundary, shape, isotropic: of the differences D.
+        order, boundary, shape, isotropic: arguments of the differences D.
         epsilon: how widely corners are rounded, in units of s.
     """
 
@@ -98,6 +103,13 @@ class TotalVariation(Objective[Samples]):
         return _variation(Y, summary, jnp.asarray(self.epsilon, Y.dtype), self._differences(len(Y)))
 
     def bound(self, summary: Samples) -> Float[Array, ""]:
+        """Return a number that no orthogonal P goes below. In general no P reaches it.
+
+        Let E be the energy of a sample and y its column of `P S`, both in the unit s of the signals. Each squared
+        difference is at most `c^2 E`, where c depends on D alone (`Differences.largest_square` is `c^2`). Therefore
+        the variation of the sample is at least `||D y||^2 / (sqrt(c^2 E + epsilon^2) + epsilon)`. The sum of these
+        terms is the roughness of weighted samples, whose minimum is known from the rearrangement inequality.
+        """
         S = in_own_unit(summary)
         D = self._differences(len(S))
         square = D.largest_square * jnp.sum(S**2, axis=0)
@@ -109,7 +121,8 @@ class TotalVariation(Objective[Samples]):
     def curvature(self, summary: Samples) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
-        `F_ij = sum_k (r^2 D_ki D_kj - (g_k D_ki)(g_k D_kj)) / r^3` for gradients g and `r^2 = g_k^2 + epsilon^2`.
+        Let F be the term of one sample. Its second derivatives are
+        `F_ij = sum_k (r^2 D_ki D_kj - (g_k D_ki)(g_k D_kj)) / r^3`, with the gradients g and `r^2 = g_k^2 + epsilon^2`.
         """
         S = in_own_unit(summary)
         D = self._differences(len(S))
@@ -141,7 +154,11 @@ class TotalVariation(Objective[Samples]):
         return SpatialCurvature(diagonal)
 
     def assignment(self, summary: Samples) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
-        """Return which neurons are neighbours, and how far apart any two are: a shortest path through the neurons."""
+        """Return which places are neighbours, and the distance between any two neurons.
+
+        The best order of the neurons is then a shortest path through them. None if the order of the differences is
+        more than 1, or if the differences are isotropic on a grid of several axes.
+        """
         S = in_own_unit(summary)
         D = self._differences(len(S))
         if self.order > 1 or (self.isotropic and len(D.sizes) > 1):
@@ -154,7 +171,7 @@ class TotalVariation(Objective[Samples]):
 
     def symmetries(self, n: int) -> Symmetries:
         D = self._differences(n)
-        # An isotropic gradient looks ahead along every axis: a reversal would make it look back along one of them.
+        # An isotropic gradient takes forward differences on every axis. A reversal makes them backward on one axis.
         return of_grid(D.sizes, D.ends, reversals=not self.isotropic or len(D.sizes) == 1)
 
     def sparsifying_operator(self, n: int) -> Operator:

@@ -1,7 +1,7 @@
-"""Weights of samples: how much each one counts, and what sums over samples make of that.
+"""Weights of samples: how much each one counts, and how sums over samples use the weights.
 
-A whole number counts its sample so many times. A sample of weight zero does not count at all, so it may hold anything,
-NaN included: zeros take its place before any arithmetic.
+A whole number counts a sample that many times. Weight 0 leaves a sample out, so the sample may contain NaN: it is
+replaced by zeros before any arithmetic.
 """
 
 from collections.abc import Sequence
@@ -22,34 +22,34 @@ class Counted(Protocol):
 
     @property
     def count(self) -> ArrayLike:
-        """How many samples have a weight other than zero."""
+        """The number of samples whose weight is not zero."""
         ...
 
     @property
     def tally(self) -> Array | None:
-        """`(sum w, sum w^2)`, or None where samples have no weights."""
+        """`(sum w, sum w^2)`, or None if samples have no weights."""
         ...
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the signals."""
+        """Dtype of the signals."""
         ...
 
 
 def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
-    """Kish's effective number of samples of these weights; 0 where all are zero.
+    """Return Kish's effective number of samples, `(sum w)^2 / sum w^2`, or 0 if all weights are zero.
 
     >>> float(effective_number(jnp.asarray([2.0, 2.0, 0.0])))
     2.0
     """
-    # In units of the largest one, so that no square overflows or vanishes.
+    # Divide by the largest weight, so that no square overflows or vanishes.
     largest = jnp.max(weights, axis=-1, keepdims=True, initial=0)
     parts = weights / _or_one(largest)
     return jnp.sum(parts, axis=-1) ** 2 / _or_one(jnp.sum(parts**2, axis=-1))
 
 
 def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Array, " size"]:
-    """Places of `size` samples, drawn with replacement with probabilities proportional to their weights.
+    """Draw `size` samples with replacement, with probabilities proportional to their weights; return their places.
 
     A sample of weight zero is never drawn, unless all are zero.
 
@@ -59,14 +59,14 @@ def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Arra
     heights = jnp.cumsum(weights / _or_one(jnp.max(weights, initial=0)))
     levels = jax.random.uniform(key, (size,), heights.dtype) * heights[-1]
     found = jnp.clip(jnp.searchsorted(heights, levels, side="right"), 0, len(weights) - 1)
-    # Rounding of the sums may lead to a neighbour of weight zero: take the nearest place before it that has weight.
+    # Rounding of the sums may lead to a sample of weight zero. Take the nearest place before it with a weight.
     places = jnp.arange(len(weights))
     first = jnp.argmax(weights > 0)
     return jax.lax.cummax(jnp.where(weights > 0, places, first))[found]
 
 
 def clear(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Float[Array, "*batch n m"]:
-    """The signals with zeros in the place of samples of weight zero, which may hold anything, NaN included.
+    """Replace samples of weight zero, which may contain NaN, by zeros.
 
     >>> clear(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([2.0, 0.0])).tolist()
     [[1.0, 0.0]]
@@ -75,20 +75,20 @@ def clear(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"]
 
 
 def balanced(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Array:
-    """The signals times the roots of their weights: quadratic forms of these are weighted forms of the signals.
+    """Multiply each sample by the square root of its weight. Quadratic forms of the result are then weighted.
 
     >>> balanced(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([4.0, 0.0])).tolist()
     [[2.0, 0.0]]
     """
     if weights is None:
         return signals
-    counts = ~(weights <= 0)  # a NaN stays one
+    counts = ~(weights <= 0)  # a NaN remains a NaN
     root = jnp.where(counts, jnp.sqrt(jnp.where(counts, weights, 1)), 0)
     return clear(signals, weights) * root[..., None, :]
 
 
 def shares(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
-    """The weights in units of their mean, so that they add up to the number of samples; 0 where all are zero.
+    """Divide the weights by their mean, so that they sum to the number of samples. If all are zero, return zeros.
 
     >>> shares(jnp.asarray([3.0, 1.0])).tolist()
     [1.5, 0.5]
@@ -97,7 +97,7 @@ def shares(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
 
 
 def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
-    """`(sum w, sum w^2)`: what the effective number of samples is made of, batch by batch.
+    """Return `(sum w, sum w^2)`. The effective number of samples needs only these sums, added up over batches.
 
     >>> tally(jnp.asarray([2.0, 1.0])).tolist()
     [3.0, 5.0]
@@ -106,10 +106,12 @@ def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
 
 
 def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Float[Array, "n m"]) -> Array | None:
-    """Weights in the type of the signals; None as it is. A negative weight, met only in traced code, becomes NaN.
+    """Check weights, and return them in the dtype of the signals. None remains None, and all weights may be zero.
+
+    In traced code, numbers are unknown; there a negative weight becomes NaN.
 
     Raises:
-        TypeError, ValueError: as `checks.sample_weights`; all may be zero.
+        TypeError, ValueError: if `checks.sample_weights` rejects the weights.
 
     >>> jax.jit(valid)(jnp.asarray([1, -1]), jnp.ones((2, 2))).tolist()
     [1.0, nan]
@@ -121,13 +123,13 @@ def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Float[Array, "n
 
 
 def tallied(summary: Counted) -> Array:
-    """The tally of a summary; each sample without a weight counts as one."""
+    """Return the tally `(sum w, sum w^2)` of a summary. A sample without a weight has weight 1."""
     count = jnp.asarray(summary.count).astype(jnp.promote_types(summary.dtype, jnp.float32))
     return jnp.stack([count, count], axis=-1) if summary.tally is None else summary.tally
 
 
 def counted(summary: Counted) -> ArrayLike:
-    """Kish's effective number of samples, from the tally if there is one."""
+    """Return Kish's effective number of samples: from the tally if there is one, otherwise the count."""
     if summary.tally is None:
         return summary.count
     total, squares = summary.tally[..., 0], summary.tally[..., 1]
@@ -135,7 +137,7 @@ def counted(summary: Counted) -> ArrayLike:
 
 
 def added(summary: Counted, signals: Array, weights: Array | None) -> tuple[ArrayLike, Array | None]:
-    """The count and the tally of a summary with more columns, which have valid weights or None."""
+    """Return the count and the tally of a summary after further samples, with valid weights or None."""
     if weights is None and summary.tally is None:
         return summary.count + signals.shape[1], None
     before = tallied(summary)
@@ -144,17 +146,17 @@ def added(summary: Counted, signals: Array, weights: Array | None) -> tuple[Arra
 
 
 def merged(one: Counted, other: Counted) -> tuple[ArrayLike, Array | None]:
-    """The count and the tally of two summaries together."""
+    """Return the count and the tally of two merged summaries."""
     plain = one.tally is None and other.tally is None
     return one.count + other.count, None if plain else tallied(one) + tallied(other)
 
 
 def finite(array: Array, weights: Array | None) -> Array:
-    """Whether an array and the weights, if there are any, hold finite numbers only."""
+    """Return whether all numbers in an array, and all weights if there are any, are finite."""
     known = jnp.isfinite(array).all()
     return known if weights is None else known & jnp.isfinite(weights).all()
 
 
 def _or_one(number: Array) -> Array:
-    """What to divide by: the number itself, or 1 where it is zero; a NaN stays one."""
+    """Return a number to divide by: the given one, or 1 if it is zero. A NaN remains a NaN."""
     return jnp.where(number == 0, 1, number)

@@ -1,7 +1,7 @@
-"""Figures of merit of a descrambled weight `P W`, for layers whose output should line up with their input.
+"""Objectives of a descrambled weight `P W`, for layers whose output should line up with their input.
 
-The S of these objectives is the weight W, shape (out, in), and they say so: `applies_to` is "weights". Its columns are
-inputs in their order, so nothing here is unchanged when they are permuted or repeated.
+The S of these objectives is the weight W, shape (out, in); their `applies_to` is "weights". The columns of W are the
+inputs, in their order. Therefore the values change when columns are permuted or repeated.
 """
 
 import jax.numpy as jnp
@@ -15,16 +15,17 @@ from jaxdescramble.objectives.units import kept_samples, ratio
 
 
 def diagonal_sum() -> "DiagonalSum":
-    """The diagonal sum of `P W`, in [-1, 1].
+    """Return the objective that makes the sum of the diagonal of `P W` large. f lies in [-1, 1].
 
-    `f(P) = -tr(P W) / ||W||_*` (nuclear norm)
+    `f(P) = -tr(P W) / ||W||_*`
 
-    Of a rectangular W, n by k, the diagonal has min(n, k) entries and only as many columns of W reach it: the nuclear
-    norm is theirs. Unchanged when W is scaled and when columns beyond n change among themselves. The bound is -1,
-    attained: the closed form is `exact.diagonal_sum`. f is linear in P, so the polar fixed point arrives in one step.
+    Here `||W||_*` is the nuclear norm, the sum of the singular values. If W is rectangular, n by k, only its first
+    min(n, k) columns reach the diagonal, and the nuclear norm is the norm of these columns. f does not change when W is
+    scaled. It does not depend on columns after the first n. The bound is -1 and is attained: `exact.diagonal_sum` is
+    the closed form. f is linear in P, so the polar fixed point (`solvers.PolarPower`) needs one step.
 
     Returns:
-        An objective that applies to weights, with a bound.
+        A `DiagonalSum`: an objective that applies to weights, with a bound.
 
     >>> W = jnp.asarray([[0.0, 2.0], [1.0, 0.0]])
     >>> [abs(float(diagonal_sum()(P, W).round(4))) for P in (jnp.eye(2), jnp.eye(2)[::-1])]
@@ -36,7 +37,7 @@ def diagonal_sum() -> "DiagonalSum":
 
 
 class DiagonalSum(Objective[Samples]):
-    """The diagonal sum of a weight. Make one by `diagonal_sum`, which says what it is."""
+    """The diagonal sum of a weight. Make it with `diagonal_sum`, which documents it."""
 
     applies_to = "weights"
     concave = True
@@ -52,16 +53,16 @@ class DiagonalSum(Objective[Samples]):
 
 
 def diagonal_norm() -> "DiagonalNorm":
-    """The diagonal norm-square of `P W`, in [-1, 0].
+    """Return the objective that makes the sum of squares of the diagonal of `P W` large. f lies in [-1, 0].
 
-    `f(P) = -sum_i (P W)_ii^2 / ||W||_F^2`
+    `f(P) = -sum_i (P W)_ii^2 / ||W||_F^2`, W of shape (n, k)
 
-    Unchanged when W is scaled and when its columns or rows of P change sign. There is no closed form; the bound is
-    minus the share of the first min(n, k) columns in `||W||_F^2`, attained where these are orthogonal. Minus f is
-    convex, so the polar fixed point applies.
+    f does not change when W is scaled, or when columns of W or rows of P change sign. There is no closed form. The
+    bound is minus the share of the first min(n, k) columns in `||W||_F^2`; it is attained if these columns are
+    orthogonal to each other. f is minus a convex function, so the solver `solvers.PolarPower` applies.
 
     Returns:
-        An objective that applies to weights, with a bound.
+        A `DiagonalNorm`: an objective that applies to weights, with a bound.
 
     >>> W = jnp.asarray([[0.0, 2.0], [1.0, 0.0]])
     >>> [abs(float(diagonal_norm()(P, W).round(4))) for P in (jnp.eye(2), jnp.eye(2)[::-1])]
@@ -73,7 +74,7 @@ def diagonal_norm() -> "DiagonalNorm":
 
 
 class DiagonalNorm(Objective[Samples]):
-    """The diagonal norm-square of a weight. Make one by `diagonal_norm`, which says what it is."""
+    """The diagonal norm-square of a weight. Make it with `diagonal_norm`, which documents it."""
 
     applies_to = "weights"
     concave = True
@@ -88,30 +89,31 @@ class DiagonalNorm(Objective[Samples]):
 
 
 def bandedness() -> "Bandedness":
-    """How far from its diagonal the weight of `P W` lies, in [0, 1]: 0 for a diagonal matrix.
+    """Return the objective that brings the energy of `P W` near to its diagonal. f lies in [0, 1].
 
-    `f(P) = sum_ij (x_i - z_j)^2 (P W)_ij^2 / ||W||_F^2`, `x_i = i / (n - 1)`, `z_j = j / (k - 1)`
+    `f(P) = sum_ij (x_i - z_j)^2 (P W)_ij^2 / ||W||_F^2`, `x_i = i / (n - 1)`, `z_j = j / (k - 1)`, W of shape (n, k)
 
-    Unchanged when W is scaled, and when its columns or the rows of P change sign or both run backwards. There is no
-    closed form. The bound, `sum_j ||w_j||^2 min_i (x_i - z_j)^2 / ||W||_F^2`, is 0 for k = n; it is attained where
-    columns nearest to one row are parallel and all others orthogonal. (For k = n, pairing the row sums of squares with
-    those of the columns by the rearrangement inequality gives no more: by Schur and Horn's theorem some orthogonal P
-    makes them equal.)
+    f is the mean squared distance of the energy from the diagonal, and 0 for a diagonal matrix. f does not change when
+    W is scaled, or when columns of W or rows of P change sign. It also does not change when both are reversed. There
+    is no closed form. The bound, with the columns w_j of W, is `sum_j ||w_j||^2 min_i (x_i - z_j)^2 / ||W||_F^2`. It is
+    0 for k = n. It is attained if columns that are nearest to the same row are parallel and all others are orthogonal.
+    (The rearrangement inequality, applied to the sums of squares of rows and columns, gives no higher bound for k = n:
+    by the theorem of Schur and Horn, some orthogonal P makes these sums equal.)
 
     Returns:
-        An objective that applies to weights, with a bound.
+        A `Bandedness`: an objective that applies to weights, with a bound.
 
     >>> W = jnp.eye(3)
     >>> [round(float(bandedness()(P, W)), 4) for P in (jnp.eye(3), jnp.eye(3)[::-1])]
     [0.0, 0.6667]
 
-    Source: the formula is this package's; it is locality of each input's weights about the input itself.
+    Source: the formula is ours; it is the locality of the weights of each input, about the input itself.
     """
     return Bandedness()
 
 
 class Bandedness(Objective[Samples]):
-    """How far from its diagonal a weight lies. Make one by `bandedness`, which says what it is."""
+    """The distance of a weight from its diagonal. Make it with `bandedness`, which documents it."""
 
     applies_to = "weights"
 

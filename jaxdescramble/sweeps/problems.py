@@ -1,4 +1,4 @@
-"""One problem of a sweep, grids of them, and where their signals come from."""
+"""Problems of a sweep: one problem, grids of problems, and the sources of their signals."""
 
 import dataclasses
 import itertools
@@ -24,10 +24,11 @@ STARTS = ("random",)
 
 @runtime_checkable
 class Source(Protocol):
-    """Signals that are not in memory: what `inputs.selected` finds in files, `Generated`, or a class of one's own.
+    """Signals that are not in memory yet. Use it for data that are in files, or that a function generates.
 
-    A source may also have a method `digest()`, giving a value that tells its signals from any others in any process;
-    where there is none, the signals are read and hashed.
+    Sources are what `inputs.selected` finds in files, `Generated`, and your own classes with these three members. A
+    source may also have a method `digest()`. It returns a value that identifies the signals, the same value in every
+    process. Without it, the library reads the signals and hashes them.
     """
 
     @property
@@ -37,7 +38,7 @@ class Source(Protocol):
     def dtype(self) -> DTypeLike: ...
 
     def read(self) -> np.ndarray:
-        """The signals, features first; the same ones at every call."""
+        """Return the signals, shape (features, samples). Every call must return the same signals."""
         ...
 
 
@@ -46,13 +47,14 @@ Signals = ArrayLike | Source
 
 @dataclasses.dataclass(frozen=True)
 class Generated:
-    """Signals that a function makes when they are needed, and makes again for a run that goes on.
+    """Signals that a function generates when they are needed. A resumed sweep generates them again.
 
     Attributes:
-        make: `make(*arguments)`, giving signals of this shape and dtype: the same at every call, and from any thread.
-        arguments: such as a seed.
-        shape: (features, samples).
-        dtype: of the signals.
+        make: the function. `make(*arguments)` returns signals of this shape and dtype: the same signals at every call,
+            from any thread.
+        arguments: arguments of the function, such as a seed.
+        shape: shape of the signals, (features, samples).
+        dtype: dtype of the signals.
 
     >>> def walk(seed):
     ...     return np.cumsum(np.random.default_rng(seed).standard_normal((4, 9)), axis=0)
@@ -66,10 +68,10 @@ class Generated:
     dtype: DTypeLike = "float32"
 
     def read(self) -> np.ndarray:
-        """The signals.
+        """Generate the signals and return them.
 
         Raises:
-            ValueError: the function made something of another shape or dtype.
+            ValueError: if the function returns another shape or dtype.
         """
         made = np.asarray(self.make(*self.arguments))
         if made.shape != tuple(self.shape) or made.dtype != np.dtype(self.dtype):
@@ -80,7 +82,7 @@ class Generated:
         return made
 
     def digest(self) -> tuple[object, ...]:
-        """The function and its arguments: what it makes need not be made to be known."""
+        """Return the function and its arguments, which identify the signals without generating them."""
         return (self.make, self.arguments)
 
 
@@ -104,18 +106,21 @@ class _Held:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One descrambling of a sweep: what `descramble(signals, objective, solver, ...)` would be asked.
+    """One descrambling of a sweep: the arguments of `descramble(signals, objective, solver, ...)`, and labels.
 
     Attributes:
-        signals: (features, samples): an array, or a `Source` of one.
-        objective: `objectives.smoothness()` if none is given.
-        solver: that which suits the objective if none is given.
-        group: "O", "SO" or "permutation".
-        start: of an iterative solver: None for the raw frame or a polar step from it, "random" for a Haar-random point
-            from the problem's own key, or a point.
-        restarts: so many more solves from random starts, from the problem's own key; the best is kept.
-        labels: what the problem is called in the table: `{"layer": "fc1", "seed": 3}`.
-        weights: of the samples, as in `descramble`: shape (samples,), an array or a `Source` of one; None for 1 each.
+        signals: the signals S, shape (features, samples): an array or a `Source`.
+        objective: what "readable" means; None means `objectives.smoothness()`.
+        solver: the solver, such as `solvers.LBFGS()`; None means the one that suits the objective.
+        group: "O" searches both determinant classes; "SO" keeps determinant +1; "permutation" searches S(n).
+        start: the first point P of an iterative solver, orthogonal, shape (n, n); or "random" for a Haar-random
+            (uniformly random) point. None means a good default: the identity, or one step from it
+            (`P <- polar(-gradient)`) if that has a smaller value.
+        restarts: number of further solves from random starts; the best result is kept. Every problem has its own random
+            key.
+        labels: values of the columns of the table that name the problem: `{"layer": "fc1", "seed": 3}`.
+        weights: how much each sample counts, shape (samples,), at least 0: an array or a `Source`. None means 1 each. A
+            whole number counts a sample that many times; 0 leaves it out.
 
     >>> Problem(np.ones((4, 9)), labels={"layer": "first"}).shape
     (4, 9)
@@ -137,19 +142,19 @@ class Problem:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(features, samples)."""
+        """Shape of the signals, (features, samples)."""
         return tuple(self.source.shape)
 
     @property
     def chancy(self) -> bool:
-        """Whether it needs a key."""
+        """Whether the problem needs a random key."""
         return self.restarts > 0 or isinstance(self.start, str)
 
     def with_defaults(self) -> "Problem":
-        """Return this problem with its defaults filled in.
+        """Check this problem and return it with its defaults filled in. The signals themselves are not read.
 
         Raises:
-            TypeError, ValueError: what can be known before the signals are looked at.
+            TypeError, ValueError: if an argument, or the shape or dtype of the signals, is wrong.
         """
         source = self.source
         _check_signals(source)
@@ -164,7 +169,7 @@ class Problem:
         key = jax.random.key(0) if self.restarts else None
         start = None if self.start is None else np.eye(source.shape[0])
         objective, solver = with_defaults(self.objective, self.solver, self.group, start, self.restarts, key)
-        # Over permutations no solver is asked; one and the same stands for none.
+        # A search over permutations uses no solver. The default solver fills the field.
         given = {"signals": source, "objective": objective, "solver": solver, "labels": labels, "weights": weights}
         return dataclasses.replace(self, **given)
 
@@ -210,23 +215,27 @@ def grid(
     | Source
     | None = None,
 ) -> list[Problem]:
-    """Every layer with every objective, every solver and every seed, in this order, as a list of problems.
+    """Return the list of problems that combines every layer with every objective, solver and seed, in this order.
 
     Args:
-        signals: `{name: (features, samples)}`, arrays or sources; a sequence of them, or one stack (layers, features,
-            samples), whose names are their places.
-        objectives: `{name: objective}`, or one objective, or None for smoothness.
-        solvers: `{name: solver}`, or one solver, or None for what suits the objective.
-        seeds: so many solves of each, every one from a random start of its own; None for one from the usual start.
-        group, restarts: as in `Problem`.
-        weights: of the samples, as in `Problem`, one set for every layer; or `{name: weights}`, None or left out for a
-            layer without.
+        signals: the signals of the layers, each an array (features, samples) or a `Source`. Give `{name: signals}`; or
+            a sequence, or one array (layers, features, samples), whose layers are then named 0, 1, 2, ...
+        objectives: `{name: objective}`, or one objective; None means `objectives.smoothness()`.
+        solvers: `{name: solver}`, or one solver; None means the one that suits the objective.
+        seeds: labels of repeated solves, such as `range(5)`; each starts from its own random point. None means one
+            solve from the default start.
+        group: "O" searches both determinant classes; "SO" keeps determinant +1; "permutation" searches S(n).
+        restarts: number of further solves of each problem from random starts; the best result is kept.
+        weights: how much each sample counts, shape (samples,), at least 0, the same for all layers; None means 1 each.
+            Or `{name: weights}`; a layer that is missing there, or has None, has weights 1.
 
     Returns:
-        Problems with the labels "layer", "objective", "solver" and "seed", those that vary or were named.
+        A list of `Problem`s. Their labels are "layer"; "objective" and "solver" if you named them; and "seed" if you
+        gave seeds.
 
     Raises:
-        TypeError, ValueError: nothing to do, or what is no mapping of names to values.
+        TypeError, ValueError: if an argument is empty, so that there is nothing to solve; if several objectives or
+            solvers have no names; if `weights` names a layer that does not exist.
 
     >>> from jaxdescramble.objectives import sparsity, total_variation
     >>> problems = grid(np.ones((3, 8, 20)), {"tv": total_variation(), "l1": sparsity()}, seeds=range(5))
@@ -254,7 +263,7 @@ def grid(
 
 
 def _named(given: Any, what: str, many: bool = False) -> dict[Any, Any]:
-    """Values by their labels; None where one value has no name."""
+    """Return a dictionary from labels to values. The label of a single value is 0 if `many`, otherwise None."""
     if isinstance(given, Mapping):
         return dict(given)
     if many and getattr(given, "ndim", 2) == 3:
@@ -267,17 +276,17 @@ def _named(given: Any, what: str, many: bool = False) -> dict[Any, Any]:
 
 
 def keys_of(place: int, key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """Return the key of a problem's start and that of its restarts. They depend on `fold_in(key, place)` alone."""
+    """Return two random keys of a problem, for its start and its restarts. They depend on `key` and `place` only."""
     start, again = jax.random.split(jax.random.fold_in(key, place))
     return start, again
 
 
 def signals_digest(source: Source, array: np.ndarray | None = None) -> str:
-    """What tells the signals of a source from any others: what it says itself, or a hash of them.
+    """Return a digest that identifies the signals of a source: from its method `digest`, or a hash of the signals.
 
     Args:
-        source: of the signals.
-        array: they themselves, if they are in memory already.
+        source: the source of the signals.
+        array: the signals, if they are in memory already.
     """
     own = getattr(source, "digest", None)
     return digest(own()) if own is not None else array_digest(source.read() if array is None else array)

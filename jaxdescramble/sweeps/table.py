@@ -1,4 +1,4 @@
-"""What a sweep found, a row for each problem."""
+"""The table of a sweep: its results, one row per problem."""
 
 import contextlib
 import csv
@@ -28,11 +28,12 @@ SUFFIXES = (".csv", ".npz", ".parquet")
 
 
 class Table:
-    """A row for each problem of a sweep, a NumPy array for each column; matrices are read when they are asked for.
+    """The results of a sweep: one row per problem, one NumPy array per column. Matrices stay on disk until you ask.
 
-    Columns are the labels, "problem" (the place in the list), "objective", "solver", "group", "n", "m", "dtype", and
-    what was found: "value", "initial_value", "bound", "gap", "samples" (their effective number), "rank",
-    "steps", "status" (a `jaxdescramble.Status`; -1 where there is no result yet, numbers are NaN there).
+    The columns are the labels, "problem" (the place in the list of problems), "objective", "solver", "group", "n", "m"
+    and "dtype"; and the results "value", "initial_value", "bound", "gap", "samples" (their effective number), "rank",
+    "steps" and "status" (a `jaxdescramble.Status`). A problem without a result yet has status -1, and NaN in the
+    columns from "value" to "samples".
 
     >>> import jaxdescramble as jd
     >>> table = jd.sweep(jd.grid(jax.random.normal(jax.random.key(0), (3, 4, 9), "float32")), "sweep-of-three")
@@ -47,11 +48,11 @@ class Table:
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> "Table":
-        """Return the table of a sweep that was run into a folder, finished or not.
+        """Read the table of a sweep from its folder. The sweep need not be finished.
 
         Raises:
-            FileNotFoundError: there is no sweep.
-            ValueError: a file is damaged; says which and what to do.
+            FileNotFoundError: if the folder contains no sweep.
+            ValueError: if a file is damaged; the message names the file and says what to do.
         """
         return gathered(Path(folder), read_specification(folder))
 
@@ -64,7 +65,7 @@ class Table:
         return self.columns[name]
 
     def __iter__(self) -> Iterator[dict[str, np.generic]]:
-        """Rows as dicts."""
+        """Yield the rows as dictionaries."""
         for row in range(len(self)):
             yield {name: values[row] for name, values in self.columns.items()}
 
@@ -90,10 +91,10 @@ class Table:
         return bool((self["status"] != PENDING).all())
 
     def where(self, **labels: str | int | float | bool) -> "Table":
-        """The rows in which columns have these values: `table.where(objective="tv", seed=3)`.
+        """Return the table of those rows whose columns have these values: `table.where(objective="tv", seed=3)`.
 
         Raises:
-            KeyError: no such column.
+            KeyError: if there is no such column.
         """
         keep = np.ones(len(self), bool)
         for name, value in labels.items():
@@ -101,15 +102,21 @@ class Table:
         return Table(self.folder, self._specification, {name: values[keep] for name, values in self.columns.items()})
 
     def point(self, row: SupportsIndex) -> np.ndarray:
-        """P of a row, shape (n, n)."""
+        """Return the descrambler P of a row, shape (n, n)."""
         return self.arrays(row, "point")["point"]
 
     def arrays(self, row: SupportsIndex, *names: str) -> dict[str, np.ndarray]:
-        """Everything that was found for a row, "point" and "singular_values" among it, or the arrays named.
+        """Return the arrays of a row by name, such as "point" and "singular_values".
+
+        Args:
+            row: number of the row.
+            names: names of the arrays to read; without names, all of them.
 
         Raises:
-            IndexError: no such row. FileNotFoundError: it has no result yet. KeyError: no such array was kept.
-            ValueError: its file is damaged; the sweep, run again, makes it anew.
+            IndexError: if there is no such row.
+            FileNotFoundError: if the row has no result yet.
+            KeyError: if the sweep did not keep an array of this name.
+            ValueError: if the file of the row is damaged. Run the sweep again; it computes this chunk again.
         """
         row = row.__index__()
         if not -len(self) <= row < len(self):
@@ -124,7 +131,7 @@ class Table:
         return {name: np.asarray(values[inside]) for name, values in found.items()}
 
     def makers(self) -> list[dict[str, str]]:
-        """What made each chunk that is there: versions, platform, device, machine."""
+        """Return where each finished chunk was computed: versions, platform, device, machine."""
         found = []
         for number in range(len(self._specification.digests)):
             with contextlib.suppress(FileNotFoundError, chunks.DamagedError):
@@ -132,14 +139,15 @@ class Table:
         return found
 
     def kinds(self) -> list[dict[str, object]]:
-        """What kinds of problems there are: shape, dtype, group, restarts, problems to a chunk, problems."""
+        """Return the kinds of problems: shape, dtype, group, restarts, chunk size, number of problems."""
         return self._specification.kinds
 
     def check(self) -> "Table":
-        """Return this table if every problem has an answer.
+        """Return this table if every problem has an answer; otherwise raise an error.
 
         Raises:
-            FloatingPointError: one paragraph for every kind of failure: which problems, why, and what to do.
+            FloatingPointError: if a problem has no result yet or its solve failed. The message has one paragraph per
+                kind of failure: which problems, why, and what to do.
         """
         failures = []
         for code in np.unique(self["status"]):
@@ -155,10 +163,14 @@ class Table:
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table as `.csv`, `.npz` or `.parquet`, whole or not at all.
+        """Write the table as `.csv`, `.npz` or `.parquet`; the suffix of the path decides.
+
+        If writing fails, no partly written file is left.
 
         Raises:
-            ValueError: another suffix. ImportError: `.parquet` without pyarrow. OSError: it cannot be written.
+            ValueError: if the suffix is another one.
+            ImportError: if the suffix is `.parquet` and pyarrow is not installed.
+            OSError: if the file cannot be written.
         """
         path = Path(path)
         one_of(path.suffix, "path (its suffix)", SUFFIXES)
@@ -177,7 +189,7 @@ class Table:
 
 
 def gathered(folder: Path, specification: Specification, progress: Progress | None = None) -> Table:
-    """The table of what is in a folder; a damaged chunk counts as not done."""
+    """Return the table of the results in a folder. The problems of a damaged chunk count as not done."""
     count = len(specification.chunk)
     found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
     found |= {name: np.full(count, PENDING if name == "status" else 0, np.int32) for name in NUMBERS[5:]}
@@ -199,7 +211,7 @@ def gathered(folder: Path, specification: Specification, progress: Progress | No
 
 
 def save_everywhere(table: Table) -> None:
-    """The table beside the chunks, in every format that there is."""
+    """Save the table in the folder of its chunks, in every format (parquet only if pyarrow is installed)."""
     for suffix in SUFFIXES:
         if suffix != ".parquet" or importlib.util.find_spec("pyarrow") is not None:
             table.save(table.folder / f"table{suffix}")
