@@ -59,5 +59,7 @@ def test_iterative_objectives_start_from_the_answer_and_refusals(key):
     assert float(found.distances.max()) < 0.5  # no jump to another signed permutation
     with pytest.raises(ValueError, match="draws"):
         jd.bootstrap(S, key=key, draws=0)
+    with pytest.raises(ValueError, match="group: got 'permutation'; choose one of 'O', 'SO'"):
+        jd.bootstrap(jnp.ones((3, 5)), key=jax.random.key(0), group="permutation")
     with pytest.raises(ValueError, match="level"):
         found.band(lambda P: P, 1.0)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import one_with, positive_integer, random_key, real_array
+from jaxdescramble._base.checks import one_of, one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling.result import weighed
@@ -118,7 +118,7 @@ def bootstrap(
 
     Source: Efron, Ann. Statist. 7 (1979) 1.
     """
-    objective, solver = with_defaults(objective, solver, group)
+    objective, solver = with_defaults(objective, solver, one_of(group, "group", ("O", "SO")))
     S = real_array(signals, "signals", (2,), "(features, samples)")
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:
