@@ -1,5 +1,8 @@
 """The tape: signals equal the frameworks' own, whatever order of axes, batching or nesting a framework uses."""
 
+import subprocess
+import sys
+
 import equinox as eqx
 import flax.linen as nn
 import haiku as hk
@@ -134,6 +137,18 @@ def test_bare_array_and_both_operands_from_parameters():
     close(taps["params"].preactivation, w @ X.T)
     with pytest.warns(JaxdescrambleWarning, match=r"\['w'\] \(4, 4\), \['x'\] \(7, 4\) by `dot_general`"):
         assert tapped(lambda p, x: x + p["x"] @ p["w"], {"x": X, "w": normal(2, 4, 4)}, X) == {}
+
+
+def test_a_warning_points_at_the_line_that_called_the_package():
+    """In a process of its own: the suite's checks of shapes stand between the package and its caller."""
+    program = "import warnings, jax.numpy as jnp, jaxdescramble as jd\n"
+    program += "with warnings.catch_warnings(record=True) as seen:\n"
+    program += (
+        "    jd.wiretap(lambda p, x: x + p['x'] @ p['w'])({'x': jnp.ones((7, 4)), 'w': jnp.eye(4)}, jnp.ones((7, 4)))\n"
+    )
+    program += "print(seen[0].filename, seen[0].lineno)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["<string>", "3"]
 
 
 def test_tied_weights_are_numbered():
