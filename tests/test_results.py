@@ -314,6 +314,21 @@ def test_a_folder_that_is_written_in_part_is_not_loaded(tmp_path, monkeypatch):
         jd.Descramblings.load(tmp_path)
 
 
+def test_weights_of_a_network_are_never_newer_than_its_table_of_contents(tmp_path, monkeypatch):
+    found = jd.descramble_network(network, F["params"], F["x"])
+    found.save(tmp_path)
+
+    def full(path, arrays):
+        assert not (tmp_path / "contents.json").exists(), "new weights would stand beside old descramblings"
+        raise OSError("disk full")
+
+    monkeypatch.setattr("jaxdescramble.descrambling._folders.write_arrays", full)
+    with pytest.raises(OSError, match="disk full"):
+        found.save(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        jd.NetworkDescrambling.load(tmp_path)
+
+
 def test_files_that_are_something_else_are_refused(tmp_path):
     found = jd.minimise(lambda point: point[0, 0], jnp.eye(2))
     found.save(tmp_path / "solution.npz")

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxdescramble._base.checks import file_path
-from jaxdescramble._base.files import write_atomically
+from jaxdescramble._base.files import write_arrays, write_atomically
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.objectives import Objective
 
@@ -15,7 +17,13 @@ FORMAT = 1
 CONTENTS = "contents.json"
 
 
-def save_items(folder: str | os.PathLike[str], kind: str, items: Mapping[str, Descrambling], about: Any) -> Path:
+def save_items(
+    folder: str | os.PathLike[str],
+    kind: str,
+    items: Mapping[str, Descrambling],
+    about: Any,
+    arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> Path:
     """Write descramblings into a folder, each into the file `<name>.npz`.
 
     The old table of contents is deleted first and the new one is written last: a folder that was written in part cannot
@@ -26,11 +34,14 @@ def save_items(folder: str | os.PathLike[str], kind: str, items: Mapping[str, De
         kind: name of the class that can load it.
         items: the descramblings by name of file.
         about: plain values that go into the table of contents.
+        arrays: further files of arrays, by name of file.
     """
     place = file_path(folder, "folder")
     (place / CONTENTS).unlink(missing_ok=True)
     for name, one in items.items():
         one.save(place / f"{name}.npz")
+    for name, some in (arrays or {}).items():
+        write_arrays(place / name, some)
     text = json.dumps({"format": FORMAT, "kind": kind, "items": list(items), "about": about}, indent=1)
     write_atomically(place / CONTENTS, lambda file: file.write(text.encode()))
     return place

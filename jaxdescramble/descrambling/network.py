@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
-from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
@@ -99,8 +98,7 @@ class NetworkDescrambling(Layers):
         layers = list(self.values())
         items = {f"{k}-{side}": one for k, layer in enumerate(layers) for side, one in layer.sides.items()}
         weights = {str(k): np.asarray(layer.weight) for k, layer in enumerate(layers)}
-        write_arrays(file_path(folder, "folder") / WEIGHTS, weights)
-        save_items(folder, "NetworkDescrambling", items, {"layers": list(self)})
+        save_items(folder, "NetworkDescrambling", items, {"layers": list(self)}, {WEIGHTS: weights})
 
     @staticmethod
     def load(folder: str | os.PathLike[str], objective: Objective | None = None) -> "NetworkDescrambling":
