@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         descramble,
         descramble_network,
     )
+    from jaxdescramble.findings import Report, explain
     from jaxdescramble.networks import Layout, Tap, insert, reorder, wiretap
     from jaxdescramble.objectives import Objective
     from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
@@ -64,6 +65,7 @@ __all__ = [
     "NetworkDescrambling",
     "Objective",
     "Problem",
+    "Report",
     "Solution",
     "Status",
     "Tap",
@@ -74,6 +76,7 @@ __all__ = [
     "descramble_network",
     "descrambling",
     "exact",
+    "explain",
     "findings",
     "gated",
     "grid",
@@ -110,6 +113,7 @@ __getattr__, __dir__ = front_door(
             "descramble",
             "descramble_network",
         ),
+        "findings": ("Report", "explain"),
         "networks": ("Layout", "Tap", "insert", "reorder", "wiretap"),
         "objectives": ("Objective",),
         "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),

@@ -1,6 +1,22 @@
 """Readings of descrambled matrices, with null models to judge them by."""
 
 from jaxdescramble.findings.agreement import Consistency, consistency
+from jaxdescramble.findings.explanations import (
+    READINGS,
+    Isotropic,
+    LayerExplanation,
+    LayerReading,
+    LayerSignals,
+    PermutedEntries,
+    RandomFrame,
+    Report,
+    Untrained,
+    Verdict,
+    WeightNull,
+    explain,
+    joint_p_values,
+    time_blocks,
+)
 from jaxdescramble.findings.fourier import (
     FourierMap,
     band_edge,
@@ -39,20 +55,33 @@ from jaxdescramble.findings.vectors import (
 
 __all__ = [
     "FIRST_LAYER",
+    "READINGS",
     "SECOND_LAYER",
     "Consistency",
     "FourierMap",
+    "Isotropic",
+    "LayerExplanation",
+    "LayerReading",
+    "LayerSignals",
     "Measure",
+    "PermutedEntries",
+    "RandomFrame",
     "Reading",
     "Readings",
+    "Report",
     "Ridge",
+    "Untrained",
+    "Verdict",
+    "WeightNull",
     "band_edge",
     "compare",
     "consistency",
     "distance_map_monotonicity",
+    "explain",
     "fourier_energy",
     "fourier_map",
     "frequency_concentration",
+    "joint_p_values",
     "link_bandedness",
     "link_orthogonality",
     "link_purity",
@@ -67,4 +96,5 @@ __all__ = [
     "ridge_fit_r2",
     "ridge_monotonicity",
     "row_orthogonality",
+    "time_blocks",
 ]

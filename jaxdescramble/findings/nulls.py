@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -288,7 +288,7 @@ def _measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> d
     return {entry.name: entry.function(fit, read) for entry in battery}
 
 
-def _check_battery(battery: Any) -> None:
+def _check_battery(battery: object) -> None:
     if not isinstance(battery, tuple):
         raise TypeError(f"battery: got {battery!r}; must be a tuple of measures, such as FIRST_LAYER.")
     for entry in battery:
@@ -347,7 +347,6 @@ def compare(
         value = float(values[entry.name])
         of_null = {name: np.asarray(draw[entry.name]) for name, draw in draws.items()}
         judged = {name: _judge(value, draw, entry.direction, rounding) for name, draw in of_null.items()}
-        difference, effect, p_value = ({name: verdict[i] for name, verdict in judged.items()} for i in range(3))
         readings.append(
             Reading(
                 entry.name,
@@ -356,9 +355,9 @@ def compare(
                 entry.direction,
                 entry.unit,
                 of_null,
-                effect,  # pyright: ignore[reportArgumentType]
-                difference,  # pyright: ignore[reportArgumentType]
-                p_value,  # pyright: ignore[reportArgumentType]
+                {name: verdict.effect for name, verdict in judged.items()},
+                {name: verdict.difference for name, verdict in judged.items()},
+                {name: verdict.p_value for name, verdict in judged.items()},
                 entry.note,
             )
         )
@@ -380,9 +379,13 @@ def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...
     return fits, reads
 
 
-def _judge(
-    value: float, draws: np.ndarray, direction: int, rounding: float
-) -> tuple[float | None, float | None, float]:
+class _Judged(NamedTuple):
+    difference: float | None
+    effect: float | None
+    p_value: float
+
+
+def _judge(value: float, draws: np.ndarray, direction: int, rounding: float) -> _Judged:
     """Return the difference from the mean of the null, the effect size and the p-value."""
     draws = draws.astype(np.float64)
     finite = draws[np.isfinite(draws)]
@@ -393,7 +396,7 @@ def _judge(
     extreme = {1: above, -1: below}.get(direction, min(2 * min(above, below), len(draws) + 1))
     p_value = extreme / (len(draws) + 1)
     if not np.isfinite(value) or len(finite) == 0:
-        return None, None, p_value
+        return _Judged(None, None, p_value)
     difference = value - float(finite.mean())
     spread = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
-    return difference, difference / spread if spread > slack else None, p_value
+    return _Judged(difference, difference / spread if spread > slack else None, p_value)

@@ -1,4 +1,4 @@
-"""The command line: `jaxdescramble demo`, `seeds`, `attribution`, `gates`; `run`, `status`, `report`."""
+"""The command line: `jaxdescramble demo`, `explain`, `seeds`, `attribution`, `gates`; `run`, `status`, `report`."""
 
 import os
 import sys
@@ -134,6 +134,40 @@ def build() -> Any:
             from jaxdescramble.show.papers import experiments
 
             experiments.run_gates(seeds, tuple(pictures or ()), folder, quick, out, not no_figures)
+
+        _guarded(typer, action)
+
+    @app.command()
+    def explain(
+        network: Annotated[
+            str,
+            typer.Argument(
+                help="model.py:build, a function that returns f and params (the file is run); or layers.npz or "
+                "layers.safetensors with <layer>.weight (out, in) and <layer>.input (in, samples).",
+                show_default=False,
+            ),
+        ],
+        data: Annotated[
+            Path | None,
+            typer.Option(help="A .npz file with the inputs x of the network; also weights and groups of the samples."),
+        ] = None,
+        out: Annotated[
+            Path, typer.Option(help="Folder for the report. The same command continues an interrupted run.")
+        ] = Path("jaxdescramble-explain"),
+        draws: Annotated[int, typer.Option(help="Number of draws from each null.", min=1)] = 199,
+        seed: Annotated[int, seed] = 0,
+        layer: Annotated[
+            list[str] | None,
+            typer.Option(help="Part of a layer's name, or a pattern with *. You can repeat the option."),
+        ] = None,
+        as_one_line: Annotated[bool, typer.Option("--headline", help="Print the headline only.")] = False,
+    ) -> None:
+        """Say which readings of a network are findings, and write one page that shows why."""
+
+        def action() -> None:
+            from jaxdescramble.show import explanations
+
+            explanations.run_explain(network, data, out, draws, seed, layer, as_one_line)
 
         _guarded(typer, action)
 

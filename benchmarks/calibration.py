@@ -1,0 +1,155 @@
+"""Count the false findings of `explain` on networks without findings, and its power on networks with planted ones.
+
+Run: python -m benchmarks.calibration [--networks 500] [--draws 39] [--power 100] [--out FILE]
+
+Level: each null alone, on networks that are exchangeable with its draws (the other nulls count as beaten, the least
+favourable case). An exact test at 5% shows more than 25 of 500 half of the time; more than 37 would be a fault.
+Power: filters of low frequency, hidden by a random rotation of the neurons, in noise; three strengths, three numbers of
+samples.
+"""
+
+import argparse
+import functools
+import itertools
+import os
+import platform
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from scipy.stats import beta
+
+import jaxdescramble as jd
+
+WIDTHS = (24, 16, 20, 12)
+SAMPLES = 160
+
+
+def f(params, x):
+    for weight in params[:-1]:
+        x = jnp.tanh(x @ weight)
+    return x @ params[-1]
+
+
+def start(kind, key):
+    """Return the parameters of an untrained network: "normal", "uniform" or "orthogonal" weights."""
+    params = []
+    for k, (m, n) in enumerate(itertools.pairwise(WIDTHS)):
+        own = jax.random.fold_in(key, k)
+        if kind == "normal":
+            drawn = jax.random.normal(own, (m, n)) * (2 / m) ** 0.5
+        elif kind == "uniform":
+            drawn = jax.random.uniform(own, (m, n), minval=-1, maxval=1) * (6 / m) ** 0.5
+        else:
+            drawn = jax.nn.initializers.orthogonal(1.4)(own, (m, n))
+        params.append(drawn)
+    return params
+
+
+def records(key, count):
+    """Return correlated inputs, such as a slow signal in noise: (samples, points)."""
+    walk = jnp.cumsum(jax.random.normal(key, (count, WIDTHS[0])), axis=1)
+    return walk / jnp.std(walk)
+
+
+LEVEL = {
+    "random frame, normal start": ("normal", ["random frame"], False),
+    "random frame, orthogonal start": ("orthogonal", ["random frame"], False),
+    "isotropic weights, normal start": ("normal", ["isotropic weights"], False),
+    "permuted entries, normal start": ("normal", ["permuted entries"], False),
+    "permuted entries, uniform start": ("uniform", ["permuted entries"], False),
+    "untrained, normal start": ("normal", [], True),
+    "untrained, uniform start": ("uniform", [], True),
+    "untrained, orthogonal start": ("orthogonal", [], True),
+}
+
+
+def false_findings(kind, nulls, with_init, networks, draws):
+    """Return how many of the explanations of empty networks have a finding."""
+    found = 0
+    for number in range(networks):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(17), number), 3)
+        report = jd.explain(
+            f,
+            start(kind, keys[0]),
+            records(keys[1], SAMPLES),
+            nulls=nulls if not with_init else [],
+            init=functools.partial(start, kind) if with_init else None,
+            draws=draws,
+            key=keys[2],
+        )
+        found += bool(report.findings)
+    return found
+
+
+def planted(key, strength):
+    """Return a weight (out, in): slow filters, rotated at random, with `strength` times the norm of the noise."""
+    n, m = 32, 64
+    rotation, noise = jax.random.split(key)
+    waves = jnp.cos(jnp.outer(jnp.arange(1, 9), jnp.pi * (jnp.arange(m) + 0.5) / m))
+    hidden = jd.manifolds.orthogonal.random(rotation, n)[:, :8] @ waves
+    drawn = jax.random.normal(noise, (n, m))
+    return drawn / jnp.linalg.norm(drawn) + strength * hidden / jnp.linalg.norm(hidden)
+
+
+def power(strength, samples, networks, draws):
+    """Return the share of planted layers with at least one finding, both default nulls beaten."""
+    found = 0
+    for number in range(networks):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(23), number), 3)
+        walk = jax.random.normal(keys[1], (64, samples))
+        layer = jd.findings.LayerSignals(planted(keys[0], strength), walk, ordered_output=False)
+        found += bool(jd.explain({"planted": layer}, draws=draws, key=keys[2]).findings)
+    return found / networks
+
+
+def main(out: Path, networks: int, draws: int, planted_networks: int):
+    begun = time.perf_counter()
+    lines = [
+        "# Calibration of `explain`",
+        "",
+        f"`python -m benchmarks.calibration --networks {networks} --draws {draws} --power {planted_networks}`; "
+        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}. Level 5%.",
+        "",
+        "## False findings",
+        "",
+        f"Explanations of {networks} networks without findings that show at least one, all layers and readings "
+        f"together; {', '.join(map(str, WIDTHS))} neurons, {SAMPLES} samples; limits of Clopper and Pearson (95%).",
+        "",
+        "| null and network | with a finding | share | 95% limits |",
+        "|---|---|---|---|",
+    ]
+    for name, (kind, nulls, with_init) in LEVEL.items():
+        found = false_findings(kind, nulls, with_init, networks, draws)
+        low = float(beta.ppf(0.025, found, networks - found + 1)) if found else 0.0
+        high = float(beta.ppf(0.975, found + 1, networks - found))
+        lines.append(f"| {name} | {found} of {networks} | {found / networks:.3f} | {low:.3f} to {high:.3f} |")
+        print(lines[-1], flush=True)
+    strengths, sizes = (0.3, 0.5, 1.0), (60, 200, 1000)
+    lines += [
+        "",
+        "## Power",
+        "",
+        f"Share of {planted_networks} planted layers (32 neurons, 64 inputs) with a finding; both default nulls must "
+        "be beaten. Rows: norm of the filters in units of the norm of the noise. Columns: number of samples.",
+        "",
+        "| strength | " + " | ".join(map(str, sizes)) + " |",
+        "|---" * (len(sizes) + 1) + "|",
+    ]
+    for strength in strengths:
+        shares = [power(strength, samples, planted_networks, draws) for samples in sizes]
+        lines.append(f"| {strength} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
+        print(lines[-1], flush=True)
+    lines += ["", f"All in {time.perf_counter() - begun:.0f} s."]
+    out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--networks", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=39)
+    parser.add_argument("--power", type=int, default=100)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.md")
+    given = parser.parse_args()
+    main(given.out, given.networks, given.draws, given.power)

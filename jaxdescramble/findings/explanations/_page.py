@@ -1,0 +1,197 @@
+"""The page of a report: one HTML file with its style and its pictures (SVG) inside, for light and dark screens."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxdescramble._base import drawing
+
+if TYPE_CHECKING:
+    from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict
+
+STYLE = """
+:root { --ink: #1b1b1b; --soft: #666; --line: #dcdcdc; --paper: #fdfdfb; --found: #00795a; color-scheme: light dark }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e4df; --soft: #a19e97; --line: #3a3a3c; --paper: #17181a;
+  --found: #3fcf9f } }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 5rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  font-variant-numeric: tabular-nums }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .6rem; text-wrap: balance }
+h2 { font-size: 1.15rem; margin: 3rem 0 .6rem; overflow-wrap: anywhere }
+p.lead { color: var(--soft); max-width: 46rem }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4 }
+th, td { text-align: left; vertical-align: middle; padding: .35rem .8rem .35rem 0;
+  border-bottom: 1px solid var(--line) }
+thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom } tbody th { font-weight: 400 }
+td.number, th.number { text-align: right; white-space: nowrap }
+tr.found th, tr.found td { color: var(--found); font-weight: 600 }
+small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 400 }
+.scroll { overflow-x: auto }
+.pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
+figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 15rem }
+"""
+WIDE, TALL = 220, 26
+
+
+def number(value: float) -> str:
+    """Return a number with three digits; a dash for NaN.
+
+    >>> number(0.12345), number(float("nan"))
+    ('0.123', '–')
+    """
+    return "\N{EN DASH}" if math.isnan(value) else f"{value:.3g}"
+
+
+def p_text(value: float, draws: int) -> str:
+    """Return a p-value; a value at the floor `1 / (draws + 1)` says so.
+
+    >>> p_text(0.005, 199), p_text(0.25, 199), p_text(float("nan"), 199)
+    ('0.005 (the floor)', '0.25', 'not judged')
+    """
+    if math.isnan(value):
+        return "not judged"
+    return f"{value:.3g}" + (" (the floor)" if value <= 1.0001 / (draws + 1) else "")
+
+
+def sentence(one: "Verdict") -> str:
+    """Return a verdict as a short text."""
+    against = ", ".join(f"{name} {number(mean)}" for name, (mean, _) in one.nulls.items())
+    return f"{number(one.value)} (nulls: {against}), p = {number(one.p_value)}"
+
+
+def strip(value: float, draws: dict[str, np.ndarray], title: str) -> str:
+    """Return a picture of a reading on its nulls: a line for the network, a row of dots for each null.
+
+    >>> strip(3.0, {"noise": np.asarray([0.0, 1.0])}, "rank").count("<circle")
+    2
+    """
+    everything = np.concatenate([[value], *draws.values()])
+    finite = everything[np.isfinite(everything)]
+    if not len(finite):
+        return ""
+    low, high = float(finite.min()), float(finite.max())
+    span = (high - low) or 1.0
+
+    def place(x: float) -> float:
+        return 6 + (WIDE - 12) * (x - low) / span
+
+    height = max(TALL, 9 * len(draws) + 8)
+    parts = []
+    for row, (name, drawn) in enumerate(draws.items()):
+        kept = np.sort(drawn[np.isfinite(drawn)])
+        kept = kept[:: -(-len(kept) // 60) or 1]
+        y = (row + 0.5) * height / max(len(draws), 1)
+        dots = "".join(f'<circle cx="{place(x):.1f}" cy="{y:.1f}" r="2"/>' for x in kept.tolist())
+        parts.append(f'<g fill="currentColor" fill-opacity=".35"><title>{escape(name)}</title>{dots}</g>')
+    if math.isfinite(value):
+        x = place(value)
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="{height - 1}" stroke="#d9622b" stroke-width="2"/>')
+    text = escape(title, quote=True)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{text}" width="{WIDE}" height="{height}" '
+        f'viewBox="0 0 {WIDE} {height}"><title>{text}</title>{"".join(parts)}</svg>'
+    )
+
+
+def figure(picture: str, caption: str) -> str:
+    return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def thumbnail(one: "LayerExplanation") -> str:
+    """Return a small picture of a layer's descrambled weight."""
+    return drawing.heat_map(one.after, f"{one.name}, descrambled")
+
+
+def pictures(one: "LayerExplanation") -> str:
+    """Return the pictures of a layer side by side."""
+    shape = f"{one.before.shape[0]} x {one.before.shape[1]}"
+    spectrum = np.asarray(one.singular_values, np.float64)
+    curves = [spectrum, np.full(len(spectrum), one.edge)]
+    return (
+        '<div class="pictures">'
+        + figure(drawing.heat_map(one.before, f"{one.name}, as trained", 200), f"As trained, {shape}: neurons in rows")
+        + figure(drawing.heat_map(one.after, f"{one.name}, descrambled", 200), "Descrambled")
+        + figure(drawing.heat_map(one.null, f"{one.name}, null", 200), f"One draw of '{one.null_name}', descrambled")
+        + figure(
+            drawing.lines(curves, f"{one.name}, singular values", 200),
+            "Singular values; the flat line is the edge of noise (Marchenko-Pastur)",
+        )
+        + "</div>"
+    )
+
+
+def layer(one: "LayerExplanation") -> str:
+    """Return the picture of one layer: its matrices, and its strongest reading with value and p-value."""
+    judged = [verdict for verdict in one.verdicts if not math.isnan(verdict.p_value)]
+    caption, drawn = "No reading of this layer could be judged.", ""
+    if judged:
+        best = min(judged, key=lambda verdict: verdict.p_value)
+        place = one.verdicts.index(best)
+        draws = {name: values[:, place] for name, values in one.draws.items()}
+        drawn = strip(best.value, draws, best.reading)
+        caption = f"{best.reading}: {sentence(best)}"
+    return f"<div><strong>{escape(one.name)}</strong>{pictures(one)}{figure(drawn, caption)}</div>"
+
+
+def _table(head: Sequence[str], rows: Sequence[str]) -> str:
+    cells = "".join(f"<th>{escape(one)}</th>" for one in head)
+    return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _verdict_row(one: "Verdict", place: int, of: "LayerExplanation", report: "Report") -> str:
+    draws = {name: values[:, place] for name, values in of.draws.items() if name in one.p_values}
+    arrow = {1: "large", -1: "small", 0: "either"}[one.direction]
+    against = "".join(f"<small>{escape(name)}: {p_text(p, report.draws)}</small>" for name, p in one.p_values.items())
+    mark = ' class="found"' if one.p_value <= report.alpha else ""
+    frame = "" if one.depends_on_point else " The descrambler cannot change it."
+    return (
+        f"<tr{mark}><th>{escape(one.reading)}<small>{escape(one.note)}.{frame}</small></th>"
+        f'<td class="number">{number(one.value)}</td><td>{arrow}</td>'
+        f"<td>{strip(one.value, draws, one.reading)}</td><td>{p_text(one.p_value, report.draws)}{against}</td></tr>"
+    )
+
+
+def _layer_section(one: "LayerExplanation", report: "Report") -> str:
+    rows = [_verdict_row(verdict, place, one, report) for place, verdict in enumerate(one.verdicts)]
+    table = _table(("Reading", "Value", "Finding if", "The network (line) on its nulls (dots)", "p"), rows)
+    return f"<h2>{escape(one.name)}</h2>{pictures(one)}{table}"
+
+
+def whole(report: "Report") -> str:
+    """Return the whole page."""
+    nulls = ", ".join(f"'{name}'" for name in report.nulls)
+    lead = (
+        f"The samples were split in two halves ({report.samples[0]} and {report.samples[1]} samples, {report.groups} "
+        f"groups). Frames were found on one half and read on the other, and the other way round. {report.draws} draws "
+        f"from each null ({nulls}) went through the same steps. A reading is a finding if its p-value is at most "
+        f"{report.alpha:g} against every null that can change it. The p-values count all readings of all layers."
+    )
+    rows = []
+    for one in report.layers.values():
+        found = [verdict for verdict in one.verdicts if verdict.p_value <= report.alpha]
+        names = ", ".join(verdict.reading for verdict in found) or "no finding"
+        mark = ' class="found"' if found else ""
+        rows.append(
+            f"<tr{mark}><th>{escape(one.name)}</th><td>{one.before.shape[0]} x {one.before.shape[1]}</td>"
+            f"<td>{one.columns[0]} + {one.columns[1]}</td><td>{escape(names)}</td></tr>"
+        )
+    table = _table(("Layer", "Outputs x inputs", "Columns of signals", "Findings"), rows)
+    skipped = "".join(f"<p>Not judged: {escape(name)}: {escape(why)}.</p>" for name, why in report.skipped.items())
+    stopped = f"<p>{escape(report.stopped)}.</p>" if report.stopped else ""
+    others = "".join(
+        f"<p>{escape(name)} (a description, no test): "
+        + "; ".join(f"{escape(what)} {value:.0%}" for what, value in one.items())
+        + "</p>"
+        for name, one in report.descriptions.items()
+    )
+    sections = "".join(_layer_section(one, report) for one in report.layers.values())
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>Explanation of a network</title><style>{STYLE}</style></head><body><h1>{escape(report.headline)}</h1>"
+        f"<p class='lead'>{escape(lead)}</p>{stopped}{table}{skipped}{others}{sections}</body></html>"
+    )

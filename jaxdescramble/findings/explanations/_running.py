@@ -1,0 +1,224 @@
+"""Make the draws of an explanation: in blocks, so that they can be watched, stopped and continued."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PRNGKeyArray, PyTree
+
+from jaxdescramble._base.checks import file_path
+from jaxdescramble._base.files import write_arrays
+from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
+from jaxdescramble.findings.explanations.looks import Inputs
+from jaxdescramble.findings.explanations.preparing import Prepared, UnreadableError, inputs_of, prepared
+from jaxdescramble.findings.explanations.sources import Source
+from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
+from jaxdescramble.networks import wiretap
+from jaxdescramble.objectives import Objective
+from jaxdescramble.solvers.watch import Watch
+
+CHUNK = 10
+"""Number of draws that are completed for all layers before the next ones begin."""
+
+
+class Place(NamedTuple):
+    """Where a layer of a function is found, and whether its input axis is descrambled."""
+
+    tap: str
+    where: tuple[int, ...]
+    free: bool
+
+
+@functools.lru_cache(maxsize=8)
+def _reader(f: Callable[..., PyTree], places: tuple[Place, ...]) -> Callable[..., list[tuple[Array, Inputs]]]:
+    """Return a compiled function that reads weights and signals of the layers. Repeated explanations of f share it."""
+
+    @jax.jit
+    def read(
+        params: PyTree, x: PyTree, columns: list[tuple[Array, Array]], weights: list[Array]
+    ) -> list[tuple[Array, Inputs]]:
+        _, taps = wiretap(f)(params, x)
+        found = []
+        for place, picked, own in zip(places, columns, weights, strict=True):
+            tap = taps[place.tap]
+            weight = tap.weight[place.where]
+            weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+            signals = jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:]))[place.where]
+            found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.free)))
+        return found
+
+    return read
+
+
+class Network:
+    """A function, to read other parameters in the same way: the same samples, columns and axes."""
+
+    def __init__(self, f: Callable[..., PyTree], params: PyTree, x: PyTree, layers: list[Prepared]):
+        self.params, self.x, self.layers = params, x, layers
+        places = tuple(Place(one.source.tap, one.source.place, not one.source.into.ordered) for one in layers)
+        self.read = _reader(f, places)
+
+    def readings(self, other: PyTree, batteries: list[Battery], what: str) -> list[np.ndarray]:
+        """Return the readings of the network with other parameters, layer by layer.
+
+        Raises:
+            ValueError: if these parameters have another structure or other shapes.
+        """
+        shapes = [jax.tree.map(np.shape, one) for one in (other, self.params)]
+        if jax.tree.structure(other) != jax.tree.structure(self.params) or shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{what}: the parameters are {shapes[0]}, but `params` are {shapes[1]}. Structure and shapes must be "
+                "the same."
+            )
+        columns = [(jnp.asarray(one.picked[0]), jnp.asarray(one.picked[1])) for one in self.layers]
+        found = self.read(other, self.x, columns, [jnp.asarray(one.weights) for one in self.layers])
+        layers = [
+            one._replace(weight=weight, inputs=inputs) for one, (weight, inputs) in zip(self.layers, found, strict=True)
+        ]
+        return observed(layers, batteries)
+
+
+def prepare(
+    sources: list[Source], side: np.ndarray, weights: np.ndarray, seed: tuple[int, ...]
+) -> tuple[list[Prepared], dict[str, str]]:
+    ready, refused = [], {}
+    for one in sources:
+        try:
+            ready.append(prepared(one, side, weights, seed))
+        except UnreadableError as error:
+            refused[one.name] = str(error)
+    return ready, refused
+
+
+class Store(NamedTuple):
+    """A folder that keeps finished draws. Its file names tell one explanation from others."""
+
+    folder: Path | None
+    identity: str
+
+    @staticmethod
+    def at(
+        folder: str | os.PathLike[str] | None, layers: list[Prepared], key: PRNGKeyArray, objective: Objective
+    ) -> "Store":
+        if folder is None:
+            return Store(None, "")
+        digest = hashlib.sha256()
+        digest.update(json.dumps([one.source.name for one in layers]).encode())
+        digest.update(repr((objective, np.asarray(jax.random.key_data(key)).tolist())).encode())
+        for one in layers:
+            for array in (one.weight, *one.inputs.factors):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return Store(file_path(folder, "folder"), digest.hexdigest()[:16])
+
+    def path(self, null: str, battery: str, first: int, last: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"draws-{self.identity}-{null.replace(' ', '-')}-{battery}-{first}-{last}.npz"
+
+    def load(self, path: Path, layers: int) -> list[np.ndarray] | None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return [file[str(k)] for k in range(layers)]
+        except (OSError, ValueError, KeyError, EOFError):
+            return None  # missing or damaged: draw again
+
+
+def draw(
+    watch: Watch,
+    layers: list[Prepared],
+    batteries: list[Battery],
+    nulls: list[WeightNull | Untrained],
+    draws: int,
+    key: PRNGKeyArray,
+    network: Network | None,
+    store: Store,
+) -> tuple[dict[str, list[np.ndarray]], int, str]:
+    """Return the readings of all draws, how many draws are complete, and why no more."""
+    found: dict[str, list[list[np.ndarray]]] = {one.name: [[] for _ in layers] for one in nulls}
+    named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
+    complete, steps, total = 0, 0, -(-draws // CHUNK) * len(nulls) * len(layers)
+    stopped = ""
+    for first in range(0, draws, CHUNK):
+        last = min(first + CHUNK, draws)
+        block: dict[str, list[np.ndarray]] = {}
+        for place, null in enumerate(nulls):
+            keys = jax.vmap(lambda k, place=place: jax.random.fold_in(jax.random.fold_in(key, place + 1), k))(
+                jnp.arange(first, last)
+            )
+            path = None if store.folder is None else store.path(null.name, named, first, last)
+            rows = None if path is None else store.load(path, len(layers))
+            if rows is None:
+                rows = []
+                for parts in _block(keys, null, layers, batteries, network):
+                    kept = []
+                    for part in parts:
+                        if not watch.wait(part) or watch.over():
+                            break
+                        kept.append(np.asarray(part, np.float64))
+                    if watch.over():
+                        break
+                    rows.append(np.concatenate(kept))
+                    watch.tell(f"draws from '{null.name}'", steps + len(rows), total)
+                if watch.over():
+                    break
+                if path is not None:
+                    write_arrays(path, {str(k): one for k, one in enumerate(rows)})
+            steps += len(layers)
+            block[null.name] = rows
+        if watch.over():
+            interrupted = watch.stopped is not None and watch.stopped.name == "INTERRUPTED"
+            stopped = f"{'interrupted' if interrupted else 'stopped by max_seconds'} after {complete} of {draws} draws"
+            break
+        for name, rows in block.items():
+            for kept, row in zip(found[name], rows, strict=True):
+                kept.append(row)
+        complete = last
+    empty = [np.zeros((0, len(battery))) for battery in batteries]
+    joined = {
+        name: [np.concatenate([nothing, *one]) for one, nothing in zip(rows, empty, strict=True)]
+        for name, rows in found.items()
+    }
+    return joined, complete, stopped
+
+
+def _block(
+    keys: Key[Array, " draws"],
+    null: WeightNull | Untrained,
+    layers: list[Prepared],
+    batteries: list[Battery],
+    network: Network | None,
+) -> Iterator[Iterable[Array]]:
+    """Yield for each layer the readings of a few draws in parts, a row for each draw."""
+    if isinstance(null, Untrained):
+        assert network is not None
+        rows = [network.readings(null.network(key), batteries, null.name) for key in keys]
+        for k in range(len(layers)):
+            yield [jnp.asarray(np.stack([one[k] for one in rows]))]
+        return
+    for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
+        yield read_draws(jax.vmap(jax.random.fold_in, (0, None))(keys, k), null, one, battery)
+
+
+def among_others(
+    network: Network | None,
+    others: Sequence[PyTree],
+    batteries: list[Battery],
+    values: list[np.ndarray],
+) -> dict[str, dict[str, float]]:
+    """Return for each layer the share of the other networks whose reading is smaller."""
+    if not others or network is None:
+        return {}
+    stacks = [network.readings(other, batteries, "others") for other in others]
+    return {
+        f"share of {len(others)} other networks with a smaller reading, layer {k + 1}": {
+            one.name: float(np.mean([stack[k][place] < values[k][place] for stack in stacks]))
+            for place, one in enumerate(battery)
+        }
+        for k, battery in enumerate(batteries)
+    }

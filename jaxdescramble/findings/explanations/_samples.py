@@ -1,0 +1,79 @@
+"""Read the arguments `x`, `weights` and `groups`: samples, how much they count, and which ones stay together."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
+
+from jaxdescramble._base.checks import sample_weights
+from jaxdescramble.findings.explanations.sources import Source
+from jaxdescramble.findings.explanations.splitting import halves, with_duplicates
+
+
+def samples_of(
+    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None
+) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+    """Return the shape of the samples, their weights and their groups, flat."""
+    leaves = jax.tree.leaves(x)
+    shapes = [np.shape(leaf) for leaf in leaves]
+    if not leaves or not all(shapes):
+        raise ValueError("x: must be arrays whose first axis counts the samples.")
+    longest = max(shapes, key=len)
+    allowed = [longest[: i + 1] for i in range(len(longest))]
+    count = 1
+    if weights is not None:
+        own = np.asarray(sample_weights(weights, allowed, jnp.zeros(0).dtype), np.float64)
+        count = own.ndim
+    if groups is not None:
+        count = max(count, np.ndim(np.asarray(groups)))
+    axes = longest[:count]
+    flat_weights = np.ones(int(np.prod(axes)))
+    if weights is not None:
+        own = np.asarray(weights, np.float64)
+        flat_weights = np.broadcast_to(own.reshape(own.shape + (1,) * (count - own.ndim)), axes).reshape(-1)
+    rows = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves if np.shape(leaf)[0] == axes[0]]
+    joined = np.concatenate([one.astype(np.float64, copy=False) for one in rows], axis=1)
+    if count == 1:
+        return axes, flat_weights, with_duplicates(joined, None if groups is None else _as_groups(groups, axes))
+    # Without groups, the tokens of one sequence stay together.
+    own_groups = np.repeat(np.arange(axes[0]), axes[1]) if groups is None else _as_groups(groups, axes)
+    first = own_groups.reshape(axes)
+    if (first == first[:, :1]).all():  # equal sequences stay together
+        whole = with_duplicates(joined, first[:, 0])
+        own_groups = np.where(own_groups >= 0, np.repeat(whole, axes[1]), -1)
+    return axes, flat_weights, own_groups
+
+
+def _as_groups(groups: ArrayLike | Sequence[str], axes: tuple[int, ...]) -> np.ndarray:
+    found = np.asarray(groups)
+    if found.shape != axes[: found.ndim] or found.ndim == 0:
+        raise ValueError(f"groups: got shape {found.shape}; must be {axes}, one group for each sample, or {axes[:1]}.")
+    if found.dtype.kind not in "iuUSb":
+        raise TypeError(f"groups: got {found.dtype}; must be integers or texts, one for each sample.")
+    left_out = found < 0 if found.dtype.kind == "i" else np.zeros(found.shape, bool)
+    _, dense = np.unique(found, return_inverse=True)
+    dense = np.where(left_out, -1, dense.reshape(found.shape))
+    return np.broadcast_to(dense.reshape(dense.shape + (1,) * (len(axes) - dense.ndim)), axes).reshape(-1)
+
+
+def columns_of_arrays(
+    sources: list[Source], weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None, seed: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the half, the weight and the group of each column, for layers that were given as arrays."""
+    counts = {one.name: one.input.shape[1] for one in sources}
+    sizes = sorted(set(counts.values()))
+    if len(sizes) > 1:
+        raise ValueError(
+            f"explain: the layers have different numbers of samples: {counts}. Explain layers of one number of samples "
+            "together, and choose them with `layers=`."
+        )
+    axes = (sizes[0],)
+    own = np.ones(sizes[0])
+    if weights is not None:
+        own = np.asarray(sample_weights(weights, [axes], jnp.zeros(0).dtype), np.float64)
+    first = sources[0].input.T
+    grouped = with_duplicates(first, None if groups is None else _as_groups(groups, axes))
+    return halves(grouped, own, seed), own, grouped

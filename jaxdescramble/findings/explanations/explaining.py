@@ -1,0 +1,189 @@
+"""`explain`: what is found in a network, and what chance would have shown."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import PRNGKeyArray, PyTree
+
+from jaxdescramble._base.checks import instance_of, number_between, one_of, positive_integer, random_key
+from jaxdescramble.findings.explanations._reporting import report_of
+from jaxdescramble.findings.explanations._running import Network, Store, among_others, draw, prepare
+from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of
+from jaxdescramble.findings.explanations.draws import Battery, observed
+from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
+from jaxdescramble.findings.explanations.report import Report
+from jaxdescramble.findings.explanations.sources import LayerSignals, Pattern, from_file, from_mapping, from_network
+from jaxdescramble.findings.explanations.splitting import halves
+from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
+from jaxdescramble.objectives import Objective, smoothness
+from jaxdescramble.solvers.watch import Interrupted, Progress, watched
+
+Layers = Mapping[str, LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]]
+
+
+def explain(
+    f_or_layers: Callable[..., PyTree] | Layers | str | os.PathLike[str],
+    params: PyTree = None,
+    x: PyTree = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    init: Callable[[PRNGKeyArray], PyTree] | None = None,
+    others: Sequence[PyTree] = (),
+    nulls: Sequence[str | WeightNull] | None = None,
+    objective: Objective | None = None,
+    layers: Pattern = None,
+    weights: ArrayLike | None = None,
+    groups: ArrayLike | Sequence[str] | None = None,
+    readings: Battery = READINGS,
+    draws: int = 199,
+    alpha: float = 0.05,
+    key: PRNGKeyArray | None = None,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> Report:
+    """Say which readings of a network are findings: which ones chance does not show.
+
+    The samples are split in two halves. Every layer is descrambled on one half and read on the other, and the other way
+    round. The same is done with draws from null models. All readings of all layers are judged together, so the
+    probability that a network without findings shows any is at most `alpha`. The first sentence of the report counts
+    them.
+
+    A small p-value means: against "random frame", that the weight is aligned with its inputs; against "permuted
+    entries", that it matters where the entries of the weight stand; against "untrained", that `init` does not make it.
+
+    Biases are left out: signals are `W X`, with W the weight and X the input signals of a layer.
+
+    Args:
+        f_or_layers: a JAX function `f(params, x)`. Or layers without a function: a mapping `{name: (weight, input)}` or
+            `{name: (weight, input, preactivation)}` with arrays (out, in), (in, samples), (out, samples), in the order
+            of the network (see `LayerSignals` for pictures and channels); or the path of a `.npz` or `.safetensors`
+            file with arrays `<layer>.weight` and `<layer>.input`.
+        params, x: parameters and a batch of inputs of f. Use inputs that training has not seen.
+        out: path of a folder for the report (`Report.save`); None writes nothing.
+        init: function of a random key that returns fresh parameters. Then "untrained" replaces "permuted entries".
+        others: parameters of other trained networks. The report says how many of them have a smaller reading; this is
+            a description, not a test.
+        nulls: names ("random frame", "isotropic weights", "permuted entries") or null models. None means "random
+            frame" and "untrained" or "permuted entries".
+        objective: what "readable" means; None means `objectives.smoothness()`. It must have a closed form.
+        layers: which layers: a part of the name, a pattern with `*`, a list of these, or a function of the name.
+        weights: how much each sample counts, shape (batch,) or (batch, tokens); 0 leaves out padding.
+        groups: the group of each sample (its sentence, its subject), shape (batch,) or (batch, tokens); a group stays
+            in one half. Negative numbers leave samples out. None makes each sample a group. Equal samples always stay
+            together. For time series, see `findings.time_blocks`.
+        readings: the readings to take; see `findings.READINGS`.
+        draws: number of draws from each null; 199 gives p-values down to 0.005.
+        alpha: largest p-value of a finding.
+        key: random key of the split and the draws; None means `jax.random.key(0)`. Do not choose it after you have seen
+            a result.
+        progress: called as `progress(stage, done, total)`.
+        max_seconds: stop drawing after this many seconds; the report then has fewer draws, and says so.
+        folder: path of a folder that keeps finished draws. A call with the same arguments continues there.
+
+    Returns:
+        A `Report`: `headline`, `findings`, `verdicts`, `layers[name].plot()`, `page()`, `save(folder)`.
+
+    Raises:
+        TypeError, ValueError: if an argument has a wrong type or shape; if a half of the samples stays empty; if no
+            layer can be judged (NaN in the signals); if `init` returns another structure; if the file holds weights
+            without signals.
+        Interrupted: on Ctrl-C; `result` is the report with the draws so far.
+
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> W, X = jax.random.normal(keys[0], (6, 12)), jax.random.normal(keys[1], (12, 80))
+    >>> report = explain({"first": (W, X)}, draws=19)
+    >>> report.headline[:26], report.draws
+    ('None of 10 readings of 1 l', 19)
+
+    Source: nulls and the joint correction are ours, after Westfall and Young 1993.
+    """
+    draws, alpha = (
+        positive_integer(draws, "draws"),
+        float(number_between(alpha, "alpha", 0, 1, "a number between 0 and 1")),
+    )
+    objective = smoothness() if objective is None else instance_of(objective, "objective", Objective, "an Objective")
+    given_key = jax.random.key(0) if key is None else random_key(key)
+    seed = tuple(int(one) for one in np.asarray(jax.random.key_data(given_key)).ravel())
+    watch = watched(progress, max_seconds, (params, x, weights), "explain")
+    if watch is None:
+        raise TypeError("explain: cannot run inside jit, vmap or grad; it writes a report. Call it outside.")
+    for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
+        instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
+    chosen_nulls = _nulls(nulls, init)
+
+    watch.tell("reading the network", 0, 1)
+    if callable(f_or_layers):
+        if params is None or x is None:
+            raise TypeError("explain: a function needs its parameters and a batch of inputs: explain(f, params, x).")
+        axes, own_weights, own_groups = samples_of(x, weights, groups)
+        side = halves(own_groups, own_weights, seed)
+        sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
+    else:
+        if init is not None or others:
+            raise TypeError(
+                "explain: `init` and `others` need a function f(params, x), because signals must be computed."
+            )
+        mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
+        sources, skipped = from_mapping(mapping, objective, layers), {}
+        side, own_weights, own_groups = columns_of_arrays(sources, weights, groups, seed)
+    if not sources and not skipped:
+        raise ValueError(f"layers: {layers!r} matches no layer.")
+    ready, refused = prepare(sources, side, own_weights, seed)
+    skipped |= refused
+    if not ready:
+        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+        raise ValueError(f"explain: no layer can be judged. {reasons}.")
+    network = Network(f_or_layers, params, x, ready) if callable(f_or_layers) else None
+    batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
+    values = observed(ready, batteries)
+    drawn, done, stopped = draw(
+        watch,
+        ready,
+        batteries,
+        chosen_nulls,
+        draws,
+        given_key,
+        network,
+        Store.at(folder, ready, given_key, objective),
+    )
+    if done == 0:
+        raise Interrupted("explain was interrupted before the first draws were complete.", None)
+    report = report_of(
+        ready, batteries, values, drawn, chosen_nulls, objective, given_key, alpha, skipped, stopped,
+        samples=(int((side == 0).sum()), int((side == 1).sum())), groups=len(np.unique(own_groups[own_groups >= 0])),
+        others=among_others(network, others, batteries, values),
+    )  # fmt: skip
+    if out is not None:
+        report.save(out)
+    watch.tell("done", 1, 1)
+    if stopped.startswith("interrupted"):
+        raise Interrupted(
+            "explain was interrupted; .result of this exception is the report of the draws so far.", report
+        )
+    return report
+
+
+def _nulls(
+    given: Sequence[str | WeightNull] | None, init: Callable[[PRNGKeyArray], PyTree] | None
+) -> list[WeightNull | Untrained]:
+    if given is None:
+        given = ["random frame"] if init is not None else ["random frame", "permuted entries"]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise TypeError(f"nulls: got {given!r}; must be a list of names or null models, such as ['random frame'].")
+    found: list[WeightNull | Untrained] = []
+    for one in given:
+        if isinstance(one, str):
+            found.append(NULLS[one_of(one, "nulls", tuple(NULLS))]())
+        else:
+            found.append(instance_of(one, "nulls", WeightNull, "a name or a null model"))
+    if init is not None:
+        if not callable(init):
+            raise TypeError(f"init: got {init!r}; must be a function of a random key that returns parameters.")
+        found.append(Untrained(init))
+    if not found:
+        raise ValueError("nulls: got an empty list; without a null, no reading can be judged.")
+    return found

@@ -1,0 +1,59 @@
+"""Judge many readings together: the step-down maximum of Westfall and Young.
+
+Each draw is one whole network, with the same index in all readings. Readings are standardised by the mean and the
+standard deviation of the pool (the draws and the observed network together), so that the rule treats all members of the
+pool alike. The p-value of the largest reading compares it with the largest reading of every draw. The next reading is
+compared with the largest of the rest, and so on.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def joint_p_values(
+    observed: Float[np.ndarray, " readings"],
+    draws: Float[np.ndarray, "draws readings"],
+    directions: np.ndarray,
+) -> tuple[Float[np.ndarray, " readings"], Bool[np.ndarray, " readings"]]:
+    """Return p-values that are corrected for the number of readings.
+
+    `p = (1 + r) / (N + 1)`, where r is the number of draws whose largest standardised reading is at least as large. The
+    probability that any p-value of an empty network is at most alpha is at most alpha (exact if the observed network
+    and the draws are exchangeable).
+
+    Args:
+        observed: the readings of the network.
+        draws: the readings of the draws from one null, a row for each draw.
+        directions: +1 if large values are the finding, -1 if small values are, 0 if both are; one for each reading.
+
+    Returns:
+        The p-values, and which readings were judged. A reading is not judged, and has p = NaN, if a value is not finite
+        or if the null cannot change it (all members of the pool agree up to rounding).
+
+    >>> draws = np.random.default_rng(0).normal(size=(99, 3))
+    >>> p, judged = joint_p_values(np.asarray([9.0, 0.0, 0.0]), draws, np.asarray([1, 1, -1]))
+    >>> float(p[0]), bool((p[1:] > 0.1).all()), judged.tolist()
+    (0.01, True, [True, True, True])
+
+    Source: Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993, algorithm 4.1 with maxima.
+    """
+    pool = np.concatenate([observed[None], draws]).astype(np.float64)
+    finite = np.isfinite(pool).all(axis=0)
+    pool = np.where(finite, pool, 0.0)
+    mean, spread = pool.mean(axis=0), pool.std(axis=0)
+    judged = finite & (spread > 1e-5 * np.abs(pool).max(axis=0))
+    scores = (pool - mean) / np.where(judged, spread, 1.0)
+    scores = np.where(directions == 0, np.abs(scores), directions * scores)
+    p = np.full(observed.shape, np.nan)
+    order = [int(k) for k in np.argsort(-scores[0], kind="stable") if judged[k]]
+    largest, count = np.full(len(pool) - 1, -np.inf), len(draws)
+    # From the smallest reading to the largest, the maximum grows by one reading at a time.
+    raw: list[float] = []
+    for k in reversed(order):
+        largest = np.maximum(largest, scores[1:, k])
+        raw.append((1 + int(np.sum(largest >= scores[0, k] - 1e-9))) / (count + 1))
+    so_far = 0.0
+    for k, own in zip(order, reversed(raw), strict=True):
+        so_far = max(so_far, own)
+        p[k] = so_far
+    return p, judged

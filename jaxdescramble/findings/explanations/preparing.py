@@ -1,0 +1,109 @@
+"""From the signals of a layer to the two factors that all draws share."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxdescramble._base.decompositions import triangle
+from jaxdescramble.findings.explanations.looks import Inputs, frame_of
+from jaxdescramble.findings.explanations.sources import Source
+
+COLUMNS = 16384
+"""Largest number of columns of each half that are read; a layer with more gives a random part of them."""
+
+
+class UnreadableError(ValueError):
+    """A layer cannot be judged, and the message says why; the other layers can."""
+
+
+class Prepared(NamedTuple):
+    """One layer, ready for draws.
+
+    Attributes:
+        source: the layer.
+        weight: W as a JAX array.
+        inputs: factors and frames of the two halves.
+        picked: the columns of signals that are read in each half.
+        weights: weight of each column.
+    """
+
+    source: Source
+    weight: Float[Array, "n m"]
+    inputs: Inputs
+    picked: tuple[np.ndarray, np.ndarray]
+    weights: np.ndarray
+
+    @property
+    def reduced(self) -> bool:
+        """Whether a rotation of the outputs changes no reading, so that a thin factor of W is enough."""
+        return not self.source.output.ordered
+
+
+def columns_of(
+    source: Source, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
+) -> list[np.ndarray]:
+    """Return for each half the columns to read: at most `COLUMNS`, of positive weight."""
+    own_side, own_weight = side[source.columns], weights[source.columns]
+    rng = np.random.default_rng(list(seed))
+    found = []
+    for half in (0, 1):
+        columns = np.flatnonzero((own_side == half) & (own_weight > 0))
+        if len(columns) > COLUMNS:
+            columns = np.sort(rng.choice(columns, COLUMNS, replace=False))
+        found.append(columns)
+    return found
+
+
+def inputs_of(
+    signals: Float[np.ndarray | Array, "m columns"],
+    columns: Sequence[np.ndarray | Array],
+    weights: Float[np.ndarray | Array, " columns"],
+    free: bool,
+) -> Inputs:
+    """Return the factors of both halves, `F F^T = X diag(w) X^T / sum(w)`, with at most as many columns as rows.
+
+    >>> X = np.asarray([[1.0, 1.0, 3.0, 3.0]])
+    >>> found = inputs_of(X, [np.arange(2), np.arange(2, 4)], np.ones(4), free=False)
+    >>> [round(abs(float(one[0, 0])), 4) for one in found.factors]
+    [1.0, 3.0]
+    """
+    factors = []
+    for own in columns:
+        # A layer with more columns than rows is compressed: the triangle has the same Gram matrix.
+        weight = jnp.asarray(weights, signals.dtype)[own]
+        part = jnp.asarray(signals)[:, own] * jnp.sqrt(weight / jnp.sum(weight))[None, :]
+        factors.append(triangle(part.T).T if part.shape[1] > part.shape[0] else part)
+    frames = (frame_of(factors[0]), frame_of(factors[1])) if free else None
+    return Inputs((factors[0], factors[1]), frames)
+
+
+def prepared(
+    source: Source, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
+) -> Prepared:
+    """Return a layer with the factors of its input signals on the two halves of the samples.
+
+    Raises:
+        UnreadableError: if a half has no sample of positive weight in this layer, or if numbers are not finite.
+    """
+    columns = columns_of(source, side, weights, seed)
+    for half, own in enumerate(columns):
+        if not len(own):
+            raise UnreadableError(f"half {half + 1} of the samples has no column of positive weight in this layer")
+    used = np.concatenate(columns)
+    for what, array, axis in (("weight", source.weight, None), ("input signals", source.input[:, used], 0)):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            samples = np.unique(source.columns[used[bad.any(axis=0)]]) if axis == 0 else []
+            where = f" in {len(samples)} sample(s), the first is number {samples[0]}" if len(samples) else ""
+            raise UnreadableError(
+                f"its {what} contain{'s' if axis is None else ''} {int(bad.sum())} numbers that are NaN or infinite"
+                f"{where}; give these samples the weight 0"
+                if where
+                else f"its {what} contains {int(bad.sum())} numbers that are NaN or infinite"
+            )
+    own = weights[source.columns]
+    inputs = inputs_of(source.input, columns, own, not source.into.ordered)
+    return Prepared(source, jnp.asarray(source.weight), inputs, (columns[0], columns[1]), own)
