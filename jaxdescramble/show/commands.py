@@ -2,12 +2,18 @@
 
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 from jaxdescramble._base.extras import extra
 from jaxdescramble.show._exits import FAILED, INTERRUPTED, REFUSED, TERMINATED, StoppedError
+
+if TYPE_CHECKING:
+    from typer import Typer
+    from typer.core import TyperCommand
 
 # Each command imports what it needs when it runs, so that `jaxdescramble --help` works without JAX.
 
@@ -30,7 +36,7 @@ def main() -> None:
         raise
 
 
-def build() -> Any:
+def build() -> "Typer":
     """Build the typer application. It is built on request, because typer is an extra.
 
     Raises:
@@ -218,12 +224,20 @@ def build() -> Any:
         Exit codes: 0 all problems are solved; 1 a file could not be read or written; 2 the request was refused; 3 a
         problem has no answer; 4 a problem has no result yet; 130 interrupted; 143 terminated.
         """
-        options = {"objectives": objective, "names": name, "samples_first": samples_first, "group": group}
-        options |= {"seed": seed, "seeds": seeds, "restarts": restarts, "chunk_size": chunk_size}
 
         def action() -> None:
             from jaxdescramble.show.sweeps import commands as sweeps
 
+            options: sweeps.Options = {
+                "objectives": objective,
+                "names": name,
+                "samples_first": samples_first,
+                "group": group,
+                "seed": seed,
+                "seeds": seeds,
+                "restarts": restarts,
+                "chunk_size": chunk_size,
+            }
             sweeps.run_sweep(source, options, out, shard, resume, not no_figures)
 
         _guarded(typer, action)
@@ -262,7 +276,7 @@ def build() -> Any:
     return app
 
 
-def _with_catalogue() -> Any:
+def _with_catalogue() -> "type[TyperCommand]":
     """Return a command class whose help lists the objectives and solvers. The list is made when the help is shown."""
     from typer.core import TyperCommand
 
@@ -276,7 +290,7 @@ def _with_catalogue() -> Any:
     return WithCatalogue
 
 
-def _guarded(typer: Any, action: Any) -> None:
+def _guarded(typer: ModuleType, action: Callable[[], None]) -> None:
     """Run a command, and report an error in one line. JAXDESCRAMBLE_DEBUG=1 shows the traceback instead."""
     try:
         action()

@@ -199,7 +199,7 @@ def products_figure(demonstration: Demonstration) -> "Figure":
         ):
             values = np.linalg.svd(np.asarray(source[layer], np.float64), compute_uv=False)
             e.plot(np.arange(1, len(values) + 1), values, color=colour, lw=0.8, **options)
-    e.set(yscale="log", xlim=(0, len(values) + 1))  # pyright: ignore[reportPossiblyUnboundVariable]
+    e.set(yscale="log", xlim=(0, min(params[layers[-1]].shape) + 1))
     e.set_ylim(top=4 * e.get_ylim()[1])  # room for the legend
     e.legend(loc="upper right", ncols=len(layers))
     panel(e, "e", "Singular values, in every frame", "Number", "Singular value")

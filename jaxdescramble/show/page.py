@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 from jaxdescramble.show.papers.evidence import LAYER_TITLES, pretty
 from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
+from jaxdescramble.studies.deernet.contents import FindingContent, NullContent, ReadingContent, ReportContent
 
 CAPTIONS = {
     "figure-2-first-layer": (
@@ -90,7 +90,7 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
 """
 
 
-def page(content: Mapping[str, Any], figures: Sequence[str]) -> str:
+def page(content: ReportContent, figures: Sequence[str]) -> str:
     """Return the report as a web page.
 
     Args:
@@ -150,7 +150,7 @@ def number(value: float | int | None, digits: int = 3) -> str:
     return f"{sign}{mantissa} {TIMES} 10{raised}"
 
 
-def headlines(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+def headlines(content: ReportContent) -> list[tuple[str, str]]:
     """Return the most important numbers, each with its meaning."""
     agreement = content["agreement"]
     falls = [
@@ -172,13 +172,13 @@ def _side(name: str) -> str:
     return f"{layer.strip(chr(91) + chr(93) + chr(39))} {side} side"
 
 
-def _headline(content: Mapping[str, Any]) -> str:
+def _headline(content: ReportContent) -> str:
     return "\n".join(
         f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for value, what in headlines(content)
     )
 
 
-def _findings(findings: Sequence[Mapping[str, Any]]) -> str:
+def _findings(findings: Sequence[FindingContent]) -> str:
     rows = "\n".join(
         f'<tr><th scope="row">{escape(one["claim"])}</th>'
         f'<td class="verdict {CLASSES[one["verdict"]]}">{escape(one["verdict"])}</td>'
@@ -207,7 +207,7 @@ def _gallery(figures: Sequence[str]) -> str:
     return "<h2>Figures</h2>\n" + "\n".join(shown)
 
 
-def _readings(readings: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def _readings(readings: Mapping[str, Sequence[ReadingContent]]) -> str:
     names = list(next(iter(readings.values()))[0]["nulls"])
     columns = "".join(f'<th scope="col" class="number">{escape(name)}</th>' for name in names)
     body = []
@@ -227,14 +227,14 @@ def _readings(readings: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     )
 
 
-def _null(null: Mapping[str, Any], direction: int) -> str:
+def _null(null: NullContent, direction: int) -> str:
     spread = "" if null["sd"] is None else f" ± {number(null['sd'], 2)}"
     below = f"p = {number(null['p_value'], 2)}" if len(null["draws"]) > 1 else "one network"
     mark = " beaten" if null["beaten"] and direction else ""
     return f'<td class="number{mark}">{number(null["mean"])}{spread}<small>{below}</small></td>'
 
 
-def _footer(content: Mapping[str, Any]) -> str:
+def _footer(content: ReportContent) -> str:
     seconds = "; ".join(f"{name} {spent:.1f} s" for name, spent in content["seconds"].items())
     versions = ", ".join(f"{name} {text}" for name, text in content["versions"].items())
     hardware = content["hardware"]

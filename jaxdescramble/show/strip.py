@@ -19,6 +19,7 @@ from jaxdescramble.show.style import (
     plotting,
     sheet,
     styled,
+    thin,
 )
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def strip_figure(frames: Frames, layer: str, *, count: int = 6, kind: str = "wei
     panel(axes[0], "a", f"Step {frames.steps[chosen[0]]:,}", axes[0].get_xlabel(), f"Output {unit}")
     assert drawn is not None
     bar = figure.colorbar(drawn, ax=list(axes), fraction=0.012, pad=0.008, aspect=24)
-    bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
-    bar.ax.tick_params(length=1.5, pad=1)
+    thin(bar)
     bar.set_label("Weight" if kind == "weight" else "Share of the largest", labelpad=2)
     ax = figure.add_subplot(bottom)
     for side, one in shown.sides.items():

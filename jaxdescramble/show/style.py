@@ -4,16 +4,19 @@ Each figure imports matplotlib when it is drawn. Nothing here uses pyplot or cha
 """
 
 import functools
+import os
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, SupportsFloat
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdescramble._base.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
 
 # Column widths of the journal in mm.
@@ -71,7 +74,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 
 
 def plotting(module: str = "matplotlib") -> ModuleType:
@@ -79,11 +82,11 @@ def plotting(module: str = "matplotlib") -> ModuleType:
     return extra(module, "figures need matplotlib")
 
 
-def styled(function: F) -> F:
+def styled(function: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
     """Make a function draw in the style of this library, and compute the layout once for all formats."""
 
     @functools.wraps(function)
-    def draw(*args, **kwargs):
+    def draw(*args: P.args, **kwargs: P.kwargs) -> "Figure":
         with plotting().rc_context({**plotting().rcParamsDefault, **STYLE, "backend": plotting().get_backend()}):
             figure = function(*args, **kwargs)
             # Otherwise constrained layout would measure every text again for the PDF and again for the PNG.
@@ -95,7 +98,7 @@ def styled(function: F) -> F:
             figure.set_layout_engine("none")
             return figure
 
-    return draw  # pyright: ignore[reportReturnType]
+    return draw
 
 
 def sheet(width: float | int, height: float | int) -> "Figure":
@@ -112,8 +115,8 @@ def panel(ax: "Axes", letter: str, title: str = "", x: str = "", y: str = "") ->
 
 def image(
     ax: "Axes",
-    matrix: Any,
-    extent: tuple[Any, Any, Any, Any] | None = None,
+    matrix: ArrayLike,
+    extent: tuple[SupportsFloat, SupportsFloat, SupportsFloat, SupportsFloat] | None = None,
     *,
     label: str = "",
     limit: float | None = None,
@@ -132,7 +135,7 @@ def image(
     colors = plotting("matplotlib.colors")
     values = np.asarray(matrix, np.float64)
     rows, columns = values.shape
-    left, right, bottom, top = extent or (0, columns - 1, 0, rows - 1)
+    left, right, bottom, top = map(float, extent or (0, columns - 1, 0, rows - 1))
     # Pixels are centred on their coordinates.
     dx, dy = (right - left) / max(columns - 1, 1) / 2, (top - bottom) / max(rows - 1, 1) / 2
     if decades is None:
@@ -162,8 +165,7 @@ def image(
     bar = figure.colorbar(
         drawn, ax=ax, extend=beyond, fraction=1.1 * breadth / width, pad=0.02, aspect=height / breadth, extendfrac=0.04
     )
-    bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
-    bar.ax.tick_params(length=1.5, pad=1)
+    thin(bar)
     bar.ax.minorticks_off()
     if decades is not None:
         bar.set_label(label, labelpad=1)
@@ -174,6 +176,12 @@ def image(
     bar.set_label(label, labelpad=2 - 3.6 * len(largest))
 
 
+def thin(bar: "Colorbar") -> None:
+    """Draw a colour bar with a thin frame and short ticks."""
+    bar.outline.set_linewidth(0.4)  # pyright: ignore[reportCallIssue]
+    bar.ax.tick_params(length=1.5, pad=1)
+
+
 def note(ax: "Axes", x: float | int, y: float | int, text: str, **options: Any) -> None:
     """Write small text inside axes, at fractions of their size. A halo keeps it readable on any picture."""
     effects = plotting("matplotlib.patheffects")
@@ -182,7 +190,7 @@ def note(ax: "Axes", x: float | int, y: float | int, text: str, **options: Any) 
     ax.text(x, y, text, path_effects=[effects.withStroke(linewidth=1.4, foreground=halo)], **settings)
 
 
-def save(figure: "Figure", path: Any, kind: str, dpi: int = 200) -> None:
+def save(figure: "Figure", path: str | os.PathLike[str] | IO[bytes], kind: str, dpi: int = 200) -> None:
     """Write a figure to an open file or a path as "png" or "pdf". The file has no date, so equal figures are equal."""
     with plotting().rc_context(STYLE):
         metadata = {"CreationDate": None} if kind == "pdf" else None

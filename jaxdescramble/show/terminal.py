@@ -2,14 +2,18 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jaxdescramble._base.extras import extra
 from jaxdescramble.show.page import headlines, number
 from jaxdescramble.studies.deernet.claims import BY_CONSTRUCTION, FAILS, IN_PART, STANDS
+from jaxdescramble.studies.deernet.contents import ReportContent
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 COLOURS = {STANDS: "green", IN_PART: "yellow", BY_CONSTRUCTION: "dim", FAILS: "red"}
 CHECKPOINTS = ("training", "training the null")
@@ -30,7 +34,7 @@ def writable(folder: Path) -> None:
         raise
 
 
-def console() -> Any:
+def console() -> "Console":
     """Return a rich console that does not change its text: no colours for numbers, no markup from data."""
     return extra("rich.console", "the command line needs rich").Console(highlight=False, markup=False)
 
@@ -42,7 +46,7 @@ class Stages:
     `write_report`.
     """
 
-    def __init__(self, screen: Any):
+    def __init__(self, screen: "Console"):
         self.screen, self.stage, self.done, self.total = screen, "", 0, 1
         self.reached: list[str] = []
         self.first_step: dict[str, int] = {}
@@ -116,7 +120,7 @@ def interrupted(stages: Stages, folder: Path, checkpoint_step: Callable[[Path], 
     return f"Interrupted {where}. {saved} Run the same command again to continue."
 
 
-def summary(screen: Any, content: Mapping[str, Any], folder: Path, seconds: float) -> None:
+def summary(screen: "Console", content: ReportContent, folder: Path, seconds: float) -> None:
     """Print the headline numbers, the findings with their verdicts, the path of the page, and the time."""
     tables, text = (extra(f"rich.{name}", "the command line needs rich") for name in ("table", "text"))
     screen.print()

@@ -7,7 +7,6 @@ filter). Training decides only its spectrum. `W_2 P^T` is a real test, because P
 
 import functools
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -194,7 +193,7 @@ def read(params: dict[str, Array], band: Band, key: PRNGKeyArray) -> dict[str, d
 
 def _read(point: Array, first: Array, second: Array, nuclear: Array, band: Band) -> dict[str, float]:
     turned, back = matmul(point, first), matmul(second, point.T)
-    found: dict[str, Any] = {
+    found: dict[str, Array] = {
         "diagonal sum": jnp.trace(turned) / nuclear,
         "passband share": passband_share(turned, band),
     }

@@ -105,7 +105,7 @@ def isotropic_null(
         for stack in (tidy, drawn)
     )
     waves, limit = (jnp.linalg.norm(jax.vmap(operator.analyse)(stack), axis=2) for stack in (tidy, ideal))
-    p_values = {name: float(stats.ks_2samp(readings[name], forms[name])[1]) for name in readings}  # pyright: ignore
+    p_values = {name: float(np.asarray(stats.ks_2samp(readings[name], forms[name]))[1]) for name in readings}
     predicted = expected_readings(jnp.sqrt(jnp.mean(singular**2, axis=0)), outputs, inputs)
     return IsotropicNull(W[0], tidy[0], waves, limit, readings, forms, predicted, p_values)
 

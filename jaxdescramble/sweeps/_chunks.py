@@ -13,9 +13,10 @@ import platform
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from jaxdescramble._base.files import write_atomically
 
@@ -23,11 +24,34 @@ FORMAT = 2
 HEADER = "header"
 
 
+@runtime_checkable
+class Device(Protocol):
+    """A device of JAX, whose own class is not visible to type checkers."""
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def device_kind(self) -> str: ...
+
+
+class Header(TypedDict):
+    """The header of a chunk file: "signals" has the digests by problem, "made_by" versions, platform and device."""
+
+    format: int
+    chunk: str
+    signals: dict[str, str]
+    made_by: dict[str, str]
+    arrays: list[str]
+
+
 class DamagedError(ValueError):
     """A chunk file that is incomplete, changed, or from another sweep."""
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Mapping[int, str], device: Any) -> None:
+def write(
+    path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Mapping[int, str], device: Device
+) -> None:
     """Write the results of a chunk.
 
     Args:
@@ -40,16 +64,16 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], digest: str, signals: Ma
     Raises:
         OSError: if the file cannot be written. The error's `filename` is `path`.
     """
-    about = {
+    about: Header = {
         "format": FORMAT,
         "chunk": digest,
         "signals": {str(place): one for place, one in signals.items()},
         "made_by": maker(device),
         "arrays": sorted(arrays),
     }
-    content = {**arrays, HEADER: np.asarray(json.dumps(about))}
+    content: dict[str, Any] = {**arrays, HEADER: np.asarray(json.dumps(about))}
     # Points compress like noise: compression takes longer than the solve and saves a tenth of the space.
-    write_atomically(path, functools.partial(np.savez, **content))  # pyright: ignore[reportArgumentType]
+    write_atomically(path, functools.partial(np.savez, **content))
 
 
 def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
@@ -74,7 +98,7 @@ def read(path: Path, digest: str, names: Collection[str] | None = None) -> dict[
         return {name: _member(file, name, path) for name in (about["arrays"] if names is None else names)}
 
 
-def checked(path: Path, digest: str) -> dict[str, Any]:
+def checked(path: Path, digest: str) -> Header:
     """Read and check every array of a chunk file, and return its header. It raises the errors of `read`."""
     with _opened(path) as file:
         about = _of_specification(file, path, digest)
@@ -83,8 +107,8 @@ def checked(path: Path, digest: str) -> dict[str, Any]:
     return about
 
 
-def header(path: Path) -> dict[str, Any]:
-    """Read the header of a chunk file: "made_by" (versions, platform, device), "signals" (digests by problem).
+def header(path: Path) -> Header:
+    """Read the header of a chunk file.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -94,7 +118,7 @@ def header(path: Path) -> dict[str, Any]:
         return _header(file, path)
 
 
-def maker(device: Any) -> dict[str, str]:
+def maker(device: Device) -> dict[str, str]:
     """Return the versions, platform and device of a computation, for the header of a chunk."""
     versions = {name: version(name) for name in ("jaxdescramble", "jax", "jaxlib")}
     return {**versions, "platform": device.platform, "device": device.device_kind, "machine": platform.machine()}
@@ -106,30 +130,31 @@ class _opened:  # noqa: N801
     def __init__(self, path: Path):
         self.path = path
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> NpzFile:
         # Open the file here, because NumPy does not close a file that it cannot read.
         self.raw = open(self.path, "rb")
         try:
             self.file = np.load(self.raw, allow_pickle=False)
+            if not isinstance(self.file, NpzFile):
+                raise ValueError("it holds a single array")
         except Exception as error:  # zipfile and NumPy raise different errors for broken files
             self.raw.close()
             raise DamagedError(f"{self.path}: not a complete .npz file ({error}).") from error
         return self.file
 
-    def __exit__(self, *_: Any) -> None:
-        if hasattr(self.file, "close"):
-            self.file.close()
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
         self.raw.close()
 
 
-def _member(file: Any, name: str, path: Path) -> np.ndarray:
+def _member(file: NpzFile, name: str, path: Path) -> np.ndarray:
     try:
         return file[name]
     except Exception as error:
         raise DamagedError(f"{path}: cannot read the array {name!r} ({error}).") from error
 
 
-def _header(file: Any, path: Path) -> dict[str, Any]:
+def _header(file: NpzFile, path: Path) -> Header:
     try:
         about = json.loads(str(_member(file, HEADER, path)))
         form = about["format"]
@@ -144,7 +169,7 @@ def _header(file: Any, path: Path) -> dict[str, Any]:
     return about
 
 
-def _of_specification(file: Any, path: Path, digest: str) -> dict[str, Any]:
+def _of_specification(file: NpzFile, path: Path, digest: str) -> Header:
     about = _header(file, path)
     if about["chunk"] != digest:
         raise DamagedError(f"{path}: holds results of another specification.")

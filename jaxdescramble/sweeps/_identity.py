@@ -6,8 +6,7 @@ import hashlib
 import inspect
 import json
 import types
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -17,7 +16,7 @@ from jaxdescramble._base.files import array_digest
 PACKAGE = __name__.split(".")[0]
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return the SHA-256 of `described(value)`, in hexadecimal digits.
 
     >>> digest({"a": 1.0, "b": (1, 2)}) == digest({"b": (1, 2), "a": 1.0})
@@ -28,7 +27,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(described(value), sort_keys=True).encode()).hexdigest()
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> object:
     """Describe a value as JSON: the same in every process, and different for values that compute something different.
 
     Numbers are described to the last bit. Arrays are described by their digest; dataclasses by their class and fields;
@@ -49,7 +48,7 @@ def described(value: Any) -> Any:
     return _described(value, ())
 
 
-def _described(value: Any, inside: tuple[int, ...]) -> Any:
+def _described(value: object, inside: tuple[int, ...]) -> object:
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int):
@@ -80,7 +79,7 @@ def _described(value: Any, inside: tuple[int, ...]) -> Any:
     return _callable(value, deeper)
 
 
-def _callable(value: Any, deeper: Any) -> Any:
+def _callable(value: object, deeper: Callable[[object], object]) -> object:
     if isinstance(value, type):
         return ["class", _name(value)]
     # Describe the original function, not the wrapper that jit, custom_jvp and others put around it.
@@ -90,7 +89,7 @@ def _callable(value: Any, deeper: Any) -> Any:
         return ["method", deeper(plain.__func__), deeper(plain.__self__)]
     if isinstance(plain, types.FunctionType):
         nested = "<" in plain.__qualname__
-        found = ["function", _name(plain)]
+        found: list[object] = ["function", _name(plain)]
         if nested or not _of_a_package(plain):
             cells = [_contents(cell) for cell in plain.__closure__ or ()]
             found += [_code(plain.__code__), deeper(plain.__defaults__), deeper(plain.__kwdefaults__), deeper(cells)]
@@ -104,8 +103,8 @@ def _callable(value: Any, deeper: Any) -> Any:
     )
 
 
-def _methods(kind: type, deeper: Any) -> list[Any]:
-    """What a user's class computes: its methods and attributes, and those of its bases, but for what Python added."""
+def _methods(kind: type, deeper: Callable[[object], object]) -> list[object]:
+    """Describe a user's class: its methods and attributes, and those of its bases, except what Python added."""
     found = {}
     for owner in reversed([one for one in kind.__mro__ if not _of_a_package(one)]):
         for name, member in vars(owner).items():
@@ -114,13 +113,13 @@ def _methods(kind: type, deeper: Any) -> list[Any]:
     return [deeper(found)] if found else []
 
 
-def _function_of(member: Any) -> Any:
+def _function_of(member: object) -> object:
     if isinstance(member, property):
         return member.fget
     return member.func if isinstance(member, functools.cached_property) else getattr(member, "__func__", member)
 
 
-def _contents(cell: Any) -> Any:
+def _contents(cell: types.CellType) -> object:
     try:
         return cell.cell_contents
     except ValueError:  # an empty cell
@@ -132,7 +131,7 @@ def _code(code: types.CodeType) -> str:
     return hashlib.sha256(repr((code.co_code, code.co_names, inner)).encode()).hexdigest()
 
 
-def _constant(value: Any) -> str:
+def _constant(value: object) -> str:
     # The order of a set of texts differs from process to process.
     return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
 
@@ -155,5 +154,5 @@ def _of_a_package(function: types.FunctionType | type) -> bool:
     )
 
 
-def _name(value: Any) -> str:
+def _name(value: types.FunctionType | type) -> str:
     return f"{value.__module__}.{value.__qualname__}"

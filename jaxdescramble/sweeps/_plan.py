@@ -5,16 +5,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble.sweeps._identity import described, digest
 from jaxdescramble.sweeps.problems import Problem
 
 WORK, MEMORY, MOST = 2e10, 2**28, 512
+Numbers = tuple[tuple[tuple[int, ...], str], ...]
+"""Shapes and types of the leaves of an objective and a solver."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +35,8 @@ class Kind:
         count: number of problems of this kind in the whole sweep.
     """
 
-    structure: Any
-    leaves: tuple[Any, ...]
+    structure: object
+    leaves: tuple[ArrayLike | None, ...]
     group: str
     start: bool
     restarts: int
@@ -41,6 +44,19 @@ class Kind:
     dtype: str
     size: int
     count: int
+
+
+class _Sort(NamedTuple):
+    """What two problems must share to be of one kind."""
+
+    structure: object
+    numbers: Numbers
+    weighted: bool
+    group: str
+    start: bool
+    restarts: int
+    shape: tuple[int, int]
+    dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,31 +142,34 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
             closed form (`sizes.measured` measures other solvers), at most 256 MiB and 512 problems.
         points: whether points are kept.
     """
-    alike: dict[Any, list[int]] = {}
-    flat: dict[tuple[int, int], tuple[list, Any, tuple]] = {}
+    alike: dict[_Sort, list[int]] = {}
+    flat: dict[tuple[int, int], tuple[list[ArrayLike], object, Numbers]] = {}
     pairs = [(id(problem.objective), id(problem.solver)) for problem in problems]
     for place, (problem, pair) in enumerate(zip(problems, pairs, strict=True)):
         if pair not in flat:
             leaves, structure = jax.tree.flatten((problem.objective, problem.solver))
             flat[pair] = leaves, structure, tuple((np.shape(leaf), _number_kind(leaf)) for leaf in leaves)
-        start = problem.start is not None
-        weighted = problem.weights is not None
-        sort = (
-            flat[pair][1],
-            (flat[pair][2], weighted),
+        _, structure, numbers = flat[pair]
+        n, m = problem.shape
+        sort = _Sort(
+            structure,
+            numbers,
+            problem.weights is not None,
             problem.group,
-            start,
+            problem.start is not None,
             problem.restarts,
-            problem.shape,
+            (n, m),
             _dtype(problem),
         )
         alike.setdefault(sort, []).append(place)
     kinds: list[Kind] = []
-    for (structure, _, group, start, restarts, shape, dtype), places in alike.items():
-        most = size or default_size(shape[0], shape[1], np.dtype(dtype).itemsize, restarts)
+    for one, places in alike.items():
+        most = size or default_size(*one.shape, np.dtype(one.dtype).itemsize, one.restarts)
         each = size or evened(most, len(places))
         shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
-        kinds.append(Kind(structure, shared, group, start, restarts, shape, dtype, each, len(places)))
+        kinds.append(
+            Kind(one.structure, shared, one.group, one.start, one.restarts, one.shape, one.dtype, each, len(places))
+        )
     parts, alone = _parts(problems, key)
     parts["points"] = str(points)
     return Draft(tuple(kinds), tuple(map(tuple, alike.values())), parts, alone, points)
@@ -188,7 +207,7 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[
     """Return digests of the parts of a specification, and a digest of each problem."""
     known: dict[int, str] = {}
 
-    def once(what: str, place: int, value: Any) -> str:
+    def once(what: str, place: int, value: object) -> str:
         # A grid repeats the same objective many times, so each object is described once.
         if id(value) not in known:
             try:
@@ -213,7 +232,7 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[
     return parts, alone
 
 
-def _shared(leaves: list[list[Any]]) -> tuple[Any, ...]:
+def _shared(leaves: list[list[ArrayLike]]) -> tuple[ArrayLike | None, ...]:
     """Return the value of each leaf that all problems share, or None where they differ."""
     return tuple(
         column[0] if all(leaf is column[0] or _equal(leaf, column[0]) for leaf in column[1:]) else None
@@ -221,19 +240,20 @@ def _shared(leaves: list[list[Any]]) -> tuple[Any, ...]:
     )
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: ArrayLike, other: ArrayLike) -> bool:
     if jax.dtypes.issubdtype(getattr(one, "dtype", np.float64), jax.dtypes.prng_key):
         one, other = jax.random.key_data(one), jax.random.key_data(other)
     return bool(np.array_equal(np.asarray(one), np.asarray(other)))
 
 
-def _number_kind(leaf: Any) -> str:
-    return str(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf).__name__
+def _number_kind(leaf: ArrayLike) -> str:
+    dtype = getattr(leaf, "dtype", None)
+    return type(leaf).__name__ if dtype is None else str(dtype)
 
 
 def _dtype(problem: Problem) -> str:
     return np.dtype(problem.source.dtype).name
 
 
-def _hashed(value: Any) -> str:
+def _hashed(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

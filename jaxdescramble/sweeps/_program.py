@@ -4,11 +4,12 @@ import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.descrambling.solving import solve
@@ -16,7 +17,14 @@ from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.sweeps._plan import Chunk, Kind
 from jaxdescramble.sweeps.problems import Problem, keys_of, signals_digest
 
-Arguments = tuple[list[Any], list[Any], Any, Any, Any]
+Arguments: TypeAlias = tuple[
+    list[ArrayLike | None],
+    list[ArrayLike],
+    ArrayLike | tuple[ArrayLike, ArrayLike],
+    ArrayLike | None,
+    ArrayLike | None,
+]
+"""Arguments of `run` by place."""
 
 
 def arguments(
@@ -43,7 +51,7 @@ def arguments(
         signals = (signals, own_weights)
     mine = [jax.tree.leaves((problems[place].objective, problems[place].solver)) for place in chunk.places]
     mine += [mine[-1]] * (kind.size - count)
-    own = [
+    own: list[ArrayLike] = [
         _stack(column, kind) for column, one in zip(zip(*mine, strict=True), kind.leaves, strict=True) if one is None
     ]
     start = keys = None
@@ -72,7 +80,7 @@ def _signals(problem: Problem, place: int, kind: Kind) -> np.ndarray:
     return found
 
 
-def _stack(column: Sequence[Any], kind: Kind) -> Any:
+def _stack(column: Sequence[ArrayLike], kind: Kind) -> Array | np.ndarray:
     """Stack one leaf of every problem. Python numbers take the type of the signals, as in a single solve."""
     first = column[0]
     if jax.dtypes.issubdtype(getattr(first, "dtype", np.float64), jax.dtypes.prng_key):
@@ -95,16 +103,16 @@ def _haar(key: PRNGKeyArray, n: int, dtype: str, special: bool) -> Array:
 
 @functools.partial(jax.jit, static_argnames=("structure", "group", "restarts", "shared"))
 def run(
-    leaves: list[Any],
-    own: list[Any],
-    signals: Any,
-    start: Any,
-    keys: Any,
+    leaves: list[Array | None],
+    own: list[Array],
+    signals: Array | tuple[Array, Array],
+    start: Array | None,
+    keys: Array | None,
     *,
-    structure: Any,
+    structure: object,
     group: str,
     restarts: int,
-    shared: Any,
+    shared: tuple[bool, ...],
 ) -> dict[str, Array]:
     """Solve all problems of a chunk: return the fields of a `Descrambling`, each with a leading axis.
 
@@ -113,7 +121,9 @@ def run(
     needs no collective operation, and never waits for the slowest device.
     """
 
-    def one(own: list[Any], given: Any, start: Array | None, key: Array | None) -> dict[str, Array]:
+    def one(
+        own: list[Array], given: Array | tuple[Array, Array], start: Array | None, key: Array | None
+    ) -> dict[str, Array]:
         mine = iter(own)
         all_leaves = [common if fixed else next(mine) for common, fixed in zip(leaves, shared, strict=True)]
         objective, solver = jax.tree.unflatten(structure, all_leaves)
@@ -125,7 +135,7 @@ def run(
     return jax.vmap(one, axes)(own, signals, start, keys)
 
 
-def static(kind: Kind) -> dict[str, Any]:
+def static(kind: Kind) -> dict[str, object]:
     """Return the parts of a kind that are fixed at compile time, as arguments of `run`."""
     shared = tuple(one is not None for one in kind.leaves)
     return {"structure": kind.structure, "group": kind.group, "restarts": kind.restarts, "shared": shared}
@@ -139,7 +149,7 @@ def compiled(kind: Kind, placed: Arguments) -> None:
     run.lower(*placed, **static(kind)).compile()
 
 
-def finished(found: Any, stop: threading.Event, limit: float = float("inf")) -> bool:
+def finished(found: dict[str, Array], stop: threading.Event, limit: float = float("inf")) -> bool:
     """Wait until arrays are computed. Return True, or False after `stop` is set or `limit` seconds have passed.
 
     XLA cannot be interrupted. So this function polls instead of blocking, and leaves the computation running.

@@ -16,11 +16,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.checks import wide_types
 from jaxdescramble._base.lapack import one_thread
@@ -28,6 +27,7 @@ from jaxdescramble.exact import ClosedForm
 from jaxdescramble.solvers import Minibatches, Optax
 from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _program as program
+from jaxdescramble.sweeps._chunks import Device
 from jaxdescramble.sweeps._plan import WORK, Chunk, Draft, Kind, evened, most_in_memory
 from jaxdescramble.sweeps.problems import Problem
 
@@ -47,9 +47,9 @@ class Begun:
     """
 
     place: int
-    device: Any
+    device: Device
     digests: dict[int, str]
-    found: Any
+    found: dict[str, Array]
 
 
 def unknown(draft: Draft, problems: Sequence[Problem]) -> list[int]:
@@ -100,10 +100,14 @@ def recorded(folder: Path, draft: Draft) -> list[int] | None:
     return None
 
 
-def _sound(sizes: Any, draft: Draft) -> list[int]:
-    if len(sizes) != len(draft.kinds) or not all(isinstance(size, int) and size > 0 for size in sizes):
+def _sound(sizes: object, draft: Draft) -> list[int]:
+    if not isinstance(sizes, list) or len(sizes) != len(draft.kinds) or not all(map(_positive, sizes)):
         raise ValueError("sizes: must be one positive integer for each kind")
     return sizes
+
+
+def _positive(size: object) -> bool:
+    return isinstance(size, int) and size > 0
 
 
 def record(folder: Path, draft: Draft, sizes: list[int], seconds: dict[int, float]) -> list[int]:
@@ -147,7 +151,7 @@ def measured(
     kinds: Sequence[int],
     problems: Sequence[Problem],
     key: PRNGKeyArray | None,
-    device: Any,
+    device: Device,
     progress: Progress,
 ) -> tuple[list[int], dict[int, float], list[Begun]]:
     """Solve a few problems of these kinds one at a time, for about two seconds per kind, and choose chunk sizes.
@@ -209,7 +213,7 @@ def _seconds(
     number: int,
     problems: Sequence[Problem],
     key: PRNGKeyArray | None,
-    device: Any,
+    device: Device,
     stop: threading.Event,
     begun: list[Begun],
 ) -> float:

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import wide_types
 from jaxdescramble._base.lapack import one_thread
@@ -15,6 +15,7 @@ from jaxdescramble._base.status import Status
 from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps import _program as program
+from jaxdescramble.sweeps._chunks import Device
 from jaxdescramble.sweeps._plan import Chunk, Plan
 from jaxdescramble.sweeps._sizes import Begun
 from jaxdescramble.sweeps.folder import Log
@@ -30,7 +31,7 @@ class Work:
     def __init__(
         self,
         problems: Sequence[Problem],
-        key: Any,
+        key: PRNGKeyArray | None,
         plan: Plan,
         folder: Path,
         log: Log,
@@ -44,7 +45,7 @@ class Work:
         self._begun = {one.place: one for one in begun}
         self._done = 0
 
-    def all(self, todo: list[Chunk], devices: list[Any]) -> None:
+    def all(self, todo: list[Chunk], devices: list[Device]) -> None:
         """Solve these chunks and keep their results.
 
         Raises:
@@ -60,7 +61,7 @@ class Work:
             error.add_note(f"{self._done} of {total} problems were solved and are kept in {self._folder}.")
             raise error
 
-    def _share_out(self, todo: list[Chunk], devices: list[Any], total: int) -> None:
+    def _share_out(self, todo: list[Chunk], devices: list[Device], total: int) -> None:
         queue = iter(todo)
         threads = []
         for device in devices[: len(todo)]:
@@ -89,12 +90,12 @@ class Work:
         if self._done != shown:
             self._progress("solving", self._done, total)
 
-    def _serve(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk], wide: bool) -> None:
+    def _serve(self, device: Device, turn: threading.Lock, queue: Iterator[Chunk], wide: bool) -> None:
         # Threads do not inherit this context from the caller.
         with jax.enable_x64(wide):
             self._take(device, turn, queue)
 
-    def _take(self, device: Any, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
+    def _take(self, device: Device, turn: threading.Lock, queue: Iterator[Chunk]) -> None:
         while not self._stop.is_set():
             with self._lock:
                 chunk = next(queue, None)
@@ -110,7 +111,7 @@ class Work:
                 self._stop.set()
                 return
 
-    def _solve(self, chunk: Chunk, operands: program.Arguments, digests: dict[int, str], device: Any) -> None:
+    def _solve(self, chunk: Chunk, operands: program.Arguments, digests: dict[int, str], device: Device) -> None:
         began = time.perf_counter()
         with self._lock:
             self._log("solve", chunk=chunk.number, device=str(device))

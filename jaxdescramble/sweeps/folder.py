@@ -15,12 +15,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias, TypedDict
 
 import jax
 import numpy as np
 
 from jaxdescramble._base.files import write_arrays, write_atomically
+from jaxdescramble.objectives import Objective
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps._plan import Plan
 from jaxdescramble.sweeps.problems import Label, Problem
@@ -39,6 +40,33 @@ MEANINGS = {
 }
 
 
+class KindOfProblem(TypedDict):
+    """A kind of problem as `sweep.json` holds it. "chunk" is the chunk size, "problems" the number of problems."""
+
+    shape: list[int]
+    dtype: str
+    group: str
+    restarts: int
+    chunk: int
+    problems: int
+
+
+class Manifest(TypedDict):
+    """The content of `sweep.json`."""
+
+    format: int
+    identity: str
+    parts: dict[str, str]
+    problems: int
+    chunks: int
+    kinds: list[KindOfProblem]
+    made_by: dict[str, str]
+
+
+Event: TypeAlias = dict[str, Any]
+"""A line of a log: "time", "event", and entries that depend on the event."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Specification:
     """The specification of the sweep in a folder.
@@ -46,7 +74,7 @@ class Specification:
     Attributes:
         identity: digest of the whole specification.
         parts: digests of the parts of the specification, by name.
-        kinds: a dictionary for each kind of problem: shape, dtype, group, restarts, chunk size, number of problems.
+        kinds: the kinds of problems.
         columns: arrays with a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype".
         chunk, row: chunk and row that hold the results of each problem.
         digests: digest of each chunk.
@@ -54,7 +82,7 @@ class Specification:
 
     identity: str
     parts: dict[str, str]
-    kinds: list[dict[str, Any]]
+    kinds: list[KindOfProblem]
     columns: dict[str, np.ndarray]
     chunk: np.ndarray
     row: np.ndarray
@@ -71,15 +99,15 @@ def specification(problems: list[Problem], plan: Plan) -> Specification:
     for one in plan.chunks:
         chunk[list(one.places)], row[list(one.places)] = one.number, np.arange(len(one.places))
     kinds = {id(one.kind): one.kind for one in plan.chunks}.values()
-    described = [
+    described: list[KindOfProblem] = [
         {
             "shape": list(kind.shape),
             "dtype": kind.dtype,
             "group": kind.group,
             "restarts": kind.restarts,
             "chunk": kind.size,
+            "problems": sum(len(one.places) for one in plan.chunks if one.kind is kind),
         }
-        | {"problems": sum(len(one.places) for one in plan.chunks if one.kind is kind)}
         for kind in kinds
     ]
     return Specification(plan.identity, plan.parts, described, _columns(problems), chunk, row, list(plan.digests))
@@ -99,8 +127,8 @@ def _columns(problems: list[Problem]) -> dict[str, np.ndarray]:
     return {name: _column(values) for name, values in (base | labels).items()} | {"problem": np.arange(len(problems))}
 
 
-def _objective_name(objective: Any) -> str:
-    return objective.name.strip("_")
+def _objective_name(objective: Objective | None) -> str:
+    return "" if objective is None else objective.name.strip("_")
 
 
 def _column(values: list[Label | None]) -> np.ndarray:
@@ -127,7 +155,7 @@ def open_sweep(folder: Path, wanted: Specification, resume: bool) -> None:
     arrays = {f"column:{name}": values for name, values in wanted.columns.items()}
     arrays |= {"chunk": wanted.chunk, "row": wanted.row, "digests": np.asarray(wanted.digests)}
     write_arrays(folder / "problems.npz", {**arrays, "identity": np.asarray(wanted.identity)})
-    manifest = {
+    manifest: Manifest = {
         "format": FORMAT,
         "identity": wanted.identity,
         "parts": wanted.parts,
@@ -198,7 +226,7 @@ def read_specification(folder: str | os.PathLike) -> Specification:
     )
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> Manifest:
     try:
         found = json.loads(path.read_text())
         _ = found["identity"], found["parts"].items(), found["kinds"]
@@ -221,7 +249,7 @@ class Log:
     def __init__(self, file: IO[str]):
         self._file = file
 
-    def __call__(self, event: str, **details: Any) -> None:
+    def __call__(self, event: str, **details: object) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         # If the log cannot be written, the sweep goes on: its results matter more.
         with suppress(OSError):
@@ -268,7 +296,7 @@ def _ends_a_line(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def events(folder: str | os.PathLike) -> list[dict[str, Any]]:
+def events(folder: str | os.PathLike) -> list[Event]:
     """Return all events of all logs in a folder, sorted by time. Lines that a killed process cut off are ignored."""
     found = []
     for path in sorted(Path(folder).glob("log*.jsonl")):

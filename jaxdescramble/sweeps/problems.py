@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from jaxdescramble.solvers import Solver
 from jaxdescramble.sweeps._identity import digest
 
 Label = str | int | float | bool
+T = TypeVar("T")
 STARTS = ("random",)
 
 
@@ -194,7 +195,7 @@ def _check_signals(source: Source) -> None:
         )
 
 
-def _label(name: str, value: Any) -> Label:
+def _label(name: str, value: object) -> Label:
     value = value.item() if isinstance(value, np.generic) else value
     if not isinstance(value, str | int | float | bool):
         raise TypeError(f"labels[{name!r}]: got {value!r} ({type(value).__name__}); expected text or a number.")
@@ -242,12 +243,13 @@ def grid(
     >>> len(problems), dict(problems[-1].labels)
     (30, {'layer': 2, 'objective': 'l1', 'seed': 4})
     """
-    layers = _named(signals, "signals", many=True)
+    layers = _layers(signals)
     criteria, ways = _named(objectives, "objectives"), _named(solvers, "solvers")
     chances = [None] if seeds is None else list(seeds)
     if not (layers and criteria and ways and chances):
         raise ValueError("grid: one of signals, objectives, solvers and seeds is empty, so there is nothing to solve.")
-    own = weights if isinstance(weights, Mapping) else dict.fromkeys(layers, weights)
+    named = weights.items() if isinstance(weights, Mapping) else dict.fromkeys(layers, weights).items()
+    own = dict[str | int, ArrayLike | Source | None](named)
     unknown = [name for name in own if name not in layers]
     if unknown:
         raise ValueError(f"weights: there is no layer {unknown[0]!r}; there are {', '.join(map(repr, layers))}.")
@@ -262,17 +264,26 @@ def grid(
     return problems
 
 
-def _named(given: Any, what: str, many: bool = False) -> dict[Any, Any]:
-    """Return a dictionary from labels to values. The label of a single value is 0 if `many`, otherwise None."""
+def _layers(
+    given: Mapping[str, Signals] | Mapping[int, Signals] | Sequence[Signals] | ArrayLike,
+) -> dict[str | int, Signals]:
+    """Return the signals by layer. Layers without names are called 0, 1, 2, ..."""
     if isinstance(given, Mapping):
-        return dict(given)
-    if many and getattr(given, "ndim", 2) == 3:
+        return dict[str | int, Signals](given.items())
+    if getattr(given, "ndim", 2) == 3:
         return dict(enumerate(np.asarray(given)))
-    if many and isinstance(given, Sequence) and not isinstance(given, str | bytes):
+    if isinstance(given, Sequence):
         return dict(enumerate(given))
+    return {0: given}
+
+
+def _named(given: Mapping[str, T] | T, what: str) -> dict[str | None, T]:
+    """Return the values by label. The label of a single value is None."""
+    if isinstance(given, Mapping):
+        return dict[str | None, T](given.items())
     if isinstance(given, list | tuple) and not hasattr(given, "_fields"):
         raise TypeError(f"{what}: got a {type(given).__name__}; give names, {{'name': value, ...}}, or one value.")
-    return {0 if many else None: given}
+    return {None: given}
 
 
 def keys_of(place: int, key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray]:

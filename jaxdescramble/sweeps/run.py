@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,14 +11,18 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer, random_key, true_or_false
+from jaxdescramble.descrambling.solving import DirectSolver
+from jaxdescramble.objectives import Objective
+from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
 from jaxdescramble.sweeps import _program as program
 from jaxdescramble.sweeps import _sizes as sizes
+from jaxdescramble.sweeps._chunks import Device
 from jaxdescramble.sweeps._plan import Chunk, Draft, Plan, drafted
 from jaxdescramble.sweeps._work import Work
 from jaxdescramble.sweeps.folder import Log, at_work, open_sweep, refuse, specification
-from jaxdescramble.sweeps.problems import Problem, signals_digest
+from jaxdescramble.sweeps.problems import Problem, Source, signals_digest
 from jaxdescramble.sweeps.table import Table, gathered, save_everywhere
 
 
@@ -127,9 +130,9 @@ def with_defaults(problems: Iterable[Problem], key: PRNGKeyArray | None) -> list
     """
     if isinstance(problems, Problem):
         raise TypeError("problems: got one Problem; must be a list of problems, [problem].")
-    sources: dict[int, Any] = {}
-    pairs: dict[tuple[int, int], tuple[Any, Any]] = {}
-    kept: list[Any] = []
+    sources: dict[int, Source] = {}
+    pairs: dict[tuple[int, int], tuple[Objective | None, Solver | DirectSolver | None]] = {}
+    kept: list[object] = []
     found = []
     for place, problem in enumerate(problems):
         if not isinstance(problem, Problem):
@@ -155,7 +158,7 @@ def with_defaults(problems: Iterable[Problem], key: PRNGKeyArray | None) -> list
     return found
 
 
-def _share(mesh: Mesh | None, shard: Any) -> tuple[int, int]:
+def _share(mesh: Mesh | None, shard: tuple[int, int] | None) -> tuple[int, int]:
     if shard is not None:
         try:
             index, count = (int(part) for part in shard)
@@ -174,7 +177,7 @@ def _share(mesh: Mesh | None, shard: Any) -> tuple[int, int]:
     return processes.index(jax.process_index()), len(processes)
 
 
-def _devices(mesh: Mesh | None) -> list[Any]:
+def _devices(mesh: Mesh | None) -> list[Device]:
     if mesh is None:
         return jax.local_devices()
     if not isinstance(mesh, Mesh):
@@ -183,7 +186,13 @@ def _devices(mesh: Mesh | None) -> list[Any]:
 
 
 def _sizes(
-    draft: Draft, problems: Sequence[Problem], key: Any, folder: Path, resume: bool, device: Any, say: Progress
+    draft: Draft,
+    problems: Sequence[Problem],
+    key: PRNGKeyArray | None,
+    folder: Path,
+    resume: bool,
+    device: Device,
+    say: Progress,
 ) -> tuple[list[int] | None, list[sizes.Begun]]:
     """Return chunk sizes, read from the folder or measured now, and the problems that are still being solved."""
     kept = sizes.recorded(folder, draft)
@@ -195,7 +204,7 @@ def _sizes(
     return sizes.record(folder, draft, found, seconds), begun
 
 
-def _shapes(draft: Draft, problems: Sequence[Problem], key: Any) -> None:
+def _shapes(draft: Draft, problems: Sequence[Problem], key: PRNGKeyArray | None) -> None:
     """Trace every program once, on shapes alone, so that errors appear before anything is solved."""
     for kind, places in zip(draft.kinds, draft.places, strict=True):
         place = places[0]
@@ -212,7 +221,7 @@ def _shapes(draft: Draft, problems: Sequence[Problem], key: Any) -> None:
 @dataclasses.dataclass(frozen=True)
 class _Blank:
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: str
 
     def read(self) -> np.ndarray:
         return np.zeros(self.shape, self.dtype)

@@ -5,11 +5,13 @@ import inspect
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble import exact, objectives, solvers
@@ -19,7 +21,7 @@ from jaxdescramble.sweeps.problems import Problem, grid
 # TOML cannot express keys, optax transformations and operators, functions.
 UNWRITABLE = ("key", "transform", "operator", "function")
 TABLES = ("signals", "objectives", "solvers")
-SINGLE = {"seed": int, "seeds": int, "restarts": int, "chunk_size": int, "group": str}
+SINGLE = ("seed", "seeds", "restarts", "chunk_size", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Request:
     selection: Selection
 
 
-def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Request:
+def request(content: Mapping[str, object], folder: str | os.PathLike = ".") -> Request:
     """Make a sweep from plain values, in the structure of a TOML file. `docs/sweeps.md` explains each line.
 
         seed = 0                      # random seed; needed with seeds or restarts
@@ -80,16 +82,19 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
     (1, {'layer': 'first', 'objective': 'smoothness'})
     """
     _known("the specification", content, (*SINGLE, *TABLES))
-    for name, kind in SINGLE.items():
-        value = content.get(name)
-        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise TypeError(f"{name}: got {value!r}; must be {'text' if kind is str else 'an integer'}.")
+    seed, seeds, restarts, chunk_size = (_integer(name, content.get(name)) for name in SINGLE[:4])
+    group = content.get("group", "O")
+    if not isinstance(group, str):
+        raise TypeError(f"group: got {group!r}; must be text.")
     signals = _table("signals", content.get("signals", {}))
     _known("signals", signals, ("files", "names", "samples_first", "weights"))
     files, names = _texts("signals.files", signals.get("files", [])), _texts("signals.names", signals.get("names", []))
     if not files:
         raise ValueError("signals.files: got no files; must name at least one file of weights or signals.")
-    selection = selected([Path(folder) / file for file in files], names, signals.get("samples_first"))
+    samples_first = signals.get("samples_first")
+    if not isinstance(samples_first, bool | None):
+        raise TypeError(f"signals.samples_first: got {samples_first!r}; must be true or false.")
+    selection = selected([Path(folder) / file for file in files], names, samples_first)
     aims = {
         label: built(f"objectives.{label}", _table(f"objectives.{label}", one), label, (objectives,))
         for label, one in _table("objectives", content.get("objectives", {})).items()
@@ -98,21 +103,19 @@ def request(content: Mapping[str, Any], folder: str | os.PathLike = ".") -> Requ
         label: built(f"solvers.{label}", _table(f"solvers.{label}", one), label, (solvers, exact))
         for label, one in _table("solvers", content.get("solvers", {})).items()
     }
-    seeds = content.get("seeds")
     problems = grid(
         selection.layers,
         aims or {"smoothness": objectives.smoothness()},
         ways or None,
         seeds=None if seeds is None else range(seeds),
-        group=content.get("group", "O"),
-        restarts=content.get("restarts", 0),
+        group=group,
+        restarts=restarts or 0,
         weights=_weights(signals.get("weights"), [Path(folder) / file for file in files]),
     )
-    seed = content.get("seed")
-    return Request(problems, None if seed is None else jax.random.key(seed), content.get("chunk_size"), selection)
+    return Request(problems, None if seed is None else jax.random.key(seed), chunk_size, selection)
 
 
-def read(path: str | os.PathLike) -> dict[str, Any]:
+def read(path: str | os.PathLike) -> dict[str, object]:
     """Read a TOML file.
 
     Raises:
@@ -126,7 +129,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
             raise ValueError(f"{path}: not valid TOML ({error}).") from error
 
 
-def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, ...]) -> Any:
+def built(where: str, options: Mapping[str, object], name: str, rooms: tuple[ModuleType, ...]) -> Any:
     """Make an objective or a solver from its name and options. Options that are tables with a name are made too.
 
     Args:
@@ -142,12 +145,13 @@ def built(where: str, options: Mapping[str, Any], name: str, rooms: tuple[Any, .
     >>> built("solvers.a", {"name": "LBFGS", "max_steps": 5}, "a", (solvers,)).max_steps
     5
     """
-    options = dict(options)
-    name = options.pop("name", name)
-    factory = next((getattr(room, name) for room in rooms if isinstance(name, str) and name in room.__all__), None)
+    called = options.get("name", name)
+    factory = next(
+        (getattr(room, called) for room in rooms if isinstance(called, str) and called in room.__all__), None
+    )
     if factory is None or not callable(factory):
-        raise ValueError(f"{where}: got {name!r}; name must be one of {', '.join(_factories(rooms))}.")
-    given = {key: _value(f"{where}.{key}", value, key, rooms) for key, value in options.items()}
+        raise ValueError(f"{where}: got {called!r}; name must be one of {', '.join(_factories(rooms))}.")
+    given = {key: _value(f"{where}.{key}", value, key, rooms) for key, value in options.items() if key != "name"}
     try:
         return factory(**given)
     except (TypeError, ValueError) as error:
@@ -175,25 +179,25 @@ def catalogue() -> dict[str, dict[str, str]]:
     return found
 
 
-def _factories(rooms: tuple[Any, ...]) -> list[str]:
+def _factories(rooms: tuple[ModuleType, ...]) -> list[str]:
     """List the names that a specification can use: objectives, solvers and preconditioners."""
     return sorted(name for room in rooms for name in room.__all__ if _writable(getattr(room, name), name, room))
 
 
-def _writable(factory: Any, name: str, room: Any) -> bool:
+def _writable(factory: object, name: str, room: ModuleType) -> bool:
     """Check whether a factory makes an objective or a solver, from values that TOML can express."""
     if room is objectives:
         makes = name.islower()
     else:
         makes = isinstance(factory, type) and any(hasattr(factory, verb) for verb in ("bind", "run"))
         makes |= factory is exact.ClosedForm
-    if not makes:
+    if not makes or not callable(factory):
         return False
     needed = [one for one in inspect.signature(factory).parameters.values() if one.default is one.empty]
     return not any(one.name in UNWRITABLE or one.kind is one.VAR_POSITIONAL for one in needed)
 
 
-def _options(factory: Any) -> str:
+def _options(factory: Callable[..., object]) -> str:
     """Return the names of options, with those defaults that TOML can express."""
     listed = []
     for one in inspect.signature(factory).parameters.values():
@@ -213,13 +217,13 @@ def _options(factory: Any) -> str:
     return ", ".join(listed)
 
 
-def _in_toml(value: Any) -> str:
+def _in_toml(value: object) -> str:
     if dataclasses.is_dataclass(value):
         return f'{{ name = "{type(value).__name__}" }}'
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def _value(where: str, value: Any, name: str, rooms: tuple[Any, ...]) -> Any:
+def _value(where: str, value: object, name: str, rooms: tuple[ModuleType, ...]) -> object:
     """Return an option; turn tables into objectives or solvers, also in lists (for `Chain`)."""
     if isinstance(value, Mapping):
         return built(where, value, name, rooms)
@@ -228,13 +232,19 @@ def _value(where: str, value: Any, name: str, rooms: tuple[Any, ...]) -> Any:
     return value
 
 
-def _table(where: str, value: Any) -> Mapping[str, Any]:
+def _integer(name: str, value: object) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    raise TypeError(f"{name}: got {value!r}; must be an integer.")
+
+
+def _table(where: str, value: object) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{where}: got {value!r}; must be a table, [{where}].")
     return value
 
 
-def _weights(name: Any, paths: list[Path]) -> Any:
+def _weights(name: object, paths: list[Path]) -> np.ndarray | None:
     """Return the array of weights with this name in the files, or None without a name."""
     if name is None:
         return None
@@ -250,14 +260,14 @@ def _weights(name: Any, paths: list[Path]) -> Any:
     )
 
 
-def _texts(where: str, value: Any) -> list[str]:
+def _texts(where: str, value: object) -> list[str]:
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise TypeError(f"{where}: got {value!r}; must be text or a list of texts.")
     return value
 
 
-def _known(where: str, content: Mapping[str, Any], names: tuple[str, ...]) -> None:
+def _known(where: str, content: Mapping[str, object], names: tuple[str, ...]) -> None:
     unknown = [name for name in content if name not in names]
     if unknown:
         raise ValueError(f"{where}: got {unknown[0]!r}; must be one of {', '.join(names)}.")

@@ -20,7 +20,7 @@ from jaxdescramble._base.results import laid_out
 from jaxdescramble._base.status import DIAGNOSES, Status
 from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.sweeps import _chunks as chunks
-from jaxdescramble.sweeps.folder import Specification, read_specification
+from jaxdescramble.sweeps.folder import KindOfProblem, Specification, read_specification
 
 PENDING, LONGEST = -1, 200
 NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
@@ -138,7 +138,7 @@ class Table:
                 found.append(chunks.header(chunks.location(self.folder, number))["made_by"])
         return found
 
-    def kinds(self) -> list[dict[str, object]]:
+    def kinds(self) -> list[KindOfProblem]:
         """Return the kinds of problems: shape, dtype, group, restarts, chunk size, number of problems."""
         return self._specification.kinds
 

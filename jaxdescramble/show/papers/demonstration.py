@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from jaxdescramble.studies.deernet import demonstration as demonstrations
 from jaxdescramble.studies.deernet.demonstration import Demonstration, DemonstrationSettings
 from jaxdescramble.studies.deernet.network import TrainingPlan
 from jaxdescramble.studies.deernet.seeds import across_seeds
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run_demo(settings: DemonstrationSettings, folder: Path, figures: bool = True) -> None:
@@ -57,7 +60,7 @@ def run_seeds(seeds: range, layers: int, quick: bool, folder: Path) -> None:
     screen.print(f"{folder / 'seeds.md'}  ({time.perf_counter() - began:.0f} s)", soft_wrap=True)
 
 
-def _demonstrated(settings: DemonstrationSettings, folder: Path, figures: bool, screen: Any) -> Demonstration:
+def _demonstrated(settings: DemonstrationSettings, folder: Path, figures: bool, screen: "Console") -> Demonstration:
     stages = terminal.Stages(screen)
     try:
         with stages:

@@ -1,6 +1,6 @@
 """Two figures that test the claims: does a replica do what the network does, and does chance show the same readings?"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from jaxdescramble.studies.deernet.demonstration import Demonstration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 TIME, DISTANCE = "Time (μs)", "Distance (Å)"
@@ -80,7 +81,7 @@ def replica_figure(demonstration: Demonstration) -> "Figure":
     _plain_log_ticks(c.xaxis)
     panel(c, "c", "L-curve and its corner", r"Residual $\|TF-P\|$", r"Size $\|T\|$")
 
-    axes: Any = rest.subgridspec(2, 3, height_ratios=(1, 1.2)).subplots()
+    axes = np.asarray(rest.subgridspec(2, 3, height_ratios=(1, 1.2)).subplots(), object)
     for column, index in enumerate(_quartiles(demonstration)):
         trace, clean = (np.asarray(x[:, index]) for x in (demonstration.test.trace, demonstration.test.clean))
         above, below = axes[:, column]
@@ -147,7 +148,7 @@ def nulls_figure(demonstration: Demonstration) -> "Figure":
 
 def _head(figure: "Figure", height: float, columns: dict[str, float]) -> None:
     lines = plotting("matplotlib.lines")
-    handles: list[Any] = [
+    handles = [
         lines.Line2D([], [], ls="", marker="D" if name.startswith("shuffled") else "o", color=colour, ms=3, label=name)
         for name, colour in NULL_COLOURS.items()
     ]
@@ -262,7 +263,7 @@ def _quartiles(demonstration: Demonstration) -> list[int]:
     return [int(order[int(share * (len(order) - 1))]) for share in (0.25, 0.5, 0.75)]
 
 
-def _plain_log_ticks(axis: Any) -> None:
+def _plain_log_ticks(axis: "Axis") -> None:
     """Place ticks at 1, 2, 5 and their decades: a short logarithmic axis has too few powers of ten."""
     ticker = plotting("matplotlib.ticker")
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=12))

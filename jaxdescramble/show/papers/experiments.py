@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,11 @@ from jaxdescramble.studies.attributions import claims, evaluation
 from jaxdescramble.studies.gating import claims as gate_claims
 from jaxdescramble.studies.gating import comparison
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Found = TypeVar("Found")
+
 
 def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figures: bool = True) -> None:
     """Run the evaluation of attributions: tables, verdicts and figures.
@@ -29,10 +34,10 @@ def run_attribution(seeds: int, pictures: int, quick: bool, folder: Path, figure
     """
     settings = evaluation.EvaluationSettings(seeds, pictures, quick)
 
-    def page(found: Any) -> str:
+    def page(found: evaluation.Evaluation) -> str:
         return claims.markdown(found["cells"], found["settings"], where("jaxdescramble attribution"))
 
-    def draw(found: Any) -> dict[str, Any]:
+    def draw(found: evaluation.Evaluation) -> dict[str, "Figure"]:
         from jaxdescramble.show.papers import gallery
 
         shown = {}
@@ -72,7 +77,7 @@ def run_gates(
         else comparison.ComparisonSettings(sets, where_files, seeds)
     )
 
-    def draw(found: Any) -> dict[str, Any]:
+    def draw(found: gate_claims.GatingNumbers) -> dict[str, "Figure"]:
         from jaxdescramble.show.papers.gating import comparison_figure, spectrum_figure
 
         return {"comparison": comparison_figure(found), "spectrum": spectrum_figure(found)}
@@ -97,10 +102,10 @@ def where(command: str) -> str:
 def _experiment(
     name: str,
     folder: Path,
-    compute: Callable[[Any], dict[str, Any]],
-    page: Callable[[Any], str],
-    draw: Callable[[Any], dict[str, Any]] | None,
-    judge: Callable[[Any], Sequence[claims.Claim]],
+    compute: Callable[[terminal.Stages], Found],
+    page: Callable[[Found], str],
+    draw: Callable[[Found], dict[str, "Figure"]] | None,
+    judge: Callable[[Found], Sequence[claims.Claim]],
 ) -> None:
     screen, began = terminal.console(), time.perf_counter()
     if draw is not None:

@@ -1,7 +1,7 @@
 """Figures of the evaluation of attributions: a gallery of maps, the results of the tests, one layer in parts."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -143,7 +143,7 @@ def patterns_figure(cells: Mapping[str, Mapping[str, np.ndarray]], rows: int = 2
     return figure
 
 
-def _map(ax: "Axes", values: Any, grey: bool = False) -> None:
+def _map(ax: "Axes", values: np.ndarray, grey: bool = False) -> None:
     flat = np.asarray(values, np.float64).sum(axis=-1)
     reach = float(np.abs(flat).max()) or 1.0
     ax.imshow(flat, cmap="gray" if grey else SIGNED, vmin=0 if grey else -reach, vmax=reach)

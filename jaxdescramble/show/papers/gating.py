@@ -1,12 +1,11 @@
 """Figures of gated networks: the comparison, learning in the gates, and errors against frequency."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxdescramble.show.style import AMBER, BLUE, DOUBLE, GREY, INK, PALE, SKY, VERMILION, panel, sheet, styled
-from jaxdescramble.studies.gating.claims import PLAIN
+from jaxdescramble.studies.gating.claims import PLAIN, GatingNumbers
 from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ NAMES = {"dnn": "ReLU", "dgn": "DGN", "dlgn": "DLGN", "dlgn-sf": "DLGN-SF"}
 
 
 @styled
-def comparison_figure(found: Mapping[str, Any]) -> "Figure":
+def comparison_figure(found: GatingNumbers) -> "Figure":
     """Draw the accuracies of every kind and variant, a dot for each seed; and those behind gates frozen at stages.
 
     Args:
@@ -64,7 +63,7 @@ def comparison_figure(found: Mapping[str, Any]) -> "Figure":
 
 
 @styled
-def spectrum_figure(found: Mapping[str, Any]) -> "Figure":
+def spectrum_figure(found: GatingNumbers) -> "Figure":
     """Draw error against frequency for each kind. Each width has a line; wider networks have darker lines.
 
     Args:

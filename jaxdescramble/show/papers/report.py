@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -24,10 +24,14 @@ from jaxdescramble.show.page import page
 from jaxdescramble.show.papers.evidence import nulls_figure, replica_figure
 from jaxdescramble.show.style import save
 from jaxdescramble.studies.deernet.claims import beaten
+from jaxdescramble.studies.deernet.contents import ReportContent, SettingsContent
 from jaxdescramble.studies.deernet.demonstration import Demonstration, DemonstrationSettings, Progress
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FORMAT = 1
-FIGURES: dict[str, Callable[[Demonstration], Any]] = {
+FIGURES: dict[str, Callable[[Demonstration], "Figure"]] = {
     "figure-2-first-layer": first_layer_figure,
     "figure-3-last-layer": last_layer_figure,
     "figure-4-products": products_figure,
@@ -69,7 +73,7 @@ def write_report(
     return folder / "index.html"
 
 
-def report(demonstration: Demonstration) -> dict[str, Any]:
+def report(demonstration: Demonstration) -> ReportContent:
     """Collect all results as numbers for JSON. Numbers that are not finite become None.
 
     Args:
@@ -106,7 +110,7 @@ def report(demonstration: Demonstration) -> dict[str, Any]:
     return _plain(content)
 
 
-def settings_of(settings: DemonstrationSettings) -> dict[str, Any]:
+def settings_of(settings: DemonstrationSettings) -> SettingsContent:
     """Return settings in the form in which `report.json` has them, for comparison."""
     return json.loads(json.dumps(asdict(settings)))
 
@@ -136,13 +140,13 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def write_figure(path: Path, figure: Any) -> None:
+def write_figure(path: Path, figure: "Figure") -> None:
     """Write a figure as PNG and as PDF; replace each file whole or not at all."""
     for kind in ("png", "pdf"):
         write_atomically(path.with_name(f"{path.name}.{kind}"), functools.partial(save, figure, kind=kind))
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _reading(reading: Reading) -> dict[str, object]:
     verdicts = beaten(reading)
     nulls = {
         name: {

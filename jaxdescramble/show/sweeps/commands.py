@@ -4,10 +4,11 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -15,20 +16,34 @@ from jaxdescramble._base.extras import extra
 from jaxdescramble._base.status import DIAGNOSES, Status
 from jaxdescramble.show import terminal
 from jaxdescramble.show._exits import INCOMPLETE, INTERRUPTED, TERMINATED, UNSOLVED, StoppedError
-from jaxdescramble.show.sweeps.numbers import HEADINGS, ends, progress_of, summary_lines
+from jaxdescramble.show.sweeps.numbers import HEADINGS, SweepProgress, ends, progress_of, summary_lines
 from jaxdescramble.show.sweeps.page import write_sweep_report
 from jaxdescramble.sweeps import Table, sweep
 from jaxdescramble.sweeps.specification import Request, catalogue, read, request
 from jaxdescramble.sweeps.table import PENDING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Options(TypedDict, total=False):
+    """Options of `jaxdescramble run`; None means that an option was not given."""
+
+    objectives: list[str] | None
+    names: list[str] | None
+    samples_first: bool | None
+    group: str | None
+    seed: int | None
+    seeds: int | None
+    restarts: int | None
+    chunk_size: int | None
 
 
 class TerminatedError(KeyboardInterrupt):
     """Raised on SIGTERM, which a scheduler sends before it kills a process."""
 
 
-def run_sweep(
-    source: Path, options: Mapping[str, Any], folder: Path, shard: str | None, resume: bool, figures: bool
-) -> None:
+def run_sweep(source: Path, options: Options, folder: Path, shard: str | None, resume: bool, figures: bool) -> None:
     """Run a sweep from arrays or from a specification, and write its report.
 
     Args:
@@ -122,7 +137,7 @@ def show_status(folder: Path, as_json: bool) -> None:
     _verdict(table)
 
 
-def _left(what: Mapping[str, Any]) -> Iterator[str]:
+def _left(what: SweepProgress) -> Iterator[str]:
     """Describe the remaining time: one line for what is known, one for each kind of problem with an unknown time."""
     if what["done"] == what["problems"]:
         return
@@ -153,12 +168,13 @@ def show_report(folder: Path, source: Path | None, figures: bool) -> None:
     _verdict(table)
 
 
-def _request(source: Path, options: Mapping[str, Any]) -> Request:
+def _request(source: Path, options: Options) -> Request:
     given = {name: value for name, value in options.items() if value not in (None, [], ())}
     if source.suffix != ".toml":
-        signals = {"files": [str(source.absolute())]}
+        signals: dict[str, object] = {"files": [str(source.absolute())]}
         signals |= {name: given.pop(name) for name in ("names", "samples_first") if name in given}
-        aims = {name: {"name": name} for name in given.pop("objectives", ["smoothness"])}
+        given.pop("objectives", None)
+        aims = {name: {"name": name} for name in options.get("objectives") or ["smoothness"]}
         return request({"signals": signals, "objectives": aims, **given})
     content = read(source)
     refused = [name for name in ("names", "samples_first", "objectives") if name in given]
@@ -174,7 +190,7 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _narrowed(asked: Request, screen: Any) -> None:
+def _narrowed(asked: Request, screen: "Console") -> None:
     wide = [one for one in asked.selection.layers.values() if one.stored.dtype == "float64" and one.dtype == np.float32]
     if wide:
         screen.print(f"{len(wide)} layers of float64 become float32; JAX_ENABLE_X64=1 keeps float64", soft_wrap=True)
@@ -189,7 +205,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
     }
     received = []
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         how, code, kind = kinds[signal.Signals(number)]
         if received:
             # Every file is written whole or not at all, so an immediate end loses nothing.
@@ -216,7 +232,7 @@ def _interruptible(folder: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell(table: Table, screen: Any) -> None:
+def _tell(table: Table, screen: "Console") -> None:
     rich_table = extra("rich.table", "the command line needs rich")
     shown = rich_table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     # The last column (statuses) would be too wide here.

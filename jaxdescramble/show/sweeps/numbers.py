@@ -1,14 +1,14 @@
 """The results of a sweep in numbers: for the terminal, as JSON and for the page."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import numpy as np
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.sweeps import Table
-from jaxdescramble.sweeps.folder import events
+from jaxdescramble.sweeps.folder import Event, events
 from jaxdescramble.sweeps.table import PENDING
 
 HEADINGS = (
@@ -25,7 +25,22 @@ HEADINGS = (
 """Headings of the columns of `summary_lines`. The first two and the last are text, the others are numbers."""
 
 
-def progress_of(table: Table) -> dict[str, Any]:
+class SweepProgress(TypedDict):
+    """What `status --json` prints: numbers of problems, seconds, and texts about chunks."""
+
+    folder: str
+    problems: int
+    done: int
+    solved: int
+    statuses: dict[str, int]
+    seconds_worked: float
+    seconds_left: float | None
+    unknown_left: dict[str, int]
+    made_by: list[str]
+    damaged: list[str]
+
+
+def progress_of(table: Table) -> SweepProgress:
     """Return what `status --json` prints."""
     codes = Counter(table["status"].tolist())
     done = len(table) - codes.pop(PENDING, 0)
@@ -48,7 +63,7 @@ def progress_of(table: Table) -> dict[str, Any]:
     }
 
 
-def _time_left(table: Table, solved: Sequence[Mapping[str, Any]]) -> tuple[float | None, dict[str, int]]:
+def _time_left(table: Table, solved: Sequence[Event]) -> tuple[float | None, dict[str, int]]:
     """Estimate the seconds of work left, and count the problems, by kind, whose time is unknown.
 
     Each kind (objective, solver, group, shape, type) has its own rate: an iterative solver takes hundreds of times
@@ -83,7 +98,7 @@ def summary_lines(table: Table) -> list[tuple[str, ...]]:
         part = table.where(objective=objective, solver=solver)
         good = np.asarray([code != PENDING and Status(code).usable for code in part["status"].tolist()], bool)
 
-        def number(values: np.ndarray, figure: Any, good: np.ndarray = good) -> str:
+        def number(values: np.ndarray, figure: Callable[[np.ndarray], np.floating], good: np.ndarray = good) -> str:
             values = values[good & np.isfinite(values)]
             return f"{figure(values):.3g}" if len(values) else ""
 

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +15,9 @@ from jaxdescramble._base.status import DIAGNOSES, Status
 from jaxdescramble.show.page import STYLE
 from jaxdescramble.show.papers.report import write_figure, write_text
 from jaxdescramble.show.style import BLUE, DOUBLE, GREY, INK, PALE, image, panel, sheet, styled
-from jaxdescramble.show.sweeps.numbers import HEADINGS, progress_of, summary_lines
+from jaxdescramble.show.sweeps.numbers import HEADINGS, SweepProgress, progress_of, summary_lines
 from jaxdescramble.sweeps import Table
-from jaxdescramble.sweeps.folder import events
+from jaxdescramble.sweeps.folder import KindOfProblem, events
 from jaxdescramble.sweeps.table import PENDING
 
 if TYPE_CHECKING:
@@ -39,6 +39,13 @@ CAPTIONS = {
 }
 
 
+class SweepContent(SweepProgress):
+    """What `report.json` holds. "where" names the machine and the version of JAX."""
+
+    kinds: list[KindOfProblem]
+    where: str
+
+
 def write_sweep_report(table: Table, layers: Mapping[str, Layer], figures: bool) -> Path:
     """Write `report.json`, figures and `index.html` beside the results of a sweep.
 
@@ -53,7 +60,7 @@ def write_sweep_report(table: Table, layers: Mapping[str, Layer], figures: bool)
     Raises:
         OSError: if a file cannot be written. Files written before are complete.
     """
-    content = {**progress_of(table), "kinds": table.kinds(), "where": _where(table)}
+    content: SweepContent = {**progress_of(table), "kinds": table.kinds(), "where": _where(table)}
     write_text(table.folder / "report.json", json.dumps(content, indent=1) + "\n")
     drawn = []
     if figures and (table["status"] != PENDING).any():
@@ -139,7 +146,7 @@ def _where(table: Table) -> str:
     return f"{platform.machine()}; {made}"
 
 
-def _page(table: Table, content: Mapping[str, Any], lines: list[tuple[str, ...]], drawn: list[str]) -> str:
+def _page(table: Table, content: SweepContent, lines: list[tuple[str, ...]], drawn: list[str]) -> str:
     done, solved = content["done"], content["solved"]
     unsolved = [row for row, code in enumerate(table["status"].tolist()) if code != PENDING and not Status(code).usable]
     title = f"A sweep of {len(table)} problems"
@@ -204,7 +211,7 @@ def _cell(tag: str, place: int, text: str) -> str:
     return f"<{tag}{number}>{escape(text)}</{tag}>"
 
 
-def _ends(content: Mapping[str, Any]) -> str:
+def _ends(content: SweepProgress) -> str:
     """Return a table of statuses: how many problems ended with each, and whether it is an answer."""
     rows = [
         (name, count, "yes" if Status[name].usable else "no; see below") for name, count in content["statuses"].items()

@@ -2,16 +2,39 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from jaxdescramble.studies.attributions.saliency import CONTROLS, METHODS
 from jaxdescramble.studies.deernet.claims import FAILS, IN_PART, STANDS
 
-Cells = Sequence[Mapping[str, Any]]
 OTHERS = tuple(name for name in METHODS if name != "Insens")
 NOISE, STEP = "0.1", "0.3"
+
+
+class Cell(TypedDict):
+    """The numbers of one trained network. `TABLES` explains the tests, from "outline" to "input".
+
+    Most numbers are given by the name of a method, then by a setting such as the level of noise.
+    """
+
+    set: str
+    network: str
+    seed: int
+    arrays: str
+    settings: dict[str, object]
+    accuracy: float
+    active: float
+    outline: dict[str, dict[str, float]]
+    kept: dict[str, dict[str, list[float]]]
+    noise: dict[str, dict[str, float]]
+    steps: dict[str, dict[str, dict[str, float]]]
+    random: dict[str, dict[str, float]]
+    input: dict[str, float]
+
+
+Cells = Sequence[Cell]
 
 
 @dataclass(frozen=True)
@@ -31,53 +54,58 @@ class Claim:
     because: str
 
 
-def configurations(cells: Cells) -> dict[str, list[Mapping[str, Any]]]:
+def configurations(cells: Cells) -> dict[str, list[Cell]]:
     """Group cells by "set, network" and keep their order."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(f"{cell['set']}, {cell['network']}", []).append(cell)
     return found
 
 
-def outline(cell: Mapping[str, Any], name: str) -> float:
+def about(cell: Cell, name: str) -> float:
+    """Return the accuracy of the network on unseen pictures, or the share of its neurons that are active."""
+    return cell["accuracy"] if name == "accuracy" else cell["active"]
+
+
+def outline(cell: Cell, name: str) -> float:
     """Return the accuracy of test a: the mean over noise levels ("outline") or at one level ("outline, 0.5")."""
     name, _, level = name.partition(", ")
     levels = cell["outline"][name]
     return levels[level] if level else float(np.mean(list(levels.values())))
 
 
-def kept(cell: Mapping[str, Any], name: str) -> float:
+def kept(cell: Cell, name: str) -> float:
     """Return the mean accuracy of test b over noise levels and shares of pixels."""
     return float(np.mean(list(cell["kept"][name].values())))
 
 
-def under_noise(cell: Mapping[str, Any], name: str) -> float:
+def under_noise(cell: Cell, name: str) -> float:
     """Return the cosine of test c. For "share that stays", return the share of pictures in this mean."""
     return cell["noise"][name][NOISE]
 
 
-def woken(cell: Mapping[str, Any], name: str) -> float:
+def woken(cell: Cell, name: str) -> float:
     """Return the share of silent neurons that a step of test d activates."""
     return cell["steps"][name][STEP]["woken"]
 
 
-def randomised(cell: Mapping[str, Any], name: str) -> float:
+def randomised(cell: Cell, name: str) -> float:
     """Return the rank correlation of test e on pixels with ink, after all layers are drawn again."""
     return cell["random"][name]["all layers, ink"]
 
 
-def likeness(cell: Mapping[str, Any], name: str) -> float:
+def likeness(cell: Cell, name: str) -> float:
     """Return the cosine between a map and its picture."""
     return cell["input"][name]
 
 
 # For each table: title, explanation, names of its rows, and a function that reads a row off a cell.
-TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any], str], float]], ...] = (
+TABLES: tuple[tuple[str, str, tuple[str, ...], Callable[[Cell, str], float]], ...] = (
     (
         "The networks",
         "On unseen pictures. The paper's network has 0.99 and 0.17.",
         ("accuracy", "active"),
-        lambda cell, name: cell[name],
+        about,
     ),
     (
         "a. Some pixels stay clean",
@@ -170,7 +198,7 @@ def judge(cells: Cells) -> list[Claim]:
 
 def against(
     group: Cells,
-    read: Callable[[Mapping[str, Any], str], float],
+    read: Callable[[Cell, str], float],
     own: str,
     rivals: Sequence[str],
     lower: bool = False,
@@ -203,7 +231,7 @@ def judged(words: str, told: Mapping[str, tuple[bool | None, str]]) -> Claim:
     return Claim(words, verdict, holds, "; ".join(f"{name}: {marks[yes]}, {why}" for name, (yes, why) in told.items()))
 
 
-def markdown(cells: Cells, settings: Mapping[str, Any], setting: str) -> str:
+def markdown(cells: Cells, settings: Mapping[str, object], setting: str) -> str:
     """Return the verdicts and tables as a Markdown page."""
     groups = configurations(cells)
     lines = ["# Tests of Insens and other attributions", "", setting, ""]

@@ -4,13 +4,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import positive_integer
 from jaxdescramble.datasets.pictures import Pictures
@@ -137,8 +136,8 @@ def _optimiser(plan: ClassifierPlan) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames="plan")
 def _step(
-    params: Params, state: Any, key: Array, images: Array, labels: Array, plan: ClassifierPlan
-) -> tuple[Params, Any, Array]:
+    params: Params, state: PyTree, key: Array, images: Array, labels: Array, plan: ClassifierPlan
+) -> tuple[PyTree, PyTree, Array]:
     some = jax.random.randint(key, (plan.batch,), 0, len(images))
 
     def loss(params: Params) -> Array:
@@ -147,7 +146,7 @@ def _step(
 
     value, gradient = jax.value_and_grad(loss)(params)
     update, state = _optimiser(plan).update(gradient, state)
-    return optax.apply_updates(params, update), state, value  # pyright: ignore
+    return optax.apply_updates(params, update), state, value
 
 
 def accuracy(params: Params, images: Array, labels: Array) -> Float[Array, ""]:

@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxdescramble.attribution.switched import patterns
 from jaxdescramble.datasets import pictures
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.studies.attributions import saliency
+from jaxdescramble.studies.attributions.claims import Cell
 from jaxdescramble.studies.attributions.classifiers import (
     ClassifierPlan,
     Params,
@@ -80,7 +81,14 @@ class EvaluationSettings:
         return QUICK if self.quick else NETWORKS
 
 
-def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+class Evaluation(TypedDict):
+    """Results of an evaluation, as JSON can hold them."""
+
+    settings: dict[str, object]
+    cells: list[Cell]
+
+
+def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | None = None) -> Evaluation:
     """Train every network, run every test on every method, and collect the numbers.
 
     Args:
@@ -97,7 +105,7 @@ def evaluate(settings: EvaluationSettings, folder: Path, progress: Progress | No
         OSError: if a cell cannot be written. Finished cells are kept.
     """
     names = [(of, net, seed) for of in SETS for net in settings.plans for seed in range(settings.seeds)]
-    cells = []
+    cells: list[Any] = []
     for done, (of, net, seed) in enumerate(names):
         name, plan = f"cell-{of}-{net}-{seed}", settings.plans[net]
         wanted = {"plan": asdict(plan), "pictures": settings.pictures, "set": of, "seed": seed, "tests": TESTS}
@@ -126,7 +134,7 @@ def pictures_of(of: str) -> tuple[Pictures, Pictures]:
     return pictures.shapes(one, 4000, dtype=jnp.float32), pictures.shapes(two, 500, dtype=jnp.float32)
 
 
-def cell(key: Array, of: str, plan: ClassifierPlan, count: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def cell(key: Array, of: str, plan: ClassifierPlan, count: int) -> tuple[dict[str, object], dict[str, np.ndarray]]:
     """Train one network and run all tests on all methods: return numbers, and maps of a few pictures."""
     learned, unseen = pictures_of(of)
     for_training, for_maps, for_noise, for_null = jax.random.split(key, 4)
@@ -216,7 +224,9 @@ def _under_noise(
     return found
 
 
-def _steps(params: Params, images: Array, maps: Mapping[str, Array], key: Array) -> dict[str, dict[str, Any]]:
+def _steps(
+    params: Params, images: Array, maps: Mapping[str, Array], key: Array
+) -> dict[str, dict[str, dict[str, float]]]:
     """Run test d: states of neurons after steps of equal length along Insens and other directions."""
     random = jax.random.normal(key, images.shape, images.dtype)
     directions = {"+Insens": maps["Insens"], "-Insens": -maps["Insens"], "random": random, "+input": images,

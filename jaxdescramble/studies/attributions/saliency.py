@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ def _insens(params: Params, x: Array, key: Array) -> Array:
     return switched.insens(classifier, params, x).map
 
 
-def _of(method: Callable[..., Array], **options: Any) -> Callable[[Params, Array, Array], Array]:
+def _of(method: Callable[..., Array], **options: int | float | str) -> Callable[[Params, Array, Array], Array]:
     return lambda params, x, key: method(classifier, params, x, **options)
 
 
@@ -102,7 +101,7 @@ def outlines(images: Images, reach: int = 3, ink: float = 0.2) -> dict[str, Bool
     figure = jnp.max(images, axis=3, keepdims=True) > ink
 
     # Compute the chessboard distance to the figure: grow the figure one pixel at a time.
-    def grow(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def grow(_: object, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         grown, distance = carry
         wider = jax.lax.reduce_window(grown, 0, jax.lax.max, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
         return wider, distance + 1 - grown

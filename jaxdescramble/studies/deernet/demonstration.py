@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer
 from jaxdescramble.datasets.deer import DeerBatch, sample
@@ -197,7 +197,9 @@ def frames(params: dict[str, Array], traces: Float[Array, "points samples"]) -> 
     return jax.vmap(one)(params)
 
 
-def _read_both_layers(params: dict[str, Array], nulls: dict[str, Any], *halves: Array) -> dict[str, list[Reading]]:
+def _read_both_layers(
+    params: dict[str, Array], nulls: dict[str, dict[str, Array]], *halves: Array
+) -> dict[str, list[Reading]]:
     """Read each battery on the network and on every null network, all in one compiled pipeline."""
     crowd = jax.tree.map(lambda leaf, *others: jnp.concatenate([leaf[None], *others]), params, *nulls.values())
     fit, read = (frames(crowd, half) for half in halves)
@@ -224,7 +226,7 @@ def _trained(key, plan: TrainingPlan, folder: Path | None, stage: str, report: P
     return train(key, plan=plan, checkpoint=checkpoint, callback=lambda step, loss: report(stage, step, plan.steps))
 
 
-def _split(seed: int, count: int) -> list[Any]:
+def _split(seed: int, count: int) -> list[PRNGKeyArray]:
     return list(jax.random.split(jax.random.key(seed), count))
 
 
@@ -233,7 +235,7 @@ def _three_sets(key, settings: DemonstrationSettings) -> list[DeerBatch]:
     return [sample(k, settings.signals, settings.plan.grid, settings.plan.priors, "float32") for k in keys]
 
 
-def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> dict[str, Any]:
+def _nulls(key, net: TrainedDEERNet, shuffled: TrainedDEERNet, draws: int) -> dict[str, dict[str, Array]]:
     """Stack the parameters of the null networks, which go through the same pipeline as the trained network."""
     for_frames, for_starts = jax.random.split(key)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from jaxdescramble.findings import Consistency, consistency
 from jaxdescramble.objectives import smoothness
 from jaxdescramble.operators import derivative
 from jaxdescramble.studies.deernet.network import TrainedDEERNet, TrainingPlan, train
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def many_networks(
     for_training, for_signals, for_null = jax.random.split(key, 3)
     plan, seconds = plan or TrainingPlan(), {}
 
-    def timed(name: str, stage: Callable[[], Any]) -> Any:
+    def timed(name: str, stage: Callable[[], T]) -> T:
         begun = time.perf_counter()
         found = jax.block_until_ready(stage())
         seconds[name] = time.perf_counter() - begun

@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import positive_integer
 from jaxdescramble._base.files import write_arrays
@@ -91,7 +91,9 @@ def network(params: dict[str, Array], traces: Float[Array, "samples points"]) ->
     return jax.nn.sigmoid(matmul(traces, last.T))
 
 
-def initial_parameters(key: PRNGKeyArray, plan: TrainingPlan | None = None, dtype: Any = float) -> dict[str, Array]:
+def initial_parameters(
+    key: PRNGKeyArray, plan: TrainingPlan | None = None, dtype: DTypeLike = float
+) -> dict[str, Array]:
     """Draw normal weights of standard deviation 0.01 for the first layer and 0.05 for the others."""
     plan = plan or TrainingPlan()
     sizes = [plan.grid.points, *[plan.width] * (plan.layers - 1), plan.grid.points]
@@ -224,7 +226,7 @@ def train(
     return TrainedDEERNet(params, initial, jnp.asarray(losses), plan)
 
 
-def _identity(plan: TrainingPlan, key: PRNGKeyArray) -> dict[str, Any]:
+def _identity(plan: TrainingPlan, key: PRNGKeyArray) -> dict[str, object]:
     identity = {**asdict(plan), "key": jax.random.key_data(key).tolist(), "key_kind": str(jax.random.key_impl(key))}
     return json.loads(json.dumps(identity))  # tuples become lists, as in the file
 
@@ -234,13 +236,13 @@ class Checkpoint:
     """The state of one run in a file that is only replaced whole. `identity` tells it from other runs."""
 
     path: Path
-    identity: dict[str, Any]
+    identity: dict[str, object]
 
-    def save(self, tree: Any, step: int) -> None:
-        leaves: dict[str, Any] = {f"leaf_{i:03}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    def save(self, tree: PyTree, step: int) -> None:
+        leaves = {f"leaf_{i:03}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
         write_arrays(self.path, {"identity": json.dumps(self.identity), "step": step, **leaves})
 
-    def load(self, like: Any) -> tuple[Any, int]:
+    def load(self, like: PyTree) -> tuple[PyTree, int]:
         """Return the tree, in the structure of `like`, and the step at which it was saved."""
         expected, structure = jax.tree.flatten(like)
         try:

@@ -2,10 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +16,73 @@ from jaxdescramble.exact import Stabiliser
 from jaxdescramble.findings import fourier_map
 from jaxdescramble.findings.agreement import chance_twin, mean_over_pairs, pairwise_cosines
 from jaxdescramble.operators import derivative
+from jaxdescramble.studies.deernet.contents import ReportContent
+
+
+class FindingCounts(TypedDict):
+    """A claim of the paper, and how many seeds give each verdict."""
+
+    claim: str
+    layer: str
+    depends_on_point: bool
+    verdicts: dict[str, int]
+
+
+class HeadlineRow(TypedDict):
+    """One number of every seed."""
+
+    name: str
+    mean: float
+    worst: float
+    values: list[float]
+
+
+class NullRow(TypedDict):
+    """A null of a reading, its draws pooled over seeds. The effect is None if the draws are all alike."""
+
+    mean: float
+    sd: float
+    draws: int
+    effect: float | None
+
+
+class ReadingRow(TypedDict):
+    """A reading of every seed beside its nulls."""
+
+    layer: str
+    name: str
+    depends_on_point: bool
+    mean: float
+    sd: float
+    values: list[float]
+    nulls: dict[str, NullRow]
+
+
+class AgreementRow(TypedDict):
+    """How similar the weights of different seeds are, and the same by chance."""
+
+    name: str
+    value: float
+    chance: float
+
+
+class SeedsSummary(TypedDict):
+    """The data of a `SeedsReport`."""
+
+    seeds: list[int]
+    settings: dict[str, object]
+    hardware: dict[str, object]
+    findings: list[FindingCounts]
+    headline: list[HeadlineRow]
+    readings: list[ReadingRow]
+    agreement: list[AgreementRow]
 
 
 @dataclass(frozen=True)
 class SeedsReport:
     """What several demonstrations have in common: `markdown()` is a page to read, `summary` holds the data."""
 
-    summary: dict[str, Any]
+    summary: SeedsSummary
 
     def markdown(self) -> str:
         """Return the tables as a Markdown page."""
@@ -86,41 +146,47 @@ def across_seeds(folders: Sequence[Path]) -> SeedsReport:
     )
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path) -> ReportContent:
     try:
         return json.loads((folder / "report.json").read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder}: no readable report.json ({error}). Run the demonstration first.") from error
 
 
-def _without_seed(report: dict[str, Any]) -> dict[str, Any]:
+def _without_seed(report: ReportContent) -> dict[str, object]:
     return {name: value for name, value in report["settings"].items() if name != "seed"}
 
 
-def _setting(summary: dict[str, Any]) -> str:
+def _setting(summary: SeedsSummary) -> str:
     hardware = ", ".join(f"{name} {value}" for name, value in summary["hardware"].items())
     return f"`jaxdescramble seeds --first {summary['seeds'][0]} --count {len(summary['seeds'])}`; {hardware}."
 
 
-def _effect(null: dict[str, Any]) -> str:
+def _effect(null: NullRow) -> str:
     return "-" if null["effect"] is None else f"{null['effect']:+.1f}"
 
 
-def _findings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
+def _findings(reports: list[ReportContent]) -> list[FindingCounts]:
+    rows: list[FindingCounts] = []
     for finding in reports[0]["findings"]:
         verdicts = Counter(
             one["verdict"] for report in reports for one in report["findings"] if one["claim"] == finding["claim"]
         )
-        kept = {key: finding[key] for key in ("claim", "layer", "depends_on_point")}
-        rows.append({**kept, "verdicts": dict(verdicts.most_common())})
+        rows.append(
+            {
+                "claim": finding["claim"],
+                "layer": finding["layer"],
+                "depends_on_point": finding["depends_on_point"],
+                "verdicts": dict(verdicts.most_common()),
+            }
+        )
     return rows
 
 
-def _headline(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
+def _headline(reports: list[ReportContent]) -> list[HeadlineRow]:
+    rows: list[HeadlineRow] = []
 
-    def add(name, values, worst):
+    def add(name: str, values: list[float], worst: Callable[[list[float]], float]) -> None:
         rows.append({"name": name, "mean": float(np.mean(values)), "worst": float(worst(values)), "values": values})
 
     for layer in reports[0]["smoothness"]:
@@ -139,15 +205,15 @@ def _headline(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _readings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
+def _readings(reports: list[ReportContent]) -> list[ReadingRow]:
+    rows: list[ReadingRow] = []
     for layer, group in reports[0]["readings"].items():
         for i, reading in enumerate(group):
             same = [report["readings"][layer][i] for report in reports]
             values = np.asarray([one["value"] for one in same], float)
-            nulls = {}
+            nulls: dict[str, NullRow] = {}
             for name in reading["nulls"]:
-                draws = np.concatenate([np.ravel(one["nulls"][name]["draws"]) for one in same]).astype(float)
+                draws = np.concatenate([np.asarray(one["nulls"][name]["draws"], float) for one in same])
                 sd = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
                 resolved = sd > 1e-6 * max(float(np.abs(draws).max(initial=0)), 1e-12)
                 effect = float((values.mean() - draws.mean()) / sd) if resolved else None
@@ -167,13 +233,13 @@ def _readings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[dict[str, Any]]:
+def _agreement(matrices: list[dict[str, np.ndarray]]) -> list[AgreementRow]:
     """Measure how similar the descrambled weights of different seeds are after alignment, and compare with chance.
 
     The random twin of a descrambled weight keeps its singular values and link vectors; its input frame is random. The
     number is the cosine between matrices, averaged over pairs of seeds.
     """
-    rows = []
+    rows: list[AgreementRow] = []
     for name, words, link_first in (("first", "layer 1, P W", True), ("last", "last layer, W Q^T", False)):
         weights = jnp.stack([jnp.asarray(one[name] if link_first else one[name].T) for one in matrices])
         keys = jax.random.split(jax.random.key(0), len(weights))

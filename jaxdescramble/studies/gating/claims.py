@@ -1,7 +1,7 @@
 """Verdicts on the claims for gated networks, and tables of the numbers behind them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
@@ -12,14 +12,73 @@ PLAIN = "x, in order"
 # The paper's number for CIFAR-10 and CIFAR-100: test accuracy of a linearly gated network over that of a ReLU network.
 KEPT = 0.835
 LITTLE = 0.05
-
-
 SLOW = 0.1
 
 Told = dict[str, tuple[bool | None, str]]
 
 
-def judge(found: Mapping[str, Any]) -> list[Claim]:
+class PlanNumbers(TypedDict):
+    """The training of the comparison. The results hold the whole plan; these entries are shown."""
+
+    steps: int
+    batch: int
+
+
+class SettingsNumbers(TypedDict):
+    """Settings of a run. The results hold all settings; these entries are shown."""
+
+    seeds: int
+    plan: PlanNumbers
+    spectrum_steps: int
+
+
+class ComparisonNumbers(TypedDict):
+    """The comparison on one set of pictures.
+
+    Accuracies are given by architecture, kind and variant, each a list over seeds. "hardening" is the share of answers
+    that change when soft gates become hard, by architecture and kind.
+    """
+
+    accuracy: dict[str, dict[str, dict[str, list[float]]]]
+    validation: dict[str, dict[str, dict[str, list[float]]]]
+    hardening: dict[str, dict[str, float]]
+    seconds: float
+    networks: int
+
+
+class StagesNumbers(TypedDict):
+    """The arrays of `studies.gating.stages.Stages` as lists: rows are stages, columns are seeds."""
+
+    steps: list[int]
+    network: list[list[float]]
+    values: list[list[float]]
+    kernel: list[list[float]]
+    alignment: list[list[float]]
+    complexity: list[list[float]]
+    dependent: list[float]
+    decoupled: list[float]
+
+
+class SpectrumNumbers(TypedDict):
+    """The arrays of `studies.gating.spectrum.Spectrum` as lists over widths, frequencies and seeds, errors by kind."""
+
+    frequencies: Sequence[int]
+    widths: Sequence[int]
+    kinks: list[list[list[int]]]
+    errors: dict[str, list[list[list[float]]]]
+    hardened: dict[str, list[list[list[float]]]]
+
+
+class GatingNumbers(TypedDict):
+    """All results: the comparison by set of pictures, the stages by set and architecture, and the sines."""
+
+    settings: SettingsNumbers
+    comparison: dict[str, ComparisonNumbers]
+    stages: dict[str, dict[str, StagesNumbers]]
+    spectrum: SpectrumNumbers
+
+
+def judge(found: GatingNumbers) -> list[Claim]:
     """Give a verdict on each claim, by fixed rules.
 
     A claim is supported if the difference, seed by seed, exceeds two standard errors on its side. It is open if neither
@@ -30,17 +89,17 @@ def judge(found: Mapping[str, Any]) -> list[Claim]:
         "Values behind learned gates recover more than half of the loss of random gates": _gates(found),
         "The path kernel of learned dense gates predicts as well as values behind them (within 0.02)": _kernel(found),
         f"A linearly gated network keeps more than {KEPT:.1%} of a ReLU network's accuracy": _ratios(found),
-        f"Ones in place of x and permuted gates cost a linearly gated network little (below {LITTLE})": _cheap(found),
+        f"Ones instead of x and permuted gates cost a linearly gated network little (below {LITTLE})": _cheap(found),
         f"A linearly gated network learns sines as fast as a ReLU network (error below {SLOW})": _fast(found),
     }
     return [judged(words, told) for words, told in claims.items()]
 
 
-def _accuracy(found: Mapping[str, Any], of: str, name: str, kind: str, variant: str = PLAIN) -> np.ndarray:
+def _accuracy(found: GatingNumbers, of: str, name: str, kind: str, variant: str = PLAIN) -> np.ndarray:
     return np.asarray(found["comparison"][of]["accuracy"][name][kind][variant])
 
 
-def _shifts(found: Mapping[str, Any]) -> Told:
+def _shifts(found: GatingNumbers) -> Told:
     told: Told = {}
     for kind in KINDS if "shifted" in found["comparison"] else ():
         conv, dense = (_accuracy(found, "shifted", name, kind) for name in ("conv", "dense"))
@@ -48,7 +107,7 @@ def _shifts(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def _gates(found: Mapping[str, Any]) -> Told:
+def _gates(found: GatingNumbers) -> Told:
     told: Told = {}
     for of, by_name in found["stages"].items():
         for name, stage in by_name.items():
@@ -62,7 +121,7 @@ def _gates(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def _kernel(found: Mapping[str, Any]) -> Told:
+def _kernel(found: GatingNumbers) -> Told:
     told: Told = {}
     for of, by_name in found["stages"].items():
         for name in ("dense", "skip"):  # convolutional kernels use fewer pictures
@@ -73,7 +132,7 @@ def _kernel(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def _ratios(found: Mapping[str, Any]) -> Told:
+def _ratios(found: GatingNumbers) -> Told:
     told: Told = {}
     for of in found["comparison"]:
         for name in ARCHITECTURES:
@@ -83,7 +142,7 @@ def _ratios(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def _cheap(found: Mapping[str, Any]) -> Told:
+def _cheap(found: GatingNumbers) -> Told:
     told: Told = {}
     for of, one in found["comparison"].items():
         for name in ARCHITECTURES:
@@ -94,8 +153,9 @@ def _cheap(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def _fast(found: Mapping[str, Any]) -> Told:
-    waves, told = found["spectrum"], {}
+def _fast(found: GatingNumbers) -> Told:
+    waves = found["spectrum"]
+    told: Told = {}
     for i, width in enumerate(waves["widths"]):
         reached = {}
         for kind in ("dlgn", "dnn"):
@@ -105,7 +165,7 @@ def _fast(found: Mapping[str, Any]) -> Told:
     return told
 
 
-def markdown(found: Mapping[str, Any], setting: str) -> str:
+def markdown(found: GatingNumbers, setting: str) -> str:
     """Return the verdicts and tables as a Markdown page."""
     seeds, plan = found["settings"]["seeds"], found["settings"]["plan"]
     times = ", ".join(
@@ -146,7 +206,7 @@ def markdown(found: Mapping[str, Any], setting: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _compared(one: Mapping[str, Any]) -> list[str]:
+def _compared(one: ComparisonNumbers) -> list[str]:
     variants = (PLAIN, "x, permuted", "ones, in order", "ones, permuted")
     lines = [
         f"| network | kind | {' | '.join(variants)} | ratio to ReLU network | answers changed by hard gates (seed 0) |",
@@ -162,7 +222,7 @@ def _compared(one: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _staged(stages: Mapping[str, Any]) -> list[str]:
+def _staged(stages: Mapping[str, Mapping[str, StagesNumbers]]) -> list[str]:
     lines = [
         "The gates of a ReLU network are frozen after some steps of its training (FRNPF-II at step 0, FLNPF at the "
         "last). Then new values are trained behind them, and ridge regression uses their path kernel. The "
@@ -182,7 +242,7 @@ def _staged(stages: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _waves(waves: Mapping[str, Any]) -> list[str]:
+def _waves(waves: SpectrumNumbers) -> list[str]:
     lines = [
         "| kind | width | " + " | ".join(f"k = {k}" for k in waves["frequencies"]) + " | gates that turn |",
         "|---" * (3 + len(waves["frequencies"])) + "|",

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from jaxdescramble import gated
 from jaxdescramble._base.checks import one_of, positive_integer
@@ -21,6 +22,7 @@ from jaxdescramble._base.parts import part
 from jaxdescramble.datasets import picture_files, pictures
 from jaxdescramble.datasets.pictures import Pictures
 from jaxdescramble.studies.gating import training
+from jaxdescramble.studies.gating.claims import ComparisonNumbers, GatingNumbers, SpectrumNumbers, StagesNumbers
 from jaxdescramble.studies.gating.spectrum import spectrum
 from jaxdescramble.studies.gating.stages import KERNELS, learning_in_gates
 from jaxdescramble.studies.gating.training import ARCHITECTURES, KINDS, GatingPlan
@@ -73,7 +75,7 @@ class ComparisonSettings:
         return cls(sets, folder, 2, QUICK, 1, (1, 4), (8,), 50)
 
 
-def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress | None = None) -> GatingNumbers:
     """Run the comparison, the stages and the sines.
 
     Args:
@@ -118,9 +120,15 @@ def compare_gates(settings: ComparisonSettings, folder: Path, progress: Progress
     say("waves", 0, 1)
     wanted = {name: getattr(settings, name) for name in ("frequencies", "widths", "spectrum_steps")}
     wanted["version"] = VERSION
-    found["spectrum"] = part(folder, "spectrum", wanted, lambda: _spectrum(settings, functools.partial(say, "waves")))
+    waves = functools.partial(_spectrum, settings, functools.partial(say, "waves"))
+    found.update(spectrum=part(folder, "spectrum", wanted, waves))
     say("done", 1, 1)
-    return found
+    return {
+        "settings": found["settings"],
+        "comparison": found["comparison"],
+        "stages": found["stages"],
+        "spectrum": found["spectrum"],
+    }
 
 
 def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures, Pictures]:
@@ -139,12 +147,12 @@ def pictures_of(of: str, folder: str | None = None) -> tuple[Pictures, Pictures,
 
 
 def comparison(
-    key: Any,
+    key: PRNGKeyArray,
     parts: tuple[Pictures, Pictures, Pictures],
     plan: GatingPlan,
     seeds: int,
     callback: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[ComparisonNumbers, dict[str, np.ndarray]]:
     """Train every kind, architecture, variant and seed in one program.
 
     Returns:
@@ -154,14 +162,14 @@ def comparison(
         dictionary, because there are no arrays.
     """
     shape, classes = parts[0].images.shape[1:], int(np.max(parts[0].labels)) + 1
-    programs = {(name, kind): plan.spec(name, kind, shape, classes) for name in ARCHITECTURES for kind in KINDS}  # pyright: ignore
+    programs = {(name, kind): plan.spec(name, kind, shape, classes) for name in ARCHITECTURES for kind in KINDS}
     groups = {pair: training.replicas(key, spec, seeds) for pair, spec in programs.items()}
     began = time.perf_counter()
     courses = training.train(programs, groups, parts, plan, callback=callback)
     seconds = time.perf_counter() - began
-    accuracy: dict[str, Any] = {}
-    validation: dict[str, Any] = {}
-    hardening: dict[str, Any] = {}
+    accuracy: dict[str, dict[str, dict[str, list[float]]]] = {}
+    validation: dict[str, dict[str, dict[str, list[float]]]] = {}
+    hardening: dict[str, dict[str, float]] = {}
     for (name, kind), course in courses.items():
         spec = programs[name, kind]
         rows = zip(training.variants(spec), *(np.asarray(one).reshape(-1, seeds) for one in
@@ -182,18 +190,37 @@ def comparison(
     }, {}  # fmt: skip
 
 
-def _stages(*arguments: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    found = learning_in_gates(*arguments)
-    return {name: np.asarray(value).tolist() for name, value in found._asdict().items()}, {}
+def _stages(
+    key: PRNGKeyArray,
+    name: str,
+    parts: tuple[Pictures, Pictures, Pictures],
+    plan: GatingPlan,
+    seeds: int,
+    callback: Callable[[int, int], None],
+) -> tuple[StagesNumbers, dict[str, np.ndarray]]:
+    found = learning_in_gates(key, name, parts, plan, seeds, callback)
+    return {
+        "steps": list(found.steps),
+        "network": found.network.tolist(),
+        "values": found.values.tolist(),
+        "kernel": found.kernel.tolist(),
+        "alignment": found.alignment.tolist(),
+        "complexity": found.complexity.tolist(),
+        "dependent": found.dependent.tolist(),
+        "decoupled": found.decoupled.tolist(),
+    }, {}
 
 
 def _spectrum(
     settings: ComparisonSettings, callback: Callable[[int, int], None]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[SpectrumNumbers, dict[str, np.ndarray]]:
     found = spectrum(
         jax.random.key(7), settings.frequencies, settings.widths, steps=settings.spectrum_steps, callback=callback
     )
-    by_kind = {
-        what: {kind: one.tolist() for kind, one in getattr(found, what).items()} for what in ("errors", "hardened")
-    }
-    return {"frequencies": found.frequencies, "widths": found.widths, "kinks": found.kinks.tolist(), **by_kind}, {}
+    return {
+        "frequencies": found.frequencies,
+        "widths": found.widths,
+        "kinks": found.kinks.tolist(),
+        "errors": {kind: one.tolist() for kind, one in found.errors.items()},
+        "hardened": {kind: one.tolist() for kind, one in found.hardened.items()},
+    }, {}

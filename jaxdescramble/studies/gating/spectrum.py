@@ -8,13 +8,13 @@ each gating unit has one such place on the line. So there are at most as many ki
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxdescramble import gated
 
@@ -101,7 +101,7 @@ def spectrum(
     return Spectrum(frequencies, widths, soft, hard, np.stack(turns) if turns else none)
 
 
-def kinks(params: Any, spec: gated.Spec) -> Int[Array, ""]:
+def kinks(params: PyTree, spec: gated.Spec) -> Int[Array, ""]:
     """Count the gates of a linearly gated network that turn inside (-1, 1). It has at most one piece more.
 
     >>> spec = gated.Spec(gated.FullyConnected(1, (3, 3), 1, biases=True))
@@ -131,10 +131,10 @@ def _fit(
         def target(x: Array) -> Array:
             return jnp.sin(jnp.pi * frequency * x + phase)
 
-        def loss(params: Any, x: Array, spec: gated.Spec = spec) -> Array:
+        def loss(params: PyTree, x: Array, spec: gated.Spec = spec) -> Array:
             return jnp.mean((gated.apply(params, x, spec) - target(x)) ** 2)
 
-        def step(_: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def step(_: object, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
             params, state = carry
             update, state = optimiser.update(jax.grad(loss)(params, grid), state)
             return optax.apply_updates(params, update), state

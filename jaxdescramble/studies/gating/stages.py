@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble import gated
 from jaxdescramble.datasets.pictures import Pictures
@@ -84,7 +84,7 @@ def learning_in_gates(
     rows = [fresh._replace(params=fresh.params | {"features": one}) for one in features]
     behind: Replicas = jax.tree.map(lambda *each: jnp.concatenate(each), *rows)
     course = training.train({("", ""): frozen}, {("", ""): behind}, parts, plan, learned=("values",))["", ""]
-    # Compare at the last step, as for the networks. A choice of the best step would favour one side.
+    # The networks are compared at the last step too. A choice of the best step would favour one side.
     values = np.asarray(course.test[:, -1]).reshape(len(rows), seeds)
     say(2, 4)
     both = _fresh(for_decoupled, learning, seeds)
@@ -117,12 +117,12 @@ def _fresh(key: Array, spec: gated.Spec, seeds: int) -> Replicas:
     return jax.tree.map(lambda leaf: leaf[:seeds], found)
 
 
-def _one(params: Any, k: int) -> Any:
+def _one(params: PyTree, k: int) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[k], params)
 
 
 def _kernel(
-    kernel: Callable[..., Array], params: Any, spec: gated.Spec, parts: Sequence[Pictures]
+    kernel: Callable[..., Array], params: PyTree, spec: gated.Spec, parts: Sequence[Pictures]
 ) -> tuple[float, float, float]:
     """Return the accuracy of ridge regression with the kernel of these gates, its alignment and its complexity."""
     seen, chosen_by, unseen = parts
@@ -147,5 +147,5 @@ def _kernel(
 
 
 @functools.partial(jax.jit, static_argnames="spec")
-def _gates(params: Any, x: Array, spec: gated.Spec) -> list[Array]:
+def _gates(params: PyTree, x: Array, spec: gated.Spec) -> list[Array]:
     return gated.gates(params, x, spec)

@@ -9,13 +9,13 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number
 from jaxdescramble._base.products import matmul
@@ -25,7 +25,7 @@ from jaxdescramble.studies.relaxometry.biexponential import VECTORS, read_vector
 
 # The second half of each input. The copy in "duplicated" has the same noise: two recordings would contain more
 # information than one recording and its smoothed copy, so the comparison would not be fair.
-INPUTS: dict[str, Callable[[Array, Any, RelaxometryPriors], Array]] = {
+INPUTS: dict[str, Callable[[Array, ArrayLike, RelaxometryPriors], Array]] = {
     "joined": smooth,
     "fitted": lambda decay, snr, priors: fit(decay, priors)[0],
     "duplicated": lambda decay, snr, priors: decay,
@@ -114,7 +114,7 @@ def network(params: dict[str, Array], decays: Float[Array, "samples inputs"]) ->
     return matmul(decays, params[f"W{HIDDEN + 1}"].T) + params[f"b{HIDDEN + 1}"][None, :]
 
 
-def initial_parameters(key: PRNGKeyArray, plan: RelaxometryPlan, dtype: Any = "float32") -> dict[str, Array]:
+def initial_parameters(key: PRNGKeyArray, plan: RelaxometryPlan, dtype: DTypeLike = "float32") -> dict[str, Array]:
     """Draw normal weights of size `first / sqrt(inputs)` in the first layer, `1 / sqrt(inputs)` after it; biases 0."""
     sizes = [2 * plan.priors.points, *[plan.width] * HIDDEN, 2]
     params = {}
@@ -125,7 +125,9 @@ def initial_parameters(key: PRNGKeyArray, plan: RelaxometryPlan, dtype: Any = "f
     return params
 
 
-def assemble(decay: Float[Array, "points samples"], snr: Any, plan: RelaxometryPlan) -> Float[Array, "kinds both s"]:
+def assemble(
+    decay: Float[Array, "points samples"], snr: ArrayLike, plan: RelaxometryPlan
+) -> Float[Array, "kinds both s"]:
     """Make inputs of every kind of the plan: the decay above its second half, signals in columns."""
     return jnp.stack([jnp.concatenate([decay, INPUTS[name](decay, snr, plan.priors)]) for name in plan.inputs])
 
@@ -173,12 +175,12 @@ def _train(keys: Array, plan: RelaxometryPlan) -> tuple[dict[str, Array], dict[s
         alike = (len(plan.snrs), len(plan.inputs))
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, alike + leaf.shape), (params, optimiser.init(params)))
 
-    def learn(params: dict[str, Array], state: Any, inputs: Array, targets: Array) -> tuple:
+    def learn(params: dict[str, Array], state: PyTree, inputs: Array, targets: Array) -> tuple:
         value, gradient = jax.value_and_grad(lambda p: jnp.mean((network(p, inputs.T) - targets.T) ** 2))(params)
         update, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, update), state, value
 
-    def step(i: Array, key: Array, snr: Array, params: dict[str, Array], state: Any) -> tuple:
+    def step(i: Array, key: Array, snr: Array, params: dict[str, Array], state: PyTree) -> tuple:
         for_step = jax.random.fold_in(jax.random.fold_in(key, 1), i)
         batch = sample(for_step, plan.batch, snr, plan.priors, jnp.float32)
         targets = batch.constants / plan.priors.constants[1]
