@@ -1,6 +1,7 @@
 """Readings of descrambled matrices, with null models to judge them by."""
 
 from jaxdescramble.findings.agreement import Consistency, consistency
+from jaxdescramble.findings.batteries import FIRST_LAYER, SECOND_LAYER, Measure
 from jaxdescramble.findings.explanations import (
     READINGS,
     Isotropic,
@@ -26,9 +27,6 @@ from jaxdescramble.findings.fourier import (
     notch_depth,
 )
 from jaxdescramble.findings.nulls import (
-    FIRST_LAYER,
-    SECOND_LAYER,
-    Measure,
     Reading,
     Readings,
     compare,
