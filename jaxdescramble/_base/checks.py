@@ -4,7 +4,7 @@ import operator
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import SupportsFloat, SupportsIndex, TypeGuard, TypeVar, overload
+from typing import SupportsIndex, TypeGuard, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +169,7 @@ def positive_number(value: object, name: str) -> float | Array:
 def number_between(value: float, name: str, low: float, high: float, wanted: str, ends: bool = False) -> float: ...
 @overload
 def number_between(
-    value: object, name: str, low: float, high: float, wanted: str, ends: bool = False
+    value: object, name: str, low: float, high: float, wanted: str, ends: bool = ...
 ) -> float | Array: ...
 def number_between(
     value: object, name: str, low: float | int, high: float | int, wanted: str, ends: bool = False
@@ -188,25 +188,14 @@ def number_between(
     if np.ndim(value) != 0 or not real:
         raise TypeError(f"{name}: expected {wanted}, got {value!r}.")
     too_large = isinstance(value, int) and abs(value) >= 2**63
-    if (
-        too_large
-        or not np.isfinite(plain := _plain(value))
-        or not (low <= plain <= high if ends else low < plain < high)
-    ):
+    plain = float("inf") if too_large else float(value)
+    inside = low <= plain <= high if ends else low < plain < high
+    if not np.isfinite(plain) or not inside:
         raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
     return value if isinstance(value, Array) else plain
 
 
-def _plain(value: SupportsFloat) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an integer of more than 308 digits
-        return float("inf")
-
-
-def range_within(
-    value: object, name: str, low: float | int = 0, high: float | int = float("inf")
-) -> tuple[float, float]:
+def range_within(value: object, name: str, low: float | int = 0, high: float | int = np.inf) -> tuple[float, float]:
     """Return `value` as two numbers in ascending order, both from `low` to `high`.
 
     >>> range_within((1, 2), "width")

@@ -118,13 +118,9 @@ def write(path: str | os.PathLike[str], result: object, kind: str, version: int 
         kind: name of the class that can load it.
         version: version of the format.
     """
-    arrays: dict[str, np.ndarray] = {}
-    plain: dict[str, object] = {}
-    for name, value in _leaves({name: _plain(value, name, True) for name, value in _fields(result)}):
-        if isinstance(value, np.ndarray):
-            arrays[name] = value
-        else:
-            plain[name] = value
+    leaves = dict(_leaves({name: _plain(value, name, True) for name, value in _fields(result)}))
+    arrays = {name: value for name, value in leaves.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in leaves.items() if name not in arrays}
     header = json.dumps({"format": version, "kind": kind, "plain": plain})
     write_arrays(file_path(path, "path"), arrays | {"header": np.asarray(header)})
 
@@ -203,8 +199,8 @@ def describe(self: object) -> str:
 
     >>> @dataclasses.dataclass
     ... class Answer:
-    ...     value: ArrayLike
-    ...     point: Array
+    ...     value: np.float32
+    ...     point: jax.Array
     ...     status: int = 0
     >>> describe(Answer(np.float32(0.25), jnp.eye(3)))
     'Answer(value=0.25, point=float32[3,3], status=SOLVED)'
@@ -245,8 +241,8 @@ def to_dict(self: object) -> dict[str, object]:
 
     >>> @dataclasses.dataclass
     ... class Answer:
-    ...     value: Array
-    ...     point: Array
+    ...     value: jax.Array
+    ...     point: jax.Array
     >>> to_dict(Answer(jnp.asarray(0.25), jnp.eye(2)))["value"]
     0.25
     """
