@@ -249,8 +249,8 @@ def main(flips: int, trials: int, out: Path, cuts: int = 50, rounds: int = 10):
                     print(damaged[-1], f"{time.perf_counter() - started:.0f} s", flush=True)
     lines += [
         "",
-        f"Damage: {flips} times one byte changed anywhere in the files, {cuts} times a file cut short at a place drawn "
-        "in the same way, every file deleted once. Noticed when loading / no harm done / **wrong arrays, not a word**.",
+        f"Damage: one byte changed anywhere in the files ({flips} times), a file cut short at a random place ({cuts} "
+        "times), every file deleted once. Columns: noticed when loading / no harm / **wrong arrays, silently**.",
         "",
         "| n | kept by | byte changed | cut short | deleted |",
         "|---|---|---|---|---|",
@@ -292,7 +292,7 @@ def main(flips: int, trials: int, out: Path, cuts: int = 50, rounds: int = 10):
         verdict = (
             f"Chunks are kept as uncompressed `.npz`, written atomically: {faster:.1f} times as fast to save as orbax "
             "(n = 320), one file and not ten, nothing to import, no barrier between shards. The archive's own CRC-32 "
-            f"is enough: of {trials} faults it missed none, while orbax gave out wrong arrays without a word "
+            f"is enough: of {trials} faults it missed none, while orbax silently returned wrong arrays "
             f"{missed['orbax']} times and safetensors {missed['safetensors']} times; SHA-256 adds nothing against "
             f"damage, and compression costs {slower:.0f} times the time for a tenth fewer bytes. Orbax is for arrays "
             "that are sharded over devices and hosts, which chunks of a sweep are not; its checkpoints are read as "

@@ -142,8 +142,8 @@ def starts(frames=8):
         return optax.apply_updates(params, updates), state
 
     lines = [
-        f"Mean value over {frames - 1} frames of a network 64-24-64, one every {EVERY} steps, if a frame may take so "
-        "many steps of L-BFGS: from the frame before, and from scratch.",
+        f"Mean value over {frames - 1} frames of a network 64-24-64, one every {EVERY} steps, for a given number of "
+        "steps of L-BFGS per frame: from the frame before, and from scratch.",
         "",
         "| objective | steps | from the frame before | from scratch |",
         "|---|---|---|---|",

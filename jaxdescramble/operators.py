@@ -45,6 +45,8 @@ class Operator(Protocol):
 
     @property
     def size(self) -> int: ...
+
+    # Type checkers do not accept a cached property for a property, except with Any.
     @property
     def eigenvalues(self) -> Any: ...
     @property
@@ -340,7 +342,7 @@ def _from_traced(matrix: Float[Array, "k n"]) -> MatrixOperator:
     return MatrixOperator(matrix, jnp.sum(_product(matrix, basis) ** 2, axis=0), basis, (1,) * matrix.shape[1])
 
 
-def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> MatrixOperator:
+def combine(weights: Sequence[ArrayLike], operators: Sequence[Operator]) -> MatrixOperator:
     """Return the operator of a weighted sum of quadratic terms on the same signals.
 
     `sum_k w_k ||D_k x||^2 = ||D x||^2` with `D = [sqrt(w_1) D_1; sqrt(w_2) D_2; ...]`. The decomposition is numerical,
@@ -367,9 +369,9 @@ def combine(weights: Sequence[Any], operators: Sequence[Operator]) -> MatrixOper
     sizes = [operator.size for operator in operators]
     if len(set(sizes)) > 1:
         raise ValueError(f"operators: got different numbers of points, {sizes}; must be the same.")
-    known = not any(is_traced(w) for w in weights) and all(hasattr(d, "matrix") for d in operators)
-    if known:
-        parts = [math.sqrt(w) * np.asarray(d.matrix, np.float64) for w, d in zip(weights, operators, strict=True)]  # pyright: ignore
+    matrices = [getattr(operator, "matrix", None) for operator in operators]
+    if not any(is_traced(w) for w in weights) and not any(matrix is None for matrix in matrices):
+        parts = [math.sqrt(w) * np.asarray(matrix, np.float64) for w, matrix in zip(weights, matrices, strict=True)]
         if all(np.isfinite(part).all() for part in parts):
             return _from_known(np.concatenate(parts), jnp.zeros(0).dtype)
     eye = jnp.eye(sizes[0])

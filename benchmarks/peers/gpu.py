@@ -32,14 +32,14 @@ Reached = dict[float, tuple[float, int]]
 
 
 def batch_of(n: int, batch: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """A, the B of every problem, and the least value that they share."""
+    """Return A, the B of every problem, and the least value that they share."""
     problem = reference(n)
     orders = [np.random.default_rng(i).permutation(n) for i in range(batch)]
     return problem.A, np.stack([problem.B[np.ix_(order, order)] for order in orders]), problem.best
 
 
 def ours(n: int, batch: int, limit: float, cpu: bool, name: str) -> tuple[Reached, float, float]:
-    """One compiled program for the whole batch; a recorded solve says how many steps are needed."""
+    """Run one compiled program for the whole batch; a recorded solve says how many steps are needed."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -96,7 +96,7 @@ def ours(n: int, batch: int, limit: float, cpu: bool, name: str) -> tuple[Reache
 
 
 def quadratic(point, A, B):
-    """The objective as a stranger would write it."""
+    """Return the objective, written without knowledge of this library."""
     import jax.numpy as jnp
 
     return jnp.sum(point * (A @ point @ B))
@@ -153,14 +153,14 @@ ENTRIES = {"geoopt": torch_peer, "pogo": torch_peer, "ours_tr": ours, "ours_lbfg
 
 
 def card() -> str | None:
-    """The name of the GPU that JAX sees, if it sees one; asked in another process, so that none holds its memory."""
+    """Return the name of the GPU that JAX sees, or None. Another process asks, so that this one holds no GPU memory."""
     ask = "import jax; print(jax.devices('gpu')[0].device_kind)"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     return told.stdout.strip().splitlines()[-1] if told.returncode == 0 else None
 
 
 def launch(name: str, n: int, batch: int, given: argparse.Namespace) -> dict[str, Any]:
-    """One entry in a process of its own, so that no library holds memory of another."""
+    """Measure one entry in a new process, so that no library holds memory that another needs."""
     command = [
         sys.executable,
         "-m",
@@ -185,7 +185,7 @@ def launch(name: str, n: int, batch: int, given: argparse.Namespace) -> dict[str
 
 
 def row(name: str, n: int, batch: int, found: dict[str, Any], fastest: float | None) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     if "failed" in found:
         reason = found["failed"].replace("|", " ").replace("\n", " ")
         return f"| {n} | {batch} | {name} | failed: {reason} | | | | | | |"

@@ -31,12 +31,12 @@ class Reference:
         return float(np.vdot(point, self.A @ point @ self.B))
 
     def gap(self, value: float) -> float:
-        """`(f - f*) / f*`."""
+        """Return `(f - f*) / f*`."""
         return (value - self.best) / self.best
 
 
 def fourier(n: int) -> np.ndarray:
-    """`D^T D` of the periodic Fourier second derivative, the unit of length n points per turn."""
+    """Return `D^T D` of the periodic Fourier second derivative; a turn of n points has length 2 pi."""
     wave = np.fft.fftfreq(n, 1 / n)
     column = np.fft.ifft(wave**4).real
     index = np.arange(n)
@@ -44,7 +44,7 @@ def fourier(n: int) -> np.ndarray:
 
 
 def reference(n: int, start: str = "plain", seed: int = 0) -> Reference:
-    """The problem of one size; "scrambled" turns the signals by a Haar matrix, so that P = 1 knows nothing."""
+    """Return the problem of one size; "scrambled" turns the signals by a Haar matrix, so P = 1 is a random start."""
     index = np.arange(n)
     cover = np.exp(-np.abs(index[:, None] - index[None, :]) / (n / 8))
     signals = np.linalg.cholesky(cover) @ np.random.default_rng(seed).standard_normal((n, 4 * n))
@@ -58,7 +58,7 @@ def reference(n: int, start: str = "plain", seed: int = 0) -> Reference:
 
 
 def nearest(table: dict[int, float], n: int) -> float:
-    """The entry of the size nearest to n.
+    """Return the entry of the size nearest to n.
 
     >>> nearest({32: 1.0, 80: 2.0}, 512)
     2.0
@@ -97,13 +97,13 @@ class Stopwatch:
         self.steps, self.evaluations, self.lowest, self.point = 0, 0, np.inf, None
 
     def tick(self) -> None:
-        """One evaluation of a function, a gradient or a Hessian product; it is here that time runs out."""
+        """Count one evaluation of a function, a gradient or a Hessian product; raise `Done` after the time limit."""
         self.evaluations += 1
         if self.clock() - self._started > self.limit_s:
             raise Done
 
     def step(self, value: float, point: Any = None) -> None:
-        """One step was taken, or tried, to this value."""
+        """Count a step that was taken, or tried, and record its value."""
         now = self.clock() - self._started
         self.steps += 1
         if value < self.lowest:
@@ -116,7 +116,7 @@ class Stopwatch:
             raise Done
 
     def run(self, solve: Callable[[], Any]) -> None:
-        """A solve from the beginning to `Done`, or to where the rival gives up by itself."""
+        """Run a solve until it raises `Done`, or until the rival gives up by itself."""
         self.begin()
         try:
             solve()
@@ -127,7 +127,7 @@ class Stopwatch:
         self.share = (time.process_time() - self._cpu) / (time.perf_counter() - self._wall)
 
     def warm(self, solve: Callable[[], Any]) -> None:
-        """Two short solves that count for nothing; what the first took longer is compiling."""
+        """Run two short solves that do not count; the first takes longer than the second by the compile time."""
         seconds = []
         for _ in range(2):
             start = time.perf_counter()
@@ -137,7 +137,7 @@ class Stopwatch:
         self.note_of_rival = ""
 
     def record(self) -> dict[str, Any]:
-        """What goes into the table, as JSON."""
+        """Return the entries of the table, ready for JSON."""
         gap = projected = defect = None
         if np.isfinite(self.lowest):
             gap = self.problem.gap(self.lowest)

@@ -2,10 +2,10 @@
 
 Run: python benchmarks/peers/run.py [--sizes 32 80 128] [--only pymanopt_tr ours_tr] [--limit 60] [--quick] [--fresh]
 
-Each rival solves in a process of its own, one thread on one core, float64, one after another. What is found is kept in
-`benchmarks/peers/.cache`, so that a run that was stopped goes on where it was, and the table is of all that is there;
-`--fresh` measures anew. Who missed the last gap at one size is not asked at larger ones, but for the peer that leads;
-`--all` asks everyone. What is installed beside this package: pip install pymanopt autograd geoopt torch geojax
+The rivals run one after another, each in its own process, with one thread on one core, in float64. The records are
+kept in `benchmarks/peers/.cache`, so that an interrupted run continues where it stopped; the table shows all of them.
+`--fresh` measures everything again. A rival that missed the last gap at one size is skipped at larger sizes, except the
+fastest peer; `--all` skips nobody. Packages that the rivals need: pip install pymanopt autograd geoopt torch geojax
 pogo-torch python-picard scikit-learn.
 """
 
@@ -33,13 +33,13 @@ ALWAYS = ("pymanopt_tr",)
 
 
 def environment() -> dict[str, str]:
-    """One BLAS thread for everybody, one thread for XLA's own products, no accelerator."""
+    """Return the environment of the rivals: one BLAS thread, one thread for XLA's own products, no accelerator."""
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     return os.environ | ONE_THREAD | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "ignore"}
 
 
 def child(module: str, arguments: list[str], out: Path, lost: dict[str, Any], patience: float) -> dict[str, Any]:
-    """One process; its record, or one that says why there is none."""
+    """Run a process; return its record, or one that says why it failed."""
     command = [sys.executable, "-m", f"benchmarks.peers.{module}", *arguments, "--out", str(out)]
     try:
         done = subprocess.run(
@@ -59,7 +59,7 @@ def child(module: str, arguments: list[str], out: Path, lost: dict[str, Any], pa
 def launch(
     name: str, n: int, start: str, out: Path, limit: float, clock: str, core: int, settings: dict | None = None
 ) -> dict[str, Any]:
-    """One rival on one reference problem."""
+    """Run one rival on one reference problem."""
     lost = {"name": name, "n": n, "start": start, "limit": limit, "clock": clock, "settings": settings or {}}
     lost |= {"seconds": {}, "steps": {}, "evaluations": 0, "gap": None, "gap_projected": None, "defect": None}
     lost |= {"compile_s": 0.0, "share": 1.0, "versions": {}}
@@ -68,23 +68,23 @@ def launch(
 
 
 def kept(pattern: str) -> list[dict[str, Any]]:
-    """The records of the cache."""
+    """Return the records of the cache."""
     return [json.loads(path.read_text()) for path in sorted(CACHE.glob(pattern))]
 
 
 def solved(record: dict[str, Any]) -> bool:
-    """Whether the last gap was reached."""
+    """Return whether the last gap was reached."""
     return str(TARGETS[-1]) in record["seconds"]
 
 
 def hopeless(name: str, n: int, start: str, limit: float) -> bool:
-    """Whether the last gap was missed at a smaller size, with as much time."""
+    """Return whether the last gap was missed at a smaller size, with as much time."""
     found = kept(f"{name}-*-{start}.json")
     return any(one["n"] < n and not solved(one) and one["limit"] >= limit for one in found)
 
 
 def measure(given: argparse.Namespace) -> None:
-    """Every record that the cache does not hold, or holds of a shorter limit or another clock."""
+    """Measure every record that the cache lacks, or has only with a shorter limit or another clock."""
     for n, start, name in itertools.product(given.sizes, given.starts, given.only):
         out = CACHE / f"{name}-{n}-{start}.json"
         if out.exists() and not given.fresh:
@@ -99,7 +99,7 @@ def measure(given: argparse.Namespace) -> None:
 
 
 def measure_sparsity(given: argparse.Namespace) -> None:
-    """The same for the second problem."""
+    """Measure the records of the second problem that the cache lacks."""
     for n, (name, method) in itertools.product(given.sparsity, METHODS.items()):
         out = CACHE / f"sparsity-{name}-{n}.json"
         if out.exists() and not given.fresh and json.loads(out.read_text())["clock"] == given.clock:

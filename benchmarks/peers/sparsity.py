@@ -40,7 +40,7 @@ def figure(W: np.ndarray, X: np.ndarray) -> float:
 
 
 def gradient(W: np.ndarray, X: np.ndarray) -> float:
-    """The largest entry of the relative gradient, Picard's own criterion."""
+    """Return the largest entry of the relative gradient, which is Picard's own criterion."""
     U, _, Vh = np.linalg.svd(W)
     Y = U @ Vh @ X
     G = np.tanh(Y) @ Y.T / Y.shape[1]
@@ -80,7 +80,7 @@ def fastica(X: np.ndarray) -> Callable[[int], np.ndarray]:
 
 
 def ours(make: Callable[[Any], Any]) -> Callable[[np.ndarray], Callable[[int], np.ndarray]]:
-    """A solver of this library on its own sparsity objective."""
+    """Return a solver of this library on its own sparsity objective."""
 
     def build(X: np.ndarray) -> Callable[[int], np.ndarray]:
         import jax
@@ -125,7 +125,7 @@ METHODS = {
 
 
 def fewest(solve: Callable[[int], np.ndarray], X: np.ndarray) -> tuple[int, bool]:
-    """The least number of steps that satisfies the tolerance, by doubling and halving; whether there is one."""
+    """Return the least number of steps that satisfies the tolerance, by doubling and halving, and whether it exists."""
     steps = 8
     while gradient(solve(steps), X) > TOLERANCE:
         if steps >= MOST:

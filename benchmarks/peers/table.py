@@ -17,7 +17,7 @@ Records = list[dict[str, Any]]
 
 
 def hardware() -> str:
-    """The machine, in a line."""
+    """Describe the machine in one line."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
         if line.startswith("model name"):
@@ -27,13 +27,13 @@ def hardware() -> str:
 
 
 def versions(records: Records) -> str:
-    """The version of every package that was measured."""
+    """Return the version of every package that was measured."""
     found = {name: version for record in records for name, version in record["versions"].items()}
     return ", ".join(f"{name} {found[name]}" for name in sorted(found))
 
 
 def fastest_peer(records: Records) -> dict[str, Any] | None:
-    """Of records of one problem, the peer that reached the last gap first."""
+    """Return the peer that reached the last gap first, among the records of one problem."""
     peers = [one for one in records if RIVALS[one["name"]].kind == "peer" and LAST in one["seconds"]]
     return min(peers, key=lambda one: one["seconds"][LAST]) if peers else None
 
@@ -51,7 +51,7 @@ def times(record: dict[str, Any]) -> list[str]:
 
 
 def ratio(record: dict[str, Any], here: Records) -> str:
-    """How many times longer the fastest peer takes to the last gap; a bound where peers tried and none got there."""
+    """Return how many times longer the fastest peer takes to the last gap; a bound if no peer reached it."""
     mine, peer = record["seconds"].get(LAST), fastest_peer(here)
     tried = [one["limit"] for one in here if RIVALS[one["name"]].kind == "peer"]
     if mine is None or not tried:
@@ -79,7 +79,7 @@ def overview(records: Records, start: str, sizes: list[int]) -> Iterable[str]:
 
 
 def details(records: Records, smaller: Records) -> Iterable[str]:
-    """All there is to say of one problem; `smaller` are the records of smaller ones from the same start."""
+    """Yield the table of one problem; `smaller` are the records of smaller problems from the same start."""
     columns = [f"{target:g}, s" for target in TARGETS] + ["fastest peer / this", "steps", "evaluations", "final gap"]
     columns += ["off O(n)", "compile, s"]
     yield f"| solver | {' | '.join(columns)} |"
@@ -106,7 +106,7 @@ def details(records: Records, smaller: Records) -> Iterable[str]:
 
 
 def reference_section(records: Records) -> Iterable[str]:
-    """Both starts, all sizes."""
+    """Yield the section of the reference problem: both starts, all sizes."""
     sizes = sorted({one["n"] for one in records})
     limits = sorted({one["limit"] for one in records})
     clocks = sorted({one["clock"] for one in records})
@@ -171,7 +171,7 @@ def sparsity_section(records: Records) -> Iterable[str]:
 
 
 def write(records: Records, sparsity: Records, out: Path) -> None:
-    """The whole file."""
+    """Write the whole file."""
     lines = ["# Beside the peers", "", f"`python benchmarks/peers/run.py`; {hardware()}.", ""]
     lines += [versions(records + sparsity) + ".", ""]
     if records:

@@ -27,13 +27,13 @@ class Instance(NamedTuple):
 
 
 def solutions():
-    """The optimum and a best permutation of each problem, counted from zero, as printed: p or its inverse."""
+    """Return the optimum and a best permutation of each problem, counted from zero, as printed: p or its inverse."""
     lines = [line.split() for line in (HERE / "solutions.txt").read_text().splitlines()]
     return {name: (int(optimum), np.asarray(places, int) - 1) for name, optimum, *places in lines}
 
 
 def matrices(name):
-    """The matrices of a text file."""
+    """Return the matrices of a text file."""
     blocks = (HERE / f"{name}.txt").read_text().strip().split("\n\n")
     return [np.asarray([line.split() for line in block.splitlines()], int) for block in blocks]
 
@@ -45,7 +45,7 @@ def grid(rows, columns):
 
 
 def taillard(n):
-    """The problem taiNa: uniform numbers from 0 to 99, of one generator, flows before distances."""
+    """Return the problem taiNa: uniform numbers from 0 to 99, of one generator, flows before distances."""
     state, found = 123456789, []
     for _ in range(2):
         m = np.zeros((n, n), int)
@@ -70,7 +70,7 @@ def cube():
     return np.maximum((bits[:, None] != bits).sum(axis=2) - 1, 0)
 
 
-# Nugent's: the grid, whose flows, and which line of the larger grid's places was left out (every so many-th).
+# Nugent's: the grid, the problem with its flows, and k if every k-th place of that problem is left out (0: none).
 NUGENT = {
     "nug12": (3, 4, "nug12", 0), "nug14": (3, 5, "nug15", 0), "nug15": (3, 5, "nug15", 0), "nug16a": (4, 5, "nug20", 0),
     "nug16b": (4, 4, "nug20", 5), "nug17": (4, 5, "nug20", 0), "nug18": (4, 5, "nug20", 0), "nug20": (4, 5, "nug20", 0),
@@ -99,7 +99,7 @@ def _pair(name, n):
 
 
 def load(name):
-    """One problem, checked: smaller ones of a family are the first rows and columns of the largest.
+    """Load one problem and check it. Smaller ones of a family are the first rows and columns of the largest.
 
     >>> load("nug12").optimum
     578

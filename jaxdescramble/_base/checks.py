@@ -2,18 +2,19 @@
 
 import operator
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import SupportsIndex, TypeGuard, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
-from jaxtyping import Array
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, PRNGKeyArray
 
 Kind = TypeVar("Kind")
+Item = TypeVar("Item")
 
 
 def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, half: bool = False) -> Array:
@@ -53,7 +54,7 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, h
     return array
 
 
-def numbers(value: Any, name: str, wanted: str = "an array of numbers") -> Array:
+def numbers(value: object, name: str, wanted: str = "an array of numbers") -> Array:
     """Return `value` as a JAX array of any numeric type.
 
     Raises:
@@ -82,7 +83,7 @@ def samples_first(x: ArrayLike, name: str = "x") -> Array:
     return real_array(x, name, tuple(range(2, 9)), "(batch, ...), at least two axes: samples and features")
 
 
-def is_traced(value: object) -> bool:
+def is_traced(value: object) -> TypeGuard[Array]:
     """Return whether `jit`, `vmap` or `grad` is tracing this value, so that its numbers are unknown.
 
     >>> is_traced(jnp.ones(2))
@@ -91,7 +92,7 @@ def is_traced(value: object) -> bool:
     return isinstance(value, Tracer)
 
 
-def staged(*values: Any) -> bool:
+def staged(*values: object) -> bool:
     """Return whether a call is part of a larger program: a value is traced, or every new array is traced.
 
     Inside `jit`, all arguments of a function can be concrete; the arrays that it computes are still traced.
@@ -109,7 +110,7 @@ def wide_types() -> bool:
     ...     wide_types()
     False
     """
-    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64
 
 
 def is_finite(array: Array) -> bool:
@@ -141,7 +142,7 @@ def positive_integer(value: object, name: str, least: int = 1) -> int:
     """
     wanted = "a positive integer" if least == 1 else f"an integer of at least {least}"
     try:
-        number = None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+        number = operator.index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
     except (TypeError, ValueError):
         number = None
     if number is None:
@@ -151,7 +152,11 @@ def positive_integer(value: object, name: str, least: int = 1) -> int:
     return number
 
 
-def positive_number(value: Any, name: str) -> Any:
+@overload
+def positive_number(value: float, name: str) -> float: ...
+@overload
+def positive_number(value: object, name: str) -> float | Array: ...
+def positive_number(value: object, name: str) -> float | Array:
     """Return `value` if it is a positive number; a Python number becomes a float. Traced values are not checked.
 
     >>> positive_number(1, "epsilon")
@@ -160,7 +165,15 @@ def positive_number(value: Any, name: str) -> Any:
     return number_between(value, name, 0, float("inf"), "a positive number")
 
 
-def number_between(value: Any, name: str, low: float | int, high: float | int, wanted: str, ends: bool = False) -> Any:
+@overload
+def number_between(value: float, name: str, low: float, high: float, wanted: str, ends: bool = False) -> float: ...
+@overload
+def number_between(
+    value: object, name: str, low: float, high: float, wanted: str, ends: bool = ...
+) -> float | Array: ...
+def number_between(
+    value: object, name: str, low: float | int, high: float | int, wanted: str, ends: bool = False
+) -> float | Array:
     """Return `value` if it is a number between `low` and `high`; `ends` allows these two numbers themselves.
 
     >>> number_between(0, "noise", 0, 1, "a share", ends=True)
@@ -175,23 +188,14 @@ def number_between(value: Any, name: str, low: float | int, high: float | int, w
     if np.ndim(value) != 0 or not real:
         raise TypeError(f"{name}: expected {wanted}, got {value!r}.")
     too_large = isinstance(value, int) and abs(value) >= 2**63
-    if (
-        too_large
-        or not np.isfinite(plain := _plain(value))
-        or not (low <= plain <= high if ends else low < plain < high)
-    ):
+    plain = float("inf") if too_large else float(value)
+    inside = low <= plain <= high if ends else low < plain < high
+    if not np.isfinite(plain) or not inside:
         raise ValueError(f"{name}: expected {wanted}, got {value!r}.")
     return value if isinstance(value, Array) else plain
 
 
-def _plain(value: Any) -> float:
-    try:
-        return float(value)  # pyright: ignore[reportArgumentType]
-    except OverflowError:  # an integer of more than 308 digits
-        return float("inf")
-
-
-def range_within(value: Any, name: str, low: float | int = 0, high: float | int = float("inf")) -> tuple[float, float]:
+def range_within(value: object, name: str, low: float | int = 0, high: float | int = np.inf) -> tuple[float, float]:
     """Return `value` as two numbers in ascending order, both from `low` to `high`.
 
     >>> range_within((1, 2), "width")
@@ -218,7 +222,7 @@ def true_or_false(value: object, name: str) -> bool:
     return bool(value)
 
 
-def floating_type(value: Any, name: str = "dtype", half: bool = False) -> np.dtype:
+def floating_type(value: object, name: str = "dtype", half: bool = False) -> np.dtype:
     """Return `value` as float32 or float64; `half` allows every floating type.
 
     >>> floating_type("float32").name
@@ -237,19 +241,20 @@ def floating_type(value: Any, name: str = "dtype", half: bool = False) -> np.dty
     return known
 
 
-def random_key(value: object, name: str = "key") -> Any:
+def random_key(value: object, name: str = "key") -> PRNGKeyArray:
     """Return `value` if it is one key, from `jax.random.key` or of the old uint32 kind.
 
     >>> random_key(jax.random.key(0)).shape
     ()
     """
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    typed = isinstance(value, Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
-    old = isinstance(value, np.ndarray | Array) and dtype == np.uint32 and shape in ((2,), (4,))
-    if not ((typed and shape == ()) or old) or isinstance(value, np.ma.MaskedArray):
-        shown = f"an array of shape {shape}, {dtype}" if isinstance(value, np.ndarray | Array) else repr(value)
-        raise TypeError(f"{name}: expected one key, from jax.random.key(0) or jax.random.split, got {shown}.")
-    return value
+    shown = repr(value)
+    if isinstance(value, np.ndarray | Array):
+        typed = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        old = value.dtype == np.uint32 and value.shape in ((2,), (4,)) and not isinstance(value, np.ma.MaskedArray)
+        if old or (typed and value.shape == ()):
+            return jnp.asarray(value)
+        shown = f"an array of shape {value.shape}, {value.dtype}"
+    raise TypeError(f"{name}: expected one key, from jax.random.key(0) or jax.random.split, got {shown}.")
 
 
 def a_function(value: object, name: str, takes: str = "(params, x)") -> None:
@@ -280,7 +285,7 @@ def an_operator(value: object, name: str = "operator") -> None:
     one_with(value, name, ("analyse", "synthesise", "apply"), wanted)
 
 
-def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
+def instance_of(value: object, name: str, kind: type[Kind], wanted: str) -> Kind:
     """Return `value` if it is an instance of `kind`.
 
     >>> instance_of(1, "n", int, "an integer")
@@ -292,7 +297,7 @@ def instance_of(value: Any, name: str, kind: type[Kind], wanted: str) -> Kind:
 
 
 def sample_weights(
-    value: Any, shapes: Collection[tuple[int, ...]], dtype: Any, empty: bool = False, layers: int = 0
+    value: object, shapes: Collection[tuple[int, ...]], dtype: DTypeLike, empty: bool = False, layers: int = 0
 ) -> Array:
     """Return weights of samples as an array of a floating type. Numbers of at least 0 and booleans are allowed.
 
@@ -344,18 +349,18 @@ def sample_weights(
     return array
 
 
-def in_order(value: Any, name: str, wanted: str) -> list[Any]:
+def in_order(value: Iterable[Item] | Item, name: str, wanted: str) -> list[Item]:
     """Return `value` as a list if it is a list, a tuple or an array with at least one axis.
 
     >>> in_order((1, 2), "shape", "sizes")
     [1, 2]
     """
-    if not isinstance(value, list | tuple) and getattr(value, "ndim", 0) == 0:
+    if not isinstance(value, Iterable) or not (isinstance(value, list | tuple) or getattr(value, "ndim", 0)):
         raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
     return list(value)
 
 
-def shaped_like(x: Array, value: Any, name: str) -> Array:
+def shaped_like(x: Array, value: object, name: str) -> Array:
     """Return `value`, broadcast to the shape of x and converted to its type.
 
     >>> shaped_like(jnp.ones((1, 2)), 0.5, "low").tolist()

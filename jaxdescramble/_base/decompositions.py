@@ -1,8 +1,8 @@
 """Matrix decompositions and solves that are safe under `vmap` on every machine.
 
 On a CPU, jaxlib spreads a batched LAPACK call over the thread pool that also runs the call itself, and waits there. On
-two cores, two such calls can each hold one thread and wait for the other's for ever. With jaxlib 0.10.2 this happened
-in a program of three vmapped QR decompositions, and in one of two vmapped solves. Therefore these functions process a
+two cores, two such calls can each hold one thread and wait forever for the other's. With jaxlib 0.10.2 this happened in
+a program of three vmapped QR decompositions, and in one of two vmapped solves. Therefore these functions process a
 batch one matrix at a time on CPUs. This costs little where LAPACK has its own threads. Other devices process the whole
 batch at once.
 
@@ -15,23 +15,22 @@ each caller writes the rule that suits its gauge (`objectives.summaries`, `manif
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float
+from jaxtyping import Array, Bool, Complex, Float, PyTree
 
 from jaxdescramble._base.products import matmul
 
 
-def _one_at_a_time(compute: Callable[..., Any]) -> Callable[..., Any]:
+def _one_at_a_time(compute: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Return `compute`, which under `vmap` never hands a batch to LAPACK on a CPU."""
     alone = jax.custom_batching.custom_vmap(compute)
 
     @alone.def_vmap
-    def _(axis_size: int, in_batched: list[bool], *operands: Array) -> tuple[Any, Any]:
-        def each(*operands: Array) -> Any:
-            def one(taken: list[Array]) -> Any:
+    def _(axis_size: int, in_batched: list[bool], *operands: Array) -> tuple[PyTree, PyTree]:
+        def each(*operands: Array) -> PyTree:
+            def one(taken: list[Array]) -> PyTree:
                 members = iter(taken)
                 return alone(
                     *(next(members) if batched else x for x, batched in zip(operands, in_batched, strict=True))
@@ -46,10 +45,10 @@ def _one_at_a_time(compute: Callable[..., Any]) -> Callable[..., Any]:
     return alone
 
 
-def _guarded(decompose: Callable[[Array], Any]) -> Callable[[Array], Any]:
+def _guarded(decompose: Callable[[Array], PyTree]) -> Callable[[Array], PyTree]:
     """Return `decompose`, which gives NaN for a matrix that is not finite: LAPACK's dbdsqr never ends on infinity."""
 
-    def guarded(matrix: Array) -> Any:
+    def guarded(matrix: Array) -> PyTree:
         finite = jnp.isfinite(matrix).all()
         found = decompose(jnp.where(finite, matrix, 0))
         return jax.tree.map(
@@ -214,10 +213,10 @@ def solve(matrix: Float[Array, "n n"], right: Float[Array, "n k"]) -> Float[Arra
     """
     factors, permutation = _lu(jax.lax.stop_gradient(matrix))
 
-    def solved(_: Any, right: Array) -> Array:
+    def solved(_: Callable, right: Array) -> Array:
         return _substitution(False, False)(factors, _substitution(True, False, True)(factors, right[permutation]))
 
-    def transpose_solved(_: Any, right: Array) -> Array:
+    def transpose_solved(_: Callable, right: Array) -> Array:
         found = _substitution(True, True, True)(factors, _substitution(False, True)(factors, right))
         return found[jnp.argsort(permutation)]
 

@@ -7,12 +7,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
+from jax.typing import ArrayLike
 
 
-def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) -> None:
+def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], object]) -> None:
     """Write a temporary file, sync it to the disk, and rename it to its final name.
 
     Args:
@@ -46,7 +47,7 @@ def write_atomically(path: str | os.PathLike, fill: Callable[[IO[bytes]], Any]) 
         raise
 
 
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, ArrayLike | str]) -> None:
     """Write a compressed `.npz` file atomically. Raise the errors of `write_atomically`.
 
     >>> write_arrays("arrays.npz", {"a": np.ones(3)})

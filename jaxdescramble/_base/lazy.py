@@ -3,12 +3,11 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 
 def front_door(
     package: str, homes: Mapping[str, Iterable[str]], modules: Iterable[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` for a package that imports its names at their first use.
 
     Args:
@@ -23,7 +22,7 @@ def front_door(
     home_of = {name: home for home, names in homes.items() for name in names}
     public = sorted({*home_of, *modules})
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if name in home_of:
             found = getattr(importlib.import_module(f"{package}.{home_of[name]}"), name)
         elif name in public:

@@ -4,21 +4,24 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from jaxdescramble._base.files import write_arrays, write_atomically
 
-Made = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
+Json: TypeAlias = dict[str, Any]
+"""An object as JSON stores it."""
+
+Made = tuple[Mapping[str, object], Mapping[str, np.ndarray]]
 
 
-def plain(value: Any) -> Any:
-    """Return what JSON makes of a value: tuples become lists, and keys become strings."""
+def plain(value: Mapping[str, object]) -> Json:
+    """Return what JSON makes of a mapping: tuples become lists, and keys become strings."""
     return json.loads(json.dumps(value))
 
 
-def place(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
+def place(folder: Path, name: str, settings: Mapping[str, object]) -> Path:
     """Return the path of a part, without suffix. The name depends on the settings, so parts never overwrite others.
 
     >>> place(Path("."), "part", {"terms": 2}) == place(Path("."), "part", {"terms": 3})
@@ -28,7 +31,7 @@ def place(folder: Path, name: str, settings: Mapping[str, Any]) -> Path:
     return folder / f"{name}-{digest[:8]}"
 
 
-def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def kept(folder: Path, name: str, settings: Mapping[str, object]) -> Json | None:
     """Return a finished part with exactly these settings, or None if there is no such part.
 
     >>> kept(Path("nowhere"), "part", {}) is None
@@ -43,7 +46,7 @@ def kept(folder: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any]
     return found if same and path.with_suffix(".npz").exists() else None
 
 
-def part(folder: Path, name: str, settings: Mapping[str, Any], make: Callable[[], Made]) -> dict[str, Any]:
+def part(folder: Path, name: str, settings: Mapping[str, object], make: Callable[[], Made]) -> Json:
     """Return a part of an experiment: read it if it is finished, otherwise compute and save it.
 
     The arrays go into an `.npz` file first; the `.json` file comes last and marks the part as finished.

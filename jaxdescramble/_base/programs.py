@@ -8,17 +8,20 @@ time (1.7 s instead of 4.3 s) and run 0 to 10% slower (`benchmarks/first_call.py
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxdescramble._base.checks import staged
 
-OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OPTIONS: dict[str, int] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
-def quick_jit(function: Callable[..., Any], static_argnames: str | Sequence[str] = ()) -> Callable[..., Any]:
+def quick_jit(function: Callable[P, R], static_argnames: str | Sequence[str] = ()) -> Callable[P, R]:
     """Return `jax.jit(function)`, with options that shorten compilation if all arrays are on CPUs.
 
     Inside other programs, on other devices, or if `XLA_FLAGS` sets an optimisation level, it is plain `jax.jit`.
@@ -29,25 +32,25 @@ def quick_jit(function: Callable[..., Any], static_argnames: str | Sequence[str]
     plain = jax.jit(function, static_argnames=static_argnames)
 
     @functools.cache
-    def quick() -> Callable[..., Any]:
+    def quick() -> Callable[P, R]:
         options = known_options()
         return jax.jit(function, static_argnames=static_argnames, compiler_options=options) if options else plain
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         leaves = jax.tree.leaves((args, kwargs))
         return plain(*args, **kwargs) if staged(leaves) or not _on_cpu(leaves) else quick()(*args, **kwargs)
 
     return call
 
 
-def _on_cpu(leaves: list[Any]) -> bool:
+def _on_cpu(leaves: list[object]) -> bool:
     devices = {device.platform for leaf in leaves if isinstance(leaf, jax.Array) for device in leaf.devices()}
     return (devices or {jax.default_backend()}) == {"cpu"}
 
 
 @functools.cache
-def known_options() -> dict[str, Any]:
+def known_options() -> dict[str, int]:
     """Return those of `OPTIONS` that this XLA supports; return none if the user chose an optimisation level."""
     if "xla_backend_optimization_level" in os.environ.get("XLA_FLAGS", ""):
         return {}

@@ -26,7 +26,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from html import escape
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,17 @@ DRAWN = ("point", "map", "weight", "images", "value", "values")
 """Fields that a picture shows, the first choice first. Without them, it shows the first matrix or vector."""
 
 Kept = TypeVar("Kept", bound="Stored")
+Built = TypeVar("Built")
+
+
+@runtime_checkable
+class WithShape(Protocol):
+    """An array, traced or not, or a description of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
 
 
 class Result:
@@ -96,7 +107,7 @@ class Stored(Result):
         return built(cls, read(path, cls.__name__, cls.format))
 
 
-def write(path: str | os.PathLike[str], result: Any, kind: str, version: int = FORMAT) -> None:
+def write(path: str | os.PathLike[str], result: object, kind: str, version: int = FORMAT) -> None:
     """Write a result, or a mapping of results, to a `.npz` file.
 
     The names in the file are the names of the fields, joined by "/". Arrays are stored as arrays, all else as JSON.
@@ -107,15 +118,14 @@ def write(path: str | os.PathLike[str], result: Any, kind: str, version: int = F
         kind: name of the class that can load it.
         version: version of the format.
     """
-    arrays: dict[str, np.ndarray] = {}
-    plain: dict[str, Any] = {}
-    for name, value in _leaves({name: _plain(value, name, True) for name, value in _fields(result)}):
-        (arrays if isinstance(value, np.ndarray) else plain)[name] = value
+    leaves = dict(_leaves({name: _plain(value, name, True) for name, value in _fields(result)}))
+    arrays = {name: value for name, value in leaves.items() if isinstance(value, np.ndarray)}
+    plain = {name: value for name, value in leaves.items() if name not in arrays}
     header = json.dumps({"format": version, "kind": kind, "plain": plain})
     write_arrays(file_path(path, "path"), arrays | {"header": np.asarray(header)})
 
 
-def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict[str, Any]:
+def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict[str, object]:
     """Read a file that `write` wrote. Return its arrays and plain values by names, joined by "/".
 
     Raises:
@@ -131,7 +141,7 @@ def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict
     try:
         # Open the file here: NumPy does not close a file that it cannot read.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            content: dict[str, Any] = {name: file[name] for name in file.files}
+            content: dict[str, object] = {name: file[name] for name in file.files}
         header = json.loads(str(content.pop("header")))
         found, is_version, plain = header["kind"], header["format"], header.get("plain", {})
     except FileNotFoundError:
@@ -145,7 +155,7 @@ def read(path: str | os.PathLike[str], kind: str, version: int = FORMAT) -> dict
     return content | plain
 
 
-def built(kind: Any, content: Mapping[str, Any]) -> Any:
+def built(kind: type[Built], content: Mapping[str, object]) -> Built:
     """Build a result of a class from the content that `read` returned.
 
     >>> @dataclasses.dataclass
@@ -155,12 +165,11 @@ def built(kind: Any, content: Mapping[str, Any]) -> Any:
     Answer(value=0.5)
     """
     hints = typing.get_type_hints(kind)
-    names = kind._fields if hasattr(kind, "_fields") else [one.name for one in dataclasses.fields(kind)]
     values = {}
-    for name in names:
+    for name in _names(kind):
         choices = _choices(hints[name])
         below = below_path(content, name)
-        inner = next((one for one in choices if hasattr(one, "_fields") or _stored(one)), None)
+        inner = next((one for one in choices if isinstance(one, type) and _has_fields(one)), None)
         if name in content:
             values[name] = _as_hinted(content[name], choices)
         elif below:
@@ -168,7 +177,7 @@ def built(kind: Any, content: Mapping[str, Any]) -> Any:
     return kind(**values)
 
 
-def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+def below_path(content: Mapping[str, object], name: str) -> dict[str, object]:
     """Return the entries whose names begin with `name/`, without this beginning.
 
     >>> below_path({"a/b": 1, "c": 2}, "a")
@@ -178,7 +187,7 @@ def below_path(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key.removeprefix(front): value for key, value in content.items() if key.startswith(front)}
 
 
-def _as_hinted(value: Any, choices: list[Any]) -> Any:
+def _as_hinted(value: object, choices: list[object]) -> object:
     """Convert a value from a file to the type of its field: a tuple, a JAX array, or NumPy if the field says so."""
     if isinstance(value, np.ndarray):
         return value if any(getattr(one, "array_type", one) is np.ndarray for one in choices) else jnp.asarray(value)
@@ -190,9 +199,9 @@ def describe(self: object) -> str:
 
     >>> @dataclasses.dataclass
     ... class Answer:
-    ...     value: Any
-    ...     point: Any
-    ...     status: Any = 0
+    ...     value: np.float32
+    ...     point: jax.Array
+    ...     status: int = 0
     >>> describe(Answer(np.float32(0.25), jnp.eye(3)))
     'Answer(value=0.25, point=float32[3,3], status=SOLVED)'
     """
@@ -203,7 +212,7 @@ def describe(self: object) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def brief(value: Any, name: str = "") -> str:
+def brief(value: object, name: str = "") -> str:
     """Return a short text for a value. `name` is the name of its field.
 
     >>> brief(jnp.ones((2, 3))), brief(jnp.asarray([0, 0, 3]), "status"), brief({"a": 1})
@@ -217,7 +226,7 @@ def brief(value: Any, name: str = "") -> str:
         return repr(value if len(value) <= 40 else f"{value[:37]}...")
     if isinstance(value, enum.Enum):
         return value.name
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if isinstance(value, WithShape):
         return _array(value, name)
     if isinstance(value, Mapping):
         return f"{{{_counted(len(value))}}}"
@@ -232,8 +241,8 @@ def to_dict(self: object) -> dict[str, object]:
 
     >>> @dataclasses.dataclass
     ... class Answer:
-    ...     value: Any
-    ...     point: Any
+    ...     value: jax.Array
+    ...     point: jax.Array
     >>> to_dict(Answer(jnp.asarray(0.25), jnp.eye(2)))["value"]
     0.25
     """
@@ -245,7 +254,7 @@ def page(self: object) -> str:
 
     >>> @dataclasses.dataclass
     ... class Answer:
-    ...     point: Any
+    ...     point: np.ndarray
     >>> html = page(Answer(np.eye(2)))
     >>> html.count("<svg"), "float64[2,2]" in html
     (1, True)
@@ -267,7 +276,7 @@ def laid_out(title: str, drawn: str, rows: list[tuple[str, str]]) -> str:
     )
 
 
-def pictures(result: Any) -> str:
+def pictures(result: object) -> str:
     """Return an SVG picture of the most informative field of a result, or "" if no field has known numbers."""
     fields = dict(_fields(result))
     for name in (*DRAWN, *fields):
@@ -290,7 +299,7 @@ def picture(array: np.ndarray, title: str) -> str:
     return heat_map(first, f"{title}, {first.shape[0]} x {first.shape[1]}{which}")
 
 
-def concrete(value: Any) -> np.ndarray | None:
+def concrete(value: object) -> np.ndarray | None:
     """Return an array as a NumPy array, or None for anything whose numbers are not available on this host.
 
     >>> concrete(jnp.ones(2)).tolist(), concrete("text")
@@ -307,16 +316,24 @@ def concrete(value: Any) -> np.ndarray | None:
     return found.astype(np.float32) if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, jnp.floating) else found
 
 
-def _fields(result: Any) -> Iterator[tuple[str, Any]]:
-    if hasattr(result, "_fields"):
-        return ((name, getattr(result, name)) for name in result._fields)
+def _fields(result: object) -> Iterator[tuple[str, object]]:
     if isinstance(result, Mapping):
         return ((str(name), value) for name, value in result.items())
     # A field may be missing while JAX builds the object, or if a test replaces it.
-    return ((one.name, getattr(result, one.name, None)) for one in dataclasses.fields(result))
+    return ((name, getattr(result, name, None)) for name in _names(result))
 
 
-def _array(value: Any, name: str) -> str:
+def _names(result: object) -> list[str]:
+    """Return the names of the fields of a named tuple or a dataclass; `result` may also be the class."""
+    named: tuple[str, ...] | None = getattr(result, "_fields", None)
+    if named is not None:
+        return list(named)
+    if not dataclasses.is_dataclass(result):
+        raise TypeError(f"result: expected a dataclass, a named tuple or a mapping, got {type(result).__name__}.")
+    return [one.name for one in dataclasses.fields(result)]
+
+
+def _array(value: WithShape, name: str) -> str:
     found = concrete(value)
     if found is not None and name == "status" and found.size:
         return _status(found)
@@ -338,7 +355,7 @@ def _counted(count: int) -> str:
     return f"{count} entry" if count == 1 else f"{count} entries"
 
 
-def _plain(value: Any, name: str, whole: bool = False) -> object:
+def _plain(value: object, name: str, whole: bool = False) -> object:
     """Return plain Python and NumPy values. Arrays without axes become numbers, except if `whole` is true."""
     if is_traced(value):
         raise TypeError(f"to_dict: {name} is traced and has no numbers yet; call to_dict outside jit, on the result.")
@@ -346,8 +363,8 @@ def _plain(value: Any, name: str, whole: bool = False) -> object:
         return value.name
     if value is None or isinstance(value, bool | int | float | complex | str):
         return value
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, WithShape):
+        if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
             value = jax.random.key_data(value)
         found = np.asarray(value)
         return found.item() if found.ndim == 0 and not whole else found
@@ -362,7 +379,7 @@ def _plain(value: Any, name: str, whole: bool = False) -> object:
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 
-def _leaves(tree: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Mapping[str, object], front: str = "") -> Iterator[tuple[str, object]]:
     """Yield arrays and plain values with their names, joined by "/", in the order of the fields."""
     for name, value in tree.items():
         if isinstance(value, dict) and value:
@@ -371,12 +388,13 @@ def _leaves(tree: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any
             yield f"{front}{name}", value
 
 
-def _choices(hint: Any) -> list[Any]:
+def _choices(hint: object) -> list[object]:
     """Return the types that an annotation allows, without their parameters."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [one for part in typing.get_args(hint) for one in _choices(part)]
     return [typing.get_origin(hint) or hint]
 
 
-def _stored(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Stored)
+def _has_fields(kind: type) -> bool:
+    """Return whether a class is a named tuple or a `Stored`."""
+    return hasattr(kind, "_fields") or issubclass(kind, Stored)

@@ -2,9 +2,9 @@
 
 import enum
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdescramble._base.checks import is_traced
 
@@ -71,7 +71,7 @@ FUNCTION_DIAGNOSES = DIAGNOSES | {
 
 
 def check_status(
-    status: Any, what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
+    status: ArrayLike, what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
 ) -> None:
     """Raise `FloatingPointError` with a diagnosis if any problem of a batch has no answer.
 

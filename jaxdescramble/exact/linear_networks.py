@@ -103,7 +103,7 @@ def learning_times(
     """
     s, u0, depth = _checked(singular_values, initial, depth)
     f = positive_number(fraction, "fraction")
-    if not is_traced(f) and not f < 1:  # pyright: ignore[reportOperatorIssue]
+    if not is_traced(f) and not f < 1:
         raise ValueError(f"fraction: got {fraction}; must be below 1, which a mode reaches only after infinite time.")
     wait = jax.vmap(_wait, (0, 0, None, None))(s, u0, jnp.asarray(f, s.dtype), depth)
     return wait * positive_number(tau, "tau")

@@ -2,7 +2,7 @@
 
 The code finds shortest augmenting paths in `lax` loops, because the alternatives were slower or unsafe. On one core,
 for eight problems of n = 50 at once, it takes 6 to 12 ms; an auction with scaled steps takes 250 to 740 ms. A
-`pure_callback` to SciPy takes 2 ms, but on a machine with one core the callback waits for ever for the thread that runs
+`pure_callback` to SciPy takes 2 ms, but on a machine with one core the callback waits forever for the thread that runs
 it.
 """
 

@@ -13,7 +13,6 @@ near it.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +208,7 @@ def _lowest(
     The amount is `length(first value)` at first; it shrinks after each step that finds nothing lower.
     """
 
-    def step(_: Any, carry: tuple) -> tuple:
+    def step(_: object, carry: tuple) -> tuple:
         Z, now, slope, best, aim = carry
         # Limit the steps and Z: if the slope is nearly zero, a huge Z would leave only rounding errors. Norm 1 is
         # enough, because the mean of A_s has trace 1.

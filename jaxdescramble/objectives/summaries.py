@@ -68,7 +68,7 @@ def effective_samples(summary: Summary) -> Float[Array, ""]:
 
 def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
     # Accept an array without columns, of any dtype.
-    empty = hasattr(signals, "shape") and signals.shape == (size, 0)  # pyright: ignore[reportAttributeAccessIssue]
+    empty = getattr(signals, "shape", None) == (size, 0)
     columns = jnp.asarray(signals) if empty else real_array(signals, "signals", (2,), "(features, samples)")
     same_size(columns, 0, size, "signals", "the summary's features")
     return columns

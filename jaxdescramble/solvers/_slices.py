@@ -8,17 +8,17 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.solvers import descent
-from jaxdescramble.solvers.descent import RUNNING, Loop, RunOptions
+from jaxdescramble.solvers.descent import RUNNING, Descent, Function, Loop, RunOptions
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
@@ -34,15 +34,21 @@ RATE, FIRST = 4e9, 16
 
 
 def solve_in_slices(
-    function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions
+    function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions, watch: Watch
 ) -> Solution:
     """Solve one problem with a solver that has `bind`. If the watch stops the solve, return the best point so far."""
     lane = _Lane(_Slices(function, args, solver, options), start, _first_steps(start.shape[-1], _entries(args), 1))
-    return _run([lane], options.watch)[0]
+    return _run([lane], watch)[0]
 
 
 def solve_many_in_slices(
-    function: Callable, starts: Float[Array, "batch n n"], args: tuple, solver: Any, options: RunOptions, own: bool
+    function: Function,
+    starts: Float[Array, "batch n n"],
+    args: tuple,
+    solver: Descent,
+    options: RunOptions,
+    watch: Watch,
+    own: bool,
 ) -> Solution:
     """Solve a batch of problems with a solver that has `bind`.
 
@@ -55,6 +61,7 @@ def solve_many_in_slices(
         starts: one start for each problem.
         args: data of the function; with `own`, the leading axis of every leaf counts the problems.
         solver, options: see `solve`.
+        watch: follows the solves.
         own: whether each problem has its own data.
     """
     count, n = starts.shape[0], starts.shape[-1]
@@ -69,8 +76,8 @@ def solve_many_in_slices(
             for k, start in enumerate(_apart(starts))
         )
         if not own and count * n**2 <= TOGETHER:
-            return _stacked(_run(list(lanes), options.watch))
-        return _stacked([_run([lane], options.watch, k, count)[0] for k, lane in enumerate(lanes)])
+            return _stacked(_run(list(lanes), watch))
+        return _stacked([_run([lane], watch, k, count)[0] for k, lane in enumerate(lanes)])
     found, how = [], "in turn" if in_turn else "in step"
     for first in range(0, count, size):
         # Fill the last group with copies of its last problem, so that one program serves all groups.
@@ -78,7 +85,7 @@ def solve_many_in_slices(
         part = _taken(args, places) if own and size < count else args
         begin = starts if size == count else starts[places]
         lane = _Lane(_Slices(function, part, solver, options, own, how), begin, _first_steps(n, entries, size))
-        found += _run([lane], options.watch, first, count)
+        found += _run([lane], watch, first, count)
     return found[0] if len(found) == 1 else _joined(found, count)
 
 
@@ -93,7 +100,7 @@ def _stacked(found: list[Solution]) -> Solution:
 
 
 @quick_jit
-def _taken(args: Any, places: Any) -> Any:
+def _taken(args: tuple, places: ArrayLike) -> tuple:
     return jax.tree.map(lambda leaf: leaf[places], args)
 
 
@@ -111,9 +118,9 @@ class _Slices:
         how: "alone"; or for a group "in turn" (on CPUs, where one matrix fills the cores) or "in step" (elsewhere).
     """
 
-    function: Callable
+    function: Function
     args: tuple
-    solver: Any
+    solver: Descent
     options: RunOptions
     own: bool = False
     how: str = "alone"
@@ -133,8 +140,8 @@ class _Lane:
     group: _Slices
     start: Array
     steps: int
-    loop: Any = None
-    found: Any = None
+    loop: Loop = dataclasses.field(init=False)
+    found: Solution = dataclasses.field(init=False)
     running: int = 1
     per_step: float | None = None
 
@@ -171,7 +178,7 @@ def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> lis
 
 
 @quick_jit
-def _marked(found: Solution, stopped: Array) -> Solution:
+def _marked(found: Solution, stopped: ArrayLike) -> Solution:
     status = jnp.where(found.status == RUNNING, stopped, found.status).astype(jnp.int32)
     return dataclasses.replace(found, status=status)
 
@@ -210,7 +217,7 @@ def _first_steps(n: int, entries: int, problems: int) -> int:
     return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * entries + 1e4)), 1, FIRST))
 
 
-def _each(run: Callable, how: str, *batched: Any) -> Any:
+def _each(run: Callable[..., tuple[Loop, Solution]], how: str, *batched: PyTree) -> tuple[Loop, Solution]:
     if how == "alone":
         return run(*batched)
     return jax.lax.map(lambda mine: run(*mine), batched) if how == "in turn" else jax.vmap(run)(*batched)
@@ -218,23 +225,23 @@ def _each(run: Callable, how: str, *batched: Any) -> Any:
 
 @functools.partial(quick_jit, static_argnames=("options", "own", "how"))
 def _begin(
-    function: Callable, start: Array, args: tuple, solver: Any, options: RunOptions, own: bool, how: str
+    function: Function, start: Array, args: tuple, solver: Descent, options: RunOptions, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
-    def run(start: Array, mine: Any) -> tuple[Loop, Solution]:
+    def run(start: Array, mine: tuple) -> tuple[Loop, Solution]:
         loop = descent.begin(function, start, mine if own else args, solver, options)
         return loop, descent.finish(loop, solver)
 
-    loop, found = _each(run, how, start, args if own else None)
+    loop, found = _each(run, how, start, args if own else ())
     return loop, found, jnp.sum(found.status == RUNNING)
 
 
 @functools.partial(quick_jit, static_argnames=("own", "how"))
 def _advance(
-    function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array, own: bool, how: str
+    function: Function, args: tuple, solver: Descent, loop: Loop, steps: ArrayLike, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
-    def run(loop: Loop, mine: Any) -> tuple[Loop, Solution]:
+    def run(loop: Loop, mine: tuple) -> tuple[Loop, Solution]:
         loop = descent.advance(function, mine if own else args, solver, loop, steps)
         return loop, descent.finish(loop, solver)
 
-    loop, found = _each(run, how, loop, args if own else None)
+    loop, found = _each(run, how, loop, args if own else ())
     return loop, found, jnp.sum(found.status == RUNNING)

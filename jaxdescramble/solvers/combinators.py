@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
@@ -174,11 +174,11 @@ class Progressive:
         return _one_after_another([*stages, (function, self.solver, args)], start, options)
 
 
-def _thinned(argument: Any, step: int) -> Any:
+def _thinned(argument: PyTree, step: int) -> PyTree:
     return argument.thin(step) if hasattr(argument, "thin") else argument
 
 
-def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, options: RunOptions) -> Solution:
+def _one_after_another(stages: list[tuple[Function, Solver, tuple]], start: Array, options: RunOptions) -> Solution:
     """Solve the stages (function, solver, data) in order; return the last solution, with the work of all stages."""
     solutions = []
     for k, (function, solver, data) in enumerate(stages):
@@ -193,5 +193,6 @@ def _one_after_another(stages: list[tuple[Any, Any, tuple]], start: Array, optio
     return _with_work(solutions[-1], steps, evaluations)
 
 
-def _with_work(solution: Solution, steps: Any, evaluations: Any) -> Solution:
-    return dataclasses.replace(solution, steps=steps.astype(jnp.int32), evaluations=evaluations.astype(jnp.int32))
+def _with_work(solution: Solution, steps: ArrayLike, evaluations: ArrayLike) -> Solution:
+    steps, evaluations = jnp.asarray(steps, jnp.int32), jnp.asarray(evaluations, jnp.int32)
+    return dataclasses.replace(solution, steps=steps, evaluations=evaluations)

@@ -1,7 +1,7 @@
 """Nonlinear conjugate gradients along geodesics."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ class _State(NamedTuple):
     gradient: Array  # the gradient where that direction began
     step: Array
     slope: Array
-    preconditioner: Any
+    preconditioner: PyTree
 
 
 @jax.tree_util.register_dataclass

@@ -6,17 +6,18 @@ time: `begin` opens it, `advance` takes it some steps further, and `finish` retu
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, norm
 from jaxdescramble.solvers.solution import History, Solution
+from jaxdescramble.solvers.watch import Watch
 
 RUNNING = -1
 SPENT = Status.STEPS_SPENT
@@ -68,19 +69,19 @@ class RunOptions:
     Attributes:
         history: number of steps to record.
         group: "O" lets combinators search both determinant classes; "SO" keeps the class of the start.
-        watch: the `solvers.watch.Watch` that follows the solve on the host, outside `jit` only; no part of a program.
+        watch: follows the solve on the host, outside `jit` only; no part of a program.
     """
 
     history: int = 0
     group: str = "SO"
-    watch: Any = dataclasses.field(default=None, compare=False, repr=False)
+    watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def compiled(self) -> "RunOptions":
         """These options without the watch: the part that belongs to a compiled program."""
         return dataclasses.replace(self, watch=None)
 
-    def start(self, dtype: Any) -> History | None:
+    def start(self, dtype: DTypeLike) -> History | None:
         """Return an empty record, or None."""
         if not self.history:
             return None
@@ -115,7 +116,7 @@ class Loop(NamedTuple):
 
     first: Iterate
     iterate: Iterate
-    state: Any
+    state: PyTree
     unit: Array
     known: Array
     scale: Array
@@ -125,7 +126,7 @@ class Loop(NamedTuple):
     record: History | None
 
 
-def default_tolerance(dtype: Any) -> float:
+def default_tolerance(dtype: DTypeLike) -> float:
     """Return the smallest sensible relative gradient norm for a dtype, `eps^0.6`.
 
     >>> default_tolerance(jnp.float32) < 1e-4
@@ -134,7 +135,9 @@ def default_tolerance(dtype: Any) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.6
 
 
-def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Solution:
+def descend(
+    function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions
+) -> Solution:
     """Step until the gradient vanishes, the value stops falling, the steps are spent, or a number is not finite."""
     problem, first, known = _first(function, start, args)
     state, step = solver.bind(problem, first)
@@ -142,26 +145,26 @@ def descend(function: Callable, start: Float[Array, "n n"], args: tuple, solver:
     return finish(_stepped(loop, step, solver, None), solver)
 
 
-def begin(function: Callable, start: Float[Array, "n n"], args: tuple, solver: Any, options: RunOptions) -> Loop:
+def begin(function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions) -> Loop:
     """Open the loop: evaluate the start, and let the solver make its state."""
     problem, first, known = _first(function, start, args)
     state, _ = solver.bind(problem, first)
     return _opened(problem, first, known, state, solver, options)
 
 
-def advance(function: Callable, args: tuple, solver: Any, loop: Loop, steps: Array) -> Loop:
+def advance(function: Function, args: tuple, solver: Descent, loop: Loop, steps: ArrayLike) -> Loop:
     """Take the loop at most `steps` steps further."""
     _, step = solver.bind(GroupFunction(function, args, loop.unit), loop.first)
     return _stepped(loop, step, solver, loop.steps + steps)
 
 
-def finish(loop: Loop, solver: Any) -> Solution:
+def finish(loop: Loop, solver: Descent) -> Solution:
     """Return the solution so far. Its status is `RUNNING` if the solver is not finished."""
     status = jnp.where(_goes_on(loop, solver), RUNNING, jnp.where(loop.status == RUNNING, SPENT, loop.status))
     return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
 
 
-def _first(function: Callable, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
+def _first(function: Function, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
     problem = GroupFunction(function, args)
     # If the start is not finite, solve from the identity, so that no decomposition meets a NaN.
     known = jnp.isfinite(start).all()
@@ -173,13 +176,15 @@ def _first(function: Callable, start: Array, args: tuple) -> tuple[GroupFunction
     return GroupFunction(function, args, unit), first, known
 
 
-def _opened(problem: GroupFunction, first: Iterate, known: Array, state: Any, solver: Any, options: RunOptions) -> Loop:
+def _opened(
+    problem: GroupFunction, first: Iterate, known: Array, state: PyTree, solver: Descent, options: RunOptions
+) -> Loop:
     zero, scale = jnp.zeros((), jnp.int32), _size(first)
     status, record = _judged(first, scale, False, known, solver), options.start(first.point.dtype)
     return Loop(first, first, state, jnp.asarray(problem.unit), known, scale, zero, zero + 1, status, record)
 
 
-def _stepped(loop: Loop, step: Callable, solver: Any, until: Array | None) -> Loop:
+def _stepped(loop: Loop, step: Step, solver: Descent, until: Array | None) -> Loop:
     def body(loop: Loop) -> Loop:
         iterate, state, info = step(loop.iterate, loop.state)
         scale = jnp.maximum(loop.scale, _size(iterate))
@@ -201,11 +206,11 @@ def _stepped(loop: Loop, step: Callable, solver: Any, until: Array | None) -> Lo
     return jax.lax.while_loop(goes_on, body, loop)
 
 
-def _goes_on(loop: Loop, solver: Any) -> Array:
+def _goes_on(loop: Loop, solver: Descent) -> Array:
     return (loop.status == RUNNING) & (loop.steps < solver.max_steps)
 
 
-def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array, solver: Any) -> Array:
+def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array, solver: Descent) -> Array:
     status = jnp.where(jnp.asarray(stalled), Status.PRECISION, RUNNING)
     status = jnp.where(_flat(iterate, scale, solver.tolerance), Status.SOLVED, status)
     return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)

@@ -51,14 +51,14 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
     one_with(transform, "transform", ("init", "update"), "an optax transformation such as optax.adam(1e-2)")
     inner = optax.with_extra_args_support(transform)
 
-    def init(params: Any) -> Any:
+    def init(params: PyTree) -> PyTree:
         return inner.init(jax.tree.map(_zeros, params))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError("riemannian: update needs the parameters: optimiser.update(gradients, state, params).")
 
-        def moved(velocities: Any) -> Any:
+        def moved(velocities: PyTree) -> PyTree:
             return jax.tree.map(_move, params, velocities)
 
         if (value_fn := extra.get("value_fn")) is not None:
@@ -128,7 +128,7 @@ class Optax:
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)
 
-        def step(iterate: Iterate, state: Any) -> tuple[Iterate, Any, Info]:
+        def step(iterate: Iterate, state: PyTree) -> tuple[Iterate, PyTree, Info]:
             def value_fn(velocity: Array) -> Array:
                 return problem.value(_move(iterate.point, velocity))
 

@@ -1,7 +1,7 @@
 """Gradient descent along geodesics."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxdescramble.solvers.problem import GroupFunction, Iterate, farthest, inne
 
 class _State(NamedTuple):
     step: Array
-    preconditioner: Any
+    preconditioner: PyTree
 
 
 @jax.tree_util.register_dataclass

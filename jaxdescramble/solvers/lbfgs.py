@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class _Memory(NamedTuple):
 
 class _State(NamedTuple):
     memory: _Memory
-    preconditioner: Any
+    preconditioner: PyTree
 
 
 @jax.tree_util.register_dataclass

@@ -2,20 +2,20 @@
 
 import dataclasses
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import Function, RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
 from jaxdescramble.solvers.problem import GroupFunction, check_samples
 from jaxdescramble.solvers.solution import Solution
+from jaxdescramble.solvers.watch import Watch
 
 
 @jax.tree_util.register_dataclass
@@ -60,10 +60,10 @@ class Minibatches:
         last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
         if options.watch is None:
             return self._end(function, args, self._walk(function, args, carry, done, last), last)
-        return self._watched(function, args, carry, int(last), options)
+        return self._watched(function, args, carry, int(last), options.watch)
 
-    def _watched(self, function: Any, args: tuple, carry: tuple, last: int, options: RunOptions) -> Solution:
-        watch, done, steps = options.watch, 0, 1
+    def _watched(self, function: Function, args: tuple, carry: tuple, last: int, watch: Watch) -> Solution:
+        done, steps = 0, 1
         while done < last and not watch.over():
             before, until = time.perf_counter(), min(done + steps, last)
             later = _walk(self, function, args, carry, np.int32(done), np.int32(until))
@@ -79,7 +79,7 @@ class Minibatches:
             return found
         return dataclasses.replace(found, status=jnp.full_like(found.status, watch.stopped))
 
-    def _walk(self, function: Any, args: tuple, carry: tuple, first: Any, last: Any) -> tuple:
+    def _walk(self, function: Function, args: tuple, carry: tuple, first: ArrayLike, last: ArrayLike) -> tuple:
         optimiser = riemannian(self.transform)
 
         def step(k: Array, carry: tuple) -> tuple:
@@ -92,21 +92,23 @@ class Minibatches:
 
         return jax.lax.fori_loop(first, last, step, carry)
 
-    def _end(self, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
+    def _end(self, function: Function, args: tuple, carry: tuple, steps: ArrayLike) -> Solution:
         point, _, record = carry
         steps = jnp.asarray(steps, jnp.int32)
         return summed_up(GroupFunction(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
 
 
 @jax.jit
-def _walk(solver: Minibatches, function: Any, args: tuple, carry: tuple, first: Any, last: Any) -> tuple:
+def _walk(
+    solver: Minibatches, function: Function, args: tuple, carry: tuple, first: ArrayLike, last: ArrayLike
+) -> tuple:
     return solver._walk(function, args, carry, first, last)
 
 
 @jax.jit
-def _end(solver: Minibatches, function: Any, args: tuple, carry: tuple, steps: Any) -> Solution:
+def _end(solver: Minibatches, function: Function, args: tuple, carry: tuple, steps: ArrayLike) -> Solution:
     return solver._end(function, args, carry, steps)
 
 
-def _draw(argument: Any, key: PRNGKeyArray, size: int) -> Any:
+def _draw(argument: PyTree, key: PRNGKeyArray, size: int) -> PyTree:
     return argument.draw(key, size) if hasattr(argument, "draw") else argument

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +103,7 @@ def minimise(
     return solution
 
 
-def search(function: Callable, start: Array, args: tuple, solver: Any, options: RunOptions) -> Solution:
+def search(function: Function, start: Array, args: tuple, solver: Solver, options: RunOptions) -> Solution:
     """Return what a solver finds in the determinant classes that `options.group` allows.
 
     Args:
@@ -123,7 +121,7 @@ def _counted(steps: Count, classes: int) -> Array:
     return jnp.asarray(np.full(np.shape(steps), classes, np.int32))
 
 
-def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
+def _check_scalar(function: Function, point: Array, args: tuple) -> None:
     shape = jax.eval_shape(function, point, *args)
     if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
         raise TypeError(
@@ -133,5 +131,5 @@ def _check_scalar(function: Callable, point: Any, args: tuple) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="options")
-def _solve(function: Callable, start: Any, args: tuple, solver: Any, options: RunOptions) -> Solution:
+def _solve(function: Function, start: Array, args: tuple, solver: Solver, options: RunOptions) -> Solution:
     return search(function, start, args, solver, options)

@@ -1,9 +1,9 @@
 """Check a solver's options by name before anything is compiled."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from jaxdescramble._base.checks import (
@@ -19,7 +19,7 @@ from jaxdescramble._base.checks import (
 from jaxdescramble.solvers.solve import is_iterative
 
 
-def check_solver(solver: Any, name: str = "solver") -> None:
+def check_solver(solver: object, name: str = "solver") -> None:
     """Check a solver and the solvers that it contains. Options of user-defined solvers are not checked.
 
     Raises:
@@ -37,18 +37,18 @@ def check_solver(solver: Any, name: str = "solver") -> None:
                 CHECKS[option](value, option)
 
 
-def _steps(value: Any, name: str) -> None:
+def _steps(value: object, name: str) -> None:
     if is_traced(value) or (isinstance(value, Array) and value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.integer)):
         return
     positive_integer(value, name, least=0)
 
 
-def _tolerance(value: Any, name: str) -> None:
+def _tolerance(value: object, name: str) -> None:
     if value is not None:
         number_between(value, name, 0, float("inf"), "a number of at least 0", ends=True)
 
 
-def _preconditioner(value: Any, name: str) -> None:
+def _preconditioner(value: object, name: str) -> None:
     if value is not None:
         one_with(value, name, ("bind",), "a preconditioner such as solvers.Kronecker(), or None")
         for option, number in vars(value).items():
@@ -56,26 +56,26 @@ def _preconditioner(value: Any, name: str) -> None:
                 _steps(number, option)
 
 
-def _factors(value: Any, name: str) -> None:
+def _factors(value: Iterable[ArrayLike], name: str) -> None:
     for factor in in_order(value, name, "numbers, one for each stage"):
         positive_number(factor, name)
 
 
-def _several(value: Any, name: str) -> None:
+def _several(value: Iterable[object], name: str) -> None:
     for solver in in_order(value, name, "a tuple of solvers"):
         check_solver(solver, name)
 
 
-def _stages(value: Any, name: str) -> None:
+def _stages(value: Iterable[object], name: str) -> None:
     for step in in_order(value, name, "a tuple of integers"):
         positive_integer(step, name)
 
 
-def _transform(value: Any, name: str) -> None:
+def _transform(value: object, name: str) -> None:
     one_with(value, name, ("init", "update"), "an optax transformation such as optax.adam(1e-2)")
 
 
-CHECKS: dict[str, Callable[[Any, str], Any]] = {
+CHECKS: dict[str, Callable[..., object]] = {
     "tolerance": _tolerance,
     "max_steps": _steps,
     "max_inner": _steps,

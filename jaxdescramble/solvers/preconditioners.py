@@ -8,7 +8,7 @@ entrywise, `M^-1 g = F ((F^T g F) / d) F^T`; see `jacobi_divisors` for d.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,10 @@ from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
+"""`refresh(iterate, state) -> (model of the Hessian, state)`."""
+
+Prepare = Callable[[Iterate, PyTree], tuple[Callable[[Array], Array], Array, PyTree]]
+"""`prepare(iterate, state) -> (M^-1 as a function, whether it models f, state)`."""
 
 FLOOR = 0.6
 """The least divisor, in units of the largest, is the dtype's eps to this power: 4e-10 in float64, 7e-5 in float32."""
@@ -78,7 +82,7 @@ class Analytic:
             )
         unit = 1 if problem.unit is None else problem.unit
 
-        def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
+        def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
             frame, diagonal = at(iterate.point)
             return Curvature(frame, diagonal / unit), state
 
@@ -118,7 +122,7 @@ class Kronecker:
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
 
-        def refresh(iterate: Iterate, state: Any) -> tuple[Curvature, Any]:
+        def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
             age, factors = state
             if self.every:
                 due = age % self.every == 0
@@ -260,14 +264,17 @@ def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, 
 
 
 def bind(
-    preconditioner: Preconditioner | None, problem: GroupFunction, start: Iterate, divisors: Callable = jacobi_divisors
-) -> tuple[Any, Callable]:
-    """Return an initial state and `prepare(iterate, state) -> (M^-1 as a function, whether it models f, state)`."""
+    preconditioner: Preconditioner | None,
+    problem: GroupFunction,
+    start: Iterate,
+    divisors: Callable[[Curvature, Array], tuple[Curvature, Array]] = jacobi_divisors,
+) -> tuple[PyTree, Prepare]:
+    """Return an initial state and `prepare`; `divisors` makes divisors of a curvature and a gradient."""
     if preconditioner is None:
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
     state, refresh = preconditioner.bind(problem, start)
 
-    def prepare(iterate: Iterate, state: Any) -> tuple[Callable[[Array], Array], Array, Any]:
+    def prepare(iterate: Iterate, state: PyTree) -> tuple[Callable[[Array], Array], Array, PyTree]:
         curvature, state = refresh(iterate, state)
         metric, known = divisors(curvature, iterate.gradient)
         return functools.partial(divide, metric), known, state

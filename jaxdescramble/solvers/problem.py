@@ -12,14 +12,17 @@ memories, moments and conjugate directions are plain arrays of skew matrices.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal, retractions
+
+Tree = TypeVar("Tree")
 
 TINY = 1e-30
 """Lower limit of divisors, so that nothing is divided by zero in any dtype."""
@@ -69,7 +72,7 @@ def norm(a: Array) -> Float[Array, ""]:
     return jnp.sqrt(jnp.sum(a * a))
 
 
-def better(flag: Array, yes: Any, no: Any) -> Any:
+def better(flag: Array, yes: Tree, no: Tree) -> Tree:
     """Return one of two pytrees, chosen by a scalar flag.
 
     >>> better(jnp.asarray(True), (1.0, 2.0), (3.0, 4.0))[0].tolist()
@@ -89,7 +92,7 @@ def farthest(direction: Float[Array, "n n"]) -> Float[Array, ""]:
     return beyond * retractions.limit(beyond * direction)[1]
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """Return the name of a function, for a message.
 
     >>> name_of(jax.tree_util.Partial(inner))
@@ -99,7 +102,7 @@ def name_of(function: Any) -> str:
     return getattr(inner, "name", "") or getattr(inner, "__name__", type(inner).__name__)
 
 
-def check_samples(solver: str, method: str, function: Any, args: tuple) -> None:
+def check_samples(solver: str, method: str, function: object, args: tuple) -> None:
     """Raise `TypeError` unless an argument is a summary that keeps samples and has this method.
 
     >>> from jaxdescramble.objectives import Samples
@@ -122,7 +125,7 @@ class GroupFunction:
         unit: unit of the values; None means 1.
     """
 
-    function: Callable[..., Any]
+    function: Callable[..., ArrayLike]
     args: tuple
     unit: Array | None = None
 

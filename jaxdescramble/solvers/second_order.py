@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +93,7 @@ def stationarity(
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _stationarity(function: Callable, point: Array, args: tuple, key: Any, steps: int) -> Stationarity:
+def _stationarity(function: Function, point: Array, args: tuple, key: PRNGKeyArray, steps: int) -> Stationarity:
     problem = GroupFunction(function, args)
     iterate = problem.evaluate(point)
     product = problem.hessian(iterate)

@@ -4,20 +4,19 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
-from jaxdescramble.solvers.descent import RunOptions, descend
+from jaxdescramble.solvers.descent import Descent, Function, RunOptions, Solver, descend
 from jaxdescramble.solvers.solution import Solution
 
 
-def is_iterative(solver: Any) -> bool:
+def is_iterative(solver: object) -> bool:
     """Return whether a value is a solver of `minimise`: it has `bind`, or it is a combinator and has `run`.
 
     >>> from jaxdescramble.solvers import LBFGS
@@ -27,25 +26,25 @@ def is_iterative(solver: Any) -> bool:
     return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
 
 
-def solve(function: Callable, start: Any, args: tuple, solver: Any, options: RunOptions) -> Solution:
+def solve(function: Function, start: Array, args: tuple, solver: Solver, options: RunOptions) -> Solution:
     """Run a solver: step by step if it has `bind`, otherwise by its own `run`.
 
     Outside `jit`, if the options have a watch, the solve runs in slices.
     """
     options = _untraced(options, (function, start, args, solver))
-    if not hasattr(solver, "bind"):
+    if not isinstance(solver, Descent):
         return solver.run(function, start, args, options)
     if options.watch is not None:
-        return solve_in_slices(function, start, args, solver, options)
+        return solve_in_slices(function, start, args, solver, options, options.watch)
     leaves, structure = jax.tree.flatten((function, start, args, solver, options))
     return Solution(*_each(_Operands(structure), leaves))
 
 
 def solve_each(
-    function: Callable,
+    function: Function,
     starts: Float[Array, "batch n n"],
     args: tuple,
-    solver: Any,
+    solver: Solver,
     options: RunOptions,
     own: bool = False,
 ) -> Solution:
@@ -62,8 +61,8 @@ def solve_each(
         return jax.vmap(lambda start, mine: solve(function, start, mine, solver, options), (0, 0 if own else None))(
             starts, args
         )
-    if hasattr(solver, "bind"):
-        return solve_many_in_slices(function, starts, args, solver, options, own)
+    if isinstance(solver, Descent):
+        return solve_many_in_slices(function, starts, args, solver, options, options.watch, own)
     found = []
     for k, start in enumerate(starts):
         mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
@@ -86,7 +85,7 @@ def best(found: Solution) -> Solution:
     )
 
 
-def mirrored(function: Any, n: int) -> bool:
+def mirrored(function: object, n: int) -> bool:
     """Return whether a function declares that both determinant classes have the same values.
 
     >>> from jaxdescramble.objectives import sparsity
@@ -112,7 +111,7 @@ def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     return point.at[..., -1, :].multiply(-1)
 
 
-def _untraced(options: RunOptions, operands: Any) -> RunOptions:
+def _untraced(options: RunOptions, operands: PyTree) -> RunOptions:
     """Return the options without their watch if the operands are traced: under `vmap`, or in a user's combinator."""
     if options.watch is not None and staged(operands):
         return options.compiled
@@ -129,7 +128,7 @@ def stage(options: RunOptions, name: str) -> contextlib.AbstractContextManager[N
 class _Operands:
     """The structure that turns a list of arrays into a problem. Records hold arrays only, so the list marks batches."""
 
-    structure: Any
+    structure: object
 
 
 def _run(operands: _Operands, leaves: list) -> tuple:
@@ -141,7 +140,7 @@ _each = jax.custom_batching.custom_vmap(_run)
 
 
 @_each.def_vmap
-def _(axis_size: int, in_batched: Any, operands: _Operands, leaves: list) -> tuple[tuple, Any]:
+def _(axis_size: int, in_batched: list, operands: _Operands, leaves: list) -> tuple[tuple, tuple]:
     """Solve the problems of a batch: one after another on a CPU, where one matrix fills the cores and where all would
     wait for the slowest if they advanced in step; in step on accelerators."""
     marks = in_batched[1]

@@ -13,7 +13,7 @@ constant signals, because most orders of the neurons are wrong, nor the frame of
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
+from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.units import heavy
 from jaxdescramble.operators import Operator
@@ -130,11 +131,8 @@ class FromSources:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start; `evaluations` include those of the search."""
-        summary = _summary_of(function, args)
-        signals = getattr(summary, "signals", None)
-        if signals is None:
-            raise TypeError(f"FromSources: the summary that {name_of(function)} reads keeps no samples.")
-        n, m = signals.shape
+        summary = _samples_of("FromSources", function, args)
+        n, m = summary.signals.shape
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
         D = _sparsifying(function, n)
@@ -184,21 +182,18 @@ class Seriated:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start."""
-        summary = getattr(_summary_of(function, args), "normalised", lambda: None)()
-        signals = getattr(summary, "signals", None)
-        if summary is None or signals is None:
-            raise TypeError(f"Seriated: the summary that {name_of(function)} reads keeps no samples.")
+        summary = _samples_of("Seriated", function, args).normalised()
         first = np.eye(len(start))[:, :1]
         return _search(function, start, _in_line(start, summary), first, args, self.solver, options)
 
 
 def _search(
-    function: Any,
+    function: Function,
     start: Array,
     point: Array,
     axis: Float[Array, "n 1"] | np.ndarray,
     args: tuple,
-    solver: Any,
+    solver: Solver,
     options: RunOptions,
 ) -> Solution:
     """Solve from a point computed from the signals, and from its mirror image if both classes are searched."""
@@ -211,7 +206,7 @@ def _search(
 
 
 @jax.jit
-def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, Array]:
+def _from_modes(summary: Summary, operator: Operator, like: Array) -> tuple[Array, Array]:
     """Return the start of `FromModes`, and the fastest mode: the smallest change to the other determinant class is to
     negate the weakest component, which lies on this mode."""
     directions, _ = summary.principal()
@@ -221,7 +216,7 @@ def _from_modes(summary: Any, operator: Operator, like: Array) -> tuple[Array, A
 
 @functools.partial(jax.jit, static_argnames="searches")
 def _whitened(
-    summary: Any, searches: int, key: PRNGKeyArray
+    summary: Samples, searches: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "n m"], Float[Array, "n n"], Float[Array, " m"] | None, Array]:
     """Return the whitened signals, the matrix that whitens, the shares of the samples (None if all are equal), and the
     starts of the searches for sources."""
@@ -265,7 +260,7 @@ def _from_sources(
 
 
 @jax.jit
-def _in_line(start: Float[Array, "n n"], summary: Any) -> Float[Array, "n n"]:
+def _in_line(start: Float[Array, "n n"], summary: Samples) -> Float[Array, "n n"]:
     """Return the start with its rows in the order of `Seriated`."""
     square = matmul(start, summary.signals.astype(start.dtype)) ** 2
     energies = jnp.sum(square, axis=0, keepdims=True)
@@ -274,7 +269,7 @@ def _in_line(start: Float[Array, "n n"], summary: Any) -> Float[Array, "n n"]:
     return start[line(jnp.where(jnp.isfinite(W).all(), W, 0))]
 
 
-def _summary_of(function: Any, args: tuple) -> Any:
+def _summary_of(function: object, args: tuple) -> Summary:
     if not args or not isinstance(args[0], Summary):
         raise TypeError(
             f"{name_of(function)}: a start is read off the signals, which must be a summary and the first argument: "
@@ -283,16 +278,23 @@ def _summary_of(function: Any, args: tuple) -> Any:
     return args[0]
 
 
+def _samples_of(solver: str, function: object, args: tuple) -> Samples:
+    summary = _summary_of(function, args)
+    if not isinstance(summary, Samples):
+        raise TypeError(f"{solver}: the summary that {name_of(function)} reads keeps no samples.")
+    return summary
+
+
 def _times(terms: Float[Array, "k m"], shares: Float[Array, " m"] | None) -> Float[Array, "k m"]:
     return terms if shares is None else terms * shares[None, :]
 
 
-def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, ""]:
+def _density(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Array | None = None) -> Float[Array, ""]:
     """Return how dense the sources are: the mean of |z|, with its corner rounded."""
     return CORNER * jnp.mean(_times(log_cosh(matmul(turn, white) / CORNER), shares))
 
 
-def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Any = None) -> Float[Array, "n n"]:
+def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Array | None) -> Float[Array, "n n"]:
     """Move each row v from its first value v0 to a minimum of `|v^T X|_1` with `v^T v0` fixed.
 
     The rows are no longer orthogonal to each other: sources of finitely many samples are correlated by chance. The
@@ -327,12 +329,12 @@ def _mirrored(point: Array, axis: Float[Array, "n 1"]) -> Array:
     return point - 2 * matmul(axis, matmul(axis.T, point))
 
 
-def _sparsifying_operator(function: Any, n: int) -> Operator | None:
+def _sparsifying_operator(function: object, n: int) -> Operator | None:
     named: Callable[[int], Operator | None] | None = getattr(function, "sparsifying_operator", None)
     return None if named is None else named(n)
 
 
-def _sparsifying(function: Any, n: int) -> np.ndarray | None:
+def _sparsifying(function: object, n: int) -> np.ndarray | None:
     """Return the matrix D if the objective names an operator; None means the identity."""
     operator = _sparsifying_operator(function, n)
     if operator is None:
@@ -342,7 +344,7 @@ def _sparsifying(function: Any, n: int) -> np.ndarray | None:
     return None if D.shape == (n, n) and np.array_equal(D, np.eye(n)) else D
 
 
-def reads_sources(function: Any, summary: Any) -> bool:
+def reads_sources(function: object, summary: object) -> bool:
     """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S` or of its differences along a
     line or circle, and there are at least as many samples as features.
 
@@ -351,12 +353,12 @@ def reads_sources(function: Any, summary: Any) -> bool:
     >>> [reads_sources(one, summary) for one in (objectives.total_variation(), objectives.locality())]
     [True, False]
     """
-    signals = getattr(summary, "signals", None)
-    if signals is None or signals.shape[1] < signals.shape[0]:
+    if not isinstance(summary, Samples):
         return False
-    if _sparsifying_operator(function, signals.shape[0]) is None:
+    n, m = summary.signals.shape[:2]
+    if m < n or _sparsifying_operator(function, n) is None:
         return False
-    D = _sparsifying(function, signals.shape[0])
+    D = _sparsifying(function, n)
     return D is None or _chain_rank(D)[1]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, 
 
 class _State(NamedTuple):
     radius: Array
-    preconditioner: Any
+    preconditioner: PyTree
 
 
 @jax.tree_util.register_dataclass

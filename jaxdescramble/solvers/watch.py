@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import a_function, number_between, staged
 from jaxdescramble._base.status import Status
@@ -70,7 +71,7 @@ class Watch:
         if self.progress is not None:
             self.progress(", ".join([*self._stages, news]), done, total)
 
-    def wait(self, value: Any) -> bool:
+    def wait(self, value: PyTree) -> bool:
         """Wait for a computation and return True; return False at once on Ctrl-C, even if it is still running."""
         try:
             began = time.monotonic()
@@ -84,7 +85,7 @@ class Watch:
         return True
 
 
-def watched(progress: Any, max_seconds: Any, data: Any, what: str) -> Watch | None:
+def watched(progress: Progress | None, max_seconds: float | int | None, data: PyTree, what: str) -> Watch | None:
     """Return a watch for a call outside `jit`; inside `jit`, where nobody can follow a solve, return None.
 
     Args:

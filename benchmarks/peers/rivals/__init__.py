@@ -12,7 +12,7 @@ class Rival:
     Attributes:
         label: how the table calls it.
         place: "module:function" in this folder.
-        kind: "peer", "ours", "exact", or "loan" - a peer that is lent our preconditioner, and so none to compare with.
+        kind: "peer", "ours", "exact", or "loan": a peer with our preconditioner, which is left out of comparisons.
         packages: whose versions the table states.
     """
 
@@ -22,7 +22,7 @@ class Rival:
     packages: tuple[str, ...]
 
     def load(self) -> Callable:
-        """The function itself; only here is the library imported."""
+        """Import the library of the rival and return its function."""
         module, function = self.place.split(":")
         return getattr(importlib.import_module(f"benchmarks.peers.rivals.{module}"), function)
 

@@ -1,7 +1,7 @@
 """This library: the whole solve is one compiled program, so it is timed from outside.
 
-A first solve keeps a history of values, which says which step reaches which gap; solves of just so many steps
-(`max_steps` is a number like any other, nothing compiles again) are then timed, warm, with nobody listening.
+A first solve keeps a history of values, which says which step reaches which gap. Then solves of exactly this number of
+steps are timed, warm and without a history (another `max_steps` does not compile again).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from jaxdescramble.exact import brockett_minimiser  # noqa: E402
 
 
 def quadratic(point, A, B):
-    """The objective as a stranger would write it."""
+    """Return the objective, written without knowledge of this library."""
     return jnp.sum(point * (A @ point @ B))
 
 
@@ -37,7 +37,7 @@ def seconds(watch: Stopwatch, solve: Callable[[], Any]) -> float:
 
 
 def first(watch: Stopwatch, solve: Callable[[], Any]) -> tuple[Any, float]:
-    """A solve that compiles, and its seconds."""
+    """Solve, including compilation; return the solution and the seconds."""
     start = watch.clock()
     found = jax.block_until_ready(solve())
     return found, watch.clock() - start
@@ -90,7 +90,7 @@ def measured(problem: Reference, watch: Stopwatch, function: Callable, args: tup
 
 
 def analytic(problem: Reference, watch: Stopwatch, solver: Any) -> None:
-    """The objective that knows its own curvature, from the Gram matrix that the peers are given too."""
+    """Solve with the objective that provides its own curvature. It reads the Gram matrix, which the peers read too."""
     objective = objectives.smoothness(summary="gram")
     summary = objectives.Gram(jnp.asarray(problem.B), jnp.asarray(4 * problem.n, jnp.int32))
     unit = 1 / float(objective(jnp.eye(problem.n), summary))
@@ -108,7 +108,7 @@ def lbfgs(problem: Reference, watch: Stopwatch) -> None:
 
 
 def black_box(problem: Reference, watch: Stopwatch, solver: Any) -> None:
-    """A plain function of which nothing is known."""
+    """Solve for a plain function that provides no curvature."""
     measured(problem, watch, quadratic, (jnp.asarray(problem.A), jnp.asarray(problem.B)), solver, 1.0)
 
 

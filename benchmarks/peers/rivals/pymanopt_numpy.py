@@ -20,7 +20,7 @@ ENDLESS = {
 
 
 def posed(problem: Reference, watch: Stopwatch, preconditioner=None, retraction: str = "qr"):
-    """The problem in pymanopt's terms."""
+    """Return the problem in pymanopt's terms."""
     manifold = pymanopt.manifolds.SpecialOrthogonalGroup(problem.n, retraction=retraction)
     A, B = problem.A, problem.B
     last: list = [None, None]
@@ -64,7 +64,7 @@ def conjugate_gradient(problem: Reference, watch: Stopwatch, retraction: str = "
 
 
 def lent(problem: Reference, watch: Stopwatch) -> None:
-    """The trust region with the preconditioner of this library handed to it: what the method alone is worth."""
+    """Solve by pymanopt's trust region with our preconditioner, to compare the methods alone."""
     optimiser = TrustRegions(**ENDLESS)
 
     def solve() -> None:

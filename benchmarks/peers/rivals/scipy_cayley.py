@@ -8,7 +8,7 @@ from benchmarks.peers.reference import Reference, Stopwatch
 
 
 def lbfgs(problem: Reference, watch: Stopwatch, memory: int = 20) -> None:
-    """The strictly upper triangle of X, the gradient by hand: one factorisation and two solves."""
+    """Minimise over the strictly upper triangle of X. The gradient, by hand, takes one factorisation and two solves."""
     n, A, B = problem.n, problem.A, problem.B
     upper, eye = np.triu_indices(n, 1), np.eye(n)
 

@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from jaxdescramble._base.extras import extra
+
+Entry: TypeAlias = tuple[tuple[int, ...], np.dtype | str]
+"""Shape and dtype of an array; a word instead of the dtype if the array cannot be read as numbers."""
 
 KINDS = ".npz, .npy, .safetensors, an orbax checkpoint, or a folder of these"
 TREE = "_METADATA"  # orbax writes this file into the folder of a tree of arrays
@@ -29,7 +32,7 @@ SAFETENSORS = {
 }
 
 
-def listed(source: Path) -> dict[str, tuple[tuple[int, ...], Any]]:
+def listed(source: Path) -> dict[str, Entry]:
     """Return shape and dtype by key; the dtype is a word if the array cannot be read as numbers."""
     if source.is_dir():
         names, leaves, _ = _tree(source)
@@ -69,7 +72,7 @@ def _kept(source: Path, key: str, stamp: tuple[int, int]) -> np.ndarray:
         return _read_npz(file, key)
 
 
-def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_npz(source: Path, file: IO[bytes]) -> dict[str, Entry]:
     found = {}
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
@@ -85,7 +88,7 @@ def _list_npz(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]
     return found
 
 
-def _read_npz(file: Any, key: str) -> np.ndarray:
+def _read_npz(file: IO[bytes], key: str) -> np.ndarray:
     with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as opened:
         array = npy.read_array(opened, allow_pickle=False)
         # zipfile compares the checksum only at the end of the file, so read up to the end.
@@ -94,12 +97,12 @@ def _read_npz(file: Any, key: str) -> np.ndarray:
         return array
 
 
-def _list_npy(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_npy(source: Path, file: IO[bytes]) -> dict[str, Entry]:
     shape, _, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
     return {"": (shape, _plain(dtype))}
 
 
-def _read_npy(source: Path, file: Any, layer: int | None) -> np.ndarray:
+def _read_npy(source: Path, file: IO[bytes], layer: int | None) -> np.ndarray:
     shape, order, dtype = _npy_header(file, os.fstat(file.fileno()).st_size)
     if 0 in shape:  # nothing to map
         return np.zeros(shape if layer is None else shape[1:], dtype)
@@ -107,7 +110,7 @@ def _read_npy(source: Path, file: Any, layer: int | None) -> np.ndarray:
     return np.array(mapped if layer is None else mapped[layer])
 
 
-def _npy_header(file: Any, size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
+def _npy_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["F", "C"], np.dtype]:
     """Return shape, order and dtype, leave the file at the first number, and check the number of bytes that follow."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -120,11 +123,11 @@ def _npy_header(file: Any, size: int) -> tuple[tuple[int, ...], Any, np.dtype]:
     return shape, "F" if fortran else "C", dtype
 
 
-def _plain(dtype: np.dtype) -> Any:
+def _plain(dtype: np.dtype) -> np.dtype | str:
     return "pickled objects" if dtype.hasobject else dtype
 
 
-def _list_safetensors(source: Path, file: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+def _list_safetensors(source: Path, file: IO[bytes]) -> dict[str, Entry]:
     found = {}
     with _safetensors(source) as opened:
         for key in opened.keys():  # noqa: SIM118
@@ -139,7 +142,7 @@ def _safetensors(source: Path) -> Any:
     return module.safe_open(source, framework="np")
 
 
-def _tree(source: Path) -> tuple[list[str], list[Any], Any]:
+def _tree(source: Path) -> tuple[list[str], list[Any], object]:
     """Return names and metadata of a checkpoint's leaves, and the structure of their tree."""
     orbax = extra("orbax.checkpoint", f"{source}: reading this checkpoint needs orbax-checkpoint", group="files")
     with orbax.PyTreeCheckpointer() as checkpointer:
@@ -153,7 +156,7 @@ def _tree(source: Path) -> tuple[list[str], list[Any], Any]:
     return names, [leaf for _, leaf in leaves], structure
 
 
-def _leaf(metadata: Any) -> tuple[tuple[int, ...], Any]:
+def _leaf(metadata: Any) -> Entry:
     dtype = getattr(metadata, "dtype", None)
     return (tuple(metadata.shape), np.dtype(dtype)) if dtype is not None else ((), "text")
 
@@ -164,7 +167,7 @@ def _read_tree(source: Path, key: str) -> np.ndarray:
     names, _, structure = _tree(source)
     if key not in names:
         raise ValueError(f"none of the {len(names)} arrays has this name")
-    wanted = structure.unflatten([0 if name == key else orbax.PLACEHOLDER for name in names])
+    wanted = jax.tree.unflatten(structure, [0 if name == key else orbax.PLACEHOLDER for name in names])
     how = jax.tree.map(lambda _: orbax.RestoreArgs(restore_type=np.ndarray), wanted)
     with orbax.PyTreeCheckpointer() as checkpointer:
         tree = checkpointer.restore(source.absolute(), args=orbax.args.PyTreeRestore(item=wanted, restore_args=how))

@@ -1,6 +1,7 @@
 """Local search for a quadratic assignment: exchanges with a tabu list, reversed or moved stretches, kicks.
 
-One step of each costs O(n^2) in vector operations and needs no matrix product, so many searches can advance in step.
+One step of each costs O(n^2) in vector operations and needs no matrix product, so a batch of searches can advance in
+step.
 """
 
 import jax
