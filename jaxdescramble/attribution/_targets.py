@@ -1,19 +1,15 @@
 """The output of a network that an attribution explains."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import a_function, is_traced, numbers, samples_first
+from jaxdescramble.networks.tracing import Function
 
-Function = Callable[[Any, Any], Any]
 
-
-def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
+def targets(f: Function, params: PyTree, x: ArrayLike, target: ArrayLike | None) -> tuple[Array, Array]:
     """Return x as an array, and the number of the output to explain for every sample."""
     a_function(f, "f")
     x = samples_first(x)
@@ -35,7 +31,7 @@ def targets(f: Function, params: Any, x: ArrayLike, target: ArrayLike | None) ->
     return x, jnp.broadcast_to(chosen, (len(x),))
 
 
-def score(f: Function, params: Any, x: Array, target: Array) -> Float[Array, " batch"]:
+def score(f: Function, params: PyTree, x: Array, target: Array) -> Float[Array, " batch"]:
     """Return the outputs to explain."""
     out = f(params, x)
     return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]

@@ -1,35 +1,41 @@
 """Attribution by gradients, for any JAX function."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import number_between, positive_integer, random_key, shaped_like
-from jaxdescramble.attribution._targets import Function, score, targets
+from jaxdescramble.attribution._targets import score, targets
 from jaxdescramble.networks.obstacles import refuse_integers
+from jaxdescramble.networks.tracing import Function
+
+Items = TypeVar("Items")
 
 
 def gradient(
-    f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
+    f: Function, params: PyTree, x: ArrayLike, target: ArrayLike | None = None
 ) -> Float[Array, "batch *features"]:
     """Return the gradient of one output of every sample: `d f_t(x) / d x`.
 
     Args:
-        f: `f(params, x)`, returns (batch, classes) or (batch,); best before any softmax, which mixes all classes.
-        x: (batch, ...); f must treat each sample by itself.
-        target: the output to explain: an integer, one for every sample, or None for the largest of each.
+        f: a function `f(params, x)` that returns the shape (batch, classes) or (batch,). Leave out a softmax at its
+            end, which mixes all classes.
+        params: parameters of f.
+        x: the samples, shape (batch, ...); f must treat each sample by itself.
+        target: the output to explain: one integer, or one integer for each sample; None means the largest output of
+            each sample.
 
     Returns:
-        Shaped like x.
+        The gradient, in the shape of x.
 
     Raises:
-        TypeError, ValueError: x is not an array of real numbers (token ids are integers: begin behind the lookup); f
-            returns another shape; target is out of range.
+        TypeError, ValueError: if x is not an array of real numbers (token ids are integers: begin behind the lookup);
+            if f returns another shape; if the target is out of range.
 
     >>> f = lambda W, x: jax.nn.relu(x) @ W
     >>> gradient(f, jnp.asarray([[1.0], [2.0]]), jnp.asarray([[3.0, -1.0]])).tolist()
@@ -43,11 +49,11 @@ def gradient(
 
 
 def input_x_gradient(
-    f: Function, params: Any, x: ArrayLike, target: ArrayLike | None = None
+    f: Function, params: PyTree, x: ArrayLike, target: ArrayLike | None = None
 ) -> Float[Array, "batch *features"]:
     """Return input times gradient, `x * d f_t(x) / d x`: what each input adds to the output of a linear piece.
 
-    Args, returns, errors: as for `gradient`.
+    Arguments, result and errors are those of `gradient`.
 
     >>> f = lambda W, x: x @ W
     >>> input_x_gradient(f, jnp.asarray([[1.0], [2.0]]), jnp.asarray([[3.0, -1.0]])).tolist()
@@ -62,7 +68,7 @@ def input_x_gradient(
 
 def integrated_gradients(
     f: Function,
-    params: Any,
+    params: PyTree,
     x: ArrayLike,
     target: ArrayLike | None = None,
     *,
@@ -75,12 +81,13 @@ def integrated_gradients(
     They add up to `f_t(x) - f_t(x0)`, up to the error of the Gauss-Legendre quadrature.
 
     Args:
-        f, params, x, target: as for `gradient`; the target is chosen at x.
+        f, params, x, target: the same arguments as in `gradient`; the target is chosen at x.
         baseline: x0, broadcast to x.
-        steps: points of the quadrature.
-        chunk_size: how many points are computed at a time; all of them if none is given.
+        steps: number of points of the quadrature.
+        chunk_size: how many points are computed at a time; None means all of them.
 
-    Returns, errors: as for `gradient`.
+    Returns:
+        The integrated gradient, in the shape of x. Errors are those of `gradient`.
 
     >>> f = lambda W, x: (x @ W) ** 2
     >>> integrated_gradients(f, jnp.ones((2, 1)), jnp.asarray([[1.0, 2.0]])).round(4).tolist()
@@ -103,7 +110,7 @@ def integrated_gradients(
 
 def smooth_grad(
     f: Function,
-    params: Any,
+    params: PyTree,
     x: ArrayLike,
     target: ArrayLike | None = None,
     *,
@@ -115,13 +122,14 @@ def smooth_grad(
     """Return the mean gradient at noisy copies of the input.
 
     Args:
-        f, params, x, target: as for `gradient`; the target is chosen at x.
+        f, params, x, target: the same arguments as in `gradient`; the target is chosen at x.
         key: random key.
         samples: number of noisy copies.
         noise: standard deviation, in units of each sample's range (largest minus smallest feature).
-        chunk_size: how many copies are computed at a time; all of them if none is given.
+        chunk_size: how many copies are computed at a time; None means all of them.
 
-    Returns, errors: as for `gradient`.
+    Returns:
+        The mean gradient, in the shape of x. Errors are those of `gradient`.
 
     >>> f = lambda W, x: x @ W
     >>> smooth_grad(f, jnp.asarray([[1.0], [2.0]]), jnp.ones((1, 2)), key=jax.random.key(0)).round(4).tolist()
@@ -132,8 +140,8 @@ def smooth_grad(
     refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     slope, axes = _slope(f, params, target), tuple(range(1, x.ndim))
-    noise = number_between(noise, "noise", 0, np.inf, "a standard deviation, at least 0", ends=True)
-    scale = noise * (jnp.max(x, axis=axes, keepdims=True) - jnp.min(x, axis=axes, keepdims=True))
+    width = number_between(noise, "noise", 0, np.inf, "a standard deviation, at least 0", ends=True)
+    scale = width * (jnp.max(x, axis=axes, keepdims=True) - jnp.min(x, axis=axes, keepdims=True))
 
     def one(key: Array) -> Array:
         return slope(x + scale * jax.random.normal(key, x.shape, x.dtype))
@@ -143,18 +151,18 @@ def smooth_grad(
     return _total(one, keys, samples, chunk_size) / samples
 
 
-def _slope(f: Function, params: Any, target: Array) -> Callable[[Array], Array]:
+def _slope(f: Function, params: PyTree, target: Array) -> Callable[[Array], Array]:
     slope = jax.grad(lambda x: jnp.sum(score(f, params, x, target)))
 
     def known(x: Array) -> Array:
-        # A gate is shut at NaN, and its gradient would be zero.
+        # A gate is closed at NaN, so its gradient would be zero there.
         finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)), keepdims=True)
         return jnp.where(finite, slope(x), jnp.nan)
 
     return known
 
 
-def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | None) -> Array:
+def _total(part: Callable[[Items], Array], items: Items, count: int, chunk: int | None) -> Array:
     """Sum a function over a leading axis, `chunk` places at a time."""
     if chunk is not None:
         positive_integer(chunk, "chunk_size")
@@ -164,7 +172,7 @@ def _total(part: Callable[[Any], Array], items: Any, count: int, chunk: int | No
     if chunk == count:  # without a loop: inside one, XLA's gradients of convolutions take ten times as long on a CPU
         return jnp.sum(jax.vmap(part)(items), axis=0)
 
-    def step(total: Array, some: Any) -> tuple[Array, None]:
+    def step(total: Array, some: Items) -> tuple[Array, None]:
         return total + jnp.sum(jax.vmap(part)(some), axis=0), None
 
     blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape((-1, chunk, *leaf.shape[1:])), items)

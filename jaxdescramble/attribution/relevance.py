@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number, shaped_like
-from jaxdescramble.attribution._targets import Function, targets
+from jaxdescramble.attribution._targets import targets
 from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, evaluate
 from jaxdescramble.networks.facts import Facts, study
@@ -20,7 +20,7 @@ from jaxdescramble.networks.kinds.kind import Relevance
 from jaxdescramble.networks.kinds.products import LayerKind, Product
 from jaxdescramble.networks.layers import Affine, affine_steps
 from jaxdescramble.networks.obstacles import listed, obstacle_behind, refuse_integers
-from jaxdescramble.networks.tracing import leaves_of, trace
+from jaxdescramble.networks.tracing import Function, leaves_of, trace
 
 RULES = ("z", "epsilon", "alpha-beta", "w2", "z-box")
 INPUT_RULES = (*RULES, "same")
@@ -31,16 +31,16 @@ class Rule:
     """The rule by which a linear layer hands relevance back."""
 
     name: str
-    epsilon: float = 1e-6
-    alpha: float = 1.0
-    beta: float = 0.0
-    low: Any = 0.0
-    high: Any = 1.0
+    epsilon: float | Array
+    alpha: float | Array
+    beta: float | Array
+    low: ArrayLike
+    high: ArrayLike
 
 
 def lrp(
     f: Function,
-    params: Any,
+    params: PyTree,
     x: ArrayLike,
     target: ArrayLike | None = None,
     *,
@@ -65,25 +65,26 @@ def lrp(
     | "w2"         | `sum_k w_jk^2 / (sum_i w_ik^2) R_k`                                                  |
     | "z-box"      | `sum_k (a_j w_jk - l_j w_jk^+ - h_j w_jk^-) / (sum_i the same) R_k`                  |
 
-    Biases are part of the denominators of the first three, so that they keep their share. Gates pass relevance on,
-    maxima pass it to the winner, averages and sums of branches share it in proportion to their operands.
+    In the first three rules, the denominators include the biases, which keep their share of the relevance. Gates pass
+    relevance on. Maxima pass it to the winner. Averages and sums of branches share it in proportion to their operands.
 
     Args:
-        f: `f(params, x)` of linear and convolutional layers, normalisation in inference form, relu and its kin,
-            pools, sums; returns (batch, classes) before any softmax.
-        params, x, target: as for `gradient`.
+        f: a function `f(params, x)` of linear and convolutional layers, normalisation in inference form, relu-like
+            activations, pools and sums. It returns the shape (batch, classes), before any softmax.
+        params, x, target: the same arguments as in `gradient`.
         rule: the rule of all layers.
         input_rule: the rule of layers that read x itself, at most rearranged, sliced, shifted and scaled feature by
-            feature; "same" for `rule`.
+            feature; "same" means `rule`.
         epsilon, alpha, beta: parameters of the rules.
         low, high: l and h of "z-box": the smallest and the largest possible x, broadcast to x.
 
     Returns:
-        Shaped like x. With rule "z" and no biases it adds up to `f_t(x)`, and equals `x * gradient` for relu networks.
+        The relevance of each feature, in the shape of x. With rule "z" and no biases, it adds up to `f_t(x)`. For relu
+        networks without biases it equals `x * gradient`.
 
     Raises:
-        NotImplementedError: an operation has no rule; the message names it with its line.
-        TypeError, ValueError: as for `gradient`; unknown rules; `alpha - beta` other than 1.
+        NotImplementedError: if an operation has no rule; the message names it with its line.
+        TypeError, ValueError: if `gradient` would raise one; if a rule is unknown; if `alpha - beta` is not 1.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, -1.0], [2.0, 1.0]]), jnp.ones((2, 1))
@@ -94,16 +95,16 @@ def lrp(
     """
     one_of(rule, "rule", RULES)
     one_of(input_rule, "input_rule", INPUT_RULES)
-    alpha = number_between(alpha, "alpha", -jnp.inf, jnp.inf, "a number")
-    beta = number_between(beta, "beta", -jnp.inf, jnp.inf, "a number")
-    if not any(map(is_traced, (alpha, beta))) and abs(alpha - beta - 1) > 1e-6:
-        raise ValueError(f"alpha, beta: got {alpha} and {beta}; relevance is kept where alpha - beta = 1.")
-    epsilon = positive_number(epsilon, "epsilon")
+    positive = number_between(alpha, "alpha", -jnp.inf, jnp.inf, "a number")
+    negative = number_between(beta, "beta", -jnp.inf, jnp.inf, "a number")
+    if not any(map(is_traced, (positive, negative))) and abs(positive - negative - 1) > 1e-6:
+        raise ValueError(f"alpha, beta: got {positive} and {negative}; relevance is kept where alpha - beta = 1.")
+    added = positive_number(epsilon, "epsilon")
     refuse_integers(f, params, x)
     x, target = targets(f, params, x, target)
     for end, edge in (("low", low), ("high", high)):
         shaped_like(x, edge, end)
-    everywhere = Rule(rule, epsilon, alpha, beta, low, high)
+    everywhere = Rule(rule, added, positive, negative, low, high)
     first = everywhere if input_rule == "same" else dataclasses.replace(everywhere, name=input_rule)
     if (
         "z-box" in (rule, first.name)
@@ -130,7 +131,7 @@ def lrp(
 
 def deep_taylor(
     f: Function,
-    params: Any,
+    params: PyTree,
     x: ArrayLike,
     target: ArrayLike | None = None,
     *,
@@ -140,10 +141,8 @@ def deep_taylor(
 ) -> Float[Array, "batch *features"]:
     """Return the deep Taylor decomposition: `lrp` of positive contributions, with another rule for the input.
 
-    This is `lrp` with alpha 1 and beta 0. Choose the input rule "z-box" for pixels between `low` and `high`, "w2" for
-    inputs without bounds.
-
-    Args, returns, errors: as for `lrp`.
+    This is `lrp` with alpha 1 and beta 0. Choose the input rule "z-box" for pixels between `low` and `high`, and "w2"
+    for inputs without bounds. Arguments, result and errors are those of `lrp`.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W)
     >>> deep_taylor(f, jnp.asarray([[1.0], [-1.0]]), jnp.asarray([[1.0, 0.0]])).tolist()
@@ -168,7 +167,7 @@ class _Layer(NamedTuple):
 class _Back:
     """One pass back through a graph."""
 
-    def __init__(self, graph: Graph, facts: Facts, arguments: list[Any], rule: Rule, first: Rule):
+    def __init__(self, graph: Graph, facts: Facts, arguments: list[Array], rule: Rule, first: Rule):
         self.graph, self.facts, self.rule, self.first = graph, facts, rule, first
         wanted = {n for operation in graph.operations for n in operation.outputs}
         self.values = {**graph.constants, **evaluate(graph, arguments, wanted | set(graph.inputs))[1]}
@@ -296,7 +295,7 @@ class _Back:
         pulls = [jax.vjp(lambda a, m=m: product(a, m), a)[1](G)[0] for m in (w, up, down)]
         return a * pulls[0] - low * pulls[1] - high * pulls[2]
 
-    def _at_edge(self, number: int, edge: Any) -> Array:
+    def _at_edge(self, number: int, edge: ArrayLike) -> Array:
         """Return the smallest or the largest possible x, as a layer reads it."""
         a = self.values[number]
         if number not in self.near:
@@ -330,7 +329,7 @@ class _Back:
         )
 
 
-def _share(R: Array, z: Array, epsilon: float) -> Array:
+def _share(R: Array, z: Array, epsilon: float | Array) -> Array:
     """Return `R / (z + epsilon sign(z))`, or zero where the denominator is zero."""
     z = z + epsilon * jnp.where(z >= 0, 1, -1).astype(z.dtype)
     return jnp.where(z == 0, 0, R / jnp.where(z == 0, 1, z))

@@ -205,7 +205,7 @@ def descramble_network(
     joint = true_or_false(joint, "joint")
     watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
     refused: dict[str, str] = {}
-    _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
+    _, taps = wiretap(f)(params, x, weights, _refused=refused)
     if not taps:
         raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}

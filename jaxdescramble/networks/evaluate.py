@@ -1,26 +1,29 @@
 """Run a graph; read or replace any of its values on the way."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend import source_info_util
 
-from jaxdescramble.networks.graph import Block, Graph, Operation
+from jaxdescramble.networks.graph import Block, Graph, Operation, Value
 
 # A value's number, or (an operation's first result, the position of one of its operands).
-Place = int | tuple[int, int]
-# What goes in a value's place, given the value and the steps that the loops around it are at, outermost first.
-Replacement = Callable[[Any, tuple[Any, ...]], Any]
+Place: TypeAlias = int | tuple[int, int]
+# The steps that the loops around a value are at, outermost first.
+Steps: TypeAlias = tuple[Array, ...]
+# What replaces a value at these steps.
+Replacement: TypeAlias = Callable[[Array, Steps], Array]
 
 
 def evaluate(
     graph: Graph,
-    arguments: Sequence[Any],
+    arguments: Sequence[Array],
     wanted: Collection[int] = (),
     replace: Mapping[Place, Replacement] | None = None,
-) -> tuple[list[Any], dict[int, Any]]:
+) -> tuple[list[Value], dict[int, Array]]:
     """Run a graph on the leaves of its arguments.
 
     A `custom_rule` runs its call, so that values and derivatives are those of the function. If something inside the
@@ -39,7 +42,7 @@ def evaluate(
     """
     run = _Run(graph, set(wanted), dict(replace or {}))
     known = dict(graph.constants)
-    found: dict[int, Any] = {}
+    found: dict[int, Array] = {}
     for number, value in zip(graph.inputs, arguments, strict=True):
         run.set(known, found, number, value, ())
     return run.block(graph, known, found, ()), found
@@ -74,14 +77,14 @@ class _Run:
         """Return whether an operation needs its operands: a `custom_rule` does if something inside was replaced."""
         return operation.call is None or any(number in operation.inside for number in self.touched)
 
-    def set(self, known: dict[int, Any], found: dict[int, Any], number: int, value: Any, steps: tuple) -> None:
+    def set(self, known: dict[int, Value], found: dict[int, Array], number: int, value: Value, steps: Steps) -> None:
         if number in self.replace:
             value = self.replace[number](value, steps)
         if number in self.wanted:
             found[number] = value
         known[number] = value
 
-    def block(self, block: Block, known: dict[int, Any], found: dict[int, Any], steps: tuple) -> list[Any]:
+    def block(self, block: Block, known: dict[int, Value], found: dict[int, Array], steps: Steps) -> list[Value]:
         # Delete values after their last use: outside `jit` they would all stay in memory.
         last: dict[int, Operation] = {}
         operations = [operation for operation in block.operations if operation not in self.idle]
@@ -113,14 +116,16 @@ class _Run:
         self,
         operation: Operation,
         body: Block,
-        values: list[Any],
-        known: dict[int, Any],
-        found: dict[int, Any],
-        steps: tuple,
-    ) -> list[Any]:
+        values: list[Value],
+        known: dict[int, Value],
+        found: dict[int, Array],
+        steps: Steps,
+    ) -> list[Array]:
         params, carries = operation.params, operation.carries
 
-        def step(carry: list[Any], slices: tuple[Any, list[Any]]) -> tuple[list[Any], tuple[list[Any], dict[int, Any]]]:
+        def step(
+            carry: list[Array], slices: tuple[Array, list[Array]]
+        ) -> tuple[list[Value], tuple[list[Value], dict[int, Array]]]:
             index, slices_ = slices
             inner, seen = dict(known), {}
             for number, value in zip(body.inputs, [*carry, *slices_], strict=True):
@@ -140,22 +145,22 @@ class _Run:
         return [*carry, *stacked]
 
 
-def _value_of(body: Any, call: Any) -> Any:
+def _value_of(body: Array, call: Array) -> Array:
     """Return the value of `body` with the derivative of `call`."""
     return _swapped(jax.lax.stop_gradient(body), call) if jnp.issubdtype(body.dtype, jnp.inexact) else body
 
 
 @jax.custom_jvp
-def _swapped(body: Any, call: Any) -> Any:
+def _swapped(body: Array, call: Array) -> Array:
     return body
 
 
 @_swapped.defjvp
-def _swapped_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+def _swapped_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     return _swapped(*primals), tangents[1]
 
 
-def bind(operation: Operation, values: list[Any]) -> Sequence[Any]:
+def bind(operation: Operation, values: Sequence[Value]) -> Sequence[Value]:
     equation = operation.equation
     # The parameters alone in some releases of jax, (functions, parameters) in others.
     bound = equation.primitive.get_bind_params(dict(equation.params))

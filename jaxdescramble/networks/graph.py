@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.extend import source_info_util
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 # Operations that act on every element by itself, each operand of the same shape, of size 1 along an axis, or a scalar.
 POINTWISE = frozenset(
@@ -27,6 +28,11 @@ CALLS = frozenset(
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"})
 # Those of them that have a derivative of their own.
 RULED = CUSTOM - {"custom_vmap_call"}
+
+# What an operation reads: an array, a number that the program contains, or a `Ref`. JAX has no type for all of these.
+Value: TypeAlias = Any
+# The two are one class from jax 0.11 on.
+Code: TypeAlias = Jaxpr | ClosedJaxpr
 
 
 @dataclasses.dataclass(eq=False)
@@ -71,14 +77,14 @@ class Operation:
     `closed`: their effects (prints) happen when the call runs.
     """
 
-    equation: Any
+    equation: JaxprEqn
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     body: Block | None = None
     carries: int = 0
     unread: tuple[Block, ...] = ()
     feeds: Mapping[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
-    callers: tuple[Any, ...] = ()
+    callers: tuple[JaxprEqn, ...] = ()
     call: tuple[int, ...] | None = None
     inside: range = range(0)
     closed: bool = False
@@ -138,10 +144,10 @@ class Graph(Block):
     """
 
     avals: Sequence[Any]
-    constants: Mapping[int, Any]
+    constants: Mapping[int, Value]
     arguments: tuple[tuple[int, ...], ...]
     names: Mapping[int, str]
-    tree: Any
+    tree: object
     lost: Sequence[Operation] = ()
 
     def shape(self, value: int) -> tuple[int, ...]:
@@ -156,16 +162,22 @@ def everything(block: Block) -> Iterator[Operation]:
             yield from everything(inner)
 
 
-def is_pointwise(equation: Any) -> bool:
+def is_pointwise(equation: JaxprEqn) -> bool:
     """Return whether an equation acts element by element, also inside the calls that it makes."""
     name = equation.primitive.name
     if name in CALLS or name in CUSTOM:
         return all(is_pointwise(inner) for inner in opened_jaxpr(bodies_of(equation)[0])[0].eqns)
     # A scalar spread out, as `where` writes it, is still the same for every element.
-    return name in POINTWISE or (name == "broadcast_in_dim" and all(v.aval.shape == () for v in equation.invars))
+    return name in POINTWISE or (name == "broadcast_in_dim" and all(shape == () for shape in operand_shapes(equation)))
 
 
-def bodies_of(equation: Any) -> list[Any]:
+def operand_shapes(equation: JaxprEqn) -> list[tuple[int, ...]]:
+    """Return the shapes of an equation's operands."""
+    types: list[Any] = [operand.aval for operand in equation.invars]
+    return [tuple(one.shape) for one in types]
+
+
+def bodies_of(equation: JaxprEqn) -> list[Code]:
     """Return the jaxprs among an equation's parameters, alone or in tuples, in order."""
     flat: list[Any] = []
     for value in equation.params.values():
@@ -173,6 +185,6 @@ def bodies_of(equation: Any) -> list[Any]:
     return [value for value in flat if hasattr(value, "eqns")]
 
 
-def opened_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
-    # Closed and open jaxprs are two classes up to jax 0.11 and one from then on.
-    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+def opened_jaxpr(code: Code) -> tuple[Jaxpr, Sequence[Value]]:
+    """Return a jaxpr without its constants, and these."""
+    return code if isinstance(code, Jaxpr) else code.jaxpr, getattr(code, "consts", ())

@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 
 import jax
 
 from jaxdescramble._base import results
 
+One = TypeVar("One")
 LONGEST, SHOWN = 250, 4
 """Characters of the names in a `repr`, and pictures."""
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class Layers(dict):
+class Layers(dict[str, One]):
     """A dictionary `{layer name: value}` that keeps its order through `jax.jit` and other transformations.
 
     JAX sorts the keys of plain dictionaries. This one equals the plain dictionary with the same content, and works in
@@ -42,12 +43,12 @@ class Layers(dict):
         """
         return results.to_dict(self)
 
-    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[object, One]], tuple[str, ...]]:
         return [(jax.tree_util.DictKey(name), value) for name, value in self.items()], tuple(self)
 
-    def tree_flatten(self) -> tuple[list[Any], tuple[str, ...]]:
+    def tree_flatten(self) -> tuple[list[One], tuple[str, ...]]:
         return list(self.values()), tuple(self)
 
     @classmethod
-    def tree_unflatten(cls, names: tuple[str, ...], values: Iterable[Any]) -> "Layers":
+    def tree_unflatten(cls, names: tuple[str, ...], values: Iterable[One]) -> "Layers[One]":
         return cls(zip(names, values, strict=True))

@@ -1,15 +1,15 @@
 """Name what a method cannot handle, with its line: smooth activations, integer inputs."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import numbers
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.graph import Graph, Operation, everything
 from jaxdescramble.networks.kinds import kind_of
-from jaxdescramble.networks.tracing import trace
+from jaxdescramble.networks.tracing import Function, trace
 
 
 def curved_operations(graph: Graph, facts: Facts) -> list[Operation]:
@@ -54,7 +54,7 @@ def listed(*operations: Operation) -> str:
     return ", ".join(shown) + (f" and {len(operations) - 3} more" if len(operations) > 3 else "")
 
 
-def refuse_integers(f: Callable[[Any, Any], Any], params: Any, x: Any) -> None:
+def refuse_integers(f: Function, params: PyTree, x: object) -> None:
     """Raise `TypeError` if x holds integers: say where f looks them up, and what to do.
 
     >>> refuse_integers(lambda table, x: table[x], jnp.ones((5, 2)), jnp.ones((3, 2)))

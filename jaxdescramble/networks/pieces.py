@@ -6,17 +6,23 @@ one set them. The second result is affine in its input, and equals the function 
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.facts import Facts
-from jaxdescramble.networks.graph import Block, Graph, Operation
+from jaxdescramble.networks.graph import Block, Graph, Operation, Value
 from jaxdescramble.networks.kinds import kind_of
+
+Halves: TypeAlias = tuple[list[Value], list[Value]]
+"""What a scan carries or slices: real values, and values for the other input. None stands for one that never moves."""
 
 
 @dataclasses.dataclass
@@ -34,18 +40,18 @@ class Pieces:
         blocked: the same for gates that read such values.
     """
 
-    outputs: list[Any]
-    moved: dict[int, Any] = dataclasses.field(default_factory=dict)
-    real: dict[int, Any] = dataclasses.field(default_factory=dict)
-    winners: dict[int, Any] = dataclasses.field(default_factory=dict)
-    edges: dict[int, list[Any]] = dataclasses.field(default_factory=dict)
+    outputs: list[Value]
+    moved: dict[int, Array] = dataclasses.field(default_factory=dict)
+    real: dict[int, Array] = dataclasses.field(default_factory=dict)
+    winners: dict[int, Array] = dataclasses.field(default_factory=dict)
+    edges: dict[int, list[Array]] = dataclasses.field(default_factory=dict)
     gates: dict[tuple[int, int], Operation] = dataclasses.field(default_factory=dict)
     refused: dict[int, Operation] = dataclasses.field(default_factory=dict)
     blocked: dict[int, Operation] = dataclasses.field(default_factory=dict)
 
 
 def follow_piece(
-    graph: Graph, facts: Facts, arguments: Sequence[Any], moved: Mapping[int, Any], wanted: Collection[int] = ()
+    graph: Graph, facts: Facts, arguments: Sequence[Array], moved: Mapping[int, Array], wanted: Collection[int] = ()
 ) -> Pieces:
     """Run a graph on the piece of its arguments, with other numbers for some values.
 
@@ -69,11 +75,11 @@ def follow_piece(
 class _State:
     """Values known so far; `moved` holds only those that depend on the input, `refused` those with no affine piece."""
 
-    real: dict[int, Any]
-    moved: dict[int, Any]
+    real: dict[int, Value]
+    moved: dict[int, Value]
     refused: dict[int, Operation]
 
-    def other(self, number: int) -> Any:
+    def other(self, number: int) -> Value:
         return self.moved.get(number, self.real[number])
 
     def blamed(self, operation: Operation) -> Operation | None:
@@ -81,10 +87,15 @@ class _State:
 
 
 class _Run:
-    def __init__(self, graph: Graph, facts: Facts, wanted: set[int], given: dict[int, Any]):
+    def __init__(self, graph: Graph, facts: Facts, wanted: set[int], given: dict[int, Array]):
         self.graph, self.facts, self.wanted, self.given = graph, facts, wanted, given
         self.result = Pieces([])
-        self.found = (self.result.real, self.result.moved, self.result.winners, self.result.edges)
+        self.found: tuple[dict[int, PyTree], ...] = (
+            self.result.real,
+            self.result.moved,
+            self.result.winners,
+            self.result.edges,
+        )
 
     def keep(self, number: int, state: _State) -> None:
         if number in self.given:
@@ -134,7 +145,7 @@ class _Run:
         if went.winner is not None:
             self.found[2][outputs[0]] = went.winner
 
-    def gate(self, value: int, edge: Any, operation: Operation) -> None:
+    def gate(self, value: int, edge: ArrayLike, operation: Operation) -> None:
         if not is_traced(edge) and np.isinf(np.asarray(edge)).all():
             return  # `max(x, -inf)`, the first step of a softmax, decides nothing
         edges = self.found[3].setdefault(value, [])
@@ -159,7 +170,7 @@ class _Run:
             if number in state.refused
         }
 
-        def step(carry: Any, slices: Any) -> Any:
+        def step(carry: Halves, slices: Halves) -> tuple[Halves, tuple[Halves, tuple[dict[int, PyTree], ...]]]:
             real, moved = ([*one, *two] for one, two in zip(carry, slices, strict=True))
             inner = _State(dict(state.real), dict(state.moved), {**state.refused, **inherited})
             inner.real.update(zip(body.inputs, real, strict=True))
@@ -200,7 +211,7 @@ class _Run:
         return number in self.facts.data and self.inexact(number)
 
 
-def along_piece(operation: Operation, real: list[Any], moved: list[Any]) -> Sequence[Any]:
+def along_piece(operation: Operation, real: list[Array], moved: list[Array]) -> Sequence[Array]:
     """Return the results of a gate or a maximum for other operands, where the real ones decide."""
     live = [True] * len(real)
     rule = kind_of(operation).piece(operation, live)

@@ -7,12 +7,12 @@ an operation that mixes positions, or whose kind has no rule; the error for weig
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import sample_weights
 from jaxdescramble.networks._places import Place, Places, inserted, place
@@ -23,7 +23,7 @@ from jaxdescramble.networks.graph import Block, Graph, Operation
 from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.kinds.products import Product
 from jaxdescramble.networks.layers import find_products
-from jaxdescramble.networks.tracing import trace
+from jaxdescramble.networks.tracing import Function, trace
 
 TURNS = 8
 """How often a scan's body is gone through until what it carries stays."""
@@ -80,7 +80,7 @@ class _Walker:
                 self.count_loops(inner, loops + (inner is operation.body))
 
     def read(self, number: int, loops: int) -> Places:
-        """Return the places of a value as seen from inside so many loops: the same at each step of the inner ones."""
+        """Return the places of a value as seen from inside `loops` scans: the same at each step of the inner ones."""
         rank = len(self.graph.shape(number))
         return {
             k: frozenset(_inside(one, rank, loops) for one in some) for k, some in self.places.get(number, {}).items()
@@ -164,28 +164,28 @@ def _common(sets: Sequence[Places]) -> dict[int, frozenset[Place]]:
 
 
 def layer_weights(
-    f: Callable[..., Any],
-    params: Any,
-    x: Any,
-    weights: Any,
+    f: Function,
+    params: PyTree,
+    x: PyTree,
+    weights: object,
     folds: Mapping[str, Callable[[np.ndarray, Axes], np.ndarray]],
     refused: dict[str, str] | None = None,
 ) -> dict[str, Array]:
     """Return the weights of the samples of every layer.
 
     Args:
-        f, params, x: as for `wiretap`.
-        weights: of the shape of x's first axes.
-        folds: for each layer's name, what `layer_index` takes.
-        refused: where to keep the reasons for layers without weights; None to raise the first one.
+        f, params, x: the same arguments as in `wiretap`.
+        weights: an array in the shape of x's first axes.
+        folds: the argument `fold` of `layer_index`, by the name of the layer.
+        refused: a dictionary that collects the reasons for layers without weights; None means to raise the first one.
 
     Returns:
         For each layer an array (samples,), or (*lead, samples) where the layers of a stack have different samples.
 
     Raises:
-        TypeError, ValueError: as `axes_of_samples` and, without `refused`, as `layer_index`.
+        TypeError, ValueError: if `axes_of_samples` raises one; without `refused`, also if `layer_index` does.
     """
-    weights, starts = axes_of_samples(x, weights)
+    known, starts = axes_of_samples(x, weights)
     graph = trace(f, params, x, opened=True)
     facts = study(graph)
     products, _ = find_products(graph, facts)
@@ -193,7 +193,7 @@ def layer_weights(
     found = {}
     for name, fold in folds.items():
         try:
-            index = layer_index(positions, facts, products[name], weights.ndim, fold)
+            index = layer_index(positions, facts, products[name], known.ndim, fold)
         except ValueError as error:
             if refused is None:
                 raise
@@ -201,11 +201,11 @@ def layer_weights(
             continue
         first = [one[(0,) * (one.ndim - 1)] for one in index]
         alike = all((one == row).all() for one, row in zip(index, first, strict=True))
-        found[name] = weights[tuple(first if alike else index)]
+        found[name] = known[tuple(first if alike else index)]
     return found
 
 
-def axes_of_samples(x: Any, weights: Any) -> tuple[Array, dict[int, int]]:
+def axes_of_samples(x: PyTree, weights: object) -> tuple[Array, dict[int, int]]:
     """Return weights as an array, and for each leaf of x, by its number, how many of their axes it has.
 
     Raises:
@@ -217,19 +217,19 @@ def axes_of_samples(x: Any, weights: Any) -> tuple[Array, dict[int, int]]:
     allowed = [longest[: i + 1] for i in range(len(longest))]
     if not allowed:
         raise ValueError("weights: x has no axes, so there are no samples to weigh.")
-    weights = sample_weights(weights, allowed, jnp.zeros(0).dtype)
+    known = sample_weights(weights, allowed, jnp.zeros(0).dtype)
     starts = {}
     for i, ((path, _), shape) in enumerate(zip(leaves, shapes, strict=True)):
-        axes = min(len(shape), weights.ndim)
-        if shape[:axes] != weights.shape[:axes]:
+        axes = min(len(shape), known.ndim)
+        if shape[:axes] != known.shape[:axes]:
             raise ValueError(
-                f"weights: shape {weights.shape} is not that of the first axes of x{jax.tree_util.keystr(path)}, whose "
+                f"weights: shape {known.shape} is not that of the first axes of x{jax.tree_util.keystr(path)}, whose "
                 f"shape is {shape}. Every array of x must begin with the samples' axes; close f over those that hold "
                 "no samples."
             )
         if axes:
             starts[i] = axes
-    return weights, starts
+    return known, starts
 
 
 def layer_index(
@@ -293,7 +293,7 @@ def layer_index(
 
 _WAY_OUT = (
     "Give weights along the axes that all samples share (often x.shape[:1]); or, in `descramble_network`, leave the "
-    "layer out: a function objective=lambda name, side, size: ... gives None for it."
+    "layer out: let a function objective=lambda name, side, size: ... return None there."
 )
 
 

@@ -1,13 +1,14 @@
 """Permute the neurons of a layer in the parameters, so that the function stays the same."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import a_function, numbers
 from jaxdescramble.networks.axes import FOREIGN, Axes, axis, foreign, labels
@@ -17,12 +18,10 @@ from jaxdescramble.networks.graph import Block, Graph, Operation
 from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, has_unit, padded
 from jaxdescramble.networks.layers import find_products
-from jaxdescramble.networks.tracing import trace
+from jaxdescramble.networks.tracing import Function, trace
 
 
-def reorder(
-    f: Callable[[Any, Any], Any], params: Any, x: Any, name: str, permutation: ArrayLike | Sequence[int]
-) -> Any:
+def reorder(f: Function, params: PyTree, x: PyTree, name: str, permutation: ArrayLike | Sequence[int]) -> PyTree:
     """Return new parameters in which the neurons of one layer have another order; f computes the same function.
 
     Use it to write an order that you found, such as the one of `descramble(group="permutation")`, into the network. The

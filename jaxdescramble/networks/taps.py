@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from jaxdescramble._base.cautions import JaxdescrambleWarning
 from jaxdescramble._base.checks import a_function, instance_of, real_array
@@ -19,14 +20,14 @@ from jaxdescramble._base.decompositions import inverse_or_transpose
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Axes, fold, unfold
-from jaxdescramble.networks.evaluate import evaluate
+from jaxdescramble.networks.evaluate import Place, Replacement, Steps, evaluate
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.folding import Folder, heads_of
-from jaxdescramble.networks.graph import Graph
+from jaxdescramble.networks.graph import Graph, Value
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.layers import Layer, find_layers
 from jaxdescramble.networks.positions import layer_weights
-from jaxdescramble.networks.tracing import leaves_of, trace
+from jaxdescramble.networks.tracing import Function, leaves_of, trace
 from jaxdescramble.networks.unread import caution_unread
 
 
@@ -55,6 +56,10 @@ class Layout(Result):
     to_output: bool
 
 
+# An array or None; but a transformation may put anything into the leaves of a pytree (shapes, axes).
+Leaf: TypeAlias = Array | PyTree
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tap(Result):
@@ -77,17 +82,30 @@ class Tap(Result):
             axes; None if no sample weights were given.
     """
 
-    # These are arrays. But a transformation may put anything into the leaves of a pytree (shapes, axes, None).
-    weight: Any
-    bias: Any
-    input: Any
-    preactivation: Any
-    activation: Any
-    layout: Any = dataclasses.field(metadata={"static": True})
-    weights: Any = None
+    weight: Leaf
+    bias: Leaf
+    input: Leaf
+    preactivation: Leaf
+    activation: Leaf
+    layout: Layout = dataclasses.field(metadata={"static": True})
+    weights: Leaf = None
 
 
-def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dict[str, Tap]]]:
+@runtime_checkable
+class Tapped(Protocol):
+    """A function that `wiretap` returns; `_refused` collects the layers whose samples have no weights."""
+
+    def __call__(
+        self,
+        params: PyTree,
+        x: PyTree,
+        weights: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        _refused: dict[str, str] | None = None,
+    ) -> tuple[PyTree, dict[str, Tap]]: ...
+
+
+def wiretap(f: Function) -> Tapped:
     """Turn f into a function that also returns a `Tap` of every linear layer: its weight and its signals.
 
     Use it to see the names and shapes of the layers, and to get the signals of a layer. Linear layers are:
@@ -141,8 +159,12 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
 
     @functools.wraps(f, updated=())
     def tapped(
-        params: Any, x: Any, weights: Any = None, *, _refused: dict[str, str] | None = None
-    ) -> tuple[Any, dict[str, Tap]]:
+        params: PyTree,
+        x: PyTree,
+        weights: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        _refused: dict[str, str] | None = None,
+    ) -> tuple[PyTree, dict[str, Tap]]:
         graph, facts, layers = _read(f, params, x)
         wanted: set[int] = set()
         for layer in layers.values():
@@ -162,12 +184,12 @@ def wiretap(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], tuple[Any, dic
 
 
 def insert(
-    f: Callable[[Any, Any], Any],
-    params: Any,
-    x: Any,
+    f: Function,
+    params: PyTree,
+    x: PyTree,
     points: Mapping[str, ArrayLike],
     inputs: Mapping[str, ArrayLike] | None = None,
-) -> Callable[[Any, Any], Any]:
+) -> Function:
     """Return the same function with `P^-1 P` inserted at the preactivation of each named layer.
 
     Use it to check that a change of frame leaves the network's function unchanged. The preactivation v of a layer
@@ -205,7 +227,7 @@ def insert(
         _replacements(*_read(f, params, x)[1:], at_output, at_input)
 
     @functools.wraps(f, updated=())
-    def inserted(params: Any, x: Any) -> Any:
+    def inserted(params: PyTree, x: PyTree) -> PyTree:
         graph, facts, layers = _read(f, params, x)
         outputs, _ = evaluate(graph, leaves_of((params, x)), (), _replacements(facts, layers, at_output, at_input))
         return jax.tree.unflatten(graph.tree, outputs)
@@ -213,13 +235,13 @@ def insert(
     return inserted
 
 
-def _matrices(points: Any, argument: str) -> dict[str, Array]:
+def _matrices(points: Mapping[str, ArrayLike], argument: str) -> dict[str, Array]:
     instance_of(points, argument, Mapping, "a dictionary {layer name: matrix}")
     axes = "(n, n), or with the layer's leading axes in front"
     return {name: real_array(point, f"{argument}[{name!r}]", range(9), axes) for name, point in points.items()}
 
 
-def _read(f: Callable, params: Any, x: Any) -> tuple[Graph, Facts, dict[str, Layer]]:
+def _read(f: Function, params: PyTree, x: PyTree) -> tuple[Graph, Facts, dict[str, Layer]]:
     for argument, name in ((params, "params"), (x, "x")):
         for path, leaf in jax.tree_util.tree_leaves_with_path(argument):
             if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
@@ -243,7 +265,7 @@ def _layout(layer: Layer) -> Layout:
     return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output)
 
 
-def _tap(layer: Layer, facts: Facts, values: Mapping[int, Any]) -> Tap:
+def _tap(layer: Layer, facts: Facts, values: Mapping[int, Value]) -> Tap:
     product, folder, layout = layer.product, Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
@@ -282,8 +304,8 @@ def _folded(layer: Layer, facts: Facts, index: np.ndarray, axes: Axes) -> np.nda
 
 def _replacements(
     facts: Facts, layers: dict[str, Layer], at_output: dict[str, Array], at_input: dict[str, Array]
-) -> dict[Any, Callable]:
-    replace = {}
+) -> dict[Place, Replacement]:
+    replace: dict[Place, Replacement] = {}
     for points, argument in ((at_output, "points"), (at_input, "inputs")):
         for name, point in points.items():
             if name not in layers:
@@ -313,14 +335,14 @@ def _replacements(
     return replace
 
 
-def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) -> Callable[[Array, tuple], Array]:
+def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) -> Replacement:
     """Return the map `v -> P^-1 (P v)` for the value v of one scan step, with the axes that v has in the function."""
     folder = Folder(layer, facts)
     loops = facts.loops[layer.product.operation.outputs[0]]
     place, order = len(folder.batch), [*folder.batch, label, "sample"]
     heads = tuple(place + i for i in range(len(heads_of(layer))))
 
-    def change(value: Array, steps: tuple[Any, ...]) -> Array:
+    def change(value: Array, steps: Steps) -> Array:
         matrix = point[tuple(step for step, loop in zip(steps, loops, strict=True) if loop in folder.loops)]
         # The solver does not support half precision.
         signals = fold(value, axes, order).astype(jnp.promote_types(value.dtype, jnp.float32))

@@ -2,19 +2,34 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
+from jax.extend.core import JaxprEqn, Literal, Var
+from jaxtyping import PyTree
 
-from jaxdescramble.networks.graph import CALLS, CUSTOM, RULED, Block, Graph, Operation, bodies_of, opened_jaxpr
+from jaxdescramble.networks.graph import (
+    CALLS,
+    CUSTOM,
+    RULED,
+    Block,
+    Code,
+    Graph,
+    Operation,
+    Value,
+    bodies_of,
+    opened_jaxpr,
+)
 from jaxdescramble.networks.kinds import PRODUCTS
 
 LOOPS = frozenset({"scan", "while", "cond"})
 
+Function: TypeAlias = Callable[[PyTree, PyTree], PyTree]
+"""A network, `f(params, x)`."""
 
-def trace(function: Callable, *arguments: Any, opened: bool = False) -> Graph:
+
+def trace(function: Callable[..., PyTree], *arguments: PyTree, opened: bool = False) -> Graph:
     """Return the graph of a function at these arguments.
 
     Calls (`jit`, `checkpoint`, ...) are opened; an opened `checkpoint` saves no memory. `custom_jvp` and `custom_vjp`
@@ -70,18 +85,18 @@ class _Builder:
     def __init__(self, opened: bool):
         self.opened = opened
         self.avals: list[Any] = []
-        self.constants: dict[int, Any] = {}
+        self.constants: dict[int, Value] = {}
         self.scopes: list[_Scope] = []
-        self.callers: tuple[Any, ...] = ()
+        self.callers: tuple[JaxprEqn, ...] = ()
         self.closed = False
         self.lost: list[Operation] = []
 
-    def fresh(self, variables: Iterable[Any]) -> list[int]:
+    def fresh(self, variables: Iterable[Var | Literal]) -> list[int]:
         start = len(self.avals)
         self.avals.extend(variable.aval for variable in variables)
         return list(range(start, len(self.avals)))
 
-    def constant(self, value: Any, variable: Any) -> int:
+    def constant(self, value: Value, variable: Var | Literal) -> int:
         (number,) = self.fresh([variable])
         self.constants[number] = value
         return number
@@ -95,14 +110,14 @@ class _Builder:
         finally:
             self.scopes.pop()
 
-    def emit(self, closed: Any, arguments: Sequence[int]) -> list[int]:
+    def emit(self, code: Code, arguments: Sequence[int]) -> list[int]:
         """Write a jaxpr's operations into the current block; return its results."""
-        jaxpr, constants = opened_jaxpr(closed)
+        jaxpr, constants = opened_jaxpr(code)
         known = dict(zip(jaxpr.invars, arguments, strict=True))
         for variable, value in zip(jaxpr.constvars, constants, strict=True):
             known[variable] = self.constant(value, variable)
 
-        def read(atom: Any) -> int:
+        def read(atom: Var | Literal) -> int:
             return self.constant(atom.val, atom) if isinstance(atom, Literal) else known[atom]
 
         for equation in jaxpr.eqns:
@@ -110,7 +125,7 @@ class _Builder:
             known.update(zip(equation.outvars, self.write(equation, inputs), strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def write(self, equation: Any, inputs: list[int]) -> Sequence[int]:
+    def write(self, equation: JaxprEqn, inputs: list[int]) -> Sequence[int]:
         name = equation.primitive.name
         bodies = bodies_of(equation)
         if name in CALLS or (name in CUSTOM and (self.opened or _holds(equation, PRODUCTS | LOOPS))):
@@ -128,7 +143,7 @@ class _Builder:
         self.place(operation)
         return operation.outputs
 
-    def call(self, equation: Any, inputs: list[int], body: Any, ruled: bool) -> Sequence[int]:
+    def call(self, equation: JaxprEqn, inputs: list[int], body: Code, ruled: bool) -> Sequence[int]:
         """Open a call; close it again with a `custom_rule` if it has a derivative of its own."""
         rule = Operation(equation, (), (), callers=self.callers, call=tuple(inputs))
         if ruled and _changes_state(body):
@@ -145,9 +160,9 @@ class _Builder:
         self.place(rule)
         return rule.outputs
 
-    def block(self, closed: Any, arguments: Sequence[int], inputs: Iterable[int] = ()) -> Block:
+    def block(self, code: Code, arguments: Sequence[int], inputs: Iterable[int] = ()) -> Block:
         with self.scope() as operations:
-            outputs = self.emit(closed, arguments)
+            outputs = self.emit(code, arguments)
         return Block(tuple(inputs), operations, tuple(outputs))
 
     def loop(self, operation: Operation) -> None:
@@ -160,7 +175,7 @@ class _Builder:
         operation.unread = (body, test)
         operation.feeds = dict(zip(carry, zip(starts, body.outputs, strict=True), strict=True))
 
-    def scan(self, equation: Any, inputs: list[int]) -> Sequence[int]:
+    def scan(self, equation: JaxprEqn, inputs: list[int]) -> Sequence[int]:
         jaxpr, _ = opened_jaxpr(equation.params["jaxpr"])
         constants, carries = _scan_counts(equation.params)
         stop = constants + carries
@@ -210,12 +225,12 @@ def _prune(block: Block) -> None:
     block.operations[:] = reversed(kept)
 
 
-def _holds(equation: Any, names: frozenset[str]) -> bool:
+def _holds(equation: JaxprEqn, names: frozenset[str]) -> bool:
     inner = (opened_jaxpr(body)[0].eqns for body in bodies_of(equation))
     return any(e.primitive.name in names or _holds(e, names) for equations in inner for e in equations)
 
 
-def _changes_state(body: Any) -> bool:
+def _changes_state(body: Code) -> bool:
     """Return whether a body reads or writes something besides its operands (a `Ref`); prints do not count."""
     return any(
         any(map(_changes_state, bodies_of(e))) if bodies_of(e) else bool(e.effects and e.outvars)
@@ -223,8 +238,8 @@ def _changes_state(body: Any) -> bool:
     )
 
 
-def _takes(jaxpr: Any) -> int:
-    return len(opened_jaxpr(jaxpr)[0].invars)
+def _takes(body: Code) -> int:
+    return len(opened_jaxpr(body)[0].invars)
 
 
 def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -235,6 +250,6 @@ def _scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
     return len(constants), len(carries)
 
 
-def leaves_of(arguments: Iterable[Any]) -> list[jax.Array]:
+def leaves_of(arguments: Iterable[PyTree]) -> list[jax.Array]:
     """Return the arrays in the arguments, in the order of `trace`."""
     return [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in jax.tree.leaves(list(arguments))]

@@ -1,10 +1,10 @@
 """Find parameters that look like weights and affect the result, but belong to no layer that can be read."""
 
 import collections
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.networks.facts import Facts, study
@@ -12,7 +12,7 @@ from jaxdescramble.networks.graph import Block, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.kinds.products import Product
 from jaxdescramble.networks.layers import find_products
-from jaxdescramble.networks.tracing import trace
+from jaxdescramble.networks.tracing import Function, trace
 
 
 def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Operation]:
@@ -29,7 +29,7 @@ def find_unread(graph: Graph, facts: Facts, read: Iterable[int]) -> dict[int, Op
     skipped = set(read)
     found = {}
     for leaf in graph.arguments[0]:
-        if leaf in skipped or not _is_matrix(graph, leaf) or not _is_number(graph.avals[leaf].dtype):
+        if leaf in skipped or not _is_matrix(graph, leaf) or not _is_number(graph, leaf):
             continue
         operation = _applied_by(leaf, graph, facts, ends)
         if operation is not None:
@@ -63,7 +63,7 @@ def caution_unread(graph: Graph, facts: Facts, layers: Iterable[Product], hidden
         )
 
 
-def why_no_layer(f: Callable, params: Any, x: Any) -> str:
+def why_no_layer(f: Function, params: PyTree, x: PyTree) -> str:
     """Explain for a function without layers what a layer is, and what the function has instead.
 
     >>> why_no_layer(lambda params, x: x * params, jnp.ones(3), jnp.ones(3)).split(". ")[-1]
@@ -105,8 +105,9 @@ def _is_matrix(graph: Graph, value: int) -> bool:
     return sum(size > 1 for size in graph.shape(value)) > 1
 
 
-def _is_number(dtype: Any) -> bool:
-    """Return whether a weight may have this type: quantised integers yes, masks and random keys no."""
+def _is_number(graph: Graph, value: int) -> bool:
+    """Return whether a weight may have the type of this value: quantised integers yes, masks and random keys no."""
+    dtype = graph.avals[value].dtype
     return jnp.issubdtype(dtype, jnp.number) and dtype != jnp.uint32
 
 

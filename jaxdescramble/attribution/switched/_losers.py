@@ -1,10 +1,8 @@
 """Find active neurons that no max-pool passes on: in every window another neuron is larger."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, PyTree
 
 from jaxdescramble.attribution.switched._neurons import Neurons
 from jaxdescramble.networks.evaluate import bind, evaluate
@@ -14,7 +12,7 @@ from jaxdescramble.networks.pieces import along_piece
 from jaxdescramble.networks.tracing import leaves_of
 
 
-def lost(neurons: Neurons, name: str, params: Any, x: Array) -> Bool[Array, "batch *neurons"] | None:
+def lost(neurons: Neurons, name: str, params: PyTree, x: Array) -> Bool[Array, "batch *neurons"] | None:
     """Return which neurons of a layer win in no max-pool; None unless max-pools alone read the layer.
 
     A neuron that ties with an earlier one of its window loses.

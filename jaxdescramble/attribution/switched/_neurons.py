@@ -2,13 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import a_function, samples_first
 from jaxdescramble.networks.axes import axis
@@ -19,7 +18,7 @@ from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.layers import find_products
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.pieces import Pieces, follow_piece
-from jaxdescramble.networks.tracing import leaves_of, trace
+from jaxdescramble.networks.tracing import Function, leaves_of, trace
 
 OUTPUT = "output"
 WAY_OUT = "For smooth networks use attribution.integrated_gradients, which needs no gates."
@@ -52,7 +51,7 @@ class Neurons:
     def x(self) -> int:
         return self.graph.arguments[1][0]
 
-    def follow(self, params: Any, x: Array, moved: dict[int, Any], names: Iterable[str]) -> Pieces:
+    def follow(self, params: PyTree, x: Array, moved: dict[int, Array], names: Iterable[str]) -> Pieces:
         """Run along the piece of x (`networks.pieces.follow_piece`); raise if a wanted neuron has no piece."""
         names = list(names)
         wanted = {self.value(name) for name in names}
@@ -155,7 +154,7 @@ def where_known(x: Array, values: Array) -> Array:
     return jnp.where(finite.reshape((-1,) + (1,) * (values.ndim - 1)), values, jnp.nan)
 
 
-def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neurons, Array]:
+def read(f: Function, params: PyTree, x: ArrayLike) -> tuple[Neurons, Array]:
     """Return the neurons of a network at inputs of this shape, and x as an array.
 
     Raises:
@@ -168,7 +167,7 @@ def read(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> tuple[Neuro
     facts = study(graph)
     pieces: list[Pieces] = []
 
-    def run(arguments: list[Any]) -> None:
+    def run(arguments: list[Array]) -> None:
         pieces.append(follow_piece(graph, facts, arguments, {graph.arguments[1][0]: arguments[-1]}))
 
     jax.eval_shape(run, leaves_of((params, x)))

@@ -1,14 +1,14 @@
 """A hidden layer's activity as patterns of the input, and the effect of each neuron on an output."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import in_order, positive_integer
@@ -16,6 +16,7 @@ from jaxdescramble.attribution._targets import targets
 from jaxdescramble.attribution.switched._neurons import OUTPUT, read
 from jaxdescramble.attribution.switched.projections import to_root
 from jaxdescramble.networks.obstacles import refuse_integers
+from jaxdescramble.networks.tracing import Function
 
 
 class Patterns(NamedTuple):
@@ -25,9 +26,9 @@ class Patterns(NamedTuple):
         weight: w_i, each neuron's switched projection.
         value: v_i, its preactivation.
         active: whether v_i is above the neuron's lowest edge.
-        effect: g_i, the slope of the target in v_i along the piece: 0 where the gate is shut.
+        effect: g_i, the slope of the target in v_i along the piece: 0 where the gate is closed.
         rest: the part of the target that does not come through these neurons, `f_t - sum_i g_i v_i`.
-        bypass: the same part of the target's projection, `w_t - sum_i g_i w_i`.
+        bypass: the part of the target's projection that does not come through them, `w_t - sum_i g_i w_i`.
     """
 
     weight: Float[Array, "batch n *features"]
@@ -53,8 +54,8 @@ class Patterns(NamedTuple):
 
 
 def patterns(
-    f: Callable[[Any, Any], Any],
-    params: Any,
+    f: Function,
+    params: PyTree,
     x: ArrayLike,
     layer: str,
     target: ArrayLike | None = None,
@@ -66,20 +67,21 @@ def patterns(
 
     `v_i = <w_i, x> + b_i`, `f_t = sum_i g_i v_i + rest`, `w_t = sum_i g_i w_i + bypass`
 
-    Every gate is as x sets it. If no branch goes around the layer, bypass is zero: the output's projection is a sum of
-    its neurons'. A silent neuron adds nothing to it, but has a pattern: the part of x that keeps it silent. `insens` is
-    the mean of these over all layers.
+    x sets every gate. If no branch goes around the layer, bypass is zero: the projection of the output is a sum of
+    projections of the neurons. An inactive neuron adds nothing to it, but it has a pattern: the part of x that keeps it
+    inactive. `insens` is the mean of these patterns over all layers.
 
     Args:
-        f, params, x: as for `project`; f returns (batch, classes) or (batch,).
-        layer: its name, as `gates` gives it.
-        target: the output to explain: an integer, one for every sample, or None for the largest of each.
-        neurons: flat indices of the wanted neurons, all if None; rest and bypass include the others.
-        chunk_size: how many neurons are computed at a time; all of them if none is given.
+        f, params, x: the same arguments as in `project`; f returns the shape (batch, classes) or (batch,).
+        layer: name of the layer, from `gates`.
+        target: the output to explain: one integer, or one integer for each sample; None means the largest output of
+            each sample.
+        neurons: flat indices of the neurons; None means all. rest and bypass include the other neurons.
+        chunk_size: how many neurons are computed at a time; None means all of them.
 
     Raises:
-        NotImplementedError: as for `project`; a layer inside a scan, whose steps share a name.
-        TypeError, ValueError: as for `project`; indices and targets out of range.
+        NotImplementedError: if `project` would raise it; if the layer is inside a scan, whose steps share a name.
+        TypeError, ValueError: if `project` would raise one; if an index or a target is out of range.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 0.0], [1.0, 1.0]]), jnp.asarray([[2.0], [3.0]])

@@ -1,20 +1,20 @@
 """Switched linear projections: the affine map of a neuron at an input."""
 
 import operator
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.cautions import caution
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
 from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind
+from jaxdescramble.networks.tracing import Function
 
 Name = tuple[str, int | tuple[int, ...]] | int
 
@@ -50,27 +50,29 @@ class Centre(NamedTuple):
     to_dict = results.to_dict
 
 
-def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Projection:
+def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Projection:
     """Return the affine map of a neuron, with every gate before it as x sets it.
 
-    `v_i(x) = <w, x> + b`, `w = W_1 M_1 W_2 ... M_(l-1) w_i`, M the gates' slopes at x; the neuron's own gate is not
-    applied. b is the same map at zero.
+    `v_i(x) = <w, x> + b`, `w = W_1 M_1 W_2 ... M_(l-1) w_i`, with M the slopes of the gates at x. The neuron's own gate
+    is not applied. b is the value of this map at zero.
 
     Args:
-        f: `f(params, x)`, made of piecewise-linear operations of JAX: linear and convolutional layers, batch norm in
-            inference form, sums of branches, average pools; relu, leaky_relu, relu6, hard_tanh, abs, clip, `where` of a
-            comparison with a constant, maxima, max-pools. On a tie with its constant, relu takes the constant; a
-            max-pool takes the first of its window.
-        x: (batch, ...); f must treat each sample by itself.
-        neuron: (layer, index): the layer by the name that `gates` gives it or "output", the index into one sample's
-            neurons, flat or a tuple. A number alone is an index into the output.
+        f: a function `f(params, x)`, made of piecewise-linear operations of JAX: linear and convolutional layers, batch
+            norm in inference form, sums of branches, average pools; relu, leaky_relu, relu6, hard_tanh, abs, clip,
+            `where` of a comparison with a constant, maxima, max-pools. On a tie with its constant, relu takes the
+            constant; a max-pool takes the first of its window.
+        params: parameters of f.
+        x: the samples, shape (batch, ...); f must treat each sample by itself.
+        neuron: a pair (layer, index): the name of the layer, from `gates` or "output", and the index into the neurons
+            of one sample, flat or a tuple. A number alone is an index into the output.
 
     Returns:
-        The weight, shaped like x, and the bias, (batch,).
+        The weight, in the shape of x, and the bias, shape (batch,).
 
     Raises:
-        NotImplementedError: an operation on the way is not piecewise linear; the message names it with its line.
-        TypeError, ValueError: x is not an array of real numbers; an unknown name or index.
+        NotImplementedError: if an operation before the neuron is not piecewise linear; the message names it with its
+            line.
+        TypeError, ValueError: if x is not an array of real numbers, or a name or an index is unknown.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 0.0], [0.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
@@ -91,13 +93,13 @@ def project(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Nam
     return Projection(where_known(x, weight), where_known(x, value(jnp.zeros_like(x))))
 
 
-def centre(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike, neuron: Name) -> Centre:
+def centre(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Centre:
     """Return the nearest input at which a neuron's active piece is zero, and its difference from x.
 
-    `c = x - omega`, `omega = (v / |w|^2) w`; contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: they share
-    v among the inputs, and are not what each input adds. Where w = 0, omega is 0.
+    `c = x - omega`, `omega = (v / |w|^2) w`. The contributions `(x_j - c_j) w_j = v w_j^2 / |w|^2` add up to v: they
+    share v among the inputs, but they are not what each input adds. Where w = 0, omega is 0.
 
-    Args, errors: as for `project`.
+    Arguments and errors are those of `project`.
 
     >>> f = lambda W, x: x @ W
     >>> found = centre(f, jnp.asarray([[3.0], [4.0]]), jnp.asarray([[1.0, 1.0]]), 0)
@@ -122,21 +124,22 @@ def to_root(value: Float[Array, "*neurons"], weight: Float[Array, "*neurons_and_
     return jnp.expand_dims(scale, axes) * weight
 
 
-def gates(f: Callable[[Any, Any], Any], params: Any, x: ArrayLike) -> dict[str, Int[Array, "batch *neurons"]]:
+def gates(f: Function, params: PyTree, x: ArrayLike) -> dict[str, Int[Array, "batch *neurons"]]:
     """Return the piece that each neuron is on, and the operand that each maximum took.
 
-    A neuron is the value that a gate decides on, before any max-pool between them; its name is the parameter of the
-    last layer before it. Its piece is the number of the gate's edges that are less than the preactivation. A tie counts
-    as below, also for leaky_relu, whose own piece at a tie is the upper one. 0 is *inactive*: at or below 0 for relu,
-    leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
+    A neuron is the value that a gate decides on. If a max-pool stands between the two, it is the value before the pool.
+    Its name is the parameter of the last layer before it. Its piece is the number of the gate's edges that are less
+    than the preactivation. A tie counts as below, also for leaky_relu, whose own piece at a tie is the upper one. Piece
+    0 is *inactive*: at or below 0 for relu, leaky_relu, relu6 and abs, at or below -1 for hard_tanh.
 
-    Args, errors: as for `project`. Gates behind an operation that is not piecewise linear are left out, with a warning.
-    A network without other gates, such as one with GELU, raises `ValueError` or `NotImplementedError`; a linear network
-    has no gates and gives {}.
+    Arguments and errors are those of `project`. Gates behind an operation that is not piecewise linear are left out,
+    with a warning. A network without other gates, such as one with GELU, raises `ValueError` or `NotImplementedError`.
+    A linear network has no gates and gives {}.
 
     Returns:
-        By name, shape (batch, ...); for maxima, `name winner`: the first of those that tie, as a place among the
-        sample's values (max-pools), along the axes that were reduced, or as the number of the operand.
+        An array of shape (batch, ...) for each neuron's name. For maxima, the name is `name winner`, and the array says
+        which value won, the first on a tie: its place among the values of the sample (max-pools), its place along the
+        axes that were reduced, or the number of the operand.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W)
     >>> gates(f, jnp.eye(2), jnp.asarray([[1.0, -1.0]]))["params"].tolist()
@@ -177,20 +180,22 @@ def _within_sample(neurons: Neurons, value: int, place: Array) -> Array:
     return place // (after * shape[batch]) * after + place % after
 
 
-def _is_integer(value: Any) -> bool:
+def _integer(value: object) -> int | None:
+    """Return an integer of any library as an int, and None for everything else."""
     try:
-        return not isinstance(value, bool) and np.ndim(value) == 0 and operator.index(value) is not None
+        return operator.index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
     except (TypeError, ValueError):
-        return False
+        return None
 
 
 def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
-    if _is_integer(neuron):
-        neuron = (OUTPUT, operator.index(neuron))  # pyright: ignore[reportArgumentType]
+    output = _integer(neuron)
+    if output is not None:
+        neuron = (OUTPUT, output)
     if not (isinstance(neuron, tuple) and len(neuron) == 2 and isinstance(neuron[0], str)):
         raise TypeError(f"neuron: got {neuron!r}; expected (layer, index), or the index of an output.")
     name, index = neuron
-    index = operator.index(index) if hasattr(index, "__index__") else index  # pyright: ignore[reportArgumentType]
+    index = operator.index(index) if isinstance(index, SupportsIndex) else index
     value = neurons.value(name)
     loops = len(neurons.facts.loops.get(value, ()))
     # Raises the error for a value without a batch.

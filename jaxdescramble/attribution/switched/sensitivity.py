@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number, random_key, true_or_false
@@ -20,7 +20,7 @@ from jaxdescramble.attribution.switched._neurons import Neurons, read
 from jaxdescramble.attribution.switched._reach import colours, multiplications, reaches
 from jaxdescramble.networks.evaluate import evaluate
 from jaxdescramble.networks.kinds import arranges, kind_of
-from jaxdescramble.networks.tracing import leaves_of
+from jaxdescramble.networks.tracing import Function, leaves_of
 
 METHODS = ("exact", "probes")
 ROUTES = ("forward", "coloured", "first layer", "reverse")
@@ -64,8 +64,8 @@ class _Plan(NamedTuple):
 
 
 def insens(
-    f: Callable[[Any, Any], Any],
-    params: Any,
+    f: Function,
+    params: PyTree,
     x: ArrayLike,
     method: str = "exact",
     chunk_size: int | None = None,
@@ -138,8 +138,7 @@ def insens(
         raise neurons.no_gates("insens")
     if chunk_size is not None:
         chunk_size = positive_integer(chunk_size, "chunk_size")
-    if cap is not None:
-        cap = positive_number(cap, "cap")  # pyright: ignore[reportAssignmentType]
+    longest = None if cap is None else positive_number(cap, "cap")
     losers = true_or_false(losers, "losers")
     if method == "probes":
         if key is None:
@@ -159,18 +158,18 @@ def insens(
     elif route not in costs:
         raise ValueError(f"route: {route!r} does not lead through this network; {[*costs]} do.")
     plan = ways[route]() if route in ways else None
-    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", cap, losers)
+    map_, count, zero, share = _insens(neurons, params, x, plan, chunk_size, method == "probes", longest, losers)
     return Insens(map_, count, zero, share, route, tuple(costs.items()))
 
 
 def _insens(
     neurons: Neurons,
-    params: Any,
+    params: PyTree,
     x: Array,
     plan: _Plan | None,
     chunk: int | None,
     is_mean: bool,
-    cap: float | None,
+    cap: float | Array | None,
     losers: bool,
 ) -> tuple[Array, Array, Array, Array]:
     names = list(neurons.hidden)
@@ -218,7 +217,7 @@ def _insens(
         }
         lengths = {name: jnp.minimum(length, cap) for name, length in lengths.items()}
 
-    def total(of: dict[str, Array], dtype: Any) -> Array:
+    def total(of: dict[str, Array], dtype: DTypeLike) -> Array:
         sums = (jnp.sum(one.reshape(len(x), -1), axis=1, dtype=dtype) for one in of.values())
         return sum(sums, jnp.zeros(len(x), dtype))
 
@@ -277,7 +276,7 @@ def _by_neuron(
 
 
 def _ways(
-    f: Callable[[Any, Any], Any], neurons: Neurons, params: Any, x: Array
+    f: Function, neurons: Neurons, params: PyTree, x: Array
 ) -> tuple[dict[str, Callable[[], _Plan]], dict[str, float]]:
     """Return for each route a function that makes its probes, and its cost: the number of multiplications."""
     graph, shape = neurons.graph, x.shape[1:]
@@ -309,13 +308,14 @@ def _ways(
     return ways, costs
 
 
-def _behind_first(f: Callable[[Any, Any], Any], params: Any, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
+def _behind_first(f: Function, params: PyTree, x: Array, value: int, shape: tuple[int, ...]) -> _Plan:
     """Return the plan of route "first layer": probes are the rows of R, with `Q R` the transposed map of that layer."""
     neurons, x = read(f, params, x)
     first = _first_layer(neurons)
+    assert first is not None
 
     def heard(z: Array) -> Array:
-        return evaluate(neurons.graph, leaves_of((params, z)), {first})[1][first]  # pyright: ignore
+        return evaluate(neurons.graph, leaves_of((params, z)), {first})[1][first]
 
     W = jax.jacrev(heard)(x)
     half = decompositions.triangle(W.reshape(-1, x.size).T)

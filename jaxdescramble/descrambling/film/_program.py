@@ -81,7 +81,7 @@ def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSe
 
     def look(params: Any, x: Any, weights: Any) -> None:
         refused: dict[str, str] = {}
-        _, taps = wiretap(f)(params, x, weights, _refused=refused)  # pyright: ignore[reportCallIssue]
+        _, taps = wiretap(f)(params, x, weights, _refused=refused)
         unknown = sorted(set(wanted or ()) - set(taps))
         if unknown or not taps:
             there = ", ".join(map(repr, taps)) or "none: f has no product of x with a parameter"
@@ -118,7 +118,7 @@ def make_frame(
     weights: Any = None,
 ) -> tuple[list[dict[str, Any]], Track]:
     """Return `([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; you can jit it."""
-    _, taps = wiretap(f)(params, x, weights, _refused={})  # pyright: ignore[reportCallIssue]
+    _, taps = wiretap(f)(params, x, weights, _refused={})
     chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
     groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
     found: dict[tuple[str, str], Descrambling] = {}

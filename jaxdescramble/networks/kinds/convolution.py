@@ -8,7 +8,7 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
-from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
 from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted, Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
@@ -53,7 +53,7 @@ class Convolution(LayerKind):
 
     def patches(self, operation: Operation, data: Array) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
-        shape = operation.equation.invars[1].aval.shape
+        shape = operand_shapes(operation.equation)[1]
         return jax.lax.conv_general_dilated_patches(
             data,
             [shape[i] for i in numbers.rhs_spec[2:]],

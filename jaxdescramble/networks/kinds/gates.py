@@ -1,11 +1,9 @@
 """Gates: elementwise operations that are piecewise linear, and choices by a condition."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdescramble.networks.graph import Operation
+from jaxdescramble.networks.graph import Operation, Value
 from jaxdescramble.networks.kinds.elementwise import Elementwise
 from jaxdescramble.networks.kinds.kind import Piece, PieceRule, Relevance
 
@@ -16,7 +14,7 @@ class _Gate(Elementwise):
     def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         return self.along
 
-    def along(self, operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    def along(self, operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
         raise NotImplementedError
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
@@ -29,7 +27,7 @@ class Extreme(_Gate):
     primitives = frozenset({"max", "min"})
     clips = True
 
-    def along(self, operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    def along(self, operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
         sign = 1 if operation.name == "max" else -1
         first, second = (sign * value for value in real)
         takes_second = second >= first if live == [True, False] else second > first
@@ -52,7 +50,7 @@ class Absolute(_Gate):
 
     primitives = frozenset({"abs"})
 
-    def along(self, operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    def along(self, operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
         return Piece([jnp.where(real[0] > 0, moved[0], -moved[0])], [(0, jnp.zeros((), real[0].dtype))])
 
 
@@ -62,7 +60,7 @@ class Clamp(_Gate):
     primitives = frozenset({"clamp"})
     clips = True
 
-    def along(self, operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+    def along(self, operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
         low, x, high = real
         result = [jnp.where(x <= low, moved[0], jnp.where(x >= high, moved[2], moved[1]))]
         return Piece(result, [(1, low), (1, high)] if live[1] else [])

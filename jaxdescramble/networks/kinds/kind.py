@@ -1,16 +1,17 @@
 """The questions that the package asks about a kind of operation, with the answers of an unknown kind."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from jaxdescramble.networks._places import Place, Steps, place
 from jaxdescramble.networks.axes import Atom, Axes, foreign, labels
 from jaxdescramble.networks.evaluate import bind
-from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.graph import Graph, Operation, Value
 
 UNIT = "unit"
 """The label of an axis of neurons that `reorder` permutes."""
@@ -48,13 +49,13 @@ class Piece(NamedTuple):
     `edges` are pairs (position of the operand, where it has a kink).
     """
 
-    results: Sequence[Any]
-    edges: Sequence[tuple[int, Any]] = ()
-    winner: Any = None
+    results: Sequence[Array]
+    edges: Sequence[tuple[int, ArrayLike]] = ()
+    winner: Array | None = None
 
 
 # (operation, real operands, moved operands, which operands depend on the input) -> Piece
-PieceRule = Callable[[Operation, list[Any], list[Any], list[bool]], Piece]
+PieceRule: TypeAlias = Callable[[Operation, list[Value], list[Value], list[bool]], Piece]
 
 
 class Permuted(NamedTuple):
@@ -228,8 +229,9 @@ class Kind:
         for position, some in enumerate(had):
             for one in some or ():
                 moved = self.steps_after(operation, position, output, list(one.steps[loops:]), graph)
-                if moved is not None and None not in moved:
-                    found.add(place(one.offset, [*one.steps[:loops], *moved]))  # pyright: ignore[reportArgumentType]
+                known = [step for step in moved or () if step is not None]
+                if moved is not None and len(known) == len(moved):
+                    found.add(place(one.offset, [*one.steps[:loops], *known]))
         return frozenset(found)
 
     def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
@@ -271,7 +273,7 @@ class Kind:
         return 0
 
 
-def linear_piece(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+def linear_piece(operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
     """Do an affine operation once more, with the moved operands."""
     return Piece(bind(operation, moved))
 

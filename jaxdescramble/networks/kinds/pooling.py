@@ -1,7 +1,6 @@
 """Pooling: `reduce_window_sum`, `reduce_window_max` and their kin."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps
 from jaxdescramble.networks.axes import Axes, labels
-from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.graph import Graph, Operation, Value
 from jaxdescramble.networks.kinds.kind import (
     UNIT,
     Kind,
@@ -89,13 +88,13 @@ def centred(window: int, stride: int, padding: tuple[int, int], dilation: int, s
     return bool(same and stride == dilation == 1 and padding[0] == padding[1] and window == 2 * padding[0] + 1)
 
 
-def _first_of_window(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+def _first_of_window(operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
     """The winner is given as its place among all positions of the operand."""
     (value,), params = real, operation.params
     sign = 1 if operation.name == "reduce_window_max" else -1
     places = jnp.asarray(np.arange(value.size, dtype=np.int32)).reshape(value.shape)
 
-    def better(one: Any, two: Any) -> Any:
+    def better(one: tuple[Array, Array], two: tuple[Array, Array]) -> tuple[Array, Array]:
         (a, i), (b, j) = one, two
         first = (a > b) | ((a == b) & (i < j))
         return jnp.where(first, a, b), jnp.where(first, i, j)

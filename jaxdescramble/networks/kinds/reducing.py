@@ -1,7 +1,6 @@
 """Reductions: sums, extremes and the like along whole axes."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, dropped
 from jaxdescramble.networks.axes import Axes
-from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.graph import Graph, Operation, Value
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance, agreed, padded
 
 
@@ -90,7 +89,7 @@ def to_winner(flow: Relevance, along: PieceRule) -> list[Array]:
     return [transposed(R)[0]]
 
 
-def _first_extreme(operation: Operation, real: list[Any], moved: list[Any], live: list[bool]) -> Piece:
+def _first_extreme(operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
     axes = tuple(operation.params["axes"])
     kept = [i for i in range(real[0].ndim) if i not in axes]
     flat = (*(real[0].shape[i] for i in kept), math.prod(real[0].shape[i] for i in axes))

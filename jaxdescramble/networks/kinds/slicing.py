@@ -1,13 +1,12 @@
 """Slices: `slice`, `split`, `unstack`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, dropped
 from jaxdescramble.networks.axes import FOREIGN, Axes, axis, labels
-from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
 from jaxdescramble.networks.kinds.kind import UNIT, Kind, OrderMattersError, Permuted, Reach, Reaches, Relevance, Span
 
 
@@ -20,12 +19,12 @@ class Slicing(Kind):
     keeps = True
 
     def spans(self, operation: Operation, output: int) -> list[Span]:
-        params: Any = operation.params
+        params = operation.params
         if operation.name == "slice":
             starts, stops = map(int, params["start_indices"]), map(int, params["limit_indices"])
             strides = map(int, params["strides"] or [1] * len(params["start_indices"]))
             return list(map(Span, starts, stops, strides))
-        spans = [Span(0, size, 1) for size in operation.equation.invars[0].aval.shape]
+        spans = [Span(0, size, 1) for size in operand_shapes(operation.equation)[0]]
         sizes = params["sizes"] if operation.name == "split" else [1] * len(operation.outputs)
         start = int(sum(sizes[:output]))
         spans[params["axis"]] = Span(start, start + int(sizes[output]), 1)
