@@ -8,6 +8,8 @@ median ratio with a distribution-free 95% interval (order statistics of the rati
 """
 
 import argparse
+import importlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -67,10 +69,8 @@ def calls(name):
     if name == "insens":
         from benchmarks.insens import network
 
-        try:
-            from jaxdescramble.attribution import switched
-        except ImportError:
-            from jaxdescramble import switched  # pyright: ignore[reportAttributeAccessIssue]
+        new = importlib.util.find_spec("jaxdescramble.attribution.switched")
+        switched = importlib.import_module("jaxdescramble.attribution.switched" if new else "jaxdescramble.switched")
         shapes = [(5, 5, 1, 32), (5, 5, 32, 64), (3136, 1024), (1024, 10)]
         rng = np.random.default_rng(0)
         params = [jnp.asarray(rng.standard_normal(s) * (2 / np.prod(s[:-1])) ** 0.5, "float32") for s in shapes]

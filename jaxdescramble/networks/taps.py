@@ -46,6 +46,8 @@ class Layout(Result):
         from_input: True if the layer reads x itself, at most rearranged or sliced, so that no layer comes before it.
         to_output: True if the layer's output reaches the result of the function through elementwise operations,
             rearranging, cutting and joining only.
+        window: sizes of the window of a convolution, whose places are the fast part of the columns of the weight; empty
+            for other layers.
     """
 
     lead: tuple[int, ...]
@@ -54,6 +56,7 @@ class Layout(Result):
     samples: tuple[int, ...]
     from_input: bool
     to_output: bool
+    window: tuple[int, ...] = ()
 
 
 # An array or None; but a transformation may put anything into the leaves of a pytree (shapes, axes).
@@ -262,7 +265,8 @@ def _layout(layer: Layer) -> Layout:
     lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *heads_of(layer)]
     out = tuple(size for size, apart in layer.factors if not apart) if heads_of(layer) else sizes["out"]
     samples = (*(loop.params["length"] for loop in layer.sample_loops), *sizes["sample"])
-    return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output)
+    window = sizes["in"][1:] if layer.product.kind.has_windows else ()
+    return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output, window)
 
 
 def _tap(layer: Layer, facts: Facts, values: Mapping[int, Value]) -> Tap:

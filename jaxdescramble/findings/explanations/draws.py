@@ -25,6 +25,10 @@ STACK, ENTRIES = 10, 2**25
 Battery = tuple[LayerReading, ...]
 
 
+def _shape(layer: Prepared) -> tuple[int, int]:
+    return layer.weight.shape[0], layer.weight.shape[1]
+
+
 def stack_size(layer: Prepared) -> int:
     """Return how many weights of this layer are drawn and read at a time."""
     return int(min(STACK, max(1, ENTRIES // layer.weight.size)))
@@ -72,7 +76,7 @@ def read_one(layer: Prepared, battery: Battery) -> Float[Array, " readings"]:
     own = thin(layer.weight) if layer.reduced else layer.weight
     stack = jnp.broadcast_to(own, (stack_size(layer), *own.shape))
     source = layer.source
-    return read_stack(stack, jnp.asarray(1), layer.inputs, battery, layer.weight.shape, source.output, source.into)[0]
+    return read_stack(stack, jnp.asarray(1), layer.inputs, battery, _shape(layer), source.output, source.into)[0]
 
 
 def read_draws(keys: Key[Array, " draws"], null: WeightNull, layer: Prepared, battery: Battery) -> Iterator[Array]:
@@ -85,9 +89,7 @@ def read_draws(keys: Key[Array, " draws"], null: WeightNull, layer: Prepared, ba
         if used < size:
             own = jnp.concatenate([own, keys[jnp.zeros(size - used, int)]])
         stack = draw_stack(own, layer.weight, null, layer.reduced)
-        rows = read_stack(
-            stack, jnp.asarray(used), layer.inputs, battery, layer.weight.shape, source.output, source.into
-        )
+        rows = read_stack(stack, jnp.asarray(used), layer.inputs, battery, _shape(layer), source.output, source.into)
         yield rows[:used]
 
 

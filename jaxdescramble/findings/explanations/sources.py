@@ -129,7 +129,7 @@ def from_network(
     if numbers.size >= 2**24 and not wide_types():
         raise ValueError(f"x: {numbers.size} samples; without 64-bit types at most {2**24 - 1} can be told apart.")
     refused: dict[str, str] = {}
-    _, taps = wiretap(f)(params, x, numbers, _refused=refused)  # pyright: ignore[reportCallIssue]
+    _, taps = wiretap(f)(params, x, numbers, _refused=refused)
     found: list[Source] = []
     grid = picture_shape(x)
     for name, tap in taps.items():
@@ -156,7 +156,7 @@ def _of_tap(
     lead = weight.shape[:-2]
     signals = np.broadcast_to(signals, (*lead, *signals.shape[-2:]))
     columns = np.broadcast_to(np.rint(np.asarray(tap.weights)).astype(np.int64) - 1, (*lead, signals.shape[-1]))
-    window = getattr(tap.layout, "window", ())
+    window = tap.layout.window
     m = weight.shape[-1]
     shape, channels = None, 1
     ordered_input = tap.layout.from_input
