@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,11 @@ from jaxtyping import Array, Float
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
-from jaxdescramble.solvers.descent import RunOptions, descend
+from jaxdescramble.solvers.descent import RunOptions, Solver, descend
 from jaxdescramble.solvers.solution import Solution
 
 
-def is_iterative(solver: Any) -> bool:
+def is_iterative(solver: object) -> TypeGuard[Solver]:
     """Return whether a value is a solver of `minimise`: it has `bind`, or it is a combinator and has `run`.
 
     >>> from jaxdescramble.solvers import LBFGS

@@ -15,7 +15,7 @@ and a change of the unit rounds nothing.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,29 +25,33 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from jaxdescramble._base.devices import Device
 from jaxdescramble._base.products import matmul
 
 # Columns in a product: few enough that products of seven bits add up exactly, many enough that `two_sum` costs little.
 BLOCK = 512
+Devices = tuple[Device, ...]
+Kind = TypeVar("Kind")
+Numbers = TypeVar("Numbers", Array, np.ndarray)
 MANTISSA = {4: (jnp.int32, 23), 8: (jnp.int64, 52)}
 
 
-class Sums(NamedTuple):
+class Sums(NamedTuple, Generic[Kind]):
     """The sums of each of d devices: `S S^T = (gram + gram_low) unit^2`, `S 1 = (total + total_low) unit`.
 
     Only the symmetric parts of the matrices count. The arrays are JAX arrays, sharded along the axis of devices, or
-    NumPy arrays.
+    NumPy arrays; `Kind` says which.
     """
 
-    gram: Any  # (d, n, n)
-    gram_low: Any
-    total: Any  # (d, n)
-    total_low: Any
-    unit: Any  # (d,)
-    largest: Any  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
+    gram: Kind  # (d, n, n)
+    gram_low: Kind
+    total: Kind  # (d, n)
+    total_low: Kind
+    unit: Kind  # (d,)
+    largest: Kind  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
 
 
-def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
+def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums[np.ndarray]:
     """Return the sums over no columns, as NumPy arrays.
 
     >>> no_sums(2, np.float32, 1).gram.shape
@@ -57,7 +61,7 @@ def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
     return Sums(matrix, matrix, vector, vector, number + np.finfo(np.dtype(dtype)).tiny, number)
 
 
-def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def two_sum(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
     """Return `a + b` rounded, and the rest that was rounded off, exactly; for NumPy and JAX arrays.
 
     >>> [float(x) for x in two_sum(np.float32(1), np.float32(2**-30))]
@@ -72,8 +76,8 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
 
 @functools.partial(jax.jit, static_argnames=("mesh", "rows"))
 def add_columns(
-    sums: Sums, columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
-) -> Sums:
+    sums: Sums[Array], columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
+) -> Sums[Array]:
     """Return the sums with more columns, shape (n, d w), or (d w, n) if `rows`; each of d devices adds w of them.
 
     w is a multiple of `BLOCK`, or less than it; columns of zeros add nothing. If samples have weights, `columns` are
@@ -92,7 +96,7 @@ def add_columns(
     return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=specs[0])(sums, *given)
 
 
-def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int) -> Sums:
+def _add(sums: Sums[Array], columns: Array, weighted: Array | None = None, *, axis: int) -> Sums[Array]:
     sums = Sums(*(part[0] for part in sums))
     largest = jnp.maximum(sums.largest, jnp.max(jnp.abs(columns)))
     if weighted is not None:
@@ -144,7 +148,7 @@ def _power_of_two(x: Array) -> Array:
     return jax.lax.bitcast_convert_type((bits >> mantissa) << mantissa, x.dtype)
 
 
-def together(*parts: Sums) -> Sums:
+def together(*parts: Sums[Array] | Sums[np.ndarray]) -> Sums[np.ndarray]:
     """Add up sums over several sets of columns, in pairs and in the order given; return NumPy arrays for one device.
 
     >>> one = no_sums(1, np.float32, 1)._replace(total=np.full((1, 1), 2, "float32"), unit=np.ones(1, "float32"))
@@ -159,12 +163,12 @@ def together(*parts: Sums) -> Sums:
     return singles[0]
 
 
-def _pair(one: Sums, other: Sums | None = None) -> Sums:
+def _pair(one: Sums[np.ndarray], other: Sums[np.ndarray] | None = None) -> Sums[np.ndarray]:
     if other is None:
         return one
     unit = np.maximum(one.unit, other.unit)
 
-    def summed(power: int, name: str) -> tuple[Any, Any]:
+    def summed(power: int, name: str) -> tuple[np.ndarray, np.ndarray]:
         pairs = []
         for sums in (one, other):
             scale = ((sums.unit / unit) ** power).reshape((1,) * (power + 1))
@@ -176,12 +180,12 @@ def _pair(one: Sums, other: Sums | None = None) -> Sums:
     return Sums(*summed(2, "gram"), *summed(1, "total"), unit, np.maximum(one.largest, other.largest))
 
 
-def mesh_of(devices: tuple[Any, ...] | None) -> Mesh | None:
+def mesh_of(devices: Devices | None) -> Mesh | None:
     """Return the mesh of the devices that share the columns; None means JAX's default device."""
     return None if devices is None else Mesh(np.asarray(devices), ("columns",))
 
 
-def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+def placed(sums: Sums[np.ndarray], devices: Devices | None) -> Sums[Array]:
     """Put the sums onto the devices, each device with its own part."""
     mesh = mesh_of(devices)
     if mesh is None:
@@ -189,7 +193,7 @@ def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
     return Sums(*(jax.device_put(part, NamedSharding(mesh, P("columns"))) for part in sums))
 
 
-def spread(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+def spread(sums: Sums[np.ndarray], devices: Devices | None) -> Sums[Array]:
     """Put the sums of one device onto several: the first device continues with them, the others begin at zero."""
     rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
     return placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

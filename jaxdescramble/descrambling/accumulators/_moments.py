@@ -22,7 +22,7 @@ class Moments:
     count: int | float
 
     @staticmethod
-    def of(sums: Sums, count: int | float) -> "Moments":
+    def of(sums: Sums[np.ndarray], count: int | float) -> "Moments":
         """Make the moments from the sums of one device."""
         parts = Sums(*(np.asarray(part[0], np.float64) for part in sums))
         squares = parts.gram + parts.gram_low
