@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Watch
 
 
+@runtime_checkable
 class Answer(Protocol):
     """What a direct solver returns, such as `exact.Extremum`."""
 

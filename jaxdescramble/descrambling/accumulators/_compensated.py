@@ -15,7 +15,7 @@ and a change of the unit rounds nothing.
 """
 
 import functools
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,27 +31,26 @@ from jaxdescramble._base.products import matmul
 # Columns in a product: few enough that products of seven bits add up exactly, many enough that `two_sum` costs little.
 BLOCK = 512
 Devices = tuple[Device, ...]
-Kind = TypeVar("Kind")
 Numbers = TypeVar("Numbers", Array, np.ndarray)
 MANTISSA = {4: (jnp.int32, 23), 8: (jnp.int64, 52)}
 
 
-class Sums(NamedTuple, Generic[Kind]):
+class Sums(NamedTuple):
     """The sums of each of d devices: `S S^T = (gram + gram_low) unit^2`, `S 1 = (total + total_low) unit`.
 
     Only the symmetric parts of the matrices count. The arrays are JAX arrays, sharded along the axis of devices, or
-    NumPy arrays; `Kind` says which.
+    NumPy arrays.
     """
 
-    gram: Kind  # (d, n, n)
-    gram_low: Kind
-    total: Kind  # (d, n)
-    total_low: Kind
-    unit: Kind  # (d,)
-    largest: Kind  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
+    gram: Array | np.ndarray  # (d, n, n)
+    gram_low: Array | np.ndarray
+    total: Array | np.ndarray  # (d, n)
+    total_low: Array | np.ndarray
+    unit: Array | np.ndarray  # (d,)
+    largest: Array | np.ndarray  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
 
 
-def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums[np.ndarray]:
+def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
     """Return the sums over no columns, as NumPy arrays.
 
     >>> no_sums(2, np.float32, 1).gram.shape
@@ -76,8 +75,8 @@ def two_sum(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
 
 @functools.partial(jax.jit, static_argnames=("mesh", "rows"))
 def add_columns(
-    sums: Sums[Array], columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
-) -> Sums[Array]:
+    sums: Sums, columns: Array, mesh: Mesh | None = None, rows: bool = False, weighted: Array | None = None
+) -> Sums:
     """Return the sums with more columns, shape (n, d w), or (d w, n) if `rows`; each of d devices adds w of them.
 
     w is a multiple of `BLOCK`, or less than it; columns of zeros add nothing. If samples have weights, `columns` are
@@ -92,11 +91,11 @@ def add_columns(
     if mesh is None:
         return add(sums, *given)
     there = P("columns")
-    specs = (Sums(*[there] * len(Sums._fields)), *[there if rows else P(None, "columns")] * len(given))
-    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=specs[0])(sums, *given)
+    specs = (there, *[there if rows else P(None, "columns")] * len(given))
+    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=there)(sums, *given)
 
 
-def _add(sums: Sums[Array], columns: Array, weighted: Array | None = None, *, axis: int) -> Sums[Array]:
+def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int) -> Sums:
     sums = Sums(*(part[0] for part in sums))
     largest = jnp.maximum(sums.largest, jnp.max(jnp.abs(columns)))
     if weighted is not None:
@@ -148,7 +147,7 @@ def _power_of_two(x: Array) -> Array:
     return jax.lax.bitcast_convert_type((bits >> mantissa) << mantissa, x.dtype)
 
 
-def together(*parts: Sums[Array] | Sums[np.ndarray]) -> Sums[np.ndarray]:
+def together(*parts: Sums) -> Sums:
     """Add up sums over several sets of columns, in pairs and in the order given; return NumPy arrays for one device.
 
     >>> one = no_sums(1, np.float32, 1)._replace(total=np.full((1, 1), 2, "float32"), unit=np.ones(1, "float32"))
@@ -163,7 +162,7 @@ def together(*parts: Sums[Array] | Sums[np.ndarray]) -> Sums[np.ndarray]:
     return singles[0]
 
 
-def _pair(one: Sums[np.ndarray], other: Sums[np.ndarray] | None = None) -> Sums[np.ndarray]:
+def _pair(one: Sums, other: Sums | None = None) -> Sums:
     if other is None:
         return one
     unit = np.maximum(one.unit, other.unit)
@@ -185,7 +184,7 @@ def mesh_of(devices: Devices | None) -> Mesh | None:
     return None if devices is None else Mesh(np.asarray(devices), ("columns",))
 
 
-def placed(sums: Sums[np.ndarray], devices: Devices | None) -> Sums[Array]:
+def placed(sums: Sums, devices: Devices | None) -> Sums:
     """Put the sums onto the devices, each device with its own part."""
     mesh = mesh_of(devices)
     if mesh is None:
@@ -193,7 +192,7 @@ def placed(sums: Sums[np.ndarray], devices: Devices | None) -> Sums[Array]:
     return Sums(*(jax.device_put(part, NamedSharding(mesh, P("columns"))) for part in sums))
 
 
-def spread(sums: Sums[np.ndarray], devices: Devices | None) -> Sums[Array]:
+def spread(sums: Sums, devices: Devices | None) -> Sums:
     """Put the sums of one device onto several: the first device continues with them, the others begin at zero."""
     rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
     return placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ Cursor = tuple[str, int, str]
 State = TypeVar("State", bound="Counting")
 
 
+@runtime_checkable
 class Counting(Protocol):
     """The members of an accumulator that the loop needs."""
 

@@ -66,7 +66,7 @@ class Accumulator(Result):
     Letters 97 (2006), here with equal weights.
     """
 
-    sums: Sums[Array]
+    sums: Sums
     count: int
     devices: tuple[Device, ...] | None = None
     reservoir: Reservoir | None = None
