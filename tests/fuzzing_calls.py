@@ -52,6 +52,10 @@ LEFT_OUT = (
     }
     | dict.fromkeys(
         (
+            "objectives.SampleSummary",
+            "objectives.SampleSummary.empty",
+            "objectives.SampleSummary.update",
+            "objectives.SampleSummary.merge",
             "objectives.Summary",
             "objectives.Summary.empty",
             "objectives.Summary.update",

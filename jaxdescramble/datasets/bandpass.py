@@ -6,12 +6,12 @@ commutes with every shift. So the map that a network has to learn is known exact
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import results
@@ -125,7 +125,7 @@ def band_pass(signals: ArrayLike, band: Band) -> Float[Array, "points samples"]:
     return jnp.fft.irfft(spectrum, band.points, axis=0).astype(signals.dtype)
 
 
-def filter_matrix(band: Band, dtype: Any = float) -> Float[Array, "points points"]:
+def filter_matrix(band: Band, dtype: DTypeLike = float) -> Float[Array, "points points"]:
     """Return the filter as a matrix: a circulant projection of rank `band.rank`.
 
     Args:
@@ -149,7 +149,7 @@ def _sample(key, count, band, dtype) -> BandBatch:
     return BandBatch(signal, band_pass(signal, band))
 
 
-def sample(key: PRNGKeyArray, count: int, band: Band | None = None, dtype: Any = float) -> BandBatch:
+def sample(key: PRNGKeyArray, count: int, band: Band | None = None, dtype: DTypeLike = float) -> BandBatch:
     """Draw standard white noise, and filter it.
 
     Args:

@@ -8,11 +8,12 @@ Signals are (features, samples): every column of a batch is one experiment.
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import fresnel
 
@@ -208,7 +209,7 @@ def draw(
     count: int,
     grid: DeerGrid | None = None,
     priors: DeerPriors | None = None,
-    dtype: Any = float,
+    dtype: DTypeLike = float,
 ) -> DeerParameters:
     """Draw the parameters of random experiments. `sample` also simulates them.
 
@@ -334,7 +335,7 @@ def sample(
     count: int,
     grid: DeerGrid | None = None,
     priors: DeerPriors | None = None,
-    dtype: Any = float,
+    dtype: DTypeLike = float,
 ) -> DeerBatch:
     """Draw random experiments: traces, and the distributions behind them.
 

@@ -7,7 +7,7 @@ They read 64 points, at any places, of a trace of 512.
 import os
 import zipfile
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def network(
     return x / x.mean(axis=-1, keepdims=True)
 
 
-def _checked(params: Any, width: int) -> dict[str, dict[str, Array]]:
+def _checked(params: object, width: int) -> dict[str, dict[str, Array]]:
     form = "params: expected {'layer_1': {'weight', 'mean', 'var', 'offset', 'scale'}, ...}, as load returns them"
     if not isinstance(params, Mapping) or not params:
         raise TypeError(f"{form}, got {params!r}.")

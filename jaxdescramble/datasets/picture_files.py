@@ -13,7 +13,6 @@ import reprlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -155,11 +154,11 @@ def _idx(path: Path, axes: int) -> np.ndarray:
 class _Dtype:
     """A stand-in for `numpy.dtype`; pictures need only the type of bytes."""
 
-    def __init__(self, name: Any, *rest: Any):
+    def __init__(self, name: object, *rest: object):
         if name not in (b"u1", "u1"):
             raise pickle.UnpicklingError(f"it holds numbers of type {name!r}; must be bytes, 'u1'")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass  # bytes have no byte order, and no other state
 
 
@@ -168,10 +167,10 @@ class _Array:
 
     values: np.ndarray | None = None
 
-    def __init__(self, *rest: Any):
+    def __init__(self, *rest: object):
         pass  # ignore the class, shape and type of the array before its state is set
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
             raise pickle.UnpicklingError("it holds an array that is not made of bytes")
@@ -188,7 +187,7 @@ ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
+    def find_class(self, module_name: str, global_name: str, /) -> object:
         if (module_name, global_name) not in ADMITTED:
             raise pickle.UnpicklingError(
                 f"it asks for {module_name}.{global_name}, which no original file of CIFAR does; it may be harmful"

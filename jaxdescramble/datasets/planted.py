@@ -3,7 +3,7 @@
 `S = Q^T (Y + noise)`, where Q is the frame and Y is readable by one objective. Then `P = Q` makes `P S` readable.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,14 +62,14 @@ def piecewise_constant(
 
     Source: the model of Rudin, Osher, Fatemi, Physica D 60 (1992).
     """
-    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    n, m, decibels, dtype = _checked(n, m, noise, dtype)
     wanted = f"a number from 0 to {n - 1}, the number of places between {n} neurons"
     jumps = number_between(jumps, "jumps", 0, n - 1, wanted, ends=True)
     where, height, rest = jax.random.split(random_key(key), 3)
     jumped = jax.random.uniform(where, (n - 1, m), dtype) < jumps / max(n - 1, 1)
     piece = jnp.concatenate([jnp.zeros((1, m), int), jnp.cumsum(jumped, axis=0)])
     levels = jax.random.normal(height, (n, m), dtype)
-    return _hidden(rest, jnp.take_along_axis(levels, piece, axis=0), noise)
+    return _hidden(rest, jnp.take_along_axis(levels, piece, axis=0), decibels)
 
 
 def local(
@@ -106,7 +106,7 @@ def local(
     >>> int(jnp.max(jnp.sum(planted.clean != 0, axis=0)))
     3
     """
-    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    n, m, decibels, dtype = _checked(n, m, noise, dtype)
     width = number_between(width, "width", 1, np.inf, "a number of neurons, at least 1", ends=True)
     smooth = true_or_false(smooth, "smooth")
     where, size, rest = jax.random.split(random_key(key), 3)
@@ -116,7 +116,7 @@ def local(
         Y = jax.random.rademacher(size, (1, m), dtype) * jnp.exp2(-((2 * away / width) ** 2))
     else:
         Y = jax.random.normal(size, (n, m), dtype) * (2 * jnp.abs(away) <= width)
-    return _hidden(rest, Y, noise)
+    return _hidden(rest, Y, decibels)
 
 
 def sparse(
@@ -144,20 +144,20 @@ def sparse(
 
     Source: Spielman, Wang, Wright, COLT 2012, the model of complete dictionary learning.
     """
-    n, m, noise, dtype = _checked(n, m, noise, dtype)
+    n, m, decibels, dtype = _checked(n, m, noise, dtype)
     active = number_between(active, "active", 0, 1, "a probability, between 0 and 1", ends=True)
     where, size, rest = jax.random.split(random_key(key), 3)
     Y = jax.random.normal(size, (n, m), dtype) * jax.random.bernoulli(where, active, (n, m))
-    return _hidden(rest, Y, noise)
+    return _hidden(rest, Y, decibels)
 
 
-def _checked(n: int, m: int, noise: float | None, dtype: DTypeLike) -> tuple[int, int, Any, np.dtype]:
+def _checked(n: int, m: int, noise: float | None, dtype: DTypeLike) -> tuple[int, int, float | Array | None, np.dtype]:
     if noise is not None:
-        noise = number_between(noise, "noise", -np.inf, np.inf, "a number of decibels")  # pyright: ignore
+        noise = number_between(noise, "noise", -np.inf, np.inf, "a number of decibels")
     return positive_integer(n, "n"), positive_integer(m, "m"), noise, floating_type(dtype)
 
 
-def _hidden(key: PRNGKeyArray, clean: Float[Array, "n m"], noise: float | None) -> Planted:
+def _hidden(key: PRNGKeyArray, clean: Float[Array, "n m"], noise: float | Array | None) -> Planted:
     turn, chance = jax.random.split(key)
     frame = orthogonal.random(turn, len(clean), "O", clean.dtype)
     signals = clean

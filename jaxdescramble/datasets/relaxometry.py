@@ -6,12 +6,12 @@ decay is an ill-posed problem: different pairs make nearly the same curve. Signa
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import results
@@ -130,7 +130,7 @@ def sample(
     count: int,
     snr: ArrayLike,
     priors: RelaxometryPriors | None = None,
-    dtype: Any = float,
+    dtype: DTypeLike = float,
 ) -> RelaxometryBatch:
     """Draw random decays in white noise of standard deviation `1 / sqrt(snr)`; clean decays start at 1.
 

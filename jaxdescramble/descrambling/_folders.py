@@ -21,7 +21,7 @@ def save_items(
     folder: str | os.PathLike[str],
     kind: str,
     items: Mapping[str, Descrambling],
-    about: Any,
+    about: Mapping[str, object],
     arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> Path:
     """Write descramblings into a folder, each into the file `<name>.npz`.
@@ -49,7 +49,7 @@ def save_items(
 
 def load_items(
     folder: str | os.PathLike[str], kind: str, objective: Objective | None
-) -> tuple[dict[str, Descrambling], Any]:
+) -> tuple[dict[str, Descrambling], dict[str, Any]]:
     """Read what `save_items` wrote: the descramblings by name of file, and `about`.
 
     Raises:

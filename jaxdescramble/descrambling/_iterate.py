@@ -1,7 +1,7 @@
 """Descramble by an iterative solver: choose the start and the solver, and describe the problem."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxdescramble.exact import ClosedForm
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
-from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution
+from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution, Solver
 from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.solution import Count
@@ -72,7 +72,7 @@ def iterate(
     objective: Objective,
     summary: Summary,
     group: str,
-    solver: Any,
+    solver: Solver,
     start: Float[Array, "n n"] | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
@@ -99,7 +99,7 @@ def iterate_in_slices(
     objective: Objective,
     summaries: Summary,
     group: str,
-    solver: Any,
+    solver: Solver,
     start: Float[Array, "n n"] | Float[Array, "batch n n"] | None,
     restarts: int,
     key: PRNGKeyArray | None,
@@ -130,7 +130,7 @@ def iterate_in_slices(
 
 
 @functools.partial(jax.jit, static_argnames="options")
-def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Any, options: RunOptions) -> Solution:
+def _solve_each(objective: Objective, starts: Array, args: tuple, solver: Solver, options: RunOptions) -> Solution:
     return solve_each(objective, starts, args, solver, options)
 
 
@@ -138,12 +138,12 @@ def _plan(
     objective: Objective,
     summary: Summary,
     group: str,
-    solver: Any,
-    start: Any,
+    solver: Solver,
+    start: Array | None,
     restarts: int,
     key: PRNGKeyArray | None,
     watch: Watch | None = None,
-) -> tuple[Any, RunOptions]:
+) -> tuple[Solver, RunOptions]:
     """Return the solver with its restarts, and the options of its run. Without restarts, a given start keeps its
     determinant class."""
     if restarts and key is not None:
@@ -152,7 +152,7 @@ def _plan(
     return solver, RunOptions(group="O" if group == "O" and (start is None or restarts) else "SO", watch=watch)
 
 
-def _classes(objective: Objective, solver: Any, options: RunOptions, n: int) -> int:
+def _classes(objective: Objective, solver: Solver, options: RunOptions, n: int) -> int:
     """Return the number of starts, one for each determinant class that must be searched."""
     return 2 if options.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
 

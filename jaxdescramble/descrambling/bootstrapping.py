@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,8 +137,8 @@ def bootstrap(
 @functools.partial(jax.jit, static_argnames=("group", "size"))
 def _resampled(
     objective: Objective,
-    solver: Any,
-    gauge: Any,
+    solver: Solver | DirectSolver,
+    gauge: Gauge | None,
     signals: Array,
     point: Array,
     keys: Array,
@@ -160,8 +159,8 @@ def _resampled(
         else:
             columns = drawn(key, weights, count)
         # An iterative solver starts from P: of several minima, the one nearest to P is wanted.
-        start: dict[str, Any] = {"start": point} if is_iterative(solver) else {}
-        found = descramble(signals[:, columns], objective, solver, group=group, weights=taken, **start)
+        start = point if is_iterative(solver) else None
+        found = descramble(signals[:, columns], objective, solver, group=group, weights=taken, start=start)
         if gauge is None:
             return found.point, found.value
         return matmul(gauge.nearest(found.point, point), found.point), found.value

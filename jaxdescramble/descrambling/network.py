@@ -4,7 +4,7 @@ import dataclasses
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling.result import Descrambling
-from jaxdescramble.descrambling.signals import descramble_watched
+from jaxdescramble.descrambling.signals import an_objective, descramble_each
 from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
@@ -30,6 +30,9 @@ from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
 ENDS = ("ordered", "free")
 WEIGHTS = "weights.npz"
+
+Choice = Objective | Callable[[str, str, int], Objective | None]
+"""One objective for all sides, or a function `(name, side, size) -> objective` that chooses one for each side."""
 
 
 @jax.tree_util.register_dataclass
@@ -137,7 +140,7 @@ def descramble_network(
     f: Callable[..., PyTree],
     params: PyTree,
     x: PyTree,
-    objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
+    objective: Choice | None = None,
     solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
@@ -215,9 +218,7 @@ def descramble_network(
         each = None if weights is None else [one.weights for one in sides]
         try:
             signals = [one.signals for one in sides]
-            solved = descramble_watched(
-                watch, signals, sides[0].objective, solver, group, each, None, restarts, own_key
-            )
+            solved = descramble_each(watch, signals, sides[0].objective, solver, group, each, None, restarts, own_key)
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error
@@ -237,11 +238,11 @@ class Side(NamedTuple):
     side: str
     objective: Objective
     signals: Float[Array, "*batch n m"]
-    weights: Any = None
+    weights: Float[Array, "*batch m"] | None = None
 
 
 def alike(
-    taps: Mapping[str, Tap], objective: Any, joint: bool, ends: str, refused: Mapping[str, str] | None = None
+    taps: Mapping[str, Tap], objective: Choice | None, joint: bool, ends: str, refused: Mapping[str, str] | None = None
 ) -> list[list[Side]]:
     """Return the sides of a network to descramble, in groups of one problem and one shape.
 
@@ -253,7 +254,7 @@ def alike(
     Raises:
         ValueError: if a layer in `refused` has a side to descramble.
     """
-    groups: dict[Any, list[Side]] = {}
+    groups: dict[tuple[object, ...], list[Side]] = {}
     for name, tap in taps.items():
         for side, kept, signals in (
             ("output", tap.layout.to_output, tap.preactivation),
@@ -285,16 +286,18 @@ def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambl
     return layers
 
 
-def _identity(objective: Any) -> tuple:
+def _identity(objective: Objective) -> tuple[object, ...]:
     """Return a key that two objectives share if they are the same problem: the same numbers and the same arrays."""
     leaves, structure = jax.tree.flatten(objective)
     return structure, *(leaf if isinstance(leaf, int | float) else id(leaf) for leaf in leaves)
 
 
-def _objective_for(given: Any, name: str, side: str, size: int) -> Any:
+def _objective_for(given: Choice | None, name: str, side: str, size: int) -> Objective | None:
     if given is None:
         return smoothness()
-    return given(name, side, size) if callable(given) and not isinstance(given, Objective | type) else given
+    if isinstance(given, Objective | type) or not callable(given):
+        return an_objective(given)
+    return given(name, side, size)
 
 
 def _single(array: Array) -> Array:

@@ -142,7 +142,7 @@ class Descrambling(Result):
         arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
         return batched(_score, columns.ndim - 2)(self.objective, *arrays)
 
-    def _columns(self, signals: ArrayLike, weights: Any) -> tuple[Array, Any]:
+    def _columns(self, signals: ArrayLike, weights: object) -> tuple[Array, Array | None]:
         """Return the signals, and the weights of their samples or None, in the form that the objective takes."""
         columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
@@ -264,10 +264,10 @@ class Descrambling(Result):
         return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
 
 
-def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Return an objective as arrays (its data, by field name) and as a header (its class, settings and summary)."""
     arrays: dict[str, np.ndarray] = {}
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for field in dataclasses.fields(objective):
         value = getattr(objective, field.name)
         if field.metadata.get("static"):
@@ -282,7 +282,7 @@ def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, Any
     return arrays, {"objective": name, "settings": settings, "summary": summary}
 
 
-def _type_of(value: Any) -> Any:
+def _type_of(value: object) -> type | None:
     """Return None for an array or number, and `object` for containers, so that NumPy does not turn them into arrays."""
     return object if isinstance(value, tuple | list | dict) else None
 
@@ -306,24 +306,24 @@ def _objective_named(header: Mapping[str, Any], data: Mapping[str, np.ndarray], 
         ) from error
 
 
-def _number_or_array(value: np.ndarray) -> Any:
+def _number_or_array(value: np.ndarray) -> float | Array:
     """Return an array without axes as a number, so that the loaded objective equals the saved one."""
     return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
-def _score(objective: Objective, point: Array, columns: Array, weights: Any = None) -> Array:
+def _score(objective: Objective, point: Array, columns: Array, weights: Array | None = None) -> Array:
     return objective(point, objective.summarise(columns, weights))
 
 
 def _stationarity(
-    objective: Objective, point: Array, columns: Array, weights: Any = None, *, key: Any, steps: int
+    objective: Objective, point: Array, columns: Array, weights: Array | None = None, *, key: PRNGKeyArray, steps: int
 ) -> Stationarity:
     return stationarity(objective, point, objective.summarise(columns, weights), key=key, steps=steps)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
-def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: Any = None) -> Array:
-    def one(problem: tuple[Array, Any]) -> Array:
+def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: Array | None = None) -> Array:
+    def one(problem: tuple[Array, Array | None]) -> Array:
         S, w = problem
         found = objective.tightest_bound(objective.summarise(S, w), steps)
         found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
@@ -339,7 +339,7 @@ def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: A
     return jax.lax.map(one, flat).reshape(batch)
 
 
-def weighed(objective: Objective, columns: Array, weights: Any) -> tuple[Array, Any]:
+def weighed(objective: Objective, columns: Array, weights: object) -> tuple[Array, Array | None]:
     """Check signals and the weights of their samples; return both in the form that an objective takes.
 
     Args:

@@ -137,51 +137,66 @@ def descramble(
     """
     given = (signals, objective, solver, weights, start, key)
     watch = watched(progress, max_seconds, given, "descramble")
-    found = descramble_watched(watch, signals, objective, solver, group, weights, start, restarts, key)
+    if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
+        found = descramble_each(watch, signals, objective, solver, group, weights, start, restarts, key)
+    else:
+        found = descramble_one(watch, signals, objective, solver, group, weights, start, restarts, key)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
     return found
 
 
-def descramble_watched(
+def descramble_each(
     watch: Watch | None,
-    signals: Any,
-    objective: Objective | None = None,
-    solver: Solver | DirectSolver | None = None,
-    group: str = "O",
-    weights: Any = None,
-    start: Any = None,
-    restarts: int = 0,
-    key: PRNGKeyArray | None = None,
-) -> Any:
-    """Do what `descramble` does, under a watch that may follow other calls too; None means that nobody follows."""
-    asked = solver
+    signals: Sequence[ArrayLike | Summary],
+    objective: Objective | None,
+    solver: Solver | DirectSolver | None,
+    group: str,
+    weights: object,
+    start: ArrayLike | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
+) -> Descramblings:
+    """Descramble a list, under a watch that may follow other calls too; None means that nobody follows."""
+    objective, _ = with_defaults(objective, solver, group, start, restarts, key)
+    alike = functools.partial(
+        descramble_one, watch, objective=objective, solver=solver, group=group, restarts=restarts, key=key
+    )
+    return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
+
+
+def descramble_one(
+    watch: Watch | None,
+    signals: object,
+    objective: Objective | None,
+    solver: Solver | DirectSolver | None,
+    group: str,
+    weights: object,
+    start: ArrayLike | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
+) -> Descrambling:
+    """Descramble one layer, or layers of one size along leading axes, under a watch as in `descramble_each`."""
     objective, solver = with_defaults(objective, solver, group, start, restarts, key)
-    if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        alike = functools.partial(
-            descramble_watched, watch, objective=objective, solver=asked, group=group, restarts=restarts, key=key
-        )
-        return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
-    given: Any = signals
-    in_slices = is_iterative(solver) and group != "permutation"
-    if isinstance(given, Summary):
+    in_slices = solver if is_iterative(solver) and group != "permutation" else None
+    if isinstance(signals, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
-        summaries, axes = given, jax.tree.leaves(given)[0].ndim - 2
-        start = _start(start, given.size, axes, group)
-        if watch is None or not in_slices:
+        summaries, axes = signals, jax.tree.leaves(signals)[0].ndim - 2
+        start = _start(start, signals.size, axes, group)
+        if watch is None or in_slices is None:
             fields = solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
             return Descrambling(**fields, objective=objective)
     else:
-        columns = _columns(given)
+        columns = _columns(signals)
         axes = columns.ndim - 2
         start = _start(start, columns.shape[-2], axes, group)
         columns, weights = weighed(objective, columns, weights)
-        if watch is None or not in_slices:
+        if watch is None or in_slices is None:
             fields = solve_signals(objective, solver, group, columns, start, restarts, key, weights)
             return Descrambling(**fields, objective=objective)
         summaries = summarised(objective, columns, weights)
-    fields = solve_in_slices(objective, solver, group, summaries, start, restarts, key, axes, watch)
+    fields = solve_in_slices(objective, in_slices, group, summaries, start, restarts, key, axes, watch)
     return Descrambling(**fields, objective=objective)
 
 
@@ -216,11 +231,7 @@ def with_defaults(
     one_of(group, "group", GROUPS)
     if group == "permutation" and (solver is not None or start is not None):
         raise TypeError("group 'permutation': its search takes no solver and no start; leave them out.")
-    if not isinstance(objective, Objective):
-        raise TypeError(
-            f"objective: got {type(objective).__name__}; expected an Objective such as objectives.smoothness() - "
-            "mind the parentheses - or objectives.from_function(function)."
-        )
+    objective = an_objective(objective)
     solver = solver_for(objective) if solver is None else solver
     if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
         raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
@@ -240,6 +251,23 @@ def with_defaults(
     return objective, solver
 
 
+def an_objective(value: object) -> Objective:
+    """Return `value` if it is an objective.
+
+    Raises:
+        TypeError: if it is something else, such as the function that makes the objective.
+
+    >>> an_objective(smoothness()).name
+    'smoothness'
+    """
+    if not isinstance(value, Objective):
+        raise TypeError(
+            f"objective: got {type(value).__name__}; expected an Objective such as objectives.smoothness() - "
+            "mind the parentheses - or objectives.from_function(function)."
+        )
+    return value
+
+
 def _check_restarts(restarts: int, key: PRNGKeyArray | None, group: str) -> None:
     restarts = positive_integer(restarts, "restarts", least=0)
     if key is not None:
@@ -250,7 +278,7 @@ def _check_restarts(restarts: int, key: PRNGKeyArray | None, group: str) -> None
         raise ValueError("key: a key without restarts changes nothing; give restarts=8 or so, or leave the key out.")
 
 
-def _weights_of_each(weights: Any, count: int) -> list[Any]:
+def _weights_of_each(weights: object, count: int) -> list[object]:
     """Return the weights of every item of a list of signals."""
     if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
         return [weights] * count
@@ -260,12 +288,16 @@ def _weights_of_each(weights: Any, count: int) -> list[Any]:
 
 
 def _alike_together(
-    items: list, together: Callable[..., Descrambling], start: ArrayLike | None, watch: Watch | None, weights: list[Any]
-) -> list:
+    items: list,
+    together: Callable[..., Descrambling],
+    start: ArrayLike | None,
+    watch: Watch | None,
+    weights: list[object],
+) -> Descramblings:
     """Solve the problems of a list, one batch for each kind and shape; return the results in the order of the list."""
-    alike: dict[Any, list[int]] = {}
-    weights = [one if one is None else numbers(one, "weights") for one in weights]
-    for place, item in enumerate(zip(items, weights, strict=True)):
+    alike: dict[tuple[object, ...], list[int]] = {}
+    each = [one if one is None else numbers(one, "weights") for one in weights]
+    for place, item in enumerate(zip(items, each, strict=True)):
         leaves, structure = jax.tree.flatten(item)
         alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
     found: dict[int, Descrambling] = {}
@@ -273,11 +305,13 @@ def _alike_together(
         if watch is not None and watch.stopped == Status.INTERRUPTED:
             break
         if len(places) == 1:
-            found[places[0]] = together(items[places[0]], start=start, weights=weights[places[0]])
+            found[places[0]] = together(items[places[0]], start=start, weights=each[places[0]])
             continue
         # All items share the start, which may have one point for each layer of an item.
-        begin = start if np.ndim(start) <= 2 else jnp.broadcast_to(start, (len(places), *np.shape(start)))  # pyright: ignore
-        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, weights)]
+        begin = start
+        if start is not None and np.ndim(start) > 2:
+            begin = jnp.broadcast_to(start, (len(places), *np.shape(start)))
+        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, each)]
         batch = together(stacked[0], start=begin, weights=stacked[1])
         found |= {place: batch.problem(k) for k, place in enumerate(places)}
     return Descramblings(cast(Descrambling, found.get(place)) for place in range(len(items)))

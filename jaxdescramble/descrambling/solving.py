@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices
@@ -18,6 +18,7 @@ from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Watch
 
 
+@runtime_checkable
 class Answer(Protocol):
     """What a direct solver returns, such as `exact.Extremum`."""
 
@@ -74,7 +75,7 @@ def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
     return objective(jnp.eye(summary.size, dtype=summary.dtype), summary), effective_samples(summary)
 
 
-def fields_of(found: Any, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
+def fields_of(found: Answer, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
     """Return the fields of a `Descrambling` from the result of a solver, and the values of the problem."""
     return {
         "point": found.point,
@@ -137,10 +138,10 @@ def summarised(objective: Objective, signals: Array, weights: Array | None) -> S
 
 def solve_in_slices(
     objective: Objective,
-    solver: Solver | DirectSolver,
+    solver: Solver,
     group: str,
-    summaries: Any,
-    start: Any,
+    summaries: Summary,
+    start: Array | None,
     restarts: int,
     key: PRNGKeyArray | None,
     axes: int,
@@ -156,7 +157,7 @@ def solve_in_slices(
 
 
 @functools.partial(quick_jit, static_argnames="axes")
-def _flat(tree: Any, axes: int) -> Any:
+def _flat(tree: PyTree, axes: int) -> PyTree:
     """Merge the leading axes into one; without leading axes, add one of size 1."""
     return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
 
@@ -168,7 +169,7 @@ def _given_all(objective: Objective, summaries: Summary) -> tuple[Array, Array]:
 
 @functools.partial(quick_jit, static_argnames=("group", "batch"))
 def _fields_of_all(
-    found: Any, initial_value: Array, samples: Array, group: str, batch: tuple[int, ...]
+    found: Answer, initial_value: Array, samples: Array, group: str, batch: tuple[int, ...]
 ) -> dict[str, Array]:
     fields = jax.vmap(functools.partial(fields_of, group=group))(found, initial_value, samples)
     return {name: jnp.reshape(field, (*batch, *field.shape[1:])) for name, field in fields.items()}

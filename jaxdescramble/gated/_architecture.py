@@ -7,7 +7,7 @@ the two networks always have the same structure.
 
 import itertools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Array
 
@@ -84,8 +84,8 @@ def check_sizes(
             object.__setattr__(net, name, true_or_false(getattr(net, name), name))
 
 
-def check_spatial(net: Any) -> None:
-    one_of(net.padding, "padding", PADDINGS)
-    one_of(net.head, "head", HEADS)
-    if len(net.shape) not in (2, 3):
-        raise ValueError(f"shape: got {net.shape}; must be (*space, channels) with one or two axes of space.")
+def check_spatial(shape: Shape, padding: object, head: object) -> None:
+    one_of(padding, "padding", PADDINGS)
+    one_of(head, "head", HEADS)
+    if len(shape) not in (2, 3):
+        raise ValueError(f"shape: got {shape}; must be (*space, channels) with one or two axes of space.")

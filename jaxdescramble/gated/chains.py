@@ -107,7 +107,7 @@ class Convolutional:
 
     def __post_init__(self):
         check_sizes(self, ("outputs", "kernel"), ("shape", "channels"), ("pooling", "widths"))
-        check_spatial(self)
+        check_spatial(self.shape, self.padding, self.head)
         if self.pooling and len(self.pooling) != len(self.channels):
             raise ValueError(
                 f"pooling: got {len(self.pooling)} factors for {len(self.channels)} convolutions. Give one factor for "

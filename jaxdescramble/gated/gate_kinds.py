@@ -6,7 +6,7 @@ it. A gate with Python numbers is also hashable, so it can be a static argument.
 """
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,9 @@ from jaxdescramble._base.checks import number_between, positive_number, real_arr
 class Gate(Protocol):
     """The methods of a kind of gate. Write one as a frozen dataclass that is a pytree."""
 
-    def __call__(self, q: Any) -> Any: ...
+    def __call__(self, q: Array) -> Array: ...
 
-    def through(self, q: Any, h: Any) -> Any: ...
+    def through(self, q: Array, h: Array) -> Array: ...
 
 
 @jax.tree_util.register_dataclass
@@ -114,7 +114,7 @@ def _preactivation(q: ArrayLike) -> Array:
     return real_array(q, "q", range(9), "preactivations")
 
 
-def _check_steepness(beta: Any) -> None:
+def _check_steepness(beta: object) -> None:
     # JAX may put any object here while it rebuilds a pytree. Only Python numbers come from a user.
     if isinstance(beta, int | float):
         positive_number(beta, "beta")

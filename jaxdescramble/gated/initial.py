@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +100,7 @@ def init(
     [(4, 5), (3, 4), (2, 3)]
     """
     one_of(distribution, "distribution", DISTRIBUTIONS)
-    shapes, sigmas = weight_shapes(spec), dict[str, Any](scales(spec))
+    shapes, sigmas = weight_shapes(spec), dict[str, Sequence[ArrayLike]](scales(spec))
     if scale is not None:
         count = len(shapes["values"])
         several = isinstance(scale, list | tuple) or getattr(scale, "ndim", 0) == 1
@@ -116,7 +115,7 @@ def init(
     # A dnn takes the key of the features. Values drawn with the key of a trained dnn are therefore new.
     keys = {"features": for_gates, "values": for_gates if spec.kind == "dnn" else for_values}
 
-    def layer(key: Array, shape: tuple[int, ...], sigma: Any) -> dict[str, Array]:
+    def layer(key: Array, shape: tuple[int, ...], sigma: ArrayLike) -> dict[str, Array]:
         for_weight, for_bias = jax.random.split(key)
         draw = jax.random.normal if distribution == "normal" else jax.random.rademacher
         found = {"weight": jnp.asarray(sigma, dtype) * draw(for_weight, shape, dtype)}
@@ -133,5 +132,5 @@ def init(
     }
 
 
-def _deviation(value: Any, name: str) -> ArrayLike:
+def _deviation(value: object, name: str) -> ArrayLike:
     return number_between(value, name, 0, math.inf, "a standard deviation, at least 0", ends=True)

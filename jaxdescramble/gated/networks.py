@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -13,7 +12,7 @@ from jaxdescramble.gated._architecture import Turn
 from jaxdescramble.gated._layers import Layers, affine
 from jaxdescramble.gated.spec import Spec, checked, layers_of
 
-Params = Mapping[str, Any]
+Params = Mapping[str, Layers]
 
 
 def apply(
@@ -34,7 +33,7 @@ def apply(
         x: the samples, shape (batch, inputs) or (batch, *space, channels).
         spec: the network.
         value_input: where the values start, with the shape of x or of one sample; None means what the spec says.
-        gates: gates to use in place of the network's own, in the format of `gates`; None means its own.
+        gates: gates to use instead of the network's own, in the format of `gates`; None means its own.
 
     Returns:
         The outputs f, shape (batch, outputs).

@@ -11,6 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import instance_of
 from jaxdescramble._base.results import Result
+from jaxdescramble.gated._layers import Layers
 from jaxdescramble.gated.gate_kinds import Hard
 from jaxdescramble.gated.initial import init
 from jaxdescramble.gated.networks import Params
@@ -35,7 +36,7 @@ class Regime(Result):
     {'features': False, 'values': True}
     """
 
-    params: Any
+    params: Params
     learned: tuple[str, ...]
 
     @property
@@ -178,13 +179,13 @@ def _has_features(spec: Spec) -> None:
         raise ValueError("kind: got 'dnn', which has no features. Use 'dgn', 'dlgn' or 'dlgn-sf'.")
 
 
-def _trained(trained: Any, name: str, spec: Spec) -> tuple[Any, ...]:
+def _trained(trained: Params, name: str, spec: Spec) -> Layers:
     try:
         return layers_of(trained, name, spec)
     except (TypeError, ValueError) as error:
         raise type(error)(f"trained: {error}") from error
 
 
-def _copy(layers: Any) -> Any:
+def _copy(layers: Layers) -> Layers:
     # Copy the buffers: a training step that donates its parameters must not get the same buffer twice.
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), layers)

@@ -118,7 +118,7 @@ class ConvolutionalResidual:
 
     def __post_init__(self):
         check_sizes(self, ("channels", "blocks", "depth", "outputs", "kernel"), ("shape",))
-        check_spatial(self)
+        check_spatial(self.shape, self.padding, self.head)
         _check_gates(self)
 
     @property

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxdescramble._base.checks import in_order, instance_of, one_of, one_with, positive_integer
 from jaxdescramble.gated._architecture import Architecture, Shape
+from jaxdescramble.gated._layers import Layer
 from jaxdescramble.gated.gate_kinds import Gate, Hard
 
 KINDS = ("dnn", "dgn", "dlgn", "dlgn-sf")
@@ -48,7 +48,6 @@ class Spec:
     Raises:
         ValueError, TypeError: if a name is unknown; if `order` is not a permutation, or exchanges layers of different
             shapes; if a "dnn" has an order or starts at ones, because its gates and values are one network.
-            dnn, whose gates and values are one network, with an order or with ones.
 
     >>> from jaxdescramble.gated import FullyConnected, Soft
     >>> Spec(FullyConnected(10, (8, 8), 1), "dlgn", Soft(beta=8.0), order=(1, 0)).kind
@@ -100,7 +99,7 @@ class Spec:
 
 
 def checked(spec: Spec) -> Spec:
-    """Check a spec and return it. `Spec` itself cannot check this: JAX may put any object in place of a gate.
+    """Check a spec and return it. `Spec` itself cannot check this: JAX may replace a gate by any object.
 
     Raises:
         TypeError: if `spec` is not a `Spec`, or if a gate of it is not a gate.
@@ -134,7 +133,7 @@ def weight_shapes(spec: Spec) -> dict[str, tuple[Shape, ...]]:
     return {"features": tuple((to[-1], of.shape[-1], *window) for to, of, window in layers), "values": values}
 
 
-def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
+def layers_of(params: object, name: str, spec: Spec) -> tuple[Layer, ...]:
     """Return the layers of one network of `params`, and check that they match the spec.
 
     Raises:
@@ -147,7 +146,7 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
     3
     """
     shapes = weight_shapes(spec)
-    instance_of(params, "params", Mapping, "a dictionary of layers, as init makes it")
+    params = instance_of(params, "params", Mapping, "a dictionary of layers, as init makes it")
     if name not in params:
         raise ValueError(
             f"params: got only {sorted(params)}; must have {name!r}, because a {spec.kind} has "
@@ -169,7 +168,7 @@ def layers_of(params: Any, name: str, spec: Spec) -> tuple[Any, ...]:
     return layers
 
 
-def _check_layer(layer: Any, name: str) -> None:
+def _check_layer(layer: object, name: str) -> None:
     arrays = layer if isinstance(layer, Mapping) and "weight" in layer else {"weight": layer}
     for part in ("weight", "bias"):
         if part in arrays and not jnp.issubdtype(getattr(arrays[part], "dtype", type(None)), jnp.floating):

@@ -15,7 +15,7 @@ from jaxdescramble.objectives.plain_functions import FromFunction, from_function
 from jaxdescramble.objectives.similar import Similarity, similarity
 from jaxdescramble.objectives.smooth import Smoothness, smoothness
 from jaxdescramble.objectives.sparse import L1Sparsity, L4Sparsity, LogCoshSparsity, Participation, sparsity
-from jaxdescramble.objectives.summaries import Factor, Gram, Samples
+from jaxdescramble.objectives.summaries import Factor, Gram, Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.variation import TotalVariation, total_variation
 from jaxdescramble.objectives.weights import (
@@ -44,6 +44,7 @@ __all__ = [
     "Objective",
     "Participation",
     "Periodicity",
+    "SampleSummary",
     "Samples",
     "SignedOrder",
     "Similarity",

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Curvature
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import in_own_unit, mean
 
 
@@ -46,7 +46,7 @@ def spatial_curvature(
     return bend * (1 - jnp.eye(len(radial), dtype=bend.dtype))
 
 
-def entrywise_curvature(summary: Samples, terms: Callable[[Array, Array], Array]) -> SpatialCurvature:
+def entrywise_curvature(summary: SampleSummary, terms: Callable[[Array, Array], Array]) -> SpatialCurvature:
     """Return the curvature of the mean of `terms(Y, energies)`, from two automatic derivatives.
 
     Each term must depend on one entry of Y only.

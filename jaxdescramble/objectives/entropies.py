@@ -12,7 +12,7 @@ from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio
 
 
@@ -51,7 +51,7 @@ def entropy(epsilon: ArrayLike = 1e-3) -> "Entropy":
     return Entropy(positive_number(epsilon, "epsilon"))
 
 
-class Entropy(Objective[Samples]):
+class Entropy(Objective[SampleSummary]):
     """Entropy of the energy of each sample over the neurons. Make it with `entropy`, which documents it.
 
     Attributes:
@@ -63,17 +63,17 @@ class Entropy(Objective[Samples]):
     smoothing = "epsilon"
     takes_weights = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         return jnp.sum(summary.weigh(_surprise(Y**2, energies, self.epsilon))) / max(Y.size, 1)
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)
 
-    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+    def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         return _relaxation(summary, steps, self.epsilon, [1] * summary.size)
 
-    def curvature(self, summary: Samples) -> SpatialCurvature:
+    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
         return entrywise_curvature(summary, lambda Y, energies: _surprise(Y**2, energies, self.epsilon))
 
     def symmetries(self, n: int) -> Symmetries:
@@ -109,7 +109,7 @@ def spectral_entropy(epsilon: ArrayLike = 1e-3) -> "SpectralEntropy":
     return SpectralEntropy(positive_number(epsilon, "epsilon"))
 
 
-class SpectralEntropy(Objective[Samples]):
+class SpectralEntropy(Objective[SampleSummary]):
     """Entropy of the power spectrum of each sample. Make it with `spectral_entropy`, which documents it.
 
     Attributes:
@@ -121,16 +121,16 @@ class SpectralEntropy(Objective[Samples]):
     smoothing = "epsilon"
     takes_weights = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
         power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
         return jnp.sum(summary.weigh(_surprise(power, energies, self.epsilon))) / max(Y.size, 1)
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)
 
-    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+    def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         return _relaxation(summary, steps, self.epsilon, _ranks(summary.size))
 
     def symmetries(self, n: int) -> Symmetries:
@@ -149,7 +149,7 @@ def _ranks(n: int) -> list[int]:
     return [1 if k == 0 or 2 * k == n else 2 for k in range(n // 2 + 1)]
 
 
-def _relaxation(summary: Samples, steps: int, epsilon: ArrayLike, ranks: list[int]) -> Float[Array, ""]:
+def _relaxation(summary: SampleSummary, steps: int, epsilon: ArrayLike, ranks: list[int]) -> Float[Array, ""]:
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
     count = jnp.arange(1, len(ranks) + 1, dtype=S.dtype)[:, None]

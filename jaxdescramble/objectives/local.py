@@ -15,7 +15,7 @@ from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, che
 from jaxdescramble.objectives._relaxations import concentration, spread
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, mean, nothing_below_zero, ratio
 
 
@@ -69,7 +69,7 @@ def locality(
     return Locality(ends, positions=real_array(positions, "positions", (2,), "(neurons, dimensions)"))
 
 
-class Locality(Objective[Samples]):
+class Locality(Objective[SampleSummary]):
     """Spread of the energy of each sample about its centroid. Make it with `locality`, which documents it.
 
     Attributes:
@@ -98,7 +98,7 @@ class Locality(Objective[Samples]):
         furthest = jnp.max(jnp.sum(x**2, axis=1))
         return ratio(x, jnp.sqrt(jnp.where(furthest > 0, furthest, 1)))
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         x = self._places(summary.size, Y.dtype)
         shares = ratio(Y**2, energies)
@@ -108,10 +108,10 @@ class Locality(Objective[Samples]):
         squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
         return jnp.sum(summary.weigh(Y**2 * squares)) / max(Y.size, 1)
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)
 
-    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+    def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         """Return the better of two lower bounds.
 
         The first is `spread`. The second is from `concentration`: energy that is not in one neuron is at least as far
@@ -124,7 +124,7 @@ class Locality(Objective[Samples]):
         nearest = nearest - 8 * jnp.finfo(S.dtype).eps
         return jnp.maximum(spread(S, x, steps), nearest * mean(S**2) * (1 - concentration(S, energies, steps=steps)))
 
-    def curvature(self, summary: Samples) -> SpatialCurvature:
+    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
         The term of one sample y, with energy E and centroid c, is `F = sum y_i^2 |x_i|^2 - |sum y_i^2 x_i|^2 / E`. Its
@@ -148,7 +148,7 @@ class Locality(Objective[Samples]):
 
         return SpatialCurvature(diagonal)
 
-    def assignment(self, summary: Samples) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
+    def assignment(self, summary: SampleSummary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
         """Return the spread as a sum over pairs of neurons.
 
         The two matrices are `|x_i - x_j|^2 / 2` and `sum_s S_ks^2 S_ls^2 / (E_s n m)`.

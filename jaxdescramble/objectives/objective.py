@@ -21,7 +21,7 @@ from jaxdescramble._base.checks import (
     sample_weights,
 )
 from jaxdescramble.objectives._symmetries import Symmetries
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import Operator
 
@@ -64,7 +64,7 @@ class Objective(Generic[Kind]):
     `objectives.from_function`.
 
     The methods from `operator` to `sparsifying_operator` are optional. They return None by default.
-    `Objective[Samples]` tells type checkers what kind of summary the methods take.
+    `Objective[SampleSummary]` tells type checkers what kind of summary the methods take.
 
     Attributes:
         summary: the kind of summary that the objective reads (`Samples`, `Factor` or `Gram`).
@@ -301,7 +301,7 @@ class Objective(Generic[Kind]):
 
     @property
     def _weighs(self) -> bool:
-        return self.takes_weights or not issubclass(self.summary, Samples)
+        return self.takes_weights or not issubclass(self.summary, SampleSummary)
 
     def _check_weighs(self) -> None:
         if self.applies_to != "signals":

@@ -18,7 +18,7 @@ from jaxdescramble.objectives._grids import BOUNDARY, ENDS, axes
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import Quadratic
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import in_frame, in_own_unit, ratio
 from jaxdescramble.objectives.variation import TotalVariation
 
@@ -171,7 +171,7 @@ def monotonicity(epsilon: ArrayLike = 1e-3) -> "Monotonicity":
     return Monotonicity(positive_number(epsilon, "epsilon"))
 
 
-class Monotonicity(Objective[Samples]):
+class Monotonicity(Objective[SampleSummary]):
     """How far signals fall along the neurons. Make it with `monotonicity`, which documents it.
 
     Attributes:
@@ -183,7 +183,7 @@ class Monotonicity(Objective[Samples]):
     smoothing = "epsilon"
     takes_weights = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, _ = in_frame(point, summary)
         differences = on_a_line(len(Y))
         d = differences(Y)
@@ -191,7 +191,7 @@ class Monotonicity(Objective[Samples]):
         descent = ratio(fall**3, fall**2 + jnp.asarray(self.epsilon, Y.dtype) ** 2)
         return jnp.sum(summary.weigh(descent)) / differences.largest_variation(d)
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         S = in_own_unit(summary)
         differences = on_a_line(len(S))
         d = differences(S)

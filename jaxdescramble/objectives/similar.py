@@ -9,7 +9,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import real_array
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.units import in_own_unit
 from jaxdescramble.objectives.weighing import clear
 
@@ -47,7 +47,7 @@ def similarity(reference: ArrayLike | None = None) -> "Similarity":
     return Similarity(given)
 
 
-class Similarity(Objective[Samples]):
+class Similarity(Objective[SampleSummary]):
     """Likeness of the signals to a reference. Make it with `similarity`, which documents it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Similarity(Objective[Samples]):
     concave = True
     takes_weights = True
 
-    def _pair(self, summary: Samples) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+    def _pair(self, summary: SampleSummary) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
         S = in_own_unit(summary)
         if self.reference is None:
             return S, S
@@ -71,11 +71,11 @@ class Similarity(Objective[Samples]):
         R = clear(self.reference.astype(S.dtype), summary.weights)
         return S, in_own_unit(Samples(R, weights=summary.weights))
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         S, R = self._pair(summary)
         return -jnp.sum(summary.weigh(matmul(point, S) * R)) / max(S.size, 1)
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         S, R = self._pair(summary)
         return -nuclear_norm(matmul(summary.weigh(R), S.T)) / max(S.size, 1)
 

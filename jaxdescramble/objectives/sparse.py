@@ -11,7 +11,7 @@ from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_cur
 from jaxdescramble.objectives._relaxations import concentration, from_levels
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.objective import Objective
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened
 from jaxdescramble.operators import Operator, from_matrix
 
@@ -86,35 +86,35 @@ def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
 
 
-class _Entrywise(Objective[Samples]):
+class _Entrywise(Objective[SampleSummary]):
     """A mean over all entries y of a concave function of `y^2` that is 0 at 0."""
 
     name = "sparsity"
     takes_weights = True
 
-    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+    def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
         """Return the term of each entry, without weights."""
         raise NotImplementedError
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         return mean(summary.weigh(self._terms(Y, energies, summary)))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         S = in_own_unit(summary)
         energies = jnp.sum(S**2, axis=0, keepdims=True)
         lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
         one_hot = jnp.zeros_like(S).at[:1].set(lengths)
         return mean(summary.weigh(self._terms(one_hot, energies, summary)))
 
-    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+    def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         S = in_own_unit(summary)
         energies = jnp.sum(S**2, axis=0, keepdims=True)
         count = jnp.arange(1, len(S) + 1, dtype=S.dtype)[:, None]
         levels = summary.weigh(count * self._terms(jnp.sqrt(energies / count), energies, summary))
         return from_levels(S, levels, steps=steps) / max(S.size, 1)
 
-    def curvature(self, summary: Samples) -> SpatialCurvature:
+    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
         return entrywise_curvature(summary, lambda Y, energies: self._terms(Y, energies, summary))
 
     def symmetries(self, n: int) -> Symmetries:
@@ -133,7 +133,7 @@ class L1Sparsity(_Entrywise):
     name = "sparsity"
     smoothing = "epsilon"
 
-    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+    def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
         return softened(Y**2, jnp.asarray(self.epsilon, Y.dtype))
 
     def sparsifying_operator(self, n: int) -> Operator:
@@ -152,7 +152,7 @@ class LogCoshSparsity(_Entrywise):
     name = "sparsity"
     smoothing = "epsilon"
 
-    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+    def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
         floor = jnp.asarray(self.epsilon, Y.dtype)
         return floor * log_cosh(Y / floor)
 
@@ -166,26 +166,26 @@ class L4Sparsity(_Entrywise):
     name = "sparsity"
     concave = True
 
-    def _terms(self, Y: Array, energies: Array, summary: Samples) -> Array:
+    def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
         return -ratio(Y**4, mean(summary.weigh(energies**2)) / len(Y))
 
 
-class Participation(Objective[Samples]):
+class Participation(Objective[SampleSummary]):
     """The share of active neurons. Make it with `sparsity("participation")`, which documents it."""
 
     name = "sparsity"
     takes_weights = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         shares = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
         return jnp.sum(summary.weigh(ratio(energies[0], shares))) / (len(Y) * max(Y.size, 1))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         S = in_own_unit(summary)
         return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 if the signals are zero
 
-    def relaxation(self, summary: Samples, steps: int) -> Float[Array, ""]:
+    def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         """Return the bound from the largest possible mean of `q = sum_i p_i^2`, p being the shares of the neurons.
 
         `1 / q` is convex, so the mean of `1 / q` is at least 1 over the mean of q.
@@ -195,7 +195,7 @@ class Participation(Objective[Samples]):
         found = mean(summary.weigh(S**2)) / (len(S) * concentration(S, energies, steps=steps))
         return found * (1 - 8 * jnp.finfo(S.dtype).eps)
 
-    def curvature(self, summary: Samples) -> SpatialCurvature:
+    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
         The term of one sample y with energy E is `F = E / q`, with `p = y^2 / E` and `q = sum p^2`. Its derivatives are

@@ -15,6 +15,7 @@ the rounding unit of the dtype.
 float32 it loses all singular values below about 1/300 of the largest.
 """
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
@@ -160,9 +161,60 @@ class Factor(Summary):
         return finite(self.factor, self.tally)
 
 
+class SampleSummary(Summary):
+    """The base class of summaries that keep their samples, for objectives that are not quadratic.
+
+    Use it in annotations: an objective that is an `Objective[SampleSummary]` may read `summary.signals`, and multiplies
+    the terms of its sums over samples by `summary.weigh`. `Samples` is such a summary, `Factor` and `Gram` are not.
+
+    Attributes:
+        signals: the signals S, shape (..., n, m).
+        weights: how much each sample counts, shape (..., m); None means 1 each.
+
+    >>> isinstance(Samples(jnp.ones((2, 3))), SampleSummary), isinstance(Factor.empty(2, float), SampleSummary)
+    (True, False)
+    """
+
+    signals: Float[Array, "*batch n m"]
+    weights: Array | None
+
+    @abc.abstractmethod
+    def normalised(self) -> "SampleSummary":
+        """Return the summary of the signals divided by `scale()`; it keeps its samples too."""
+
+    def weigh(self, terms: Float[Array, "*rest m"]) -> Float[Array, "*rest m"]:
+        """Multiply each term of a sum over samples by the weight of its sample, in units of the mean weight.
+
+        `jnp.sum(summary.weigh(terms))` and `jnp.mean(summary.weigh(terms))` are then the weighted sum and mean. Without
+        weights, return the terms unchanged.
+
+        Args:
+            terms: the terms of the sum; the last axis counts the samples.
+
+        Raises:
+            ValueError: if the number of samples differs.
+
+        >>> Samples(jnp.ones((2, 2)), weights=jnp.asarray([3.0, 1.0])).weigh(jnp.asarray([1.0, 1.0])).tolist()
+        [1.5, 0.5]
+        """
+        if self.weights is None:
+            return terms
+        m = self.weights.shape[-1]
+        same_size(terms, -1, m, "terms", "the summary's samples")
+        return terms * shares(self.weights).astype(terms.dtype).reshape((1,) * (terms.ndim - 1) + (m,))
+
+    @property
+    def entries(self) -> ArrayLike:
+        """The number of entries of S; with weights, n times the sum of the weights."""
+        if self.weights is None:
+            return max(self.signals.size, 1)
+        total = jnp.sum(self.weights)
+        return self.size * jnp.where(total == 0, 1, total)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Samples(Summary):
+class Samples(SampleSummary):
     """The signals themselves, for objectives that are not quadratic. It grows with every update.
 
     If you build it without `update`, samples of weight zero must be finite too; `update` replaces them by zeros.
@@ -218,37 +270,8 @@ class Samples(Summary):
             places = drawn(key, self.weights, size)
         return dataclasses.replace(self, signals=self.signals[:, places], weights=None)
 
-    def weigh(self, terms: Float[Array, "*rest m"]) -> Float[Array, "*rest m"]:
-        """Multiply each term of a sum over samples by the weight of its sample, in units of the mean weight.
-
-        `jnp.sum(summary.weigh(terms))` and `jnp.mean(summary.weigh(terms))` are then the weighted sum and mean. Without
-        weights, return the terms unchanged.
-
-        Args:
-            terms: the terms of the sum; the last axis counts the samples.
-
-        Raises:
-            ValueError: if the number of samples differs.
-
-        >>> Samples(jnp.ones((2, 2)), weights=jnp.asarray([3.0, 1.0])).weigh(jnp.asarray([1.0, 1.0])).tolist()
-        [1.5, 0.5]
-        """
-        if self.weights is None:
-            return terms
-        m = self.weights.shape[-1]
-        same_size(terms, -1, m, "terms", "the summary's samples")
-        return terms * shares(self.weights).astype(terms.dtype).reshape((1,) * (terms.ndim - 1) + (m,))
-
     def effective(self) -> ArrayLike:
         return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
-
-    @property
-    def entries(self) -> ArrayLike:
-        """The number of entries of S; with weights, n times the sum of the weights."""
-        if self.weights is None:
-            return max(self.signals.size, 1)
-        total = jnp.sum(self.weights)
-        return self.size * jnp.where(total == 0, 1, total)
 
     def power(self) -> Float[Array, ""]:
         return jnp.sum(balanced(self.signals, self.weights) ** 2)

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.objectives.weighing import balanced, shares
 
@@ -33,7 +33,7 @@ def mean(terms: Float[Array, "n m"]) -> Float[Array, ""]:
     return jnp.sum(terms) / max(terms.size, 1)
 
 
-def _unit(summary: Samples) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def _unit(summary: SampleSummary) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return two factors of the unit: the size of the signals, a constant in derivatives, and the unit over it."""
     size = summary.scale()
     # Ask the summary for its power: it may hold only some of the samples (`descrambling.accumulators`).
@@ -45,8 +45,9 @@ def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
     """Return the signals in their own unit: entries with root mean square 1 (or all zero).
 
     Raises:
-        TypeError: if `summary` is not `Samples`.
+        TypeError: if `summary` does not keep its samples.
 
+    >>> from jaxdescramble.objectives import Samples
     >>> [round(float(x), 4) for x in in_own_unit(Samples(jnp.asarray([[6e-30], [8e-30]])))[:, 0]]
     [0.8485, 1.1314]
     """
@@ -64,16 +65,17 @@ def in_frame(point: Float[Array, "n n"], summary: Summary) -> tuple[Float[Array,
     return matmul(point / size / unit, samples.signals), energies
 
 
-def kept_samples(summary: Summary) -> Samples:
-    """Return the summary if it is `Samples`.
+def kept_samples(summary: Summary) -> SampleSummary:
+    """Return the summary if it keeps its samples.
 
     Raises:
         TypeError: if it is not a summary, or is another kind of summary.
 
+    >>> from jaxdescramble.objectives import Samples
     >>> kept_samples(Samples(jnp.ones((2, 3)))).size
     2
     """
-    if not isinstance(summary, Samples):
+    if not isinstance(summary, SampleSummary):
         a_summary(summary)
         raise TypeError(
             f"summary: this objective reads samples, and a {type(summary).__name__} keeps none. Make the summary with "
@@ -82,9 +84,10 @@ def kept_samples(summary: Summary) -> Samples:
     return summary
 
 
-def heavy(S: Float[Array, "n m"], summary: Samples) -> Float[Array, "n m"]:
+def heavy(S: Float[Array, "n m"], summary: SampleSummary) -> Float[Array, "n m"]:
     """Multiply each sample by the square root of its weight, in units of the mean weight. Without weights, return S.
 
+    >>> from jaxdescramble.objectives import Samples
     >>> heavy(jnp.ones((1, 4)), Samples(jnp.ones((1, 4)), weights=jnp.asarray([5.0, 0.0, 0.0, 0.0]))).tolist()
     [[2.0, 0.0, 0.0, 0.0]]
     """

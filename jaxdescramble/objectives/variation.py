@@ -17,7 +17,7 @@ from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, che
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, softened
 from jaxdescramble.operators import Operator, from_matrix
 
@@ -76,7 +76,7 @@ def total_variation(
     )
 
 
-class TotalVariation(Objective[Samples]):
+class TotalVariation(Objective[SampleSummary]):
     """Total variation of the signals along the neurons. Make it with `total_variation`, which documents it.
 
     Attributes:
@@ -98,11 +98,11 @@ class TotalVariation(Objective[Samples]):
         sizes, ends = axes(n, self.shape, self.boundary, self.name)
         return Differences(sizes, ends, self.order, self.isotropic)
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, _ = in_frame(point, summary)
         return _variation(Y, summary, jnp.asarray(self.epsilon, Y.dtype), self._differences(len(Y)))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         """Return a number that no orthogonal P goes below. In general no P reaches it.
 
         Let E be the energy of a sample and y its column of `P S`, both in the unit s of the signals. Each squared
@@ -118,7 +118,7 @@ class TotalVariation(Objective[Samples]):
         a = D.eigenvalues
         return paired_roughness(a, singular**2) * a[-1] * jnp.sum(singular**2) / D.largest_variation(D(S))
 
-    def curvature(self, summary: Samples) -> SpatialCurvature:
+    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
         """Return the exact diagonal of the Hessian.
 
         Let F be the term of one sample. Its second derivatives are
@@ -153,7 +153,7 @@ class TotalVariation(Objective[Samples]):
 
         return SpatialCurvature(diagonal)
 
-    def assignment(self, summary: Samples) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
+    def assignment(self, summary: SampleSummary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
         """Return which places are neighbours, and the distance between any two neurons.
 
         The best order of the neurons is then a shortest path through them. None if the order of the differences is
@@ -179,7 +179,7 @@ class TotalVariation(Objective[Samples]):
             return from_matrix(self._differences(n)(jnp.eye(n)).reshape((-1, n)))
 
 
-def _variation(Y: Float[Array, "n m"], summary: Samples, epsilon: Array, D: Differences) -> Float[Array, ""]:
+def _variation(Y: Float[Array, "n m"], summary: SampleSummary, epsilon: Array, D: Differences) -> Float[Array, ""]:
     d = D(Y)
     lengths = softened(jnp.sum(d**2, axis=0), epsilon)
     return jnp.sum(summary.weigh(lengths)) / D.largest_variation(d)

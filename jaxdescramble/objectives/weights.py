@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.similar import nuclear_norm
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.units import kept_samples, ratio
 
 
@@ -36,17 +36,17 @@ def diagonal_sum() -> "DiagonalSum":
     return DiagonalSum()
 
 
-class DiagonalSum(Objective[Samples]):
+class DiagonalSum(Objective[SampleSummary]):
     """The diagonal sum of a weight. Make it with `diagonal_sum`, which documents it."""
 
     applies_to = "weights"
     concave = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return -ratio(jnp.trace(matmul(point, W)), nuclear_norm(W[:, : len(W)]))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         nuclear = nuclear_norm(W[:, : len(W)])
         return -ratio(nuclear, nuclear)
@@ -73,17 +73,17 @@ def diagonal_norm() -> "DiagonalNorm":
     return DiagonalNorm()
 
 
-class DiagonalNorm(Objective[Samples]):
+class DiagonalNorm(Objective[SampleSummary]):
     """The diagonal norm-square of a weight. Make it with `diagonal_norm`, which documents it."""
 
     applies_to = "weights"
     concave = True
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return -ratio(jnp.sum(jnp.diagonal(matmul(point, W)) ** 2), jnp.sum(W**2))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return -ratio(jnp.sum(W[:, : len(W)] ** 2), jnp.sum(W**2))
 
@@ -112,21 +112,21 @@ def bandedness() -> "Bandedness":
     return Bandedness()
 
 
-class Bandedness(Objective[Samples]):
+class Bandedness(Objective[SampleSummary]):
     """The distance of a weight from its diagonal. Make it with `bandedness`, which documents it."""
 
     applies_to = "weights"
 
-    def value(self, point: Float[Array, "n n"], summary: Samples) -> Float[Array, ""]:
+    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return ratio(jnp.sum(_distances(W) * matmul(point, W) ** 2), jnp.sum(W**2))
 
-    def bound(self, summary: Samples) -> Float[Array, ""]:
+    def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return ratio(jnp.sum(jnp.min(_distances(W), axis=0)[None, :] * W**2), jnp.sum(W**2))
 
 
-def _scaled(summary: Samples) -> Float[Array, "n k"]:
+def _scaled(summary: SampleSummary) -> Float[Array, "n k"]:
     return kept_samples(summary).normalised().signals
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxdescramble.solvers.descent import Descent, Function, RunOptions, Solver,
 from jaxdescramble.solvers.solution import Solution
 
 
-def is_iterative(solver: object) -> bool:
+def is_iterative(solver: object) -> TypeGuard[Solver]:
     """Return whether a value is a solver of `minimise`: it has `bind`, or it is a combinator and has `run`.
 
     >>> from jaxdescramble.solvers import LBFGS

@@ -3,7 +3,6 @@
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +16,15 @@ from jaxdescramble._base.checks import is_traced, sample_weights
 # about a dozen compiled programs are enough for batches of any size.
 CHUNK, LEAST = 8192, 32
 
-Batch = Array | np.ndarray | tuple[Array | np.ndarray, ArrayLike]
+Signals = Array | np.ndarray
+Batch = Signals | tuple[Signals, ArrayLike]
 """Signals, or a pair (signals, weights of their samples)."""
 
 Batches = Iterable[Batch] | Callable[[int], Iterable[Batch]]
 """A stream of batches, or a function `batches(first)` that begins at the batch of that number."""
 
 
-def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:
+def checked(batch: object, n: int, dtype: np.dtype, name: str) -> Signals:
     """Return the batch if it is an array of NumPy or JAX of this dtype, with shape (n, any number).
 
     Raises:
@@ -50,7 +50,7 @@ def checked(batch: Any, n: int, dtype: Any, name: str) -> Any:
     return batch
 
 
-def chunks(batch: Any, parts: int = 1) -> Iterator[tuple[Array | np.ndarray, int, bool]]:
+def chunks(batch: Signals, parts: int = 1) -> Iterator[tuple[Signals, int, bool]]:
     """Cut a batch into chunks of at most `CHUNK` columns for each part, padded with zeros to a power of two.
 
     Yields:
@@ -74,7 +74,7 @@ def chunks(batch: Any, parts: int = 1) -> Iterator[tuple[Array | np.ndarray, int
         yield part, real, rows
 
 
-def paired(item: Any) -> tuple[Any, Any]:
+def paired(item: Batch) -> tuple[Signals, ArrayLike | None]:
     """Split an item of a stream into a batch and the weights of its samples; None means no weights.
 
     >>> paired((np.ones((1, 2)), np.ones(2)))[1].tolist(), paired(np.ones((1, 2)))[1]
@@ -83,7 +83,7 @@ def paired(item: Any) -> tuple[Any, Any]:
     return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
 
 
-def weights_of(batch: Any, weights: Any, name: str) -> np.ndarray | None:
+def weights_of(batch: Signals, weights: ArrayLike | None, name: str) -> np.ndarray | None:
     """Return the weights of a batch's samples as a NumPy array of the batch's dtype; all may be zero.
 
     Raises:
@@ -100,7 +100,7 @@ def weights_of(batch: Any, weights: Any, name: str) -> np.ndarray | None:
         raise type(error)(f"{name}, {error}") from error
 
 
-def cleared_columns(batch: Any, weights: np.ndarray) -> Any:
+def cleared_columns(batch: Signals, weights: np.ndarray) -> Signals:
     """Replace samples of weight zero by zeros, whatever they hold.
 
     >>> cleared_columns(np.asarray([[1.0, np.nan]]), np.asarray([1.0, 0.0])).tolist()
@@ -110,7 +110,7 @@ def cleared_columns(batch: Any, weights: np.ndarray) -> Any:
     return batch if (weights > 0).all() else where(weights[None, :] > 0, batch, np.zeros((), batch.dtype))
 
 
-def faults(batch: Any) -> str:
+def faults(batch: Signals) -> str:
     """Say in words which columns are not finite.
 
     >>> faults(np.asarray([[1.0, np.nan]]))
@@ -129,7 +129,7 @@ def length(batches: object) -> int | None:
     return len(batches) if isinstance(batches, Sized) else None
 
 
-def starting_at(batches: Batches, first: int) -> Iterator[Any]:
+def starting_at(batches: Batches, first: int) -> Iterator[Batch]:
     """Return the batches from number `first` on; a function starts there, an iterable is read and skipped up to there.
 
     >>> list(starting_at(lambda first: range(first, 5), 3)), list(starting_at(range(5), 3))
@@ -149,13 +149,14 @@ def starting_at(batches: Batches, first: int) -> Iterator[Any]:
     return itertools.islice(iter(batches), first, None)
 
 
-def fingerprint(batch: Any) -> str:
+def fingerprint(batch: Batch) -> str:
     """Return a text that identifies a batch: made from its shape, first column, last column, and weights if any.
 
     >>> fingerprint(np.ones((2, 3))) == fingerprint(np.ones((2, 3))), fingerprint(np.ones((2, 3)))[:4]
     (True, '2x3:')
     """
-    batch, weights = paired(batch)
-    ends = [np.ascontiguousarray(np.asarray(batch[:, k])) for k in (0, batch.shape[1] - 1) if batch.shape[1]]
+    signals, weights = paired(batch)
+    n, m = signals.shape
+    ends = [np.ascontiguousarray(np.asarray(signals[:, k])) for k in (0, m - 1) if m]
     ends += [] if weights is None else [np.asarray(weights, np.float64)]
-    return f"{batch.shape[0]}x{batch.shape[1]}:{zlib.crc32(b''.join(end.tobytes() for end in ends)):08x}"
+    return f"{n}x{m}:{zlib.crc32(b''.join(end.tobytes() for end in ends)):08x}"

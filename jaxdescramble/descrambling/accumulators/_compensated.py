@@ -15,7 +15,7 @@ and a change of the unit rounds nothing.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,13 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
+from jaxdescramble._base.devices import Device
 from jaxdescramble._base.products import matmul
 
 # Columns in a product: few enough that products of seven bits add up exactly, many enough that `two_sum` costs little.
 BLOCK = 512
+Devices = tuple[Device, ...]
+Numbers = TypeVar("Numbers", Array, np.ndarray)
 MANTISSA = {4: (jnp.int32, 23), 8: (jnp.int64, 52)}
 
 
@@ -39,12 +42,12 @@ class Sums(NamedTuple):
     NumPy arrays.
     """
 
-    gram: Any  # (d, n, n)
-    gram_low: Any
-    total: Any  # (d, n)
-    total_low: Any
-    unit: Any  # (d,)
-    largest: Any  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
+    gram: Array | np.ndarray  # (d, n, n)
+    gram_low: Array | np.ndarray
+    total: Array | np.ndarray  # (d, n)
+    total_low: Array | np.ndarray
+    unit: Array | np.ndarray  # (d,)
+    largest: Array | np.ndarray  # (d,), largest magnitude of all entries; NaN or infinite if an entry is
 
 
 def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
@@ -57,7 +60,7 @@ def no_sums(n: int, dtype: DTypeLike, parts: int) -> Sums:
     return Sums(matrix, matrix, vector, vector, number + np.finfo(np.dtype(dtype)).tiny, number)
 
 
-def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def two_sum(a: Numbers, b: Numbers) -> tuple[Numbers, Numbers]:
     """Return `a + b` rounded, and the rest that was rounded off, exactly; for NumPy and JAX arrays.
 
     >>> [float(x) for x in two_sum(np.float32(1), np.float32(2**-30))]
@@ -88,8 +91,8 @@ def add_columns(
     if mesh is None:
         return add(sums, *given)
     there = P("columns")
-    specs = (Sums(*[there] * len(Sums._fields)), *[there if rows else P(None, "columns")] * len(given))
-    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=specs[0])(sums, *given)
+    specs = (there, *[there if rows else P(None, "columns")] * len(given))
+    return jax.shard_map(add, mesh=mesh, in_specs=specs, out_specs=there)(sums, *given)
 
 
 def _add(sums: Sums, columns: Array, weighted: Array | None = None, *, axis: int) -> Sums:
@@ -164,7 +167,7 @@ def _pair(one: Sums, other: Sums | None = None) -> Sums:
         return one
     unit = np.maximum(one.unit, other.unit)
 
-    def summed(power: int, name: str) -> tuple[Any, Any]:
+    def summed(power: int, name: str) -> tuple[np.ndarray, np.ndarray]:
         pairs = []
         for sums in (one, other):
             scale = ((sums.unit / unit) ** power).reshape((1,) * (power + 1))
@@ -176,12 +179,12 @@ def _pair(one: Sums, other: Sums | None = None) -> Sums:
     return Sums(*summed(2, "gram"), *summed(1, "total"), unit, np.maximum(one.largest, other.largest))
 
 
-def mesh_of(devices: tuple[Any, ...] | None) -> Mesh | None:
+def mesh_of(devices: Devices | None) -> Mesh | None:
     """Return the mesh of the devices that share the columns; None means JAX's default device."""
     return None if devices is None else Mesh(np.asarray(devices), ("columns",))
 
 
-def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+def placed(sums: Sums, devices: Devices | None) -> Sums:
     """Put the sums onto the devices, each device with its own part."""
     mesh = mesh_of(devices)
     if mesh is None:
@@ -189,7 +192,7 @@ def placed(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
     return Sums(*(jax.device_put(part, NamedSharding(mesh, P("columns"))) for part in sums))
 
 
-def spread(sums: Sums, devices: tuple[Any, ...] | None) -> Sums:
+def spread(sums: Sums, devices: Devices | None) -> Sums:
     """Put the sums of one device onto several: the first device continues with them, the others begin at zero."""
     rest = no_sums(sums.gram.shape[-1], sums.gram.dtype, len(devices or (0,)) - 1)
     return placed(Sums(*(np.concatenate(pair) for pair in zip(sums, rest, strict=True))), devices)

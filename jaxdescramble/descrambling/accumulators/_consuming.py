@@ -2,23 +2,54 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
-from jaxdescramble.descrambling.accumulators._batches import Batches, fingerprint, length, paired, starting_at
+from jaxdescramble.descrambling.accumulators._batches import (
+    Batch,
+    Batches,
+    Signals,
+    fingerprint,
+    length,
+    paired,
+    starting_at,
+)
 from jaxdescramble.solvers.watch import OpenProgress
+
+Cursor = tuple[str, int, str]
+"""Name of a stream, number of its batches that are counted, and fingerprint of the last counted batch."""
+
+State = TypeVar("State", bound="Counting")
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """The members of an accumulator that the loop needs."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def cursors(self) -> tuple[Cursor, ...]: ...
+
+    def added(self: State, batch: Signals, name: str, weights: ArrayLike | None = None) -> State: ...
+
+    def at(self: State, stream: str, done: int, mark: str) -> State: ...
+
+    def save(self, path: str | os.PathLike) -> None: ...
 
 
 def consume(
-    state: Any,
+    state: State,
     batches: Batches,
     save: str | os.PathLike | None,
     every: int,
     progress: OpenProgress | None,
     stream: str,
-) -> Any:
+) -> State:
     """Count the batches of a stream; see `Accumulator.consume`."""
     total = length(batches)
     done, mark = next(((k, mark) for name, k, mark in state.cursors if name == stream), (0, ""))
@@ -50,7 +81,7 @@ def consume(
     return state
 
 
-def _check_stream(last: Any, stream: str, done: int, mark: str) -> None:
+def _check_stream(last: Batch | None, stream: str, done: int, mark: str) -> None:
     if last is None:
         raise ValueError(
             f"batches: {done} batches of the stream {stream!r} are counted, but this one ends before; is it another?"

@@ -24,9 +24,9 @@ class Moments:
     @staticmethod
     def of(sums: Sums, count: int | float) -> "Moments":
         """Make the moments from the sums of one device."""
-        parts = Sums(*(np.asarray(part[0], np.float64) for part in sums))
-        squares = parts.gram + parts.gram_low
-        return Moments((squares + squares.T) / 2, parts.total + parts.total_low, float(parts.unit), count)
+        gram, gram_low, total, total_low, unit, _ = (np.asarray(part[0], np.float64) for part in sums)
+        squares = gram + gram_low
+        return Moments((squares + squares.T) / 2, total + total_low, float(unit), count)
 
     def gram(self) -> Float[np.ndarray, "n n"]:
         """Return `S S^T`."""

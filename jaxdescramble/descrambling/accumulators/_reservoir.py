@@ -2,11 +2,12 @@
 
 import dataclasses
 import itertools
-from typing import Any
+from collections.abc import Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, PRNGKeyArray
 
 Span = tuple[int, int, int]
 """Seed of a key, first position and end position (excluded) of the columns that have been seen with this key."""
@@ -42,7 +43,7 @@ class Reservoir:
         """Position of the next column in the stream."""
         return max(stop for seed, _, stop in self.spans if seed == self.seed)
 
-    def add(self, batch: Any, weights: np.ndarray | None = None) -> "Reservoir":
+    def add(self, batch: Array | np.ndarray, weights: np.ndarray | None = None) -> "Reservoir":
         """Return a copy that has also seen the columns of a batch, which come next in the stream."""
         start, m = self.position, batch.shape[1]
         found = priorities(self.seed, start, m)
@@ -88,7 +89,7 @@ class Reservoir:
         return dataclasses.replace(self, columns=kept, priorities=together[order], spans=spans, weights=weights)
 
 
-def empty(size: int, key: Any, n: int, dtype: Any, first: int) -> Reservoir:
+def empty(size: int, key: PRNGKeyArray, n: int, dtype: DTypeLike, first: int) -> Reservoir:
     """Return a reservoir that has seen no column yet; the first column of its stream has the position `first`.
 
     >>> empty(2, jax.random.key(0), 3, "float32", 0).add(np.ones((3, 5), "float32")).columns.shape
@@ -114,7 +115,7 @@ def priorities(seed: int, start: int, count: int) -> np.ndarray:
         return z ^ (z >> np.uint64(31))
 
 
-def _joined(spans: Any) -> tuple[Span, ...]:
+def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Return the spans in order; adjacent spans become one."""
     found: list[Span] = []
     for seed, start, stop in sorted(spans):
@@ -125,7 +126,7 @@ def _joined(spans: Any) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _take(batch: Any, places: np.ndarray) -> np.ndarray:
+def _take(batch: Array | np.ndarray, places: np.ndarray) -> np.ndarray:
     if not isinstance(batch, Array):
         return batch[:, places]
     # Pad the number of places to a power of two, so that not every batch compiles a new program.

@@ -17,7 +17,7 @@ SEAL = 64
 """Number of hexadecimal digits of the SHA-256 at the end of a file. They are a zip comment, so NumPy can read it."""
 
 
-def write_sealed(path: str | os.PathLike, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write_sealed(path: str | os.PathLike, header: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> None:
     """Write the arrays and a header to a `.npz` file, atomically and with a checksum over every byte.
 
     >>> write_sealed("sealed.npz", {"format": 1}, {"a": np.ones(3)})

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, positive_integer
+from jaxdescramble._base.devices import Device
 from jaxdescramble._base.results import Result
 from jaxdescramble.descrambling.accumulators import _batches as cuts
 from jaxdescramble.descrambling.accumulators import _reservoir as reservoirs
@@ -26,7 +26,7 @@ from jaxdescramble.descrambling.accumulators._compensated import (
     spread,
     together,
 )
-from jaxdescramble.descrambling.accumulators._consuming import consume
+from jaxdescramble.descrambling.accumulators._consuming import Cursor, consume
 from jaxdescramble.descrambling.accumulators._moments import Moments
 from jaxdescramble.descrambling.accumulators._reservoir import Reservoir
 from jaxdescramble.descrambling.accumulators._storage import read_sealed, write_sealed
@@ -35,8 +35,6 @@ from jaxdescramble.objectives.summaries import SUMMARIES
 from jaxdescramble.solvers.watch import OpenProgress
 
 FORMAT = 2
-Cursor = tuple[str, int, str]
-"""Name of a stream, number of its batches that are counted, and fingerprint of the last counted batch."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -70,7 +68,7 @@ class Accumulator(Result):
 
     sums: Sums
     count: int
-    devices: tuple[Any, ...] | None = None
+    devices: tuple[Device, ...] | None = None
     reservoir: Reservoir | None = None
     cursors: tuple[Cursor, ...] = ()
     tally: tuple[float, float] | None = None
@@ -80,7 +78,7 @@ class Accumulator(Result):
         n: int,
         dtype: DTypeLike,
         *,
-        devices: Sequence[Any] | None = None,
+        devices: Sequence[Device] | None = None,
         reservoir: int | None = None,
         key: PRNGKeyArray | None = None,
         first: int = 0,
@@ -111,7 +109,7 @@ class Accumulator(Result):
         if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < 2**62:
             raise ValueError(f"first: expected a position, an integer of at least 0, got {first!r}.")
         kept = None
-        if reservoir is not None:
+        if reservoir is not None and key is not None:
             kept = reservoirs.empty(positive_integer(reservoir, "reservoir"), key, n, dtype, first)
         elif first:
             raise ValueError(f"first: {first} means nothing without a reservoir; leave it out.")
@@ -186,7 +184,7 @@ class Accumulator(Result):
         return total**2 / squares if squares else 0.0
 
     def consume(
-        self,
+        self: "Accumulator",
         batches: cuts.Batches,
         *,
         save: str | os.PathLike | None = None,
@@ -243,7 +241,9 @@ class Accumulator(Result):
             )
         if (self.reservoir is None) != (other.reservoir is None):
             raise ValueError("merge: one accumulator has a reservoir and the other has none; make both alike.")
-        kept = None if self.reservoir is None else self.reservoir.merge(other.reservoir)  # pyright: ignore
+        kept = None
+        if self.reservoir is not None and other.reservoir is not None:
+            kept = self.reservoir.merge(other.reservoir)
         names = {cursor[0] for cursor in self.cursors}
         cursors = (*self.cursors, *(cursor for cursor in other.cursors if cursor[0] not in names))
         sums = spread(together(self.sums, other.sums), self.devices)
@@ -269,7 +269,7 @@ class Accumulator(Result):
         write_sealed(path, header, arrays)
 
     @staticmethod
-    def load(path: str | os.PathLike, devices: Sequence[Any] | None = None) -> "Accumulator":
+    def load(path: str | os.PathLike, devices: Sequence[Device] | None = None) -> "Accumulator":
         """Read what `save` wrote, for these devices; their number may differ from before.
 
         Raises:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple, overload
+from typing import ClassVar, Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, PyTree
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import positive_integer, real_array, same_size
 from jaxdescramble.descrambling.accumulators._batches import (
+    Batch,
     Batches,
+    Signals,
     checked,
     chunks,
     cleared_columns,
@@ -43,7 +45,7 @@ class Share(Samples):
     (2.0, 8.0)
     """
 
-    unit: Any
+    unit: Float[Array, ""]
     exponent: ClassVar[int] = 1
 
     def power(self) -> Float[Array, ""]:
@@ -220,12 +222,12 @@ def refine(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(transform: optax.GradientTransformation, point: Array, state: Any, slope: Array) -> tuple[Array, Any]:
+def _step(transform: optax.GradientTransformation, point: Array, state: PyTree, slope: Array) -> tuple[Array, PyTree]:
     updates, state = riemannian(transform).update(slope, state, point)
-    return optax.apply_updates(point, updates), state  # pyright: ignore[reportReturnType]
+    return jnp.asarray(optax.apply_updates(point, updates)), state
 
 
-def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.ndarray | None, int, float]:
+def _batch(item: Batch, number: int, accumulator: Accumulator) -> tuple[Signals, np.ndarray | None, int, float]:
     """Return a checked batch, its weights or None, the number of samples that count, and the sum of their weights."""
     batch, weights = paired(item)
     batch = checked(batch, accumulator.size, accumulator.dtype, f"batch {number}")
@@ -236,7 +238,7 @@ def _batch(item: Any, number: int, accumulator: Accumulator) -> tuple[Any, np.nd
 
 
 def _over(
-    objective: Objective, point: Array, batch: Any, unit: Array, gradient: bool, weights: np.ndarray | None
+    objective: Objective, point: Array, batch: Signals, unit: Array, gradient: bool, weights: np.ndarray | None
 ) -> tuple[float, np.ndarray, float]:
     """Return the sums over a batch of (weighted) values, gradients and squares, in float64 on the host."""
     value, slope, square = 0.0, np.zeros(point.shape), 0.0
@@ -346,7 +348,7 @@ def _tried(objective: Objective, point: Array, columns: Array) -> tuple[Array, A
     return objective(point, Share(columns, one)), parts
 
 
-def _why(batch: Any) -> str:
+def _why(batch: Signals) -> str:
     return "the objective is not finite" if np.isfinite(np.asarray(batch)).all() else faults(batch)
 
 

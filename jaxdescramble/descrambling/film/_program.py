@@ -3,21 +3,25 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import first_guess, solver_for
 from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
-from jaxdescramble.descrambling.network import alike, two_sided
+from jaxdescramble.descrambling.film.frames import LayerFrame
+from jaxdescramble.descrambling.network import Choice, alike, two_sided
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.networks.taps import wiretap
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import cleared
+from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.solve import is_iterative
 
 FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status", "samples")
@@ -25,6 +29,11 @@ FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status",
 
 # Statuses whose points the next frame starts from. A point of `STEPS_SPENT` is orthogonal, and better than its start.
 FOUND = (Status.SOLVED, Status.KINK, Status.PRECISION, Status.STEPS_SPENT)
+
+
+# A problem whose answer is aligned with the last frame: summary, point, value, rank, and the point of the last frame.
+Aligning = tuple[Summary, Array, Array, Array, Array]
+Output = TypeVar("Output")
 
 
 class FilmSettings(NamedTuple):
@@ -58,7 +67,14 @@ class Plan(NamedTuple):
     track: Track
 
 
-def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSettings, weights: Any = None) -> Plan:
+def make_plan(
+    f: Callable[..., PyTree],
+    params: PyTree,
+    x: PyTree,
+    objective: Choice | None,
+    settings: FilmSettings,
+    weights: Array | None = None,
+) -> Plan:
     """Make the plan of a film from the shapes of a network, without running it.
 
     Raises:
@@ -68,18 +84,18 @@ def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSe
     """
     members: list[list[tuple[str, str]]] = []
     chosen: list[Objective] = []
-    shapes: list[Any] = []
+    shapes: list[tuple[tuple[int, ...], np.dtype]] = []
     layers: list[str] = []
     wanted = settings.layers
 
-    def choose(name: str, side: str, size: int) -> Any:
+    def choose(name: str, side: str, size: int) -> Objective | None:
         if wanted is not None and name not in wanted:
             return None
         if objective is None or isinstance(objective, Objective):
             return default if objective is None else objective
         return objective(name, side, size)
 
-    def look(params: Any, x: Any, weights: Any) -> None:
+    def look(params: PyTree, x: PyTree, weights: Array | None) -> None:
         refused: dict[str, str] = {}
         _, taps = wiretap(f)(params, x, weights, _refused=refused)
         unknown = sorted(set(wanted or ()) - set(taps))
@@ -107,17 +123,17 @@ def make_plan(f: Callable, params: Any, x: Any, objective: Any, settings: FilmSe
 
 
 def make_frame(
-    f: Callable,
+    f: Callable[..., PyTree],
     settings: FilmSettings,
     members: list[list[tuple[str, str]]],
     objectives: list[Objective],
-    solver: Any,
-    params: Any,
-    x: Any,
+    solver: Solver | DirectSolver | None,
+    params: PyTree,
+    x: PyTree,
     track: Track,
-    weights: Any = None,
-) -> tuple[list[dict[str, Any]], Track]:
-    """Return `([{"weight": P W Q^T, "output": {field: array}, "input": {...}}, ...], track)`; you can jit it."""
+    weights: Array | None = None,
+) -> tuple[list[LayerFrame], Track]:
+    """Return the layers of the frame in the order of computation, and the next track; you can jit it."""
     _, taps = wiretap(f)(params, x, weights, _refused={})
     chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
     groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
@@ -125,7 +141,8 @@ def make_frame(
     points, seen = [], []
     for sides, before, known in zip(groups, track.points, track.seen, strict=True):
         signals = jnp.stack([one.signals for one in sides])
-        own = None if weights is None else jnp.stack([one.weights.astype(signals.dtype) for one in sides])
+        each = [one.weights.astype(signals.dtype) for one in sides if one.weights is not None]
+        own = jnp.stack(each) if each else None
         solved, point, is_known = _solve(sides[0].objective, solver, settings.group, signals, before, known, own)
         points.append(point)
         seen.append(is_known)
@@ -133,28 +150,33 @@ def make_frame(
     layers = []
     for name, layer in two_sided(taps, found).items():
         if settings.layers is None or name in settings.layers:
-            layers.append({"weight": layer.weight})
-            for side, one in layer.sides.items():
-                layers[-1][side] = {field: getattr(one, field) for field in FIELDS}
+            sides = {side: {field: getattr(one, field) for field in FIELDS} for side, one in layer.sides.items()}
+            layers.append(LayerFrame(sides, layer.weight))
     return layers, Track(points, seen)
 
 
 def _solve(
-    objective: Objective, solver: Any, group: str, signals: Array, before: Array, seen: Array, weights: Array | None
+    objective: Objective,
+    solver: Solver | DirectSolver | None,
+    group: str,
+    signals: Array,
+    before: Array,
+    seen: Array,
+    weights: Array | None,
 ) -> tuple[Descrambling, Array, Array]:
     """Solve sides of one shape; return answers nearest to those before, the next frame's start, and what was seen."""
     axes = signals.ndim - 2
     summaries = _vmapped(objective.summarise, axes)(signals, weights)
     solver = solver_for(objective) if solver is None else solver
-    begin = {}
+    begin = None
     if is_iterative(solver):
         guess = _vmapped(lambda summary: first_guess(objective, cleared(summary), group), axes)
-        begin["start"] = jax.lax.cond(
+        begin = jax.lax.cond(
             seen.all(), lambda: before, lambda: jnp.where(seen[..., None, None], before, guess(summaries))
         )
-    found = descramble(summaries, objective, solver, group=group, **begin)
+    found = descramble(summaries, objective, solver, group=group, start=begin)
 
-    def near(problem: tuple[Summary, Array, Array, Array, Array]) -> tuple[Array, Array]:
+    def near(problem: Aligning) -> tuple[Array, Array]:
         summary, point, value, rank, before = problem
         operator = objective.operator(summary.size)
         if operator is None:
@@ -166,7 +188,7 @@ def _solve(
         same = (nearest == point).all()
         return nearest, jax.lax.cond(same, lambda: value, lambda: objective(nearest, summary).astype(value.dtype))
 
-    def one(problem: tuple[Any, ...]) -> tuple[Array, Array]:
+    def one(problem: tuple[*Aligning, Array]) -> tuple[Array, Array]:
         (*rest, comparable) = problem
         return jax.lax.cond(comparable, near, lambda given: (given[1], given[2]), tuple(rest))
 
@@ -180,7 +202,7 @@ def _solve(
     return found, jnp.where(usable[..., None, None], point, before), seen | usable
 
 
-def _vmapped(function: Callable, axes: int) -> Callable:
+def _vmapped(function: Callable[..., Output], axes: int) -> Callable[..., Output]:
     for _ in range(axes):
         function = jax.vmap(function)
     return function

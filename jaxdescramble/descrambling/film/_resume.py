@@ -28,13 +28,13 @@ def resumed_track(folder: Path | None, step: int, plan: Plan) -> Track:
     points, seen = [], []
     for members, blank in zip(plan.members, plan.track.points, strict=True):
         for name, side in members:
-            there = layers.get(name, {}).get(side, {"point": np.zeros(0)})["point"]
-            if there.shape != blank.shape[1:]:
+            there = layers[name].sides[side]["point"].shape if name in layers and side in layers[name].sides else (0,)
+            if there != blank.shape[1:]:
                 raise ValueError(
-                    f"out: {earlier[-1]} is of another network: layer {name}, {side} side, {there.shape} there, "
+                    f"out: {earlier[-1]} is of another network: layer {name}, {side} side, {there} there, "
                     f"{blank.shape[1:]} here. Give an empty folder."
                 )
-        stacked = np.stack([layers[name][side]["point"] for name, side in members])
+        stacked = np.stack([layers[name].sides[side]["point"] for name, side in members])
         known = np.asarray(np.isfinite(stacked).all(axis=(-2, -1)))
         points.append(jnp.where(known[..., None, None], stacked, blank).astype(blank.dtype))
         seen.append(jnp.asarray(known))

@@ -1,14 +1,16 @@
 """Copy parameters before the next training step, which may donate their buffers."""
 
 from collections import defaultdict
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
+
+from jaxdescramble._base.devices import Device
 
 
-def snapshot(tree: Any, name: str) -> Any:
+def snapshot(tree: PyTree, name: str) -> PyTree:
     """Copy all arrays of a tree on their own devices; the copies have begun when this returns.
 
     A copy is a computation like any other. The runtime runs it before any later computation overwrites the original, so
@@ -28,7 +30,7 @@ def snapshot(tree: Any, name: str) -> Any:
     """
     paths, structure = jax.tree_util.tree_flatten_with_path(tree)
     leaves = [leaf for _, leaf in paths]
-    together: dict[Any, list[int]] = defaultdict(list)
+    together: dict[frozenset[Device], list[int]] = defaultdict(list)
     for place, (path, leaf) in enumerate(paths):
         if isinstance(leaf, np.ndarray):
             leaves[place] = leaf.copy()
@@ -55,7 +57,7 @@ def snapshot(tree: Any, name: str) -> Any:
     return jax.tree.unflatten(structure, leaves)
 
 
-def described(tree: Any) -> dict[str, str]:
+def described(tree: PyTree) -> dict[str, str]:
     """Return the shape and dtype of every leaf, by its path; this waits for no computation.
 
     >>> described({"a": jnp.ones((2, 3)), "b": 3})

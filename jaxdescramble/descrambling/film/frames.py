@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.files import write_atomically
 from jaxdescramble._base.results import Result, brief, laid_out, picture
@@ -77,12 +77,19 @@ class FilmedLayer(Result):
         return {name: one for name in ("output", "input") if (one := getattr(self, name)) is not None}
 
 
+class LayerFrame(NamedTuple):
+    """One layer in one frame: the fields of each side that was descrambled, and the weight `P W Q^T`."""
+
+    sides: Mapping[str, Mapping[str, Array | np.ndarray]]
+    weight: Array | np.ndarray
+
+
 class Frame(NamedTuple):
     """One frame, in memory or from a file: the layers that `make_frame` returns, as NumPy arrays."""
 
     step: int
     seconds: float
-    layers: Mapping[str, Mapping[str, Any]]
+    layers: Mapping[str, LayerFrame]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -137,8 +144,13 @@ class Frames(Result):
         """
         for k in range(len(self)):
             layers = {
-                name: {"weight": layer.weight[k]}
-                | {side: {field: value[k] for field, value in vars(one).items()} for side, one in layer.sides.items()}
+                name: LayerFrame(
+                    {
+                        side: {field: value[k] for field, value in vars(one).items()}
+                        for side, one in layer.sides.items()
+                    },
+                    layer.weight[k],
+                )
                 for name, layer in self.layers.items()
             }
             write_frame(folder, Frame(int(self.steps[k]), float(self.seconds[k]), layers))
@@ -167,19 +179,18 @@ def joined(frames: Sequence[Frame]) -> Frames:
                 )
         sides = {
             side: FilmedSide(
-                **{field: np.stack([frame.layers[name][side][field] for frame in frames]) for field in one}
+                **{field: np.stack([frame.layers[name].sides[side][field] for frame in frames]) for field in one}
             )
-            for side, one in first.items()
-            if side != "weight"
+            for side, one in first.sides.items()
         }
-        weight = np.stack([frame.layers[name]["weight"] for frame in frames])
+        weight = np.stack([frame.layers[name].weight for frame in frames])
         layers[name] = FilmedLayer(sides.get("output"), sides.get("input"), weight)
     steps = np.asarray([frame.step for frame in frames], np.int64)
     return Frames(steps, np.asarray([frame.seconds for frame in frames], np.float64), layers)
 
 
-def _shapes(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return {side: np.shape(one if side == "weight" else one["point"]) for side, one in layer.items()}
+def _shapes(layer: LayerFrame) -> dict[str, tuple[int, ...]]:
+    return {"weight": layer.weight.shape} | {side: one["point"].shape for side, one in layer.sides.items()}
 
 
 def frame_files(folder: str | os.PathLike) -> dict[int, Path]:
@@ -195,10 +206,8 @@ def write_frame(
     arrays, described = {}, []
     for place, (name, layer) in enumerate(frame.layers.items()):
         described.append({"name": name, "sides": {}})
-        for side, one in layer.items():
-            if side == "weight":
-                arrays[f"{place}/weight"] = one
-                continue
+        arrays[f"{place}/weight"] = layer.weight
+        for side, one in layer.sides.items():
             described[-1]["sides"][side] = (objectives or {}).get((name, side), "")
             arrays |= {f"{place}/{side}/{field}": value for field, value in one.items()}
     header = {"format": FORMAT, "kind": "film", "step": frame.step, "seconds": frame.seconds, "layers": described}
@@ -219,15 +228,16 @@ def read_frame(path: str | os.PathLike) -> Frame:
         header = json.loads(str(content.pop("header")))
         if header["format"] not in (1, FORMAT) or header["kind"] != "film":
             raise ValueError(f"format {header['format']!r} of {header['kind']!r}")
-        layers: dict[str, dict[str, Any]] = {}
+        layers: dict[str, LayerFrame] = {}
         for place, described in enumerate(header["layers"]):
-            layers[described["name"]] = {"weight": content[f"{place}/weight"]}
+            sides = {}
             for side in described["sides"]:
                 front = f"{place}/{side}/"
                 fields = {name.removeprefix(front): value for name, value in content.items() if name.startswith(front)}
                 # Format 1 did not contain the number of samples.
                 fields.setdefault("samples", np.full_like(fields["value"], np.nan))
-                layers[described["name"]][side] = fields
+                sides[side] = fields
+            layers[described["name"]] = LayerFrame(sides, content[f"{place}/weight"])
         return Frame(header["step"], header["seconds"], layers)
     except Exception as error:  # numpy, zipfile and json raise different errors for a broken file
         raise ValueError(f"{path}: not a whole frame of a film ({error}); move it out of the folder.") from error

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import jax
 import numpy as np
@@ -15,12 +15,21 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide_types
+from jaxdescramble._base.devices import Device
 from jaxdescramble._base.lapack import one_thread
 from jaxdescramble.descrambling.film._program import FilmSettings, Plan, make_frame, make_plan
 from jaxdescramble.descrambling.film._resume import resumed_track
 from jaxdescramble.descrambling.film._snapshot import described, snapshot
-from jaxdescramble.descrambling.film.frames import Frame, Frames, frame_files, joined, read_frame, write_frame
-from jaxdescramble.descrambling.network import ENDS
+from jaxdescramble.descrambling.film.frames import (
+    Frame,
+    Frames,
+    LayerFrame,
+    frame_files,
+    joined,
+    read_frame,
+    write_frame,
+)
+from jaxdescramble.descrambling.network import ENDS, Choice
 from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.networks.positions import axes_of_samples
@@ -79,7 +88,7 @@ class Film:
         self,
         f: Callable[[PyTree, PyTree], PyTree],
         x: PyTree,
-        objective: Objective | Callable[[str, str, int], Objective | None] | None = None,
+        objective: Choice | None = None,
         solver: Solver | DirectSolver | None = None,
         *,
         every: int = 100,
@@ -89,7 +98,7 @@ class Film:
         ends: str = "ordered",
         out: str | os.PathLike[str] | None = None,
         wait: bool = False,
-        device: Any = None,
+        device: Device | None = None,
         weights: ArrayLike | Sequence[ArrayLike] | None = None,
     ):
         if not callable(f):
@@ -117,7 +126,7 @@ class Film:
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
         self._last: int | None = None
-        self._structure: Any = None
+        self._structure: dict[str, str] | None = None
         self._plan: Plan | None = None
         self._frames: list[Frame] = []  # frames that are not in a file
         self._made = 0
@@ -194,7 +203,9 @@ class Film:
     def __enter__(self) -> "Film":
         return self
 
-    def __exit__(self, kind: Any, error: Any, where: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         self._finish(complain=error is None)
 
     def _finish(self, complain: bool) -> None:
@@ -221,7 +232,7 @@ class Film:
                 str(self._out),
             ) from error
 
-    def _check_structure(self, params: Any) -> None:
+    def _check_structure(self, params: PyTree) -> None:
         found = described(params)
         if self._structure is None:
             if any(is_traced(leaf) for leaf in jax.tree.leaves(params)):
@@ -236,7 +247,7 @@ class Film:
                         "another Film for another."
                     )
 
-    def _place(self, tree: Any) -> Any:
+    def _place(self, tree: PyTree) -> Device:
         if self._device is not None:
             return self._device
         try:
@@ -248,7 +259,7 @@ class Film:
 
     # The methods below run on the worker thread, one frame at a time.
 
-    def _work(self, step: int, params: Any, x64: bool) -> None:
+    def _work(self, step: int, params: PyTree, x64: bool) -> None:
         try:
             began = time.perf_counter()
             # Contexts of the training loop, such as enable_x64, do not reach this thread; set them again.
@@ -262,7 +273,7 @@ class Film:
             return
         self._made += 1
 
-    def _make(self, step: int, params: Any) -> dict[str, dict[str, Any]]:
+    def _make(self, step: int, params: PyTree) -> dict[str, LayerFrame]:
         if self._plan is None:
             plan = make_plan(self._f, params, self._x, self._objective, self._settings, self._weights)
             self._names = {

@@ -1,7 +1,6 @@
 """Checks of the arguments that all kernels share."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +33,7 @@ def gate_arrays(gates: Gates, name: str, batch: int, layers: Layers) -> list[Arr
     return found
 
 
-def several(gates: Any, name: str = "gates1") -> list[Any]:
+def several(gates: Gates, name: str = "gates1") -> list[ArrayLike]:
     """Check that gates are a list or a tuple."""
     return in_order(gates, name, "a list of arrays, one for each gated layer")
 

@@ -4,17 +4,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import a_function, in_order, instance_of, one_with, positive_integer, real_array
+from jaxdescramble._base.devices import Device
 
 # Samples along a side of a dense kernel's tile. On CPUs a tile fits into the cache of one core while its products are
 # multiplied. Accelerators get larger tiles, which make up for the cost of a call.
@@ -35,10 +37,10 @@ class Tile(NamedTuple):
 
 def tiles(
     kernel: Callable[..., Array],
-    data1: Sequence[Any],
-    data2: Sequence[Any] | None = None,
+    data1: Sequence[PyTree],
+    data2: Sequence[PyTree] | None = None,
     tile_size: int | None = None,
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[Device] | None = None,
 ) -> Iterator[Tile]:
     """Yield the blocks of a kernel one after the other; together they cover the kernel once.
 
@@ -119,7 +121,7 @@ def gather(blocks: Iterable[Tile]) -> Float[np.ndarray, "n1 n2"]:
     return whole
 
 
-def _block(rows: Any, columns: Any, block: Any) -> np.ndarray:
+def _block(rows: slice, columns: slice, block: ArrayLike) -> np.ndarray:
     found = np.asarray(real_array(block, "blocks", (2,), "(rows, columns)"))
     sizes = tuple(getattr(part, "stop", 0) - getattr(part, "start", 0) for part in (rows, columns))
     if found.shape != sizes:
@@ -129,8 +131,8 @@ def _block(rows: Any, columns: Any, block: Any) -> np.ndarray:
 
 def _stream(
     kernel: Callable[..., Array],
-    data1: tuple[Any, ...],
-    data2: tuple[Any, ...] | None,
+    data1: tuple[PyTree, ...],
+    data2: tuple[PyTree, ...] | None,
     shape: tuple[int, int],
     size: int,
     mesh: Mesh | None,
@@ -168,8 +170,10 @@ def _with_transpose(tile: Tile, symmetric: bool) -> Iterator[Tile]:
 
 
 @functools.partial(jax.jit, static_argnames=("kernel", "mesh"))
-def _tile(kernel: Callable[..., Array], mesh: Mesh | None, above: tuple[Any, ...], beside: tuple[Any, ...]) -> Array:
-    def block(above: tuple[Any, ...], beside: tuple[Any, ...]) -> Array:
+def _tile(
+    kernel: Callable[..., Array], mesh: Mesh | None, above: tuple[PyTree, ...], beside: tuple[PyTree, ...]
+) -> Array:
+    def block(above: tuple[PyTree, ...], beside: tuple[PyTree, ...]) -> Array:
         return kernel(*(part for pair in zip(above, beside, strict=True) for part in pair))
 
     if mesh is None:
@@ -177,7 +181,9 @@ def _tile(kernel: Callable[..., Array], mesh: Mesh | None, above: tuple[Any, ...
     return jax.shard_map(block, mesh=mesh, in_specs=(P("rows"), P()), out_specs=P("rows"))(above, beside)
 
 
-def _cut(data: tuple[Any, ...], start: int, size: int, total: int, sharding: NamedSharding | None) -> tuple[Any, ...]:
+def _cut(
+    data: tuple[PyTree, ...], start: int, size: int, total: int, sharding: NamedSharding | None
+) -> tuple[PyTree, ...]:
     start = min(start, total - size)
     leaves, structure = jax.tree.flatten(data)
     there = iter(_slices([leaf for leaf in leaves if isinstance(leaf, Array)], start, size))
@@ -191,7 +197,7 @@ def _slices(arrays: list[Array], start: Array | int, size: int) -> list[Array]:
     return [jax.lax.dynamic_slice_in_dim(array, start, size) for array in arrays]
 
 
-def _size(data: Sequence[Any], name: str) -> int:
+def _size(data: Sequence[PyTree], name: str) -> int:
     leaves = jax.tree.leaves(tuple(in_order(data, name, "(x, gates), or such a list of arrays")))
     for leaf in leaves:
         one_with(leaf, name, ("shape", "dtype"), "arrays")
@@ -206,7 +212,7 @@ def _size(data: Sequence[Any], name: str) -> int:
     return sizes.pop()[0]
 
 
-def _default_size(data: Sequence[Any]) -> int:
+def _default_size(data: Sequence[PyTree]) -> int:
     positions = max(math.prod(np.shape(leaf)[1:-1]) for leaf in jax.tree.leaves(tuple(data)))
     return max((CPU if jax.default_backend() == "cpu" else ACCELERATOR) // positions, 1)
 
@@ -216,17 +222,17 @@ class _Bound:
     """A `functools.partial` with equality: equal functions and options are equal, so `jit` compiles them once."""
 
     function: Callable[..., Array]
-    arguments: tuple[Any, ...]
-    options: tuple[tuple[str, Any], ...]
+    arguments: tuple[object, ...]
+    options: tuple[tuple[str, object], ...]
 
-    def __call__(self, *more: Any) -> Array:
+    def __call__(self, *more: object) -> Array:
         return self.function(*self.arguments, *more, **dict(self.options))
 
 
-def _hashable(kernel: Any) -> Any:
+def _hashable(kernel: Callable[..., Array]) -> Callable[..., Array]:
     if not isinstance(kernel, functools.partial):
         return kernel
-    arguments = tuple(_hashable(one) if callable(one) else one for one in kernel.args)
+    arguments = tuple(_hashable(one) for one in kernel.args)
     bound = _Bound(kernel.func, arguments, tuple(sorted(kernel.keywords.items())))
     try:
         hash(bound)

@@ -2,19 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import a_function, positive_integer, samples_first, true_or_false
 
 
 def empirical_ntk(
-    f: Callable[[Any, Array], Array],
-    params: Any,
+    f: Callable[[PyTree, Array], Array],
+    params: PyTree,
     x1: ArrayLike,
     x2: ArrayLike,
     chunk_size: int = 64,
@@ -54,8 +53,8 @@ def empirical_ntk(
     true_or_false(between_outputs, "between_outputs")
     if left.shape[1:] != right.shape[1:]:
         raise ValueError(f"x2: got shape {right.shape}; must match x1, {left.shape}, in all axes but the first.")
-    shape: Any = getattr(jax.eval_shape(f, params, left[:1]), "shape", ())
-    if len(shape) not in (1, 2) or shape[0] != 1:
+    shape = getattr(jax.eval_shape(f, params, left[:1]), "shape", ())
+    if len(shape) not in (1, 2) or shape[:1] != (1,):
         raise ValueError(f"f: returned shape {shape} for one sample; must be (batch, outputs) or (batch,).")
     outputs = shape[1] if len(shape) == 2 else 1
     return _ntk(f, params, left, right, outputs, positive_integer(chunk_size, "chunk_size"), between_outputs)
@@ -63,9 +62,9 @@ def empirical_ntk(
 
 @functools.partial(jax.jit, static_argnames=("f", "outputs", "chunk", "between"))
 def _ntk(
-    f: Callable[[Any, Array], Array], params: Any, x1: Array, x2: Array, outputs: int, chunk: int, between: bool
+    f: Callable[[PyTree, Array], Array], params: PyTree, x1: Array, x2: Array, outputs: int, chunk: int, between: bool
 ) -> Array:
-    def slope(x: Array, output: Array) -> Any:
+    def slope(x: Array, output: Array) -> PyTree:
         return jax.grad(lambda p: f(p, x[None]).reshape(outputs)[output])(params)
 
     def kernel(pair: tuple[Array, Array]) -> Array:
@@ -82,6 +81,6 @@ def _ntk(
     return found.reshape(*found.shape[:2], outputs, outputs) if between else found
 
 
-def _inner(one: Any, other: Any) -> Array:
+def _inner(one: PyTree, other: PyTree) -> Array:
     parts = jax.tree.map(lambda a, b: jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST), one, other)
     return functools.reduce(jnp.add, jax.tree.leaves(parts))

@@ -6,7 +6,6 @@ The branch of a skip comes before its shortcut.
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from jaxdescramble._base.checks import in_order, one_of, positive_integer
 
@@ -116,7 +115,7 @@ Layer = Dense | Convolution | Gate | Pool | Flatten | Skip
 Layers = tuple[Layer, ...]
 
 
-def sizes(value: Any, name: str) -> tuple[int, ...]:
+def sizes(value: Sequence[int], name: str) -> tuple[int, ...]:
     """Return sizes as a tuple of integers, the form in which layers store them.
 
     >>> sizes([3, 3], "window")
@@ -125,7 +124,7 @@ def sizes(value: Any, name: str) -> tuple[int, ...]:
     return tuple(positive_integer(size, name) for size in in_order(value, name, "a size along each axis of space"))
 
 
-def checked_layers(value: Any, name: str = "layers") -> Layers:
+def checked_layers(value: Sequence[Layer], name: str = "layers") -> Layers:
     """Check that every element is a layer, and return a tuple.
 
     >>> checked_layers([Dense()])

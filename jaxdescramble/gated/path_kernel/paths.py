@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -125,7 +125,7 @@ def enumerate_paths(
     return Paths(np.stack([found[path] for path in names], axis=1), np.asarray(products), names)
 
 
-def _arrays(values: Any, name: str) -> list[np.ndarray]:
+def _arrays(values: Sequence[ArrayLike], name: str) -> list[np.ndarray]:
     """Convert to NumPy arrays in float64, even where JAX has only 32-bit types."""
     found = []
     for i, value in enumerate(in_order(values, name, "a list of arrays")):
