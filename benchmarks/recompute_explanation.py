@@ -115,20 +115,22 @@ def readings(W: np.ndarray, halves: list[np.ndarray], first: bool) -> dict[str, 
             rows = output.basis @ W
             modes = rows @ V
             held = np.sum((U.T @ halves[other]) ** 2, axis=1)
-            found["roughness of inputs"] = into.rough @ held / held.sum()
+            found["roughness of input signals"] = into.rough @ held / held.sum()
             same = into.run[:, None] == into.run[None, :]
-            found["agreement of halves, inputs"] = energies @ np.sum((U.T @ V) ** 2 * same, axis=1) / energies.sum()
+            found["agreement of halves at the inputs"] = (
+                energies @ np.sum((U.T @ V) ** 2 * same, axis=1) / energies.sum()
+            )
         energy = modes**2
         down, across = energy.sum(axis=1), energy.sum(axis=0)
         if first:
-            found["roughness of weights, outputs"] = output.rough @ down / down.sum()
-            found["spectral entropy, outputs"] = entropy(sums(down, output.run))
-            found["band edge, inputs"] = into.frequency[np.argmax(np.cumsum(across) / across.sum() >= 0.95 - 1e-6)]
+            found["roughness along outputs"] = output.rough @ down / down.sum()
+            found["entropy along outputs"] = entropy(sums(down, output.run))
+            found["band edge of inputs"] = into.frequency[np.argmax(np.cumsum(across) / across.sum() >= 0.95 - 1e-6)]
         else:
-            found["roughness of weights, ordered outputs"] = output.rough @ down / down.sum()
-            found["band edge, outputs"] = output.frequency[np.argmax(np.cumsum(down) / down.sum() >= 0.95 - 1e-6)]
-        found["roughness of weights, inputs"] = into.rough @ across / across.sum()
-        found["spectral entropy, inputs"] = entropy(sums(across, into.run))
+            found["roughness along ordered outputs"] = output.rough @ down / down.sum()
+            found["band edge of outputs"] = output.frequency[np.argmax(np.cumsum(down) / down.sum() >= 0.95 - 1e-6)]
+        found["roughness along inputs"] = into.rough @ across / across.sum()
+        found["entropy along inputs"] = entropy(sums(across, into.run))
         profiles = sums(rows**2, output.run)
         own = profiles.sum(axis=1)
         found["sparsity of waves"] = own @ (own**2 / np.sum(profiles**2, axis=1)) / own.sum() / m

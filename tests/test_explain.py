@@ -162,10 +162,10 @@ def test_the_readings_of_a_first_layer_by_hand(network, empty):
         values = {
             "roughness of signals": rough @ held / held.sum(),
             "agreement of halves": energies @ overlap.sum(axis=1) / energies.sum(),
-            "roughness of weights, outputs": rough @ energy.sum(axis=1) / energy.sum(),
-            "roughness of weights, inputs": (modes**2 / modes[-1] ** 2) @ columns / columns.sum(),
-            "band edge, inputs": (modes / modes[-1])[np.argmax(np.cumsum(columns) / columns.sum() >= 0.95)],
-            "spectral entropy, inputs": -np.sum(columns / columns.sum() * np.log(columns / columns.sum())) / np.log(16),
+            "roughness along outputs": rough @ energy.sum(axis=1) / energy.sum(),
+            "roughness along inputs": (modes**2 / modes[-1] ** 2) @ columns / columns.sum(),
+            "band edge of inputs": (modes / modes[-1])[np.argmax(np.cumsum(columns) / columns.sum() >= 0.95)],
+            "entropy along inputs": -np.sum(columns / columns.sum() * np.log(columns / columns.sum())) / np.log(16),
             "effective rank of weights": np.sum(singular**2) ** 2 / np.sum(singular**4),
             "largest singular value": singular[0]
             / (np.sqrt(np.sum(singular**2) / (12 * 16)) * (np.sqrt(12) + np.sqrt(16))),
@@ -223,7 +223,7 @@ def test_an_empty_network_has_no_finding_and_a_planted_one_has(empty):
     assert empty.headline.startswith("None of")
     weight, signals = planted()
     found = jd.explain({"a": jd.findings.LayerSignals(weight, signals, ordered_output=False)}, draws=39)
-    assert {"band edge, inputs", "roughness of weights, inputs"} & {one.reading for one in found.findings}
+    assert {"band edge of inputs", "roughness along inputs"} & {one.reading for one in found.findings}
     assert "findings" in found.headline or "a finding" in found.headline
     # the spectrum of W is the same in every random frame: this null is left out there, and only there
     rank = next(one for one in found.verdicts if one.reading == "effective rank of weights")
@@ -261,7 +261,7 @@ def test_init_replaces_the_network_signals_included(network):
     found = jd.explain(f, params, x, init=init, draws=5)
     assert found.nulls == ("random frame", "untrained")
     drawn = found.layers["['last']"].draws["untrained"]
-    place = [one.reading for one in found.layers["['last']"].verdicts].index("roughness of inputs")
+    place = [one.reading for one in found.layers["['last']"].verdicts].index("roughness of input signals")
     assert drawn[:, place].std() > 0  # other networks have other signals
     assert found.layers["['last']"].draws["random frame"][:, place].std() < 1e-6
     with pytest.raises(ValueError, match="Structure and shapes must be the same"):

@@ -34,7 +34,7 @@ small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 40
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 15rem }
 """
-WIDE, TALL = 220, 26
+WIDE, TALL = 200, 26
 
 
 def number(value: float) -> str:
@@ -50,11 +50,11 @@ def p_text(value: float, draws: int) -> str:
     """Return a p-value; a value at the floor `1 / (draws + 1)` says so.
 
     >>> p_text(0.005, 199), p_text(0.25, 199), p_text(float("nan"), 199)
-    ('0.005 (the floor)', '0.25', 'not judged')
+    ('0.005, the floor', '0.25', 'not judged')
     """
     if math.isnan(value):
         return "not judged"
-    return f"{value:.3g}" + (" (the floor)" if value <= 1.0001 / (draws + 1) else "")
+    return f"{value:.3g}" + (", the floor" if value <= 1.0001 / (draws + 1) else "")
 
 
 def sentence(one: "Verdict") -> str:
@@ -113,11 +113,11 @@ def pictures(one: "LayerExplanation") -> str:
     curves = [spectrum, np.full(len(spectrum), one.edge)]
     return (
         '<div class="pictures">'
-        + figure(drawing.heat_map(one.before, f"{one.name}, as trained", 200), f"As trained, {shape}: neurons in rows")
-        + figure(drawing.heat_map(one.after, f"{one.name}, descrambled", 200), "Descrambled")
-        + figure(drawing.heat_map(one.null, f"{one.name}, null", 200), f"One draw of '{one.null_name}', descrambled")
+        + figure(drawing.heat_map(one.before, f"{one.name}, as trained", 175), f"As trained, {shape}: neurons in rows")
+        + figure(drawing.heat_map(one.after, f"{one.name}, descrambled", 175), "Descrambled")
+        + figure(drawing.heat_map(one.null, f"{one.name}, null", 175), f"One draw of '{one.null_name}', descrambled")
         + figure(
-            drawing.lines(curves, f"{one.name}, singular values", 200),
+            drawing.lines(curves, f"{one.name}, singular values", 175),
             "Singular values; the flat line is the edge of noise (Marchenko-Pastur)",
         )
         + "</div>"
@@ -145,19 +145,25 @@ def _table(head: Sequence[str], rows: Sequence[str]) -> str:
 def _verdict_row(one: "Verdict", place: int, of: "LayerExplanation", report: "Report") -> str:
     draws = {name: values[:, place] for name, values in of.draws.items() if name in one.p_values}
     arrow = {1: "large", -1: "small", 0: "either"}[one.direction]
-    against = "".join(f"<small>{escape(name)}: {p_text(p, report.draws)}</small>" for name, p in one.p_values.items())
+    against = "".join(
+        f'<td class="number">{p_text(p, report.draws)}<small>{number(one.nulls[name][0])} &plusmn; '
+        f"{number(one.nulls[name][1])}</small></td>"
+        for name, p in one.p_values.items()
+    )
     mark = ' class="found"' if one.p_value <= report.alpha else ""
     frame = "" if one.depends_on_point else " The descrambler cannot change it."
     return (
         f"<tr{mark}><th>{escape(one.reading)}<small>{escape(one.note)}.{frame}</small></th>"
         f'<td class="number">{number(one.value)}</td><td>{arrow}</td>'
-        f"<td>{strip(one.value, draws, one.reading)}</td><td>{p_text(one.p_value, report.draws)}{against}</td></tr>"
+        f"<td>{strip(one.value, draws, one.reading)}</td>{against}</tr>"
     )
 
 
 def _layer_section(one: "LayerExplanation", report: "Report") -> str:
     rows = [_verdict_row(verdict, place, one, report) for place, verdict in enumerate(one.verdicts)]
-    table = _table(("Reading", "Value", "Finding if", "The network (line) on its nulls (dots)", "p"), rows)
+    order = ", ".join(f"row {k + 1}: {name}" for k, name in enumerate(one.draws))
+    nulls = [f"p against {name}; its mean ± sd" for name in one.draws]
+    table = _table(("Reading", "Value", "Finding if", f"The network (line) on draws (dots; {order})", *nulls), rows)
     return f"<h2>{escape(one.name)}</h2>{pictures(one)}{table}"
 
 

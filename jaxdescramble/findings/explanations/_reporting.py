@@ -3,17 +3,15 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble.descrambling import descramble
+from jaxdescramble.findings.explanations._pictures import pictures
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
-from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict, headline_of
-from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
-from jaxdescramble.objectives import Objective
+from jaxdescramble.findings.explanations.report import Report, Verdict, headline_of
+from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
 
 
 def report_of(
@@ -22,7 +20,6 @@ def report_of(
     values: list[np.ndarray],
     drawn: dict[str, list[np.ndarray]],
     nulls: list[WeightNull | Untrained],
-    objective: Objective,
     key: PRNGKeyArray,
     alpha: float,
     skipped: dict[str, str],
@@ -60,15 +57,14 @@ def report_of(
     count = len(next(iter(drawn.values()))[0])
     findings = tuple(one for one in found if one.p_value <= alpha)
     names = tuple(one.name for one in nulls)
-    start, pictures = 0, {}
+    start, shown = 0, {}
     for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
         own = tuple(verdicts[start : start + len(battery)])
         start += len(battery)
-        pictures[one.source.name] = _pictures(one, nulls, objective, jax.random.fold_in(key, k), own, {
-            name: rows[k] for name, rows in drawn.items()
-        })  # fmt: skip
+        rows = {name: kept[k] for name, kept in drawn.items()}
+        shown[one.source.name] = pictures(one, nulls, jax.random.fold_in(key, k), own, rows)
     return Report(
-        layers=pictures,
+        layers=shown,
         verdicts=found,
         headline=headline_of(findings, judged, len(layers), count, alpha, names),
         alpha=alpha,
@@ -79,39 +75,4 @@ def report_of(
         skipped=skipped,
         descriptions=others,
         stopped=stopped,
-    )
-
-
-def _pictures(
-    one: Prepared,
-    nulls: list[WeightNull | Untrained],
-    objective: Objective,
-    key: PRNGKeyArray,
-    verdicts: tuple[Verdict, ...],
-    drawn: dict[str, np.ndarray],
-) -> LayerExplanation:
-    weight = one.weight
-    null = next((null for null in nulls if not isinstance(null, Untrained)), NULLS["random frame"]())
-    other = null.draw(key, weight, False)
-    factor = jnp.concatenate(one.inputs.factors, axis=1)
-    right = None if one.source.into.ordered else descramble(factor, objective).point
-
-    def readable(matrix):
-        after = matrix if one.source.output.ordered else descramble(matrix @ factor, objective).point @ matrix
-        return np.asarray(after if right is None else after @ right.T)
-
-    n, m = weight.shape
-    singular = np.linalg.svd(np.asarray(weight), compute_uv=False)
-    edge = float(np.sqrt(np.sum(singular**2) / (n * m)) * (math.sqrt(n) + math.sqrt(m)))
-    return LayerExplanation(
-        name=one.source.name,
-        before=np.asarray(weight),
-        after=readable(weight),
-        null=readable(other),
-        null_name=null.name,
-        singular_values=singular,
-        edge=edge,
-        columns=(len(one.picked[0]), len(one.picked[1])),
-        draws=drawn,
-        verdicts=verdicts,
     )

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Inputs, looks, thin
+from jaxdescramble.findings.explanations.looks import Inputs, both_looks, thin
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.readings import LayerReading
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
@@ -56,9 +56,9 @@ def read_stack(
     """
 
     def read(k: Array, rows: Array) -> Array:
-        both = looks(stack[k], shape, inputs, output, into)
-        values = [sum(one.function(look) for look in both) / 2 for one in battery]
-        return rows.at[k].set(jnp.stack(values).astype(rows.dtype))
+        both = both_looks(stack[k], shape, inputs, output, into)
+        values = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]))(both)
+        return rows.at[k].set(jnp.mean(values, axis=0).astype(rows.dtype))
 
     return jax.lax.fori_loop(0, count, read, jnp.zeros((stack.shape[0], len(battery)), stack.dtype))
 

@@ -153,7 +153,7 @@ def explain(
     if done == 0:
         raise Interrupted("explain was interrupted before the first draws were complete.", None)
     report = report_of(
-        ready, batteries, values, drawn, chosen_nulls, objective, given_key, alpha, skipped, stopped,
+        ready, batteries, values, drawn, chosen_nulls, given_key, alpha, skipped, stopped,
         samples=(int((side == 0).sum()), int((side == 1).sum())), groups=len(np.unique(own_groups[own_groups >= 0])),
         others=among_others(network, others, batteries, values),
     )  # fmt: skip

@@ -6,8 +6,11 @@ rotation of the outputs. So a layer with many outputs costs no more than its inp
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,8 +23,8 @@ from jaxdescramble.findings.explanations.axes import Axis
 class Frame(NamedTuple):
     """Principal directions of the signals of one half, strongest first, and the energy along each of them."""
 
-    directions: Float[Array, "n n"]
-    energies: Float[Array, " n"]
+    directions: Float[Array, "*both n n"]
+    energies: Float[Array, "*both n"]
 
 
 class Inputs(NamedTuple):
@@ -36,36 +39,49 @@ class Inputs(NamedTuple):
     frames: tuple[Frame, Frame] | None
 
 
+class Frames(NamedTuple):
+    """Frames of one axis, found on the fitting half and on the other half.
+
+    Attributes:
+        fit: `Frame` of the fitting half.
+        other: `Frame` of the other half.
+        held_out: energy of the other half's signals along the directions of `fit`.
+    """
+
+    fit: Frame
+    other: Frame
+    held_out: Float[Array, "*both n"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["singular", "frames", "input_frames", "spectrum", "modes", "profiles"],
+    meta_fields=["shape", "output", "into"],
+)
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """One layer, with frames found on one half of the samples (`fit`) and on the other half (`other`).
+    """One layer, with frames found on one half of the samples and used on the other half.
 
     Attributes:
         singular: singular values of W, descending.
         shape: (out, in), the shape of W.
         output: the output axis; `into` is the input axis.
-        fit: `Frame` of the preactivations that was found on the fitting half; None if the axis is ordered.
-        other: the same, found on the other half.
-        held_out: energy of the other half's preactivations along the directions of `fit`; None if the axis is ordered.
-        input_fit, input_other, input_held_out: the same three for the input signals.
+        frames: `Frames` of the preactivations; None if the output axis is ordered.
+        input_frames: `Frames` of the input signals; None if the input axis is ordered.
         spectrum: energy of each principal component of the preactivations on the other half, descending.
-        modes: W in the modes of both axes with the frames of `other`, shape (rows, channels, points).
+        modes: W in the modes of both axes with the frames of the other half, shape (rows, channels, points).
         profiles: W in the modes of the output axis and the points of the input axis, shape (rows, in).
     """
 
-    singular: Float[Array, " k"]
+    singular: Float[Array, "*both k"]
     shape: tuple[int, int]
     output: Axis
     into: Axis
-    fit: Frame | None
-    other: Frame | None
-    held_out: Float[Array, " r"] | None
-    input_fit: Frame | None
-    input_other: Frame | None
-    input_held_out: Float[Array, " m"] | None
-    spectrum: Float[Array, " s"]
-    modes: Float[Array, "r channels points"]
-    profiles: Float[Array, "r m"]
+    frames: Frames | None
+    input_frames: Frames | None
+    spectrum: Float[Array, "*both s"]
+    modes: Float[Array, "*both r channels points"]
+    profiles: Float[Array, "*both r m"]
 
     @property
     def energy(self) -> Float[Array, "r points"]:
@@ -93,58 +109,57 @@ def energies_along(directions: Float[Array, "n n"], factor: Float[Array, "n k"])
     return jnp.sum(matmul(directions.T, factor) ** 2, axis=1)
 
 
-def looks(
-    weight: Float[Array, "r m"], shape: tuple[int, int], inputs: Inputs, output: Axis, into: Axis
-) -> tuple[Look, Look]:
-    """Return two looks at a layer: frames found on the first half, read on the second, and the other way round.
+def both_looks(weight: Float[Array, "r m"], shape: tuple[int, int], inputs: Inputs, output: Axis, into: Axis) -> Look:
+    """Return two looks at a layer, stacked: frames of the first half read on the second, and the other way round.
 
     Args:
         weight: W, or `thin(W)` if the output axis is descrambled.
         shape: (out, in) of W.
         inputs: the input signals.
         output, into: the two axes of W.
+
+    Returns:
+        A `Look` whose arrays have a leading axis of size 2. Map a reading over it: one program then reads both.
     """
     signals = [matmul(weight, factor) for factor in inputs.factors]
     gram = matmul(weight, weight.T) if weight.shape[0] <= weight.shape[1] else matmul(weight.T, weight)
     singular = jnp.sqrt(jnp.maximum(decompositions.eigh(gram)[0][::-1], 0))
-    spectra: list[Array]
     if output.ordered:
         frames = None
         rows = [output.analyse(weight)[0]] * 2
         spectra = [frame_of(one if one.shape[0] <= one.shape[1] else one.T).energies for one in signals]
+        spectra = [jnp.pad(one, (0, max(map(len, spectra)) - len(one))) for one in spectra]
     else:
-        frames = [frame_of(one) for one in signals]
-        spectra = [one.energies for one in frames]
-        rows = [matmul(one.directions.T, weight) for one in frames]
-    found = []
-    for fit, other in ((0, 1), (1, 0)):
-        row = rows[other]
-        if inputs.frames is None:
-            modes = jnp.moveaxis(into.analyse(row.T), -1, 0)
-        else:
-            modes = matmul(row, inputs.frames[other].directions)[:, None, :]
-        own = inputs.frames
-        found.append(
-            Look(
-                singular=singular,
-                shape=shape,
-                output=output,
-                into=into,
-                fit=None if frames is None else frames[fit],
-                other=None if frames is None else frames[other],
-                held_out=None if frames is None else energies_along(frames[fit].directions, signals[other]),
-                input_fit=None if own is None else own[fit],
-                input_other=None if own is None else own[other],
-                input_held_out=None if own is None else energies_along(own[fit].directions, inputs.factors[other]),
-                spectrum=spectra[other],
-                modes=modes,
-                profiles=row,
-            )
-        )
-    return found[0], found[1]
+        frames = _swapped([frame_of(one) for one in signals], signals)
+        spectra = list(frames.other.energies[::-1])
+        rows = [matmul(one.T, weight) for one in frames.fit.directions]
+    own = None if inputs.frames is None else _swapped(inputs.frames, inputs.factors)
+    if own is None:
+        modes = [jnp.moveaxis(into.analyse(row.T), -1, 0) for row in rows]
+    else:
+        modes = [matmul(row, one)[:, None, :] for row, one in zip(rows, own.fit.directions, strict=True)]
+    return Look(
+        singular=jnp.stack([singular, singular]),
+        shape=shape,
+        output=output,
+        into=into,
+        frames=frames,
+        input_frames=own,
+        spectrum=jnp.stack(spectra[::-1]),
+        modes=jnp.stack(modes[::-1]),
+        profiles=jnp.stack(rows[::-1]),
+    )
+
+
+def _swapped(frames: Sequence[Frame], factors: Sequence[Float[Array, "n k"]]) -> Frames:
+    """Return the frames of both halves as `fit`, each with the other one, and with the energies held out."""
+    fit = jax.tree.map(lambda *both: jnp.stack(both), *frames)
+    held = [energies_along(one.directions, other) for one, other in zip(frames, factors[::-1], strict=True)]
+    return Frames(fit, jax.tree.map(lambda both: both[::-1], fit), jnp.stack(held))
 
 
 def by_run(values: Float[Array, "n *rest"], runs: np.ndarray) -> Float[Array, "b *rest"]:
     """Return sums over the entries of each run (or bin); entries beyond the values do not count."""
     kept = runs[: values.shape[0]]
-    return jnp.zeros((int(kept[-1]) + 1, *values.shape[1:]), values.dtype).at[kept].add(values)
+    member = np.arange(int(kept[-1]) + 1)[:, None] == kept[None, :]
+    return jnp.tensordot(jnp.asarray(member, values.dtype), values, axes=1, precision="highest")

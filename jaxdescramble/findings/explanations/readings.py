@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Frame, Look, by_run
+from jaxdescramble.findings.explanations.looks import Frames, Look, by_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +81,12 @@ def roughness_of(energies: Float[Array, " n"], axis: Axis) -> Float[Array, ""]:
     return _share(jnp.sum(values * energies), jnp.sum(energies))
 
 
-def agreement_of(fit: Frame, other: Frame, axis: Axis) -> Float[Array, ""]:
+def agreement_of(frames: Frames, axis: Axis) -> Float[Array, ""]:
     """Return the share of the energy that both halves place on waves of the same frequency."""
-    overlap = jnp.matmul(fit.directions.T, other.directions, precision="highest") ** 2
+    overlap = jnp.matmul(frames.fit.directions.T, frames.other.directions, precision="highest") ** 2
     same = axis.runs[: overlap.shape[0], None] == axis.runs[None, : overlap.shape[1]]
-    return _share(jnp.sum(fit.energies * jnp.sum(jnp.where(same, overlap, 0), axis=1)), jnp.sum(fit.energies))
+    energies = frames.fit.energies
+    return _share(jnp.sum(energies * jnp.sum(jnp.where(same, overlap, 0), axis=1)), jnp.sum(energies))
 
 
 def concentration_of(look: Look) -> Float[Array, ""]:
@@ -130,14 +131,9 @@ def edge_of(look: Look) -> Float[Array, ""]:
     return _share(look.singular[0], sigma * (math.sqrt(n) + math.sqrt(m)))
 
 
-def _frame(frame: Frame | None) -> Frame:
-    assert frame is not None
-    return frame
-
-
-def _known(energies: Array | None) -> Array:
-    assert energies is not None
-    return energies
+def _frames(frames: Frames | None) -> Frames:
+    assert frames is not None, "the reading does not fit this layer's axes"
+    return frames
 
 
 def _columns(look: Look) -> Float[Array, " m"]:
@@ -175,7 +171,7 @@ def _both(output: Axis, into: Axis) -> bool:
 READINGS = (
     LayerReading(
         "roughness of signals",
-        lambda look: roughness_of(_known(look.held_out), look.output),
+        lambda look: roughness_of(_frames(look.frames).held_out, look.output),
         _free_output,
         True,
         -1,
@@ -183,14 +179,14 @@ READINGS = (
     ),
     LayerReading(
         "agreement of halves",
-        lambda look: agreement_of(_frame(look.fit), _frame(look.other), look.output),
+        lambda look: agreement_of(_frames(look.frames), look.output),
         _free_output,
         True,
         1,
         "share of the preactivations' energy that both halves place on the same wave; low: too few samples for P",
     ),
     LayerReading(
-        "roughness of weights, outputs",
+        "roughness along outputs",
         lambda look: roughness_of(_rows(look), look.output),
         _free_output,
         True,
@@ -198,7 +194,7 @@ READINGS = (
         "the objective of the descrambled weight's columns",
     ),
     LayerReading(
-        "spectral entropy, outputs",
+        "entropy along outputs",
         lambda look: entropy(by_run(_rows(look), look.output.runs)),
         _free_output,
         True,
@@ -206,7 +202,7 @@ READINGS = (
         "how evenly the weight's energy is spread over the waves of the output axis; 1 is even",
     ),
     LayerReading(
-        "band edge, outputs",
+        "band edge of outputs",
         lambda look: band_edge_of(_rows(look), look.output.frequencies),
         _ordered_output,
         False,
@@ -214,7 +210,7 @@ READINGS = (
         "95% of the weight's energy lies below; 1 is the highest frequency",
     ),
     LayerReading(
-        "roughness of weights, ordered outputs",
+        "roughness along ordered outputs",
         lambda look: roughness_of(_rows(look), look.output),
         _ordered_output,
         False,
@@ -222,23 +218,23 @@ READINGS = (
         "roughness of the weight's columns along the network's outputs",
     ),
     LayerReading(
-        "roughness of inputs",
-        lambda look: roughness_of(_known(look.input_held_out), look.into),
+        "roughness of input signals",
+        lambda look: roughness_of(_frames(look.input_frames).held_out, look.into),
         _free_input,
         True,
         -1,
         "the objective of the descrambled input signals, on the half that Q has not seen",
     ),
     LayerReading(
-        "agreement of halves, inputs",
-        lambda look: agreement_of(_frame(look.input_fit), _frame(look.input_other), look.into),
+        "agreement of halves at the inputs",
+        lambda look: agreement_of(_frames(look.input_frames), look.into),
         _free_input,
         True,
         1,
         "share of the input signals' energy that both halves place on the same wave",
     ),
     LayerReading(
-        "roughness of weights, inputs",
+        "roughness along inputs",
         lambda look: roughness_of(_columns(look), look.into),
         _always,
         False,
@@ -246,7 +242,7 @@ READINGS = (
         "roughness of the weight's rows along the input axis",
     ),
     LayerReading(
-        "spectral entropy, inputs",
+        "entropy along inputs",
         lambda look: entropy(by_run(_columns(look), look.into.runs)),
         _always,
         False,
@@ -254,7 +250,7 @@ READINGS = (
         "how evenly the weight's energy is spread over the frequencies of the input axis; 1 is even",
     ),
     LayerReading(
-        "band edge, inputs",
+        "band edge of inputs",
         lambda look: band_edge_of(_columns(look), look.into.frequencies),
         _ordered_input,
         False,

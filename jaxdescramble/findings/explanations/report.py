@@ -284,6 +284,12 @@ def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict
     )
 
 
+def _chance(one: Verdict) -> float:
+    """Return the mean of the null that comes closest to the value, among those that can change the reading."""
+    means = [mean for name, (mean, _) in one.nulls.items() if not math.isnan(one.p_values[name])]
+    return min(means, key=lambda mean: abs(mean - one.value), default=math.nan)
+
+
 def headline_of(
     findings: tuple[Verdict, ...], judged: int, layers: int, draws: int, alpha: float, nulls: tuple[str, ...]
 ) -> str:
@@ -300,7 +306,9 @@ def headline_of(
         return f"{draws} draws cannot show a finding at {alpha:g}: give at least {math.ceil(1 / alpha) - 1}."
     if not findings:
         return f"None of {of} is a finding {how}."
-    shown = "; ".join(f"{one.layer} {one.reading} {one.value:.3g}" for one in findings[:3])
+    shown = "; ".join(
+        f"{one.reading} of {one.layer}, {one.value:.3g} (chance {_chance(one):.3g})" for one in findings[:3]
+    )
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     verb = "is a finding" if len(findings) == 1 else "are findings"
     return f"{len(findings)} of {of} {verb}: {shown}{more} {how}."

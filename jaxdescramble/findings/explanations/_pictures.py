@@ -1,0 +1,75 @@
+"""Matrices to look at: a weight, and one draw from a null, in the frames of all samples. Computed by NumPy in float64.
+
+The frames are those of `jaxdescramble.descramble`, in the same gauge (the nearest one to the identity). They are
+computed once for each layer, so NumPy is faster than a program that must be compiled.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from jaxdescramble.findings.explanations.axes import Axis
+from jaxdescramble.findings.explanations.draws import draw_stack, stack_size
+from jaxdescramble.findings.explanations.preparing import Prepared
+from jaxdescramble.findings.explanations.report import LayerExplanation, Verdict
+from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
+
+
+def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarray, "size n"]:
+    """Return P of the closed form for signals of n features on an axis of at least n points.
+
+    >>> from jaxdescramble.findings.explanations.axes import free_axis
+    >>> from jaxdescramble.operators import derivative
+    >>> P = descrambler(np.eye(4), free_axis(derivative(4)))
+    >>> bool(np.allclose(P, np.eye(4)))
+    True
+    """
+    energies, directions = np.linalg.eigh(signals @ signals.T)
+    directions = directions[:, np.argsort(-energies, kind="stable")]
+    basis = np.asarray(axis.operator.basis, np.float64)[:, : len(directions)]
+    if axis.size == len(directions):
+        overlap, start = basis.T @ directions, 0
+        for length in axis.operator.multiplicities:
+            own = slice(start, start + length)
+            left, _, right = np.linalg.svd(overlap[own, own])
+            directions[:, own] = directions[:, own] @ (left @ right).T
+            start += length
+    return basis @ directions.T
+
+
+def pictures(
+    one: Prepared,
+    nulls: list[WeightNull | Untrained],
+    key: PRNGKeyArray,
+    verdicts: tuple[Verdict, ...],
+    drawn: dict[str, np.ndarray],
+) -> LayerExplanation:
+    """Return a layer with the matrices to look at: before, after, one draw from the first null that has draws."""
+    source, weight = one.source, np.asarray(one.weight, np.float64)
+    null = next((null for null in nulls if not isinstance(null, Untrained)), NULLS["random frame"]())
+    other = draw_stack(jax.random.split(key, stack_size(one)), jnp.asarray(one.weight), null, one.reduced)[0]
+    factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
+    right = None if source.into.ordered else descrambler(factor, source.into)
+
+    def readable(matrix: np.ndarray) -> np.ndarray:
+        after = matrix if source.output.ordered else descrambler(matrix @ factor, source.output) @ matrix
+        return (after if right is None else after @ right.T).astype(one.weight.dtype)
+
+    n, m = weight.shape
+    singular = np.linalg.svd(weight, compute_uv=False)
+    edge = float(np.sqrt(np.sum(singular**2) / (n * m)) * (math.sqrt(n) + math.sqrt(m)))
+    return LayerExplanation(
+        name=source.name,
+        before=np.asarray(one.weight),
+        after=readable(weight),
+        null=readable(np.asarray(other, np.float64)),
+        null_name=null.name,
+        singular_values=singular,
+        edge=edge,
+        columns=(len(one.picked[0]), len(one.picked[1])),
+        draws=drawn,
+        verdicts=verdicts,
+    )
