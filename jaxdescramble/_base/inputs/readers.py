@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,14 @@ def _kept(source: Path, key: str, stamp: tuple[int, int]) -> np.ndarray:
         return _read_npz(file, key)
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """An open file, or a member of an open archive."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def tell(self) -> int: ...
+
+
 def _list_npz(source: Path, file: IO[bytes]) -> dict[str, Entry]:
     found = {}
     with zipfile.ZipFile(file) as archive:
@@ -110,7 +118,7 @@ def _read_npy(source: Path, file: IO[bytes], layer: int | None) -> np.ndarray:
     return np.array(mapped if layer is None else mapped[layer])
 
 
-def _npy_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], Literal["F", "C"], np.dtype]:
+def _npy_header(file: Readable, size: int) -> tuple[tuple[int, ...], Literal["F", "C"], np.dtype]:
     """Return shape, order and dtype, leave the file at the first number, and check the number of bytes that follow."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
 from jaxdescramble.findings.explanations.looks import Inputs
 from jaxdescramble.findings.explanations.preparing import Prepared, UnreadableError, inputs_of, prepared
@@ -129,6 +130,24 @@ class Store(NamedTuple):
             return None  # missing or damaged: draw again
 
 
+class _StoppedError(Exception):
+    """The time is spent, or somebody pressed Ctrl-C; draws that are not complete are dropped."""
+
+
+class Drawn(NamedTuple):
+    """The draws that are complete for all layers and nulls.
+
+    Attributes:
+        rows: for each null, the readings of each layer, shape (draws, readings).
+        draws: number of draws.
+        stopped: "" if all draws were made; otherwise why not.
+    """
+
+    rows: dict[str, list[np.ndarray]]
+    draws: int
+    stopped: str
+
+
 def draw(
     watch: Watch,
     layers: list[Prepared],
@@ -138,53 +157,59 @@ def draw(
     key: PRNGKeyArray,
     network: Network | None,
     store: Store,
-) -> tuple[dict[str, list[np.ndarray]], int, str]:
-    """Return the readings of all draws, how many draws are complete, and why no more."""
-    found: dict[str, list[list[np.ndarray]]] = {one.name: [[] for _ in layers] for one in nulls}
+) -> Drawn:
+    """Make the draws in blocks: each block is complete for all nulls and layers before the next one begins.
+
+    So whenever it is stopped, the complete draws are draws of whole networks, and can be judged.
+    """
     named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
-    complete, steps, total = 0, 0, -(-draws // CHUNK) * len(nulls) * len(layers)
-    stopped = ""
-    for first in range(0, draws, CHUNK):
-        last = min(first + CHUNK, draws)
-        block: dict[str, list[np.ndarray]] = {}
-        for place, null in enumerate(nulls):
-            keys = jax.vmap(lambda k, place=place: jax.random.fold_in(jax.random.fold_in(key, place + 1), k))(
-                jnp.arange(first, last)
-            )
-            path = None if store.folder is None else store.path(null.name, named, first, last)
-            rows = None if path is None else store.load(path, len(layers))
-            if rows is None:
-                rows = []
-                for parts in _block(keys, null, layers, batteries, network):
-                    kept = []
-                    for part in parts:
-                        if not watch.wait(part) or watch.over():
-                            break
-                        kept.append(np.asarray(part, np.float64))
-                    if watch.over():
-                        break
-                    rows.append(np.concatenate(kept))
-                    watch.tell(f"draws from '{null.name}'", steps + len(rows), total)
-                if watch.over():
-                    break
-                if path is not None:
-                    write_arrays(path, {str(k): one for k, one in enumerate(rows)})
-            steps += len(layers)
-            block[null.name] = rows
-        if watch.over():
-            interrupted = watch.stopped is not None and watch.stopped.name == "INTERRUPTED"
-            stopped = f"{'interrupted' if interrupted else 'stopped by max_seconds'} after {complete} of {draws} draws"
-            break
-        for name, rows in block.items():
-            for kept, row in zip(found[name], rows, strict=True):
-                kept.append(row)
-        complete = last
+    total = -(-draws // CHUNK) * len(nulls) * len(layers)
+    blocks: list[dict[str, list[np.ndarray]]] = []
+    count, stopped = 0, ""
+    try:
+        for first in range(0, draws, CHUNK):
+            last = min(first + CHUNK, draws)
+            block: dict[str, list[np.ndarray]] = {}
+            for place, null in enumerate(nulls):
+                done = (first // CHUNK * len(nulls) + place) * len(layers)
+                path = None if store.folder is None else store.path(null.name, named, first, last)
+                rows = None if path is None else store.load(path, len(layers))
+                if rows is None:
+                    own = jax.random.fold_in(key, place + 1)
+                    keys = jax.vmap(jax.random.fold_in, (None, 0))(own, jnp.arange(first, last))
+                    rows = _rows(watch, _block(keys, null, layers, batteries, network), null.name, done, total)
+                    if path is not None:
+                        write_arrays(path, {str(k): one for k, one in enumerate(rows)})
+                block[null.name] = rows
+            blocks.append(block)
+            count = last
+    except (_StoppedError, KeyboardInterrupt):
+        why = "stopped by max_seconds" if watch.stopped == Status.TIME_SPENT else "interrupted"
+        stopped = f"{why} after {count} of {draws} draws"
     empty = [np.zeros((0, len(battery))) for battery in batteries]
-    joined = {
-        name: [np.concatenate([nothing, *one]) for one, nothing in zip(rows, empty, strict=True)]
-        for name, rows in found.items()
+    rows = {
+        null.name: [
+            np.concatenate([nothing, *(block[null.name][k] for block in blocks)]) for k, nothing in enumerate(empty)
+        ]
+        for null in nulls
     }
-    return joined, complete, stopped
+    return Drawn(rows, count, stopped)
+
+
+def _rows(
+    watch: Watch, layers: Iterator[Iterable[Array]], name: str, done: int, total: int
+) -> list[Float[np.ndarray, "draws readings"]]:
+    """Wait for the readings of a block, layer by layer, and report progress."""
+    rows = []
+    for parts in layers:
+        kept = []
+        for part in parts:
+            if not watch.wait(part) or watch.over():
+                raise _StoppedError
+            kept.append(np.asarray(part, np.float64))
+        rows.append(np.concatenate(kept))
+        watch.tell(f"draws from '{name}'", done + len(rows), total)
+    return rows
 
 
 def _block(

@@ -91,6 +91,7 @@ def explain(
         TypeError, ValueError: if an argument has a wrong type or shape; if a half of the samples stays empty; if no
             layer can be judged (NaN in the signals); if `init` returns another structure; if the file holds weights
             without signals.
+        TimeoutError: if `max_seconds` is over before the first draws are complete.
         Interrupted: on Ctrl-C; `result` is the report with the draws so far.
 
     >>> keys = jax.random.split(jax.random.key(0), 2)
@@ -140,7 +141,7 @@ def explain(
     network = Network(f_or_layers, params, x, ready) if callable(f_or_layers) else None
     batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
     values = observed(ready, batteries)
-    drawn, done, stopped = draw(
+    drawn = draw(
         watch,
         ready,
         batteries,
@@ -150,17 +151,19 @@ def explain(
         network,
         Store.at(folder, ready, given_key, objective),
     )
-    if done == 0:
-        raise Interrupted("explain was interrupted before the first draws were complete.", None)
+    if drawn.draws == 0:
+        if drawn.stopped.startswith("interrupted"):
+            raise Interrupted("explain was interrupted before the first draws were complete.", None)
+        raise TimeoutError(f"max_seconds: {max_seconds} seconds are not enough for the first draws; allow more.")
     report = report_of(
-        ready, batteries, values, drawn, chosen_nulls, given_key, alpha, skipped, stopped,
+        ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped, drawn.stopped,
         samples=(int((side == 0).sum()), int((side == 1).sum())), groups=len(np.unique(own_groups[own_groups >= 0])),
         others=among_others(network, others, batteries, values),
     )  # fmt: skip
     if out is not None:
         report.save(out)
     watch.tell("done", 1, 1)
-    if stopped.startswith("interrupted"):
+    if drawn.stopped.startswith("interrupted"):
         raise Interrupted(
             "explain was interrupted; .result of this exception is the report of the draws so far.", report
         )
