@@ -44,10 +44,11 @@ CAPTIONS = {
     ),
     "figure-7-nulls": (
         "Is it a finding?",
-        "Every reading (line) beside the same reading of null networks (dots; the diamond is one network trained on "
-        "shuffled targets). Each row has its own scale, with the direction of the paper's finding to the right. A "
-        "claim stands if the line is to the right of all three nulls and the value is the paper's. Bold p-values beat "
-        "their null.",
+        "Every reading (line) beside the same reading of null networks (dots). The diamond is one network trained on "
+        "shuffled targets; it is shown, but one network is no test. Each row has its own scale, with the direction of "
+        "the paper's finding to the right. The p-values of the readings that decide a claim are corrected for their "
+        "number. A claim stands if its reading beats every null with p at most 0.05 (bold) and the value is the "
+        "paper's.",
     ),
 }
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -221,10 +221,10 @@ def _margins(
     verdicts = beaten(reading)
     for lane, (name, values) in enumerate(reading.nulls.items()):
         at = y + (1 - lane) * 2.1 / height
-        if name not in verdicts or reading.direction == 0:
+        if len(values) == 1:
+            said = "no test"
+        elif name not in verdicts or reading.direction == 0:
             said = "always equal" if reading.direction else "\N{EN DASH}"
-        elif len(values) == 1:
-            said = "beaten" if verdicts[name] else "not beaten"
         else:
             said = f"{reading.p_value[name]:.3f}"
         won = verdicts.get(name, False) and reading.direction != 0

@@ -1,9 +1,11 @@
 """Verdicts on the paper's findings: each finding is compared with its readings and their nulls."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jaxdescramble.findings import Reading
+import numpy as np
+
+from jaxdescramble.findings import Reading, Readings, joint_p_values
 from jaxdescramble.studies.deernet.replica import Agreement
 
 ALPHA = 0.05
@@ -31,14 +33,53 @@ class Finding:
     depends_on_point: bool
 
 
+DECIDING = (
+    ("first", "band edge"),
+    ("first", "notch, link frequency 0 left out"),
+    ("first", "ridge monotonicity"),
+    ("last", "link purity"),
+    ("last, joint tap", "link purity"),
+    ("last", "distance map"),
+    ("last", "link bandedness"),
+    ("last", "Chebyshev R2"),
+)
+"""The readings that decide the claims: layer and name. Their p-values are corrected for each other."""
+
+
+def corrected(readings: Mapping[str, list[Reading]]) -> dict[str, list[Reading]]:
+    """Return the readings, with the p-values of the deciding ones corrected for their number.
+
+    Each draw is one whole network, so the correction is the joint one of `findings.joint_p_values`: an empty network
+    beats a null with any of the deciding readings with a probability of at most 0.05. The other readings keep their
+    own p-values; they describe.
+    """
+    named = {(layer, one.name): one for layer, group in readings.items() for one in group}
+    chosen = [named[one] for one in DECIDING]
+    values = np.asarray([one.value for one in chosen])
+    directions = np.asarray([one.direction for one in chosen])
+    p_values = {one: dict(named[one].p_value) for one in DECIDING}
+    for null, draws in chosen[0].nulls.items():
+        if len(draws) > 1:
+            p, judged = joint_p_values(values, np.stack([one.nulls[null] for one in chosen], axis=1), directions)
+            for place, one in enumerate(DECIDING):
+                if judged[place]:
+                    p_values[one][null] = float(p[place])
+    return {
+        layer: Readings(
+            replace(one, p_value=p_values[layer, one.name]) if (layer, one.name) in p_values else one for one in group
+        )
+        for layer, group in readings.items()
+    }
+
+
 def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreement]) -> list[Finding]:
     """Give a verdict on each finding, by fixed rules.
 
-    A reading beats a null of many draws if its p-value is at most 0.05. It beats a null of one draw (the network on
-    shuffled targets) if it lies on the side of the finding. A reading that P cannot change need not beat random frames,
-    because these do not change it either. "Stands" means that the reading beats every null and has the paper's value.
-    "In part" means that it beats some nulls, or that the value differs. "By construction" means that the value is
-    there, but the nulls show it too.
+    The readings are those that `corrected` returns. A reading beats a null if its corrected p-value is at most 0.05. A
+    null of one draw (the network on shuffled targets) is a picture, not a test. A reading that P cannot change need not
+    beat random frames, because these do not change it either. "Stands" means that the reading beats every null and has
+    the paper's value. "In part" means that it beats some nulls, or that the value differs. "By construction" means that
+    the value is there, but the nulls show it too.
     """
     named = {layer: {reading.name: reading for reading in group} for layer, group in readings.items()}
     first, last = named["first"], named["last"]
@@ -82,16 +123,16 @@ def judge(readings: Mapping[str, list[Reading]], agreements: Mapping[str, Agreem
 
 
 def beaten(reading: Reading) -> dict[str, bool]:
-    """Check for each null whether the reading beats it. Nulls that cannot change the reading are left out."""
+    """Check for each null whether the reading beats it.
+
+    Nulls that cannot change the reading are left out, and so are nulls of one draw: they are no tests.
+    """
     verdicts = {}
     for name, draws in reading.nulls.items():
-        if name == "random frame" and not reading.depends_on_point and len(draws) > 1 and reading.effect[name] is None:
+        if name == "random frame" and not reading.depends_on_point and reading.effect[name] is None:
             continue  # random frames do not change a reading that P cannot change
-        difference = reading.difference[name]
         if len(draws) > 1:
             verdicts[name] = reading.p_value[name] <= ALPHA
-        else:
-            verdicts[name] = difference is not None and difference * (reading.direction or 1) > 0
     return verdicts
 
 

@@ -22,7 +22,7 @@ from jaxdescramble.datasets.deer import DeerBatch, sample
 from jaxdescramble.descrambling import LayerDescrambling, descramble_network
 from jaxdescramble.findings import FIRST_LAYER, SECOND_LAYER, Reading, compare, random_frame
 from jaxdescramble.networks.taps import insert, wiretap
-from jaxdescramble.studies.deernet.claims import Finding, judge
+from jaxdescramble.studies.deernet.claims import Finding, corrected, judge
 from jaxdescramble.studies.deernet.network import TrainedDEERNet, TrainingPlan, initial_parameters, network, train
 from jaxdescramble.studies.deernet.replica import Agreement, Replica, agreement, rational_replica
 
@@ -154,7 +154,7 @@ def demonstrate(
 
     report("reading", 0, 1)
     nulls = _nulls(keys["nulls"], net, shuffled, settings.draws)
-    readings = _read_both_layers(net.params, nulls, fit.trace, read.trace)
+    readings = corrected(_read_both_layers(net.params, nulls, fit.trace, read.trace))
     clock.lap("read")
 
     report("building the replica", 0, 1)
