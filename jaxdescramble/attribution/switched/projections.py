@@ -74,7 +74,7 @@ def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name, *, jacobian
             preactivations. If f is piecewise linear, the result is the same as without it.
 
     Returns:
-        The weight, in the shape of x, and the bias, shape (batch,). With None as the index, the axes of the neurons
+        The weight, in the shape of x, and the bias, shape (batch,). With the index None, the axes of the neurons
         follow the batch: (batch, *neurons, *features) and (batch, *neurons).
 
     Raises:
