@@ -200,6 +200,22 @@ def test_what_the_parameters_of_hidden_layers_may_do():
 
 
 @needs_x64
+def test_derivatives_that_f_declares_for_its_training_play_no_part():
+    @jax.custom_vjp
+    def sine(h):
+        return jnp.sin(h)
+
+    sine.defvjp(lambda h: (jnp.sin(h), None), lambda _, g: (7 * g,))
+
+    def f(p, x):
+        return sine(x) + jax.lax.stop_gradient(jnp.cos(x))
+
+    found = expand(f, X, ("output", None))
+    np.testing.assert_allclose(found.weight, jax.vmap(jnp.diag)(jnp.cos(X) - jnp.sin(X)), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(times(found.weight, X) + found.bias, jnp.sin(X) + jnp.cos(X), rtol=0, atol=1e-15)
+
+
+@needs_x64
 def test_under_jit_vmap_and_grad():
     plain, jitted = project(sigmoid, P, X, 1, jacobian=True), expand(sigmoid, X, 1)
     many = jax.jit(jax.vmap(lambda x: project(sigmoid, P, x[None], 1, jacobian=True)))(X)

@@ -70,8 +70,9 @@ def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name, *, jacobian
             of one sample, flat or a tuple; None means all of them. A number alone is an index into the output.
         jacobian: whether f may also be smooth (sigmoid, tanh, GELU, softmax, attention). Then the map is the
             first-order expansion at x, `v(z) ~ J (z - x) + v(x)`: w is the row of the Jacobian J and `b = v(x) - J x`.
-            It is exact at x only. Every linear layer has neurons then, under the name that `wiretap` gives it: its
-            preactivations. If f is piecewise linear, the result is the same as without it.
+            It is exact at x only. J is the derivative of the values that f computes: a `custom_vjp` or a
+            `stop_gradient` does not change it. Every linear layer has neurons then, under the name that `wiretap` gives
+            it: its preactivations. If f is piecewise linear, the result is the same as without it.
 
     Returns:
         The weight, in the shape of x, and the bias, shape (batch,). With the index None, the axes of the neurons
