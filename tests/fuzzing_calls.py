@@ -581,7 +581,7 @@ NETWORKS = {
     "attribution.deep_taylor": Call(
         jd.attribution.deep_taylor, TARGETED | {"input_rule": "z-box", "low": -9.0, "high": 9.0}, ("params",)
     ),
-    "attribution.switched.project": Call(switched.project, F | {"neuron": ("['w']", 0)}, ("params",)),
+    "attribution.switched.project": Call(switched.project, F | {"neuron": ("['w']", 0), "jacobian": True}, ("params",)),
     "attribution.switched.centre": Call(switched.centre, F | {"neuron": 0}, ("params",)),
     "attribution.switched.gates": Call(switched.gates, F, ("params",)),
     "attribution.switched.path_gates": Call(switched.path_gates, F, ("params",)),

@@ -76,6 +76,17 @@ def test_many_networks(tmp_path):
 
 
 @pytest.mark.thorough
+def test_jacobians(tmp_path):
+    text = run("jacobians.py", "--steps", 100, "--traces", 16, folder=tmp_path)
+    raw, own, other = numbers(r"all Jacobians: (\S+) raw, (\S+) in their common frame, (\S+) in the frame of", text)
+    assert raw > 1000 * own
+    assert own <= other < 3 * own
+    share, _, untrained = numbers(r"mean Jacobian's share: (\S+); shuffled targets (\S+); untrained (\S+)", text)
+    assert share < 0.9 < untrained <= 1.001
+    assert numbers(r"band edge  .* untrained +(\S+) ", text)[0] > 110
+
+
+@pytest.mark.thorough
 def test_isotropic_null(tmp_path):
     text = run("isotropic_null.py", "--draws", 40, "--samples", 500, "--table", "null.md", folder=tmp_path)
     reading = r"\| notch, all link frequencies \| 1 \+- (\S+) \| (\S+) \+- (\S+) \| (\S+) \+- (\S+) \|"

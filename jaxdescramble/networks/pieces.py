@@ -2,6 +2,9 @@
 
 A graph runs on two inputs at once. The real input decides every gate; the other one goes through the gates as the real
 one set them. The second result is affine in its input, and equals the function at the real input.
+
+A curved operation has no piece. On request its tangent at the real input stands in for it: then the second result is
+the first-order expansion of the function at the real input.
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.facts import Facts
 from jaxdescramble.networks.graph import Block, Graph, Operation, Value
 from jaxdescramble.networks.kinds import kind_of
+from jaxdescramble.networks.kinds.kind import PieceRule, tangent_piece
 
 Halves: TypeAlias = tuple[list[Value], list[Value]]
 """What a scan carries or slices: real values, and values for the other input. None stands for one that never moves."""
@@ -51,7 +55,12 @@ class Pieces:
 
 
 def follow_piece(
-    graph: Graph, facts: Facts, arguments: Sequence[Array], moved: Mapping[int, Array], wanted: Collection[int] = ()
+    graph: Graph,
+    facts: Facts,
+    arguments: Sequence[Array],
+    moved: Mapping[int, Array],
+    wanted: Collection[int] = (),
+    tangents: bool = False,
 ) -> Pieces:
     """Run a graph on the piece of its arguments, with other numbers for some values.
 
@@ -60,8 +69,9 @@ def follow_piece(
         arguments: one array for each of `graph.inputs`: they set the gates.
         moved: other numbers for the values in which the piece is wanted. Values that do not depend on these stay.
         wanted: values to keep, real and moved.
+        tangents: whether operations without a piece are replaced by their tangents at the real input.
     """
-    run = _Run(graph, facts, set(wanted), dict(moved))
+    run = _Run(graph, facts, set(wanted), dict(moved), tangents)
     state = _State(dict(graph.constants) | dict(zip(graph.inputs, arguments, strict=True)), {}, {})
     for number in graph.inputs:
         run.keep(number, state)
@@ -87,8 +97,8 @@ class _State:
 
 
 class _Run:
-    def __init__(self, graph: Graph, facts: Facts, wanted: set[int], given: dict[int, Array]):
-        self.graph, self.facts, self.wanted, self.given = graph, facts, wanted, given
+    def __init__(self, graph: Graph, facts: Facts, wanted: set[int], given: dict[int, Array], tangents: bool):
+        self.graph, self.facts, self.wanted, self.given, self.tangents = graph, facts, wanted, given, tangents
         self.result = Pieces([])
         self.found: tuple[dict[int, PyTree], ...] = (
             self.result.real,
@@ -132,7 +142,7 @@ class _Run:
             return
         if culprit is None and not any(number in state.moved for number in operation.reads):
             return
-        rule = kind.piece(operation, live) if culprit is None else None
+        rule = self.rule(operation, live) if culprit is None else None
         if rule is None:
             state.refused.update(dict.fromkeys(outputs, culprit or operation))
             if operation.unread or (kind.decides and culprit is not None):
@@ -144,6 +154,17 @@ class _Run:
             self.gate(inputs[side], edge, operation)
         if went.winner is not None:
             self.found[2][outputs[0]] = went.winner
+
+    def rule(self, operation: Operation, live: list[bool]) -> PieceRule | None:
+        """Return how an operation goes on: along its piece, else along its tangent if that is asked for."""
+        kind = kind_of(operation)
+        if not self.tangents:
+            return kind.piece(operation, live)
+        # Gates compare real numbers; `abs` of complex ones is a curve.
+        numbers = (*operation.inputs, *operation.outputs)
+        is_gate = kind.decides and any(jnp.issubdtype(self.graph.avals[n].dtype, jnp.complexfloating) for n in numbers)
+        piece = None if is_gate else kind.piece(operation, live)
+        return tangent_piece if piece is None and kind.has_tangent else piece
 
     def gate(self, value: int, edge: ArrayLike, operation: Operation) -> None:
         if not is_traced(edge) and np.isinf(np.asarray(edge)).all():

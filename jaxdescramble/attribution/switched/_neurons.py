@@ -15,13 +15,16 @@ from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.flows import carry_forward, follow_axis
 from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
-from jaxdescramble.networks.layers import find_products
+from jaxdescramble.networks.layers import find_layers, find_products
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.pieces import Pieces, follow_piece
 from jaxdescramble.networks.tracing import Function, leaves_of, trace
 
 OUTPUT = "output"
-WAY_OUT = "For smooth networks use attribution.integrated_gradients, which needs no gates."
+WAY_OUT = (
+    "For smooth networks use attribution.switched.project(..., jacobian=True), the first-order expansion at x, or "
+    "attribution.integrated_gradients, which needs no gates."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class Neurons:
         winners: by name, the results of operations that take the largest or smallest of several.
         blocked: gates that read what has no piece, and the operation that is to blame.
         batch: number of samples; `batch_axes`: where they stand in a value.
+        tangents: whether smooth operations go on along their tangents, so that every neuron has an affine map.
     """
 
     graph: Graph
@@ -46,6 +50,12 @@ class Neurons:
     blocked: dict[int, Operation]
     batch: int
     batch_axes: dict[int, int]
+    tangents: bool = False
+
+    def with_tangents(self) -> "Neurons":
+        """Return a copy in which tangents stand in for smooth operations, and every linear layer is a neuron too."""
+        layers = {name: layer.preactivation for name, layer in find_layers(self.graph, self.facts)[0].items()}
+        return dataclasses.replace(self, hidden=layers | self.hidden, blocked={}, tangents=True)
 
     @property
     def x(self) -> int:
@@ -55,7 +65,7 @@ class Neurons:
         """Run along the piece of x (`networks.pieces.follow_piece`); raise if a wanted neuron has no piece."""
         names = list(names)
         wanted = {self.value(name) for name in names}
-        pieces = follow_piece(self.graph, self.facts, leaves_of((params, x)), moved, wanted)
+        pieces = follow_piece(self.graph, self.facts, leaves_of((params, x)), moved, wanted, self.tangents)
         for name in names:
             if self.value(name) in pieces.refused:
                 raise self.unsupported(name, pieces.refused[self.value(name)])
@@ -72,7 +82,7 @@ class Neurons:
         if name not in self.hidden:
             for blame in self.blocked.values():
                 raise self.unsupported(name, blame)
-            if not self.hidden:
+            if not self.hidden and not self.tangents:
                 raise self.no_gates("neuron")
             raise ValueError(f"neuron: no layer is called {name!r}; there are {[*self.hidden, OUTPUT]}.")
         return self.hidden[name]
@@ -92,7 +102,12 @@ class Neurons:
         return value
 
     def unsupported(self, name: str, operation: Operation) -> NotImplementedError:
-        """Return the error for a neuron without an affine piece."""
+        """Return the error for a neuron without an affine piece, or without a derivative."""
+        if self.tangents:
+            return NotImplementedError(
+                f"{name}: depends on x by way of {listed(operation)}, which has no derivative backwards. Ask for "
+                "neurons before it, or write it without a loop of unknown length (`while`) and without callbacks."
+            )
         culprit = listed(obstacle_behind(self.graph, self.facts, operation))
         return NotImplementedError(
             f"{name}: depends on x by way of {culprit}, which is not piecewise linear. Ask for neurons before it, or "

@@ -1,6 +1,8 @@
 """Switched linear projections: the affine map of a neuron at an input."""
 
+import math
 import operator
+from collections.abc import Callable
 from typing import NamedTuple, SupportsIndex
 
 import jax
@@ -11,19 +13,20 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.cautions import caution
+from jaxdescramble._base.checks import true_or_false
 from jaxdescramble.attribution.switched._neurons import OUTPUT, Neurons, read, where_known
 from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind
 from jaxdescramble.networks.tracing import Function
 
-Name = tuple[str, int | tuple[int, ...]] | int
+Name = tuple[str, int | tuple[int, ...] | None] | int
 
 
 class Projection(NamedTuple):
-    """`v = <weight, x> + bias`, sample by sample."""
+    """`v = <weight, x> + bias`, sample by sample; with the axes of the neurons if all of a layer were asked for."""
 
-    weight: Float[Array, "batch *features"]
-    bias: Float[Array, " batch"]
+    weight: Float[Array, "batch *neurons_and_features"]
+    bias: Float[Array, "batch *neurons"]
 
     __repr__ = results.describe
     _repr_html_ = results.page
@@ -37,20 +40,20 @@ class Centre(NamedTuple):
         centre: the nearest root `x - omega` of the active piece.
         sensitivity: `omega = (v / |w|^2) w`, zero where w is.
         contributions: `omega_j w_j = v w_j^2 / |w|^2`: shares of v, all of its sign.
-        value: v, shape (batch,).
+        value: v, shape (batch,), or (batch, *neurons).
     """
 
-    centre: Float[Array, "batch *features"]
-    sensitivity: Float[Array, "batch *features"]
-    contributions: Float[Array, "batch *features"]
-    value: Float[Array, " batch"]
+    centre: Float[Array, "batch *neurons_and_features"]
+    sensitivity: Float[Array, "batch *neurons_and_features"]
+    contributions: Float[Array, "batch *neurons_and_features"]
+    value: Float[Array, "batch *neurons"]
 
     __repr__ = results.describe
     _repr_html_ = results.page
     to_dict = results.to_dict
 
 
-def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Projection:
+def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name, *, jacobian: bool = False) -> Projection:
     """Return the affine map of a neuron, with every gate before it as x sets it.
 
     `v_i(x) = <w, x> + b`, `w = W_1 M_1 W_2 ... M_(l-1) w_i`, with M the slopes of the gates at x. The neuron's own gate
@@ -64,15 +67,22 @@ def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Projecti
         params: parameters of f.
         x: the samples, shape (batch, ...); f must treat each sample by itself.
         neuron: a pair (layer, index): the name of the layer, from `gates` or "output", and the index into the neurons
-            of one sample, flat or a tuple. A number alone is an index into the output.
+            of one sample, flat or a tuple; None means all of them. A number alone is an index into the output.
+        jacobian: whether f may also be smooth (sigmoid, tanh, GELU, softmax, attention). Then the map is the
+            first-order expansion at x, `v(z) ~ J (z - x) + v(x)`: w is the row of the Jacobian J and `b = v(x) - J x`.
+            It is exact at x only. J is the derivative of the values that f computes: a `custom_vjp` or a
+            `stop_gradient` does not change it. Every linear layer has neurons then, under the name that `wiretap` gives
+            it: its preactivations. If f is piecewise linear, the result is the same as without it.
 
     Returns:
-        The weight, in the shape of x, and the bias, shape (batch,).
+        The weight, in the shape of x, and the bias, shape (batch,). With the index None, the axes of the neurons
+        follow the batch: (batch, *neurons, *features) and (batch, *neurons).
 
     Raises:
         NotImplementedError: if an operation before the neuron is not piecewise linear; the message names it with its
-            line.
-        TypeError, ValueError: if x is not an array of real numbers, or a name or an index is unknown.
+            line. With `jacobian`, only if it cannot be differentiated (`while`, callbacks).
+        TypeError, ValueError: if x is not an array of real numbers, or a name or an index is unknown; if the neuron is
+            not a real number.
 
     >>> f = lambda W, x: jax.nn.relu(x @ W[0]) @ W[1]
     >>> W = jnp.asarray([[1.0, 0.0], [0.0, 1.0]]), jnp.asarray([[2.0], [3.0]])
@@ -80,17 +90,43 @@ def project(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Projecti
     >>> w.tolist(), b.tolist()
     ([[2.0, 0.0]], [0.0])
 
-    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275), switched linear projections.
+    A sigmoid has slope 1/4 and value 1/2 at zero:
+
+    >>> g = lambda W, x: jax.nn.sigmoid(x @ W)
+    >>> w, b = project(g, jnp.asarray([[4.0], [8.0]]), jnp.asarray([[2.0, -1.0]]), ("output", None), jacobian=True)
+    >>> w.tolist(), b.tolist()
+    ([[[1.0, 2.0]]], [[0.5]])
+
+    Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275), switched linear projections. Jacobians of smooth
+    networks: Sule, Spencer, Czaja 2025 (arXiv 2301.07820) descramble them.
     """
+    tangents = true_or_false(jacobian, "jacobian")
     neurons, x = read(f, params, x)
+    neurons = neurons.with_tangents() if tangents else neurons
     name, index = _index(neurons, neuron)
+    number = neurons.value(name)
+    if not jnp.issubdtype(neurons.graph.avals[number].dtype, jnp.floating):
+        raise TypeError(f"neuron: {name!r} is of type {neurons.graph.avals[number].dtype}; must be real numbers.")
 
     def value(z: Array) -> Array:
-        moved = neurons.follow(params, x, {neurons.x: z}, [name]).moved[neurons.value(name)]
+        moved = neurons.follow(params, x, {neurons.x: z}, [name]).moved[number]
         return neurons.arranged(name, moved)[(slice(None), *index)]
 
-    weight = jax.grad(lambda z: jnp.sum(value(z)))(x)
-    return Projection(where_known(x, weight), where_known(x, value(jnp.zeros_like(x))))
+    bias = value(jnp.zeros_like(x))
+    weight = jax.grad(lambda z: jnp.sum(value(z)))(x) if bias.ndim == 1 else _rows(value, x, bias)
+    return Projection(where_known(x, weight), where_known(x, bias))
+
+
+def _rows(value: Callable[[Array], Array], x: Array, bias: Array) -> Array:
+    """Return the weights of all neurons of a layer, from the transpose of the affine map."""
+    pull = jax.linear_transpose(jax.linearize(value, x)[1], x)
+    shape, size = bias.shape[1:], math.prod(bias.shape[1:])
+
+    def one(i: Array) -> Array:
+        return pull(jnp.zeros((len(x), size), bias.dtype).at[:, i].set(1).reshape(bias.shape))[0]
+
+    rows = jax.vmap(one, out_axes=1)(jnp.arange(size))
+    return rows.reshape((len(x), *shape, *x.shape[1:]))
 
 
 def centre(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Centre:
@@ -110,8 +146,8 @@ def centre(f: Function, params: PyTree, x: ArrayLike, neuron: Name) -> Centre:
     """
     weight, bias = project(f, params, x, neuron)
     x = jnp.asarray(x)
-    axes = tuple(range(1, x.ndim))
-    value = jnp.sum(weight * x, axis=axes) + bias
+    x = jnp.expand_dims(x, tuple(range(1, bias.ndim)))
+    value = jnp.sum(weight * x, axis=tuple(range(bias.ndim, weight.ndim))) + bias
     omega = to_root(value, weight)
     return Centre(x - omega, omega, omega * weight, value)
 
@@ -203,12 +239,14 @@ def _index(neurons: Neurons, neuron: Name) -> tuple[str, tuple[int, ...]]:
     steps = tuple(operation.params["length"] for operation in neurons.facts.loops.get(value, ()))
     shape = (*steps, *neurons.shape(value))
     size = int(np.prod(shape))
+    if index is None:
+        return name, ()
     if isinstance(index, int):
         if not 0 <= index < size:
             raise ValueError(f"neuron: index {index} of {name!r}, which has {size} neurons, 0 to {size - 1}.")
         return name, tuple(int(i) for i in np.unravel_index(int(index), shape))
     if not isinstance(index, tuple | list) or not all(hasattr(i, "__index__") and np.ndim(i) == 0 for i in index):
-        raise TypeError(f"neuron: got the index {index!r} of {name!r}; expected an integer, or a tuple of them.")
+        raise TypeError(f"neuron: got the index {index!r} of {name!r}; expected an integer, a tuple of them, or None.")
     index = tuple(operator.index(i) for i in index)
     if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
         raise ValueError(f"neuron: index {index} of {name!r}, whose neurons have shape {shape}.")

@@ -144,6 +144,7 @@ class Kind:
         looks_up: it takes positions out of its first operand, as the others say.
         keeps: a parameter that goes through it is still that parameter, seen in another way.
         is_transform: it mixes all positions along an axis in the same way for every operand, as a Fourier transform.
+        has_tangent: it can be differentiated in both directions.
         why_unread: why a product of this kind with a parameter may be no layer; for a warning.
     """
 
@@ -165,6 +166,7 @@ class Kind:
     looks_up: ClassVar[bool] = False
     keeps: ClassVar[bool] = False
     is_transform: ClassVar[bool] = False
+    has_tangent: ClassVar[bool] = True
     why_unread: ClassVar[str] = ""
 
     def holds(self, operation: Operation) -> bool:
@@ -276,6 +278,28 @@ class Kind:
 def linear_piece(operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
     """Do an affine operation once more, with the moved operands."""
     return Piece(bind(operation, moved))
+
+
+def tangent_piece(operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
+    """Return the first-order expansion of an operation at its real operands: `g(real) + g'(real) (moved - real)`.
+
+    Results that are not floating, such as indices, stay those of the real operands.
+    """
+    floating = [i for i, value in enumerate(real) if live[i] and jnp.issubdtype(jnp.result_type(value), jnp.inexact)]
+
+    def run(*some: Array) -> list[Array]:
+        full = list(real)
+        for i, value in zip(floating, some, strict=True):
+            full[i] = value
+        return list(bind(operation, full))
+
+    results, steps = jax.jvp(run, [real[i] for i in floating], [moved[i] - real[i] for i in floating])
+    return Piece(
+        [
+            result + step if jnp.issubdtype(result.dtype, jnp.inexact) else result
+            for result, step in zip(results, steps, strict=True)
+        ]
+    )
 
 
 def resized(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:

@@ -1,4 +1,4 @@
-"""Operations with few rules: Fourier transforms, `iota`."""
+"""Operations with few rules: Fourier transforms, `iota`, loops of unknown length."""
 
 from collections.abc import Sequence
 
@@ -29,4 +29,11 @@ class Counting(Kind):
         return None if UNIT in labels(axes[operation.params["dimension"]]) else []
 
 
-KINDS = (Fourier(), Counting())
+class Opaque(Kind):
+    """Loops of unknown length, and calls of the host: they cannot be differentiated backwards."""
+
+    primitives = frozenset({"while", "pure_callback", "io_callback"})
+    has_tangent = False
+
+
+KINDS = (Fourier(), Counting(), Opaque())
