@@ -128,7 +128,9 @@ class Kind:
     Attributes:
         primitives: the names of the JAX primitives of this kind.
         weight_sides: the positions of the operands that may be the weight of a layer; empty if it makes no layers.
-        is_product: it is linear in each of two operands, and mixes their numbers.
+        is_product: every number of its result is a sum of products, of a number of one operand with a number of another.
+            So the neurons of a layer are mixed there: their axis is followed no further, and a parameter that meets data
+            there is a weight, not a table. An operation that only moves numbers, such as a lookup, is no product.
         linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
         affine_sides: the positions of an operand that the other operand, a constant, shifts or scales.
         is_step: its floating results are constant between jumps.
