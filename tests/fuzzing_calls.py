@@ -883,6 +883,7 @@ def dictionary_of(path: str) -> str:
     rooms = [room for room in known if path.startswith(f"{room}.")]
     return known[max(rooms, key=len)] if rooms else "CORE"
 
+
 NO_FILE = {"Descrambling.load", "datasets.deernet_weights.load", "datasets.deernet_weights.load_trace"}
 NO_FILE |= {f"datasets.picture_files.{name}" for name in ("mnist", "cifar10", "cifar100")}
 """Their valid calls name files that are not here."""

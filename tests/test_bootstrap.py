@@ -66,5 +66,5 @@ def test_iterative_objectives_start_from_the_answer_and_refusals(key):
 
 
 def test_columns_that_are_no_samples_are_not_drawn():
-    with pytest.raises(ValueError, match="objective: diagonal_sum applies to a weight matrix, .* cannot be drawn"):
+    with pytest.raises(ValueError, match=r"objective: diagonal_sum applies to a weight matrix, .* cannot be drawn"):
         jd.bootstrap(jnp.eye(4), jd.objectives.diagonal_sum(), key=jax.random.key(0), draws=2)

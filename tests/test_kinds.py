@@ -78,8 +78,8 @@ def test_what_makes_layers_is_named_in_its_own_file_only():
     assert found["conv_general_dilated"] == {"convolution.py"}
     for name, files in found.items():
         assert len(files) == 1, (
-            f"{name!r} makes layers, and is named in {sorted(files)}. Name it in the file of one kind only; another kind "
-            "of the same primitive says `primitives = ThatKind.primitives`, and other code asks the kind."
+            f"{name!r} makes layers, and is named in {sorted(files)}. Name it in the file of one kind only; another "
+            "kind of the same primitive says `primitives = ThatKind.primitives`, and other code asks the kind."
         )
 
 

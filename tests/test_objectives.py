@@ -158,7 +158,7 @@ def test_dimensionless_and_unchanged_by_scale_repetition_and_order(objective):
     assert least <= float(value) <= 1, f"{objective.name} is {value}: an objective lies in [{least}, 1]"
     scales = (1e-18, 1e18) if objective.summary is not Gram else (1e-9, 1e9)
     for scale in scales:
-        wanted = f"{objective.name} must be dimensionless: the same for S and {scale} S (`units.in_frame` divides by a unit)"
+        wanted = f"{objective.name} must be the same for S and {scale} S (`units.in_frame` divides by a unit)"
         np.testing.assert_allclose(objective(point, scale * S), value, rtol=200 * EPS, err_msg=wanted)
     if objective.applies_to == "weights":
         return  # its columns have places of their own
@@ -302,8 +302,8 @@ def test_values_and_two_derivatives_are_finite_everywhere(objective):
     for S in (0 * still, still, jnp.eye(N)[:, :3].at[:, 1].set(0.0)):
         found = everything(S, jnp.eye(N), (signals(1, N, N), signals(2, N, 3)))
         assert all(np.isfinite(array).all() for array in jax.tree.leaves(found)), (
-            f"{objective.name}: the value and two derivatives must be finite, also for signals or samples that are zero, "
-            "and at corners rounded a thousand times less: divide with `units.ratio`, round |x| with `units.softened`."
+            f"{objective.name}: the value and two derivatives must be finite, also for signals or samples of zeros and "
+            "for corners rounded a thousand times less. Divide with `units.ratio`, round |x| with `units.softened`."
         )
         if not S.any():
             assert float(found[0]) == 0, f"{objective.name} is {found[0]} for zero signals; must be 0 (`units.ratio`)"

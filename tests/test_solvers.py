@@ -113,11 +113,13 @@ def test_the_brockett_optimum_in_the_class_of_the_start(name):
     found, problems = looped(name), summaries()
     found.check()
     assert found.status.tolist() == [Status.SOLVED] * 5, (
-        f"{name} ended with {[Status(one).name for one in found.status.tolist()]}. With its defaults a solver must reach "
-        "the optimum of five problems of size 6 within max_steps; other options stand in BATTERY."
+        f"{name} ended with {[Status(one).name for one in found.status.tolist()]}. With its defaults a solver must "
+        "reach the optimum of five problems of size 6 within max_steps; other options stand in BATTERY."
     )
     best = jax.vmap(BROCKETT.bound)(problems)
-    wanted = f"{name}: with its defaults a solver must reach the value of the closed form to 1e-13 (GAPS has exceptions)."
+    wanted = (
+        f"{name}: with its defaults a solver must reach the value of the closed form to 1e-13 (GAPS has exceptions)."
+    )
     np.testing.assert_allclose(found.value, best, rtol=0, atol=GAPS.get(name, 1e-13), err_msg=wanted)
     assert float(jax.vmap(orthogonal.defect)(found.point).max()) < 1e-13 * N
     np.testing.assert_allclose(np.linalg.det(found.point), np.linalg.det(starts()), rtol=1e-12, atol=0)

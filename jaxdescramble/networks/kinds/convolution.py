@@ -9,7 +9,7 @@ from jax import Array
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
-from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted, Reaches
+from jaxdescramble.networks.kinds.kind import ORDER_MATTERS, UNIT, OrderMattersError, Permuted, Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
@@ -137,7 +137,7 @@ def refuse_places(operation: Operation, operands: list[Axes]) -> None:
     channel = numbers.lhs_spec[1]
     places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
     if any(UNIT in labels(d) for d in places):
-        raise OrderMattersError("depends on their order")
+        raise OrderMattersError(ORDER_MATTERS)
 
 
 KINDS = (Convolution(),)

@@ -55,15 +55,14 @@ class Product:
 class LayerKind(Kind):
     """A kind of operation that can be a layer: a product of a weight with data, or with patches of the data.
 
-    A subclass must define `primitives`, `weight_sides`, `product` and, where the axes of the result are not those of the
-    operands, `axes_after`, `steps_after`, `permuted` and `permuted_back` (without them `reorder`, and weights of samples,
-    refuse what lies beyond the layer). If a Q at its input means nothing, it says so in `why_no_inputs`. Everything else
-    has an answer that fits a product of two operands.
+    A subclass must define `primitives`, `weight_sides` and `product`. Without `permuted` and `permuted_back`, `reorder`
+    refuses networks with this layer; without `axes_after`, `told_apart` and `steps_after`, neurons and samples are not
+    followed beyond it (heads, weights of samples). Everything else has an answer that fits a product of two operands.
 
     Attributes:
         reads_patches: the layer multiplies its weight with `patches(data)`, and these are not the data. Then the samples
             of a tap stand along the positions of the result, and in a scan `patches` is mapped over the steps.
-        why_no_inputs: completes "layer ...", where no Q can be inserted at the input of the layer; "" if it can be.
+        why_no_inputs: why no Q can be inserted at the input of such a layer; it completes "this layer ...". "" if it can.
     """
 
     is_product = True
