@@ -130,8 +130,8 @@ def test_gradient_has_slope_two_and_hessian_slope_three(objective):
     # One direction alone may have a vanishing third derivative.
     first, second = remainders(jnp.stack([orthogonal.skew(signals(seed, N, N)) for seed in range(5)]))
     wanted = (
-        f"{objective.name}: the Taylor remainder of order {{}} has slope {{:.2f}}. The value must be smooth at steps of "
-        "1e-3 to 1e-2 in P. Round corners with a field, and name it: `smoothing = 'epsilon'`; the battery then sets it "
+        f"{objective.name}: the Taylor remainder of order {{}} has slope {{:.2f}}. The value must be smooth at steps "
+        "of 1e-3 to 1e-2 in P. Round corners with a field, and name it: `smoothing = 'epsilon'`; the battery then sets it "
         f"to {WIDE}. Or give it a wider default."
     )
     for order, remainder in ((2, first), (3, second)):
@@ -163,8 +163,8 @@ def test_dimensionless_and_unchanged_by_scale_repetition_and_order(objective):
     if objective.applies_to == "weights":
         return  # its columns have places of their own
     wanted = (
-        f"{objective.name} changes if all samples are {{}}. Samples of signals have no order, and are averaged over. If "
-        "the order of the columns of S matters, as in a time series, say `applies_to = 'weights'`."
+        f"{objective.name} changes if all samples are {{}}. Samples of signals have no order, and are averaged over. "
+        "If the order of the columns of S matters, as in a time series, say `applies_to = 'weights'`."
     )
     for what, changed in (("repeated", jnp.concatenate([S, S], axis=1)), ("reversed", S[:, ::-1])):
         np.testing.assert_allclose(objective(point, changed), value, rtol=200 * EPS, err_msg=wanted.format(what))

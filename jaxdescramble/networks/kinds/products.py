@@ -60,9 +60,9 @@ class LayerKind(Kind):
     followed beyond it (heads, weights of samples). Everything else has an answer that fits a product of two operands.
 
     Attributes:
-        reads_patches: the layer multiplies its weight with `patches(data)`, and these are not the data. Then the samples
-            of a tap stand along the positions of the result, and in a scan `patches` is mapped over the steps.
-        why_no_inputs: why no Q can be inserted at the input of such a layer; it completes "this layer ...". "" if it can.
+        reads_patches: the layer multiplies its weight with `patches(data)`, which are not the data. Then the samples of
+            a tap stand along the positions of the result, and in a scan `patches` is mapped over the steps.
+        why_no_inputs: why no Q can be inserted at the input of such a layer; it completes "layer ...". "" if it can.
     """
 
     is_product = True
