@@ -131,8 +131,8 @@ def test_gradient_has_slope_two_and_hessian_slope_three(objective):
     first, second = remainders(jnp.stack([orthogonal.skew(signals(seed, N, N)) for seed in range(5)]))
     wanted = (
         f"{objective.name}: the Taylor remainder of order {{}} has slope {{:.2f}}. The value must be smooth at steps "
-        "of 1e-3 to 1e-2 in P. Round corners with a field, and name it: `smoothing = 'epsilon'`; the battery then sets it "
-        f"to {WIDE}. Or give it a wider default."
+        "of 1e-3 to 1e-2 in P. Round corners with a field, and name it: `smoothing = 'epsilon'`; the battery then "
+        f"sets it to {WIDE}. Or give it a wider default."
     )
     for order, remainder in ((2, first), (3, second)):
         slope = np.polyfit(np.log(steps), np.log(remainder.sum(0)), 1)[0]
