@@ -1,6 +1,7 @@
 """One valid, tiny call of every public function, for `test_fuzz` to spoil; and what is left out, with the reason.
 
-A new public function joins by a line here. Functions called `users_...` are the user's: what they raise is theirs.
+A new public function joins by a line here; an objective and a solver join by themselves. Functions called `users_...`
+are the user's: what they raise is theirs.
 """
 
 import functools
@@ -554,6 +555,14 @@ SOLVERS |= {
     ),
 }
 
+# Other solvers join with their defaults: every option that is a number is spoiled.
+SOLVERS |= {
+    name: Call(functools.partial(solved, kind), {key: ITERATIVE.get(key, value) for key, value in defaults.items()})
+    for name, kind in vars(solvers).items()
+    if name in solvers.__all__ and name not in SOLVERS and {"bind", "max_steps"} <= set(dir(kind))
+    if (defaults := defaults_of(kind) | ITERATIVE)
+}
+
 TARGETED = F | {"target": jnp.zeros(M, int)}
 NETWORKS = {
     "attribution.gradient": Call(jd.attribution.gradient, TARGETED, ("params",)),
@@ -868,6 +877,16 @@ CALLS: dict[str, Call] = (
     CORE | NETWORKS | {f"{room}.{name}": call for room, calls in ROOMS.items() for name, call in calls.items()}
 )
 """Every public function by its path; of one that is called in several ways, `path ...` too."""
+
+
+def dictionary_of(path: str) -> str:
+    """Return the name of the dictionary in this file that a public function belongs to."""
+    known = {"manifolds": "MANIFOLDS", "exact": "EXACT", "solvers": "SOLVERS", "gated": "GATED_ROOM"}
+    known |= {"gated.path_kernel": "KERNEL_ROOM", "findings": "FINDINGS", "datasets": "DATASETS"}
+    known |= {"attribution": "NETWORKS", "networks": "NETWORKS"}
+    rooms = [room for room in known if path.startswith(f"{room}.")]
+    return known[max(rooms, key=len)] if rooms else "CORE"
+
 
 NO_FILE = {"Descrambling.load", "datasets.deernet_weights.load", "datasets.deernet_weights.load_trace"}
 NO_FILE |= {f"datasets.picture_files.{name}" for name in ("mnist", "cifar10", "cifar100")}

@@ -63,3 +63,8 @@ def test_iterative_objectives_start_from_the_answer_and_refusals(key):
         jd.bootstrap(jnp.ones((3, 5)), key=jax.random.key(0), group="permutation")
     with pytest.raises(ValueError, match="level"):
         found.band(lambda P: P, 1.0)
+
+
+def test_columns_that_are_no_samples_are_not_drawn():
+    with pytest.raises(ValueError, match=r"objective: diagonal_sum applies to a weight matrix, .* cannot be drawn"):
+        jd.bootstrap(jnp.eye(4), jd.objectives.diagonal_sum(), key=jax.random.key(0), draws=2)

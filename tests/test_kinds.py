@@ -68,13 +68,19 @@ def test_a_new_kind_of_layer_is_one_class_and_one_entry(problem, monkeypatch):
 
 def test_what_makes_layers_is_named_in_its_own_file_only():
     names = {name for kind in kinds.KINDS if isinstance(kind, LayerKind) for name in kind.primitives}
-    assert names == {"dot_general", "conv_general_dilated"}
+    assert names >= {"dot_general", "conv_general_dilated"}
     found: dict[str, set[str]] = {name: set() for name in names}
     for path in [*PACKAGE.glob("networks/**/*.py"), *PACKAGE.glob("attribution/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and node.value in names:
                 found[node.value].add(path.name)
-    assert found == {"dot_general": {"dense.py"}, "conv_general_dilated": {"convolution.py"}}
+    assert found["dot_general"] == {"dense.py"}
+    assert found["conv_general_dilated"] == {"convolution.py"}
+    for name, files in found.items():
+        assert len(files) == 1, (
+            f"{name!r} makes layers, and is named in {sorted(files)}. Name it in the file of one kind only; another "
+            "kind of the same primitive says `primitives = ThatKind.primitives`, and other code asks the kind."
+        )
 
 
 def convolution(**groups):
@@ -103,3 +109,47 @@ def test_calls_that_were_not_opened_are_elementwise_if_all_inside_is():
     (operation,) = trace(lambda w, x: jax.nn.relu(x), jnp.ones(1), jnp.ones(3)).operations
     assert operation.name.startswith("custom_jvp")
     assert kinds.kind_of(operation) is kinds.ELEMENTWISE
+
+
+class Odd(TurnedDot):
+    """A layer that answers the questions about layers in its own way."""
+
+    why_no_inputs = "turns its input"
+
+    def from_input(self, product, graph, is_input):
+        return not is_input(product.data)
+
+    def window(self, product):
+        return (7,)
+
+
+def test_a_kind_is_asked_where_x_begins_and_what_may_be_inserted(problem, monkeypatch):
+    params, x = problem
+
+    monkeypatch.setitem(kinds.BY_PRIMITIVE, "turned_dot", [TurnedDot()])
+    plain = jd.wiretap(network)(params, x)[1]["['a']"].layout
+    assert (plain.from_input, plain.window) == (True, ())
+    monkeypatch.setitem(kinds.BY_PRIMITIVE, "turned_dot", [Odd()])
+    odd = jd.wiretap(network)(params, x)[1]["['a']"].layout
+    assert (odd.from_input, odd.window) == (False, (7,))
+    with pytest.raises(ValueError, match=r"inputs: \['a'\] turns its input\. Put P at the layer before"):
+        jd.insert(network, params, x, {}, {"['a']": jnp.eye(3)})
+
+
+class NoWeight(Dense):
+    """A product in which nothing acts as a weight, for rules of relevance."""
+
+    def constant_side(self, live):
+        return None
+
+
+def test_relevance_asks_the_kind_what_acts_as_a_weight(problem, monkeypatch):
+    params, x = problem
+
+    def first(params, x):
+        return x @ params["a"].T
+
+    np.testing.assert_allclose(jd.attribution.lrp(first, params, x, 0).sum(1), first(params, x)[:, 0], rtol=1e-4)
+    monkeypatch.setitem(kinds.BY_PRIMITIVE, "dot_general", [NoWeight()])
+    with pytest.raises(NotImplementedError, match="no rule for `dot_general`"):
+        jd.attribution.lrp(first, params, x, 0)

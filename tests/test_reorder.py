@@ -145,6 +145,20 @@ def test_transposed_leaves_reductions_and_spread_constants():
     reordered(f, params, X, "['a']", {"['a']", "['b']", "['c']"})
 
 
+def test_sorted_neurons_do_not_tell_their_order_but_their_places_do():
+    def largest(params, x):
+        return jnp.sort(jnp.tanh(x @ params["a"] + params["b"]), axis=1)[:, -2:] @ params["c"]
+
+    params = {"a": normal(1, 4, 6), "b": normal(2, 6), "c": normal(3, 2, 3)}
+    reordered(largest, params, X, "['a']", {"['a']", "['b']"})
+
+    def places(params, x):
+        return jnp.argsort(x @ params["a"], axis=1).sum(axis=1)
+
+    with pytest.raises(ValueError, match=r"`sort` at .*depends on their order.*Reorder another layer.*`jnp\.sort` of"):
+        reorder(places, params, X, "['a']", ORDER)
+
+
 def test_inside_scans_and_under_vmap():
     def deep(params, x):
         def block(x, parts):

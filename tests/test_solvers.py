@@ -50,7 +50,7 @@ BATTERY |= {
     name: kind() for name, kind in PUBLIC.items() if name not in NAMED and {"max_steps", "run"} & set(dir(kind))
 }
 GAPS = {"Adam": 1e-9}
-UPHILL = {"Adam", "an optax line search"}
+"""How far from the optimum a solver may end, if its tolerance here is wider than that of this type."""
 # Combinations of what the others try alone: on request.
 SLOW = {"trust region, Analytic", "conjugate gradient, Kronecker", "an optax line search"}
 each_solver = pytest.mark.parametrize(
@@ -112,9 +112,15 @@ def looped(name):
 def test_the_brockett_optimum_in_the_class_of_the_start(name):
     found, problems = looped(name), summaries()
     found.check()
-    assert found.status.tolist() == [Status.SOLVED] * 5
+    assert found.status.tolist() == [Status.SOLVED] * 5, (
+        f"{name} ended with {[Status(one).name for one in found.status.tolist()]}. With its defaults a solver must "
+        "reach the optimum of five problems of size 6 within max_steps; other options stand in BATTERY."
+    )
     best = jax.vmap(BROCKETT.bound)(problems)
-    np.testing.assert_allclose(found.value, best, rtol=0, atol=GAPS.get(name, 1e-13))
+    wanted = (
+        f"{name}: with its defaults a solver must reach the value of the closed form to 1e-13 (GAPS has exceptions)."
+    )
+    np.testing.assert_allclose(found.value, best, rtol=0, atol=GAPS.get(name, 1e-13), err_msg=wanted)
     assert float(jax.vmap(orthogonal.defect)(found.point).max()) < 1e-13 * N
     np.testing.assert_allclose(np.linalg.det(found.point), np.linalg.det(starts()), rtol=1e-12, atol=0)
     np.testing.assert_allclose(found.value, jax.vmap(BROCKETT)(found.point, problems), rtol=1e-12, atol=0)
@@ -143,8 +149,11 @@ def test_history_falls_ends_with_the_value_and_is_nan_after_it(name):
         assert np.isnan(np.asarray(found.history.gradient_norm[i])[kept:]).all()
         if steps <= 40:
             np.testing.assert_allclose(values[steps - 1], found.value[i], rtol=1e-15, atol=0)
-        if name not in UPHILL:
-            assert np.diff(values[:kept]).max(initial=0) <= 100 * EPS
+        if not getattr(BATTERY[name], "may_rise", False):
+            assert np.diff(values[:kept]).max(initial=0) <= 100 * EPS, (
+                f"{name} went uphill. Every step must lower the value, unless the solver says "
+                "`may_rise: ClassVar[bool] = True` (solvers.descent.Descent)."
+            )
 
 
 @needs_x64

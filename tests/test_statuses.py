@@ -34,6 +34,37 @@ def test_the_samples_that_are_finite_are_found_as_the_message_says():
     jd.descramble(batch, weights=finite.astype(batch.dtype)).check()
 
 
+def test_the_samples_of_a_network_that_are_finite_are_found_as_the_message_says():
+    def f(params, x):
+        return jnp.tanh(jnp.tanh(x @ params["a"]) @ params["b"])
+
+    params = {"a": jnp.eye(4), "b": jnp.eye(4)[:, :3]}
+    x = SIGNALS.T.at[3, 1].set(jnp.nan)
+    said = r"input x of the network.*weights=finite.*isfinite\(x\)\.all\(axis=tuple\(range\(1, x\.ndim\)\)\)"
+    with pytest.raises(FloatingPointError, match=said):
+        jd.descramble_network(f, params, x).check()
+    finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))
+    assert np.flatnonzero(~finite).tolist() == [3]
+    jd.descramble_network(f, params, x, weights=finite).check()
+
+
+def test_spent_steps_are_counted_and_the_closed_form_is_named():
+    objective, quick = objectives.total_variation(boundary="neumann"), solvers.LBFGS(max_steps=3)
+    batch = jnp.stack([SIGNALS, jnp.zeros_like(SIGNALS), -SIGNALS])
+    with pytest.raises(FloatingPointError) as caught:
+        jd.descramble(batch, objective, quick).check()
+    assert "STEPS_SPENT in problems [[0], [2]] of (3,) after 3 steps: the solver took" in str(caught.value)
+    assert "max_steps=100_000" in str(caught.value)
+    assert "smoothness, needs no steps: leave the solver out" in str(caught.value)
+
+    def f(params, x):
+        return jnp.tanh(x @ params["a"]) @ params["b"]
+
+    layers = jd.descramble_network(f, {"a": jnp.eye(4), "b": jnp.eye(4)}, SIGNALS.T, objective, quick)
+    with pytest.raises(FloatingPointError, match=r"STEPS_SPENT in \['a'\] \(output side\).* after 3 steps"):
+        layers.check()
+
+
 def test_minimise_looks_for_the_fault_in_the_function():
     with pytest.raises(FloatingPointError, match=r"the function or its gradient is NaN"):
         jd.minimise(lambda P: jnp.sqrt(jnp.sum(P) - 100.0), jnp.eye(3)).check()

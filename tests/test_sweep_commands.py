@@ -246,6 +246,16 @@ def test_the_help_lists_what_a_specification_may_name():
                 assert getattr(room, name)() is not None
 
 
+def test_a_class_of_objectives_that_no_function_makes_is_listed(monkeypatch):
+    class Unmade(jd.Objective):
+        power: float = 2.0
+
+    assert not [name for name in catalogue()["objectives"] if not name.islower()]
+    monkeypatch.setattr(jd.objectives, "Unmade", Unmade, raising=False)
+    monkeypatch.setattr(jd.objectives, "__all__", [*jd.objectives.__all__, "Unmade"])
+    assert catalogue()["objectives"]["Unmade"] == "power = 2.0"
+
+
 def test_a_list_of_tables_makes_a_chain():
     chain = {"name": "Chain", "solvers": [{"name": "GradientDescent", "max_steps": 3}, {"name": "LBFGS"}]}
     content = {"signals": {"files": ["x"]}, "solvers": {"both": chain}}

@@ -35,6 +35,10 @@ class Status(enum.IntEnum):
 
 
 _GO_ON = "The point is orthogonal and its value is correct. Continue from it (start=result.point)"
+_SPENT = (
+    f"the solver took all its steps before the gradient vanished. {_GO_ON}, raise max_steps (for example "
+    "solver=jd.solvers.LBFGS(max_steps=100_000)), raise tolerance, or give a preconditioner."
+)
 DIAGNOSES = {
     Status.ZERO_SIGNALS: (
         "the signals, or their squares, are all zero, so every point is a minimiser. Likely causes: the summary "
@@ -43,12 +47,13 @@ DIAGNOSES = {
     ),
     Status.NOT_FINITE: (
         "the signals (or the operator) contain NaN or infinity, or a weight of a sample is negative or not finite. "
-        "Likely causes: an overflow in half precision, a diverged network, a division by zero. Find the "
-        "finite samples with `jnp.isfinite(signals).all(axis=-2)`, and leave the others out (weights=)."
+        "Likely causes: NaN or infinity in the input x of the network, an overflow in half precision, a diverged "
+        "network, a division by zero. Find the finite samples, and leave the others out (weights=finite). For signals "
+        "(features, samples): `finite = jnp.isfinite(signals).all(axis=-2)`. For x of a network, whose first axis is "
+        "the samples: `finite = jnp.isfinite(x).all(axis=tuple(range(1, x.ndim)))`."
     ),
     Status.STEPS_SPENT: (
-        f"the solver took all its steps before the gradient vanished. {_GO_ON}, raise max_steps, raise tolerance, or "
-        "give a preconditioner."
+        f"{_SPENT} An objective that has a closed form, such as smoothness, needs no steps: leave the solver out."
     ),
     Status.OFF_GROUP: (
         "the point is not orthogonal. The likely cause is a start that is not orthogonal. Project it: "
@@ -66,12 +71,17 @@ FUNCTION_DIAGNOSES = DIAGNOSES | {
         "division by zero, the square root or the norm of zero (its gradient is NaN), an overflow. `jax.debug_nans` "
         "names the operation."
     ),
+    Status.STEPS_SPENT: _SPENT,
 }
 """Causes and cures if the user minimises a function of their own."""
 
 
 def check_status(
-    status: ArrayLike, what: str, diagnoses: Mapping[Status, str] = DIAGNOSES, names: list[str] | None = None
+    status: ArrayLike,
+    what: str,
+    diagnoses: Mapping[Status, str] = DIAGNOSES,
+    names: list[str] | None = None,
+    steps: ArrayLike | None = None,
 ) -> None:
     """Raise `FloatingPointError` with a diagnosis if any problem of a batch has no answer.
 
@@ -80,6 +90,7 @@ def check_status(
         what: name of the result, for the message.
         diagnoses: causes and cures for each kind of failure.
         names: one name per problem; None means that the message gives indices.
+        steps: how many steps the solver took, one number per problem; None if unknown.
 
     Raises:
         TypeError: inside `jit`.
@@ -102,6 +113,8 @@ def check_status(
             where = f" in {', '.join(failing[:5])}" + (f" and {len(failing) - 5} more" if len(failing) > 5 else "")
         elif seen.ndim:
             where = f" in problems {np.argwhere(failed)[:5].tolist()} of {seen.shape}"
+        if member is Status.STEPS_SPENT and steps is not None and np.shape(steps) == seen.shape:
+            where += f" after {np.asarray(steps)[failed].max()} steps"
         found.append(f"{what}: {member.name}{where}: {diagnoses[member]}")
     if found:
         raise FloatingPointError("\n".join(found))

@@ -183,9 +183,10 @@ class _Back:
         """
         found = {}
         for operation in self.graph.operations:
-            kind, of_data = kind_of(operation), [n in self.facts.data for n in operation.inputs]
-            if isinstance(kind, LayerKind) and sum(of_data) == 1:
-                product = kind.product("", operation, of_data.index(False), -1, self.graph)
+            kind, live = kind_of(operation), [n in self.facts.data for n in operation.inputs]
+            side = kind.constant_side(live) if isinstance(kind, LayerKind) else None
+            if isinstance(kind, LayerKind) and side is not None:
+                product = kind.product("", operation, side, -1, self.graph)
                 steps, end, _ = affine_steps(product, self.facts, self._is_constant, rearranged=False)
                 found[end] = _Layer(product, steps)
         return found

@@ -109,7 +109,8 @@ def bootstrap(
         A `Bootstrap(point, points, values, distances)`. `distances` are `||P_k - P||_F`, after the alignment.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong (see `descramble`), or `draws` or `size` is less than 1.
+        TypeError, ValueError: if an argument is wrong (see `descramble`), `draws` or `size` is less than 1, or the
+            objective applies to a weight matrix, whose columns are no samples.
 
     >>> found = bootstrap(jax.random.normal(jax.random.key(0), (4, 50)), key=jax.random.key(1), draws=8)
     >>> found.points.shape, found.distances.shape
@@ -125,6 +126,11 @@ def bootstrap(
         if gauge.size != len(S):
             raise ValueError(f"gauge: of {gauge.size} points, where the signals have {len(S)} features.")
     size = None if size is None else positive_integer(size, "size")
+    if objective.applies_to != "signals":
+        raise ValueError(
+            f"objective: {objective.name} applies to a weight matrix, or to columns in an order that matters "
+            "(applies_to = 'weights'); such columns cannot be drawn at random. Use an objective of samples."
+        )
     S, weights = weighed(objective, S, weights)
     point = descramble(S, objective, solver, group=group, weights=weights).point
     operator = objective.operator(S.shape[0])

@@ -132,8 +132,12 @@ class NetworkDescrambling(Layers):
 
 
 def _check_sides(sides: Mapping[str, Descrambling], what: str) -> None:
-    statuses = [(name, member) for name, one in sides.items() for member in np.asarray(one.status).ravel()]
-    check_status(np.asarray([status for _, status in statuses]), what, names=[name for name, _ in statuses])
+    names = [name for name, one in sides.items() for _ in np.asarray(one.status).ravel()]
+    status, steps = (
+        np.concatenate([np.zeros(0, int), *(np.ravel(np.asarray(part)) for part in parts)])
+        for parts in ([one.status for one in sides.values()], [one.steps for one in sides.values()])
+    )
+    check_status(status, what, names=names, steps=steps)
 
 
 def descramble_network(

@@ -93,7 +93,7 @@ class Descrambling(Result):
         Raises:
             FloatingPointError: if a problem has none; the message names it, the reason and what to do.
         """
-        check_status(self.status, "descramble")
+        check_status(self.status, "descramble", steps=self.steps)
         return self
 
     def problem(self, index: int | tuple[int, ...]) -> "Descrambling":

@@ -118,7 +118,7 @@ def _layer(product: Product, facts: Facts) -> Layer:
         _factors(product, facts),
         lead_loops,
         sample_loops,
-        from_input=facts.is_input(product.data),
+        from_input=product.kind.from_input(product, facts.graph, facts.is_input),
         to_output=_reaches_output(preactivation, facts),
     )
 

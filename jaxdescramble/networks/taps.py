@@ -265,7 +265,7 @@ def _layout(layer: Layer) -> Layout:
     lead = [*(loop.params["length"] for loop in layer.lead_loops), *batch, *heads_of(layer)]
     out = tuple(size for size, apart in layer.factors if not apart) if heads_of(layer) else sizes["out"]
     samples = (*(loop.params["length"] for loop in layer.sample_loops), *sizes["sample"])
-    window = sizes["in"][1:] if layer.product.kind.has_windows else ()
+    window = layer.product.kind.window(layer.product)
     return Layout(tuple(lead), out, sizes["in"], samples, layer.from_input, layer.to_output, window)
 
 
@@ -275,7 +275,7 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Value]) -> Tap:
     weight = folder.heads_apart(weight, len(folder.lead))
     loops = len(facts.loops.get(product.data, ()))
     patches = product.patches
-    for _ in range(loops if product.kind.has_windows else 0):
+    for _ in range(loops if product.kind.reads_patches else 0):
         patches = jax.vmap(patches)
     signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
@@ -315,11 +315,8 @@ def _replacements(
             if name not in layers:
                 raise ValueError(f"{argument}: there is no layer {name}; there are {', '.join(layers) or 'none'}.")
             layer, layout = layers[name], _layout(layers[name])
-            if argument == "inputs" and layer.product.kind.has_windows:
-                raise ValueError(
-                    f"inputs: {name} is a convolution, whose patches overlap: a Q for its patches does not act on its "
-                    "input. Put P at the layer before."
-                )
+            if argument == "inputs" and layer.product.kind.why_no_inputs:
+                raise ValueError(f"inputs: {name} {layer.product.kind.why_no_inputs}. Put P at the layer before.")
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
                 # All heads read the same signals, so these axes have size 1, like those of `Tap.input`.

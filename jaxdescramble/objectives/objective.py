@@ -68,7 +68,10 @@ class Objective(Generic[Kind]):
 
     Attributes:
         summary: the kind of summary that the objective reads (`Samples`, `Factor` or `Gram`).
-        applies_to: what S is: "signals", or "weights" for the weight matrix of a layer.
+        applies_to: what the columns of S are. "signals": samples without an order, which the package may repeat, weigh,
+            draw and merge; the value must not depend on their order. "weights": columns that have places of their own,
+            as in the weight matrix of a layer, or samples in an order that matters, such as a time series. Then sample
+            weights, `bootstrap` and streams are refused.
         concave: whether the objective is minus a convex function of P. Then the polar fixed point,
             `P <- polar(-gradient)`, never increases it.
         smoothing: name of the field that says how widely corners are rounded, such as "epsilon"; "" means that there
@@ -306,7 +309,8 @@ class Objective(Generic[Kind]):
     def _check_weighs(self) -> None:
         if self.applies_to != "signals":
             raise TypeError(
-                f"weights: {self.name} applies to a weight matrix, whose columns are no samples; leave weights out."
+                f"weights: {self.name} applies to a weight matrix, or to columns in an order that matters "
+                "(applies_to = 'weights'); such columns are no samples that can be weighed. Leave weights out."
             )
         if not self._weighs:
             raise TypeError(

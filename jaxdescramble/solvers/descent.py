@@ -27,7 +27,8 @@ class Info(NamedTuple):
     """Diagnostics of one step; they never influence the next.
 
     Attributes:
-        stalled: whether no further step can lower the value in this precision.
+        stalled: whether no further step can lower the value in this precision. The solve then ends with the status
+            `PRECISION`, which is an answer: do not set it because a step was too long.
         evaluations: number of evaluations of the function, its gradient or a Hessian product.
     """
 
@@ -47,7 +48,11 @@ class Descent(Protocol):
     """A solver that works step by step. It is a pytree; the loop reads `tolerance` and `max_steps`.
 
     `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. Do in `bind`
-    what is needed once per solve.
+    what is needed once per solve. Values and gradients inside a step have the unit `problem.unit`, a power of two near
+    the largest entry of the first gradient: the solver then works alike for `f` and `1000 f`.
+
+    A solver whose steps may raise the value, such as one with momentum, says so with the class attribute
+    `may_rise: ClassVar[bool] = True`. Without it, the tests demand that the value falls at every step.
     """
 
     @property

@@ -1,7 +1,7 @@
 """Optax transformations on the orthogonal group."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +122,7 @@ class Optax:
     transform: optax.GradientTransformation
     max_steps: ArrayLike = 1000
     tolerance: ArrayLike | None = None
+    may_rise: ClassVar[bool] = True
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""

@@ -1,6 +1,7 @@
 """Check a solver's options by name before anything is compiled."""
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -22,6 +23,9 @@ from jaxdescramble.solvers.solve import is_iterative
 def check_solver(solver: object, name: str = "solver") -> None:
     """Check a solver and the solvers that it contains. Options of user-defined solvers are not checked.
 
+    `CHECKS` says what the options mean that several solvers share. Another option whose default is a number must be a
+    number.
+
     Raises:
         TypeError: if `solver` is not a solver, or an option has the wrong type.
         ValueError: if the value of an option is impossible.
@@ -35,6 +39,12 @@ def check_solver(solver: object, name: str = "solver") -> None:
         for option, value in vars(solver).items():
             if option in CHECKS:
                 CHECKS[option](value, option)
+            elif _is_number(getattr(type(solver), option, None)):
+                number_between(value, option, -inf, inf, "a finite number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _steps(value: object, name: str) -> None:
@@ -45,7 +55,7 @@ def _steps(value: object, name: str) -> None:
 
 def _tolerance(value: object, name: str) -> None:
     if value is not None:
-        number_between(value, name, 0, float("inf"), "a number of at least 0", ends=True)
+        number_between(value, name, 0, inf, "a number of at least 0", ends=True)
 
 
 def _preconditioner(value: object, name: str) -> None:

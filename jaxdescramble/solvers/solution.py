@@ -68,5 +68,5 @@ class Solution(Stored):
         Raises:
             FloatingPointError: if a problem was not solved; the message names it, the reason and what to do.
         """
-        check_status(self.status, "minimise", FUNCTION_DIAGNOSES)
+        check_status(self.status, "minimise", FUNCTION_DIAGNOSES, steps=self.steps)
         return self

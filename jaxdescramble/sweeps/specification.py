@@ -161,6 +161,8 @@ def built(where: str, options: Mapping[str, object], name: str, rooms: tuple[Mod
 def catalogue() -> dict[str, dict[str, str]]:
     """List the names that a specification can use, with their options and defaults in TOML.
 
+    An objective is listed by the function that makes it, or by its class if no function makes it.
+
     Returns:
         Three dictionaries from names to options: "objectives", "solvers" and "preconditioners".
 
@@ -187,7 +189,7 @@ def _factories(rooms: tuple[ModuleType, ...]) -> list[str]:
 def _writable(factory: object, name: str, room: ModuleType) -> bool:
     """Check whether a factory makes an objective or a solver, from values that TOML can express."""
     if room is objectives:
-        makes = name.islower()
+        makes = name.islower() or (_is_objective(factory) and not any(name in made for made in _made_by_functions()))
     else:
         makes = isinstance(factory, type) and any(hasattr(factory, verb) for verb in ("bind", "run"))
         makes |= factory is exact.ClosedForm
@@ -195,6 +197,16 @@ def _writable(factory: object, name: str, room: ModuleType) -> bool:
         return False
     needed = [one for one in inspect.signature(factory).parameters.values() if one.default is one.empty]
     return not any(one.name in UNWRITABLE or one.kind is one.VAR_POSITIONAL for one in needed)
+
+
+def _is_objective(one: object) -> bool:
+    return isinstance(one, type) and issubclass(one, objectives.Objective) and one is not objectives.Objective
+
+
+def _made_by_functions() -> list[str]:
+    """Return what the functions of `objectives` return, as their annotations say it: these classes are not listed."""
+    functions = [getattr(objectives, name) for name in objectives.__all__ if name.islower()]
+    return [str(inspect.signature(one).return_annotation) for one in functions]
 
 
 def _options(factory: Callable[..., object]) -> str:

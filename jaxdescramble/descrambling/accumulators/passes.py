@@ -323,7 +323,10 @@ def _unit(objective: Objective, point: Array, accumulator: Accumulator) -> Array
     if not isinstance(objective, Objective):
         raise TypeError(f"objective: expected an Objective, got {type(objective).__name__}.")
     if objective.applies_to != "signals":
-        raise ValueError(f"{objective.name}: applies to a weight matrix, whose columns are no samples.")
+        raise ValueError(
+            f"{objective.name}: applies to a weight matrix, or to columns in an order that matters (applies_to = "
+            "'weights'); a stream has samples without an order. Use jd.descramble with all columns at once."
+        )
     n = accumulator.size
     # Test columns without a pattern, with different energies, and with a unit that is not their own.
     columns = jnp.asarray(np.sin(1 + np.outer(np.arange(n) + 1.7, [1.0, 2.3, 3.1])) * [0.4, 1.0, 2.5], point.dtype)

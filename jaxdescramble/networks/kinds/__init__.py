@@ -1,7 +1,7 @@
 """The kinds of operations that the package knows: everything about a kind stands in one file.
 
 To add a kind, write its file, with a subclass of `Kind` or `LayerKind` and a tuple `KINDS` of its instances. Put the
-file's name on the list below. If several kinds have the same primitive, the first one that holds is taken.
+file's name on the list `FILES`. If several kinds have the same primitive, the first one that holds is taken.
 """
 
 import importlib
@@ -36,7 +36,8 @@ for _kind in KINDS:
     for _name in _kind.primitives:
         BY_PRIMITIVE.setdefault(_name, []).append(_kind)
 
-PRODUCTS = frozenset(name for kind in KINDS if kind.is_product for name in kind.primitives)
+PRODUCTS = frozenset(name for kind in KINDS if kind.is_product or kind.weight_sides for name in kind.primitives)
+"""Where layers may be found: calls with rules of their own are opened if one of these is inside."""
 ELEMENTWISE = next(kind for kind in KINDS if type(kind) is Elementwise)
 UNKNOWN = Kind()
 

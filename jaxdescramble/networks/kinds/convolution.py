@@ -9,7 +9,7 @@ from jax import Array
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
-from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted, Reaches
+from jaxdescramble.networks.kinds.kind import ORDER_MATTERS, UNIT, OrderMattersError, Permuted, Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
@@ -19,7 +19,8 @@ class Convolution(LayerKind):
 
     primitives = frozenset({"conv_general_dilated"})
     weight_sides = (1,)
-    has_windows = True
+    reads_patches = True
+    why_no_inputs = "is a convolution, whose patches overlap: a Q for its patches does not act on its input"
 
     def holds(self, operation: Operation) -> bool:
         return operation.params["feature_group_count"] == operation.params["batch_group_count"] == 1
@@ -50,6 +51,9 @@ class Convolution(LayerKind):
         axes = laid(numbers.out_spec, samples[0], out, *samples[1:])
         kernel = laid(numbers.rhs_spec, out, *spread("in", sizes["in"]))
         return Product(self, name, operation, side, leaf, kernel, patches, axes, sizes)
+
+    def window(self, product: Product) -> tuple[int, ...]:
+        return product.sizes["in"][1:]
 
     def patches(self, operation: Operation, data: Array) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
@@ -133,7 +137,7 @@ def refuse_places(operation: Operation, operands: list[Axes]) -> None:
     channel = numbers.lhs_spec[1]
     places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
     if any(UNIT in labels(d) for d in places):
-        raise OrderMattersError("depends on their order")
+        raise OrderMattersError(ORDER_MATTERS)
 
 
 KINDS = (Convolution(),)

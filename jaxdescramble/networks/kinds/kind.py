@@ -68,6 +68,12 @@ class Permuted(NamedTuple):
     needed: list[Axes] | None = None
 
 
+ORDER_MATTERS = (
+    "depends on their order, so the result would change. Reorder another layer, or replace this operation by one that "
+    "treats all neurons alike, such as a sum, a maximum, or `jnp.sort` of one array"
+)
+
+
 class OrderMattersError(Exception):
     """An operation depends on the order of the neurons; the text completes "`primitive` at line ..."."""
 
@@ -128,7 +134,9 @@ class Kind:
     Attributes:
         primitives: the names of the JAX primitives of this kind.
         weight_sides: the positions of the operands that may be the weight of a layer; empty if it makes no layers.
-        is_product: it is linear in each of two operands, and mixes their numbers.
+        is_product: every number of its result is a sum of products, of a number of one operand with one of another. So
+            the neurons of a layer are mixed there: their axis is followed no further, and a parameter that meets data
+            there is a weight, not a table. An operation that only moves numbers, such as a lookup, is no product.
         linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
         affine_sides: the positions of an operand that the other operand, a constant, shifts or scales.
         is_step: its floating results are constant between jumps.
@@ -329,7 +337,7 @@ def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Seque
         OrderMattersError: two operands hold the neurons in different arrangements, or neurons lie along `acted`.
     """
     if any(UNIT in labels(axes[i]) for axes in operands for i in acted):
-        raise OrderMattersError("depends on their order")
+        raise OrderMattersError(ORDER_MATTERS)
     rank = max(map(len, shapes))
     result = []
     for i in range(rank):

@@ -64,6 +64,14 @@ class Sorting(_Along):
     writes = True
     parameter = "dimension"
 
+    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+        """Sorted numbers do not tell their order; but with several operands, such as positions, the others do."""
+        if len(operands) > 1:
+            return super().permuted(operation, operands, graph)
+        along = operation.params["dimension"]
+        kept = [() if i == along else dimension for i, dimension in enumerate(operands[0])]
+        return Permuted([padded(kept, graph.shape(operation.outputs[0]))])
+
     def steps_after(
         self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph
     ) -> Sequence[Sequence[int] | None] | None:

@@ -11,6 +11,7 @@ from jaxdescramble.networks._places import Steps
 from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.graph import Graph, Operation, Value
 from jaxdescramble.networks.kinds.kind import (
+    ORDER_MATTERS,
     UNIT,
     Kind,
     OrderMattersError,
@@ -54,7 +55,7 @@ class _Pool(_Window):
     def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
         windows = zip(operands[0], operation.params["window_dimensions"], strict=True)
         if any(UNIT in labels(d) and n > 1 for d, n in windows):
-            raise OrderMattersError("depends on their order")
+            raise OrderMattersError(ORDER_MATTERS)
         return Permuted([padded(operands[0], graph.shape(operation.outputs[0]))])
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from jax import Array
 
@@ -43,8 +44,8 @@ class Product:
 
     @property
     def positions(self) -> int:
-        """The value along whose positions the samples stand: the data, or the result where windows overlap."""
-        return self.operation.outputs[0] if self.kind.has_windows else self.data
+        """The value along whose positions the samples stand: the data, or the result if the kind reads patches."""
+        return self.operation.outputs[0] if self.kind.reads_patches else self.data
 
     def patches(self, data: Array) -> Array:
         """Return the data as the product reads it: itself, or what each position of a window sees of it."""
@@ -52,24 +53,53 @@ class Product:
 
 
 class LayerKind(Kind):
-    """A kind of operation that can be a layer.
+    """A kind of operation that can be a layer: a product of a weight with data, or with patches of the data.
+
+    A subclass must define `primitives`, `weight_sides` and `product`. Without `permuted` and `permuted_back`, `reorder`
+    refuses networks with this layer; without `axes_after`, `told_apart` and `steps_after`, neurons and samples are not
+    followed beyond it (heads, weights of samples). Everything else has an answer that fits a product of two operands.
 
     Attributes:
-        has_windows: the weight is a window that slides over the data, so that its inputs overlap.
+        reads_patches: the layer multiplies its weight with `patches(data)`, which are not the data. Then the samples of
+            a tap stand along the positions of the result, and in a scan `patches` is mapped over the steps.
+        why_no_inputs: why no Q can be inserted at the input of such a layer; it completes "layer ...". "" if it can.
     """
 
     is_product = True
     linear = "apart"
-    has_windows = False
+    reads_patches: ClassVar[bool] = False
+    why_no_inputs: ClassVar[str] = ""
     why_unread = "with a weight that f computes"
 
     def product(self, name: str, operation: Operation, side: int, leaf: int, graph: Graph) -> Product:
-        """Return the layer whose weight is the operand `side`, a view of the parameter `leaf`."""
-        raise NotImplementedError
+        """Return the layer whose weight is the operand `side`, a view of the parameter `leaf`. Required."""
+        raise NotImplementedError(f"{type(self).__name__}: define product(name, operation, side, leaf, graph).")
 
     def patches(self, operation: Operation, data: Array) -> Array:
-        """Return the data with the axes `Product.data_axes`."""
+        """Return the data with the axes `Product.data_axes`. If this is not the data, set `reads_patches`."""
         return data
+
+    def window(self, product: Product) -> tuple[int, ...]:
+        """Return the sizes of the window whose places are the fast part of the columns of the weight; () for none."""
+        return ()
+
+    def from_input(self, product: Product, graph: Graph, is_input: Callable[[int], bool]) -> bool:
+        """Return whether the layer reads x itself, so that no layer comes before it.
+
+        Args:
+            product: the layer.
+            graph: the graph that it stands in.
+            is_input: `is_input(value)` says whether a value is x, at most rearranged or sliced.
+        """
+        return is_input(product.data)
+
+    def constant_side(self, live: Sequence[bool]) -> int | None:
+        """Return the operand that acts as a weight on the other, for rules of relevance; None if none does.
+
+        In a product either operand acts on the other, so it is the one that does not depend on x (`live` is False). Any
+        value may do so, also one that f computes: this is a wider question than `weight_sides`.
+        """
+        return live.index(False) if self.is_product and sum(live) == 1 else None
 
 
 class RaggedProduct(Kind):
