@@ -93,6 +93,11 @@ def bins(axis) -> np.ndarray:
     return np.minimum(axis.run * min(16, last + 1) // (last + 1), 15)
 
 
+def edge(energies: np.ndarray, frequencies: np.ndarray) -> float:
+    """Return the frequency below which 95% of the energy lies; between two modes, in proportion."""
+    return float(np.interp(0.95, np.cumsum(energies) / energies.sum(), frequencies))
+
+
 def readings(W: np.ndarray, halves: list[np.ndarray], first: bool) -> dict[str, float]:
     """Return every reading of one layer, averaged over the two ways to use the halves."""
     n, m = W.shape
@@ -125,10 +130,10 @@ def readings(W: np.ndarray, halves: list[np.ndarray], first: bool) -> dict[str, 
         if first:
             found["roughness along outputs"] = output.rough @ down / down.sum()
             found["entropy along outputs"] = entropy(sums(down, output.run))
-            found["band edge of inputs"] = into.frequency[np.argmax(np.cumsum(across) / across.sum() >= 0.95 - 1e-6)]
+            found["band edge of inputs"] = edge(across, into.frequency)
         else:
             found["roughness along ordered outputs"] = output.rough @ down / down.sum()
-            found["band edge of outputs"] = output.frequency[np.argmax(np.cumsum(down) / down.sum() >= 0.95 - 1e-6)]
+            found["band edge of outputs"] = edge(down, output.frequency)
         found["roughness along inputs"] = into.rough @ across / across.sum()
         found["entropy along inputs"] = entropy(sums(across, into.run))
         profiles = sums(rows**2, output.run)

@@ -34,6 +34,39 @@ small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 40
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 15rem }
 """
+WORDS = (
+    (
+        "Finding",
+        "a reading that beats every null that can change it. It says that training left a trace there. It does "
+        "not say that the network uses it, and a layer without findings may still do its work.",
+    ),
+    (
+        "Wave",
+        "after descrambling, the neurons of a layer stand in an order in which the signals change slowly from one "
+        "neuron to the next. A wave is one frequency along this order.",
+    ),
+    ("Roughness", "0 if the numbers along an axis are all equal, 1 if they alternate as fast as possible."),
+    (
+        "p",
+        "how often a network without findings shows a reading as extreme as this one anywhere in all layers. The "
+        "floor is the smallest p-value that this number of draws can give.",
+    ),
+    (
+        "Effect",
+        "how far the network lies from the draws, in their standard deviations, in the direction of a finding; "
+        "for the null that comes closest.",
+    ),
+    (
+        "Not judged",
+        "this null cannot change the reading: for example, all random frames have the same singular values.",
+    ),
+    (
+        "Inputs of hidden layers",
+        "they have no order of their own. They are descrambled too, on the input signals, and "
+        "their waves follow that order.",
+    ),
+)
+"""What a reader must know, word by word."""
 WIDE, TALL = 200, 26
 
 
@@ -154,7 +187,7 @@ def _verdict_row(one: "Verdict", place: int, of: "LayerExplanation", report: "Re
     frame = "" if one.depends_on_point else " The descrambler cannot change it."
     return (
         f"<tr{mark}><th>{escape(one.reading)}<small>{escape(one.note)}.{frame}</small></th>"
-        f'<td class="number">{number(one.value)}</td><td>{arrow}</td>'
+        f'<td class="number">{number(one.value)}</td><td>{arrow}</td><td class="number">{number(one.effect)}</td>'
         f"<td>{strip(one.value, draws, one.reading)}</td>{against}</tr>"
     )
 
@@ -163,7 +196,9 @@ def _layer_section(one: "LayerExplanation", report: "Report") -> str:
     rows = [_verdict_row(verdict, place, one, report) for place, verdict in enumerate(one.verdicts)]
     order = ", ".join(f"row {k + 1}: {name}" for k, name in enumerate(one.draws))
     nulls = [f"p against {name}; its mean ± sd" for name in one.draws]
-    table = _table(("Reading", "Value", "Finding if", f"The network (line) on draws (dots; {order})", *nulls), rows)
+    table = _table(
+        ("Reading", "Value", "Finding if", "Effect, sd", f"The network (line) on draws (dots; {order})", *nulls), rows
+    )
     return f"<h2>{escape(one.name)}</h2>{pictures(one)}{table}"
 
 
@@ -185,6 +220,8 @@ def whole(report: "Report") -> str:
             f"<tr{mark}><th>{escape(one.name)}</th><td>{one.before.shape[0]} x {one.before.shape[1]}</td>"
             f"<td>{one.columns[0]} + {one.columns[1]}</td><td>{escape(names)}</td></tr>"
         )
+    words = "".join(f"<p><strong>{escape(word)}</strong>: {escape(text)}</p>" for word, text in WORDS)
+    guide = f"<details><summary>How to read this page</summary>{words}</details>"
     table = _table(("Layer", "Outputs x inputs", "Columns of signals", "Findings"), rows)
     skipped = "".join(f"<p>Not judged: {escape(name)}: {escape(why)}.</p>" for name, why in report.skipped.items())
     stopped = f"<p>{escape(report.stopped)}.</p>" if report.stopped else ""
@@ -199,5 +236,5 @@ def whole(report: "Report") -> str:
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Explanation of a network</title><style>{STYLE}</style></head><body><h1>{escape(report.headline)}</h1>"
-        f"<p class='lead'>{escape(lead)}</p>{stopped}{table}{skipped}{others}{sections}</body></html>"
+        f"<p class='lead'>{escape(lead)}</p>{stopped}{guide}{table}{skipped}{others}{sections}</body></html>"
     )

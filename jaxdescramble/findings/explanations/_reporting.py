@@ -37,7 +37,7 @@ def report_of(
     verdicts: list[Verdict] = []
     for place, (one, reading) in enumerate(flat):
         own = {name: float(p[place]) for name, p in p_values.items()}
-        known = [p for p in own.values() if not math.isnan(p)]
+        judged = {name: p for name, p in own.items() if not math.isnan(p)}
         stacks = {name: np.concatenate(rows, axis=1)[:, place] for name, rows in drawn.items()}
         verdicts.append(
             Verdict(
@@ -46,14 +46,15 @@ def report_of(
                 value=float(observed[place]),
                 direction=reading.direction,
                 depends_on_point=reading.depends_on_point,
-                p_value=max(known) if known else math.nan,
+                p_value=max(judged.values(), default=math.nan),
                 p_values=own,
                 nulls={name: (float(stack.mean()), float(stack.std())) for name, stack in stacks.items()},
+                effect=_effect(float(observed[place]), reading.direction, [stacks[name] for name in judged]),
                 note=reading.note,
             )
         )
-    found = tuple(sorted(verdicts, key=lambda one: (math.isnan(one.p_value), one.p_value)))
-    judged = sum(not math.isnan(one.p_value) for one in verdicts)
+    found = tuple(sorted(verdicts, key=lambda one: (math.isnan(one.p_value), one.p_value, -one.effect)))
+    count_judged = sum(not math.isnan(one.p_value) for one in verdicts)
     count = len(next(iter(drawn.values()))[0])
     findings = tuple(one for one in found if one.p_value <= alpha)
     names = tuple(one.name for one in nulls)
@@ -66,7 +67,7 @@ def report_of(
     return Report(
         layers=shown,
         verdicts=found,
-        headline=headline_of(findings, judged, len(layers), count, alpha, names),
+        headline=headline_of(findings, count_judged, len(layers), count, alpha, names),
         alpha=alpha,
         draws=count,
         nulls=names,
@@ -76,3 +77,12 @@ def report_of(
         descriptions=others,
         stopped=stopped,
     )
+
+
+def _effect(value: float, direction: int, stacks: list[np.ndarray]) -> float:
+    """Return the smallest distance from a null, in standard deviations and in the direction of a finding."""
+    found = []
+    for stack in stacks:
+        distance = (value - float(stack.mean())) / max(float(stack.std()), 1e-300)
+        found.append(direction * distance if direction else abs(distance))
+    return min(found, default=math.nan)

@@ -62,7 +62,8 @@ def explain(
             `{name: (weight, input, preactivation)}` with arrays (out, in), (in, samples), (out, samples), in the order
             of the network (see `LayerSignals` for pictures and channels); or the path of a `.npz` or `.safetensors`
             file with arrays `<layer>.weight` and `<layer>.input`.
-        params, x: parameters and a batch of inputs of f. Use inputs that training has not seen.
+        params, x: parameters and a batch of inputs of f. Use inputs that training has not seen. Give pictures as pictures,
+            shape (batch, height, width), and flatten them in f: then frequencies have two dimensions.
         out: path of a folder for the report (`Report.save`); None writes nothing.
         init: function of a random key that returns fresh parameters. Then "untrained" replaces "permuted entries".
         others: parameters of other trained networks. The report says how many of them have a smaller reading; this is
@@ -80,7 +81,7 @@ def explain(
         alpha: largest p-value of a finding.
         key: random key of the split and the draws; None means `jax.random.key(0)`. Do not choose it after you have seen
             a result.
-        progress: called as `progress(stage, done, total)`.
+        progress: called as `progress(stage, done, total)`; `show.bar()` gives one that draws a bar.
         max_seconds: stop drawing after this many seconds; the report then has fewer draws, and says so.
         folder: path of a folder that keeps finished draws. A call with the same arguments continues there.
 

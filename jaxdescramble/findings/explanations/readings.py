@@ -68,11 +68,19 @@ def entropy(energies: Float[Array, " n"]) -> Float[Array, ""]:
 def band_edge_of(energies: Float[Array, " n"], frequencies: np.ndarray, fraction: float = 0.95) -> Float[Array, ""]:
     """Return the frequency below which this fraction of the energy lies, as a share of the highest frequency.
 
-    >>> round(float(band_edge_of(jnp.asarray([1.0, 0.0, 0.0]), np.asarray([0.0, 0.5, 1.0]))), 3)
-    0.0
+    The energy of a mode is spread evenly from the frequency of the mode before it to its own, so that the edge moves
+    continuously with the weight.
+
+    >>> round(float(band_edge_of(jnp.asarray([1.0, 1.0, 0.0]), np.asarray([0.0, 0.5, 1.0]), 0.75)), 3)
+    0.25
     """
     share = jnp.cumsum(energies) / jnp.where(jnp.sum(energies) > 0, jnp.sum(energies), 1)
-    return jnp.asarray(frequencies, energies.dtype)[jnp.argmax(share >= fraction - 1e-6)]
+    at = jnp.argmax(share >= fraction - 1e-6)
+    before = jnp.maximum(at - 1, 0)
+    known = jnp.asarray(frequencies, energies.dtype)
+    below = jnp.where(at > 0, share[before], 0)
+    inside = jnp.clip(_share(fraction - below, share[at] - below), 0, 1)
+    return known[before] + inside * (known[at] - known[before])
 
 
 def roughness_of(energies: Float[Array, " n"], axis: Axis) -> Float[Array, ""]:
@@ -239,7 +247,7 @@ READINGS = (
         _always,
         False,
         -1,
-        "roughness of the weight's rows along the input axis",
+        "roughness of the weight's rows along the inputs; in a hidden layer, in the order that descrambling finds for them",
     ),
     LayerReading(
         "entropy along inputs",

@@ -31,6 +31,8 @@ class Verdict(Result):
             as this one *anywhere* (all layers and readings are counted). NaN if no null can change the reading.
         p_values: the corrected p-value against each null; NaN for a null that cannot change the reading.
         nulls: mean and standard deviation of the draws of each null.
+        effect: distance of the value from the draws, in the direction of a finding and in standard deviations of the
+            draws; the smallest one over the nulls that can change the reading. NaN if there is none.
         note: what the reading is, in one line.
     """
 
@@ -42,6 +44,7 @@ class Verdict(Result):
     p_value: float
     p_values: dict[str, float]
     nulls: dict[str, tuple[float, float]]
+    effect: float
     note: str
 
 
@@ -106,7 +109,7 @@ class Report(Result):
 
     Attributes:
         layers: for each layer its `LayerExplanation`.
-        verdicts: every reading of every layer, smallest p-value first.
+        verdicts: every reading of every layer: smallest p-value first, and among equal ones the largest effect first.
         headline: the result in one sentence.
         alpha: a reading is a finding if its p-value is at most this.
         draws: number of draws from each null.
@@ -264,8 +267,8 @@ def _verdict(found: dict) -> Verdict:
 
     nulls = {name: (number(mean), number(spread)) for name, (mean, spread) in found.pop("nulls").items()}
     p_values = {name: number(value) for name, value in found.pop("p_values").items()}
-    value, p_value = number(found.pop("value")), number(found.pop("p_value"))
-    return Verdict(value=value, p_value=p_value, p_values=p_values, nulls=nulls, **found)
+    value, p_value, effect = (number(found.pop(name)) for name in ("value", "p_value", "effect"))
+    return Verdict(value=value, p_value=p_value, effect=effect, p_values=p_values, nulls=nulls, **found)
 
 
 def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict[str, np.ndarray]) -> LayerExplanation:
@@ -284,10 +287,11 @@ def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict
     )
 
 
-def _chance(one: Verdict) -> float:
+def _chance(one: Verdict) -> str:
     """Return the mean of the null that comes closest to the value, among those that can change the reading."""
-    means = [mean for name, (mean, _) in one.nulls.items() if not math.isnan(one.p_values[name])]
-    return min(means, key=lambda mean: abs(mean - one.value), default=math.nan)
+    means = {name: mean for name, (mean, _) in one.nulls.items() if not math.isnan(one.p_values[name])}
+    name = min(means, key=lambda name: abs(means[name] - one.value))
+    return f"{name}: {means[name]:.3g}"
 
 
 def headline_of(
@@ -306,9 +310,7 @@ def headline_of(
         return f"{draws} draws cannot show a finding at {alpha:g}: give at least {math.ceil(1 / alpha) - 1}."
     if not findings:
         return f"None of {of} is a finding {how}."
-    shown = "; ".join(
-        f"{one.reading} of {one.layer}, {one.value:.3g} (chance {_chance(one):.3g})" for one in findings[:3]
-    )
+    shown = "; ".join(f"{one.reading} of {one.layer}, {one.value:.3g} ({_chance(one)})" for one in findings[:3])
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     verb = "is a finding" if len(findings) == 1 else "are findings"
     return f"{len(findings)} of {of} {verb}: {shown}{more} {how}."
