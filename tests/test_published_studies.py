@@ -123,7 +123,7 @@ def test_tones_are_normalised_and_have_their_pitch():
 
 
 def test_sharp_filters_are_told_from_their_rotations():
-    taps = jnp.cos(2 * jnp.pi * jnp.arange(1, 13)[:, None] * jnp.arange(64) / 64)
+    taps = jnp.cos(2 * jnp.pi * jnp.arange(1, 13)[:, None] * jnp.arange(64)[None] / 64)
     turn = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (12, 12)))[0]
     assert crepe.filter_bank(taps, jax.random.key(1), 39).p_value == 1 / 40
     assert crepe.filter_bank(turn @ taps, jax.random.key(1), 39).p_value > 0.05
@@ -137,7 +137,8 @@ def test_a_planted_ladder_is_one_and_a_shuffled_one_is_not():
     for name, order in (("ladder", np.arange(12)), ("other", rng.permutation(12))):
         # The strongest waves are the lowest ones; a gain that depends on the wave exchanges their order.
         gain = np.geomspace(1, 30, 12)[order] if name == "other" else np.ones(12)
-        report = jd.explain({"first": (gain[:, None] * waves, signals)}, readings=(crepe.LADDER,), draws=19)
+        layer = jd.findings.LayerSignals(gain[:, None] * waves, signals, ordered_output=False)
+        report = jd.explain({"first": layer}, readings=(crepe.LADDER,), draws=19)
         (read[name],) = (one.value for one in report.verdicts)
     assert read["ladder"] > 0.95
     assert read["other"] < 0.8

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer, random_key
+from jaxdescramble._base.drawing import heat_map
 from jaxdescramble._base.products import matmul
 from jaxdescramble.findings import LayerReading, LayerSignals
 from jaxdescramble.findings.explanations.axes import Axis
@@ -272,6 +273,18 @@ def filter_bank(weight: Float[Array, "neurons taps"], key: PRNGKeyArray, draws: 
     own, rotated = float(_sharpness(jnp.asarray(spectra))), np.asarray(_rotations(weight, random_key(key), draws))
     spectra = spectra[order] / spectra[order].max(axis=1, keepdims=True)
     return FilterBank(order, centre[order], own, rotated, (1 + int((rotated <= own).sum())) / (draws + 1), spectra)
+
+
+def picture(bank: FilterBank, highest: float = 4000.0) -> str:
+    """Return an SVG of a filter bank: neurons from left to right, frequencies up to `highest` Hz from the top down.
+
+    >>> bank = filter_bank(jnp.eye(4, 64), jax.random.key(0), 1)
+    >>> picture(bank).startswith("<svg")
+    True
+    """
+    last = max(2, round(bank.spectra.shape[1] * highest / (RATE / 2)))
+    title = f"filters sorted by centre frequency (left to right), 0 to {highest:.0f} Hz (top to bottom)"
+    return heat_map(bank.spectra[:, :last].T, title, 480)
 
 
 def pitch_in_hidden(hidden: Float[Array, "frames k"], frequency: Float[Array, " frames"], waves: int = 8) -> float:
