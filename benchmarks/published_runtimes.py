@@ -74,4 +74,4 @@ if __name__ == "__main__":
     with np.load(given.data) as archive:
         arrays = {name: archive[name] for name in archive.files}
     result = {"crepe": crepe, "minilm": minilm, "mtcnn": mtcnn}[given.network](given.file, arrays)
-    np.savez(given.out, **result)
+    np.savez(given.out, allow_pickle=False, **result)
