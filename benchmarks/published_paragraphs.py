@@ -32,10 +32,12 @@ PARAGRAPHS: dict[str, str] = {
         "weights are aligned with their signals, and nothing about what a wave means."
     ),
     "deernet": (
-        "The outputs agree with a forward pass in NumPy in float64, because the authors' Matlab was not "
+        "The outputs (mean 1) are compared with NumPy in float64, because the authors' Matlab was not "
         "available. On 300 simulated traces, the correlation with the true distribution is {correlation:.2f} "
         "on average. The first layer reads five blocks of 64 points at random places, so its input axis is "
-        "five short lines, and frequencies along them are only roughly frequencies of the trace."
+        "five short lines, and frequencies along them are only roughly frequencies of the trace. "
+        "Signals are not centred: in the first layer, one component (the mean) has nearly all energy, so its "
+        "smoothness says little."
     ),
     "pnet": (
         "The inputs are pictures of ellipses, not photographs. The network has three small convolutions "
