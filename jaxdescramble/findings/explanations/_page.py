@@ -146,8 +146,13 @@ def pictures(one: "LayerExplanation") -> str:
     curves = [spectrum, np.full(len(spectrum), one.edge)]
     return (
         '<div class="pictures">'
-        + figure(drawing.heat_map(one.before, f"{one.name}, as trained", 175), f"As trained, {shape}: neurons in rows")
-        + figure(drawing.heat_map(one.after, f"{one.name}, descrambled", 175), "Descrambled")
+        + figure(
+            drawing.heat_map(one.before, f"{one.name}, as trained", 175), f"As trained, {shape}: a neuron in each row"
+        )
+        + figure(
+            drawing.heat_map(one.after, f"{one.name}, descrambled", 175),
+            "Descrambled: waves along the axes that have no order",
+        )
         + figure(drawing.heat_map(one.null, f"{one.name}, null", 175), f"One draw of '{one.null_name}', descrambled")
         + figure(
             drawing.lines(curves, f"{one.name}, singular values", 175),
@@ -218,11 +223,12 @@ def whole(report: "Report") -> str:
         mark = ' class="found"' if found else ""
         rows.append(
             f"<tr{mark}><th>{escape(one.name)}</th><td>{one.before.shape[0]} x {one.before.shape[1]}</td>"
-            f"<td>{one.columns[0]} + {one.columns[1]}</td><td>{escape(names)}</td></tr>"
+            f"<td>{' and '.join(one.ordered) or 'none'}</td><td>{one.columns[0]} + {one.columns[1]}</td>"
+            f"<td>{escape(names)}</td></tr>"
         )
     words = "".join(f"<p><strong>{escape(word)}</strong>: {escape(text)}</p>" for word, text in WORDS)
     guide = f"<details><summary>How to read this page</summary>{words}</details>"
-    table = _table(("Layer", "Outputs x inputs", "Columns of signals", "Findings"), rows)
+    table = _table(("Layer", "Outputs x inputs", "Ordered axes", "Columns of signals", "Findings"), rows)
     skipped = "".join(f"<p>Not judged: {escape(name)}: {escape(why)}.</p>" for name, why in report.skipped.items())
     stopped = f"<p>{escape(report.stopped)}.</p>" if report.stopped else ""
     others = "".join(

@@ -70,6 +70,7 @@ def pictures(
         singular_values=singular,
         edge=edge,
         columns=(len(one.picked[0]), len(one.picked[1])),
+        ordered=tuple(name for name, axis in (("outputs", source.output), ("inputs", source.into)) if axis.ordered),
         draws=drawn,
         verdicts=verdicts,
     )

@@ -57,7 +57,8 @@ def read_stack(
 
     def read(k: Array, rows: Array) -> Array:
         both = both_looks(stack[k], shape, inputs, output, into)
-        values = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]))(both)
+        none = jnp.zeros(0, stack.dtype)
+        values = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]) if battery else none)(both)
         return rows.at[k].set(jnp.mean(values, axis=0).astype(rows.dtype))
 
     return jax.lax.fori_loop(0, count, read, jnp.zeros((stack.shape[0], len(battery)), stack.dtype))

@@ -61,9 +61,11 @@ def explain(
         f_or_layers: a JAX function `f(params, x)`. Or layers without a function: a mapping `{name: (weight, input)}` or
             `{name: (weight, input, preactivation)}` with arrays (out, in), (in, samples), (out, samples), in the order
             of the network (see `LayerSignals` for pictures and channels); or the path of a `.npz` or `.safetensors`
-            file with arrays `<layer>.weight` and `<layer>.input`.
-        params, x: parameters and a batch of inputs of f. Use inputs that training has not seen. Give pictures as pictures,
-            shape (batch, height, width), and flatten them in f: then frequencies have two dimensions.
+            file with arrays `<layer>.weight` and `<layer>.input`. The inputs of the first layer and the outputs of the
+            last one count as ordered. In a file, names are sorted: "fc2" comes before "fc10", and "decoder" before
+            "encoder", so give the mapping yourself if the names do not sort in the order of the network.
+        params, x: parameters and a batch of inputs of f. Use inputs that training has not seen. Give pictures as
+            pictures, shape (batch, height, width), and flatten them in f: then frequencies have two dimensions.
         out: path of a folder for the report (`Report.save`); None writes nothing.
         init: function of a random key that returns fresh parameters. Then "untrained" replaces "permuted entries".
         others: parameters of other trained networks. The report says how many of them have a smaller reading; this is
@@ -141,6 +143,8 @@ def explain(
         raise ValueError(f"explain: no layer can be judged. {reasons}.")
     network = Network(f_or_layers, params, x, ready) if callable(f_or_layers) else None
     batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
+    if not any(batteries):
+        raise ValueError("readings: none of them fits the axes of these layers.")
     values = observed(ready, batteries)
     drawn = draw(
         watch,

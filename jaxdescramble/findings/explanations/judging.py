@@ -7,13 +7,16 @@ compared with the largest of the rest, and so on.
 """
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
+
+from jaxdescramble._base.checks import real_array, same_size
 
 
 def joint_p_values(
-    observed: Float[np.ndarray, " readings"],
-    draws: Float[np.ndarray, "draws readings"],
-    directions: np.ndarray,
+    observed: ArrayLike,
+    draws: ArrayLike,
+    directions: ArrayLike,
 ) -> tuple[Float[np.ndarray, " readings"], Bool[np.ndarray, " readings"]]:
     """Return p-values that are corrected for the number of readings.
 
@@ -22,13 +25,16 @@ def joint_p_values(
     and the draws are exchangeable).
 
     Args:
-        observed: the readings of the network.
-        draws: the readings of the draws from one null, a row for each draw.
+        observed: the readings of the network, shape (readings,).
+        draws: the readings of the draws from one null, shape (draws, readings).
         directions: +1 if large values are the finding, -1 if small values are, 0 if both are; one for each reading.
 
     Returns:
         The p-values, and which readings were judged. A reading is not judged, and has p = NaN, if a value is not finite
         or if the null cannot change it (all members of the pool agree up to rounding).
+
+    Raises:
+        TypeError, ValueError: if the shapes do not fit, if there are no draws, or if a direction is not -1, 0 or 1.
 
     >>> draws = np.random.default_rng(0).normal(size=(99, 3))
     >>> p, judged = joint_p_values(np.asarray([9.0, 0.0, 0.0]), draws, np.asarray([1, 1, -1]))
@@ -37,16 +43,26 @@ def joint_p_values(
 
     Source: Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993, algorithm 4.1 with maxima.
     """
-    pool = np.concatenate([observed[None], draws]).astype(np.float64)
+    values, stack = (
+        real_array(observed, "observed", (1,), "(readings,)"),
+        real_array(draws, "draws", (2,), "(draws, readings)"),
+    )
+    same_size(stack, 1, len(values), "draws", "the readings")
+    signs = np.asarray(real_array(np.asarray(directions), "directions", (1,), "(readings,)"))
+    if signs.shape != values.shape or not np.isin(signs, (-1, 0, 1)).all():
+        raise ValueError(f"directions: must be one of -1, 0, 1 for each of the {len(values)} readings.")
+    if not len(stack):
+        raise ValueError("draws: got none; p-values need at least one draw.")
+    pool = np.concatenate([np.asarray(observed, np.float64)[None], np.asarray(draws, np.float64)])
     finite = np.isfinite(pool).all(axis=0)
     pool = np.where(finite, pool, 0.0)
     mean, spread = pool.mean(axis=0), pool.std(axis=0)
     judged = finite & (spread > 1e-5 * np.abs(pool).max(axis=0))
     scores = (pool - mean) / np.where(judged, spread, 1.0)
-    scores = np.where(directions == 0, np.abs(scores), directions * scores)
-    p = np.full(observed.shape, np.nan)
+    scores = np.where(signs == 0, np.abs(scores), signs * scores)
+    p = np.full(values.shape, np.nan)
     order = [int(k) for k in np.argsort(-scores[0], kind="stable") if judged[k]]
-    largest, count = np.full(len(pool) - 1, -np.inf), len(draws)
+    largest, count = np.full(len(pool) - 1, -np.inf), len(stack)
     # From the smallest reading to the largest, the maximum grows by one reading at a time.
     raw: list[float] = []
     for k in reversed(order):

@@ -247,7 +247,7 @@ READINGS = (
         _always,
         False,
         -1,
-        "roughness of the weight's rows along the inputs; in a hidden layer, in the order that descrambling finds for them",
+        "roughness of the weight's rows along the inputs; in a hidden layer, along the order that descrambling finds",
     ),
     LayerReading(
         "entropy along inputs",

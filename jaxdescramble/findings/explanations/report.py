@@ -61,6 +61,7 @@ class LayerExplanation(Result):
         singular_values: singular values of W, descending.
         edge: the largest singular value that noise of this shape and norm would have (Marchenko-Pastur).
         columns: number of columns of signals in each half.
+        ordered: which axes count as ordered: "outputs", "inputs", both, or none.
         draws: readings of the draws, one array (draws, readings) for each null; the readings are those of `verdicts`.
         verdicts: the readings of this layer.
     """
@@ -73,6 +74,7 @@ class LayerExplanation(Result):
     singular_values: Float[np.ndarray, " r"]
     edge: float
     columns: tuple[int, int]
+    ordered: tuple[str, ...]
     draws: dict[str, Float[np.ndarray, "draws readings"]]
     verdicts: tuple[Verdict, ...]
 
@@ -189,6 +191,7 @@ class Report(Result):
                 "null": one.null_name,
                 "edge": one.edge,
                 "columns": list(one.columns),
+                "ordered": list(one.ordered),
                 "nulls": list(one.draws),
                 "readings": [verdict.reading for verdict in one.verdicts],
             }
@@ -282,6 +285,7 @@ def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict
         singular_values=arrays[f"{number}/singular_values"],
         edge=about["edge"],
         columns=(about["columns"][0], about["columns"][1]),
+        ordered=tuple(about["ordered"]),
         draws={name: arrays[f"{number}/draws/{name}"] for name in about["nulls"]},
         verdicts=tuple(own[name] for name in about["readings"]),
     )
