@@ -92,6 +92,21 @@ ROOMS_LEFT_OUT = {
     "Descramblings": "a result, made by descramble; its files are in tests/test_results.py",
     "LayerDescrambling": "a result, made by descramble_network; its files are in tests/test_results.py",
     "NetworkDescrambling": "a result, made by descramble_network; its files are in tests/test_results.py",
+    "Report": "a result, made by explain; its files are in tests/test_explain.py",
+    "Report.save": "writes files; see tests/test_explain.py",
+    "Report.load": "reads files; see tests/test_explain.py",
+    "explain": "reads networks and files; its bad input is in tests/test_explain.py",
+    **dict.fromkeys(
+        ("findings.LayerExplanation", "findings.Verdict"), "a result, made by explain; see tests/test_explain.py"
+    ),
+    **dict.fromkeys(
+        ("findings.LayerReading", "findings.LayerSignals", "findings.Untrained", "findings.Untrained.network"),
+        "a record that explain checks; see tests/test_explain.py",
+    ),
+    **dict.fromkeys(
+        ("findings.Isotropic", "findings.PermutedEntries", "findings.RandomFrame", "findings.WeightNull"),
+        "a null model, whose only field is its name",
+    ),
     "findings.Readings": "a result, made by measure; its files are in tests/test_results.py",
     "descrambling.Frames": "a result, made by Film",
     "descrambling.FilmedLayer": "a result, made by Film",
@@ -787,6 +802,12 @@ FINDINGS = {
     "consistency": Call(findings.consistency, {"matrices": jnp.stack([W, W]), "key": KEY, "gauge": None, "draws": 2}),
     "fourier_energy": Call(findings.fourier_energy, {"weight": W}),
     "fourier_map": Call(findings.fourier_map, {"weight": W}),
+    "joint_p_values": Call(
+        findings.joint_p_values,
+        {"observed": np.ones(2), "draws": np.arange(6.0).reshape(3, 2), "directions": np.asarray([1, -1])},
+        free=("observed", "draws"),
+    ),
+    "time_blocks": Call(findings.time_blocks, {"samples": 9, "blocks": 3, "gap": 1}),
     "measure": Call(findings.measure, PAIR | {"battery": findings.FIRST_LAYER[:1]}, free=("fit",)),
     "notch_depth": Call(findings.notch_depth, {"weight": W, "link_zero": False, "neighbours": 1}),
     "random_frame": Call(findings.random_frame, {"key": KEY, "weight": W}),
