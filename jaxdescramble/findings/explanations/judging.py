@@ -48,7 +48,7 @@ def joint_p_values(
         real_array(draws, "draws", (2,), "(draws, readings)"),
     )
     same_size(stack, 1, len(values), "draws", "the readings")
-    signs = np.asarray(real_array(np.asarray(directions), "directions", (1,), "(readings,)"))
+    signs = np.asarray(directions)
     if signs.shape != values.shape or not np.isin(signs, (-1, 0, 1)).all():
         raise ValueError(f"directions: must be one of -1, 0, 1 for each of the {len(values)} readings.")
     if not len(stack):
