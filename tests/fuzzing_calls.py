@@ -93,8 +93,8 @@ ROOMS_LEFT_OUT = {
     "LayerDescrambling": "a result, made by descramble_network; its files are in tests/test_results.py",
     "NetworkDescrambling": "a result, made by descramble_network; its files are in tests/test_results.py",
     "Report": "a result, made by explain; its files are in tests/test_explain.py",
-    "Report.save": "writes files; see tests/test_explain.py",
-    "Report.load": "reads files; see tests/test_explain.py",
+    "Report.save": "a result that writes files; see tests/test_explain.py",
+    "Report.load": "a result that reads files; see tests/test_explain.py",
     "explain": "reads networks and files; its bad input is in tests/test_explain.py",
     **dict.fromkeys(
         ("findings.LayerExplanation", "findings.Verdict"), "a result, made by explain; see tests/test_explain.py"
@@ -104,9 +104,10 @@ ROOMS_LEFT_OUT = {
         "a record that explain checks; see tests/test_explain.py",
     ),
     **dict.fromkeys(
-        ("findings.Isotropic", "findings.PermutedEntries", "findings.RandomFrame", "findings.WeightNull"),
-        "a null model, whose only field is its name",
+        ("findings.Isotropic", "findings.PermutedEntries", "findings.RandomFrame"),
+        "null models, whose only field is the name",
     ),
+    "findings.WeightNull": "a protocol",
     "findings.Readings": "a result, made by measure; its files are in tests/test_results.py",
     "descrambling.Frames": "a result, made by Film",
     "descrambling.FilmedLayer": "a result, made by Film",

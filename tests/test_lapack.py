@@ -73,6 +73,10 @@ def swept(signals, folder):
     assert jd.sweep([*jd.grid(signals), *random], folder, key=KEY).done
 
 
+def explained(weight, signals):
+    return jd.explain({"first": (weight, signals), "last": (weight[:, :3], signals[:3])}, draws=2)
+
+
 def accumulated(signals):
     return jd.Accumulator.empty(len(signals), signals.dtype).add(signals).add(signals).summary(OBJECTIVE)
 
@@ -103,6 +107,7 @@ MORE = {
     "film.nearest_equal": Call(lambda p, q: nearest_equal(OBJECTIVE, SUMMARY, p, q, "SO"), {"p": P, "q": jnp.eye(4)}),
     "Film": Call(filmed, {"params": {"w": W[:, :3], "v": W[:3, :2]}, "x": X}),
     "sweep": Call(swept, {"signals": np.stack([S, 2 * S]), "folder": None}),
+    "explain": Call(explained, {"weight": np.asarray(S[:, :4]), "signals": np.asarray(S)}),
     "Accumulator": Call(accumulated, {"signals": np.asarray(S)}),
     "descrambling.refine": Call(refined, {"signals": np.asarray(S)}),
     "descrambling.score": Call(scored, {"signals": np.asarray(S)}),
@@ -115,6 +120,9 @@ SHOWN = {
     "gated.path_kernel.Gate": "gated.path_kernel.network",
     "grid": "sweep",
     "Problem": "sweep",
+    "findings.Isotropic": "explain",
+    "findings.PermutedEntries": "explain",
+    "findings.RandomFrame": "explain",
 }
 """Which line shows what takes no arguments."""
 

@@ -34,8 +34,8 @@ ROOMS = (
 """Where results come from; objectives, operators and manifolds export what goes in."""
 
 INPUTS = {
-    "Band", "ClosedForm", "DeerGrid", "DeerPriors", "Film", "Generated", "Measure", "Problem", "RelaxometryPriors",
-    "Spec",
+    "Band", "ClosedForm", "DeerGrid", "DeerPriors", "Film", "Generated", "Isotropic", "LayerReading", "LayerSignals",
+    "Measure", "PermutedEntries", "Problem", "RandomFrame", "RelaxometryPriors", "Spec", "Untrained",
 }  # fmt: skip
 """Classes of values that you give to functions."""
 
@@ -100,6 +100,7 @@ def made_by_hand(folder) -> list:
     return [
         jd.descramble([S, S[:3]]),
         jd.sweep(jd.grid({"first": S}), folder / "sweep"),
+        jd.explain({"first": (S[:3, :4], S)}, draws=2),
         film.frames,
         accumulator,
         refine(jd.objectives.sparsity(), jnp.eye(4), [S], accumulator, optax.sgd(0.1)),
@@ -207,6 +208,8 @@ NOT_SAVED = {
     "descrambling.FilmedLayer": "saved with its Frames",
     "descrambling.FilmedSide": "saved with its Frames",
     "exact.Degeneracy": "holds an operator; made anew from the summary",
+    "findings.LayerExplanation": "saved with its Report",
+    "findings.Verdict": "saved with its Report",
     "gated.Regime": "parameters are saved with the library that trains them",
     "networks.Layers": "values of any kind",
     "networks.Layout": "part of a Tap",

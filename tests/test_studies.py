@@ -97,14 +97,34 @@ def test_verdicts_follow_their_rules():
     far = reading(value=3.0, nulls={"random frame": spread, "shuffled targets": np.zeros(1)})
     near = reading(value=0.9, nulls={"random frame": spread, "shuffled targets": np.zeros(1)})
     wrong = reading(value=-3.0, nulls={"random frame": spread, "shuffled targets": np.zeros(1)})
-    assert beaten(far) == {"random frame": True, "shuffled targets": True}
-    assert beaten(near) == {"random frame": False, "shuffled targets": True}
-    for one, verdict in ((far, STANDS), (near, IN_PART), (wrong, FAILS)):
+    assert beaten(far) == {"random frame": True}  # one shuffled network is no test
+    assert beaten(near) == {"random frame": False}
+    mixed = reading(value=3.0, nulls={"random frame": spread, "untrained": 4 + spread})
+    for one, verdict in ((far, STANDS), (near, FAILS), (mixed, IN_PART), (wrong, FAILS)):
         assert findings._from_reading("claim", "first", one).verdict == verdict
     made = reading(value=0.9, nulls={"random frame": np.full(39, 0.85) + spread / 100})
     assert findings._by_construction("claim", "last", made).verdict == BY_CONSTRUCTION
     fixed = reading(value=3.0, nulls={"random frame": np.full(39, 3.0)}, depends=False)
     assert beaten(fixed) == {}
+
+
+def test_deciding_readings_are_judged_together():
+    rng = np.random.default_rng(0)
+    groups: dict[str, list] = {}
+    for layer, name in findings.DECIDING:
+        nulls = {"random frame": rng.standard_normal(39), "shuffled targets": np.zeros(1)}
+        groups.setdefault(layer, []).append(reading(name, 2.2 if name == "band edge" else 0.0, nulls))
+    groups["first"].append(reading("band edge, 99%", 9.0))
+    found = findings.corrected(groups)
+    own, joint = (one["first"][0].p_value["random frame"] for one in (groups, found))
+    chosen = [one for group in groups.values() for one in group if one.name != "band edge, 99%"]
+    largest = np.stack([one.nulls["random frame"] for one in chosen], axis=1)
+    pool = np.concatenate([[[2.2, *[0.0] * 7]], largest])
+    scores = ((pool - pool.mean(axis=0)) / pool.std(axis=0)).max(axis=1)
+    assert joint == pytest.approx(np.mean(scores >= scores[0] - 1e-9))
+    assert joint > own
+    assert found["first"][0].p_value["shuffled targets"] == groups["first"][0].p_value["shuffled targets"]
+    assert found["first"][-1] is groups["first"][-1]
 
 
 def test_judge_reads_the_exponent_and_the_best_family():

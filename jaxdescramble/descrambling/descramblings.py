@@ -1,7 +1,7 @@
 """Results for a list of signals."""
 
 import os
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from jaxdescramble._base import results
 from jaxdescramble._base.status import Status
@@ -13,7 +13,11 @@ SHOWN = 4
 """Number of items of a list that are shown with a picture."""
 
 
-class Descramblings(list[Descrambling]):
+# For type checkers a list of results. After Ctrl-C some are None, which a check at run time must let pass.
+Several = list[Descrambling] if TYPE_CHECKING else list
+
+
+class Descramblings(Several):
     """Descramblings of a list of signals, in the order of the list. After Ctrl-C, items without a result are None."""
 
     def check(self) -> "Descramblings":
