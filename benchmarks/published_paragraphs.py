@@ -6,7 +6,7 @@ PARAGRAPHS: dict[str, str] = {
         "layer show a filter bank once in order?** The neurons themselves are sharp filters: the energy of a "
         "filter lies on {sharpness:.0f} of 257 frequencies, and on {rotated:.0f} if the neurons are rotated "
         "at random (p = {bank_p:.2f}). Sorted by centre frequency, they go from {lowest:.0f} to {highest:.0f} "
-        "Hz (the picture [published_crepe.svg](published_crepe.svg)). But this order comes from sorting, and "
+        "Hz (the picture `benchmarks/results/published_crepe.svg`). But this order comes from sorting, and "
         "descrambling is not needed for it. The descrambled layer also shows a ladder (squared correlation "
         "{ladder[0]:.2f}), and this is **no finding** (p = {ladder[1]:.2f}): weights in a random frame show "
         "{ladder[2]:.2f}, and permuted entries {ladder[3]:.2f}, perhaps because tones have less energy at "

@@ -17,7 +17,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e4df; --soft: #a19e97; --line: #3a3a3c; --paper: #17181a;
   --found: #3fcf9f } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 5rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.25rem 5rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   font-variant-numeric: tabular-nums }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .6rem; text-wrap: balance }
@@ -26,13 +26,14 @@ p.lead { color: var(--soft); max-width: 46rem }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4 }
 th, td { text-align: left; vertical-align: middle; padding: .35rem .8rem .35rem 0;
   border-bottom: 1px solid var(--line) }
-thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom } tbody th { font-weight: 400 }
+thead th { border-bottom: 1px solid var(--ink); vertical-align: bottom }
+tbody th { font-weight: 400; min-width: 9rem } th small { min-width: 14rem }
 td.number, th.number { text-align: right; white-space: nowrap }
 tr.found th, tr.found td { color: var(--found); font-weight: 600 }
 small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 400 }
 .scroll { overflow-x: auto }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
-figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 15rem }
+figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 11rem }
 """
 WORDS = (
     (
