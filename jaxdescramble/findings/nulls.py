@@ -154,6 +154,7 @@ def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> di
     Raises:
         TypeError, ValueError: if `battery` is not a tuple of `Measure`s; if a reading rejects the shapes or types.
 
+    >>> from jaxdescramble.findings import FIRST_LAYER
     >>> W = jnp.cos(2 * jnp.pi * jnp.arange(16) / 16)[:, None] * jnp.ones((1, 8))
     >>> round(float(measure(FIRST_LAYER[:1], W, W)["band edge"]), 3)
     0.45
@@ -210,6 +211,7 @@ def compare(
 
     The example uses W and the draws without descrambling, because P cannot change the band edge.
 
+    >>> from jaxdescramble.findings import FIRST_LAYER
     >>> W = jnp.outer(jnp.cos(2 * jnp.pi * jnp.arange(16) / 16), jnp.ones(8))
     >>> draws = jax.vmap(random_frame, in_axes=(0, None))(jax.random.split(jax.random.key(0), 19), W)
     >>> edge = compare(FIRST_LAYER[:1], W, W, {"random frame": (draws, draws)})[0]

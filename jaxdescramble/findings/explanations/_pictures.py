@@ -23,8 +23,8 @@ def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarr
 
     >>> from jaxdescramble.findings.explanations.axes import free_axis
     >>> from jaxdescramble.operators import derivative
-    >>> P = descrambler(np.eye(4), free_axis(derivative(4)))
-    >>> bool(np.allclose(P, np.eye(4)))
+    >>> P = descrambler(np.diag([4.0, 3.0, 2.0, 1.0]), free_axis(derivative(4)))
+    >>> bool(np.allclose(P @ P.T, np.eye(4)))
     True
     """
     energies, directions = np.linalg.eigh(signals @ signals.T)

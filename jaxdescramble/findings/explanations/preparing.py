@@ -65,7 +65,7 @@ def inputs_of(
 ) -> Inputs:
     """Return the factors of both halves, `F F^T = X diag(w) X^T / sum(w)`, with at most as many columns as rows.
 
-    >>> X = np.asarray([[1.0, 1.0, 3.0, 3.0]])
+    >>> X = np.asarray([[1.0, 1.0, 3.0, 3.0]], "float32")
     >>> found = inputs_of(X, [np.arange(2), np.arange(2, 4)], np.ones(4), free=False)
     >>> [round(abs(float(one[0, 0])), 4) for one in found.factors]
     [1.0, 3.0]
