@@ -60,7 +60,8 @@ def run(cells, name):
             exec(compile(cell, f"{name}, cell {number}", "exec"), namespace)
 
 
-def test_the_code_of_the_readme_runs_in_order():
+def test_the_code_of_the_readme_runs_in_order(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # it writes a report
     cells = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
     assert cells
     run(cells, "README")

@@ -31,14 +31,13 @@ def report_of(
     flat = [(one, reading) for one, battery in zip(layers, batteries, strict=True) for reading in battery]
     directions = np.asarray([reading.direction for _, reading in flat])
     observed = np.concatenate(values)
-    p_values = {}
-    for name, rows in drawn.items():
-        p_values[name], _ = joint_p_values(observed, np.concatenate(rows, axis=1), directions)
+    tables = {name: np.concatenate(rows, axis=1) for name, rows in drawn.items()}
+    p_values = {name: joint_p_values(observed, table, directions)[0] for name, table in tables.items()}
     verdicts: list[Verdict] = []
     for place, (one, reading) in enumerate(flat):
         own = {name: float(p[place]) for name, p in p_values.items()}
         judged = {name: p for name, p in own.items() if not math.isnan(p)}
-        stacks = {name: np.concatenate(rows, axis=1)[:, place] for name, rows in drawn.items()}
+        stacks = {name: table[:, place] for name, table in tables.items()}
         verdicts.append(
             Verdict(
                 layer=one.source.name,

@@ -23,16 +23,11 @@ def samples_of(
         raise ValueError("x: must be arrays whose first axis counts the samples.")
     longest = max(shapes, key=len)
     allowed = [longest[: i + 1] for i in range(len(longest))]
-    count = 1
-    if weights is not None:
-        own = np.asarray(sample_weights(weights, allowed, jnp.zeros(0).dtype), np.float64)
-        count = own.ndim
-    if groups is not None:
-        count = max(count, np.ndim(np.asarray(groups)))
+    own = None if weights is None else np.asarray(sample_weights(weights, allowed, jnp.zeros(0).dtype), np.float64)
+    count = max(1, np.ndim(own) if own is not None else 0, 0 if groups is None else np.ndim(np.asarray(groups)))
     axes = longest[:count]
     flat_weights = np.ones(int(np.prod(axes)))
-    if weights is not None:
-        own = np.asarray(weights, np.float64)
+    if own is not None:
         flat_weights = np.broadcast_to(own.reshape(own.shape + (1,) * (count - own.ndim)), axes).reshape(-1)
     rows = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves if np.shape(leaf)[0] == axes[0]]
     joined = np.concatenate([one.astype(np.float64, copy=False) for one in rows], axis=1)

@@ -179,9 +179,7 @@ def _of_tap(
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    return (
-        array.astype(np.promote_types(array.dtype, np.float32)) if array.dtype.kind != "V" else array.astype("float32")
-    )
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def from_mapping(

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble.findings.explanations.looks import thin
+from jaxdescramble.findings.nulls import random_frame
 from jaxdescramble.manifolds import orthogonal
 
 
@@ -49,13 +50,11 @@ class RandomFrame:
 
     def draw(self, key: PRNGKeyArray, weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "r m"]:
         """Return `U diag(s(W)) V^T`, or `diag(s(W)) V^T` if only the product with a rotation matters."""
-        n, m = weight.shape
+        if not reduced:
+            return random_frame(key, weight)
         singular = decompositions.singular_values(weight)
-        left, right = jax.random.split(key)
-        rows = singular[:, None] * orthogonal.random_columns(right, m, len(singular), weight.dtype).T
-        if reduced:
-            return rows
-        return jnp.matmul(orthogonal.random_columns(left, n, len(singular), weight.dtype), rows, precision="highest")
+        right = orthogonal.random_columns(jax.random.split(key)[1], weight.shape[1], len(singular), weight.dtype)
+        return singular[:, None] * right.T
 
 
 @jax.tree_util.register_static

@@ -8,8 +8,9 @@ import numpy as np
 
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.inputs.arrays import stored
+from jaxdescramble.findings.explanations import sources
 
-PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt", ".lz4", ".joblib")
+PICKLES = (*sources.PICKLES, ".lz4", ".joblib")
 
 
 def read(path: str | os.PathLike[str] | None, install: str) -> dict[str, np.ndarray]:
