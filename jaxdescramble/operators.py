@@ -29,6 +29,7 @@ from jaxdescramble._base.checks import (
     real_array,
     same_size,
 )
+from jaxdescramble._base.pytrees import register_dataclass
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
 SCHEMES = ("spectral", "difference")
@@ -249,9 +250,7 @@ def _run_lengths(is_step: np.ndarray) -> tuple[int, ...]:
     return tuple(int(length) for length in np.diff(edges))
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["matrix", "eigenvalues", "basis"], meta_fields=["multiplicities"]
-)
+@functools.partial(register_dataclass, data_fields=["matrix", "eigenvalues", "basis"], meta_fields=["multiplicities"])
 @dataclasses.dataclass(frozen=True)
 class MatrixOperator:
     """An operator as a matrix with its numerical eigendecomposition, from `from_matrix` or `combine`.

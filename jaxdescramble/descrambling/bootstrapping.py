@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import one_of, one_with, positive_integer, random_key, real_array
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling.result import weighed
 from jaxdescramble.descrambling.signals import descramble, with_defaults
@@ -23,9 +24,7 @@ from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.solve import is_iterative
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["point", "points", "values", "distances"], meta_fields=[]
-)
+@functools.partial(register_dataclass, data_fields=["point", "points", "values", "distances"], meta_fields=[])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Bootstrap(Stored):
     """Descramblers of resampled signals, and their distances from the descrambler of the signals themselves.

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
@@ -35,7 +36,7 @@ Choice = Objective | Callable[[str, str, int], Objective | None]
 """One objective for all sides, or a function `(name, side, size) -> objective` that chooses one for each side."""
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class LayerDescrambling(Result):
     """One layer with its weight W in the descrambled frames of both sides: `weight = P W Q^T`.

@@ -25,6 +25,7 @@ from jaxdescramble._base.checks import (
     sample_weights,
 )
 from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import check_status
 from jaxdescramble.objectives import Objective
@@ -37,7 +38,7 @@ FORMAT = 3
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=[
         "point",
         "value",

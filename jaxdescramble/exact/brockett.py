@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import an_operator, instance_of, one_of
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.exact.gauge import canonical_modes
@@ -32,7 +33,7 @@ from jaxdescramble.operators import Operator
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["point", "value", "bound", "singular_values", "rank", "status"],
     meta_fields=[],
 )

@@ -3,18 +3,18 @@
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.checks import is_finite, is_traced, real_array
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.operators import Derivative, derivative
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["order", "powers", "value"], meta_fields=["operator"])
+@functools.partial(register_dataclass, data_fields=["order", "powers", "value"], meta_fields=["operator"])
 @dataclasses.dataclass(frozen=True)
 class ModePermutation:
     """A descrambler that moves Fourier mode `order[k]` of the signals to mode k: `P = T Pi T^T`, stored as indices.

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import an_operator, is_traced, number_between, random_key
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.exact.gauge import Stabiliser
 from jaxdescramble.manifolds import orthogonal
@@ -30,7 +31,7 @@ ROUNDS = 50
 """Largest number of alternations between the left and the right factor of an alignment. A few are usually enough."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
+@functools.partial(register_dataclass, data_fields=["operator", "directions"], meta_fields=["ties"])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Degeneracy(Result):
     """The gauge group of one problem, all changes `P -> G P H`. `degeneracy` returns it; `align` accepts it as a gauge.

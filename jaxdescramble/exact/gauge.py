@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
 from jaxdescramble.operators import Operator
@@ -54,7 +55,7 @@ class Gauge(Protocol):
         ...
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["operator"], meta_fields=[])
+@functools.partial(register_dataclass, data_fields=["operator"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Stabiliser:
     """All orthogonal matrices that commute with `D^T D`: the gauge of `objectives.smoothness`.

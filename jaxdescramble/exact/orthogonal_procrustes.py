@@ -3,16 +3,16 @@
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import is_finite, one_of, real_array
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["point", "value", "singular_values"], meta_fields=[])
+@functools.partial(register_dataclass, data_fields=["point", "value", "singular_values"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Procrustes:
     """The solution of a Procrustes problem.

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import number_between, positive_number, real_array
+from jaxdescramble._base.pytrees import register_dataclass
 
 
 @runtime_checkable
@@ -25,7 +26,7 @@ class Gate(Protocol):
     def through(self, q: Array, h: Array) -> Array: ...
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hard:
     """The gate `1[q > 0]`, which is 0 at q = 0. It makes a network piecewise linear and has no gradient.
@@ -47,7 +48,7 @@ class Hard:
         return jnp.where(q > 0, h, jnp.zeros((), h.dtype))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Soft:
     """The gate `(1 + epsilon) / (1 + exp(-beta q))`, which can be learned.
@@ -82,7 +83,7 @@ class Soft:
         return self(q) * h
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StraightThrough:
     """A hard gate with the derivative of a soft gate: forward `1[q > 0]`, backward that of `1 / (1 + exp(-beta q))`.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import instance_of
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.gated._layers import Layers
 from jaxdescramble.gated.gate_kinds import Hard
@@ -18,7 +19,7 @@ from jaxdescramble.gated.networks import Params
 from jaxdescramble.gated.spec import Spec, checked, layers_of
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["learned"])
+@functools.partial(register_dataclass, data_fields=["params"], meta_fields=["learned"])
 @dataclasses.dataclass(frozen=True, repr=False)
 class Regime(Result):
     """The parameters at the start of a training, and the networks that are trained.

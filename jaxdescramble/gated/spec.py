@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdescramble._base.checks import in_order, instance_of, one_of, one_with, positive_integer
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.gated._architecture import Architecture, Shape
 from jaxdescramble.gated._layers import Layer
 from jaxdescramble.gated.gate_kinds import Gate, Hard
@@ -17,7 +18,7 @@ VALUE_INPUTS = ("x", "ones")
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["gate", "feature_gate"],
     meta_fields=["architecture", "kind", "value_input", "order"],
 )

@@ -18,6 +18,7 @@ from jaxdescramble._base.cautions import JaxdescrambleWarning
 from jaxdescramble._base.checks import a_function, instance_of, real_array
 from jaxdescramble._base.decompositions import inverse_or_transpose
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Axes, fold, unfold
 from jaxdescramble.networks.evaluate import Place, Replacement, Steps, evaluate
@@ -63,7 +64,7 @@ class Layout(Result):
 Leaf: TypeAlias = Array | PyTree
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class Tap(Result):
     """The signals and the weight of one layer; `preactivation == weight @ input + bias[..., None]`, up to rounding.

@@ -20,6 +20,7 @@ from jaxdescramble._base.checks import (
     same_size,
     sample_weights,
 )
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
@@ -111,7 +112,7 @@ class Objective(Generic[Kind]):
                     f"{field.name}: {getattr(field.type, '__name__', field.type)} = dataclasses.field(default=..., "
                     "metadata={'static': True})."
                 )
-        jax.tree_util.register_dataclass(cls)
+        register_dataclass(cls)
 
     def __repr__(self) -> str:
         """Return the class and the fields that differ from their defaults.

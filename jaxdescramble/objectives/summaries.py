@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_array, same_size
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._triangles import triangularise
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.weighing import (
@@ -91,7 +92,7 @@ def _unit(largest: Array) -> Array:
     return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factor(Summary):
     """The triangular factor R of a QR decomposition of `S^T`, updated batch by batch. It is the default.
@@ -212,7 +213,7 @@ class SampleSummary(Summary):
         return self.size * jnp.where(total == 0, 1, total)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Samples(SampleSummary):
     """The signals themselves, for objectives that are not quadratic. It grows with every update.
@@ -300,7 +301,7 @@ class Samples(SampleSummary):
         return finite(self.signals, self.weights)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gram(Summary):
     """The Gram matrix `S S^T`. Its update is the cheapest, but it keeps half the digits; use it in float64.

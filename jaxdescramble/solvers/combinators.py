@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
@@ -18,7 +19,7 @@ from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each, stage
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Restarts:
     """The best of several solves: from the given start, and from Haar-random points.
@@ -63,7 +64,7 @@ def _drawn(start: Array, restarts: int, key: PRNGKeyArray, group: str, reflect: 
     return jnp.concatenate([given, matmul(start[None], turns)])
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Continuation:
     """Continuation in the smoothing of an objective: begin with widely rounded corners, end with the given ones.
@@ -111,7 +112,7 @@ class Continuation:
         return _with_work(jax.tree.map(lambda leaf: leaf[-1], found), found.steps.sum(), found.evaluations.sum())
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """Several solvers, one after another; each starts where the one before stopped.
@@ -141,7 +142,7 @@ class Chain:
         return _one_after_another([(function, solver, args) for solver in self.solvers], start, options)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progressive:
     """Solves on few samples first, then a solve on all samples.

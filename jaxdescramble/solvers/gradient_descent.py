@@ -3,11 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
@@ -20,7 +20,7 @@ class _State(NamedTuple):
     preconditioner: PyTree
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class GradientDescent:
     """Steepest descent with Barzilai-Borwein steps and a line search that makes each step fall.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
@@ -29,7 +30,7 @@ class _State(NamedTuple):
     preconditioner: PyTree
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LBFGS:
     """Quasi-Newton descent, which learns the curvature from the gradients of the last steps. It is the default solver.

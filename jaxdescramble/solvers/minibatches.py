@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import Function, RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
@@ -18,7 +19,7 @@ from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Minibatches:
     """An optax transformation that takes each step on other samples, drawn with replacement.

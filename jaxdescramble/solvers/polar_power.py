@@ -2,18 +2,18 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxdescramble._base import decompositions
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, better
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PolarPower:
     """The iteration `P <- polar(-grad f(P))`, which minimises the linearisation of f at P.

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
@@ -89,7 +90,7 @@ class Analytic:
         return (), refresh
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Kronecker:
     """A Kronecker product `D^2 f[V] = A V B`, measured on any function.

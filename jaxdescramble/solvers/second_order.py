@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_function, positive_integer, random_key
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.manifolds.projections import square
@@ -19,7 +20,7 @@ from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["gradient_norm", "lowest", "highest", "error", "direction"],
     meta_fields=[],
 )

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from jaxdescramble._base import results
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
 
@@ -33,7 +33,7 @@ class History(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history", "classes"],
     meta_fields=[],
 )

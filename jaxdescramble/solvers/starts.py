@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.objectives.summaries import Samples
@@ -42,7 +43,7 @@ CORNERS = (0.3, 0.1, 0.03, 0.01)
 """The same widths, one after another, for sharpening each source by itself."""
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromModes:
     """A solver that starts with the principal components of the signals on the slowest modes of an operator, in order.
@@ -77,7 +78,7 @@ class FromModes:
         return _search(function, start, point, fast, args, self.solver, options)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FromSources:
     """A solver that starts with the sources, directions along which the signals are sparse, in the objective's order.
@@ -150,7 +151,7 @@ class FromSources:
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Seriated:
     """A solver that starts with reordered rows of the given start: neurons that are active together are neighbours.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
@@ -21,7 +22,7 @@ class _State(NamedTuple):
     preconditioner: PyTree
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrustRegion:
     """Newton's method in a trust region (Steihaug-Toint).

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, positive_integer
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.datasets.bandpass import Band, band_pass, filter_matrix, sample
 from jaxdescramble.exact import diagonal_sum
 from jaxdescramble.findings import fourier_energy
@@ -55,9 +56,7 @@ class BandPlan:
             raise ValueError(f"batch: got {self.batch}; shuffled targets need at least 2 records.")
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"]
-)
+@functools.partial(register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"])
 @dataclass(frozen=True)
 class TrainedBandNet:
     """Weights `W1`, `W2` after and before training. Losses are relative: 1 for a network that answers 0."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number, random_key, true_or_false
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble.attribution.switched._losers import lost
 from jaxdescramble.attribution.switched._neurons import Neurons, read
@@ -29,7 +30,7 @@ ROOM = 2**23
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["map", "count", "zero_weight_count", "largest_share"],
     meta_fields=["route", "costs"],
 )

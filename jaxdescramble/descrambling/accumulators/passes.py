@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import positive_integer, real_array, same_size
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.descrambling.accumulators._batches import (
     Batch,
     Batches,
@@ -35,7 +36,7 @@ from jaxdescramble.solvers import riemannian
 from jaxdescramble.solvers.watch import OpenProgress
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Share(Samples):
     """A part of the samples, with the unit of all samples; its objective is its contribution to the mean over all.

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.findings.explanations.axes import Axis
 
 
@@ -54,7 +55,7 @@ class Frames(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["singular", "frames", "input_frames", "spectrum", "modes", "profiles"],
     meta_fields=["shape", "output", "into"],
 )

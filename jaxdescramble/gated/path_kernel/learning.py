@@ -18,13 +18,12 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxdescramble._base import decompositions, results
 from jaxdescramble._base.checks import instance_of, is_finite, is_traced, numbers, real_array, same_size, true_or_false
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble.gated.path_kernel.blocks import Tile, gather
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["coefficients", "regularisation", "solved"], meta_fields=[]
-)
+@functools.partial(register_dataclass, data_fields=["coefficients", "regularisation", "solved"], meta_fields=[])
 @dataclasses.dataclass(frozen=True, repr=False)
 class KernelRidge(Stored):
     """Result of kernel ridge regression: `f(x) = sum_i K(x, x_i) coefficients_i`.

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from jaxdescramble._base.checks import is_traced, numbers, positive_integer, random_key, real_array, true_or_false
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.manifolds import permutation
@@ -27,7 +28,7 @@ WALK = 250
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["point", "value", "bound", "steps", "status"],
     meta_fields=[],
 )

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import positive_integer
 from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, draw, simulate
 
 # Steps between two checks of a run from outside; they are one compiled loop.
@@ -56,9 +57,7 @@ class TrainingPlan:
             )
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"]
-)
+@functools.partial(register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"])
 @dataclass(frozen=True)
 class TrainedDEERNet:
     """A trained network: weights after and before training, loss at every step. With many keys, a leading axis."""

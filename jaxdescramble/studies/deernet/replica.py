@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import signal
 
 from jaxdescramble._base.checks import one_of, positive_integer, real_array, same_size
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.datasets.deer import DeerGrid, DeerPriors, sample
 
 
@@ -36,7 +37,7 @@ class Agreement(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=["high_pass", "low_pass", "filters", "transform", "regularisation", "curve"],
     meta_fields=[],
 )

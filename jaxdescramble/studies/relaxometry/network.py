@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.datasets.relaxometry import RelaxometryPriors, fit, posterior_mean, sample, smooth
 from jaxdescramble.findings import random_frame
 from jaxdescramble.studies.relaxometry.biexponential import VECTORS, read_vectors, right_vectors
@@ -82,9 +83,7 @@ class RelaxometryPlan:
             raise ValueError("snrs, inputs: got an empty tuple; must have at least one entry each.")
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"]
-)
+@functools.partial(register_dataclass, data_fields=["params", "initial_params", "losses"], meta_fields=["plan"])
 @dataclass(frozen=True)
 class TrainedNetworks:
     """Weights (float32) after and before training, and loss at every step; leading axes (seeds, snrs, inputs)."""
