@@ -163,7 +163,8 @@ def haar(key, n: int, k: int) -> np.ndarray:
 def drawn(null: str, key, W: np.ndarray) -> np.ndarray:
     """Return one draw from a null."""
     if null == "permuted entries":
-        return np.asarray(jax.random.permutation(key, W.astype("float32").reshape(-1)), np.float64).reshape(W.shape)
+        seed = np.asarray(jax.random.key_data(key)).tolist()
+        return np.random.default_rng(seed).permutation(W.reshape(-1)).reshape(W.shape)
     left, right = jax.random.split(key)
     singular = np.linalg.svd(W, compute_uv=False)
     return (haar(left, W.shape[0], len(singular)) * singular) @ haar(right, W.shape[1], len(singular)).T

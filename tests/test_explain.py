@@ -317,7 +317,7 @@ def test_draws_are_kept_and_continued(network, tmp_path, monkeypatch):
     real = _running.read_draws
     monkeypatch.setattr(_running, "read_draws", lambda *args: calls.append(1) or real(*args))
     again = jd.explain(f, params, x, draws=25, folder=tmp_path)
-    assert len(calls) == 2 * (6 - len(kept))
+    assert len(calls) == 2 * (8 - len(kept))  # blocks of 1, 9, 10 and 5 draws from two nulls; two layers
     for one, other in zip(again.verdicts, whole.verdicts, strict=True):
         np.testing.assert_equal(one.p_values, other.p_values)
 
@@ -349,7 +349,7 @@ def test_ctrl_c_keeps_the_draws_so_far(network):
 
     with pytest.raises(jd.Interrupted) as stopped:
         jd.explain(f, *network, draws=500, progress=press)
-    assert stopped.value.result.draws >= 10
+    assert stopped.value.result.draws >= 1
     assert "interrupted" in stopped.value.result.stopped
 
 

@@ -1,18 +1,18 @@
-"""Matrices to look at: a weight, and one draw from a null, in the frames of all samples. Computed by NumPy in float64.
+"""Matrices to look at: a weight, and one draw from a null, in the frames of all samples. Computed in float64.
 
 The frames are those of `jaxdescramble.descramble`, in the same gauge (the nearest one to the identity). They are
-computed once for each layer, so NumPy is faster than a program that must be compiled.
+computed once for each layer, so SciPy is faster than a program that must be compiled. SciPy's LAPACK runs on one thread
+here (`_base.lapack`); NumPy's would spin on a busy machine.
 """
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.draws import draw_stack, stack_size
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import LayerExplanation, Verdict
 from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
@@ -27,16 +27,17 @@ def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarr
     >>> bool(np.allclose(P @ P.T, np.eye(4)))
     True
     """
-    energies, directions = np.linalg.eigh(signals @ signals.T)
+    energies, directions = scipy.linalg.eigh(signals @ signals.T, driver="evd", check_finite=False)
     directions = directions[:, np.argsort(-energies, kind="stable")]
     basis = np.asarray(axis.operator.basis, np.float64)[:, : len(directions)]
     if axis.size == len(directions):
-        overlap, start = basis.T @ directions, 0
-        for length in axis.operator.multiplicities:
-            own = slice(start, start + length)
-            left, _, right = np.linalg.svd(overlap[own, own])
-            directions[:, own] = directions[:, own] @ (left @ right).T
-            start += length
+        overlap = basis.T @ directions
+        lengths = np.asarray(axis.operator.multiplicities)
+        starts = np.cumsum(lengths) - lengths
+        for length in np.unique(lengths):  # all runs of one length at once
+            own = starts[lengths == length][:, None] + np.arange(length)
+            left, _, right = np.linalg.svd(overlap[own[:, :, None], own[:, None, :]])
+            directions[:, own] = np.einsum("nrl,rkl->nrk", directions[:, own], left @ right)
     return basis @ directions.T
 
 
@@ -50,7 +51,7 @@ def pictures(
     """Return a layer with the matrices to look at: before, after, one draw from the first null that has draws."""
     source, weight = one.source, np.asarray(one.weight, np.float64)
     null = next((null for null in nulls if not isinstance(null, Untrained)), NULLS["random frame"]())
-    other = draw_stack(jax.random.split(key, stack_size(one)), jnp.asarray(one.weight), null, one.reduced)[0]
+    other = null.draw(key[None], jnp.asarray(one.weight), one.reduced)[0]
     factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
     right = None if source.into.ordered else descrambler(factor, source.into)
 
@@ -59,7 +60,7 @@ def pictures(
         return (after if right is None else after @ right.T).astype(one.weight.dtype)
 
     n, m = weight.shape
-    singular = np.linalg.svd(weight, compute_uv=False)
+    singular = np.asarray(scipy.linalg.svdvals(weight, check_finite=False))
     edge = float(np.sqrt(np.sum(singular**2) / (n * m)) * (math.sqrt(n) + math.sqrt(m)))
     return LayerExplanation(
         name=source.name,

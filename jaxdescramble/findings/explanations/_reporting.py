@@ -1,5 +1,6 @@
 """Put the readings of a network and of the draws together into a report."""
 
+import functools
 import math
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble.findings.explanations._pictures import pictures
+from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
@@ -15,6 +17,7 @@ from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNu
 
 
 def report_of(
+    workers: Workers,
     layers: list[Prepared],
     batteries: list[Battery],
     values: list[np.ndarray],
@@ -57,14 +60,14 @@ def report_of(
     count = len(next(iter(drawn.values()))[0])
     findings = tuple(one for one in found if one.p_value <= alpha)
     names = tuple(one.name for one in nulls)
-    start, shown = 0, {}
+    start, tasks = 0, []
     for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
         own = tuple(verdicts[start : start + len(battery)])
         start += len(battery)
         rows = {name: kept[k] for name, kept in drawn.items()}
-        shown[one.source.name] = pictures(one, nulls, jax.random.fold_in(key, k), own, rows)
+        tasks.append(functools.partial(pictures, one, nulls, jax.random.fold_in(key, k), own, rows))
     return Report(
-        layers=shown,
+        layers=dict(zip((one.source.name for one in layers), workers.run(tasks, to_the_end=True), strict=True)),
         verdicts=found,
         headline=headline_of(findings, count_judged, len(layers), count, alpha, names),
         alpha=alpha,

@@ -2,9 +2,10 @@
 
 import functools
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.status import Status
+from jaxdescramble.findings.explanations._workers import StoppedError, Workers
+from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
 from jaxdescramble.findings.explanations.looks import Inputs
 from jaxdescramble.findings.explanations.preparing import Prepared, UnreadableError, inputs_of, prepared
@@ -23,18 +26,17 @@ from jaxdescramble.findings.explanations.sources import Source
 from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
 from jaxdescramble.networks import wiretap
 from jaxdescramble.objectives import Objective
-from jaxdescramble.solvers.watch import Watch
 
 CHUNK = 10
 """Number of draws that are completed for all layers before the next ones begin."""
 
 
 class Place(NamedTuple):
-    """Where a layer of a function is found, and whether its input axis is descrambled."""
+    """Where a layer of a function is found, and its input axis."""
 
     tap: str
     where: tuple[int, ...]
-    free: bool
+    into: Axis
 
 
 @functools.lru_cache(maxsize=8)
@@ -52,7 +54,7 @@ def _reader(f: Callable[..., PyTree], places: tuple[Place, ...]) -> Callable[...
             weight = tap.weight[place.where]
             weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
             signals = jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:]))[place.where]
-            found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.free)))
+            found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.into)))
         return found
 
     return read
@@ -63,10 +65,10 @@ class Network:
 
     def __init__(self, f: Callable[..., PyTree], params: PyTree, x: PyTree, layers: list[Prepared]):
         self.params, self.x, self.layers = params, x, layers
-        places = tuple(Place(one.source.tap, one.source.place, not one.source.into.ordered) for one in layers)
+        places = tuple(Place(one.source.tap, one.source.place, one.source.into) for one in layers)
         self.read = _reader(f, places)
 
-    def readings(self, other: PyTree, batteries: list[Battery], what: str) -> list[np.ndarray]:
+    def readings(self, other: PyTree, batteries: list[Battery], what: str, workers: Workers) -> list[np.ndarray]:
         """Return the readings of the network with other parameters, layer by layer.
 
         Raises:
@@ -83,7 +85,7 @@ class Network:
         layers = [
             one._replace(weight=weight, inputs=inputs) for one, (weight, inputs) in zip(self.layers, found, strict=True)
         ]
-        return observed(layers, batteries)
+        return list(workers.run(observed(layers, batteries)))
 
 
 def prepare(
@@ -130,10 +132,6 @@ class Store(NamedTuple):
             return None  # missing or damaged: draw again
 
 
-class _StoppedError(Exception):
-    """The time is spent, or somebody pressed Ctrl-C; draws that are not complete are dropped."""
-
-
 class Drawn(NamedTuple):
     """The draws that are complete for all layers and nulls.
 
@@ -149,7 +147,7 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    watch: Watch,
+    workers: Workers,
     layers: list[Prepared],
     batteries: list[Battery],
     nulls: list[WeightNull | Untrained],
@@ -160,32 +158,39 @@ def draw(
 ) -> Drawn:
     """Make the draws in blocks: each block is complete for all nulls and layers before the next one begins.
 
-    So whenever it is stopped, the complete draws are draws of whole networks, and can be judged.
+    So whenever it is stopped, the complete draws are draws of whole networks, and can be judged. The first block is one
+    draw, so that a large network has something to show soon.
     """
     named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
-    total = -(-draws // CHUNK) * len(nulls) * len(layers)
+    ends = sorted({1, *range(CHUNK, draws, CHUNK), draws})
+    total, done = draws * len(nulls) * len(layers), 0
     blocks: list[dict[str, list[np.ndarray]]] = []
     count, stopped = 0, ""
     try:
-        for first in range(0, draws, CHUNK):
-            last = min(first + CHUNK, draws)
+        for first, last in itertools.pairwise([0, *ends]):
             block: dict[str, list[np.ndarray]] = {}
             for place, null in enumerate(nulls):
-                done = (first // CHUNK * len(nulls) + place) * len(layers)
                 path = None if store.folder is None else store.path(null.name, named, first, last)
                 rows = None if path is None else store.load(path, len(layers))
                 if rows is None:
                     own = jax.random.fold_in(key, place + 1)
                     keys = jax.vmap(jax.random.fold_in, (None, 0))(own, jnp.arange(first, last))
-                    rows = _rows(watch, _block(keys, null, layers, batteries, network), null.name, done, total)
+                    rows = []
+                    for one in _block(workers, keys, null, layers, batteries, network):
+                        rows.append(one)
+                        news = f"draws {first + 1} to {last} of {draws} from '{null.name}'"
+                        workers.watch.tell(news, done + len(rows) * (last - first), total)
                     if path is not None:
                         write_arrays(path, {str(k): one for k, one in enumerate(rows)})
                 block[null.name] = rows
+                done += len(layers) * (last - first)
             blocks.append(block)
             count = last
-    except (_StoppedError, KeyboardInterrupt):
-        why = "stopped by max_seconds" if watch.stopped == Status.TIME_SPENT else "interrupted"
-        stopped = f"{why} after {count} of {draws} draws"
+    except (StoppedError, KeyboardInterrupt) as why:
+        if isinstance(why, KeyboardInterrupt):
+            workers.watch.stopped = Status.INTERRUPTED
+        how = "interrupted" if workers.watch.stopped == Status.INTERRUPTED else "stopped by max_seconds"
+        stopped = f"{how} after {count} of {draws} draws"
     empty = [np.zeros((0, len(battery))) for battery in batteries]
     rows = {
         null.name: [
@@ -196,38 +201,31 @@ def draw(
     return Drawn(rows, count, stopped)
 
 
-def _rows(
-    watch: Watch, layers: Iterator[Iterable[Array]], name: str, done: int, total: int
-) -> list[Float[np.ndarray, "draws readings"]]:
-    """Wait for the readings of a block, layer by layer, and report progress."""
-    rows = []
-    for parts in layers:
-        kept = []
-        for part in parts:
-            if not watch.wait(part) or watch.over():
-                raise _StoppedError
-            kept.append(np.asarray(part, np.float64))
-        rows.append(np.concatenate(kept))
-        watch.tell(f"draws from '{name}'", done + len(rows), total)
-    return rows
-
-
 def _block(
+    workers: Workers,
     keys: Key[Array, " draws"],
     null: WeightNull | Untrained,
     layers: list[Prepared],
     batteries: list[Battery],
     network: Network | None,
-) -> Iterator[Iterable[Array]]:
-    """Yield for each layer the readings of a few draws in parts, a row for each draw."""
+) -> Iterator[Float[np.ndarray, "draws readings"]]:
+    """Yield for each layer the readings of a few draws, a row for each draw."""
     if isinstance(null, Untrained):
         assert network is not None
-        rows = [network.readings(null.network(key), batteries, null.name) for key in keys]
-        for k in range(len(layers)):
-            yield [jnp.asarray(np.stack([one[k] for one in rows]))]
+        rows = [network.readings(null.network(key), batteries, null.name, workers) for key in keys]
+        yield from (np.stack([one[k] for one in rows]) for k in range(len(layers)))
         return
-    for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
-        yield read_draws(jax.vmap(jax.random.fold_in, (0, None))(keys, k), null, one, battery)
+
+    def task(k: int) -> Float[np.ndarray, "draws readings"]:
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
+        kept = []
+        for part in read_draws(own, null, layers[k], batteries[k]):
+            kept.append(np.asarray(part, np.float64))
+            if workers.watch.over():
+                raise StoppedError
+        return np.concatenate(kept)
+
+    yield from workers.run([functools.partial(task, k) for k in range(len(layers))])
 
 
 def among_others(
@@ -235,11 +233,12 @@ def among_others(
     others: Sequence[PyTree],
     batteries: list[Battery],
     values: list[np.ndarray],
+    workers: Workers,
 ) -> dict[str, dict[str, float]]:
     """Return for each layer the share of the other networks whose reading is smaller."""
     if not others or network is None:
         return {}
-    stacks = [network.readings(other, batteries, "others") for other in others]
+    stacks = [network.readings(other, batteries, "others", workers) for other in others]
     return {
         f"share of {len(others)} other networks with a smaller reading, layer {k + 1}": {
             one.name: float(np.mean([stack[k][place] < values[k][place] for stack in stacks]))

@@ -9,9 +9,11 @@ from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import instance_of, number_between, one_of, positive_integer, random_key
+from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._reporting import report_of
 from jaxdescramble.findings.explanations._running import Network, Store, among_others, draw, prepare
 from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of
+from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
 from jaxdescramble.findings.explanations.report import Report
@@ -145,30 +147,25 @@ def explain(
     batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
     if not any(batteries):
         raise ValueError("readings: none of them fits the axes of these layers.")
-    values = observed(ready, batteries)
-    drawn = draw(
-        watch,
-        ready,
-        batteries,
-        chosen_nulls,
-        draws,
-        given_key,
-        network,
-        Store.at(folder, ready, given_key, objective),
-    )
-    if drawn.draws == 0:
-        if drawn.stopped.startswith("interrupted"):
+    with Workers(watch) as workers:
+        values = list(workers.run(observed(ready, batteries), to_the_end=True))
+        store = Store.at(folder, ready, given_key, objective)
+        drawn = draw(workers, ready, batteries, chosen_nulls, draws, given_key, network, store)
+        interrupted = watch.stopped == Status.INTERRUPTED
+        if drawn.draws == 0 and interrupted:
             raise Interrupted("explain was interrupted before the first draws were complete.", None)
-        raise TimeoutError(f"max_seconds: {max_seconds} seconds are not enough for the first draws; allow more.")
-    report = report_of(
-        ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped, drawn.stopped,
-        samples=(int((side == 0).sum()), int((side == 1).sum())), groups=len(np.unique(own_groups[own_groups >= 0])),
-        others=among_others(network, others, batteries, values),
-    )  # fmt: skip
+        if drawn.draws == 0:
+            raise TimeoutError(f"max_seconds: {max_seconds} seconds are not enough for the first draws; allow more.")
+        report = report_of(
+            workers, ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped, drawn.stopped,
+            samples=(int((side == 0).sum()), int((side == 1).sum())),
+            groups=len(np.unique(own_groups[own_groups >= 0])),
+            others=among_others(network, others, batteries, values, workers),
+        )  # fmt: skip
     if out is not None:
         report.save(out)
     watch.tell("done", 1, 1)
-    if drawn.stopped.startswith("interrupted"):
+    if interrupted:
         raise Interrupted(
             "explain was interrupted; .result of this exception is the report of the draws so far.", report
         )

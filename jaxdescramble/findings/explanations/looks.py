@@ -28,30 +28,30 @@ class Frame(NamedTuple):
     energies: Float[Array, "*both n"]
 
 
+class Frames(NamedTuple):
+    """Frames of one axis, each found on one half and read on the other half; entry 0 is found on the first half.
+
+    Attributes:
+        fit: `Frame` of the fitting half.
+        held_out: energy of the other half's signals along the directions of `fit`.
+        agreement: share of the fitting half's energy that the other half places on modes of the same frequency.
+    """
+
+    fit: Frame
+    held_out: Float[Array, "*both n"]
+    agreement: Float[Array, "*both"]
+
+
 class Inputs(NamedTuple):
     """The input signals of one layer on the two halves. It is the same for all draws that change one weight.
 
     Attributes:
         factors: factor F of each half, shape (in, k), divided by the square root of the number of samples.
-        frames: `Frame` of each half if the input axis is descrambled, else None.
+        frames: `Frames` of the two halves if the input axis is descrambled, else None.
     """
 
     factors: tuple[Float[Array, "m k"], Float[Array, "m l"]]
-    frames: tuple[Frame, Frame] | None
-
-
-class Frames(NamedTuple):
-    """Frames of one axis, found on the fitting half and on the other half.
-
-    Attributes:
-        fit: `Frame` of the fitting half.
-        other: `Frame` of the other half.
-        held_out: energy of the other half's signals along the directions of `fit`.
-    """
-
-    fit: Frame
-    other: Frame
-    held_out: Float[Array, "*both n"]
+    frames: Frames | None
 
 
 @functools.partial(
@@ -110,11 +110,29 @@ def energies_along(directions: Float[Array, "n n"], factor: Float[Array, "n k"])
     return jnp.sum(matmul(directions.T, factor) ** 2, axis=1)
 
 
-def both_looks(weight: Float[Array, "r m"], shape: tuple[int, int], inputs: Inputs, output: Axis, into: Axis) -> Look:
+def singular_values(weight: Float[Array, "r m"]) -> Float[Array, " k"]:
+    """Return the singular values, descending, from the smaller Gram matrix: those that matter here are large.
+
+    >>> singular_values(jnp.asarray([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])).tolist()
+    [4.0, 3.0]
+    """
+    gram = matmul(weight, weight.T) if weight.shape[0] <= weight.shape[1] else matmul(weight.T, weight)
+    return jnp.sqrt(jnp.maximum(decompositions.eigh(gram)[0][::-1], 0))
+
+
+def both_looks(
+    weight: Float[Array, "r m"],
+    singular: Float[Array, " k"],
+    shape: tuple[int, int],
+    inputs: Inputs,
+    output: Axis,
+    into: Axis,
+) -> Look:
     """Return two looks at a layer, stacked: frames of the first half read on the second, and the other way round.
 
     Args:
         weight: W, or `thin(W)` if the output axis is descrambled.
+        singular: singular values of W, descending.
         shape: (out, in) of W.
         inputs: the input signals.
         output, into: the two axes of W.
@@ -122,23 +140,29 @@ def both_looks(weight: Float[Array, "r m"], shape: tuple[int, int], inputs: Inpu
     Returns:
         A `Look` whose arrays have a leading axis of size 2. Map a reading over it: one program then reads both.
     """
-    signals = [matmul(weight, factor) for factor in inputs.factors]
-    gram = matmul(weight, weight.T) if weight.shape[0] <= weight.shape[1] else matmul(weight.T, weight)
-    singular = jnp.sqrt(jnp.maximum(decompositions.eigh(gram)[0][::-1], 0))
+    own = inputs.frames
+    if own is None:
+        turned = []
+        signals = [matmul(weight, factor) for factor in inputs.factors]
+    else:
+        # With the frame Q and the energies of the input signals, `Q diag(energies)^(1/2)` is a factor of them too.
+        turned = [matmul(weight, one) for one in own.fit.directions]
+        signals = [one * jnp.sqrt(energies)[None, :] for one, energies in zip(turned, own.fit.energies, strict=True)]
     if output.ordered:
         frames = None
         rows = [output.analyse(weight)[0]] * 2
         spectra = [frame_of(one if one.shape[0] <= one.shape[1] else one.T).energies for one in signals]
         spectra = [jnp.pad(one, (0, max(map(len, spectra)) - len(one))) for one in spectra]
+        in_modes = [lambda matrix: output.analyse(matrix)[0]] * 2
     else:
-        frames = _swapped([frame_of(one) for one in signals], signals)
-        spectra = list(frames.other.energies[::-1])
+        frames = frames_of(signals, output)
+        spectra = list(frames.fit.energies)
         rows = [matmul(one.T, weight) for one in frames.fit.directions]
-    own = None if inputs.frames is None else _swapped(inputs.frames, inputs.factors)
+        in_modes = [functools.partial(matmul, one.T) for one in frames.fit.directions]
     if own is None:
         modes = [jnp.moveaxis(into.analyse(row.T), -1, 0) for row in rows]
     else:
-        modes = [matmul(row, one)[:, None, :] for row, one in zip(rows, own.fit.directions, strict=True)]
+        modes = [analyse(one)[:, None, :] for analyse, one in zip(in_modes, turned, strict=True)]
     return Look(
         singular=jnp.stack([singular, singular]),
         shape=shape,
@@ -152,15 +176,50 @@ def both_looks(weight: Float[Array, "r m"], shape: tuple[int, int], inputs: Inpu
     )
 
 
-def _swapped(frames: Sequence[Frame], factors: Sequence[Float[Array, "n k"]]) -> Frames:
-    """Return the frames of both halves as `fit`, each with the other one, and with the energies held out."""
-    fit = jax.tree.map(lambda *both: jnp.stack(both), *frames)
-    held = [energies_along(one.directions, other) for one, other in zip(frames, factors[::-1], strict=True)]
-    return Frames(fit, jax.tree.map(lambda both: both[::-1], fit), jnp.stack(held))
+def frames_of(factors: Sequence[Float[Array, "n k"]], axis: Axis) -> Frames:
+    """Return the frames of both halves of signals on an axis, each with what the other half finds there."""
+    found = [frame_of(one) for one in factors]
+    held = [energies_along(one.directions, other) for one, other in zip(found, factors[::-1], strict=True)]
+    agreed = [agreement_of(one, other, axis) for one, other in zip(found, found[::-1], strict=True)]
+    return Frames(jax.tree.map(lambda *both: jnp.stack(both), *found), jnp.stack(held), jnp.stack(agreed))
+
+
+LONGEST = 16
+"""Longest run of equal frequencies whose modes are compared pair by pair; longer ones need a matrix product."""
+
+
+def agreement_of(fit: Frame, other: Frame, axis: Axis) -> Float[Array, ""]:
+    """Return the share of the energy that both halves place on modes of the same frequency."""
+    runs = axis.runs[: fit.directions.shape[1]]
+    longest = int(np.bincount(runs).max())
+    if longest > LONGEST:
+        overlap = matmul(fit.directions.T, other.directions) ** 2
+        agreed = jnp.sum(jnp.where(runs[:, None] == runs[None, :], overlap, 0), axis=1)
+    else:
+        agreed = jnp.zeros_like(fit.energies)
+        for step in range(1 - longest, longest):
+            moved = jnp.roll(other.directions, -step, axis=1)
+            same = runs == np.roll(runs, -step)
+            agreed += jnp.where(same, jnp.sum(fit.directions * moved, axis=0) ** 2, 0)
+    total = jnp.sum(fit.energies)
+    return jnp.sum(fit.energies * agreed) / jnp.where(total > 0, total, 1)
 
 
 def by_run(values: Float[Array, "n *rest"], runs: np.ndarray) -> Float[Array, "b *rest"]:
-    """Return sums over the entries of each run (or bin); entries beyond the values do not count."""
+    """Return sums over the entries of each run (or bin); entries beyond the values do not count.
+
+    >>> by_run(jnp.asarray([1.0, 2.0, 4.0]), np.asarray([0, 1, 1])).tolist()
+    [1.0, 6.0]
+    """
     kept = runs[: values.shape[0]]
-    member = np.arange(int(kept[-1]) + 1)[:, None] == kept[None, :]
-    return jnp.tensordot(jnp.asarray(member, values.dtype), values, axes=1, precision="highest")
+    lengths = np.bincount(kept)
+    if lengths.max() > LONGEST:
+        member = np.arange(len(lengths))[:, None] == kept[None, :]
+        return jnp.tensordot(jnp.asarray(member, values.dtype), values, axes=1, precision="highest")
+    starts, total = np.cumsum(lengths) - lengths, None
+    for step in range(int(lengths.max())):
+        inside = (step < lengths).reshape(-1, *[1] * (values.ndim - 1))
+        part = jnp.where(inside, values[np.minimum(starts + step, values.shape[0] - 1)], 0)
+        total = part if total is None else total + part
+    assert total is not None
+    return total

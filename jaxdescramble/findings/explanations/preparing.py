@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.decompositions import triangle
-from jaxdescramble.findings.explanations.looks import Inputs, frame_of
+from jaxdescramble.findings.explanations.axes import Axis
+from jaxdescramble.findings.explanations.looks import Inputs, frames_of
 from jaxdescramble.findings.explanations.sources import Source
 
-COLUMNS = 16384
-"""Largest number of columns of each half that are read; a layer with more gives a random part of them."""
+COLUMNS, ENTRIES, LEAST = 16384, 2**25, 2048
+"""Largest number of columns of each half that are read; a layer with more gives a random part of them. A layer with
+more inputs gives fewer columns, so that they have at most `ENTRIES` numbers, but `LEAST` columns in any case."""
 
 
 class UnreadableError(ValueError):
@@ -45,14 +47,15 @@ class Prepared(NamedTuple):
 def columns_of(
     source: Source, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Return for each half the columns to read: at most `COLUMNS`, of positive weight."""
+    """Return for each half the columns to read: at most `COLUMNS` and `ENTRIES`, of positive weight."""
+    most = int(np.clip(ENTRIES // source.weight.shape[1], LEAST, COLUMNS))
     own_side, own_weight = side[source.columns], weights[source.columns]
     rng = np.random.default_rng(list(seed))
     found = []
     for half in (0, 1):
         columns = np.flatnonzero((own_side == half) & (own_weight > 0))
-        if len(columns) > COLUMNS:
-            columns = np.sort(rng.choice(columns, COLUMNS, replace=False))
+        if len(columns) > most:
+            columns = np.sort(rng.choice(columns, most, replace=False))
         found.append(columns)
     return found
 
@@ -61,12 +64,15 @@ def inputs_of(
     signals: Float[np.ndarray | Array, "m columns"],
     columns: Sequence[np.ndarray | Array],
     weights: Float[np.ndarray | Array, " columns"],
-    free: bool,
+    into: Axis,
 ) -> Inputs:
     """Return the factors of both halves, `F F^T = X diag(w) X^T / sum(w)`, with at most as many columns as rows.
 
+    If the axis `into` is not ordered, its frames are found too.
+
+    >>> from jaxdescramble.findings.explanations.axes import ordered_axis
     >>> X = np.asarray([[1.0, 1.0, 3.0, 3.0]], "float32")
-    >>> found = inputs_of(X, [np.arange(2), np.arange(2, 4)], np.ones(4), free=False)
+    >>> found = inputs_of(X, [np.arange(2), np.arange(2, 4)], np.ones(4), ordered_axis(1))
     >>> [round(abs(float(one[0, 0])), 4) for one in found.factors]
     [1.0, 3.0]
     """
@@ -76,7 +82,7 @@ def inputs_of(
         weight = jnp.asarray(weights, signals.dtype)[own]
         part = jnp.asarray(signals)[:, own] * jnp.sqrt(weight / jnp.sum(weight))[None, :]
         factors.append(triangle(part.T).T if part.shape[1] > part.shape[0] else part)
-    frames = (frame_of(factors[0]), frame_of(factors[1])) if free else None
+    frames = None if into.ordered else frames_of(factors, into)
     return Inputs((factors[0], factors[1]), frames)
 
 
@@ -105,5 +111,5 @@ def prepared(
                 else f"its {what} contains {int(bad.sum())} numbers that are NaN or infinite"
             )
     own = weights[source.columns]
-    inputs = inputs_of(source.input, columns, own, not source.into.ordered)
+    inputs = inputs_of(source.input, columns, own, source.into)
     return Prepared(source, jnp.asarray(source.weight), inputs, (columns[0], columns[1]), own)

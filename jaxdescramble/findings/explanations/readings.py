@@ -89,14 +89,6 @@ def roughness_of(energies: Float[Array, " n"], axis: Axis) -> Float[Array, ""]:
     return _share(jnp.sum(values * energies), jnp.sum(energies))
 
 
-def agreement_of(frames: Frames, axis: Axis) -> Float[Array, ""]:
-    """Return the share of the energy that both halves place on waves of the same frequency."""
-    overlap = jnp.matmul(frames.fit.directions.T, frames.other.directions, precision="highest") ** 2
-    same = axis.runs[: overlap.shape[0], None] == axis.runs[None, : overlap.shape[1]]
-    energies = frames.fit.energies
-    return _share(jnp.sum(energies * jnp.sum(jnp.where(same, overlap, 0), axis=1)), jnp.sum(energies))
-
-
 def concentration_of(look: Look) -> Float[Array, ""]:
     """Return the mutual information of output and input frequency in the energy of W, as a share of the largest one."""
     rows = by_run(look.energy, look.output.bins)
@@ -187,7 +179,7 @@ READINGS = (
     ),
     LayerReading(
         "agreement of halves",
-        lambda look: agreement_of(_frames(look.frames), look.output),
+        lambda look: _frames(look.frames).agreement,
         _free_output,
         True,
         1,
@@ -235,7 +227,7 @@ READINGS = (
     ),
     LayerReading(
         "agreement of halves at the inputs",
-        lambda look: agreement_of(_frames(look.input_frames), look.into),
+        lambda look: _frames(look.input_frames).agreement,
         _free_input,
         True,
         1,

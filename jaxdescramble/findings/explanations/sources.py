@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxdescramble._base.checks import file_path, real_array, wide_types
 from jaxdescramble._base.inputs.arrays import stored
 from jaxdescramble.findings.explanations.axes import Axis, free_axis, ordered_axis
+from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.objectives import Objective
 
@@ -129,14 +130,18 @@ def from_network(
     if numbers.size >= 2**24 and not wide_types():
         raise ValueError(f"x: {numbers.size} samples; without 64-bit types at most {2**24 - 1} can be told apart.")
     refused: dict[str, str] = {}
-    _, taps = wiretap(f)(params, x, numbers, _refused=refused)
+
+    @jax.jit
+    def read(params: PyTree, x: PyTree, numbers: Array) -> Layers[Tap]:
+        # Compiled, so that only the chosen layers are computed.
+        _, taps = wiretap(f)(params, x, numbers, _refused=refused)
+        kept = [name for name in taps if chosen(name, pattern) and name not in refused]
+        return Layers((name, dataclasses.replace(taps[name], preactivation=None, activation=None)) for name in kept)
+
+    taps = read(params, x, numbers)
     found: list[Source] = []
     grid = picture_shape(x)
     for name, tap in taps.items():
-        if not chosen(name, pattern):
-            continue
-        if name in refused:
-            continue
         found += list(_of_tap(name, tap, objective, grid, refused))
     return found, {name: why for name, why in refused.items() if chosen(name, pattern)}
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
@@ -58,16 +60,20 @@ class Convolution(LayerKind):
     def patches(self, operation: Operation, data: Array) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
         shape = operand_shapes(operation.equation)[1]
-        return jax.lax.conv_general_dilated_patches(
-            data,
-            [shape[i] for i in numbers.rhs_spec[2:]],
-            params["window_strides"],
-            params["padding"],
-            params["lhs_dilation"],
-            params["rhs_dilation"],
-            dimension_numbers=numbers,
-            precision=jax.lax.Precision.HIGHEST,
-        )
+        places = jnp.transpose(data, numbers.lhs_spec)
+        edges = [(*pad, dilation - 1) for pad, dilation in zip(params["padding"], params["lhs_dilation"], strict=True)]
+        places = jax.lax.pad(places, jnp.zeros((), data.dtype), [(0, 0, 0), (0, 0, 0), *edges])
+        dimensions = len(edges)
+        # Copies. `jax.lax.conv_general_dilated_patches` multiplies by a kernel of zeros and ones: far slower.
+        for d in range(dimensions):
+            window = np.arange(shape[numbers.rhs_spec[2 + d]]) * params["rhs_dilation"][d]
+            first = np.arange(0, places.shape[2 + 2 * d] - window[-1], params["window_strides"][d])
+            places = jnp.take(places, window[:, None] + first[None, :], axis=2 + 2 * d)
+        windows, positions = range(2, 2 + 2 * dimensions, 2), range(3, 3 + 2 * dimensions, 2)
+        places = jnp.transpose(places, (0, 1, *windows, *positions))
+        features = math.prod(places.shape[1 : 2 + dimensions])
+        places = places.reshape(places.shape[0], features, *places.shape[2 + dimensions :])
+        return jnp.transpose(places, np.argsort(numbers.out_spec).tolist())
 
     def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
         numbers, result = operation.params["dimension_numbers"], list(foreign(graph.shape(operation.outputs[0])))

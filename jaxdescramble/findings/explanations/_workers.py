@@ -1,0 +1,72 @@
+"""Threads that read layers side by side, while the main thread watches."""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import jax
+
+from jaxdescramble._base.checks import wide_types
+from jaxdescramble._base.lapack import one_thread
+from jaxdescramble.solvers.watch import POLL, Watch
+
+T = TypeVar("T")
+
+MOST = 8
+"""Largest number of threads; each keeps a stack of weights."""
+
+
+class StoppedError(Exception):
+    """The time is spent, or somebody pressed Ctrl-C; work that is not complete is dropped."""
+
+
+def threads() -> int:
+    """Return how many layers are read at a time: one LAPACK on one core each, or all of them on an accelerator."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+class Workers:
+    """A pool of threads for the length of a `with` block. On Ctrl-C it does not wait for work that runs."""
+
+    def __init__(self, watch: Watch):
+        self.watch = watch
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads(), "explain")
+
+    def __enter__(self) -> "Workers":
+        self._lapack = one_thread()
+        self._lapack.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._lapack.__exit__(None, None, None)
+
+    def run(self, tasks: Sequence[Callable[[], T]], to_the_end: bool = False) -> Iterator[T]:
+        """Yield the result of each task, in order.
+
+        Args:
+            tasks: functions without arguments.
+            to_the_end: whether to go on when the watch has stopped.
+
+        Raises:
+            StoppedError: when the watch stops; a task may raise it too.
+            KeyboardInterrupt: on Ctrl-C.
+        """
+        # Contexts of the caller, such as enable_x64, do not reach other threads; set them again.
+        wide, device = wide_types(), jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+        def within(task: Callable[[], T]) -> T:
+            with jax.enable_x64(wide), jax.default_device(device):
+                return task()
+
+        for one in [self._pool.submit(within, task) for task in tasks]:
+            began = time.monotonic()
+            while not one.done():
+                if self.watch.over() and not to_the_end:
+                    raise StoppedError
+                concurrent.futures.wait([one], timeout=min(max((time.monotonic() - began) / 16, 1e-4), POLL))
+            yield one.result()
