@@ -94,6 +94,7 @@ def convolution(**groups):
         (convolution(), (4, 2, 3), (4, 2, 5), "Convolution"),
         (convolution(feature_group_count=2), (4, 1, 3), (4, 2, 5), "GroupedConvolution"),
         (convolution(batch_group_count=2), (4, 2, 3), (4, 2, 5), "BatchGroupedConvolution"),
+        (lambda w, x: jax.lax.ragged_dot(x, w, jnp.asarray([1, 3])), (2, 3, 2), (4, 3), "Experts"),
         (lambda w, x: jax.lax.stop_gradient(x), (1,), (4,), "StopGradient"),
         (lambda w, x: x**2, (1,), (4,), "Power"),
         (lambda w, x: jnp.tanh(x), (1,), (4,), "Curve"),

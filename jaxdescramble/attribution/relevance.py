@@ -249,7 +249,8 @@ class _Back:
         after = [step.scale_and_shift(self.values[step.other]) for step in layer.steps]
 
         def product(a: Array, w: Array) -> Array:
-            return bind(head, [w, a] if layer.product.side == 0 else [a, w])[0]
+            others = [self.values[n] for n in layer.product.others]
+            return bind(head, [*((w, a) if layer.product.side == 0 else (a, w)), *others])[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
             """Return the positive and the negative part of a layer's output, biases and scales included."""

@@ -118,7 +118,9 @@ def wiretap(f: Function) -> Tapped:
       be rearranged, sliced or converted to another dtype before the product;
     - a convolution, read as the product of its kernel with the patches that its window covers. In a tap, "out" counts
       its output channels, "in" counts (input channels, *window), and samples count (batch, *positions). A convolution
-      in groups is one tap with a leading axis that counts the groups. A depthwise one has a single channel in each.
+      in groups is one tap with a leading axis that counts the groups. A depthwise one has a single channel in each;
+    - a mixture of experts (`ragged_dot`), read as one product: "in" counts (experts, features), and a sample is zero
+      but at its own expert.
 
     Table lookups, products of data with data (attention) and products of parameters with parameters are not layers.
 
@@ -173,7 +175,8 @@ def wiretap(f: Function) -> Tapped:
         wanted: set[int] = set()
         for layer in layers.values():
             product = layer.product
-            wanted |= {product.weight, product.data, layer.preactivation, *(step.other for step in layer.steps)}
+            wanted |= {product.weight, product.data, *product.others, layer.preactivation}
+            wanted |= {step.other for step in layer.steps}
             wanted |= set() if layer.activation is None else {layer.activation}
         outputs, found = evaluate(graph, leaves_of((params, x)), wanted)
         values = {**graph.constants, **found}
@@ -274,11 +277,14 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Value]) -> Tap:
     product, folder, layout = layer.product, Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
-    loops = len(facts.loops.get(product.data, ()))
+    operands = [product.data, *product.others]
+    loops = [len(facts.loops.get(number, ())) for number in operands]
     patches = product.patches
-    for _ in range(loops if product.kind.reads_patches else 0):
-        patches = jax.vmap(patches)
-    signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
+    for i in reversed(range(max(loops) if product.kind.reads_patches else 0)):  # the innermost loop first
+        patches = jax.vmap(patches, [0 if count > i else None for count in loops])
+    signal = patches(*(jnp.asarray(values[number]) for number in operands))
+    deepest = max(operands, key=lambda number: len(facts.loops.get(number, ())))
+    signal = folder.stacked(deepest, signal, product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
     activation = None if layer.activation is None else folder.signals(layer.activation, values[layer.activation])
     signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(heads_of(layer)))))

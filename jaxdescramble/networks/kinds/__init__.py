@@ -14,6 +14,7 @@ FILES = (
     "dense",
     "convolution",
     "grouped_convolution",
+    "ragged",
     "products",
     "identity",
     "arranging",

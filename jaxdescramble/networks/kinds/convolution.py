@@ -55,7 +55,7 @@ class Convolution(LayerKind):
     def window(self, product: Product) -> tuple[int, ...]:
         return product.sizes["in"][1:]
 
-    def patches(self, operation: Operation, data: Array) -> Array:
+    def patches(self, operation: Operation, data: Array, *others: Array) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
         shape = operand_shapes(operation.equation)[1]
         return jax.lax.conv_general_dilated_patches(

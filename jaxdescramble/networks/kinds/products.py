@@ -43,13 +43,18 @@ class Product:
         return self.operation.inputs[1 - self.side]
 
     @property
+    def others(self) -> tuple[int, ...]:
+        """The values of further operands, such as the sizes of groups."""
+        return self.operation.inputs[2:]
+
+    @property
     def positions(self) -> int:
         """The value along whose positions the samples stand: the data, or the result if the kind reads patches."""
         return self.operation.outputs[0] if self.kind.reads_patches else self.data
 
-    def patches(self, data: Array) -> Array:
+    def patches(self, data: Array, *others: Array) -> Array:
         """Return the data as the product reads it: itself, or what each position of a window sees of it."""
-        return self.kind.patches(self.operation, data)
+        return self.kind.patches(self.operation, data, *others)
 
 
 class LayerKind(Kind):
@@ -75,8 +80,15 @@ class LayerKind(Kind):
         """Return the layer whose weight is the operand `side`, a view of the parameter `leaf`. Required."""
         raise NotImplementedError(f"{type(self).__name__}: define product(name, operation, side, leaf, graph).")
 
-    def patches(self, operation: Operation, data: Array) -> Array:
-        """Return the data with the axes `Product.data_axes`. If this is not the data, set `reads_patches`."""
+    def patches(self, operation: Operation, data: Array, *others: Array) -> Array:
+        """Return the data with the axes `Product.data_axes`. If this is not the data, set `reads_patches`.
+
+        Patches have the dimensions of the result, with all features in the place of one dimension of "out".
+
+        Args:
+            operation, data: the layer's operation and the value of its data.
+            others: the values of its operands beyond the first two.
+        """
         return data
 
     def window(self, product: Product) -> tuple[int, ...]:
@@ -103,7 +115,7 @@ class LayerKind(Kind):
 
 
 class RaggedProduct(Kind):
-    """Products with a weight for each group of rows, as mixtures of experts use them: none is read as a layer."""
+    """Products in groups that `ragged.Experts` does not hold, as in derivatives: none is read as a layer."""
 
     primitives = frozenset({"ragged_dot", "ragged_dot_general"})
     is_product = True
