@@ -15,7 +15,6 @@ FILES = (
     "convolution",
     "grouped_convolution",
     "ragged",
-    "products",
     "identity",
     "arranging",
     "slicing",

@@ -15,7 +15,11 @@ from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
 
 class Convolution(LayerKind):
-    """`conv_general_dilated` of all channels together; the kernel is its second operand."""
+    """`conv_general_dilated` of all channels together, read as a product of its kernel with the patches that it sees.
+
+    In a tap, "out" counts its output channels, "in" counts (input channels, *window), and samples count
+    (batch, *positions). The kernel is the second operand.
+    """
 
     primitives = frozenset({"conv_general_dilated"})
     weight_sides = (1,)
@@ -55,11 +59,11 @@ class Convolution(LayerKind):
     def window(self, product: Product) -> tuple[int, ...]:
         return product.sizes["in"][1:]
 
-    def patches(self, operation: Operation, data: Array, *others: Array) -> Array:
+    def patches(self, operation: Operation, operands: Sequence[Array]) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
         shape = operand_shapes(operation.equation)[1]
         return jax.lax.conv_general_dilated_patches(
-            data,
+            operands[0],
             [shape[i] for i in numbers.rhs_spec[2:]],
             params["window_strides"],
             params["padding"],

@@ -12,20 +12,29 @@ from jaxdescramble.networks.graph import Graph, Operation, Value, operand_shapes
 from jaxdescramble.networks.kinds.kind import (
     ORDER_MATTERS,
     UNIT,
+    Kind,
     OrderMattersError,
     Permuted,
     Piece,
     PieceRule,
     has_unit,
 )
-from jaxdescramble.networks.kinds.products import LayerKind, Product, RaggedProduct, spread
+from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
+
+
+class RaggedProduct(Kind):
+    """Products in groups that are no `Experts`, as in derivatives: none is read as a layer."""
+
+    primitives = frozenset({"ragged_dot", "ragged_dot_general"})
+    is_product = True
 
 
 class Experts(LayerKind):
-    """Read as one product: the weights of all experts side by side, and rows that are zero but at their own expert.
+    """Read as one product with the weights of all experts side by side.
 
-    So "in" counts (experts, features). The sizes of the groups are the third operand. They may depend on x; then the
-    affine piece, relevance and the order of neurons take them as they are.
+    In a tap, "in" counts (experts, features). A sample has its features at its own expert, and zeros at the others. The
+    sizes of the groups are the third operand. They may depend on x: the affine piece, relevance and the order of
+    neurons keep them as they are.
     """
 
     primitives = RaggedProduct.primitives
@@ -36,7 +45,7 @@ class Experts(LayerKind):
     )
 
     def holds(self, operation: Operation) -> bool:
-        """Rows of the data are in groups; sums over groups, as in derivatives, and batches are not read."""
+        """Return whether rows of the data are in groups. Sums over groups, as in derivatives, and batches are not."""
         numbers = _numbers(operation)
         (contract, _), (batch, _) = numbers.dot_dimension_numbers
         rows = numbers.lhs_ragged_dimensions
@@ -62,11 +71,12 @@ class Experts(LayerKind):
         patches = (*samples, axis("in", math.prod(sizes["in"])), *(() for _ in out[1:]))
         return Product(self, name, operation, side, leaf, weight_axes, patches, (*samples, *out), sizes)
 
-    def patches(self, operation: Operation, data: Array, *others: Array) -> Array:
+    def patches(self, operation: Operation, operands: Sequence[Array]) -> Array:
         """Return the data once for each expert, with zeros in the rows of the other experts."""
-        (rows,), ends = _numbers(operation).lhs_ragged_dimensions, jnp.cumsum(others[0])
+        data, counts = operands
+        (rows,), ends = _numbers(operation).lhs_ragged_dimensions, jnp.cumsum(counts)
         at = jnp.arange(data.shape[rows])[None, :]
-        own = (at >= (ends - others[0])[:, None]) & (at < ends[:, None])
+        own = (at >= (ends - counts)[:, None]) & (at < ends[:, None])
         copies = jnp.where(own.reshape(len(ends), *(-1 if i == rows else 1 for i in range(data.ndim))), data[None], 0)
         free, into = _free(operation, 0, data.ndim), [_contracted(operation)[0][i] for i in _order(operation)]
         copies = copies.transpose([*(i + 1 for i in free), 0, *(i + 1 for i in into)])
@@ -121,7 +131,7 @@ class Experts(LayerKind):
 
     def _same_groups(self, operation: Operation, real: list[Value], moved: list[Value], live: list[bool]) -> Piece:
         # As one dense product: JAX cannot map `ragged_dot` over data without mapping the weight too (0.10).
-        data, weight = self.patches(operation, jnp.asarray(moved[0]), jnp.asarray(real[2])), jnp.asarray(moved[1])
+        data, weight = self.patches(operation, [moved[0], real[2]]), moved[1]
         contract, free = _contracted(operation)[1], _free(operation, 1, weight.ndim)
         order = [*_numbers(operation).rhs_group_dimensions, *(contract[i] for i in _order(operation)), *free]
         rows = data.shape[: data.ndim - len(free)]
@@ -129,9 +139,6 @@ class Experts(LayerKind):
         result = jnp.matmul(data.reshape(*rows, -1), flat, precision=operation.params["precision"])
         dtype = operation.params["preferred_element_type"] or result.dtype
         return Piece([result.reshape(*rows, *(weight.shape[i] for i in free)).astype(dtype)])
-
-    def constant_side(self, live: Sequence[bool]) -> int | None:
-        return list(live[:2]).index(False) if sum(live[:2]) == 1 else None
 
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         shape = graph.shape(operation.inputs[0])
@@ -158,4 +165,4 @@ def _free(operation: Operation, position: int, rank: int) -> list[int]:
     return [i for i in range(rank) if i not in gone]
 
 
-KINDS = (Experts(),)
+KINDS = (Experts(), RaggedProduct())
