@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, PyTree
 from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number, shaped_like
 from jaxdescramble.attribution._targets import targets
 from jaxdescramble.networks.axes import Axes
-from jaxdescramble.networks.evaluate import bind, evaluate
+from jaxdescramble.networks.evaluate import bind, constants_of, evaluate
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds import kind_of
 from jaxdescramble.networks.kinds.kind import Relevance
-from jaxdescramble.networks.kinds.products import LayerKind, Product
+from jaxdescramble.networks.kinds.products import LayerKind, Product, layer_of
 from jaxdescramble.networks.layers import Affine, affine_steps
 from jaxdescramble.networks.obstacles import listed, obstacle_behind, refuse_integers
 from jaxdescramble.networks.tracing import Function, leaves_of, trace
@@ -170,7 +170,7 @@ class _Back:
     def __init__(self, graph: Graph, facts: Facts, arguments: list[Array], rule: Rule, first: Rule):
         self.graph, self.facts, self.rule, self.first = graph, facts, rule, first
         wanted = {n for operation in graph.operations for n in operation.outputs}
-        self.values = {**graph.constants, **evaluate(graph, arguments, wanted | set(graph.inputs))[1]}
+        self.values = {**constants_of(graph), **evaluate(graph, arguments, wanted | set(graph.inputs))[1]}
         self.arguments = arguments
         self.layers = self._layers()
         self.near, self.early = self._before_the_layers()
@@ -186,7 +186,7 @@ class _Back:
             kind, live = kind_of(operation), [n in self.facts.data for n in operation.inputs]
             side = kind.constant_side(live) if isinstance(kind, LayerKind) else None
             if isinstance(kind, LayerKind) and side is not None:
-                product = kind.product("", operation, side, -1, self.graph)
+                product = layer_of(kind, "", operation, side, -1, self.graph)
                 steps, end, _ = affine_steps(product, self.facts, self._is_constant, rearranged=False)
                 found[end] = _Layer(product, steps)
         return found
@@ -249,7 +249,9 @@ class _Back:
         after = [step.scale_and_shift(self.values[step.other]) for step in layer.steps]
 
         def product(a: Array, w: Array) -> Array:
-            return bind(head, [w, a] if layer.product.side == 0 else [a, w])[0]
+            operands = [self.values[n] for n in head.inputs]
+            operands[layer.product.data_side], operands[layer.product.side] = a, w
+            return bind(head, operands)[0]
 
         def parts(above: Array, below: Array) -> tuple[Array, Array]:
             """Return the positive and the negative part of a layer's output, biases and scales included."""

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.extend import source_info_util
 
@@ -46,6 +47,12 @@ def evaluate(
     for number, value in zip(graph.inputs, arguments, strict=True):
         run.set(known, found, number, value, ())
     return run.block(graph, known, found, ()), found
+
+
+def constants_of(graph: Graph) -> dict[int, Value]:
+    """Return the constants of a graph as JAX arrays; the graph has NumPy arrays. They stay concrete under `jit`."""
+    with jax.ensure_compile_time_eval():
+        return {n: jnp.asarray(c) if isinstance(c, np.ndarray) else c for n, c in graph.constants.items()}
 
 
 class _Run:

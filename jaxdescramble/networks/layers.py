@@ -10,7 +10,7 @@ from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.facts import Facts
 from jaxdescramble.networks.graph import IDENTITY, Block, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
-from jaxdescramble.networks.kinds.products import LayerKind, Product
+from jaxdescramble.networks.kinds.products import LayerKind, Product, layer_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,16 +59,16 @@ def find_products(graph: Graph, facts: Facts) -> tuple[dict[str, Product], list[
     for operation, kind, readable in _possible_layers(graph, True):
         views = [_parameter_behind(facts, value) for value in operation.inputs]
         for side in kind.weight_sides:
-            leaf, other = views[side], operation.inputs[1 - side]
-            if leaf is None or views[1 - side] is not None or other not in facts.data:
+            leaf, other = views[side], kind.other_factor(side)
+            if leaf is None or views[other] is not None or operation.inputs[other] not in facts.data:
                 continue
             base = (graph.names[leaf] or "params") + facts.origin[operation.inputs[side]].cut
             if not readable:
-                hidden.append(kind.product(base, operation, side, leaf, graph))
+                hidden.append(layer_of(kind, base, operation, side, leaf, graph))
                 continue
             counts[base] = counts.get(base, 0) + 1
             name = base if counts[base] == 1 else f"{base}#{counts[base]}"
-            found[name] = kind.product(name, operation, side, leaf, graph)
+            found[name] = layer_of(kind, name, operation, side, leaf, graph)
     return found, hidden
 
 

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import is_traced
-from jaxdescramble.networks.evaluate import bind
+from jaxdescramble.networks.evaluate import bind, constants_of
 from jaxdescramble.networks.facts import Facts
 from jaxdescramble.networks.graph import Block, Graph, Operation, Value
 from jaxdescramble.networks.kinds import kind_of
@@ -72,7 +72,7 @@ def follow_piece(
         tangents: whether operations without a piece are replaced by their tangents at the real input.
     """
     run = _Run(graph, facts, set(wanted), dict(moved), tangents)
-    state = _State(dict(graph.constants) | dict(zip(graph.inputs, arguments, strict=True)), {}, {})
+    state = _State(constants_of(graph) | dict(zip(graph.inputs, arguments, strict=True)), {}, {})
     for number in graph.inputs:
         run.keep(number, state)
     run.block(graph, state)

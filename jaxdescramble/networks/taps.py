@@ -21,7 +21,7 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Axes, fold, unfold
-from jaxdescramble.networks.evaluate import Place, Replacement, Steps, evaluate
+from jaxdescramble.networks.evaluate import Place, Replacement, Steps, constants_of, evaluate
 from jaxdescramble.networks.facts import Facts, study
 from jaxdescramble.networks.folding import Folder, heads_of
 from jaxdescramble.networks.graph import Graph, Value
@@ -116,9 +116,8 @@ def wiretap(f: Function) -> Tapped:
 
     - a product (`dot_general`) of a parameter, one leaf of `params`, with a value that depends on x. The parameter may
       be rearranged, sliced or converted to another dtype before the product;
-    - a convolution, read as the product of its kernel with the patches that its window covers. In a tap, "out" counts
-      its output channels, "in" counts (input channels, *window), and samples count (batch, *positions). A convolution
-      in groups is one tap with a leading axis that counts the groups. A depthwise one has a single channel in each.
+    - operations that can be read as such a product, with patches of the data: convolutions, for example. The files
+      of `jaxdescramble/networks/kinds` say for each kind what the axes of a tap count.
 
     Table lookups, products of data with data (attention) and products of parameters with parameters are not layers.
 
@@ -173,10 +172,11 @@ def wiretap(f: Function) -> Tapped:
         wanted: set[int] = set()
         for layer in layers.values():
             product = layer.product
-            wanted |= {product.weight, product.data, layer.preactivation, *(step.other for step in layer.steps)}
+            wanted |= {product.weight, *product.reads, layer.preactivation}
+            wanted |= {step.other for step in layer.steps}
             wanted |= set() if layer.activation is None else {layer.activation}
         outputs, found = evaluate(graph, leaves_of((params, x)), wanted)
-        values = {**graph.constants, **found}
+        values = {**constants_of(graph), **found}
         taps = Layers((name, _tap(layer, facts, values)) for name, layer in layers.items())
         if weights is not None:
             fold = {name: functools.partial(_folded, layer, facts) for name, layer in layers.items()}
@@ -274,11 +274,13 @@ def _tap(layer: Layer, facts: Facts, values: Mapping[int, Value]) -> Tap:
     product, folder, layout = layer.product, Folder(layer, facts), _layout(layer)
     weight = folder.stacked(product.weight, values[product.weight], product.weight_axes, ["out", "in"])
     weight = folder.heads_apart(weight, len(folder.lead))
-    loops = len(facts.loops.get(product.data, ()))
+    loops = [len(facts.loops.get(number, ())) for number in product.reads]
     patches = product.patches
-    for _ in range(loops if product.kind.reads_patches else 0):
-        patches = jax.vmap(patches)
-    signal = folder.stacked(product.data, patches(values[product.data]), product.data_axes, ["in", "sample"])
+    for i in reversed(range(max(loops) if product.kind.reads_patches else 0)):  # the innermost loop first
+        patches = jax.vmap(patches, [[0 if count > i else None for count in loops]])
+    deepest = product.reads[loops.index(max(loops))]
+    signal = patches([values[number] for number in product.reads])
+    signal = folder.stacked(deepest, signal, product.data_axes, ["in", "sample"])
     preactivation = folder.signals(layer.preactivation, values[layer.preactivation])
     activation = None if layer.activation is None else folder.signals(layer.activation, values[layer.activation])
     signal = jnp.expand_dims(signal, tuple(len(folder.lead) + i for i in range(len(heads_of(layer)))))
@@ -316,8 +318,10 @@ def _replacements(
             if name not in layers:
                 raise ValueError(f"{argument}: there is no layer {name}; there are {', '.join(layers) or 'none'}.")
             layer, layout = layers[name], _layout(layers[name])
-            if argument == "inputs" and layer.product.kind.why_no_inputs:
-                raise ValueError(f"inputs: {name} {layer.product.kind.why_no_inputs}. Put P at the layer before.")
+            kind = layer.product.kind
+            if argument == "inputs" and (kind.reads_patches or kind.why_no_inputs):
+                why = kind.why_no_inputs or "multiplies its weight with patches, which are not its input"
+                raise ValueError(f"inputs: {name} {why}. Put P at the layer before.")
             lead, size = layout.lead, math.prod(layout.out if argument == "points" else layout.into)
             if argument == "inputs":
                 # All heads read the same signals, so these axes have size 1, like those of `Tap.input`.
@@ -333,7 +337,7 @@ def _replacements(
             if argument == "points":
                 replace[layer.preactivation] = _change(layer, facts, point, layer.axes, "out")
             else:
-                replace[first, 1 - product.side] = _change(layer, facts, point, product.data_axes, "in")
+                replace[first, product.data_side] = _change(layer, facts, point, product.data_axes, "in")
     return replace
 
 

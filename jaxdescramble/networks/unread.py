@@ -177,7 +177,9 @@ def _multiplied(value: int, graph: Graph, facts: Facts) -> bool:
     waiting = [value]
     for here in waiting:
         for operation, position in facts.readers[here]:
-            if kind_of(operation).is_product and operation.inputs[1 - position] in facts.data:
+            kind = kind_of(operation)
+            is_factor = kind.is_product and position in kind.factors
+            if is_factor and operation.inputs[kind.other_factor(position)] in facts.data:
                 return True
             if arranges(operation, graph):
                 waiting.append(operation.output_for(position))

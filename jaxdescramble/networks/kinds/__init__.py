@@ -14,7 +14,7 @@ FILES = (
     "dense",
     "convolution",
     "grouped_convolution",
-    "products",
+    "ragged",
     "identity",
     "arranging",
     "slicing",

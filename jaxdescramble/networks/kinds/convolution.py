@@ -17,7 +17,11 @@ from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
 
 class Convolution(LayerKind):
-    """`conv_general_dilated` of all channels together; the kernel is its second operand."""
+    """`conv_general_dilated` of all channels together, read as a product of its kernel with the patches that it sees.
+
+    In a tap, "out" counts its output channels, "in" counts (input channels, *window), and samples count
+    (batch, *positions). The kernel is the second operand.
+    """
 
     primitives = frozenset({"conv_general_dilated"})
     weight_sides = (1,)
@@ -57,12 +61,12 @@ class Convolution(LayerKind):
     def window(self, product: Product) -> tuple[int, ...]:
         return product.sizes["in"][1:]
 
-    def patches(self, operation: Operation, data: Array) -> Array:
+    def patches(self, operation: Operation, operands: Sequence[Array]) -> Array:
         params, numbers = operation.params, operation.params["dimension_numbers"]
         shape = operand_shapes(operation.equation)[1]
-        places = jnp.transpose(data, numbers.lhs_spec)
+        places = jnp.transpose(operands[0], numbers.lhs_spec)
         edges = [(*pad, dilation - 1) for pad, dilation in zip(params["padding"], params["lhs_dilation"], strict=True)]
-        places = jax.lax.pad(places, jnp.zeros((), data.dtype), [(0, 0, 0), (0, 0, 0), *edges])
+        places = jax.lax.pad(places, jnp.zeros((), places.dtype), [(0, 0, 0), (0, 0, 0), *edges])
         dimensions = len(edges)
         # Copies. `jax.lax.conv_general_dilated_patches` multiplies by a kernel of zeros and ones: far slower.
         for d in range(dimensions):

@@ -10,7 +10,7 @@ from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
 
 class Dense(LayerKind):
-    """A matrix product; either operand may be the weight."""
+    """A matrix product; either operand may be the weight. Shared batch dimensions are leading axes of a tap."""
 
     primitives = frozenset({"dot_general"})
     weight_sides = (0, 1)

@@ -14,7 +14,10 @@ from jaxdescramble.networks.kinds.products import LayerKind, Product
 
 
 class GroupedConvolution(Convolution):
-    """Read as one layer for each group: weight (groups, out of a group, in of a group)."""
+    """Read as one layer for each group: weight (groups, out of a group, in of a group).
+
+    A tap has a leading axis that counts the groups. A depthwise convolution has a single channel in each.
+    """
 
     def holds(self, operation: Operation) -> bool:
         return operation.params["feature_group_count"] > 1 and operation.params["batch_group_count"] == 1

@@ -137,6 +137,8 @@ class Kind:
         is_product: every number of its result is a sum of products, of a number of one operand with one of another. So
             the neurons of a layer are mixed there: their axis is followed no further, and a parameter that meets data
             there is a weight, not a table. An operation that only moves numbers, such as a lookup, is no product.
+        factors: for a product, the positions of the two operands that are multiplied. Other operands, such as the sizes
+            of groups, only say how.
         linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
         affine_sides: the positions of an operand that the other operand, a constant, shifts or scales.
         is_step: its floating results are constant between jumps.
@@ -159,6 +161,7 @@ class Kind:
     primitives: ClassVar[frozenset[str]] = frozenset()
     weight_sides: ClassVar[tuple[int, ...]] = ()
     is_product: ClassVar[bool] = False
+    factors: ClassVar[tuple[int, int]] = (0, 1)
     linear: ClassVar[str] = ""
     affine_sides: ClassVar[tuple[int, ...]] = ()
     is_step: ClassVar[bool] = False
@@ -180,6 +183,10 @@ class Kind:
     def holds(self, operation: Operation) -> bool:
         """Return whether an operation of one of the primitives is of this kind."""
         return True
+
+    def other_factor(self, position: int) -> int:
+        """Return the position of the operand that a product multiplies with the one at `position`."""
+        return self.factors[1 - self.factors.index(position)]
 
     # Arranging
 
