@@ -224,3 +224,31 @@ def test_trained_convolutions_are_descrambled_by_the_permutation_that_their_gain
     np.testing.assert_allclose(found.bound, (np.sort(loud)[::-1] * np.asarray(D.eigenvalues)).sum()
                                / (np.max(D.eigenvalues) * loud.sum()), rtol=0.03)  # fmt: skip
     assert (list(order) == list(range(n))) == is_low_pass
+
+
+GEOMETRIES = {
+    "strides and even windows": (("NCHW", "OIHW", "NHWC"), (2, 3), ((1, 0), (0, 2)), (1, 1), (1, 1)),
+    "holes in the window": (("NHWC", "HWIO", "NCHW"), (1, 2), ((3, 2), (1, 1)), (1, 1), (2, 3)),
+    "transposed": (("NHWC", "HWIO", "NHWC"), (1, 1), ((1, 2), (0, 1)), (2, 3), (1, 1)),
+    "edges cut off": (("CNHW", "IOHW", "NCHW"), (2, 1), ((-1, 0), (1, -2)), (1, 2), (1, 2)),
+}
+
+
+@pytest.mark.parametrize(("names", "strides", "padding", "holes", "spread"), GEOMETRIES.values(), ids=GEOMETRIES)
+def test_patches_are_what_every_geometry_multiplies(names, strides, padding, holes, spread):
+    sizes = {"N": 2, "C": 3, "H": 8, "W": 9, "O": 4, "I": 3}
+    x = jax.random.normal(jax.random.key(1), [sizes[letter] for letter in names[0]])
+    kernel = jax.random.normal(jax.random.key(2), [3 if letter in "HW" else sizes[letter] for letter in names[1]])
+
+    def f(params, x):
+        return jax.lax.conv_general_dilated(
+            x, params, strides, padding, lhs_dilation=holes, rhs_dilation=spread, dimension_numbers=names,
+            precision="highest",
+        )  # fmt: skip
+
+    y, taps = jax.jit(jd.wiretap(f))(kernel, x)
+    (tap,) = taps.values()
+    order = [names[2].index(letter) for letter in "CNHW"]
+    expected = jnp.transpose(y, order).reshape(4, -1)
+    np.testing.assert_allclose(tap.preactivation, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(tap.weight @ tap.input, expected, rtol=1e-5, atol=1e-5)

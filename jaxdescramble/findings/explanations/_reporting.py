@@ -69,7 +69,7 @@ def report_of(
     return Report(
         layers=dict(zip((one.source.name for one in layers), workers.run(tasks, to_the_end=True), strict=True)),
         verdicts=found,
-        headline=headline_of(findings, count_judged, len(layers), count, alpha, names),
+        headline=headline_of(findings, count_judged, len(layers), count, alpha),
         alpha=alpha,
         draws=count,
         nulls=names,

@@ -12,16 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._workers import StoppedError, Workers
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
 from jaxdescramble.findings.explanations.looks import Inputs
-from jaxdescramble.findings.explanations.preparing import Prepared, UnreadableError, inputs_of, prepared
+from jaxdescramble.findings.explanations.preparing import Prepare, Prepared, UnreadableError, inputs_of
 from jaxdescramble.findings.explanations.sources import Source
 from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
 from jaxdescramble.networks import wiretap
@@ -32,11 +33,12 @@ CHUNK = 10
 
 
 class Place(NamedTuple):
-    """Where a layer of a function is found, and its input axis."""
+    """Where a layer of a function is found, its input axis, and the first layer that reads the same signals."""
 
     tap: str
     where: tuple[int, ...]
     into: Axis
+    reads: int
 
 
 @functools.lru_cache(maxsize=8)
@@ -49,10 +51,13 @@ def _reader(f: Callable[..., PyTree], places: tuple[Place, ...]) -> Callable[...
     ) -> list[tuple[Array, Inputs]]:
         _, taps = wiretap(f)(params, x)
         found = []
-        for place, picked, own in zip(places, columns, weights, strict=True):
+        for k, (place, picked, own) in enumerate(zip(places, columns, weights, strict=True)):
             tap = taps[place.tap]
             weight = tap.weight[place.where]
             weight = weight.astype(jnp.promote_types(weight.dtype, jnp.float32))
+            if place.reads < k:
+                found.append((weight, found[place.reads][1]))
+                continue
             signals = jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:]))[place.where]
             found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.into)))
         return found
@@ -65,7 +70,10 @@ class Network:
 
     def __init__(self, f: Callable[..., PyTree], params: PyTree, x: PyTree, layers: list[Prepared]):
         self.params, self.x, self.layers = params, x, layers
-        places = tuple(Place(one.source.tap, one.source.place, one.source.into) for one in layers)
+        first = {id(one.inputs): k for k, one in reversed(list(enumerate(layers)))}
+        places = tuple(
+            Place(one.source.tap, one.source.place, one.source.into, first[id(one.inputs)]) for one in layers
+        )
         self.read = _reader(f, places)
 
     def readings(self, other: PyTree, batteries: list[Battery], what: str, workers: Workers) -> list[np.ndarray]:
@@ -91,10 +99,10 @@ class Network:
 def prepare(
     sources: list[Source], side: np.ndarray, weights: np.ndarray, seed: tuple[int, ...]
 ) -> tuple[list[Prepared], dict[str, str]]:
-    ready, refused = [], {}
+    ready, refused, prepared = [], {}, Prepare(side, weights, seed)
     for one in sources:
         try:
-            ready.append(prepared(one, side, weights, seed))
+            ready.append(prepared(one))
         except UnreadableError as error:
             refused[one.name] = str(error)
     return ready, refused
@@ -173,13 +181,12 @@ def draw(
                 path = None if store.folder is None else store.path(null.name, named, first, last)
                 rows = None if path is None else store.load(path, len(layers))
                 if rows is None:
-                    own = jax.random.fold_in(key, place + 1)
-                    keys = jax.vmap(jax.random.fold_in, (None, 0))(own, jnp.arange(first, last))
+                    keys = jax.random.fold_in(key, place + 1)
                     rows = []
-                    for one in _block(workers, keys, null, layers, batteries, network):
-                        rows.append(one)
-                        news = f"draws {first + 1} to {last} of {draws} from '{null.name}'"
-                        workers.watch.tell(news, done + len(rows) * (last - first), total)
+                    news = f"draws {first + 1} to {last} of {draws} from '{null.name}'"
+                    for read, row in _block(workers, keys, range(first, last), null, layers, batteries, network):
+                        rows += row
+                        workers.watch.tell(news, done + read, total)
                     if path is not None:
                         write_arrays(path, {str(k): one for k, one in enumerate(rows)})
                 block[null.name] = rows
@@ -201,31 +208,44 @@ def draw(
     return Drawn(rows, count, stopped)
 
 
+@functools.partial(quick_jit, static_argnames="layers")
+def _keys(key: PRNGKeyArray, draws: Int[Array, " draws"], layers: int) -> tuple[Array, list[Array]]:
+    """Return a key for each draw, and for each layer a key for each draw."""
+    own = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
+    return own, [jax.vmap(jax.random.fold_in, (0, None))(own, k) for k in range(layers)]
+
+
 def _block(
     workers: Workers,
-    keys: Key[Array, " draws"],
+    key: PRNGKeyArray,
+    draws: range,
     null: WeightNull | Untrained,
     layers: list[Prepared],
     batteries: list[Battery],
     network: Network | None,
-) -> Iterator[Float[np.ndarray, "draws readings"]]:
-    """Yield for each layer the readings of a few draws, a row for each draw."""
+) -> Iterator[tuple[int, list[Float[np.ndarray, "draws readings"]]]]:
+    """Yield how many readings of a layer are done, and the layers that are finished: a row for each draw."""
+    # Blocks that are not full repeat their last draw, so that programs compile once.
+    whole, keys = _keys(key, jnp.minimum(draws.start + np.arange(CHUNK), draws.stop - 1), len(layers))
     if isinstance(null, Untrained):
         assert network is not None
-        rows = [network.readings(null.network(key), batteries, null.name, workers) for key in keys]
-        yield from (np.stack([one[k] for one in rows]) for k in range(len(layers)))
+        rows: list[list[np.ndarray]] = []
+        for k in range(len(draws)):
+            rows.append(network.readings(null.network(whole[k]), batteries, null.name, workers))
+            yield len(rows) * len(layers), []
+        yield len(draws) * len(layers), [np.stack(one) for one in zip(*rows, strict=True)]
         return
 
     def task(k: int) -> Float[np.ndarray, "draws readings"]:
-        own = jax.vmap(jax.random.fold_in, (0, None))(keys, k)
         kept = []
-        for part in read_draws(own, null, layers[k], batteries[k]):
-            kept.append(np.asarray(part, np.float64))
+        for part in read_draws(keys[k], len(draws), null, layers[k], batteries[k]):
+            kept.append(part)
             if workers.watch.over():
                 raise StoppedError
         return np.concatenate(kept)
 
-    yield from workers.run([functools.partial(task, k) for k in range(len(layers))])
+    for k, row in enumerate(workers.run([functools.partial(task, k) for k in range(len(layers))])):
+        yield (k + 1) * len(draws), [row]
 
 
 def among_others(
@@ -240,7 +260,7 @@ def among_others(
         return {}
     stacks = [network.readings(other, batteries, "others", workers) for other in others]
     return {
-        f"share of {len(others)} other networks with a smaller reading, layer {k + 1}": {
+        f"share of {len(others)} other networks with a smaller reading, {network.layers[k].source.name}": {
             one.name: float(np.mean([stack[k][place] < values[k][place] for stack in stacks]))
             for place, one in enumerate(battery)
         }

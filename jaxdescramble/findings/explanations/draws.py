@@ -71,44 +71,40 @@ def _singular_values(stack: Float[Array, "s r m"]) -> Float[Array, "s k"]:
     return jax.lax.map(singular_values, stack)
 
 
-def _filled(stack: Array, layer: Prepared) -> Array:
-    """Repeat the first entry until the stack has the size for which programs are compiled."""
-    places = np.arange(stack_size(layer))
-    return stack[np.where(places < len(stack), places, 0)]
+def _filled(stack: Array, size: int) -> Array:
+    """Repeat the last entry until the stack has the size for which programs are compiled."""
+    return stack if len(stack) == size else stack[np.minimum(np.arange(size), len(stack) - 1)]
 
 
 def _read(
     weights: Float[Array, "s r m"], singular: Float[Array, "s k"], count: int, layer: Prepared, battery: Battery
-) -> Float[Array, "count readings"]:
-    source = layer.source
-    used = jnp.asarray(count)
-    return read_stack(
-        weights, singular, used, layer.inputs, battery, _shape(layer), source.output, source.into
-    )[:count]  # fmt: skip
+) -> Float[np.ndarray, "count readings"]:
+    source, used = layer.source, jnp.asarray(count)
+    rows = read_stack(weights, singular, used, layer.inputs, battery, _shape(layer), source.output, source.into)
+    return np.asarray(rows, np.float64)[:count]
 
 
-def read_one(layer: Prepared, battery: Battery) -> Float[Array, " readings"]:
+def read_one(layer: Prepared, battery: Battery) -> Float[np.ndarray, " readings"]:
     """Return every reading of a layer as it is."""
-    own = (thin(layer.weight) if layer.reduced else layer.weight)[None]
-    return _read(_filled(own, layer), _filled(_singular_values(own), layer), 1, layer, battery)[0]
+    own, size = (thin(layer.weight) if layer.reduced else layer.weight)[None], stack_size(layer)
+    return _read(_filled(own, size), _filled(_singular_values(own), size), 1, layer, battery)[0]
 
 
-def read_draws(keys: Key[Array, " draws"], null: WeightNull, layer: Prepared, battery: Battery) -> Iterator[Array]:
-    """Yield readings of draws that change the weight of one layer, shape (some, readings), until all keys are used."""
-    kept = None
+def read_draws(
+    keys: Key[Array, " padded"], count: int, null: WeightNull, layer: Prepared, battery: Battery
+) -> Iterator[Float[np.ndarray, "some readings"]]:
+    """Yield readings of draws that change the weight of one layer, until the first `count` keys are used."""
+    kept, size = None, stack_size(layer)
     if getattr(null, "keeps_singular_values", False):
         own = (thin(layer.weight) if layer.reduced else layer.weight)[None]
-        kept = _filled(_singular_values(own), layer)
-    for first in range(0, len(keys), stack_size(layer)):
-        own = keys[first : first + stack_size(layer)]
-        weights = null.draw(_filled(own, layer), layer.weight, layer.reduced)
-        yield _read(weights, _singular_values(weights) if kept is None else kept, len(own), layer, battery)
+        kept = _filled(_singular_values(own), size)
+    for first in range(0, count, size):
+        own = keys if len(keys) == size else _filled(keys[first : first + size], size)
+        weights = null.draw(own, layer.weight, layer.reduced)
+        singular = _singular_values(weights) if kept is None else kept
+        yield _read(weights, singular, min(size, count - first), layer, battery)
 
 
 def observed(layers: Sequence[Prepared], batteries: Sequence[Battery]) -> list[Callable[[], np.ndarray]]:
     """Return for each layer of a network a function that reads it."""
-
-    def read(layer: Prepared, battery: Battery) -> np.ndarray:
-        return np.asarray(read_one(layer, battery), np.float64)
-
-    return [functools.partial(read, *both) for both in zip(layers, batteries, strict=True)]
+    return [functools.partial(read_one, *both) for both in zip(layers, batteries, strict=True)]

@@ -86,30 +86,48 @@ def inputs_of(
     return Inputs((factors[0], factors[1]), frames)
 
 
-def prepared(
-    source: Source, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
-) -> Prepared:
-    """Return a layer with the factors of its input signals on the two halves of the samples.
+class Prepare:
+    """Prepare layers for draws; layers that share their input signals share the factors.
 
-    Raises:
-        UnreadableError: if a half has no sample of positive weight in this layer, or if numbers are not finite.
+    Attributes:
+        side: the half of each sample, or -1.
+        weights: weight of each sample.
+        seed: seed of the choice of columns.
     """
-    columns = columns_of(source, side, weights, seed)
-    for half, own in enumerate(columns):
-        if not len(own):
-            raise UnreadableError(f"half {half + 1} of the samples has no column of positive weight in this layer")
-    used = np.concatenate(columns)
-    for what, array, axis in (("weight", source.weight, None), ("input signals", source.input[:, used], 0)):
-        bad = ~np.isfinite(array)
+
+    def __init__(
+        self, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
+    ):
+        self.side, self.weights, self.seed = side, weights, seed
+        self._read: dict[tuple[int, int, Axis], tuple[list[np.ndarray], Inputs]] = {}
+
+    def __call__(self, source: Source) -> Prepared:
+        """Return a layer with the factors of its input signals on the two halves of the samples.
+
+        Raises:
+            UnreadableError: if a half has no sample of positive weight in this layer, or if numbers are not finite.
+        """
+        bad = int((~np.isfinite(source.weight)).sum())
+        if bad:
+            raise UnreadableError(f"its weight contains {bad} numbers that are NaN or infinite")
+        same = id(source.input), id(source.columns), source.into
+        if same not in self._read:
+            self._read[same] = self._signals(source)
+        columns, inputs = self._read[same]
+        own = self.weights[source.columns]
+        return Prepared(source, jnp.asarray(source.weight), inputs, (columns[0], columns[1]), own)
+
+    def _signals(self, source: Source) -> tuple[list[np.ndarray], Inputs]:
+        columns = columns_of(source, self.side, self.weights, self.seed)
+        for half, own in enumerate(columns):
+            if not len(own):
+                raise UnreadableError(f"half {half + 1} of the samples has no column of positive weight in this layer")
+        used = np.concatenate(columns)
+        bad = ~np.isfinite(source.input[:, used])
         if bad.any():
-            samples = np.unique(source.columns[used[bad.any(axis=0)]]) if axis == 0 else []
-            where = f" in {len(samples)} sample(s), the first is number {samples[0]}" if len(samples) else ""
+            samples = np.unique(source.columns[used[bad.any(axis=0)]])
             raise UnreadableError(
-                f"its {what} contain{'s' if axis is None else ''} {int(bad.sum())} numbers that are NaN or infinite"
-                f"{where}; give these samples the weight 0"
-                if where
-                else f"its {what} contains {int(bad.sum())} numbers that are NaN or infinite"
+                f"its input signals contain {int(bad.sum())} numbers that are NaN or infinite in {len(samples)} "
+                f"sample(s), the first is number {samples[0]}; give these samples the weight 0"
             )
-    own = weights[source.columns]
-    inputs = inputs_of(source.input, columns, own, source.into)
-    return Prepared(source, jnp.asarray(source.weight), inputs, (columns[0], columns[1]), own)
+        return columns, inputs_of(source.input, columns, self.weights[source.columns], source.into)

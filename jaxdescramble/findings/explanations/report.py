@@ -298,12 +298,10 @@ def _chance(one: Verdict) -> str:
     return f"{name}: {means[name]:.3g}"
 
 
-def headline_of(
-    findings: tuple[Verdict, ...], judged: int, layers: int, draws: int, alpha: float, nulls: tuple[str, ...]
-) -> str:
+def headline_of(findings: tuple[Verdict, ...], judged: int, layers: int, draws: int, alpha: float) -> str:
     """Return the result of an explanation in one sentence.
 
-    >>> headline_of((), 64, 4, 199, 0.05, ("random frame",))
+    >>> headline_of((), 64, 4, 199, 0.05)
     'None of 64 readings of 4 layers is a finding (199 draws of each null, corrected for all readings).'
     """
     how = f"({draws} draws of each null, corrected for all readings)"

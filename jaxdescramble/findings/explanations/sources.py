@@ -159,8 +159,10 @@ def _of_tap(
 ) -> list[Source]:
     weight, signals = np.asarray(tap.weight), np.asarray(tap.input)
     lead = weight.shape[:-2]
-    signals = np.broadcast_to(signals, (*lead, *signals.shape[-2:]))
-    columns = np.broadcast_to(np.rint(np.asarray(tap.weights)).astype(np.int64) - 1, (*lead, signals.shape[-1]))
+    numbers = np.rint(np.asarray(tap.weights)).astype(np.int64) - 1
+    columns = np.broadcast_to(numbers, (*signals.shape[:-2], signals.shape[-1]))
+    # Layers that read the same signals (heads) share one array, and so all that is computed from it.
+    read: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
     window = tap.layout.window
     m = weight.shape[-1]
     shape, channels = None, 1
@@ -177,9 +179,10 @@ def _of_tap(
             refused[own] = f"its input axis has {m} entries; at most {LARGEST_FREE} can be descrambled"
             continue
         output, into = _axes(weight.shape[-2:], objective, tap.layout.to_output, ordered_input, shape, channels)
-        found.append(
-            Source(own, _plain(weight[place]), _plain(signals[place]), columns[place], output, into, name, place)
-        )
+        at = tuple(k if size > 1 else 0 for k, size in zip(place, signals.shape[:-2], strict=True))
+        if at not in read:
+            read[at] = _plain(signals[at]), columns[at]
+        found.append(Source(own, _plain(weight[place]), *read[at], output, into, name, place))
     return found
 
 
