@@ -39,8 +39,8 @@ class WeightNull(Protocol):
     @property
     def name(self) -> str: ...
 
-    def draw(self, keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
-        """Return one draw for each key; if `reduced`, return `thin` of each, up to a rotation of the outputs.
+    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+        """Return one draw for each entry of `key`; if `reduced`, `thin` of each, up to a rotation of the outputs.
 
         It is called outside `jit`, from several threads at once.
         """
@@ -59,9 +59,9 @@ class RandomFrame:
     name: str = "random frame"
     keeps_singular_values: ClassVar[bool] = True
 
-    def draw(self, keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
         """Return `U diag(s(W)) V^T`, or `diag(s(W)) V^T` if only the product with a rotation matters."""
-        return _random_frames(keys, weight, reduced)
+        return _random_frames(key, weight, reduced)
 
 
 @jax.tree_util.register_static
@@ -71,9 +71,9 @@ class Isotropic:
 
     name: str = "isotropic weights"
 
-    def draw(self, keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
         """Return normal matrices with the norm of W."""
-        return _normal(keys, weight, reduced)
+        return _normal(key, weight, reduced)
 
 
 @jax.tree_util.register_static
@@ -87,16 +87,16 @@ class PermutedEntries:
 
     name: str = "permuted entries"
 
-    def draw(self, keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
         """Return W with its entries in random order.
 
         NumPy shuffles, with the words of the key as its seed: 600,000 entries take 14 ms, and 340 ms with
         `jax.random.permutation` on a CPU, which sorts.
         """
-        seeds = np.asarray(jax.random.key_data(keys)).reshape(len(keys), -1)
+        seeds = np.asarray(jax.random.key_data(key)).reshape(len(key), -1)
         entries = np.asarray(weight).reshape(-1)
         shuffled = [np.random.default_rng(seed.tolist()).permutation(entries) for seed in seeds]
-        stack = jnp.asarray(np.stack(shuffled).reshape(len(keys), *np.shape(weight)))
+        stack = jnp.asarray(np.stack(shuffled).reshape(len(key), *np.shape(weight)))
         return _thin(stack) if reduced else stack
 
 

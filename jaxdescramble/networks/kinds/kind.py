@@ -137,8 +137,8 @@ class Kind:
         is_product: every number of its result is a sum of products, of a number of one operand with one of another. So
             the neurons of a layer are mixed there: their axis is followed no further, and a parameter that meets data
             there is a weight, not a table. An operation that only moves numbers, such as a lookup, is no product.
-        factors: for a product, the positions of the two operands that are multiplied. Other operands, such as the sizes
-            of groups, only say how.
+        factors: for a product, the positions of the two operands that are multiplied. Other operands may say how (the
+            sizes of groups), or scale the result.
         linear: "together" if it is linear in all floating operands at once, "apart" if in each of them alone.
         affine_sides: the positions of an operand that the other operand, a constant, shifts or scales.
         is_step: its floating results are constant between jumps.

@@ -91,9 +91,8 @@ class LayerKind(Kind):
     """A kind of operation that can be a layer: a product of a weight with data, or with patches of the data.
 
     A subclass must define `primitives`, `weight_sides` and `product`. Without `permuted` and `permuted_back`, `reorder`
-    refuses networks with this layer; without `axes_after`, `told_apart` and `steps_after`, neurons and samples are not
-    followed beyond it (heads, weights of samples). Everything else has an answer that fits a product of two operands.
-    If there are more operands, `factors` says which two are multiplied.
+    refuses networks with this layer; without `steps_after`, weights of samples are not followed beyond it. Everything
+    else has an answer that fits a product of two operands. If there are more, `factors` says which two are multiplied.
 
     Attributes:
         reads_patches: the layer multiplies its weight with `patches`, which are not the data. Then the samples of a tap
@@ -146,8 +145,14 @@ class LayerKind(Kind):
         """Return the operand that acts as a weight on the other, for rules of relevance; None if none does.
 
         In a product either operand acts on the other, so it is the one that does not depend on x (`live` is False). Any
-        value may do so, also one that f computes: this is a wider question than `weight_sides`.
+        value may do so, also one that f computes: this is a wider question than `weight_sides`. With more than two
+        operands the answer is None, because rules that take signs and squares of the factors are wrong if a third
+        operand scales the result. If the others only choose or sort, return `constant_factor(live)`.
         """
+        return self.constant_factor(live) if len(live) == len(self.factors) else None
+
+    def constant_factor(self, live: Sequence[bool]) -> int | None:
+        """Return the position of the one factor of a product that does not depend on x, if there is exactly one."""
         constant = [side for side in self.factors if not live[side]]
         return constant[0] if self.is_product and len(constant) == 1 else None
 

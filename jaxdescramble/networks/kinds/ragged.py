@@ -83,6 +83,9 @@ class Experts(LayerKind):
         out = len(_free(operation, 1, len(operand_shapes(operation.equation)[1])))
         return copies.reshape(*(data.shape[i] for i in free), -1, *(1 for _ in range(out - 1)))
 
+    def constant_side(self, live: Sequence[bool]) -> int | None:
+        return self.constant_factor(live)  # the sizes of the groups scale nothing
+
     def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
         result = list(foreign(graph.shape(operation.outputs[0])))
         if position < 2:
