@@ -31,13 +31,13 @@ jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as `thorough` the cases of a parametrised test between the first and the last, but for `every_case`."""
+    """Mark as `thorough` the cases of a parametrised test after the first, but for `every_case`."""
     cases = {}
     for item in items:
         if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
             cases.setdefault((item.path, item.originalname), []).append(item)
     for some in cases.values():
-        for item in some[1:-1]:
+        for item in some[1:]:
             item.add_marker(pytest.mark.thorough)
 
 
