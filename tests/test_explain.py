@@ -344,12 +344,12 @@ def test_ctrl_c_keeps_the_draws_so_far(network):
 
     def press(stage, done, total):
         count.append(done)
-        if done > 12:
+        if done > 48:  # four for each draw: two nulls, two layers
             raise KeyboardInterrupt
 
     with pytest.raises(jd.Interrupted) as stopped:
         jd.explain(f, *network, draws=500, progress=press)
-    assert stopped.value.result.draws >= 1
+    assert stopped.value.result.draws >= 10
     assert "interrupted" in stopped.value.result.stopped
 
 
