@@ -7,7 +7,6 @@ here (`_base.lapack`); NumPy's would spin on a busy machine.
 
 import math
 
-import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float, PRNGKeyArray
@@ -51,7 +50,7 @@ def pictures(
     """Return a layer with the matrices to look at: before, after, one draw from the first null that has draws."""
     source, weight = one.source, np.asarray(one.weight, np.float64)
     null = next((null for null in nulls if not isinstance(null, Untrained)), NULLS["random frame"]())
-    other = null.draw(key[None], jnp.asarray(one.weight), one.reduced)[0]
+    other = null.draw(key[None], one.weight, one.singular, one.reduced)[0]
     factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
     right = None if source.into.ordered else descrambler(factor, source.into)
 

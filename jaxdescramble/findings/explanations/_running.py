@@ -21,7 +21,7 @@ from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._workers import StoppedError, Workers
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
-from jaxdescramble.findings.explanations.looks import Inputs
+from jaxdescramble.findings.explanations.looks import Inputs, singular_values
 from jaxdescramble.findings.explanations.preparing import Prepare, Prepared, UnreadableError, inputs_of
 from jaxdescramble.findings.explanations.sources import Source
 from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
@@ -91,7 +91,8 @@ class Network:
         columns = [(jnp.asarray(one.picked[0]), jnp.asarray(one.picked[1])) for one in self.layers]
         found = self.read(other, self.x, columns, [jnp.asarray(one.weights) for one in self.layers])
         layers = [
-            one._replace(weight=weight, inputs=inputs) for one, (weight, inputs) in zip(self.layers, found, strict=True)
+            one._replace(weight=weight, singular=singular_values(weight), inputs=inputs)
+            for one, (weight, inputs) in zip(self.layers, found, strict=True)
         ]
         return list(workers.run(observed(layers, batteries)))
 

@@ -14,13 +14,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Inputs, both_looks, singular_values, thin
+from jaxdescramble.findings.explanations.looks import Inputs, both_looks, in_frames, singular_values, thin
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.readings import LayerReading
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
 
 STACK, ENTRIES = 10, 2**25
 """Largest number of weights, and of their entries, in one stack."""
+
+FEW = 64
+"""Weights of at most this many rows are multiplied as a stack: a product of few rows wastes most of a core."""
 
 Battery = tuple[LayerReading, ...]
 
@@ -57,8 +60,12 @@ def read_stack(
         output, into: axes of the weight.
     """
 
+    few = stack.shape[1] <= FEW
+    turned = in_frames(stack, inputs) if few else ()
+
     def read(k: Array, rows: Array) -> Array:
-        both = both_looks(stack[k], singular[k], shape, inputs, output, into)
+        known = [one[k] for one in turned] if few else None
+        both = both_looks(stack[k], singular[k], known, shape, inputs, output, into)
         none = jnp.zeros(0, stack.dtype)
         values = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]) if battery else none)(both)
         return rows.at[k].set(jnp.mean(values, axis=0).astype(rows.dtype))
@@ -87,7 +94,7 @@ def _read(
 def read_one(layer: Prepared, battery: Battery) -> Float[np.ndarray, " readings"]:
     """Return every reading of a layer as it is."""
     own, size = (thin(layer.weight) if layer.reduced else layer.weight)[None], stack_size(layer)
-    return _read(_filled(own, size), _filled(_singular_values(own), size), 1, layer, battery)[0]
+    return _read(_filled(own, size), _filled(layer.singular[None], size), 1, layer, battery)[0]
 
 
 def read_draws(
@@ -96,11 +103,10 @@ def read_draws(
     """Yield readings of draws that change the weight of one layer, until the first `count` keys are used."""
     kept, size = None, stack_size(layer)
     if getattr(null, "keeps_singular_values", False):
-        own = (thin(layer.weight) if layer.reduced else layer.weight)[None]
-        kept = _filled(_singular_values(own), size)
+        kept = _filled(layer.singular[None], size)
     for first in range(0, count, size):
         own = keys if len(keys) == size else _filled(keys[first : first + size], size)
-        weights = null.draw(own, layer.weight, layer.reduced)
+        weights = null.draw(own, layer.weight, layer.singular, layer.reduced)
         singular = _singular_values(weights) if kept is None else kept
         yield _read(weights, singular, min(size, count - first), layer, battery)
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.findings.explanations.axes import Axis
 
@@ -110,6 +111,7 @@ def energies_along(directions: Float[Array, "n n"], factor: Float[Array, "n k"])
     return jnp.sum(matmul(directions.T, factor) ** 2, axis=1)
 
 
+@quick_jit
 def singular_values(weight: Float[Array, "r m"]) -> Float[Array, " k"]:
     """Return the singular values, descending, from the smaller Gram matrix: those that matter here are large.
 
@@ -117,12 +119,21 @@ def singular_values(weight: Float[Array, "r m"]) -> Float[Array, " k"]:
     [4.0, 3.0]
     """
     gram = matmul(weight, weight.T) if weight.shape[0] <= weight.shape[1] else matmul(weight.T, weight)
-    return jnp.sqrt(jnp.maximum(decompositions.eigh(gram)[0][::-1], 0))
+    return jnp.sqrt(decompositions.singular_values(gram))
+
+
+def in_frames(weights: Float[Array, "*stack m"], inputs: Inputs) -> Sequence[Float[Array, "*stack m"]]:
+    """Return `W Q` for the frame Q of each half, for one weight or a stack; () if the input axis is ordered."""
+    if inputs.frames is None:
+        return ()
+    rows = weights.reshape(-1, weights.shape[-1])
+    return tuple(matmul(rows, one).reshape(weights.shape) for one in inputs.frames.fit.directions)
 
 
 def both_looks(
     weight: Float[Array, "r m"],
     singular: Float[Array, " k"],
+    turned: Sequence[Float[Array, "r m"]] | None,
     shape: tuple[int, int],
     inputs: Inputs,
     output: Axis,
@@ -133,6 +144,7 @@ def both_looks(
     Args:
         weight: W, or `thin(W)` if the output axis is descrambled.
         singular: singular values of W, descending.
+        turned: `in_frames(weight, inputs)`, or None to compute it here.
         shape: (out, in) of W.
         inputs: the input signals.
         output, into: the two axes of W.
@@ -142,11 +154,11 @@ def both_looks(
     """
     own = inputs.frames
     if own is None:
-        turned = []
+        turned = ()
         signals = [matmul(weight, factor) for factor in inputs.factors]
     else:
         # With the frame Q and the energies of the input signals, `Q diag(energies)^(1/2)` is a factor of them too.
-        turned = [matmul(weight, one) for one in own.fit.directions]
+        turned = in_frames(weight, inputs) if turned is None else turned
         signals = [one * jnp.sqrt(energies)[None, :] for one, energies in zip(turned, own.fit.energies, strict=True)]
     if output.ordered:
         frames = None

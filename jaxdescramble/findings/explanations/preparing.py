@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.decompositions import triangle
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Inputs, frames_of
+from jaxdescramble.findings.explanations.looks import Inputs, frames_of, singular_values
 from jaxdescramble.findings.explanations.sources import Source
 
 COLUMNS, ENTRIES, LEAST = 16384, 2**25, 2048
@@ -27,6 +27,7 @@ class Prepared(NamedTuple):
     Attributes:
         source: the layer.
         weight: W as a JAX array.
+        singular: singular values of W, descending.
         inputs: factors and frames of the two halves.
         picked: the columns of signals that are read in each half.
         weights: weight of each column.
@@ -34,6 +35,7 @@ class Prepared(NamedTuple):
 
     source: Source
     weight: Float[Array, "n m"]
+    singular: Float[Array, " k"]
     inputs: Inputs
     picked: tuple[np.ndarray, np.ndarray]
     weights: np.ndarray
@@ -115,7 +117,8 @@ class Prepare:
             self._read[same] = self._signals(source)
         columns, inputs = self._read[same]
         own = self.weights[source.columns]
-        return Prepared(source, jnp.asarray(source.weight), inputs, (columns[0], columns[1]), own)
+        weight = jnp.asarray(source.weight)
+        return Prepared(source, weight, singular_values(weight), inputs, (columns[0], columns[1]), own)
 
     def _signals(self, source: Source) -> tuple[list[np.ndarray], Inputs]:
         columns = columns_of(source, self.side, self.weights, self.seed)

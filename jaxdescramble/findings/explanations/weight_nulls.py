@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.looks import thin
@@ -33,16 +32,19 @@ class WeightNull(Protocol):
     """A null that changes the weight of one layer.
 
     A null that keeps the singular values of the weight may say so with an attribute `keeps_singular_values = True`.
-    Then they are computed once for all draws.
+    Then the values of the weight stand for those of all draws.
     """
 
     @property
     def name(self) -> str: ...
 
-    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(
+        self, key: Key[Array, " draws"], weight: Float[Array, "n m"], singular: Float[Array, " k"], reduced: bool
+    ) -> Float[Array, "draws r m"]:
         """Return one draw for each entry of `key`; if `reduced`, `thin` of each, up to a rotation of the outputs.
 
-        It is called outside `jit`, from several threads at once.
+        `singular` are the singular values of the weight, descending. `explain` calls it outside `jit`, from several
+        threads at once.
         """
         ...
 
@@ -59,9 +61,11 @@ class RandomFrame:
     name: str = "random frame"
     keeps_singular_values: ClassVar[bool] = True
 
-    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(
+        self, key: Key[Array, " draws"], weight: Float[Array, "n m"], singular: Float[Array, " k"], reduced: bool
+    ) -> Float[Array, "draws r m"]:
         """Return `U diag(s(W)) V^T`, or `diag(s(W)) V^T` if only the product with a rotation matters."""
-        return _random_frames(key, weight, reduced)
+        return _random_frames(key, weight, singular, reduced)
 
 
 @jax.tree_util.register_static
@@ -71,7 +75,9 @@ class Isotropic:
 
     name: str = "isotropic weights"
 
-    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(
+        self, key: Key[Array, " draws"], weight: Float[Array, "n m"], singular: Float[Array, " k"], reduced: bool
+    ) -> Float[Array, "draws r m"]:
         """Return normal matrices with the norm of W."""
         return _normal(key, weight, reduced)
 
@@ -87,7 +93,9 @@ class PermutedEntries:
 
     name: str = "permuted entries"
 
-    def draw(self, key: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
+    def draw(
+        self, key: Key[Array, " draws"], weight: Float[Array, "n m"], singular: Float[Array, " k"], reduced: bool
+    ) -> Float[Array, "draws r m"]:
         """Return W with its entries in random order.
 
         NumPy shuffles, with the words of the key as its seed: 600,000 entries take 14 ms, and 340 ms with
@@ -101,10 +109,9 @@ class PermutedEntries:
 
 
 @functools.partial(quick_jit, static_argnames="reduced")
-def _random_frames(keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bool) -> Float[Array, "draws r m"]:
-    # Outside the loop: XLA would decompose the same weight for every draw.
-    singular = decompositions.singular_values(weight)
-
+def _random_frames(
+    keys: Key[Array, " draws"], weight: Float[Array, "n m"], singular: Float[Array, " k"], reduced: bool
+) -> Float[Array, "draws r m"]:
     def columns(key: PRNGKeyArray, size: int) -> Array:
         return orthogonal.random_columns(key, size, len(singular), weight.dtype)
 
