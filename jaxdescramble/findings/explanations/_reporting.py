@@ -29,7 +29,7 @@ def report_of(
     stopped: str,
     samples: tuple[int, int],
     groups: int,
-    others: dict[str, dict[str, float]],
+    descriptions: dict[str, dict[str, float]],
 ) -> Report:
     flat = [(one, reading) for one, battery in zip(layers, batteries, strict=True) for reading in battery]
     directions = np.asarray([reading.direction for _, reading in flat])
@@ -76,7 +76,7 @@ def report_of(
         samples=samples,
         groups=groups,
         skipped=skipped,
-        descriptions=others,
+        descriptions=descriptions,
         stopped=stopped,
     )
 

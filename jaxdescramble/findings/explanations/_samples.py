@@ -1,6 +1,8 @@
 """Read the arguments `x`, `weights` and `groups`: samples, how much they count, and which ones stay together."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,101 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import sample_weights
-from jaxdescramble.findings.explanations.sources import Source
+from jaxdescramble.findings.explanations.preparing import COLUMNS
+from jaxdescramble.findings.explanations.sources import LayerSignals, Pattern, Source, chosen, form_of
 from jaxdescramble.findings.explanations.splitting import halves, with_duplicates
+
+MOST = 2 * COLUMNS
+"""Largest number of samples that are read: as many as fill both halves of a layer with one column for each sample."""
+
+
+class Given(NamedTuple):
+    """The samples to read, and what belongs to them.
+
+    Attributes:
+        data: `x` of a function, or the layers of a mapping.
+        weights: how much each sample counts, or None.
+        groups: the group of each sample, or None.
+        picked: numbers of the samples that are read, ascending; None if all are.
+        count: number of samples that were given.
+    """
+
+    data: PyTree
+    weights: ArrayLike | None
+    groups: ArrayLike | Sequence[str] | None
+    picked: np.ndarray | None
+    count: int
+
+    @property
+    def description(self) -> dict[str, dict[str, float]]:
+        """What the report says about it."""
+        if self.picked is None:
+            return {}
+        return {"samples, chosen at random": {"given": float(self.count), "read": float(len(self.picked))}}
+
+
+def some_samples(
+    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None, seed: Sequence[int]
+) -> Given:
+    """Return at most `MOST` samples of x, chosen at random before the network reads them.
+
+    Only the chosen rows are read, so x may be a memory map of a file that is larger than memory.
+
+    >>> chosen = some_samples(np.zeros((MOST + 9, 2)), None, None, [0])
+    >>> chosen.data.shape == (MOST, 2), len(chosen.picked) == MOST, chosen.count == MOST + 9
+    (True, True, True)
+    """
+    leaves = jax.tree.leaves(x)
+    count = len(max(leaves, key=np.ndim)) if leaves and all(np.ndim(leaf) for leaf in leaves) else 0
+    tokens = [np.shape(one)[1] for one in (weights, groups) if one is not None and np.ndim(one) == 2]
+    picked = _picked(count, max(1, MOST // max([1, *tokens])), weights, seed)
+    if picked is None:
+        return Given(x, weights, groups, None, count)
+
+    def few(leaf: ArrayLike) -> ArrayLike:
+        return leaf[picked] if np.shape(leaf)[0] == count else leaf  # pyright: ignore[reportIndexIssue]
+
+    return Given(jax.tree.map(few, x), _rows(weights, picked, count), _rows(groups, picked, count), picked, count)
+
+
+def some_columns(
+    layers: Mapping[str, LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]],
+    pattern: Pattern,
+    weights: ArrayLike | None,
+    groups: ArrayLike | Sequence[str] | None,
+    seed: Sequence[int],
+) -> Given:
+    """Return layers with at most `MOST` columns, the same ones in all layers, if all have one number of columns."""
+    forms = {name: form_of(name, one) for name, one in layers.items() if chosen(name, pattern)}
+    counts = {np.shape(one.input)[-1] for one in forms.values() if np.ndim(one.input) == 2}
+    count = counts.pop() if len(counts) == 1 else 0
+    picked = _picked(count, MOST, weights, seed)
+    if picked is None:
+        return Given(layers, weights, groups, None, count)
+
+    def few(signals: ArrayLike | None) -> ArrayLike | None:
+        return signals if np.ndim(signals) != 2 else np.asarray(signals[:, picked])  # pyright: ignore
+
+    kept = {
+        name: dataclasses.replace(one, input=few(one.input), preactivation=few(one.preactivation))
+        for name, one in forms.items()
+    }
+    return Given({**layers, **kept}, _rows(weights, picked, count), _rows(groups, picked, count), picked, count)
+
+
+def _picked(count: int, most: int, weights: ArrayLike | None, seed: Sequence[int]) -> np.ndarray | None:
+    if count <= most:
+        return None
+    able = np.arange(count)
+    if weights is not None and np.shape(weights)[:1] == (count,):
+        able = np.flatnonzero(np.asarray(weights).reshape(count, -1).any(axis=1))
+    if len(able) > most:
+        able = np.sort(np.random.default_rng([*seed, 1]).choice(able, most, replace=False))
+    return able
+
+
+def _rows(values: ArrayLike | Sequence[str] | None, picked: np.ndarray, count: int):
+    return np.asarray(values)[picked] if values is not None and np.shape(values)[:1] == (count,) else values
 
 
 def samples_of(

@@ -12,7 +12,7 @@ from jaxdescramble._base.checks import instance_of, number_between, one_of, posi
 from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._reporting import report_of
 from jaxdescramble.findings.explanations._running import Network, Store, among_others, draw, prepare
-from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of
+from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of, some_columns, some_samples
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
@@ -67,7 +67,9 @@ def explain(
             last one count as ordered. In a file, names are sorted: "fc2" comes before "fc10", and "decoder" before
             "encoder", so give the mapping yourself if the names do not sort in the order of the network.
         params, x: parameters and a batch of inputs of f. Use inputs that training has not seen. Give pictures as
-            pictures, shape (batch, height, width), and flatten them in f: then frequencies have two dimensions.
+            pictures, shape (batch, height, width), and flatten them in f: then frequencies have two dimensions. Of more
+            than 32,768 samples (or tokens, if `weights` or `groups` have one entry for each), as many are chosen at
+            random. Only these rows of x are read, so x may be a `numpy.memmap` that is larger than memory.
         out: path of a folder for the report (`Report.save`); None writes nothing.
         init: function of a random key that returns fresh parameters. Then "untrained" replaces "permuted entries".
         others: parameters of other trained networks. The report says how many of them have a smaller reading; this is
@@ -125,7 +127,9 @@ def explain(
     if callable(f_or_layers):
         if params is None or x is None:
             raise TypeError("explain: a function needs its parameters and a batch of inputs: explain(f, params, x).")
-        axes, own_weights, own_groups = samples_of(x, weights, groups)
+        given = some_samples(x, weights, groups, seed)
+        x = given.data
+        axes, own_weights, own_groups = samples_of(x, given.weights, given.groups)
         side = halves(own_groups, own_weights, seed)
         sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
     else:
@@ -134,8 +138,9 @@ def explain(
                 "explain: `init` and `others` need a function f(params, x), because signals must be computed."
             )
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
-        sources, skipped = from_mapping(mapping, objective, layers), {}
-        side, own_weights, own_groups = columns_of_arrays(sources, weights, groups, seed)
+        given = some_columns(mapping, layers, weights, groups, seed)
+        sources, skipped = from_mapping(given.data, objective, layers), {}
+        side, own_weights, own_groups = columns_of_arrays(sources, given.weights, given.groups, seed)
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
     ready, refused = prepare(sources, side, own_weights, seed)
@@ -160,7 +165,7 @@ def explain(
             workers, ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped, drawn.stopped,
             samples=(int((side == 0).sum()), int((side == 1).sum())),
             groups=len(np.unique(own_groups[own_groups >= 0])),
-            others=among_others(network, others, batteries, values, workers),
+            descriptions=given.description | among_others(network, others, batteries, values, workers),
         )  # fmt: skip
     if out is not None:
         report.save(out)

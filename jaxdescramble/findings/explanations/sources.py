@@ -208,7 +208,7 @@ def from_mapping(
     for place, name in enumerate(names):
         if not chosen(name, pattern):
             continue
-        one = _one_form(name, layers[name])
+        one = form_of(name, layers[name])
         weight = np.asarray(real_array(one.weight, f"{name}.weight", (2,), "(out, in)"))
         signals = np.asarray(real_array(one.input, f"{name}.input", (2,), "(in, samples)"))
         if signals.shape[0] != weight.shape[1]:
@@ -231,7 +231,8 @@ def from_mapping(
     return found
 
 
-def _one_form(name: str, given: LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> LayerSignals:
+def form_of(name: str, given: LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]) -> LayerSignals:
+    """Return a layer of a mapping as `LayerSignals`, whichever of the three forms it has."""
     if isinstance(given, LayerSignals):
         return given
     if isinstance(given, Mapping):

@@ -1,0 +1,63 @@
+"""Of many samples, `explain` reads a random part, before the network runs."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdescramble as jd
+from jaxdescramble.findings.explanations import _samples
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(_samples, "MOST", 80)
+
+
+def layer(count):
+    keys = jax.random.split(jax.random.key(0), 2)
+    return np.asarray(jax.random.normal(keys[0], (6, 12))), np.asarray(jax.random.normal(keys[1], (12, count)))
+
+
+def test_the_report_of_many_columns_is_that_of_the_chosen_ones(few):
+    W, X = layer(400)
+    groups, weights = np.arange(400) // 4, np.arange(400) % 7.0
+    report = jd.explain({"first": (W, X)}, groups=groups, weights=weights, draws=19)
+    seed = tuple(int(one) for one in np.asarray(jax.random.key_data(jax.random.key(0))))
+    given = _samples.some_columns({"first": (W, X)}, None, weights, groups, seed)
+    assert given.picked is not None
+    assert (weights[given.picked] > 0).all()
+    assert len(np.unique(given.picked)) == 80
+    again = jd.explain(
+        {"first": (W, X[:, given.picked])}, groups=groups[given.picked], weights=weights[given.picked], draws=19
+    )
+    assert [one.value for one in report.verdicts] == [one.value for one in again.verdicts]
+    assert report.descriptions == {"samples, chosen at random": {"given": 400.0, "read": 80.0}}
+    assert not again.descriptions
+    assert "given 400" in report.page()
+
+
+def test_rows_are_chosen_before_the_network_reads_them(few, tmp_path):
+    seen = []
+
+    class Map(np.memmap):
+        def __getitem__(self, index):
+            seen.append(np.size(index))
+            return np.asarray(super().__getitem__(index))
+
+    rows = np.random.default_rng(0).normal(size=(300, 12)).astype("float32")
+    rows.tofile(tmp_path / "rows.bin")
+    x = {"rows": Map(tmp_path / "rows.bin", "float32", "r", shape=rows.shape), "shared": np.ones(12, "float32")}
+    given = _samples.some_samples(x, np.ones((300, 4)), np.arange(300), [0])  # four tokens in each row
+    assert given.picked is not None
+    assert len(given.picked) == 20
+    assert seen == [20]
+    np.testing.assert_array_equal(given.data["rows"], rows[given.picked])
+    assert given.data["shared"].shape == (12,)
+    assert given.weights.shape == (20, 4)
+    np.testing.assert_array_equal(given.groups, given.picked)
+    report = jd.explain(lambda W, x: x["rows"] @ W, layer(1)[0].T, {"rows": rows}, draws=19)
+    assert sum(report.samples) == 80
+
+
+def test_few_samples_are_all_read(few):
+    assert _samples.some_samples(np.zeros((80, 2)), None, None, [0]).picked is None
