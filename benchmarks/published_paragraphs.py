@@ -50,6 +50,6 @@ PARAGRAPHS: dict[str, str] = {
 READINGS = {
     "ladder": "conv1 | filter ladder",
     "concentration": "conv1 | frequency concentration",
-    "rough": "classifier | roughness of weights, ordered outputs",
+    "rough": "classifier | roughness along ordered outputs",
 }
 """Fields that are readings: value, p-value, mean of each null."""
