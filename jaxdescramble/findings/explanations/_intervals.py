@@ -22,7 +22,7 @@ FEWEST_RESAMPLES = 40
 TAILS = (2.5, 97.5)
 """Percentiles of the resamples at the ends of an interval."""
 
-Intervals = list[Float[np.ndarray, "readings 2"] | None]
+Intervals = list[Float[np.ndarray, "_ 2"] | None]
 
 
 @functools.partial(quick_jit, static_argnames=("first", "into"))
