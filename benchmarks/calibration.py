@@ -62,7 +62,7 @@ STEPS, RATE = 40, 1e-2
 def trained(key, x, networks):
     """Return networks trained on random targets, stacked: all on the same targets, each in another random order.
 
-    Each starts anew, from normal weights. The first network is one of them, so the others are exact draws for it.
+    Each has its own normal start. Nothing tells the first network from the others, so they are exact draws for it.
     """
     optimiser = optax.adam(RATE)
     for_targets, own = jax.random.split(key)
