@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import optax
 from scipy.stats import beta
 
 import jaxdescramble as jd
@@ -53,6 +54,36 @@ def records(key, count):
     return walk / jnp.std(walk)
 
 
+STEPS, RATE = 40, 1e-2
+"""How long and how fast the networks of the kind "trained" are trained."""
+
+
+@functools.partial(jax.jit, static_argnames="networks")
+def trained(key, x, networks):
+    """Return networks trained on random targets, stacked: all on the same targets, each in another random order.
+
+    Each has its own normal start. Nothing tells the first network from the others, so they are exact draws for it.
+    """
+    optimiser = optax.adam(RATE)
+    for_targets, own = jax.random.split(key)
+    targets = jax.random.normal(for_targets, (len(x), WIDTHS[-1]))
+
+    def one(key):
+        for_start, for_order = jax.random.split(key)
+        wanted = jax.random.permutation(for_order, targets)
+
+        def step(carry, _):
+            params, state = carry
+            gradient = jax.grad(lambda params: jnp.mean((f(params, x) - wanted) ** 2))(params)
+            update, state = optimiser.update(gradient, state)
+            return (optax.apply_updates(params, update), state), None
+
+        params = start("normal", for_start)
+        return jax.lax.scan(step, (params, optimiser.init(params)), None, STEPS)[0][0]
+
+    return jax.vmap(one)(jax.random.split(own, networks))
+
+
 LEVEL = {
     "random frame, normal start": ("normal", ["random frame"], False),
     "random frame, orthogonal start": ("orthogonal", ["random frame"], False),
@@ -62,6 +93,7 @@ LEVEL = {
     "untrained, normal start": ("normal", [], True),
     "untrained, uniform start": ("uniform", [], True),
     "untrained, orthogonal start": ("orthogonal", [], True),
+    "trained on random targets, tested against shuffled targets": ("trained", [], False),
 }
 
 
@@ -70,11 +102,18 @@ def false_findings(kind, nulls, with_init, networks, draws):
     found = 0
     for number in range(networks):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(17), number), 3)
+        x = records(keys[1], SAMPLES)
+        if kind == "trained":
+            stack = jax.device_get(trained(keys[0], x, 1 + draws))
+            params, *rest = [[weight[k] for weight in stack] for k in range(1 + draws)]
+            own_nulls = [jd.findings.TrainedNetworks(rest)]
+        else:
+            params, own_nulls = start(kind, keys[0]), nulls if not with_init else []
         report = jd.explain(
             f,
-            start(kind, keys[0]),
-            records(keys[1], SAMPLES),
-            nulls=nulls if not with_init else [],
+            params,
+            x,
+            nulls=own_nulls,
             init=functools.partial(start, kind) if with_init else None,
             draws=draws,
             key=keys[2],

@@ -100,8 +100,14 @@ ROOMS_LEFT_OUT = {
         ("findings.LayerExplanation", "findings.Verdict"), "a result, made by explain; see tests/test_explain.py"
     ),
     **dict.fromkeys(
-        ("findings.LayerReading", "findings.LayerSignals", "findings.Untrained", "findings.Untrained.network"),
-        "a record that explain checks; see tests/test_explain.py",
+        (
+            "findings.LayerReading",
+            "findings.LayerSignals",
+            "findings.TrainedNetworks",
+            "findings.Untrained",
+            "findings.Untrained.network",
+        ),
+        "a record that explain checks; see tests/test_explain.py and tests/test_explain_nulls.py",
     ),
     **dict.fromkeys(
         ("findings.Isotropic", "findings.PermutedEntries", "findings.RandomFrame"),

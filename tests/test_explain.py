@@ -480,4 +480,4 @@ def test_every_reading_has_a_note_and_a_direction():
     for one in READINGS:
         assert one.direction in (-1, 0, 1)
         assert one.note
-    assert report.headline_of((), 0, 2, 199, 0.05) == "No reading of 2 layers could be judged."
+    assert report.headline_of((), 0, 2, {"random frame": 199}, 0.05) == "No reading of 2 layers could be judged."

@@ -35,7 +35,8 @@ ROOMS = (
 
 INPUTS = {
     "Band", "ClosedForm", "DeerGrid", "DeerPriors", "Film", "Generated", "Isotropic", "LayerReading", "LayerSignals",
-    "Measure", "PermutedEntries", "Problem", "RandomFrame", "RelaxometryPriors", "Spec", "Untrained",
+    "Measure", "PermutedEntries", "Problem", "RandomFrame", "RelaxometryPriors", "Spec",
+    "TrainedNetworks", "Untrained",
 }  # fmt: skip
 """Classes of values that you give to functions."""
 

@@ -13,6 +13,7 @@ from jaxdescramble.findings.explanations.weight_nulls import (
     Untrained,
     WeightNull,
 )
+from jaxdescramble.findings.explanations.whole_networks import TrainedNetworks
 
 __all__ = [
     "READINGS",
@@ -23,6 +24,7 @@ __all__ = [
     "PermutedEntries",
     "RandomFrame",
     "Report",
+    "TrainedNetworks",
     "Untrained",
     "Verdict",
     "WeightNull",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxdescramble._base import drawing
+from jaxdescramble.findings.explanations import _counts
 
 if TYPE_CHECKING:
     from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict
@@ -56,6 +57,12 @@ WORDS = (
         "Effect",
         "how far the network lies from the draws, in their standard deviations, in the direction of a finding; "
         "for the null that comes closest.",
+    ),
+    (
+        "Interval",
+        "the middle 95% of the values when the groups of samples of each half are drawn again, with replacement. It "
+        "says how much the value depends on which samples were taken. A reading that gets better with more groups can "
+        "lie outside, because a resample repeats some groups and lacks others.",
     ),
     (
         "Not judged",
@@ -185,7 +192,7 @@ def _verdict_row(one: "Verdict", place: int, of: "LayerExplanation", report: "Re
     draws = {name: values[:, place] for name, values in of.draws.items() if name in one.p_values}
     arrow = {1: "large", -1: "small", 0: "either"}[one.direction]
     against = "".join(
-        f'<td class="number">{p_text(p, report.draws)}<small>{number(one.nulls[name][0])} &plusmn; '
+        f'<td class="number">{p_text(p, len(of.draws[name]))}<small>{number(one.nulls[name][0])} &plusmn; '
         f"{number(one.nulls[name][1])}</small></td>"
         for name, p in one.p_values.items()
     )
@@ -193,29 +200,47 @@ def _verdict_row(one: "Verdict", place: int, of: "LayerExplanation", report: "Re
     frame = "" if one.depends_on_point else " The descrambler cannot change it."
     return (
         f"<tr{mark}><th>{escape(one.reading)}<small>{escape(one.note)}.{frame}</small></th>"
-        f'<td class="number">{number(one.value)}</td><td>{arrow}</td><td class="number">{number(one.effect)}</td>'
+        f'<td class="number">{number(one.value)}{_interval(one)}</td><td>{arrow}</td>'
+        f'<td class="number">{number(one.effect)}</td>'
         f"<td>{strip(one.value, draws, one.reading)}</td>{against}</tr>"
     )
+
+
+def _interval(one: "Verdict") -> str:
+    return "" if one.interval is None else f"<small>{number(one.interval[0])} to {number(one.interval[1])}</small>"
+
+
+def _description(name: str, values: dict[str, float], report: "Report") -> str:
+    """Return a paragraph: shares in per cent, readings beside those of the samples as they are."""
+    if name.startswith("share"):
+        parts = [f"{escape(what)} {value:.0%}" for what, value in values.items()]
+    else:
+        layer = report.layers[name.partition(", ")[2]]
+        own = {one.reading: one.value for one in layer.verdicts}
+        parts = [f"{escape(what)} {number(value)} (as it is: {number(own[what])})" for what, value in values.items()]
+    return f"<p>{escape(name)} (a description, no test): {'; '.join(parts)}</p>"
 
 
 def _layer_section(one: "LayerExplanation", report: "Report") -> str:
     rows = [_verdict_row(verdict, place, one, report) for place, verdict in enumerate(one.verdicts)]
     order = ", ".join(f"row {k + 1}: {name}" for k, name in enumerate(one.draws))
-    nulls = [f"p against {name}; its mean ± sd" for name in one.draws]
+    nulls = [f"p against {name} (floor {1 / (len(drawn) + 1):.3g}); its mean ± sd" for name, drawn in one.draws.items()]
+    value = "Value" if all(verdict.interval is None for verdict in one.verdicts) else "Value, 95% interval"
     table = _table(
-        ("Reading", "Value", "Finding if", "Effect, sd", f"The network (line) on draws (dots; {order})", *nulls), rows
+        ("Reading", value, "Finding if", "Effect, sd", f"The network (line) on draws (dots; {order})", *nulls), rows
     )
     return f"<h2>{escape(one.name)}</h2>{pictures(one)}{table}"
 
 
 def whole(report: "Report") -> str:
     """Return the whole page."""
-    nulls = ", ".join(f"'{name}'" for name in report.nulls)
+    nulls, counts = ", ".join(f"'{name}'" for name in report.nulls), report.null_draws
     lead = (
         f"The samples were split in two halves ({report.samples[0]} and {report.samples[1]} samples, {report.groups} "
-        f"groups). Frames were found on one half and read on the other, and the other way round. {report.draws} draws "
-        f"from each null ({nulls}) went through the same steps. A reading is a finding if its p-value is at most "
-        f"{report.alpha:g} against every null that can change it. The p-values count all readings of all layers."
+        "groups). Frames were found on one half and read on the other, and the other way round. "
+        f"{_counts.drawn(counts)} ({nulls}) went through the same steps. {_counts.floors(counts)} A reading is a "
+        f"finding if its p-value is at most {report.alpha:g} against every null that can change it. The p-values count "
+        "all readings of all layers."
     )
     rows = []
     for one in report.layers.values():
@@ -232,16 +257,12 @@ def whole(report: "Report") -> str:
     table = _table(("Layer", "Outputs x inputs", "Ordered axes", "Columns of signals", "Findings"), rows)
     skipped = "".join(f"<p>Not judged: {escape(name)}: {escape(why)}.</p>" for name, why in report.skipped.items())
     stopped = f"<p>{escape(report.stopped)}.</p>" if report.stopped else ""
-    others = "".join(
-        f"<p>{escape(name)} (a description, no test): "
-        + "; ".join(f"{escape(what)} {value:.0%}" for what, value in one.items())
-        + "</p>"
-        for name, one in report.descriptions.items()
-    )
+    others = "".join(_description(name, one, report) for name, one in report.descriptions.items())
+    intervals = f"<p>{escape(report.intervals)}</p>" if report.intervals else ""
     sections = "".join(_layer_section(one, report) for one in report.layers.values())
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Explanation of a network</title><style>{STYLE}</style></head><body><h1>{escape(report.headline)}</h1>"
-        f"<p class='lead'>{escape(lead)}</p>{stopped}{guide}{table}{skipped}{others}{sections}</body></html>"
+        f"<p class='lead'>{escape(lead)}</p>{stopped}{guide}{table}{skipped}{intervals}{others}{sections}</body></html>"
     )

@@ -14,7 +14,8 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import LayerExplanation, Verdict
-from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
+from jaxdescramble.findings.explanations.weight_nulls import NULLS, WeightNull
+from jaxdescramble.findings.explanations.whole_networks import WholeNull
 
 
 def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarray, "size n"]:
@@ -42,14 +43,14 @@ def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarr
 
 def pictures(
     one: Prepared,
-    nulls: list[WeightNull | Untrained],
+    nulls: list[WeightNull | WholeNull],
     key: PRNGKeyArray,
     verdicts: tuple[Verdict, ...],
     drawn: dict[str, np.ndarray],
 ) -> LayerExplanation:
     """Return a layer with the matrices to look at: before, after, one draw from the first null that has draws."""
     source, weight = one.source, np.asarray(one.weight, np.float64)
-    null = next((null for null in nulls if not isinstance(null, Untrained)), NULLS["random frame"]())
+    null = next((null for null in nulls if not isinstance(null, WholeNull)), NULLS["random frame"]())
     other = null.draw(key[None], one.weight, one.singular, one.reduced)[0]
     factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
     right = None if source.into.ordered else descrambler(factor, source.into)

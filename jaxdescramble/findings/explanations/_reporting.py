@@ -7,13 +7,15 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from jaxdescramble.findings.explanations._intervals import Intervals
 from jaxdescramble.findings.explanations._pictures import pictures
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import Report, Verdict, headline_of
-from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
+from jaxdescramble.findings.explanations.weight_nulls import WeightNull
+from jaxdescramble.findings.explanations.whole_networks import WholeNull
 
 
 def report_of(
@@ -22,7 +24,7 @@ def report_of(
     batteries: list[Battery],
     values: list[np.ndarray],
     drawn: dict[str, list[np.ndarray]],
-    nulls: list[WeightNull | Untrained],
+    nulls: list[WeightNull | WholeNull],
     key: PRNGKeyArray,
     alpha: float,
     skipped: dict[str, str],
@@ -30,12 +32,16 @@ def report_of(
     samples: tuple[int, int],
     groups: int,
     descriptions: dict[str, dict[str, float]],
+    intervals: Intervals,
+    about_intervals: str,
 ) -> Report:
     flat = [(one, reading) for one, battery in zip(layers, batteries, strict=True) for reading in battery]
     directions = np.asarray([reading.direction for _, reading in flat])
     observed = np.concatenate(values)
     tables = {name: np.concatenate(rows, axis=1) for name, rows in drawn.items()}
     p_values = {name: joint_p_values(observed, table, directions)[0] for name, table in tables.items()}
+    none = [np.full((len(battery), 2), math.nan) for battery in batteries]
+    ends = np.concatenate([rest if own is None else own for own, rest in zip(intervals, none, strict=True)])
     verdicts: list[Verdict] = []
     for place, (one, reading) in enumerate(flat):
         own = {name: float(p[place]) for name, p in p_values.items()}
@@ -53,11 +59,12 @@ def report_of(
                 nulls={name: (float(stack.mean()), float(stack.std())) for name, stack in stacks.items()},
                 effect=_effect(float(observed[place]), reading.direction, [stacks[name] for name in judged]),
                 note=reading.note,
+                interval=_interval(ends[place]),
             )
         )
     found = tuple(sorted(verdicts, key=lambda one: (math.isnan(one.p_value), one.p_value, -one.effect)))
     count_judged = sum(not math.isnan(one.p_value) for one in verdicts)
-    count = len(next(iter(drawn.values()))[0])
+    counts = {name: len(table) for name, table in tables.items()}
     findings = tuple(one for one in found if one.p_value <= alpha)
     names = tuple(one.name for one in nulls)
     start, tasks = 0, []
@@ -69,16 +76,21 @@ def report_of(
     return Report(
         layers=dict(zip((one.source.name for one in layers), workers.run(tasks, to_the_end=True), strict=True)),
         verdicts=found,
-        headline=headline_of(findings, count_judged, len(layers), count, alpha),
+        headline=headline_of(findings, count_judged, len(layers), counts, alpha),
         alpha=alpha,
-        draws=count,
+        draws=max(counts.values()),
         nulls=names,
         samples=samples,
         groups=groups,
         skipped=skipped,
         descriptions=descriptions,
         stopped=stopped,
+        intervals=about_intervals,
     )
+
+
+def _interval(ends: np.ndarray) -> tuple[float, float] | None:
+    return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
 
 
 def _effect(value: float, direction: int, stacks: list[np.ndarray]) -> float:

@@ -5,7 +5,8 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,14 @@ from jaxdescramble.findings.explanations.draws import Battery, observed, read_dr
 from jaxdescramble.findings.explanations.looks import Inputs, singular_values
 from jaxdescramble.findings.explanations.preparing import Prepare, Prepared, UnreadableError, inputs_of
 from jaxdescramble.findings.explanations.sources import Source
-from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
+from jaxdescramble.findings.explanations.weight_nulls import WeightNull
+from jaxdescramble.findings.explanations.whole_networks import (
+    TrainedNetworks,
+    WholeNull,
+    member,
+    most_draws,
+    same_structure,
+)
 from jaxdescramble.networks import wiretap
 from jaxdescramble.objectives import Objective
 
@@ -76,20 +84,17 @@ class Network:
         )
         self.read = _reader(f, places)
 
-    def readings(self, other: PyTree, batteries: list[Battery], what: str, workers: Workers) -> list[np.ndarray]:
-        """Return the readings of the network with other parameters, layer by layer.
+    def readings(
+        self, other: PyTree, batteries: list[Battery], what: str, workers: Workers, x: PyTree = None
+    ) -> list[np.ndarray]:
+        """Return the readings of the network with other parameters, or other inputs of the same shape, layer by layer.
 
         Raises:
             ValueError: if these parameters have another structure or other shapes.
         """
-        shapes = [jax.tree.map(np.shape, one) for one in (other, self.params)]
-        if jax.tree.structure(other) != jax.tree.structure(self.params) or shapes[0] != shapes[1]:
-            raise ValueError(
-                f"{what}: the parameters are {shapes[0]}, but `params` are {shapes[1]}. Structure and shapes must be "
-                "the same."
-            )
+        same_structure(other, self.params, what)
         columns = [(jnp.asarray(one.picked[0]), jnp.asarray(one.picked[1])) for one in self.layers]
-        found = self.read(other, self.x, columns, [jnp.asarray(one.weights) for one in self.layers])
+        found = self.read(other, self.x if x is None else x, columns, [jnp.asarray(one.weights) for one in self.layers])
         layers = [
             one._replace(weight=weight, singular=singular_values(weight), inputs=inputs)
             for one, (weight, inputs) in zip(self.layers, found, strict=True)
@@ -129,9 +134,12 @@ class Store(NamedTuple):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return Store(file_path(folder, "folder"), digest.hexdigest()[:16])
 
-    def path(self, null: str, battery: str, first: int, last: int) -> Path:
+    def path(self, null: WeightNull | WholeNull, battery: str, first: int, last: int) -> Path:
         assert self.folder is not None
-        return self.folder / f"draws-{self.identity}-{null.replace(' ', '-')}-{battery}-{first}-{last}.npz"
+        name = re.sub(r"[^\w.-]+", "-", null.name)
+        if isinstance(null, TrainedNetworks):  # its draws are those of these networks, and of no others
+            name += "-" + hashlib.sha256("".join(null.digests[first:last]).encode()).hexdigest()[:16]
+        return self.folder / f"draws-{self.identity}-{name}-{battery}-{first}-{last}.npz"
 
     def load(self, path: Path, layers: int) -> list[np.ndarray] | None:
         try:
@@ -146,7 +154,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         rows: for each null, the readings of each layer, shape (draws, readings).
-        draws: number of draws.
+        draws: number of draws of the nulls that have the most.
         stopped: "" if all draws were made; otherwise why not.
     """
 
@@ -159,7 +167,7 @@ def draw(
     workers: Workers,
     layers: list[Prepared],
     batteries: list[Battery],
-    nulls: list[WeightNull | Untrained],
+    nulls: list[WeightNull | WholeNull],
     draws: int,
     key: PRNGKeyArray,
     network: Network | None,
@@ -168,30 +176,35 @@ def draw(
     """Make the draws in blocks: each block is complete for all nulls and layers before the next one begins.
 
     So whenever it is stopped, the complete draws are draws of whole networks, and can be judged. The first block is one
-    draw, so that a large network has something to show soon.
+    draw, so that a large network has something to show soon. A null of few networks takes no part in the last blocks.
     """
     named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
+    limits = {null.name: most_draws(null, draws) for null in nulls}
+    draws = max(limits.values())
     ends = sorted({1, *range(CHUNK, draws, CHUNK), draws})
-    total, done = draws * len(nulls) * len(layers), 0
+    total, done = sum(limits.values()) * len(layers), 0
     blocks: list[dict[str, list[np.ndarray]]] = []
     count, stopped = 0, ""
     try:
         for first, last in itertools.pairwise([0, *ends]):
             block: dict[str, list[np.ndarray]] = {}
             for place, null in enumerate(nulls):
-                path = None if store.folder is None else store.path(null.name, named, first, last)
+                end = min(last, limits[null.name])
+                if end <= first:
+                    continue
+                path = None if store.folder is None else store.path(null, named, first, end)
                 rows = None if path is None else store.load(path, len(layers))
                 if rows is None:
                     keys = jax.random.fold_in(key, place + 1)
                     rows = []
-                    news = f"draws {first + 1} to {last} of {draws} from '{null.name}'"
-                    for read, row in _block(workers, keys, range(first, last), null, layers, batteries, network):
+                    news = f"draws {first + 1} to {end} of {limits[null.name]} from '{null.name}'"
+                    for read, row in _block(workers, keys, range(first, end), null, layers, batteries, network):
                         rows += row
                         workers.watch.tell(news, done + read, total)
                     if path is not None:
                         write_arrays(path, {str(k): one for k, one in enumerate(rows)})
                 block[null.name] = rows
-                done += len(layers) * (last - first)
+                done += len(layers) * (end - first)
             blocks.append(block)
             count = last
     except (StoppedError, KeyboardInterrupt) as why:
@@ -202,7 +215,8 @@ def draw(
     empty = [np.zeros((0, len(battery))) for battery in batteries]
     rows = {
         null.name: [
-            np.concatenate([nothing, *(block[null.name][k] for block in blocks)]) for k, nothing in enumerate(empty)
+            np.concatenate([nothing, *(block[null.name][k] for block in blocks if null.name in block)])
+            for k, nothing in enumerate(empty)
         ]
         for null in nulls
     }
@@ -220,7 +234,7 @@ def _block(
     workers: Workers,
     key: PRNGKeyArray,
     draws: range,
-    null: WeightNull | Untrained,
+    null: WeightNull | WholeNull,
     layers: list[Prepared],
     batteries: list[Battery],
     network: Network | None,
@@ -228,11 +242,11 @@ def _block(
     """Yield how many readings of a layer are done, and the layers that are finished: a row for each draw."""
     # Blocks that are not full repeat their last draw, so that programs compile once.
     whole, keys = _keys(key, jnp.minimum(draws.start + np.arange(CHUNK), draws.stop - 1), len(layers))
-    if isinstance(null, Untrained):
+    if isinstance(null, WholeNull):
         assert network is not None
         rows: list[list[np.ndarray]] = []
         for k in range(len(draws)):
-            rows.append(network.readings(null.network(whole[k]), batteries, null.name, workers))
+            rows.append(network.readings(member(null, draws[k], whole[k]), batteries, null.name, workers))
             yield len(rows) * len(layers), []
         yield len(draws) * len(layers), [np.stack(one) for one in zip(*rows, strict=True)]
         return
@@ -247,23 +261,3 @@ def _block(
 
     for k, row in enumerate(workers.run([functools.partial(task, k) for k in range(len(layers))])):
         yield (k + 1) * len(draws), [row]
-
-
-def among_others(
-    network: Network | None,
-    others: Sequence[PyTree],
-    batteries: list[Battery],
-    values: list[np.ndarray],
-    workers: Workers,
-) -> dict[str, dict[str, float]]:
-    """Return for each layer the share of the other networks whose reading is smaller."""
-    if not others or network is None:
-        return {}
-    stacks = [network.readings(other, batteries, "others", workers) for other in others]
-    return {
-        f"share of {len(others)} other networks with a smaller reading, {network.layers[k].source.name}": {
-            one.name: float(np.mean([stack[k][place] < values[k][place] for stack in stacks]))
-            for place, one in enumerate(battery)
-        }
-        for k, battery in enumerate(batteries)
-    }

@@ -100,7 +100,7 @@ def _picked(count: int, most: int, weights: ArrayLike | None, seed: Sequence[int
     if weights is not None and np.shape(weights)[:1] == (count,):
         able = np.flatnonzero(np.asarray(weights).reshape(count, -1).any(axis=1))
     if len(able) > most:
-        able = np.sort(np.random.default_rng([*seed, 1]).choice(able, most, replace=False))
+        able = np.sort(np.random.default_rng([*seed, 3]).choice(able, most, replace=False))
     return able
 
 

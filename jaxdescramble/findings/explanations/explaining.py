@@ -8,10 +8,19 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import instance_of, number_between, one_of, positive_integer, random_key
+from jaxdescramble._base.checks import (
+    instance_of,
+    number_between,
+    one_of,
+    positive_integer,
+    random_key,
+    true_or_false,
+)
 from jaxdescramble._base.status import Status
+from jaxdescramble.findings.explanations._descriptions import Asked, described
+from jaxdescramble.findings.explanations._intervals import FEWEST_RESAMPLES
 from jaxdescramble.findings.explanations._reporting import report_of
-from jaxdescramble.findings.explanations._running import Network, Store, among_others, draw, prepare
+from jaxdescramble.findings.explanations._running import Network, Store, draw, prepare
 from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of, some_columns, some_samples
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
@@ -20,6 +29,12 @@ from jaxdescramble.findings.explanations.report import Report
 from jaxdescramble.findings.explanations.sources import LayerSignals, Pattern, from_file, from_mapping, from_network
 from jaxdescramble.findings.explanations.splitting import halves
 from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
+from jaxdescramble.findings.explanations.whole_networks import (
+    TrainedNetworks,
+    WholeNull,
+    check_networks,
+    same_structure,
+)
 from jaxdescramble.objectives import Objective, smoothness
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
@@ -34,13 +49,15 @@ def explain(
     *,
     init: Callable[[PRNGKeyArray], PyTree] | None = None,
     others: Sequence[PyTree] = (),
-    nulls: Sequence[str | WeightNull] | None = None,
+    nulls: Sequence[str | WeightNull | WholeNull] | None = None,
     objective: Objective | None = None,
     layers: Pattern = None,
     weights: ArrayLike | None = None,
     groups: ArrayLike | Sequence[str] | None = None,
     readings: Battery = READINGS,
     draws: int = 199,
+    intervals: int = 0,
+    shuffled_inputs: bool = False,
     alpha: float = 0.05,
     key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
@@ -55,7 +72,8 @@ def explain(
     them.
 
     A small p-value means: against "random frame", that the weight is aligned with its inputs; against "permuted
-    entries", that it matters where the entries of the weight stand; against "untrained", that `init` does not make it.
+    entries", that it matters where the entries of the weight stand; against "untrained", that `init` does not make it;
+    against "trained on shuffled targets" (`findings.TrainedNetworks`), that the targets make it.
 
     Biases are left out: signals are `W X`, with W the weight and X the input signals of a layer.
 
@@ -74,8 +92,8 @@ def explain(
         init: function of a random key that returns fresh parameters. Then "untrained" replaces "permuted entries".
         others: parameters of other trained networks. The report says how many of them have a smaller reading; this is
             a description, not a test.
-        nulls: names ("random frame", "isotropic weights", "permuted entries") or null models. None means "random
-            frame" and "untrained" or "permuted entries".
+        nulls: names ("random frame", "isotropic weights", "permuted entries") or null models, such as
+            `findings.TrainedNetworks([params, ...])`. None means "random frame" and "untrained" or "permuted entries".
         objective: what "readable" means; None means `objectives.smoothness()`. It must have a closed form.
         layers: which layers: a part of the name, a pattern with `*`, a list of these, or a function of the name.
         weights: how much each sample counts, shape (batch,) or (batch, tokens); 0 leaves out padding.
@@ -83,7 +101,13 @@ def explain(
             in one half. Negative numbers leave samples out. None makes each sample a group. Equal samples always stay
             together. For time series, see `findings.time_blocks`.
         readings: the readings to take; see `findings.READINGS`.
-        draws: number of draws from each null; 199 gives p-values down to 0.005.
+        draws: number of draws from each null; 199 gives p-values down to 0.005. N `TrainedNetworks` give at most N
+            draws, and p-values down to `1 / (N + 1)`.
+        intervals: number of resamples for 95% intervals of the readings; 0 means no intervals. The groups of each half
+            are drawn again, with replacement. A half needs at least 10 groups. The intervals take no part in the tests.
+        shuffled_inputs: whether the report also shows the readings when each feature of x is put in a random order
+            over the samples of each half. This destroys the correlations between features. It is a description: any
+            real input would fail it as a test.
         alpha: largest p-value of a finding.
         key: random key of the split and the draws; None means `jax.random.key(0)`. Do not choose it after you have seen
             a result.
@@ -96,8 +120,8 @@ def explain(
 
     Raises:
         TypeError, ValueError: if an argument has a wrong type or shape; if a half of the samples stays empty; if no
-            layer can be judged (NaN in the signals); if `init` returns another structure; if the file holds weights
-            without signals.
+            layer can be judged (NaN in the signals); if `init`, `others` or a null of networks has another structure
+            than `params`; if the file holds weights without signals.
         TimeoutError: if `max_seconds` is over before the first draws are complete.
         Interrupted: on Ctrl-C; `result` is the report with the draws so far.
 
@@ -119,6 +143,10 @@ def explain(
     watch = watched(progress, max_seconds, (params, x, weights), "explain")
     if watch is None:
         raise TypeError("explain: cannot run inside jit, vmap or grad; it writes a report. Call it outside.")
+    intervals = positive_integer(intervals, "intervals", least=0)
+    if 0 < intervals < FEWEST_RESAMPLES:
+        raise ValueError(f"intervals: got {intervals}; must be 0, or at least {FEWEST_RESAMPLES} resamples.")
+    shuffled_inputs = true_or_false(shuffled_inputs, "shuffled_inputs")
     for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
         instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
     chosen_nulls = _nulls(nulls, init)
@@ -127,20 +155,29 @@ def explain(
     if callable(f_or_layers):
         if params is None or x is None:
             raise TypeError("explain: a function needs its parameters and a batch of inputs: explain(f, params, x).")
+        for k, other in enumerate(others):
+            same_structure(other, params, f"others: network {k}")
+        for null in chosen_nulls:
+            if isinstance(null, TrainedNetworks):
+                check_networks(null, params)
         given = some_samples(x, weights, groups, seed)
         x = given.data
         axes, own_weights, own_groups = samples_of(x, given.weights, given.groups)
         side = halves(own_groups, own_weights, seed)
         sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
     else:
-        if init is not None or others:
+        whole = [f"null '{one.name}'" for one in chosen_nulls if isinstance(one, WholeNull) and init is None]
+        asked_for = {"`init`": init is not None, "`others`": bool(others), "`shuffled_inputs`": shuffled_inputs}
+        needy = [*(name for name, yes in asked_for.items() if yes), *whole]
+        if needy:
             raise TypeError(
-                "explain: `init` and `others` need a function f(params, x), because signals must be computed."
+                f"explain: {' and '.join(needy)} need a function f(params, x), because signals must be computed."
             )
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
         given = some_columns(mapping, layers, weights, groups, seed)
         sources, skipped = from_mapping(given.data, objective, layers), {}
         side, own_weights, own_groups = columns_of_arrays(sources, given.weights, given.groups, seed)
+        axes = (len(side),)
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
     ready, refused = prepare(sources, side, own_weights, seed)
@@ -156,21 +193,25 @@ def explain(
         values = list(workers.run(observed(ready, batteries), to_the_end=True))
         store = Store.at(folder, ready, given_key, objective)
         drawn = draw(workers, ready, batteries, chosen_nulls, draws, given_key, network, store)
-        interrupted = watch.stopped == Status.INTERRUPTED
-        if drawn.draws == 0 and interrupted:
+        if drawn.draws == 0 and watch.stopped == Status.INTERRUPTED:
             raise Interrupted("explain was interrupted before the first draws were complete.", None)
         if drawn.draws == 0:
             raise TimeoutError(f"max_seconds: {max_seconds} seconds are not enough for the first draws; allow more.")
+        used = np.where(own_weights > 0, side, -1)
+        asked = Asked(others, shuffled_inputs, intervals, axes, used, own_groups, seed)
+        more = described(workers, network, ready, batteries, values, asked)
         report = report_of(
-            workers, ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped, drawn.stopped,
+            workers, ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped,
+            stopped="; ".join(one for one in (drawn.stopped, more.missing) if one),
             samples=(int((side == 0).sum()), int((side == 1).sum())),
             groups=len(np.unique(own_groups[own_groups >= 0])),
-            descriptions=given.description | among_others(network, others, batteries, values, workers),
+            descriptions=given.description | more.descriptions,
+            intervals=more.intervals, about_intervals=more.about_intervals,
         )  # fmt: skip
     if out is not None:
         report.save(out)
     watch.tell("done", 1, 1)
-    if interrupted:
+    if watch.stopped == Status.INTERRUPTED:
         raise Interrupted(
             "explain was interrupted; .result of this exception is the report of the draws so far.", report
         )
@@ -178,16 +219,18 @@ def explain(
 
 
 def _nulls(
-    given: Sequence[str | WeightNull] | None, init: Callable[[PRNGKeyArray], PyTree] | None
-) -> list[WeightNull | Untrained]:
+    given: Sequence[str | WeightNull | WholeNull] | None, init: Callable[[PRNGKeyArray], PyTree] | None
+) -> list[WeightNull | WholeNull]:
     if given is None:
         given = ["random frame"] if init is not None else ["random frame", "permuted entries"]
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"nulls: got {given!r}; must be a list of names or null models, such as ['random frame'].")
-    found: list[WeightNull | Untrained] = []
+    found: list[WeightNull | WholeNull] = []
     for one in given:
         if isinstance(one, str):
             found.append(NULLS[one_of(one, "nulls", tuple(NULLS))]())
+        elif isinstance(one, WholeNull):
+            found.append(one)
         else:
             found.append(instance_of(one, "nulls", WeightNull, "a name or a null model"))
     if init is not None:
@@ -196,4 +239,8 @@ def _nulls(
         found.append(Untrained(init))
     if not found:
         raise ValueError("nulls: got an empty list; without a null, no reading can be judged.")
+    names = [one.name for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"nulls: two of them have the name '{twice}'. Give each null its own name.")
     return found

@@ -12,7 +12,7 @@ from jaxdescramble._base import results
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays, write_atomically
 from jaxdescramble._base.results import Result
-from jaxdescramble.findings.explanations import _page
+from jaxdescramble.findings.explanations import _counts, _page
 
 FORMAT = 1
 
@@ -34,6 +34,9 @@ class Verdict(Result):
         effect: distance of the value from the draws, in the direction of a finding and in standard deviations of the
             draws; the smallest one over the nulls that can change the reading. NaN if there is none.
         note: what the reading is, in one line.
+        interval: 95% interval of the value, if `explain` was called with `intervals`: the middle 95% of resamples of
+            the groups of samples. It says how much the value depends on which samples were taken. None if there is
+            none.
     """
 
     layer: str
@@ -46,6 +49,7 @@ class Verdict(Result):
     nulls: dict[str, tuple[float, float]]
     effect: float
     note: str
+    interval: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -114,13 +118,15 @@ class Report(Result):
         verdicts: every reading of every layer: smallest p-value first, and among equal ones the largest effect first.
         headline: the result in one sentence.
         alpha: a reading is a finding if its p-value is at most this.
-        draws: number of draws from each null.
+        draws: number of draws from each null; a null of trained networks may have fewer, see `null_draws`.
         nulls: names of the nulls that had to be beaten.
         samples: number of samples in each half.
         groups: number of groups of samples.
         skipped: layers that were not judged, with the reasons.
-        descriptions: comparisons that are no tests: where the network lies among other networks.
+        descriptions: comparisons that are no tests: where the network lies among other networks, and its readings with
+            shuffled inputs.
         stopped: "" if all draws were made; otherwise why not.
+        intervals: a sentence about the intervals of the verdicts; "" if none were asked for.
     """
 
     layers: dict[str, LayerExplanation]
@@ -134,11 +140,18 @@ class Report(Result):
     skipped: dict[str, str]
     descriptions: dict[str, dict[str, float]]
     stopped: str = ""
+    intervals: str = ""
 
     @property
     def findings(self) -> tuple[Verdict, ...]:
         """The readings that beat every null that applies to them."""
         return tuple(one for one in self.verdicts if one.p_value <= self.alpha)
+
+    @property
+    def null_draws(self) -> dict[str, int]:
+        """Number of draws from each null; N draws give p-values down to `1 / (N + 1)`."""
+        first = next(iter(self.layers.values()))
+        return {name: len(rows) for name, rows in first.draws.items()}
 
     def check(self) -> "Report":
         """Return this report if every layer was judged with all draws.
@@ -203,11 +216,13 @@ class Report(Result):
                 "headline",
                 "alpha",
                 "draws",
+                "null_draws",
                 "samples",
                 "groups",
                 "skipped",
                 "descriptions",
                 "stopped",
+                "intervals",
                 "nulls",
             )
         }
@@ -253,6 +268,7 @@ class Report(Result):
             skipped=about["skipped"],
             descriptions=about["descriptions"],
             stopped=about["stopped"],
+            intervals=about["intervals"],
         )
 
 
@@ -271,7 +287,10 @@ def _verdict(found: dict) -> Verdict:
     nulls = {name: (number(mean), number(spread)) for name, (mean, spread) in found.pop("nulls").items()}
     p_values = {name: number(value) for name, value in found.pop("p_values").items()}
     value, p_value, effect = (number(found.pop(name)) for name in ("value", "p_value", "effect"))
-    return Verdict(value=value, p_value=p_value, effect=effect, p_values=p_values, nulls=nulls, **found)
+    ends = found.pop("interval")
+    interval = None if ends is None else (ends[0], ends[1])
+    own = {"value": value, "p_value": p_value, "effect": effect, "interval": interval}
+    return Verdict(p_values=p_values, nulls=nulls, **own, **found)
 
 
 def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict[str, np.ndarray]) -> LayerExplanation:
@@ -298,20 +317,18 @@ def _chance(one: Verdict) -> str:
     return f"{name}: {means[name]:.3g}"
 
 
-def headline_of(findings: tuple[Verdict, ...], judged: int, layers: int, draws: int, alpha: float) -> str:
+def headline_of(findings: tuple[Verdict, ...], judged: int, layers: int, draws: _counts.Counts, alpha: float) -> str:
     """Return the result of an explanation in one sentence.
 
-    >>> headline_of((), 64, 4, 199, 0.05)
+    >>> headline_of((), 64, 4, {"random frame": 199}, 0.05)
     'None of 64 readings of 4 layers is a finding (199 draws of each null, corrected for all readings).'
     """
-    how = f"({draws} draws of each null, corrected for all readings)"
+    how = f"({_counts.drawn(draws)}, corrected for all readings)"
     of = f"{judged} reading{'s' * (judged != 1)} of {layers} layer{'s' * (layers != 1)}"
     if not judged:
         return f"No reading of {layers} layer{'s' * (layers != 1)} could be judged."
-    if (1 / (draws + 1)) > alpha:
-        return f"{draws} draws cannot show a finding at {alpha:g}: give at least {math.ceil(1 / alpha) - 1}."
     if not findings:
-        return f"None of {of} is a finding {how}."
+        return _counts.too_few(draws, alpha) or f"None of {of} is a finding {how}."
     shown = "; ".join(f"{one.reading} of {one.layer}, {one.value:.3g} ({_chance(one)})" for one in findings[:3])
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     verb = "is a finding" if len(findings) == 1 else "are findings"

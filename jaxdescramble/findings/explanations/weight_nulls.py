@@ -8,7 +8,7 @@
 | `Untrained`       | the whole network, parameters from `init` | the network was drawn by `init`                    |
 
 The first three change one layer at a time: its input signals stay those of the network. The last one replaces the whole
-network, signals included.
+network, signals included; so does `TrainedNetworks` (`whole_networks.py`).
 """
 
 import dataclasses
