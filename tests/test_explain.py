@@ -13,7 +13,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble.findings import joint_p_values, time_blocks
-from jaxdescramble.findings.explanations import _running, report, splitting
+from jaxdescramble.findings.explanations import _running, sentences, splitting
 from jaxdescramble.findings.explanations.axes import ordered_axis
 from jaxdescramble.findings.explanations.readings import READINGS
 
@@ -480,4 +480,4 @@ def test_every_reading_has_a_note_and_a_direction():
     for one in READINGS:
         assert one.direction in (-1, 0, 1)
         assert one.note
-    assert report.headline_of((), 0, 2, 199, 0.05) == "No reading of 2 layers could be judged."
+    assert sentences.headline_of((), 0, 2, 199, 0.05) == "No reading of 2 layers could be judged."

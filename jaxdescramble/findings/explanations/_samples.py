@@ -11,12 +11,16 @@ from jaxtyping import PyTree
 from jaxdescramble._base.checks import sample_weights
 from jaxdescramble.findings.explanations.sources import Source
 from jaxdescramble.findings.explanations.splitting import halves, with_duplicates
+from jaxdescramble.findings.explanations.waves import Names
 
 
 def samples_of(
-    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None
+    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None, names: np.ndarray | None = None
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-    """Return the shape of the samples, their weights and their groups, flat."""
+    """Return the shape of the samples, their weights and their groups, flat.
+
+    Weights, groups and names with two axes say that x has two axes of samples.
+    """
     leaves = jax.tree.leaves(x)
     shapes = [np.shape(leaf) for leaf in leaves]
     if not leaves or not all(shapes):
@@ -25,6 +29,7 @@ def samples_of(
     allowed = [longest[: i + 1] for i in range(len(longest))]
     own = None if weights is None else np.asarray(sample_weights(weights, allowed, jnp.zeros(0).dtype), np.float64)
     count = max(1, np.ndim(own) if own is not None else 0, 0 if groups is None else np.ndim(np.asarray(groups)))
+    count = max(count, np.ndim(names) if names is not None and np.shape(names) in allowed else 0)
     axes = longest[:count]
     flat_weights = np.ones(int(np.prod(axes)))
     if own is not None:
@@ -52,6 +57,48 @@ def _as_groups(groups: ArrayLike | Sequence[str], axes: tuple[int, ...]) -> np.n
     _, dense = np.unique(found, return_inverse=True)
     dense = np.where(left_out, -1, dense.reshape(found.shape))
     return np.broadcast_to(dense.reshape(dense.shape + (1,) * (len(axes) - dense.ndim)), axes).reshape(-1)
+
+
+Texts = ArrayLike | Sequence[str] | Sequence[Sequence[str]]
+
+
+def texts_of(names: Texts) -> np.ndarray:
+    """Return `names` as an array of texts.
+
+    Raises:
+        TypeError, ValueError: if they are something else, or rows of different lengths.
+    """
+    try:
+        found = np.asarray(names)
+    except ValueError as error:
+        raise ValueError("names: rows of different lengths; fill the names of short sentences up with ''.") from error
+    if found.dtype.kind == "O" and all(isinstance(one, str) for one in found.ravel().tolist()):
+        found = found.astype(str)
+    if found.dtype.kind != "U":
+        raise TypeError(
+            f"names: got {found.dtype}; must be texts, one for each sample, such as [str(one) for one in y]."
+        )
+    return found
+
+
+def names_of(texts: np.ndarray, axes: tuple[int, ...]) -> Names:
+    """Return the names of samples of this shape.
+
+    Raises:
+        ValueError: if the shape is another one.
+
+    >>> names = names_of(np.asarray(["b", "a", "b"]), (3,))
+    >>> names.labels, names.codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
+    if texts.ndim == 0 or texts.shape != axes[: texts.ndim]:
+        raise ValueError(
+            f"names: got shape {texts.shape}; must be {axes}, one name for each sample"
+            + (f", or {axes[:1]}." if len(axes) > 1 else ".")
+        )
+    labels, codes = np.unique(texts, return_inverse=True)
+    codes = codes.reshape(texts.shape + (1,) * (len(axes) - texts.ndim))
+    return Names(labels.tolist(), np.broadcast_to(codes, axes).reshape(-1))
 
 
 def columns_of_arrays(

@@ -12,7 +12,7 @@ from jaxdescramble._base.checks import instance_of, number_between, one_of, posi
 from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._reporting import report_of
 from jaxdescramble.findings.explanations._running import Network, Store, among_others, draw, prepare
-from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of
+from jaxdescramble.findings.explanations._samples import Texts, columns_of_arrays, names_of, samples_of, texts_of
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
@@ -39,6 +39,7 @@ def explain(
     layers: Pattern = None,
     weights: ArrayLike | None = None,
     groups: ArrayLike | Sequence[str] | None = None,
+    names: Texts | None = None,
     readings: Battery = READINGS,
     draws: int = 199,
     alpha: float = 0.05,
@@ -80,6 +81,9 @@ def explain(
         groups: the group of each sample (its sentence, its subject), shape (batch,) or (batch, tokens); a group stays
             in one half. Negative numbers leave samples out. None makes each sample a group. Equal samples always stay
             together. For time series, see `findings.time_blocks`.
+        names: the name of each sample (its label, its word), texts of shape (batch,) or (batch, tokens). The page then
+            lists the samples on which each of the strongest waves is largest and smallest. Like weights of tokens,
+            names of tokens leave out layers that mix tokens (after a mean over tokens).
         readings: the readings to take; see `findings.READINGS`.
         draws: number of draws from each null; 199 gives p-values down to 0.005.
         alpha: largest p-value of a finding.
@@ -90,7 +94,8 @@ def explain(
         folder: path of a folder that keeps finished draws. A call with the same arguments continues there.
 
     Returns:
-        A `Report`: `headline`, `findings`, `verdicts`, `layers[name].plot()`, `page()`, `save(folder)`.
+        A `Report`: `headline`, `findings` (`print(findings[0])` says what it means), `verdicts`, `layers[name].plot()`,
+        `layers[name].waves`, `page()`, `save(folder)`.
 
     Raises:
         TypeError, ValueError: if an argument has a wrong type or shape; if a half of the samples stays empty; if no
@@ -120,12 +125,14 @@ def explain(
     for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
         instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
     chosen_nulls = _nulls(nulls, init)
+    texts = None if names is None else texts_of(names)
 
     watch.tell("reading the network", 0, 1)
     if callable(f_or_layers):
         if params is None or x is None:
             raise TypeError("explain: a function needs its parameters and a batch of inputs: explain(f, params, x).")
-        axes, own_weights, own_groups = samples_of(x, weights, groups)
+        axes, own_weights, own_groups = samples_of(x, weights, groups, texts)
+        named = None if texts is None else names_of(texts, axes)
         side = halves(own_groups, own_weights, seed)
         sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
     else:
@@ -136,6 +143,7 @@ def explain(
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
         sources, skipped = from_mapping(mapping, objective, layers), {}
         side, own_weights, own_groups = columns_of_arrays(sources, weights, groups, seed)
+        named = None if texts is None else names_of(texts, own_weights.shape)
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
     ready, refused = prepare(sources, side, own_weights, seed)
@@ -161,6 +169,7 @@ def explain(
             samples=(int((side == 0).sum()), int((side == 1).sum())),
             groups=len(np.unique(own_groups[own_groups >= 0])),
             others=among_others(network, others, batteries, values, workers),
+            names=named,
         )  # fmt: skip
     if out is not None:
         report.save(out)

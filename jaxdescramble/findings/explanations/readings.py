@@ -181,7 +181,7 @@ READINGS = (
         -1,
         "roughness of the weight's rows along the inputs; in a hidden layer, along the order that descrambling finds",
         "neighbouring {inputs} have more similar weights than by chance",
-        "the pictures 'Descrambled' and of the draw: 'Descrambled' changes more slowly from column to column",
+        "the picture 'Strongest waves': neighbouring weights of a wave are similar",
     ),
     LayerReading(
         "entropy along inputs",
@@ -210,7 +210,7 @@ READINGS = (
         True,
         -1,
         "share of the inputs that a wave of the output axis reads",
-        "a wave of the {outputs} reads fewer inputs than by chance",
+        "a wave of this layer reads fewer inputs than by chance",
         "the picture 'Strongest waves': few weights of a wave are large. A hidden layer's inputs stand in "
         "another order there, which can hide this",
     ),
@@ -221,7 +221,7 @@ READINGS = (
         True,
         -1,
         "variance of the input positions that a wave reads, divided by that of the whole axis",
-        "the inputs that a wave of the {outputs} reads lie closer together than by chance",
+        "the inputs that a wave of this layer reads lie closer together than by chance",
         "the picture 'Strongest waves': large weights of a wave lie close together",
     ),
     LayerReading(
