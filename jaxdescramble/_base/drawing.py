@@ -20,7 +20,7 @@ CELLS, POINTS, CURVES, BARS = 40, 160, 8, 64
 """Largest numbers of cells along an axis, of points of a curve, of curves in one picture, and of bars."""
 
 
-def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
+def heat_map(matrix: np.ndarray, title: str, width: int = 160, most: int = CELLS) -> str:
     """Return a picture of a matrix: orange for positive entries, blue for negative ones, grey for NaN and infinity.
 
     Large matrices are drawn in blocks. A block shows its entry of largest magnitude, so that thin lines stay visible.
@@ -29,12 +29,13 @@ def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
         matrix: real numbers or truth values, shape (rows, columns).
         title: text that the mouse shows, and that screen readers read.
         width: width in pixels; the height follows from the shape, within limits.
+        most: largest number of cells along an axis.
 
     >>> picture = heat_map(np.eye(3), "P, the identity")
     >>> picture.count("M"), 'aria-label="P, the identity"' in picture
     (3, True)
     """
-    cells = _blocks(np.asarray(matrix, np.float64))
+    cells = _blocks(np.asarray(matrix, np.float64), most)
     rows, columns = cells.shape
     known = np.isfinite(cells)
     largest = np.abs(cells[known]).max(initial=0.0)
@@ -142,12 +143,12 @@ def _zero(width: int, height: int) -> str:
     return f'<path d="M0 {height / 2:g}H{width}" stroke="currentColor" stroke-opacity=".35"/>'
 
 
-def _blocks(matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix, or if it is large the largest entries of its blocks, at most `CELLS` along each axis."""
+def _blocks(matrix: np.ndarray, most: int) -> np.ndarray:
+    """Return the matrix, or if it is large the largest entries of its blocks, at most `most` along each axis."""
     for axis in (0, 1):
         count = matrix.shape[axis]
-        if count > CELLS:
-            edges = np.linspace(0, count, CELLS + 1).astype(int)
+        if count > most:
+            edges = np.linspace(0, count, most + 1).astype(int)
             parts = np.split(matrix, edges[1:-1], axis=axis)
             matrix = np.stack([_largest(part, axis) for part in parts], axis=axis)
     return matrix

@@ -33,6 +33,7 @@ tbody th { font-weight: 400; min-width: 9rem } th small { min-width: 14rem }
 td.number, th.number { text-align: right; white-space: nowrap }
 tr.found th, tr.found td { color: var(--found); font-weight: 600 }
 small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 400 }
+td.names { min-width: 14rem }
 .scroll { overflow-x: auto }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
 .notice { border-left: 3px solid #d9622b; padding-left: .8rem; max-width: 46rem }
@@ -50,9 +51,9 @@ WORDS = (
     (
         "Wave",
         "after descrambling, the neurons of a layer stand in an order in which the signals change slowly from one "
-        "neuron to the next. A wave is one frequency along this order. The strongest waves of a layer are the principal "
-        "components of its preactivations W X (without biases). Two waves of one frequency are one wave in two phases, and "
-        "the sign of a wave is arbitrary.",
+        "neuron to the next. A wave is one frequency along this order. The strongest waves of a layer are the "
+        "principal components of its preactivations W X (without biases). Two waves of one frequency are one wave in "
+        "two phases. The sign of a wave is arbitrary.",
     ),
     ("Roughness", "0 if the numbers along an axis are all equal, 1 if they alternate as fast as possible."),
     (
@@ -211,8 +212,8 @@ def _layer_section(place: int, one: "LayerExplanation", report: "Report") -> str
     table = _table(
         ("Reading", "Value", "Finding if", "Effect, sd", f"The network (line) on draws (dots; {order})", *nulls), rows
     )
-    found = ". ".join(_said(verdict) for verdict in one.verdicts if verdict.p_value <= report.alpha)
-    said = f"<p>{escape(found[:1].upper() + found[1:])}.</p>" if found else "<p>No finding.</p>"
+    found = "; ".join(_said(verdict) for verdict in one.verdicts if verdict.p_value <= report.alpha)
+    said = f"<p>{escape(f'Findings: {found}' if found else 'No finding')}.</p>"
     note = f"<p class='notice'>{escape(one.note)}</p>" if one.note else ""
     return (
         f"<section id='layer-{place}'><h2>{escape(one.name)}</h2>{said}{note}{pictures(one)}{wave_pictures(one)}{table}"
@@ -259,9 +260,10 @@ def whole(report: "Report") -> str:
         names = ", ".join(verdict.reading for verdict in found) or "no finding"
         mark = ' class="found"' if found else ""
         rows.append(
-            f"<tr{mark}><th><a href='#layer-{place}'>{escape(one.name)}</a></th><td>{one.before.shape[0]} x {one.before.shape[1]}</td>"
-            f"<td>{escape(one.link) or '&ndash;'}</td><td>{' and '.join(one.ordered) or 'none'}</td><td>{one.columns[0]} + {one.columns[1]}</td>"
-            f"<td>{escape(names)}</td></tr>"
+            f"<tr{mark}><th><a href='#layer-{place}'>{escape(one.name)}</a></th>"
+            f"<td>{one.before.shape[0]} x {one.before.shape[1]}</td><td>{escape(one.link) or '&ndash;'}</td>"
+            f"<td>{' and '.join(one.ordered) or 'none'}</td><td>{one.columns[0]} + {one.columns[1]}</td>"
+            f"<td class='names'>{escape(names)}</td></tr>"
         )
     words = "".join(f"<p><strong>{escape(word)}</strong>: {escape(text)}</p>" for word, text in WORDS)
     guide = f"<details><summary>How to read this page</summary>{words}</details>"

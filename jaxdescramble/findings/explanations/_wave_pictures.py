@@ -11,9 +11,12 @@ from jaxdescramble.findings.explanations.waves import LayerWave
 if TYPE_CHECKING:
     from jaxdescramble.findings.explanations.report import LayerExplanation
 
-WIDTH = 150
+WIDTH, CELLS = 150, 28
+"""Width of a picture in pixels, and its largest number of cells along an axis."""
 FEW = 12
 """Curves of at most this many points are drawn as bars."""
+AGREED = 0.5
+"""If the two halves agree on less, the page says so beside the waves."""
 LONGEST = 60
 """Longest name of a sample on the page."""
 
@@ -50,7 +53,7 @@ def _drawn(one: LayerWave, layer: "LayerExplanation") -> str:
     part, which = view(one.weights, layer.grid)
     title = f"{layer.name}, {one.name}"
     if part.ndim == 2:
-        picture = drawing.heat_map(part, title, WIDTH if part.shape[1] >= part.shape[0] else WIDTH // 2)
+        picture = drawing.heat_map(part, title, WIDTH if part.shape[1] >= part.shape[0] else WIDTH // 2, CELLS)
     elif layer.grid and len(part) > FEW:
         picture = drawing.profile(part, title, WIDTH)
     else:
@@ -63,8 +66,12 @@ def _drawn(one: LayerWave, layer: "LayerExplanation") -> str:
 def _ends(side: str, samples: tuple[tuple[str, float], ...]) -> str:
     if not samples:
         return ""
-    names = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}" for name, _ in samples]
-    return f"<small><strong>{side}:</strong> {escape(', '.join(names))}</small>"
+    parts = [f"{_short(name)} ({value:.3g})" for name, value in samples]
+    return f"<small><strong>{side}:</strong> {escape(', '.join(parts))}</small>"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def wave_pictures(layer: "LayerExplanation") -> str:
@@ -77,5 +84,11 @@ def wave_pictures(layer: "LayerExplanation") -> str:
         f"The weight of each wave on {over}, and its share of the energy of the preactivations.{outputs} Orange is "
         "positive, blue is negative."
     )
+    agreed = next((one.value for one in layer.verdicts if one.reading == "agreement of halves"), 1.0)
+    if agreed < AGREED:
+        text += (
+            f" The two halves of the samples agree on {agreed:.0%} of the energy of the waves: other samples may give "
+            "other mixtures of these waves."
+        )
     drawn = "".join(_drawn(one, layer) for one in layer.waves)
     return f"<h3>Strongest waves</h3><p class='lead'>{escape(text)}</p><div class='pictures waves'>{drawn}</div>"

@@ -79,8 +79,8 @@ class LayerExplanation(Result):
         verdicts: the readings of this layer.
         waves: the strongest waves, up to six.
         grid: (channels, points, ...), the sizes of the input axis if it is ordered, else ().
-        link: its place: "reads the network's inputs", "gives the network's outputs", both, or "hidden layer"; for layers
-            that were given as arrays, also "first layer" and "last layer". "" means unknown.
+        link: its place: "reads the network's inputs", "gives the network's outputs", both, or "hidden layer"; for
+            layers that were given as arrays, also "first layer" and "last layer". "" means unknown.
         mean_energy: share of the energy that the mean over samples carries, of the input signals and of the
             preactivations.
     """

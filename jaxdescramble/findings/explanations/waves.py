@@ -1,9 +1,9 @@
 """The strongest waves of a layer: what they read, and the samples on which they are largest and smallest.
 
 The descrambled weight is `P W = B U^T W`. The columns of U are the principal directions of the preactivations, the
-strongest first. The columns of B are the waves along the descrambled order, the slowest first. So every row of `P W` is a
-sum of waves, wave k reads the inputs with the weights `u_k^T W`, and its activation on an input x is `u_k^T W x`. If the
-outputs are ordered, P is the identity, and each output counts as one wave.
+strongest first. The columns of B are the waves along the descrambled order, the slowest first. So every row of `P W` is
+a sum of waves, wave k reads the inputs with the weights `u_k^T W`, and its activation on an input x is `u_k^T W x`. If
+the outputs are ordered, P is the identity, and each output counts as one wave.
 """
 
 import dataclasses
