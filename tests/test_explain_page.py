@@ -304,6 +304,8 @@ def test_reports_of_former_versions_can_be_read(saved, tmp_path):
     with np.load(saved / "arrays.npz") as file:
         np.savez(tmp_path / "arrays.npz", **{name: file[name] for name in file.files if not name.endswith("/waves")})
     old = jd.Report.load(tmp_path)
+    old.save(tmp_path / "again")
+    assert jd.Report.load(tmp_path / "again").page() == old.page()
     assert old.layers["['first']"].waves == ()
     assert old.layers["['first']"].note == ""
     assert old.findings[0].sentence.startswith(f"{old.findings[0].layer}: {old.findings[0].reading} is")

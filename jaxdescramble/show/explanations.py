@@ -88,7 +88,7 @@ def _built(path: Path, name: str) -> tuple[Callable[..., object], object]:
 
 
 def _data(path: Path | None, needs_x: bool = True) -> list[np.ndarray | None]:
-    """Return x, weights, groups and names; None for what the file does not hold."""
+    """Return x, weights, groups and names; None means that the file does not hold it."""
     if path is None:
         raise ValueError("--data: give a .npz file with the inputs of the network, named x.")
     arrays = {one.name.rpartition("/")[2]: one for one in stored(path)}

@@ -40,6 +40,8 @@ td.names { min-width: 14rem }
 .waves figure { width: 10rem } .waves figcaption { overflow-wrap: anywhere }
 ol.findings { padding-left: 1.6rem; max-width: 52rem } ol.findings li { margin-bottom: .7rem }
 a { color: inherit } h2#findings { margin-top: 1.5rem } h3 { font-size: .95rem; margin: 1.2rem 0 0 }
+@media (max-width: 30rem) { .pictures { gap: 1rem .8rem } .pictures figure { width: calc(50% - .4rem) }
+  .pictures svg { max-width: 100% } }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 11rem }
 """
 WORDS = (

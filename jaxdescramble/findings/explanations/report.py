@@ -204,7 +204,7 @@ class Report(Result):
         for number, one in enumerate(self.layers.values()):
             for name in ("before", "after", "null", "singular_values"):
                 arrays[f"{number}/{name}"] = getattr(one, name)
-            arrays[f"{number}/waves"] = np.asarray([wave.weights for wave in one.waves]).reshape(len(one.waves), -1)
+            arrays[f"{number}/waves"] = np.asarray([wave.weights for wave in one.waves]).reshape(-1, one.after.shape[1])
             for name, drawn in one.draws.items():
                 arrays[f"{number}/draws/{name}"] = drawn
         write_arrays(place / "arrays.npz", arrays)

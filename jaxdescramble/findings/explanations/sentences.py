@@ -37,8 +37,8 @@ def claim_of(reading: "LayerReading", value: float, means: list[float], output: 
     """
     if reading.claim:
         return in_words(reading.claim, output, into)
-    larger = {reading.direction > 0} if reading.direction else {value > mean for mean in means}
-    side = {(True,): "is larger", (False,): "is smaller"}.get(tuple(larger), "differs more")
+    larger = [reading.direction > 0] if reading.direction else [value > mean for mean in means]
+    side = "is larger" if all(larger) else "differs more" if any(larger) else "is smaller"
     return f"its value {side} than by chance"
 
 
