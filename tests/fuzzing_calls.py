@@ -97,7 +97,8 @@ ROOMS_LEFT_OUT = {
     "Report.load": "a result that reads files; see tests/test_explain.py",
     "explain": "reads networks and files; its bad input is in tests/test_explain.py",
     **dict.fromkeys(
-        ("findings.LayerExplanation", "findings.Verdict"), "a result, made by explain; see tests/test_explain.py"
+        ("findings.LayerExplanation", "findings.LayerWave", "findings.Verdict"),
+        "a result, made by explain; see tests/test_explain.py",
     ),
     **dict.fromkeys(
         (

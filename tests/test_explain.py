@@ -13,7 +13,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble.findings import joint_p_values, time_blocks
-from jaxdescramble.findings.explanations import _running, report, splitting
+from jaxdescramble.findings.explanations import _running, sentences, splitting
 from jaxdescramble.findings.explanations.axes import ordered_axis
 from jaxdescramble.findings.explanations.readings import READINGS
 
@@ -467,12 +467,12 @@ def test_the_command_line_explains_a_file_and_a_function(network, tmp_path):
         "    params = {'w': jnp.asarray(rng.standard_normal((16, 12)), 'float32'), 'v': jnp.ones((12, 3))}\n"
         "    return (lambda params, x: jnp.tanh(x @ params['w']) @ params['v']), params\n"
     )
-    np.savez(tmp_path / "x.npz", x=np.asarray(x))
+    np.savez(tmp_path / "x.npz", x=np.asarray(x), names=[f"the sample {k}" for k in range(len(x))])
     command = [COMMAND, "explain", "model.py:build", "--data", "x.npz", "--draws", "3"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "3 draws cannot show a finding" in ran.stdout
-    assert (tmp_path / "jaxdescramble-explain" / "index.html").exists()
+    assert "<strong>largest:</strong> the sample" in (tmp_path / "jaxdescramble-explain" / "index.html").read_text()
 
 
 def test_every_reading_has_a_note_and_a_direction():
@@ -480,4 +480,4 @@ def test_every_reading_has_a_note_and_a_direction():
     for one in READINGS:
         assert one.direction in (-1, 0, 1)
         assert one.note
-    assert report.headline_of((), 0, 2, {"random frame": 199}, 0.05) == "No reading of 2 layers could be judged."
+    assert sentences.headline_of((), 0, 2, {"random frame": 199}, 0.05) == "No reading of 2 layers could be judged."

@@ -210,6 +210,7 @@ NOT_SAVED = {
     "descrambling.FilmedSide": "saved with its Frames",
     "exact.Degeneracy": "holds an operator; made anew from the summary",
     "findings.LayerExplanation": "saved with its Report",
+    "findings.LayerWave": "saved with its Report",
     "findings.Verdict": "saved with its Report",
     "gated.Regime": "parameters are saved with the library that trains them",
     "networks.Layers": "values of any kind",

@@ -16,11 +16,11 @@ POSITIVE, NEGATIVE, MISSING = "#d9622b", "#2f7fc1", "#8a8a8a"
 LEVELS = 8
 """Number of steps of opacity."""
 
-CELLS, POINTS, CURVES = 40, 160, 8
-"""Largest numbers of cells along an axis, of points of a curve, and of curves in one picture."""
+CELLS, POINTS, CURVES, BARS = 40, 160, 8, 64
+"""Largest numbers of cells along an axis, of points of a curve, of curves in one picture, and of bars."""
 
 
-def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
+def heat_map(matrix: np.ndarray, title: str, width: int = 160, most: int = CELLS) -> str:
     """Return a picture of a matrix: orange for positive entries, blue for negative ones, grey for NaN and infinity.
 
     Large matrices are drawn in blocks. A block shows its entry of largest magnitude, so that thin lines stay visible.
@@ -29,12 +29,13 @@ def heat_map(matrix: np.ndarray, title: str, width: int = 160) -> str:
         matrix: real numbers or truth values, shape (rows, columns).
         title: text that the mouse shows, and that screen readers read.
         width: width in pixels; the height follows from the shape, within limits.
+        most: largest number of cells along an axis.
 
     >>> picture = heat_map(np.eye(3), "P, the identity")
     >>> picture.count("M"), 'aria-label="P, the identity"' in picture
     (3, True)
     """
-    cells = _blocks(np.asarray(matrix, np.float64))
+    cells = _blocks(np.asarray(matrix, np.float64), most)
     rows, columns = cells.shape
     known = np.isfinite(cells)
     largest = np.abs(cells[known]).max(initial=0.0)
@@ -81,12 +82,73 @@ def lines(curves: np.ndarray | Sequence[np.ndarray], title: str, width: int = 16
     return _svg(f"<g {style}>{''.join(drawn)}</g>", title, (width, height), (width, height))
 
 
-def _blocks(matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix, or if it is large the largest entries of its blocks, at most `CELLS` along each axis."""
+def profile(values: np.ndarray, title: str, width: int = 160, height: int = 60) -> str:
+    """Return a picture of finite numbers over their index, with a line at zero.
+
+    Long curves are drawn in blocks. A block shows its smallest and its largest number, so that fast waves stay visible.
+
+    Args:
+        values: real numbers, shape (points,).
+        title: text that the mouse shows, and that screen readers read.
+        width, height: size in pixels.
+
+    >>> profile(np.sin(np.arange(512.0)), "a wave").count("<polyline")
+    1
+    """
+    numbers = np.asarray(values, np.float64)
+    places = np.arange(len(numbers))
+    if len(numbers) > POINTS:
+        parts = np.array_split(places, POINTS // 2)
+        ends = [sorted((part[numbers[part].argmin()], part[numbers[part].argmax()])) for part in parts]
+        places = np.ravel(ends)
+    y = _heights(numbers, height)
+    x = 3 + (width - 6) * places / max(len(numbers) - 1, 1)
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x.tolist(), y[places].tolist(), strict=True))
+    curve = f'<polyline points="{points}" fill="none" stroke="{POSITIVE}" stroke-width="1.5" stroke-linejoin="round"/>'
+    return _svg(_zero(width, height) + curve, title, (width, height), (width, height))
+
+
+def bars(values: np.ndarray, title: str, width: int = 160, height: int = 60) -> str:
+    """Return a picture of finite numbers as bars: orange above zero, blue below.
+
+    If there are more than 64 numbers, each bar shows the number of largest magnitude in a block.
+
+    Args:
+        values: real numbers, shape (points,).
+        title: text that the mouse shows, and that screen readers read.
+        width, height: size in pixels.
+
+    >>> bars(np.asarray([1.0, -1.0]), "two").count("<path")
+    2
+    """
+    numbers = np.asarray(values, np.float64)
+    if len(numbers) > BARS:
+        numbers = np.asarray([_largest(part, 0) for part in np.array_split(numbers, BARS)])
+    x = 3 + (width - 6) * (np.arange(len(numbers)) + 0.5) / len(numbers)
+    y, thick = _heights(numbers, height), 0.8 * (width - 6) / len(numbers)
+    paths = []
+    for colour, mask in ((POSITIVE, numbers > 0), (NEGATIVE, numbers < 0)):
+        strokes = "".join(f"M{x[k]:.1f} {height / 2:g}V{y[k]:.1f}" for k in np.flatnonzero(mask))
+        paths.append(f'<path d="{strokes}" stroke="{colour}" stroke-width="{min(thick, 14):.1f}"/>' if strokes else "")
+    return _svg(_zero(width, height) + "".join(paths), title, (width, height), (width, height))
+
+
+def _heights(numbers: np.ndarray, height: int) -> np.ndarray:
+    """Return heights in pixels: zero is in the middle."""
+    largest = np.abs(numbers).max(initial=0.0)
+    return height / 2 - (height / 2 - 3) * (numbers / largest if largest > 0 else np.zeros_like(numbers))
+
+
+def _zero(width: int, height: int) -> str:
+    return f'<path d="M0 {height / 2:g}H{width}" stroke="currentColor" stroke-opacity=".35"/>'
+
+
+def _blocks(matrix: np.ndarray, most: int) -> np.ndarray:
+    """Return the matrix, or if it is large the largest entries of its blocks, at most `most` along each axis."""
     for axis in (0, 1):
         count = matrix.shape[axis]
-        if count > CELLS:
-            edges = np.linspace(0, count, CELLS + 1).astype(int)
+        if count > most:
+            edges = np.linspace(0, count, most + 1).astype(int)
             parts = np.split(matrix, edges[1:-1], axis=axis)
             matrix = np.stack([_largest(part, axis) for part in parts], axis=axis)
     return matrix

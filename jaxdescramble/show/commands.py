@@ -155,7 +155,9 @@ def build() -> "Typer":
         ],
         data: Annotated[
             Path | None,
-            typer.Option(help="A .npz file with the inputs x of the network; also weights and groups of the samples."),
+            typer.Option(
+                help="A .npz file with the inputs x of the network; also weights, groups and names of the samples."
+            ),
         ] = None,
         out: Annotated[
             Path, typer.Option(help="Folder for the report. The same command continues an interrupted run.")

@@ -14,6 +14,9 @@ from jaxdescramble.findings import Report, explain
 from jaxdescramble.show.bars import bar
 from jaxdescramble.solvers import Interrupted
 
+SAMPLES = ("weights", "groups", "names")
+"""What a file of data may say about its samples: arguments of `explain`."""
+
 
 def run_explain(
     what: str, data: Path | None, out: Path, draws: int, seed: int, layers: list[str] | None, quiet: bool
@@ -22,7 +25,7 @@ def run_explain(
 
     Args:
         what: `model.py:function`, or a `.npz` or `.safetensors` file.
-        data: a `.npz` file with `x`, and optionally `weights` and `groups`; only with a Python file.
+        data: a `.npz` file with `x` (only with a Python file), and optionally `weights`, `groups` and `names`.
         out: folder of the report; the same command continues an interrupted run.
         draws: number of draws from each null.
         seed: random seed of the split and the draws.
@@ -41,13 +44,13 @@ def run_explain(
         with bar() as progress:
             if path.endswith(".py"):
                 f, params = _built(Path(path), name)
-                x, weights, groups = _data(data)
-                report = explained(f, params, x, weights=weights, groups=groups, progress=progress)
+                x, *samples = _data(data)
+                report = explained(f, params, x, **dict(zip(SAMPLES, samples, strict=True)), progress=progress)
             else:
                 if what.endswith(".py"):
                     raise ValueError(f"{what}: name the function that builds the network: {what}:build.")
-                _, weights, groups = _data(data, needs_x=False) if data is not None else (None, None, None)
-                report = explained(what, weights=weights, groups=groups, progress=progress)
+                samples = _data(data, needs_x=False)[1:] if data is not None else [None] * len(SAMPLES)
+                report = explained(what, **dict(zip(SAMPLES, samples, strict=True)), progress=progress)
     except Interrupted as stopped:
         if isinstance(stopped.result, Report):
             print(f"{stopped.result.headline} Interrupted; the same command continues.", flush=True)
@@ -57,7 +60,7 @@ def run_explain(
         for name, why in report.skipped.items():
             print(f"not judged: {name}: {why}")
         for one in report.findings:
-            print(f"  {one.layer}: {one.reading} = {one.value:.3g}, p = {one.p_value:.3g}")
+            print(f"  {one.sentence}")
     print(f"report: {out / 'index.html'}")
     return report
 
@@ -84,11 +87,16 @@ def _built(path: Path, name: str) -> tuple[Callable[..., object], object]:
     return found
 
 
-def _data(path: Path | None, needs_x: bool = True) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+def _data(path: Path | None, needs_x: bool = True) -> list[np.ndarray | None]:
+    """Return x, weights, groups and names; None means that the file does not hold it."""
     if path is None:
         raise ValueError("--data: give a .npz file with the inputs of the network, named x.")
     arrays = {one.name.rpartition("/")[2]: one for one in stored(path)}
     if needs_x and "x" not in arrays:
         raise ValueError(f"{path}: has no array named x; its arrays are {', '.join(arrays)}.")
-    x, weights, groups = (arrays[name].read() if name in arrays else None for name in ("x", "weights", "groups"))
-    return x, weights, groups
+    found = [arrays[name].read() if name in arrays else None for name in ("x", *SAMPLES[:-1])]
+    names = None
+    if SAMPLES[-1] in arrays:
+        with np.load(path, allow_pickle=False) as file:  # `stored` reads numbers only
+            names = file[SAMPLES[-1]]
+    return [*found, names]

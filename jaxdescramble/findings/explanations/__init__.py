@@ -6,6 +6,7 @@ from jaxdescramble.findings.explanations.readings import READINGS, LayerReading
 from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict
 from jaxdescramble.findings.explanations.sources import LayerSignals
 from jaxdescramble.findings.explanations.splitting import time_blocks
+from jaxdescramble.findings.explanations.waves import LayerWave
 from jaxdescramble.findings.explanations.weight_nulls import (
     Isotropic,
     PermutedEntries,
@@ -21,6 +22,7 @@ __all__ = [
     "LayerExplanation",
     "LayerReading",
     "LayerSignals",
+    "LayerWave",
     "PermutedEntries",
     "RandomFrame",
     "Report",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxdescramble._base import drawing
-from jaxdescramble.findings.explanations import _counts
+from jaxdescramble.findings.explanations import _counts, sentences
+from jaxdescramble.findings.explanations._wave_pictures import figure, wave_pictures
 
 if TYPE_CHECKING:
     from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict
@@ -32,8 +33,15 @@ tbody th { font-weight: 400; min-width: 9rem } th small { min-width: 14rem }
 td.number, th.number { text-align: right; white-space: nowrap }
 tr.found th, tr.found td { color: var(--found); font-weight: 600 }
 small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 400 }
+td.names { min-width: 14rem }
 .scroll { overflow-x: auto }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
+.notice { border-left: 3px solid #d9622b; padding-left: .8rem; max-width: 46rem }
+.waves figure { width: 10rem } .waves figcaption { overflow-wrap: anywhere }
+ol.findings { padding-left: 1.6rem; max-width: 52rem } ol.findings li { margin-bottom: .7rem }
+a { color: inherit } h2#findings { margin-top: 1.5rem } h3 { font-size: .95rem; margin: 1.2rem 0 0 }
+@media (max-width: 30rem) { .pictures { gap: 1rem .8rem } .pictures figure { width: calc(50% - .4rem) }
+  .pictures svg { max-width: 100% } }
 figure { margin: 0 } figcaption { color: var(--soft); font-size: .8125rem; max-width: 11rem }
 """
 WORDS = (
@@ -45,7 +53,9 @@ WORDS = (
     (
         "Wave",
         "after descrambling, the neurons of a layer stand in an order in which the signals change slowly from one "
-        "neuron to the next. A wave is one frequency along this order.",
+        "neuron to the next. A wave is one frequency along this order. The strongest waves of a layer are the "
+        "principal components of its preactivations W X (without biases). Two waves of one frequency are one wave in "
+        "two phases. The sign of a wave is arbitrary.",
     ),
     ("Roughness", "0 if the numbers along an axis are all equal, 1 if they alternate as fast as possible."),
     (
@@ -76,6 +86,8 @@ WORDS = (
 )
 """What a reader must know, word by word."""
 WIDE, TALL = 200, 26
+LISTED = 20
+"""Number of findings that are listed at the top; the others unfold."""
 
 
 def number(value: float) -> str:
@@ -136,10 +148,6 @@ def strip(value: float, draws: dict[str, np.ndarray], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{text}" width="{WIDE}" height="{height}" '
         f'viewBox="0 0 {WIDE} {height}"><title>{text}</title>{"".join(parts)}</svg>'
     )
-
-
-def figure(picture: str, caption: str) -> str:
-    return f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def thumbnail(one: "LayerExplanation") -> str:
@@ -212,16 +220,18 @@ def _interval(one: "Verdict") -> str:
 
 def _description(name: str, values: dict[str, float], report: "Report") -> str:
     """Return a paragraph: shares in per cent, readings beside those of the samples as they are."""
+    layer = report.layers.get(name.partition(", ")[2])
     if name.startswith("share"):
         parts = [f"{escape(what)} {value:.0%}" for what, value in values.items()]
+    elif layer is None:
+        parts = [f"{escape(what)} {value:,.0f}" for what, value in values.items()]
     else:
-        layer = report.layers[name.partition(", ")[2]]
         own = {one.reading: one.value for one in layer.verdicts}
         parts = [f"{escape(what)} {number(value)} (as it is: {number(own[what])})" for what, value in values.items()]
     return f"<p>{escape(name)} (a description, no test): {'; '.join(parts)}</p>"
 
 
-def _layer_section(one: "LayerExplanation", report: "Report") -> str:
+def _layer_section(place: int, one: "LayerExplanation", report: "Report") -> str:
     rows = [_verdict_row(verdict, place, one, report) for place, verdict in enumerate(one.verdicts)]
     order = ", ".join(f"row {k + 1}: {name}" for k, name in enumerate(one.draws))
     nulls = [f"p against {name} (floor {1 / (len(drawn) + 1):.3g}); its mean ± sd" for name, drawn in one.draws.items()]
@@ -229,7 +239,41 @@ def _layer_section(one: "LayerExplanation", report: "Report") -> str:
     table = _table(
         ("Reading", value, "Finding if", "Effect, sd", f"The network (line) on draws (dots; {order})", *nulls), rows
     )
-    return f"<h2>{escape(one.name)}</h2>{pictures(one)}{table}"
+    found = "; ".join(_said(verdict) for verdict in one.verdicts if verdict.p_value <= report.alpha)
+    said = f"<p>{escape(f'Findings: {found}' if found else 'No finding')}.</p>"
+    note = f"<p class='notice'>{escape(one.note)}</p>" if one.note else ""
+    return (
+        f"<section id='layer-{place}'><h2>{escape(one.name)}</h2>{said}{note}{pictures(one)}{wave_pictures(one)}{table}"
+        "</section>"
+    )
+
+
+def _said(one: "Verdict") -> str:
+    return one.claim or one.reading
+
+
+def _findings(report: "Report") -> str:
+    """Return the list of findings, as sentences with links to their layers."""
+    places = {name: place for place, name in enumerate(report.layers)}
+    items = []
+    for one in report.findings:
+        against = sentences.nulls_of(one)
+        look_at = f" Look at {one.look_at}." if one.look_at else ""
+        strictest = max(
+            one.p_values, key=lambda name: -math.inf if math.isnan(one.p_values[name]) else one.p_values[name]
+        )
+        p = p_text(one.p_value, report.null_draws[strictest])
+        numbers = f"{one.reading} is {number(one.value)}; {against}; p = {p}.{look_at}"
+        items.append(
+            f"<li><a href='#layer-{places[one.layer]}'>{escape(one.layer)}</a>: <strong>{escape(_said(one))}</strong>"
+            f"<small>{escape(numbers)}</small></li>"
+        )
+    if not items:
+        return ""
+    more = "".join(items[LISTED:])
+    if more:
+        more = f"<details><summary>{len(items) - LISTED} more</summary><ol class='findings'>{more}</ol></details>"
+    return f"<h2 id='findings'>Findings</h2><ol class='findings'>{''.join(items[:LISTED])}</ol>{more}"
 
 
 def whole(report: "Report") -> str:
@@ -243,26 +287,30 @@ def whole(report: "Report") -> str:
         "all readings of all layers."
     )
     rows = []
-    for one in report.layers.values():
+    for place, one in enumerate(report.layers.values()):
         found = [verdict for verdict in one.verdicts if verdict.p_value <= report.alpha]
         names = ", ".join(verdict.reading for verdict in found) or "no finding"
         mark = ' class="found"' if found else ""
         rows.append(
-            f"<tr{mark}><th>{escape(one.name)}</th><td>{one.before.shape[0]} x {one.before.shape[1]}</td>"
+            f"<tr{mark}><th><a href='#layer-{place}'>{escape(one.name)}</a></th>"
+            f"<td>{one.before.shape[0]} x {one.before.shape[1]}</td><td>{escape(one.link) or '&ndash;'}</td>"
             f"<td>{' and '.join(one.ordered) or 'none'}</td><td>{one.columns[0]} + {one.columns[1]}</td>"
-            f"<td>{escape(names)}</td></tr>"
+            f"<td class='names'>{escape(names)}</td></tr>"
         )
     words = "".join(f"<p><strong>{escape(word)}</strong>: {escape(text)}</p>" for word, text in WORDS)
     guide = f"<details><summary>How to read this page</summary>{words}</details>"
-    table = _table(("Layer", "Outputs x inputs", "Ordered axes", "Columns of signals", "Findings"), rows)
+    table = _table(
+        ("Layer", "Outputs x inputs", "Place in the network", "Ordered axes", "Columns of signals", "Findings"), rows
+    )
     skipped = "".join(f"<p>Not judged: {escape(name)}: {escape(why)}.</p>" for name, why in report.skipped.items())
     stopped = f"<p>{escape(report.stopped)}.</p>" if report.stopped else ""
     others = "".join(_description(name, one, report) for name, one in report.descriptions.items())
     intervals = f"<p>{escape(report.intervals)}</p>" if report.intervals else ""
-    sections = "".join(_layer_section(one, report) for one in report.layers.values())
+    sections = "".join(_layer_section(place, one, report) for place, one in enumerate(report.layers.values()))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Explanation of a network</title><style>{STYLE}</style></head><body><h1>{escape(report.headline)}</h1>"
-        f"<p class='lead'>{escape(lead)}</p>{stopped}{guide}{table}{skipped}{intervals}{others}{sections}</body></html>"
+        f"<p class='lead'>{escape(lead)}</p>{stopped}{guide}{_findings(report)}"
+        f"<h2 id='layers'>Layers</h2>{table}{skipped}{intervals}{others}{sections}</body></html>"
     )

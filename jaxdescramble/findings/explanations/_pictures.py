@@ -14,24 +14,24 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import LayerExplanation, Verdict
+from jaxdescramble.findings.explanations.waves import Names, mean_energy, principal, waves_of
 from jaxdescramble.findings.explanations.weight_nulls import NULLS, WeightNull
 from jaxdescramble.findings.explanations.whole_networks import WholeNull
 
 
-def descrambler(signals: Float[np.ndarray, "n k"], axis: Axis) -> Float[np.ndarray, "size n"]:
-    """Return P of the closed form for signals of n features on an axis of at least n points.
+def descrambler(directions: Float[np.ndarray, "n n"], axis: Axis) -> Float[np.ndarray, "size n"]:
+    """Return P of the closed form for signals with these principal directions, on an axis of at least n points.
 
     >>> from jaxdescramble.findings.explanations.axes import free_axis
     >>> from jaxdescramble.operators import derivative
-    >>> P = descrambler(np.diag([4.0, 3.0, 2.0, 1.0]), free_axis(derivative(4)))
+    >>> P = descrambler(principal(np.diag([4.0, 3.0, 2.0, 1.0]))[1], free_axis(derivative(4)))
     >>> bool(np.allclose(P @ P.T, np.eye(4)))
     True
     """
-    energies, directions = scipy.linalg.eigh(signals @ signals.T, driver="evd", check_finite=False)
-    directions = directions[:, np.argsort(-energies, kind="stable")]
     basis = np.asarray(axis.operator.basis, np.float64)[:, : len(directions)]
     if axis.size == len(directions):
         overlap = basis.T @ directions
+        directions = directions.copy()
         lengths = np.asarray(axis.operator.multiplicities)
         starts = np.cumsum(lengths) - lengths
         for length in np.unique(lengths):  # all runs of one length at once
@@ -47,26 +47,33 @@ def pictures(
     key: PRNGKeyArray,
     verdicts: tuple[Verdict, ...],
     drawn: dict[str, np.ndarray],
+    names: Names | None,
 ) -> LayerExplanation:
-    """Return a layer with the matrices to look at: before, after, one draw from the first null that has draws."""
+    """Return a layer with what to look at: before, after, one draw from the first null that has draws, waves."""
     source, weight = one.source, np.asarray(one.weight, np.float64)
     null = next((null for null in nulls if not isinstance(null, WholeNull)), NULLS["random frame"]())
     other = null.draw(key[None], one.weight, one.singular, one.reduced)[0]
     factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
-    right = None if source.into.ordered else descrambler(factor, source.into)
+    right = None if source.into.ordered else descrambler(principal(factor)[1], source.into)
 
-    def readable(matrix: np.ndarray) -> np.ndarray:
-        after = matrix if source.output.ordered else descrambler(matrix @ factor, source.output) @ matrix
+    def directions_of(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        signals = matrix @ factor
+        return (np.sum(signals**2, axis=1), None) if source.output.ordered else principal(signals)
+
+    def readable(matrix: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+        after = matrix if directions is None else descrambler(directions, source.output) @ matrix
         return (after if right is None else after @ right.T).astype(one.weight.dtype)
 
+    energies, directions = directions_of(weight)
+    drawn_weight = np.asarray(other, np.float64)
     n, m = weight.shape
     singular = np.asarray(scipy.linalg.svdvals(weight, check_finite=False))
     edge = float(np.sqrt(np.sum(singular**2) / (n * m)) * (math.sqrt(n) + math.sqrt(m)))
     return LayerExplanation(
         name=source.name,
         before=np.asarray(one.weight),
-        after=readable(weight),
-        null=readable(np.asarray(other, np.float64)),
+        after=readable(weight, directions),
+        null=readable(drawn_weight, directions_of(drawn_weight)[1]),
         null_name=null.name,
         singular_values=singular,
         edge=edge,
@@ -74,4 +81,8 @@ def pictures(
         ordered=tuple(name for name, axis in (("outputs", source.output), ("inputs", source.into)) if axis.ordered),
         draws=drawn,
         verdicts=verdicts,
+        waves=waves_of(one, energies, directions, right, names),
+        grid=(source.into.channels, *source.into.shape) if source.into.ordered else (),
+        link=source.link,
+        mean_energy=mean_energy(one),
     )

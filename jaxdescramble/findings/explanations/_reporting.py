@@ -13,7 +13,9 @@ from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
-from jaxdescramble.findings.explanations.report import Report, Verdict, headline_of
+from jaxdescramble.findings.explanations.report import Report, Verdict
+from jaxdescramble.findings.explanations.sentences import claim_of, headline_of, in_words
+from jaxdescramble.findings.explanations.waves import Names
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
 from jaxdescramble.findings.explanations.whole_networks import WholeNull
 
@@ -34,6 +36,7 @@ def report_of(
     descriptions: dict[str, dict[str, float]],
     intervals: Intervals,
     about_intervals: str,
+    names: Names | None,
 ) -> Report:
     flat = [(one, reading) for one, battery in zip(layers, batteries, strict=True) for reading in battery]
     directions = np.asarray([reading.direction for _, reading in flat])
@@ -47,6 +50,12 @@ def report_of(
         own = {name: float(p[place]) for name, p in p_values.items()}
         judged = {name: p for name, p in own.items() if not math.isnan(p)}
         stacks = {name: table[:, place] for name, table in tables.items()}
+        p_value, axes = max(judged.values(), default=math.nan), (one.source.output, one.source.into)
+        claim, look_at = "", ""
+        if p_value <= alpha:
+            means = [float(stacks[name].mean()) for name in judged]
+            claim = claim_of(reading, float(observed[place]), means, *axes)
+            look_at = in_words(reading.look_at, *axes)
         verdicts.append(
             Verdict(
                 layer=one.source.name,
@@ -54,32 +63,33 @@ def report_of(
                 value=float(observed[place]),
                 direction=reading.direction,
                 depends_on_point=reading.depends_on_point,
-                p_value=max(judged.values(), default=math.nan),
+                p_value=p_value,
                 p_values=own,
                 nulls={name: (float(stack.mean()), float(stack.std())) for name, stack in stacks.items()},
                 effect=_effect(float(observed[place]), reading.direction, [stacks[name] for name in judged]),
                 note=reading.note,
                 interval=_interval(ends[place]),
+                claim=claim,
+                look_at=look_at,
             )
         )
     found = tuple(sorted(verdicts, key=lambda one: (math.isnan(one.p_value), one.p_value, -one.effect)))
     count_judged = sum(not math.isnan(one.p_value) for one in verdicts)
     counts = {name: len(table) for name, table in tables.items()}
     findings = tuple(one for one in found if one.p_value <= alpha)
-    names = tuple(one.name for one in nulls)
     start, tasks = 0, []
     for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
         own = tuple(verdicts[start : start + len(battery)])
         start += len(battery)
         rows = {name: kept[k] for name, kept in drawn.items()}
-        tasks.append(functools.partial(pictures, one, nulls, jax.random.fold_in(key, k), own, rows))
+        tasks.append(functools.partial(pictures, one, nulls, jax.random.fold_in(key, k), own, rows, names))
     return Report(
         layers=dict(zip((one.source.name for one in layers), workers.run(tasks, to_the_end=True), strict=True)),
         verdicts=found,
         headline=headline_of(findings, count_judged, len(layers), counts, alpha),
         alpha=alpha,
         draws=max(counts.values()),
-        nulls=names,
+        nulls=tuple(one.name for one in nulls),
         samples=samples,
         groups=groups,
         skipped=skipped,

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +13,21 @@ from jaxdescramble._base.checks import sample_weights
 from jaxdescramble.findings.explanations.preparing import COLUMNS
 from jaxdescramble.findings.explanations.sources import LayerSignals, Pattern, Source, chosen, form_of
 from jaxdescramble.findings.explanations.splitting import halves, with_duplicates
+from jaxdescramble.findings.explanations.waves import Names
 
 MOST = 2 * COLUMNS
 """Largest number of samples that are read: as many as fill both halves of a layer with one column for each sample."""
 
 
-class Given(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Given:
     """The samples to read, and what belongs to them.
 
     Attributes:
         data: `x` of a function, or the layers of a mapping.
         weights: how much each sample counts, or None.
         groups: the group of each sample, or None.
+        names: the name of each sample, or None.
         picked: numbers of the samples that are read, ascending; None if all are.
         count: number of samples that were given.
     """
@@ -33,6 +35,7 @@ class Given(NamedTuple):
     data: PyTree
     weights: ArrayLike | None
     groups: ArrayLike | Sequence[str] | None
+    names: np.ndarray | None
     picked: np.ndarray | None
     count: int
 
@@ -45,27 +48,32 @@ class Given(NamedTuple):
 
 
 def some_samples(
-    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None, seed: Sequence[int]
+    x: PyTree,
+    weights: ArrayLike | None,
+    groups: ArrayLike | Sequence[str] | None,
+    names: np.ndarray | None,
+    seed: Sequence[int],
 ) -> Given:
     """Return at most `MOST` samples of x, chosen at random before the network reads them.
 
     Only the chosen rows are read, so x may be a memory map of a file that is larger than memory.
 
-    >>> chosen = some_samples(np.zeros((MOST + 9, 2)), None, None, [0])
+    >>> chosen = some_samples(np.zeros((MOST + 9, 2)), None, None, None, [0])
     >>> chosen.data.shape == (MOST, 2), len(chosen.picked) == MOST, chosen.count == MOST + 9
     (True, True, True)
     """
     leaves = jax.tree.leaves(x)
     count = len(max(leaves, key=np.ndim)) if leaves and all(np.ndim(leaf) for leaf in leaves) else 0
-    tokens = [np.shape(one)[1] for one in (weights, groups) if one is not None and np.ndim(one) == 2]
+    tokens = [np.shape(one)[1] for one in (weights, groups, names) if one is not None and np.ndim(one) == 2]
     picked = _picked(count, max(1, MOST // max([1, *tokens])), weights, seed)
     if picked is None:
-        return Given(x, weights, groups, None, count)
+        return Given(x, weights, groups, names, None, count)
 
     def few(leaf: ArrayLike) -> ArrayLike:
         return leaf[picked] if np.shape(leaf)[0] == count else leaf  # pyright: ignore[reportIndexIssue]
 
-    return Given(jax.tree.map(few, x), _rows(weights, picked, count), _rows(groups, picked, count), picked, count)
+    own = [_rows(one, picked, count) for one in (weights, groups, names)]
+    return Given(jax.tree.map(few, x), own[0], own[1], own[2], picked, count)
 
 
 def some_columns(
@@ -73,6 +81,7 @@ def some_columns(
     pattern: Pattern,
     weights: ArrayLike | None,
     groups: ArrayLike | Sequence[str] | None,
+    names: np.ndarray | None,
     seed: Sequence[int],
 ) -> Given:
     """Return layers with at most `MOST` columns, the same ones in all layers, if all have one number of columns."""
@@ -81,7 +90,7 @@ def some_columns(
     count = counts.pop() if len(counts) == 1 else 0
     picked = _picked(count, MOST, weights, seed)
     if picked is None:
-        return Given(layers, weights, groups, None, count)
+        return Given(layers, weights, groups, names, None, count)
 
     def few(signals: ArrayLike | None) -> ArrayLike | None:
         return signals if np.ndim(signals) != 2 else np.asarray(signals[:, picked])  # pyright: ignore
@@ -90,7 +99,8 @@ def some_columns(
         name: dataclasses.replace(one, input=few(one.input), preactivation=few(one.preactivation))
         for name, one in forms.items()
     }
-    return Given({**layers, **kept}, _rows(weights, picked, count), _rows(groups, picked, count), picked, count)
+    own = [_rows(one, picked, count) for one in (weights, groups, names)]
+    return Given({**layers, **kept}, own[0], own[1], own[2], picked, count)
 
 
 def _picked(count: int, most: int, weights: ArrayLike | None, seed: Sequence[int]) -> np.ndarray | None:
@@ -109,9 +119,12 @@ def _rows(values: ArrayLike | Sequence[str] | None, picked: np.ndarray, count: i
 
 
 def samples_of(
-    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None
+    x: PyTree, weights: ArrayLike | None, groups: ArrayLike | Sequence[str] | None, names: np.ndarray | None = None
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-    """Return the shape of the samples, their weights and their groups, flat."""
+    """Return the shape of the samples, their weights and their groups, flat.
+
+    Weights, groups and names with two axes say that x has two axes of samples.
+    """
     leaves = jax.tree.leaves(x)
     shapes = [np.shape(leaf) for leaf in leaves]
     if not leaves or not all(shapes):
@@ -120,6 +133,7 @@ def samples_of(
     allowed = [longest[: i + 1] for i in range(len(longest))]
     own = None if weights is None else np.asarray(sample_weights(weights, allowed, jnp.zeros(0).dtype), np.float64)
     count = max(1, np.ndim(own) if own is not None else 0, 0 if groups is None else np.ndim(np.asarray(groups)))
+    count = max(count, np.ndim(names) if names is not None and np.shape(names) in allowed else 0)
     axes = longest[:count]
     flat_weights = np.ones(int(np.prod(axes)))
     if own is not None:
@@ -147,6 +161,48 @@ def _as_groups(groups: ArrayLike | Sequence[str], axes: tuple[int, ...]) -> np.n
     _, dense = np.unique(found, return_inverse=True)
     dense = np.where(left_out, -1, dense.reshape(found.shape))
     return np.broadcast_to(dense.reshape(dense.shape + (1,) * (len(axes) - dense.ndim)), axes).reshape(-1)
+
+
+Texts = ArrayLike | Sequence[str] | Sequence[Sequence[str]]
+
+
+def texts_of(names: Texts) -> np.ndarray:
+    """Return `names` as an array of texts.
+
+    Raises:
+        TypeError, ValueError: if they are something else, or rows of different lengths.
+    """
+    try:
+        found = np.asarray(names)
+    except ValueError as error:
+        raise ValueError("names: rows of different lengths; fill the names of short sentences up with ''.") from error
+    if found.dtype.kind == "O" and all(isinstance(one, str) for one in found.ravel().tolist()):
+        found = found.astype(str)
+    if found.dtype.kind != "U":
+        raise TypeError(
+            f"names: got {found.dtype}; must be texts, one for each sample, such as [str(one) for one in y]."
+        )
+    return found
+
+
+def names_of(texts: np.ndarray, axes: tuple[int, ...]) -> Names:
+    """Return the names of samples of this shape.
+
+    Raises:
+        ValueError: if the shape is another one.
+
+    >>> names = names_of(np.asarray(["b", "a", "b"]), (3,))
+    >>> names.labels, names.codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
+    if texts.ndim == 0 or texts.shape != axes[: texts.ndim]:
+        raise ValueError(
+            f"names: got shape {texts.shape}; must be {axes}, one name for each sample"
+            + (f", or {axes[:1]}." if len(axes) > 1 else ".")
+        )
+    labels, codes = np.unique(texts, return_inverse=True)
+    codes = codes.reshape(texts.shape + (1,) * (len(axes) - texts.ndim))
+    return Names(labels.tolist(), np.broadcast_to(codes, axes).reshape(-1))
 
 
 def columns_of_arrays(

@@ -21,7 +21,15 @@ from jaxdescramble.findings.explanations._descriptions import Asked, described
 from jaxdescramble.findings.explanations._intervals import FEWEST_RESAMPLES
 from jaxdescramble.findings.explanations._reporting import report_of
 from jaxdescramble.findings.explanations._running import Network, Store, draw, prepare
-from jaxdescramble.findings.explanations._samples import columns_of_arrays, samples_of, some_columns, some_samples
+from jaxdescramble.findings.explanations._samples import (
+    Texts,
+    columns_of_arrays,
+    names_of,
+    samples_of,
+    some_columns,
+    some_samples,
+    texts_of,
+)
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
@@ -54,6 +62,7 @@ def explain(
     layers: Pattern = None,
     weights: ArrayLike | None = None,
     groups: ArrayLike | Sequence[str] | None = None,
+    names: Texts | None = None,
     readings: Battery = READINGS,
     draws: int = 199,
     intervals: int = 0,
@@ -100,6 +109,9 @@ def explain(
         groups: the group of each sample (its sentence, its subject), shape (batch,) or (batch, tokens); a group stays
             in one half. Negative numbers leave samples out. None makes each sample a group. Equal samples always stay
             together. For time series, see `findings.time_blocks`.
+        names: the name of each sample (its label, its word), texts of shape (batch,) or (batch, tokens). The page then
+            lists the samples on which each of the strongest waves is largest and smallest. Like weights of tokens,
+            names of tokens leave out layers that mix tokens (after a mean over tokens).
         readings: the readings to take; see `findings.READINGS`.
         draws: number of draws from each null; 199 gives p-values down to 0.005. N `TrainedNetworks` give at most N
             draws, and p-values down to `1 / (N + 1)`.
@@ -116,7 +128,8 @@ def explain(
         folder: path of a folder that keeps finished draws. A call with the same arguments continues there.
 
     Returns:
-        A `Report`: `headline`, `findings`, `verdicts`, `layers[name].plot()`, `page()`, `save(folder)`.
+        A `Report`: `headline`, `findings` (`print(findings[0])` says what it means), `verdicts`, `layers[name].plot()`,
+        `layers[name].waves`, `page()`, `save(folder)`.
 
     Raises:
         TypeError, ValueError: if an argument has a wrong type or shape; if a half of the samples stays empty; if no
@@ -150,6 +163,7 @@ def explain(
     for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
         instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
     chosen_nulls = _nulls(nulls, init)
+    texts = None if names is None else texts_of(names)
 
     watch.tell("reading the network", 0, 1)
     if callable(f_or_layers):
@@ -160,9 +174,10 @@ def explain(
         for null in chosen_nulls:
             if isinstance(null, TrainedNetworks):
                 check_networks(null, params)
-        given = some_samples(x, weights, groups, seed)
+        given = some_samples(x, weights, groups, texts, seed)
         x = given.data
-        axes, own_weights, own_groups = samples_of(x, given.weights, given.groups)
+        axes, own_weights, own_groups = samples_of(x, given.weights, given.groups, given.names)
+        named = None if given.names is None else names_of(given.names, axes)
         side = halves(own_groups, own_weights, seed)
         sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
     else:
@@ -174,10 +189,11 @@ def explain(
                 f"explain: {' and '.join(needy)} need a function f(params, x), because signals must be computed."
             )
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
-        given = some_columns(mapping, layers, weights, groups, seed)
+        given = some_columns(mapping, layers, weights, groups, texts, seed)
         sources, skipped = from_mapping(given.data, objective, layers), {}
         side, own_weights, own_groups = columns_of_arrays(sources, given.weights, given.groups, seed)
-        axes = (len(side),)
+        axes = own_weights.shape
+        named = None if given.names is None else names_of(given.names, axes)
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
     ready, refused = prepare(sources, side, own_weights, seed)
@@ -205,8 +221,8 @@ def explain(
             stopped="; ".join(one for one in (drawn.stopped, more.missing) if one),
             samples=(int((side == 0).sum()), int((side == 1).sum())),
             groups=len(np.unique(own_groups[own_groups >= 0])),
-            descriptions=given.description | more.descriptions,
-            intervals=more.intervals, about_intervals=more.about_intervals,
+            descriptions=given.description | more.descriptions, intervals=more.intervals,
+            about_intervals=more.about_intervals, names=named,
         )  # fmt: skip
     if out is not None:
         report.save(out)

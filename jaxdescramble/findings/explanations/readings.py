@@ -8,15 +8,23 @@ To add a reading, write a function of a look and add one line to `READINGS`.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.looks import Frames, Look, by_run
+from jaxdescramble.findings.explanations.measures import (
+    band_edge_of,
+    concentration_of,
+    edge_of,
+    entropy,
+    locality_of,
+    participation,
+    roughness_of,
+    sparsity_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +38,10 @@ class LayerReading:
         depends_on_point: whether the descrambler can change the value.
         direction: +1 if large values are the finding, -1 if small values are, 0 if both are.
         note: one line of explanation.
+        claim: what a finding says, as a plain sentence that compares with chance. "{inputs}" and "{outputs}" stand for
+            the axes, "inputs" and "outputs", or, without an order of their own, "inputs in the descrambled order" and
+            "neurons in the descrambled order". "" means "its value is larger (or smaller) than by chance".
+        look_at: where a finding can be seen on the page, or "".
     """
 
     name: str
@@ -38,97 +50,8 @@ class LayerReading:
     depends_on_point: bool
     direction: int
     note: str
-
-
-def _share(part: Array, whole: Array) -> Array:
-    return part / jnp.where(whole > 0, whole, 1)
-
-
-def participation(energies: Float[Array, "n *rest"]) -> Float[Array, "*rest"]:
-    """Return the number of entries that carry the energy: `(sum e)^2 / sum e^2`, between 1 and n.
-
-    >>> float(participation(jnp.asarray([1.0, 1.0, 0.0])))
-    2.0
-    """
-    return _share(jnp.sum(energies, axis=0) ** 2, jnp.sum(energies**2, axis=0))
-
-
-def entropy(energies: Float[Array, " n"]) -> Float[Array, ""]:
-    """Return the entropy of a spectrum, as a share of the largest possible one.
-
-    >>> round(float(entropy(jnp.asarray([1.0, 1.0]))), 3), abs(round(float(entropy(jnp.asarray([1.0, 0.0]))), 3))
-    (1.0, 0.0)
-    """
-    share = _share(energies, jnp.sum(energies))
-    return -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0)) / math.log(
-        max(energies.shape[0], 2)
-    )
-
-
-def band_edge_of(energies: Float[Array, " n"], frequencies: np.ndarray, fraction: float = 0.95) -> Float[Array, ""]:
-    """Return the frequency below which this fraction of the energy lies, as a share of the highest frequency.
-
-    The energy of a mode is spread evenly from the frequency of the mode before it to its own, so that the edge moves
-    continuously with the weight.
-
-    >>> round(float(band_edge_of(jnp.asarray([1.0, 1.0, 0.0]), np.asarray([0.0, 0.5, 1.0]), 0.75)), 3)
-    0.25
-    """
-    share = jnp.cumsum(energies) / jnp.where(jnp.sum(energies) > 0, jnp.sum(energies), 1)
-    at = jnp.argmax(share >= fraction - 1e-6)
-    before = jnp.maximum(at - 1, 0)
-    known = jnp.asarray(frequencies, energies.dtype)
-    below = jnp.where(at > 0, share[before], 0)
-    inside = jnp.clip(_share(fraction - below, share[at] - below), 0, 1)
-    return known[before] + inside * (known[at] - known[before])
-
-
-def roughness_of(energies: Float[Array, " n"], axis: Axis) -> Float[Array, ""]:
-    """Return the objective's value of these energies along the modes of an axis."""
-    values = jnp.asarray(axis.roughness[: energies.shape[0]], energies.dtype)
-    return _share(jnp.sum(values * energies), jnp.sum(energies))
-
-
-def concentration_of(look: Look) -> Float[Array, ""]:
-    """Return the mutual information of output and input frequency in the energy of W, as a share of the largest one."""
-    rows = by_run(look.energy, look.output.bins)
-    joint = by_run(rows.T, look.into.bins).T
-    joint = _share(joint, jnp.sum(joint))
-    product = jnp.sum(joint, axis=1)[:, None] * jnp.sum(joint, axis=0)[None, :]
-    ratio = jnp.where(joint > 0, joint / jnp.where(product > 0, product, 1), 1)
-    return jnp.sum(joint * jnp.log(ratio)) / math.log(max(min(joint.shape), 2))
-
-
-def _profiles(look: Look) -> Float[Array, "runs m"]:
-    """Return the energy of each output frequency by entry of the input axis; channels are separate entries."""
-    return by_run(look.profiles**2, look.output.runs)
-
-
-def sparsity_of(look: Look) -> Float[Array, ""]:
-    """Return how many inputs a wave reads, as a share of all, averaged over the waves by their energy."""
-    profiles = _profiles(look)
-    energy = jnp.sum(profiles, axis=1)
-    return _share(jnp.sum(energy * participation(profiles.T)), jnp.sum(energy)) / profiles.shape[1]
-
-
-def locality_of(look: Look) -> Float[Array, ""]:
-    """Return the variance of the positions that a wave reads, divided by that of the whole axis."""
-    profiles = _profiles(look).reshape(-1, look.into.channels, math.prod(look.into.shape)).sum(axis=1)
-    places = np.indices(look.into.shape).reshape(len(look.into.shape), -1)
-    energy = jnp.sum(profiles, axis=1)
-    share = _share(profiles, energy[:, None])
-    where = jnp.asarray(places, profiles.dtype)
-    mean = jnp.matmul(share, where.T, precision="highest")
-    square = jnp.matmul(share, (where**2).T, precision="highest")
-    variance = jnp.sum(square - mean**2, axis=1)
-    return _share(jnp.sum(energy * variance), jnp.sum(energy)) / max(float(places.var(axis=1).sum()), 1e-9)
-
-
-def edge_of(look: Look) -> Float[Array, ""]:
-    """Return the largest singular value divided by the Marchenko-Pastur edge of a matrix of this shape and norm."""
-    n, m = look.shape
-    sigma = jnp.sqrt(jnp.sum(look.singular**2) / (n * m))
-    return _share(look.singular[0], sigma * (math.sqrt(n) + math.sqrt(m)))
+    claim: str = ""
+    look_at: str = ""
 
 
 def _frames(frames: Frames | None) -> Frames:
@@ -176,6 +99,8 @@ READINGS = (
         True,
         -1,
         "the objective of the descrambled preactivations, on the half that P has not seen",
+        "neighbouring {outputs} respond more alike to new samples than by chance",
+        "the picture 'Strongest waves': few waves carry most of the energy",
     ),
     LayerReading(
         "agreement of halves",
@@ -184,6 +109,9 @@ READINGS = (
         True,
         1,
         "share of the preactivations' energy that both halves place on the same wave; low: too few samples for P",
+        "the two halves of the samples agree on the order of the neurons more than by chance",
+        "the pictures 'Descrambled' and 'Strongest waves': other samples would give pictures more like these "
+        "than chance does",
     ),
     LayerReading(
         "roughness along outputs",
@@ -192,6 +120,8 @@ READINGS = (
         True,
         -1,
         "the objective of the descrambled weight's columns",
+        "neighbouring {outputs} have more similar weights than by chance",
+        "the pictures 'Descrambled' and of the draw: 'Descrambled' changes more slowly from row to row",
     ),
     LayerReading(
         "entropy along outputs",
@@ -200,6 +130,8 @@ READINGS = (
         True,
         -1,
         "how evenly the weight's energy is spread over the waves of the output axis; 1 is even",
+        "fewer waves of the neurons carry the weight's energy than by chance",
+        "the pictures 'Descrambled' and of the draw: from top to bottom, 'Descrambled' has fewer frequencies",
     ),
     LayerReading(
         "band edge of outputs",
@@ -208,6 +140,8 @@ READINGS = (
         False,
         -1,
         "95% of the weight's energy lies below; 1 is the highest frequency",
+        "the weights change more slowly along the {outputs} than by chance",
+        "the pictures 'Descrambled' and of the draw: 'Descrambled' changes more slowly from row to row",
     ),
     LayerReading(
         "roughness along ordered outputs",
@@ -216,6 +150,8 @@ READINGS = (
         False,
         -1,
         "roughness of the weight's columns along the network's outputs",
+        "neighbouring {outputs} have more similar weights than by chance",
+        "the pictures 'Descrambled' and of the draw: 'Descrambled' changes more slowly from row to row",
     ),
     LayerReading(
         "roughness of input signals",
@@ -224,6 +160,8 @@ READINGS = (
         True,
         -1,
         "the objective of the descrambled input signals, on the half that Q has not seen",
+        "neighbouring {inputs} carry more similar signals on new samples than by chance",
+        "the picture 'Strongest waves' of the layer before: few waves carry most of the energy",
     ),
     LayerReading(
         "agreement of halves at the inputs",
@@ -232,6 +170,8 @@ READINGS = (
         True,
         1,
         "share of the input signals' energy that both halves place on the same wave",
+        "the two halves of the samples agree on the order of the inputs more than by chance",
+        "the picture 'Descrambled': other samples would give an order of the columns more like this than chance does",
     ),
     LayerReading(
         "roughness along inputs",
@@ -240,6 +180,8 @@ READINGS = (
         False,
         -1,
         "roughness of the weight's rows along the inputs; in a hidden layer, along the order that descrambling finds",
+        "neighbouring {inputs} have more similar weights than by chance",
+        "the picture 'Strongest waves': neighbouring weights of a wave are similar",
     ),
     LayerReading(
         "entropy along inputs",
@@ -248,6 +190,8 @@ READINGS = (
         False,
         -1,
         "how evenly the weight's energy is spread over the frequencies of the input axis; 1 is even",
+        "the weight reads fewer frequencies of the {inputs} than by chance",
+        "the picture 'Strongest waves': the waves are made of few frequencies",
     ),
     LayerReading(
         "band edge of inputs",
@@ -256,6 +200,8 @@ READINGS = (
         False,
         -1,
         "95% of the weight's energy lies below; 1 is the highest frequency",
+        "the weights change more slowly along the {inputs} than by chance",
+        "the picture 'Strongest waves': the waves are smooth along the inputs",
     ),
     LayerReading(
         "sparsity of waves",
@@ -264,6 +210,9 @@ READINGS = (
         True,
         -1,
         "share of the inputs that a wave of the output axis reads",
+        "a wave of this layer reads fewer inputs than by chance",
+        "the picture 'Strongest waves': few weights of a wave are large. A hidden layer's inputs stand in "
+        "another order there, which can hide this",
     ),
     LayerReading(
         "locality of waves",
@@ -272,6 +221,8 @@ READINGS = (
         True,
         -1,
         "variance of the input positions that a wave reads, divided by that of the whole axis",
+        "the inputs that a wave of this layer reads lie closer together than by chance",
+        "the picture 'Strongest waves': large weights of a wave lie close together",
     ),
     LayerReading(
         "frequency concentration",
@@ -280,6 +231,8 @@ READINGS = (
         True,
         1,
         "mutual information of output and input frequency; positive even for noise",
+        "each frequency along the {outputs} reads frequencies of its own along the {inputs}, more than by chance",
+        "the picture 'Strongest waves': waves of different frequencies read different frequencies",
     ),
     LayerReading(
         "effective rank of weights",
@@ -288,6 +241,8 @@ READINGS = (
         False,
         -1,
         "number of singular directions that carry the weight's energy",
+        "fewer directions carry the weight's energy than by chance",
+        "the picture 'Singular values': the curve falls quickly",
     ),
     LayerReading(
         "largest singular value",
@@ -296,6 +251,8 @@ READINGS = (
         False,
         1,
         "in units of the Marchenko-Pastur edge; noise gives about 1",
+        "the strongest direction of the weight is stronger than by chance",
+        "the picture 'Singular values': where the curve begins, compared with the flat line of noise",
     ),
     LayerReading(
         "effective rank of signals",
@@ -304,6 +261,8 @@ READINGS = (
         False,
         -1,
         "number of principal components that carry the preactivations' energy",
+        "fewer principal components carry the preactivations' energy than by chance",
+        "the picture 'Strongest waves': few waves carry most of the energy",
     ),
 )
 

@@ -12,7 +12,8 @@ from jaxdescramble._base import results
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays, write_atomically
 from jaxdescramble._base.results import Result
-from jaxdescramble.findings.explanations import _counts, _page
+from jaxdescramble.findings.explanations import _page, sentences, waves
+from jaxdescramble.findings.explanations.waves import LayerWave
 
 FORMAT = 1
 
@@ -37,6 +38,8 @@ class Verdict(Result):
         interval: 95% interval of the value, if `explain` was called with `intervals`: the middle 95% of resamples of
             the groups of samples. It says how much the value depends on which samples were taken. None if there is
             none.
+        claim: what a finding says, in plain words; "" if the reading is no finding.
+        look_at: where you can see a finding on the page; "" if the reading is no finding.
     """
 
     layer: str
@@ -50,6 +53,16 @@ class Verdict(Result):
     effect: float
     note: str
     interval: tuple[float, float] | None = None
+    claim: str = ""
+    look_at: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict as a sentence: what was found, the value, what the nulls give, and the p-value."""
+        return sentences.sentence(self)
+
+    def __str__(self) -> str:
+        return self.sentence + (f" Look at {self.look_at}." if self.look_at else "")
 
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
@@ -68,6 +81,12 @@ class LayerExplanation(Result):
         ordered: which axes count as ordered: "outputs", "inputs", both, or none.
         draws: readings of the draws, one array (draws, readings) for each null; the readings are those of `verdicts`.
         verdicts: the readings of this layer.
+        waves: the strongest waves, up to six.
+        grid: (channels, points, ...), the sizes of the input axis if it is ordered, else ().
+        link: its place: "reads the network's inputs", "gives the network's outputs", both, or "hidden layer"; for
+            layers that were given as arrays, also "first layer" and "last layer". "" means unknown.
+        mean_energy: share of the energy that the mean over samples carries, of the input signals and of the
+            preactivations.
     """
 
     name: str
@@ -81,6 +100,15 @@ class LayerExplanation(Result):
     ordered: tuple[str, ...]
     draws: dict[str, Float[np.ndarray, "draws readings"]]
     verdicts: tuple[Verdict, ...]
+    waves: tuple[LayerWave, ...] = ()
+    grid: tuple[int, ...] = ()
+    link: str = ""
+    mean_energy: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def note(self) -> str:
+        """A caution if the mean over samples carries most of the energy of the signals, or ""."""
+        return sentences.mean_note(self.mean_energy)
 
     def plot(self) -> "Plot":
         """Return a picture of the layer: before, after, one draw of a null, and the strongest reading with its p-value.
@@ -189,6 +217,7 @@ class Report(Result):
         for number, one in enumerate(self.layers.values()):
             for name in ("before", "after", "null", "singular_values"):
                 arrays[f"{number}/{name}"] = getattr(one, name)
+            arrays[f"{number}/waves"] = np.asarray([wave.weights for wave in one.waves]).reshape(-1, one.after.shape[1])
             for name, drawn in one.draws.items():
                 arrays[f"{number}/draws/{name}"] = drawn
         write_arrays(place / "arrays.npz", arrays)
@@ -207,6 +236,11 @@ class Report(Result):
                 "ordered": list(one.ordered),
                 "nulls": list(one.draws),
                 "readings": [verdict.reading for verdict in one.verdicts],
+                "link": one.link,
+                "grid": list(one.grid),
+                "mean_energy": list(one.mean_energy),
+                "note": one.note,
+                "waves": waves.as_json(one.waves),
             }
             for one in self.layers.values()
         ]
@@ -226,8 +260,14 @@ class Report(Result):
                 "nulls",
             )
         }
-        verdicts = [_without_nan(dataclasses.asdict(one)) for one in self.verdicts]
-        return {"format": FORMAT, "kind": "Report", **own, "layers": layers, "verdicts": verdicts}
+        verdicts = [dataclasses.asdict(one) | {"sentence": one.sentence} for one in self.verdicts]
+        return {
+            "format": FORMAT,
+            "kind": "Report",
+            **own,
+            "layers": _without_nan(layers),
+            "verdicts": _without_nan(verdicts),
+        }
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> "Report":
@@ -280,14 +320,16 @@ def _without_nan(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _verdict(found: dict) -> Verdict:
-    def number(value: float | None) -> float:
-        return math.nan if value is None else value
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
-    nulls = {name: (number(mean), number(spread)) for name, (mean, spread) in found.pop("nulls").items()}
-    p_values = {name: number(value) for name, value in found.pop("p_values").items()}
-    value, p_value, effect = (number(found.pop(name)) for name in ("value", "p_value", "effect"))
-    ends = found.pop("interval")
+
+def _verdict(found: dict) -> Verdict:
+    found.pop("sentence", None)
+    nulls = {name: (_number(mean), _number(spread)) for name, (mean, spread) in found.pop("nulls").items()}
+    p_values = {name: _number(value) for name, value in found.pop("p_values").items()}
+    value, p_value, effect = (_number(found.pop(name)) for name in ("value", "p_value", "effect"))
+    ends = found.pop("interval", None)
     interval = None if ends is None else (ends[0], ends[1])
     own = {"value": value, "p_value": p_value, "effect": effect, "interval": interval}
     return Verdict(p_values=p_values, nulls=nulls, **own, **found)
@@ -295,7 +337,7 @@ def _verdict(found: dict) -> Verdict:
 
 def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict[str, np.ndarray]) -> LayerExplanation:
     own = {one.reading: one for one in verdicts if one.layer == about["name"]}
-    return LayerExplanation(
+    layer = LayerExplanation(
         name=about["name"],
         before=arrays[f"{number}/before"],
         after=arrays[f"{number}/after"],
@@ -308,28 +350,12 @@ def _layer(number: int, about: dict, verdicts: tuple[Verdict, ...], arrays: dict
         draws={name: arrays[f"{number}/draws/{name}"] for name in about["nulls"]},
         verdicts=tuple(own[name] for name in about["readings"]),
     )
-
-
-def _chance(one: Verdict) -> str:
-    """Return the mean of the null that comes closest to the value, among those that can change the reading."""
-    means = {name: mean for name, (mean, _) in one.nulls.items() if not math.isnan(one.p_values[name])}
-    name = min(means, key=lambda name: abs(means[name] - one.value))
-    return f"{name}: {means[name]:.3g}"
-
-
-def headline_of(findings: tuple[Verdict, ...], judged: int, layers: int, draws: _counts.Counts, alpha: float) -> str:
-    """Return the result of an explanation in one sentence.
-
-    >>> headline_of((), 64, 4, {"random frame": 199}, 0.05)
-    'None of 64 readings of 4 layers is a finding (199 draws of each null, corrected for all readings).'
-    """
-    how = f"({_counts.drawn(draws)}, corrected for all readings)"
-    of = f"{judged} reading{'s' * (judged != 1)} of {layers} layer{'s' * (layers != 1)}"
-    if not judged:
-        return f"No reading of {layers} layer{'s' * (layers != 1)} could be judged."
-    if not findings:
-        return _counts.too_few(draws, alpha) or f"None of {of} is a finding {how}."
-    shown = "; ".join(f"{one.reading} of {one.layer}, {one.value:.3g} ({_chance(one)})" for one in findings[:3])
-    more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
-    verb = "is a finding" if len(findings) == 1 else "are findings"
-    return f"{len(findings)} of {of} {verb}: {shown}{more} {how}."
+    if "waves" not in about:  # written before reports had waves
+        return layer
+    return dataclasses.replace(
+        layer,
+        waves=waves.from_json(about["waves"], arrays[f"{number}/waves"]),
+        grid=tuple(about["grid"]),
+        link=about["link"],
+        mean_energy=(_number(about["mean_energy"][0]), _number(about["mean_energy"][1])),
+    )

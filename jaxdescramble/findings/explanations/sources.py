@@ -22,6 +22,7 @@ from jaxdescramble.objectives import Objective
 
 PARTS = ("weight", "input", "preactivation")
 PICKLES = (".pth", ".pt", ".bin", ".pkl", ".ckpt")
+HIDDEN = "hidden layer"
 LARGEST_FREE = 4096
 """Largest input axis that is descrambled; longer axes need a decomposition of minutes."""
 
@@ -54,7 +55,8 @@ class Source(NamedTuple):
     """One layer, ready to be looked at.
 
     `columns` holds for each column of `input` the number of its sample. `tap` and `place` say where a function's layer
-    was found: the name of the tap and the index along its leading axes.
+    was found: the name of the tap and the index along its leading axes. `link` says in words whether it reads the
+    network's inputs or gives its outputs.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Source(NamedTuple):
     into: Axis
     tap: str = ""
     place: tuple[int, ...] = ()
+    link: str = ""
 
 
 Pattern = str | Sequence[str] | Callable[[str], bool] | None
@@ -172,6 +175,8 @@ def _of_tap(
         shape, channels, ordered_input = window, m // points, points > 1
     elif ordered_input and grid is not None and int(np.prod(grid)) == m:
         shape = tuple(size for size in grid if size > 1) or None
+    ends = ("reads the network's inputs", tap.layout.from_input), ("gives the network's outputs", tap.layout.to_output)
+    link = " and ".join(what for what, there in ends if there) or HIDDEN
     found = []
     for place in np.ndindex(lead):
         own = name + "".join(f"[{k}]" for k in place)
@@ -182,7 +187,7 @@ def _of_tap(
         at = tuple(k if size > 1 else 0 for k, size in zip(place, signals.shape[:-2], strict=True))
         if at not in read:
             read[at] = _plain(signals[at]), columns[at]
-        found.append(Source(own, _plain(weight[place]), *read[at], output, into, name, place))
+        found.append(Source(own, _plain(weight[place]), *read[at], output, into, name, place, link))
     return found
 
 
@@ -227,7 +232,9 @@ def from_mapping(
             one.shape,
             one.channels,
         )
-        found.append(Source(name, weight, signals, np.arange(signals.shape[1]), output, into))
+        link = " and ".join(what for what, there in (("first layer", first), ("last layer", last)) if there)
+        link = link or HIDDEN
+        found.append(Source(name, weight, signals, np.arange(signals.shape[1]), output, into, link=link))
     return found
 
 

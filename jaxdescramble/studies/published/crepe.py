@@ -218,6 +218,8 @@ LADDER = LayerReading(
     True,
     1,
     "squared correlation of the frequency of a wave of outputs with the mean frequency that it reads; 1 is a ladder",
+    "waves of higher frequency read higher frequencies of the {inputs}, or lower ones, more regularly than by chance",
+    "the picture 'Strongest waves': their frequencies rise or fall from wave to wave",
 )
 
 

@@ -1,0 +1,177 @@
+"""The strongest waves of a layer: what they read, and the samples on which they are largest and smallest.
+
+The descrambled weight is `P W = B U^T W`. The columns of U are the principal directions of the preactivations, the
+strongest first. The columns of B are the waves along the descrambled order, the slowest first. So every row of `P W` is
+a sum of waves, wave k reads the inputs with the weights `u_k^T W`, and its activation on an input x is `u_k^T W x`. If
+the outputs are ordered, P is the identity, and each output counts as one wave.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from jaxtyping import Float, Int
+
+from jaxdescramble._base.results import Result
+from jaxdescramble.findings.explanations.preparing import Prepared
+
+WAVES, SAMPLES = 6, 5
+"""Largest numbers of waves of a layer, and of samples on each side of a wave."""
+
+WEAKEST = 1e-6
+"""Waves with a smaller share of the energy than this are left out."""
+
+COLUMNS = 4096
+"""Number of columns of signals that are read at a time."""
+
+
+class Names(NamedTuple):
+    """The names of the samples: sample k is called `labels[codes[k]]`."""
+
+    labels: list[str]
+    codes: Int[np.ndarray, " samples"]
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class LayerWave(Result):
+    """One of the strongest waves of a layer.
+
+    The sign of a wave is arbitrary; here its largest weight is positive. So "largest" and "smallest" are two ends of
+    one scale. Two waves of one frequency are one wave in two phases.
+
+    Attributes:
+        name: such as "wave 2, frequency 1", or "output 3" (counted from 0) if the outputs are ordered.
+        energy: share of the energy of the preactivations that it carries, on all samples.
+        weights: its weight on each input, shape (in,); inputs without an order are in the descrambled order.
+        largest: the samples on which it is largest, with its activation. Empty without `names`.
+        smallest: the samples on which it is smallest, the smallest first.
+    """
+
+    name: str
+    energy: float
+    weights: Float[np.ndarray, " m"]
+    largest: tuple[tuple[str, float], ...] = ()
+    smallest: tuple[tuple[str, float], ...] = ()
+
+
+def principal(signals: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+    """Return the energies and the principal directions of signals, strongest first.
+
+    >>> energies, _ = principal(np.diag([1.0, 2.0]))
+    >>> energies.round(6).tolist()
+    [4.0, 1.0]
+    """
+    energies, directions = scipy.linalg.eigh(signals @ signals.T, driver="evd", check_finite=False)
+    order = np.argsort(-energies, kind="stable")
+    return energies[order], directions[:, order]
+
+
+def waves_of(
+    one: Prepared,
+    energies: Float[np.ndarray, " n"],
+    directions: Float[np.ndarray, "n n"] | None,
+    right: Float[np.ndarray, "size m"] | None,
+    names: Names | None,
+) -> tuple[LayerWave, ...]:
+    """Return the strongest waves of a layer.
+
+    Args:
+        one: the layer.
+        energies: energy of the preactivations along each direction, or of each output if `directions` is None.
+        directions: principal directions of the preactivations; None if the outputs are ordered.
+        right: descrambler of the inputs; None if they are ordered.
+        names: the names of the samples, or None.
+    """
+    total = float(energies.sum())
+    strongest = np.argsort(-energies, kind="stable")[:WAVES]
+    strongest = strongest[energies[strongest] > WEAKEST * total]
+    weight = np.asarray(one.weight, np.float64)
+    rows = weight[strongest] if directions is None else directions[:, strongest].T @ weight
+    shown = rows if right is None else rows @ right.T
+    signs = np.sign(np.take_along_axis(shown, np.abs(shown).argmax(axis=1)[:, None], axis=1))
+    if directions is not None:  # the sign of an output is no choice
+        rows, shown = rows * signs, shown * signs
+    ends = [((), ())] * len(rows) if names is None else _ends(one, rows, names)
+    runs = one.source.output.runs
+    return tuple(
+        LayerWave(
+            name=f"output {k}" if directions is None else f"wave {k + 1}, frequency {runs[k]}",
+            energy=float(energies[k]) / total,
+            weights=profile.astype(one.weight.dtype),
+            largest=largest,
+            smallest=smallest,
+        )
+        for k, profile, (largest, smallest) in zip(strongest.tolist(), shown, ends, strict=True)
+    )
+
+
+def _signals(one: Prepared) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "m columns"]]]:
+    """Yield the columns that are read, and their signals, some at a time."""
+    for half in one.picked:
+        for first in range(0, len(half), COLUMNS):
+            own = half[first : first + COLUMNS]
+            yield own, np.asarray(one.source.input[:, own], np.float64)
+
+
+def _ends(
+    one: Prepared, rows: Float[np.ndarray, "waves m"], names: Names
+) -> list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]:
+    """Return for each wave the samples on which it is largest, and smallest."""
+    activations = np.concatenate([rows @ signals for _, signals in _signals(one)], axis=1)
+    codes = names.codes[one.source.columns[np.concatenate(one.picked)]]
+
+    def named(places: np.ndarray, row: np.ndarray) -> tuple[tuple[str, float], ...]:
+        return tuple((names.labels[codes[k]], float(row[k])) for k in places)
+
+    return [(named(smallest(-row, codes), row), named(smallest(row, codes), row)) for row in activations]
+
+
+def smallest(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the places of the smallest values, in ascending order: one of each code, or more if there are few codes.
+
+    >>> smallest(np.asarray([3.0, 1.0, 2.0, 9.0]), np.asarray([0, 1, 1, 0])).tolist()
+    [1, 2, 0, 3]
+    """
+    order = np.argsort(values, kind="stable")
+    distinct = np.sort(np.unique(codes[order], return_index=True)[1])[:SAMPLES]
+    again = np.setdiff1d(np.arange(min(len(order), 2 * SAMPLES)), distinct)[: SAMPLES - len(distinct)]
+    return order[np.sort(np.concatenate([distinct, again]))]
+
+
+def mean_energy(one: Prepared) -> tuple[float, float]:
+    """Return the share of the energy that the mean over samples carries: in the input signals and preactivations.
+
+    The two halves count the same. A layer whose signals are all zero has NaN.
+    """
+    weights = np.zeros(one.source.input.shape[1])
+    for half in one.picked:
+        weights[half] = one.weights[half] / one.weights[half].sum()
+    parts = [signals @ weights[own] for own, signals in _signals(one)]
+    mean = np.sum(parts, axis=0) / len(one.picked)
+    factors = [np.asarray(factor, np.float64) for factor in one.inputs.factors]
+    weight = np.asarray(one.weight, np.float64)
+
+    def share(mean: np.ndarray, signals: list[np.ndarray]) -> float:
+        total = sum(float(np.sum(part**2)) for part in signals) / len(signals)
+        return min(float(np.sum(mean**2)) / total, 1.0) if total > 0 else float("nan")
+
+    return share(mean, factors), share(weight @ mean, [weight @ factor for factor in factors])
+
+
+def as_json(waves: tuple[LayerWave, ...]) -> list[dict[str, object]]:
+    """Return waves without their weights, for `report.json`."""
+    return [{"name": one.name, "energy": one.energy, "largest": one.largest, "smallest": one.smallest} for one in waves]
+
+
+def from_json(found: list[dict], weights: Float[np.ndarray, "waves m"]) -> tuple[LayerWave, ...]:
+    """Return the waves that `as_json` and a matrix of their weights describe."""
+
+    def ends(side: list[list]) -> tuple[tuple[str, float], ...]:
+        return tuple((name, value) for name, value in side)
+
+    return tuple(
+        LayerWave(one["name"], one["energy"], row, ends(one["largest"]), ends(one["smallest"]))
+        for one, row in zip(found, weights, strict=True)
+    )
