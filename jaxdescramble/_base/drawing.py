@@ -118,7 +118,7 @@ def bars(values: np.ndarray, title: str, width: int = 160, height: int = 60) -> 
         title: text that the mouse shows, and that screen readers read.
         width, height: size in pixels.
 
-    >>> bars(np.asarray([1.0, -1.0]), "two").count("<path")
+    >>> bars(np.asarray([1.0, -1.0]), "two").count("V")
     2
     """
     numbers = np.asarray(values, np.float64)
