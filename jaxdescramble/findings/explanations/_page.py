@@ -259,9 +259,7 @@ def _findings(report: "Report") -> str:
     for one in report.findings:
         against = sentences.nulls_of(one)
         look_at = f" Look at {one.look_at}." if one.look_at else ""
-        strictest = max(
-            one.p_values, key=lambda name: -math.inf if math.isnan(one.p_values[name]) else one.p_values[name]
-        )
+        strictest = max((p, name) for name, p in one.p_values.items() if not math.isnan(p))[1]
         p = p_text(one.p_value, report.null_draws[strictest])
         numbers = f"{one.reading} is {number(one.value)}; {against}; p = {p}.{look_at}"
         items.append(

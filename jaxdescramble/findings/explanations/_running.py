@@ -1,12 +1,13 @@
 """Make the draws of an explanation: in blocks, so that they can be watched, stopped and continued."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from jaxdescramble.findings.explanations.draws import Battery, observed, read_dr
 from jaxdescramble.findings.explanations.looks import Inputs, singular_values
 from jaxdescramble.findings.explanations.preparing import Prepare, Prepared, UnreadableError, inputs_of
 from jaxdescramble.findings.explanations.sources import Source
-from jaxdescramble.findings.explanations.weight_nulls import WeightNull
+from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
 from jaxdescramble.findings.explanations.whole_networks import (
     TrainedNetworks,
     WholeNull,
@@ -122,7 +123,11 @@ class Store(NamedTuple):
 
     @staticmethod
     def at(
-        folder: str | os.PathLike[str] | None, layers: list[Prepared], key: PRNGKeyArray, objective: Objective
+        folder: str | os.PathLike[str] | None,
+        layers: list[Prepared],
+        key: PRNGKeyArray,
+        objective: Objective,
+        nulls: Sequence[WeightNull | WholeNull],
     ) -> "Store":
         if folder is None:
             return Store(None, "")
@@ -132,6 +137,12 @@ class Store(NamedTuple):
         for one in layers:
             for array in (one.weight, *one.inputs.factors):
                 digest.update(np.ascontiguousarray(array).tobytes())
+        for null in nulls:
+            if isinstance(null, Untrained):  # another `init` makes other networks
+                for leaf in jax.tree.leaves(null.network(key)):
+                    digest.update(np.ascontiguousarray(leaf).tobytes())
+            elif dataclasses.is_dataclass(null) and not isinstance(null, WholeNull):
+                digest.update(repr(null).encode())
         return Store(file_path(folder, "folder"), digest.hexdigest()[:16])
 
     def path(self, null: WeightNull | WholeNull, battery: str, first: int, last: int) -> Path:

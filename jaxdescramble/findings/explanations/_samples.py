@@ -70,7 +70,8 @@ def some_samples(
         return Given(x, weights, groups, names, None, count)
 
     def few(leaf: ArrayLike) -> ArrayLike:
-        return leaf[picked] if np.shape(leaf)[0] == count else leaf  # pyright: ignore[reportIndexIssue]
+        own = leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
+        return own[picked] if own.shape[0] == count else leaf
 
     own = [_rows(one, picked, count) for one in (weights, groups, names)]
     return Given(jax.tree.map(few, x), own[0], own[1], own[2], picked, count)
@@ -93,7 +94,7 @@ def some_columns(
         return Given(layers, weights, groups, names, None, count)
 
     def few(signals: ArrayLike | None) -> ArrayLike | None:
-        return signals if np.ndim(signals) != 2 else np.asarray(signals[:, picked])  # pyright: ignore
+        return signals if signals is None or np.ndim(signals) != 2 else np.asarray(signals)[:, picked]
 
     kept = {
         name: dataclasses.replace(one, input=few(one.input), preactivation=few(one.preactivation))
@@ -114,8 +115,11 @@ def _picked(count: int, most: int, weights: ArrayLike | None, seed: Sequence[int
     return able
 
 
-def _rows(values: ArrayLike | Sequence[str] | None, picked: np.ndarray, count: int):
-    return np.asarray(values)[picked] if values is not None and np.shape(values)[:1] == (count,) else values
+def _rows(values: ArrayLike | Sequence[str] | None, picked: np.ndarray, count: int) -> np.ndarray | None:
+    if values is None:
+        return None
+    own = np.asarray(values)
+    return own[picked] if own.shape[:1] == (count,) else own
 
 
 def samples_of(

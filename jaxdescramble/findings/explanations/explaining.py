@@ -207,7 +207,7 @@ def explain(
         raise ValueError("readings: none of them fits the axes of these layers.")
     with Workers(watch) as workers:
         values = list(workers.run(observed(ready, batteries), to_the_end=True))
-        store = Store.at(folder, ready, given_key, objective)
+        store = Store.at(folder, ready, given_key, objective, chosen_nulls)
         drawn = draw(workers, ready, batteries, chosen_nulls, draws, given_key, network, store)
         if drawn.draws == 0 and watch.stopped == Status.INTERRUPTED:
             raise Interrupted("explain was interrupted before the first draws were complete.", None)
