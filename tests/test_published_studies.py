@@ -179,7 +179,11 @@ def test_sentences_become_tokens(tmp_path):
     words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "we", "read", "##ing", "."]
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("tokenizer.json", json.dumps({"model": {"vocab": {one: k for k, one in enumerate(words)}}}))
-    ids, weights = minilm.inputs(tmp_path, ["We reading.", "Zz"])
+    ids, weights, found = minilm.inputs(tmp_path, ["We reading.", "Zz"])
+    assert found[:, :6].tolist() == [
+        ["[CLS]", "we", "read", "##ing", ".", "[SEP]"],
+        ["[CLS]", "[UNK]", "[SEP]", *["[PAD]"] * 3],
+    ]
     assert ids[:, :7].tolist() == [[1, 4, 5, 6, 7, 2, 0], [1, 3, 2, 0, 0, 0, 0]]
     assert weights[:, :6].tolist() == [[0, 1, 1, 1, 1, 0], [0, 1, 0, 0, 0, 0]]
     assert minilm.inputs(tmp_path, count=3).ids.shape == (3, minilm.TOKENS)
@@ -221,7 +225,7 @@ def test_mtcnn_finds_no_faces_in_ellipses(net):
 def test_minilm_brings_sentences_of_one_meaning_together():
     f, params = minilm.load(FILES)
     texts = ["A man plays the guitar.", "Someone is playing a guitar.", "The market fell on Monday."]
-    ids, _ = minilm.inputs(FILES, texts)
+    ids, *_ = minilm.inputs(FILES, texts)
     inside = (ids > 0)[:, :, None]
     mean = np.sum(np.asarray(f(params, ids)) * inside, axis=1)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)

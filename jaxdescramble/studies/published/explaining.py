@@ -3,6 +3,7 @@
 import os
 
 import jax
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, random_key
@@ -31,8 +32,8 @@ def explained(
 
     | name | inputs | groups |
     |---|---|---|
-    | crepe | tones; one window at a random place for each tone and layer | tones of one semitone |
-    | minilm | sentences; padding and the marks at both ends have weight 0 | sentences |
+    | crepe | tones, named; one window at a random place for each tone and layer | tones of one semitone |
+    | minilm | sentences, tokens named; padding and the marks at both ends have weight 0 | sentences |
     | deernet | simulated traces; the first layer has five blocks of 64 points | traces |
     | pnet, rnet, onet | pictures of ellipses | pictures |
 
@@ -59,6 +60,7 @@ def explained(
         return explain(
             crepe.windows(sound, tones.frames, for_windows),
             groups=tones.semitone,
+            names=[f"{frequency:.0f} Hz" for frequency in np.asarray(tones.frequency)],
             readings=(*READINGS, crepe.LADDER),
             draws=draws, layers=layers, key=for_draws, out=out, progress=progress, max_seconds=max_seconds,
         )  # fmt: skip
@@ -70,11 +72,11 @@ def explained(
         )  # fmt: skip
     if name == "minilm":
         f, params = minilm.load(path)
-        x, weights = minilm.inputs(path, count=count)
+        x, weights, names = minilm.inputs(path, count=count)
     else:
         f, params = mtcnn.load(path, name)
-        x, weights = mtcnn.inputs(for_inputs, name, count), None
+        x, weights, names = mtcnn.inputs(for_inputs, name, count), None, None
     return explain(
-        f, params, x, weights=weights,
+        f, params, x, weights=weights, names=names,
         draws=draws, layers=layers, key=for_draws, out=out, progress=progress, max_seconds=max_seconds,
     )  # fmt: skip

@@ -121,10 +121,17 @@ def network(params: Params, ids: Int[Array | np.ndarray, "rows tokens"]) -> Floa
 
 
 class Sentences(NamedTuple):
-    """Token numbers, and weights that leave out padding and the marks at both ends; rows are sentences."""
+    """Sentences as tokens; a row is a sentence.
+
+    Attributes:
+        ids: number of each token in the vocabulary.
+        weights: 1, or 0 for padding and the marks at both ends.
+        words: the tokens as texts.
+    """
 
     ids: Int[np.ndarray, "rows tokens"]
     weights: Float[np.ndarray, "rows tokens"]
+    words: np.ndarray
 
 
 def inputs(
@@ -149,7 +156,12 @@ def inputs(
         own = ["[CLS]", *pieces[: TOKENS - 2], "[SEP]"]
         row[: len(own)] = [vocabulary[one] for one in own]
     ends = [vocabulary["[PAD]"], vocabulary["[CLS]"], vocabulary["[SEP]"]]
-    return Sentences(ids, (~np.isin(ids, ends)).astype(np.float32))
+    words = dict(zip(vocabulary.values(), vocabulary, strict=True))
+    return Sentences(
+        ids,
+        (~np.isin(ids, ends)).astype(np.float32),
+        np.asarray([[words.get(int(one), "") for one in row] for row in ids]).reshape(ids.shape),
+    )
 
 
 def _pieces(word: str, vocabulary: Mapping[str, int]) -> list[str]:
