@@ -30,16 +30,23 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
 
 
-LONG_FILES = (
-    "test_as_users.py",
-    "test_golden.py",
-    "test_lapack.py",
-    "test_descramble_permutation.py",
-    "test_studies_deernet.py",
-    "test_published_studies.py",
-    "test_gating_studies.py",
-    "test_examples.py",
-)
+LONG_FILES = {
+    f"test_{name}.py"
+    for name in (
+        "as_users",
+        "descramble_permutation",
+        "docs",
+        "evaluation",
+        "examples",
+        "gating_studies",
+        "golden",
+        "lapack",
+        "published_studies",
+        "relaxometry",
+        "studies",
+        "studies_deernet",
+    )
+}
 """Files that take long for their length."""
 PROGRAMS = 1500
 """A process forgets its programs when it has compiled so many: about 500 MiB. JAX itself keeps 4,096 of a kind."""
