@@ -48,8 +48,8 @@ LONG_FILES = {
     )
 }
 """Files that take long for their length."""
-PROGRAMS = 1500
-"""A process forgets its programs when it has compiled so many: about 500 MiB. JAX itself keeps 4,096 of a kind."""
+PROGRAMS = 500
+"""A process forgets its programs, 1.4 MiB each, at the end of the file in which it has compiled so many."""
 
 
 @pytest.hookimpl(tryfirst=True)
