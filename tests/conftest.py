@@ -4,6 +4,7 @@
 `default_precision` that way in a second pass.
 """
 
+import gc
 import os
 import signal
 
@@ -29,9 +30,34 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("jaxdescramble", "beartype.beartype")
 
 
+LONG_FILES = {
+    f"test_{name}.py"
+    for name in (
+        "as_users",
+        "descramble_permutation",
+        "docs",
+        "evaluation",
+        "examples",
+        "gating_studies",
+        "golden",
+        "lapack",
+        "published_studies",
+        "relaxometry",
+        "studies",
+        "studies_deernet",
+    )
+}
+"""Files that take long for their length."""
+PROGRAMS = 500
+"""A process forgets its programs, 1.4 MiB each, at the end of the file in which it has compiled so many."""
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Mark as `thorough` the cases of a parametrised test after the first, but for `every_case`."""
+def pytest_collection_modifyitems(config, items):
+    """Mark as `thorough` the cases of a parametrised test after the first, but for `every_case`.
+
+    Among several workers, long files come first: a long one at the end keeps one core busy and the others idle.
+    """
     cases = {}
     for item in items:
         if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
@@ -39,6 +65,15 @@ def pytest_collection_modifyitems(items):
     for some in cases.values():
         for item in some[1:]:
             item.add_marker(pytest.mark.thorough)
+    if hasattr(config, "workerinput"):
+        sizes = {path: path.stat().st_size for path in {item.path for item in items}}
+        items.sort(key=lambda item: (item.path.name not in LONG_FILES, -sizes[item.path], item.path.name))
+
+
+def pytest_collection_finish():
+    """Take what was imported out of the garbage collector's rounds, which took a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -54,8 +89,25 @@ def as_installed():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+programs = 0
+
+
+def count_programs(event, _, **__):
+    global programs
+    programs += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(count_programs)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_what_was_compiled():
-    """Compiled programs of thousands of tests would fill the memory of a small machine."""
+    """Compiled programs of thousands of tests would fill the memory of a small machine.
+
+    Not after every module: many modules compile the same small programs.
+    """
+    global programs
     yield
-    jax.clear_caches()
+    if programs > PROGRAMS:
+        jax.clear_caches()
+        programs = 0

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compile_fast import COMPILE_FAST
 from fuzzing_calls import CALLS, NO_FILE
 
 SCRIPT = Path(__file__).parent / "as_users.py"
@@ -14,18 +15,25 @@ ROOT = SCRIPT.parent.parent
 VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS")
 
 
+@pytest.fixture(scope="module", params=[COMPILE_FAST, None], ids=["compiled fast", "compiled as for users"])
+def flags(request):
+    """XLA's flags; its own are thorough, for they take three times as long."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def told():
+def told(flags):
     """What the process prints: its settings, and what is wrong with each answer."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"XLA_FLAGS": flags} if flags else {}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
     done = subprocess.run([sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_nothing_is_set(told):
-    defaults = {"64-bit types": False, "rank promotion": "allow", "LAPACK's threads": 1, "flags": None}
+def test_nothing_else_is_set(told, flags):
+    defaults = {"64-bit types": False, "rank promotion": "allow", "LAPACK's threads": 1, "flags": flags}
     assert told["settings"] == defaults
 
 

@@ -52,7 +52,7 @@ def test_batches_lists_and_problems_without_an_answer(key):
     found = jd.descramble(S, smoothness(), group="permutation", restarts=1, key=key)
     assert found.status.tolist() == [0, Status.NOT_FINITE, Status.ZERO_SIGNALS]
     assert jnp.isnan(found.point[1]).all()
-    alone = jd.descramble([S[0], S[0]], smoothness(), group="permutation", restarts=1, key=key)
+    alone = jd.descramble([S[0]] * 3, smoothness(), group="permutation", restarts=1, key=key)  # the program of S
     np.testing.assert_allclose(alone[1].value, found.value[0], rtol=1e-12)
 
 
