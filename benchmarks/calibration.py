@@ -1,6 +1,8 @@
 """Count the false findings of `explain` on networks without findings, and its power on networks with planted ones.
 
-Run: python -m benchmarks.calibration [--networks 500] [--draws 39] [--power 100] [--out FILE]
+Run: python -m benchmarks.calibration [--networks 500] [--draws 39] [--power 100] [--only ROW] [--out FILE]
+
+Finished rows are kept in a folder, so the same command goes on after an interruption.
 
 Level: each null alone, on networks that are exchangeable with its draws (the other nulls count as beaten, the least
 favourable case). An exact test at 5% shows more than 25 of 500 half of the time; more than 37 would be a fault.
@@ -11,6 +13,7 @@ samples.
 import argparse
 import functools
 import itertools
+import json
 import os
 import platform
 import time
@@ -143,45 +146,73 @@ def power(strength, samples, networks, draws):
     return found / networks
 
 
-def main(out: Path, networks: int, draws: int, planted_networks: int):
-    begun = time.perf_counter()
-    lines = [
-        "# Calibration of `explain`",
-        "",
-        f"`python -m benchmarks.calibration --networks {networks} --draws {draws} --power {planted_networks}`; "
-        f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}. Level 5%.",
-        "",
-        "## False findings",
-        "",
-        f"Explanations of {networks} networks without findings that show at least one, all layers and readings "
-        f"together; {', '.join(map(str, WIDTHS))} neurons, {SAMPLES} samples; limits of Clopper and Pearson (95%).",
-        "",
-        "| null and network | with a finding | share | 95% limits |",
-        "|---|---|---|---|",
-    ]
-    for name, (kind, nulls, with_init) in LEVEL.items():
-        found = false_findings(kind, nulls, with_init, networks, draws)
-        low = float(beta.ppf(0.025, found, networks - found + 1)) if found else 0.0
-        high = float(beta.ppf(0.975, found + 1, networks - found))
-        lines.append(f"| {name} | {found} of {networks} | {found / networks:.3f} | {low:.3f} to {high:.3f} |")
-        print(lines[-1], flush=True)
-    strengths, sizes = (0.3, 0.5, 1.0), (60, 200, 1000)
-    lines += [
-        "",
-        "## Power",
-        "",
-        f"Share of {planted_networks} planted layers (32 neurons, 64 inputs) with a finding; both default nulls must "
-        "be beaten. Rows: norm of the filters in units of the norm of the noise. Columns: number of samples.",
-        "",
-        "| strength | " + " | ".join(map(str, sizes)) + " |",
-        "|---" * (len(sizes) + 1) + "|",
-    ]
-    for strength in strengths:
-        shares = [power(strength, samples, planted_networks, draws) for samples in sizes]
-        lines.append(f"| {strength} | " + " | ".join(f"{share:.2f}" for share in shares) + " |")
-        print(lines[-1], flush=True)
-    lines += ["", f"All in {time.perf_counter() - begun:.0f} s."]
-    out.write_text("\n".join(lines) + "\n")
+STRENGTHS, SIZES = (0.3, 0.5, 1.0), (60, 200, 1000)
+
+
+def kept(file: Path, compute):
+    """Return what a former run wrote to this file; otherwise compute it and write it."""
+    if not file.exists():
+        begun = time.perf_counter()
+        value = compute()
+        file.write_text(json.dumps({"value": value, "seconds": time.perf_counter() - begun}))
+        print(file.stem, value, flush=True)
+    return json.loads(file.read_text())["value"]
+
+
+def main(given: argparse.Namespace):
+    networks, draws = given.networks, given.draws
+    given.parts.mkdir(parents=True, exist_ok=True)
+    for name, row in LEVEL.items():
+        if given.only in name:
+            kept(given.parts / f"{name}.json", functools.partial(false_findings, *row, networks, draws))
+    for strength, samples in itertools.product(STRENGTHS, SIZES):
+        if given.only in "power":
+            file = given.parts / f"power {strength} {samples}.json"
+            kept(file, functools.partial(power, strength, samples, given.power, draws))
+    given.out.write_text(table(given))
+
+
+def table(given: argparse.Namespace) -> str:
+    """Format all rows that are finished as Markdown."""
+    networks, found = given.networks, {file.stem: json.loads(file.read_text()) for file in given.parts.glob("*.json")}
+    level = []
+    for name in LEVEL:
+        if name in found:
+            count = found[name]["value"]
+            low = float(beta.ppf(0.025, count, networks - count + 1)) if count else 0.0
+            high = float(beta.ppf(0.975, count + 1, networks - count))
+            level.append(f"| {name} | {count} of {networks} | {count / networks:.3f} | {low:.3f} to {high:.3f} |")
+    planted_rows = []
+    for strength in STRENGTHS:
+        names = [f"power {strength} {samples}" for samples in SIZES]
+        cells = [f"{found[name]['value']:.2f}" if name in found else "" for name in names]
+        planted_rows.append(f"| {strength} | " + " | ".join(cells) + " |")
+    newline = "\n"
+    return f"""# Calibration of `explain`
+
+`python -m benchmarks.calibration --networks {networks} --draws {given.draws} --power {given.power}`;
+{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}. Level 5%.
+{sum(one["seconds"] for one in found.values()):.0f} s in all.
+
+## False findings
+
+Explanations of {networks} networks without findings that show at least one, all layers and readings together;
+{", ".join(map(str, WIDTHS))} neurons, {SAMPLES} samples; limits of Clopper and Pearson (95%). An exact test shows more
+than {networks / 20:.0f} half of the time; more than 37 of 500 would be a fault.
+
+| null and network | with a finding | share | 95% limits |
+|---|---|---|---|
+{newline.join(level)}
+
+## Power
+
+Share of {given.power} planted layers (32 neurons, 64 inputs) with a finding; both default nulls must be beaten. Rows:
+norm of the filters in units of the norm of the noise. Columns: number of samples.
+
+| strength | {" | ".join(map(str, SIZES))} |
+|{"---|" * (len(SIZES) + 1)}
+{newline.join(planted_rows)}
+"""
 
 
 if __name__ == "__main__":
@@ -189,6 +220,7 @@ if __name__ == "__main__":
     parser.add_argument("--networks", type=int, default=500)
     parser.add_argument("--draws", type=int, default=39)
     parser.add_argument("--power", type=int, default=100)
+    parser.add_argument("--only", default="", help="only rows whose names contain this text; 'power' for the power")
+    parser.add_argument("--parts", type=Path, default=Path("calibration-parts"), help="folder for finished rows")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "calibration.md")
-    given = parser.parse_args()
-    main(given.out, given.networks, given.draws, given.power)
+    main(parser.parse_args())
