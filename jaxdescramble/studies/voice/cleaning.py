@@ -128,9 +128,7 @@ def gains(params: Params, made: Sequence[Mixture], lags: int) -> list[Gain]:
         }
         first += len(noisy)
         before = ratio(one.clean, one.clean + one.noise)
-        by = {
-            name: ratio(one.clean, sound_of(mask * noisy, len(one.clean))) - before for name, mask in gain.items()
-        }
+        by = {name: ratio(one.clean, sound_of(mask * noisy, len(one.clean))) - before for name, mask in gain.items()}
         found.append(Gain(one.kind, one.snr, one.recording, by))
     return found
 

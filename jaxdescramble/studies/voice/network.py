@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jaxdescramble.studies.voice.synthetic import generator
 class VoicePlan:
     """Everything that a training run depends on, except the recordings and the random key.
 
-    All hidden layers have as many neurons as there are bands, 129. So every layer can be compared with a diagonal matrix.
+    All hidden layers have as many neurons as there are bands, 129, so a diagonal has a meaning in every layer.
 
     Args:
         lags: number of frames that the network reads, odd; its answer is about the middle one.
@@ -140,8 +140,8 @@ def pool(recordings: Sequence[Recording], lags: int, key: PRNGKeyArray, seconds:
 def train(key: PRNGKeyArray, given: Pool, plan: VoicePlan | None = None) -> TrainedVoiceNet:
     """Train a network by Adam in one compiled program; the loss is the share of the noise that stays.
 
-    With the mixture Y, its mask m and the clean spectrum S, this is the mean of `|m Y - S|^2`, in units of the mean noise
-    power of the recording. A mask of ones has a loss of about 1, and a mask of zeros one that grows with the ratio.
+    With the mixture Y, its mask m and the clean spectrum S, this is the mean of `|m Y - S|^2`, in units of the mean
+    noise power of the recording. A mask of ones has a loss of about 1; one of zeros has the ratio of speech to noise.
 
     Args:
         key: random key; it decides weights, frames, noise and ratios.
@@ -179,7 +179,7 @@ def _train(key: Array, given: Pool, plan: VoicePlan) -> tuple[Params, Array]:
             batch = batch._replace(noisy=jnp.roll(batch.noisy, 1, 0), clean=jnp.roll(batch.clean, 1, 0))
         value, gradient = jax.value_and_grad(loss)(params, batch)
         update, state = optimiser.update(gradient, state, params)
-        return (optax.apply_updates(params, update), state), value
+        return (cast(Params, optax.apply_updates(params, update)), state), value
 
     (params, _), losses = jax.lax.scan(step, (initial, optimiser.init(initial)), jnp.arange(plan.steps))
     return params, losses

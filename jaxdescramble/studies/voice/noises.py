@@ -19,9 +19,7 @@ def white(
     return rng.standard_normal(samples)
 
 
-def hum(
-    rng: np.random.Generator, samples: int, recordings: Sequence[Recording] = ()
-) -> Float[np.ndarray, " samples"]:
+def hum(rng: np.random.Generator, samples: int, recordings: Sequence[Recording] = ()) -> Float[np.ndarray, " samples"]:
     """Return mains hum: 50 or 60 Hz (0.2% off at most) with 19 overtones of random strengths and phases.
 
     >>> spectrum = np.abs(np.fft.rfft(hum(np.random.default_rng(0), 8000)))
@@ -35,9 +33,7 @@ def hum(
     return strength @ np.sin(2 * np.pi * turns)
 
 
-def babble(
-    rng: np.random.Generator, samples: int, recordings: Sequence[Recording]
-) -> Float[np.ndarray, " samples"]:
+def babble(rng: np.random.Generator, samples: int, recordings: Sequence[Recording]) -> Float[np.ndarray, " samples"]:
     """Return the sum of six recordings, each repeated from a random place."""
     if not recordings:
         raise ValueError("recordings: got none; babble is made of them.")

@@ -15,9 +15,9 @@ from jaxdescramble.studies.voice.spectra import FRAME, RATE
 
 INSTALL = (
     "No recordings are shipped. `apt-get install alsa-utils` brings spoken words to /usr/share/sounds/alsa; "
-    "`apt-get install espeak-ng` and `espeak-ng -v en+f3 -w FOLDER/f3/one.wav 'any text'` speak any text in many voices; "
-    "the source package of pocketsphinx has recordings. Put WAV files into a folder with one subfolder for each speaker. "
-    "Or give no folder: then speech is synthesised."
+    "`apt-get install espeak-ng` and `espeak-ng -v en+f3 -w FOLDER/f3/one.wav 'any text'` speak any text in many "
+    "voices; `apt-get install pocketsphinx-testdata` brings recordings to /usr/share/pocketsphinx/test/data. Put WAV "
+    "files into a folder with one subfolder for each speaker. Or use `synthetic.speech`, which needs no files."
 )
 CONVERT = "Convert it: `ffmpeg -i IN -c:a pcm_s16le OUT.wav`."
 SHORTEST = 0.2
@@ -41,8 +41,8 @@ class Recording(NamedTuple):
 def load(folder: str | os.PathLike[str], pattern: str = "*.wav", most: int | None = None) -> list[Recording]:
     """Read all WAV files of a folder and its subfolders; a subfolder is a speaker.
 
-    Stereo is averaged. The rate is changed by `scipy.signal.resample_poly`: a linear-phase low-pass filter below the lower
-    of the two Nyquist frequencies, then interpolation. Recordings shorter than 0.2 s, and silent ones, are left out.
+    Stereo is averaged. `scipy.signal.resample_poly` changes the rate: interpolation, and a linear-phase low-pass filter
+    below the lower of the two Nyquist frequencies. Recordings shorter than 0.2 s, and silent ones, are left out.
 
     Args:
         folder: path of the folder.
@@ -86,8 +86,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, " samples"], i
         raise ValueError(f"{path}: not a WAV file of 16-bit PCM ({error}). {CONVERT}") from error
     if about.sampwidth != 2 or about.nchannels not in (1, 2):
         raise ValueError(
-            f"{path}: has {8 * about.sampwidth} bits and {about.nchannels} channel(s); must be 16-bit PCM with one or two "
-            f"channels. {CONVERT}"
+            f"{path}: has {8 * about.sampwidth} bits and {about.nchannels} channel(s); must be 16-bit PCM with one or "
+            f"two channels. {CONVERT}"
         )
     if len(data) != 2 * about.nchannels * about.nframes:
         raise ValueError(f"{path}: is cut off; it holds {len(data)} bytes of sound and promises more. Copy it again.")
@@ -116,8 +116,8 @@ def prepared(sound: Float[np.ndarray, " samples"], rate: int) -> Float[np.ndarra
 def held_out(recordings: list[Recording], share: float = 0.25) -> tuple[list[Recording], list[Recording]]:
     """Split recordings for training and testing: by speakers if there are at least four, else by recordings.
 
-    Speakers (or recordings) are spread over the sorted list, so that voices of one kind, which often have similar names,
-    stand on both sides.
+    The held-out ones are spread over the sorted list, so that voices of one kind, which often have similar names, are
+    on both sides.
 
     Args:
         recordings: the recordings.
@@ -140,8 +140,8 @@ def held_out(recordings: list[Recording], share: float = 0.25) -> tuple[list[Rec
     count = round(share * len(units))
     if not 0 < count < len(units):
         raise ValueError(
-            f"share: {share} of {len(units)} {'speakers' if by_speaker else 'recordings'} leaves one side empty; give more "
-            "recordings or another share."
+            f"share: {share} of {len(units)} {'speakers' if by_speaker else 'recordings'} leaves one side empty; give "
+            "more recordings or another share."
         )
     chosen = {units[int((k + 0.5) * len(units) / count)] for k in range(count)}
     sides = [[one for one, label in zip(recordings, labels, strict=True) if (label in chosen) == out] for out in (0, 1)]

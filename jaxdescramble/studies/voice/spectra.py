@@ -1,7 +1,7 @@
 """Short-time spectra of sound, the way back, and the features that the network reads.
 
-Frames of 256 samples (32 ms at 8 kHz) overlap by half. Each frame is multiplied by the square root of a Hann window, both
-on the way to spectra and on the way back. The squares of the overlapping windows add up to 1, so the way back is exact.
+Frames of 256 samples (32 ms at 8 kHz) overlap by half. Each frame is multiplied by the square root of a Hann window, on
+the way to spectra and on the way back. The squares of overlapping windows add up to 1, so the way back is exact.
 """
 
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ BANDS = FRAME // 2 + 1
 HERTZ = RATE / FRAME
 """Distance of two bands in Hz."""
 FLOOR = 1e-4
-"""Smallest power that the features show, as a share of the mean power of a band."""
+"""Smallest power that the features show, as a share of that of white noise as loud as the recording."""
+OFFSET = 1.5
+"""Added to the logarithm, so that the mean feature of speech is near 0."""
 
 WINDOW = np.sin(np.pi * (np.arange(FRAME) + 0.5) / FRAME)
 
@@ -50,23 +52,23 @@ def sound_of(spectrum: Complex[np.ndarray, "frames 129"], samples: int) -> Float
 def features(
     spectrum: Complex[Array | np.ndarray, "*batch 129"], power: Float[Array | np.ndarray, "*batch"]
 ) -> Float[Array, "*batch 129"]:
-    """Return `log10(|Y|^2 / m + floor)`: the log power of each band, in units of its mean power m in the recording.
+    """Return `log10(|Y|^2 / m + 1e-4) + 1.5`: the log power of each band; m is what white noise as loud would have.
 
     Args:
         spectrum: spectra Y of a recording with noise.
         power: mean square of that recording's samples, for each frame.
 
     Returns:
-        Features between -4 and about 2. They do not depend on how loud the recording is.
+        Features between -2.5 and about 4. They do not depend on how loud the recording is.
 
     >>> features(np.zeros((1, 129), complex), np.ones(1)).tolist()[0][:2]
-    [-4.0, -4.0]
+    [-2.5, -2.5]
     """
     spectrum, power = jnp.asarray(spectrum), jnp.asarray(power)
     # White noise of power 1 has power sum(window^2) = FRAME / 2 in each band.
     mean = jnp.maximum(power, 1e-12)[..., None] * FRAME / 2
     squared = jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2
-    return jnp.log10(squared / mean + FLOOR)
+    return jnp.log10(squared / mean + FLOOR) + OFFSET
 
 
 def in_context(frames: Float[np.ndarray, "frames bands"], lags: int) -> Float[np.ndarray, "frames lags bands"]:

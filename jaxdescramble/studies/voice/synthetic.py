@@ -18,7 +18,7 @@ VOWELS = (
     (270, 2290, 3010), (390, 1990, 2550), (530, 1840, 2480), (660, 1720, 2410), (730, 1090, 2440),
     (570, 840, 2410), (440, 1020, 2240), (300, 870, 2240), (640, 1190, 2390), (490, 1350, 1690),
 )  # fmt: skip
-"""First three formants of American vowels in Hz, means of men (Peterson and Barney, J. Acoust. Soc. Am. 24, 175, 1952)."""
+"""First three formants of vowels in Hz, means of American men (Peterson and Barney, J. Acoust. Soc. Am. 24, 1952)."""
 BANDWIDTHS = (60.0, 90.0, 150.0, 250.0)
 FOURTH = 3500.0
 
@@ -40,7 +40,7 @@ def resonance(
     """
     radius = np.exp(-np.pi * bandwidth / RATE)
     denominator = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / RATE), radius**2]
-    return lfilter([sum(denominator)], denominator, sound)
+    return np.asarray(lfilter([sum(denominator)], denominator, sound))
 
 
 def vowel(
@@ -56,7 +56,7 @@ def vowel(
     turns = np.floor(rng.uniform() + np.cumsum(pitch) / RATE)
     pulses = np.diff(turns, prepend=turns[:1]) * RATE / pitch
     # The glottis falls by 12 dB an octave, and the mouth gains 6.
-    sound = lfilter([1.0], [1.0, -0.95], pulses + 0.1 * rng.standard_normal(len(pitch)))
+    sound = np.asarray(lfilter([1.0], [1.0, -0.95], pulses + 0.1 * rng.standard_normal(len(pitch))))
     for frequency, bandwidth in zip(formants, BANDWIDTHS[: len(formants)], strict=True):
         sound = resonance(sound, frequency, bandwidth)
     return sound
@@ -64,7 +64,8 @@ def vowel(
 
 def _syllable(rng: np.random.Generator, pitch: float, tract: float) -> np.ndarray:
     length = int(rng.uniform(0.12, 0.3) * RATE)
-    glide = np.linspace(*(pitch * rng.uniform(0.85, 1.15, 2)), length)
+    first, last = pitch * rng.uniform(0.85, 1.15, 2)
+    glide = np.linspace(first, last, length)
     formants = tuple(tract * f for f in VOWELS[rng.integers(len(VOWELS))])
     sound = vowel(glide, (*formants, min(tract * FOURTH, 3900.0)), rng)
     sound = sound / np.sqrt(np.mean(sound**2)) * _envelope(length, 0.03)
@@ -81,9 +82,7 @@ def _envelope(length: int, seconds: float) -> np.ndarray:
     return np.sin(np.pi / 2 * np.minimum(ramp, 1)) ** 2
 
 
-def speech(
-    key: PRNGKeyArray, speakers: int = 12, utterances: int = 8, seconds: float = 2.0
-) -> list[Recording]:
+def speech(key: PRNGKeyArray, speakers: int = 12, utterances: int = 8, seconds: float = 2.0) -> list[Recording]:
     """Make utterances of random syllables by speakers with pitches and vocal tracts of their own.
 
     Args:
