@@ -23,8 +23,8 @@ def hum(rng: np.random.Generator, samples: int, recordings: Sequence[Recording] 
     """Return mains hum: 50 or 60 Hz (0.2% off at most) with 19 overtones of random strengths and phases.
 
     >>> spectrum = np.abs(np.fft.rfft(hum(np.random.default_rng(0), 8000)))
-    >>> sorted({int(np.argmax(spectrum[k - 25 : k + 25])) + k - 25 for k in (50, 100, 150)})
-    [50, 100, 150]
+    >>> np.flatnonzero(spectrum > 0.2 * spectrum.max())[:2].tolist()
+    [60, 120]
     """
     order = np.arange(1, 21)
     frequency = rng.choice([50.0, 60.0]) * rng.uniform(0.998, 1.002)

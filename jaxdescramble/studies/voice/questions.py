@@ -207,9 +207,9 @@ def bands_of_neurons(weight: Float[Array, "neurons inputs"]) -> Float[Array, ""]
 def waves(signals: Float[Array, "count neurons"]) -> Float[Array, "count neurons"]:
     """Return the signals along their principal components: the waves of the smoothest frame, without their order.
 
-    >>> found = waves(jnp.asarray([[1.0, 1.0], [-1.0, -1.0]]))
+    >>> found = waves(jnp.asarray([[3.0, 4.0], [-3.0, -4.0]]))
     >>> jnp.abs(found).round(3).tolist()
-    [[0.0, 1.414], [0.0, 1.414]]
+    [[0.0, 5.0], [0.0, 5.0]]
     """
     return matmul(signals, decompositions.eigh(matmul(signals.T, signals))[1])
 
