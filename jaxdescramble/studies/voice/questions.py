@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
@@ -56,7 +56,8 @@ Readings = dict[str, Float[Array, ""]]
 def judged(
     own: Readings,
     shuffled: Readings,
-    nulls: dict[str, Callable[[PRNGKeyArray], Readings]],
+    nulls: dict[str, Callable[[PRNGKeyArray, PyTree], Readings]],
+    data: PyTree,
     directions: dict[str, int],
     key: PRNGKeyArray,
     count: int = 199,
@@ -66,13 +67,14 @@ def judged(
     Args:
         own: the readings of the network.
         shuffled: the readings of the network that was trained on shuffled targets.
-        nulls: for each null a function from a key to the readings of one draw.
+        nulls: for each null a function of a key and the data, which returns the readings of one draw.
+        data: arrays that the draws need.
         directions: for each reading +1 if large values are the finding, -1 if small ones are.
         key: random key of the draws.
         count: number of draws from each null.
 
-    >>> draw = lambda key: {"size": jax.random.uniform(key)}
-    >>> (answer,) = judged({"size": jnp.asarray(2.0)}, {"size": jnp.asarray(0.5)}, {"uniform": draw}, {"size": 1},
+    >>> draw = lambda key, data: {"size": jax.random.uniform(key)}
+    >>> (answer,) = judged({"size": jnp.asarray(2.0)}, {"size": jnp.asarray(0.5)}, {"uniform": draw}, (), {"size": 1},
     ...                    jax.random.key(0), 19)
     >>> answer.p_value, answer.shuffled
     (0.05, 0.5)
@@ -82,7 +84,7 @@ def judged(
     p_values, means = {}, {}
     for place, (null, draw) in enumerate(nulls.items()):
         keys = jax.random.split(jax.random.fold_in(key, place), count)
-        drawn = jax.jit(functools.partial(jax.lax.map, draw))(keys)
+        drawn = _drawn(keys, data, draw)
         rows = np.stack([np.asarray(drawn[name]) for name in names], axis=1)
         p_values[null], _ = joint_p_values(values, rows, np.asarray([directions[name] for name in names]))
         means[null] = rows.mean(axis=0)
@@ -93,6 +95,13 @@ def judged(
         own_means = {null: float(means[null][k]) for null in own_p}
         found.append(Answer(name, float(values[k]), own_means, own_p, float(others[k])))
     return found
+
+
+@functools.partial(jax.jit, static_argnames="draw")
+def _drawn(
+    keys: Key[Array, " draws"], data: PyTree, draw: Callable[[PRNGKeyArray, PyTree], Readings]
+) -> dict[str, Float[Array, " draws"]]:
+    return jax.lax.map(lambda key: draw(key, data), keys)
 
 
 def in_the_paper_s_frame(params: Params, lags: int) -> dict[str, Array]:
@@ -132,7 +141,10 @@ def diagonals(params: Params, shuffled: Params, plan: VoicePlan, key: PRNGKeyArr
     """
     read = jax.jit(functools.partial(in_the_paper_s_frame, lags=plan.lags))
 
-    def framed(key: PRNGKeyArray) -> Readings:
+    def untrained(key: PRNGKeyArray, params: Params) -> Readings:
+        return read(initial_parameters(key, plan))
+
+    def framed(key: PRNGKeyArray, params: Params) -> Readings:
         drawn = {
             name: random_frame(jax.random.fold_in(key, k), leaf)
             for k, (name, leaf) in enumerate(params.items())
@@ -140,9 +152,9 @@ def diagonals(params: Params, shuffled: Params, plan: VoicePlan, key: PRNGKeyArr
         }
         return read(params | drawn)
 
-    nulls = {"untrained": lambda key: read(initial_parameters(key, plan)), "random frame": framed}
+    nulls = {"untrained": untrained, "random frame": framed}
     own = read(params)
-    return judged(own, read(shuffled), nulls, dict.fromkeys(own, 1), key, count)
+    return judged(own, read(shuffled), nulls, params, dict.fromkeys(own, 1), key, count)
 
 
 class Probes(NamedTuple):
@@ -238,17 +250,21 @@ def units(
     """
     for_probes, for_draws = jax.random.split(key)
     given = probes(for_probes, plan.lags, vowels_count)
-    signals = preactivations(params, given.x)
 
     @jax.jit
-    def read(params: Params) -> Readings:
+    def read(params: Params, given: Probes) -> Readings:
         return _units(params["W1"], preactivations(params, given.x), given)
 
-    def mixed(key: PRNGKeyArray) -> Readings:
-        turn = orthogonal.random(key, BANDS, "O", jnp.float32)
-        return _units(matmul(turn, params["W1"]), [matmul(own, turn.T) for own in signals], given)
+    def untrained(key: PRNGKeyArray, data: tuple) -> Readings:
+        return read(initial_parameters(key, plan), data[0])
 
-    nulls = {"untrained": lambda key: read(initial_parameters(key, plan)), "mixed neurons": mixed}
-    own = read(params)
+    def mixed(key: PRNGKeyArray, data: tuple) -> Readings:
+        given, weight, signals = data
+        turn = orthogonal.random(key, BANDS, "O", weight.dtype)
+        return _units(matmul(turn, weight), [matmul(own, turn.T) for own in signals], given)
+
+    data = given, params["W1"], preactivations(params, given.x)
+    own = read(params, given)
     directions = {name: -1 if name.startswith("bands") else 1 for name in own}
-    return judged(own, read(shuffled), nulls, directions, for_draws, count)
+    nulls = {"untrained": untrained, "mixed neurons": mixed}
+    return judged(own, read(shuffled, given), nulls, data, directions, for_draws, count)

@@ -95,7 +95,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Float[np.ndarray, " samples"], i
     return sound, about.framerate
 
 
-def prepared(sound: Float[np.ndarray, " samples"], rate: int) -> Float[np.ndarray, " samples"] | None:
+def prepared(sound: Float[np.ndarray, " samples"], rate: int) -> Float[np.ndarray, " resampled"] | None:
     """Bring sound to 8 kHz, mean 0 and mean square 1; return None if it is silent or shorter than 0.2 s.
 
     >>> wave = np.sin(2 * np.pi * 440 * np.arange(22050) / 22050)
