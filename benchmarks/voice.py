@@ -99,10 +99,11 @@ def words(report):
         gained("held-out recordings" if name == "held out" else "recordings of people", found)
         for name, found in report.gains.items()
     )
-    return f"""**Gain**, mean over all noises and ratios: {gains}. Training has heard neither the speakers nor their sentences.
+    text = f"""**Gain**, mean over all noises and ratios: {gains}. Training has heard neither these speakers nor their
+sentences.
 
 **Which bands, which frames?** Share of the first layer's energy below 1 kHz: {finding("W1", "energy below 1 kHz")}. On
-the middle one of five frames: {finding("W1", "energy on the middle frame")}. Both differ little from an even spread.
+the middle one of five frames: {finding("W1", "energy on the middle frame")}.
 
 **Is there locality?** Variance of the places that a wave of the first layer reads, in units of that of the whole axis:
 {finding("W1", "locality of waves")}. Share of the bands that a neuron reads: {answer("bands of a neuron, layer 1")}.
@@ -121,6 +122,7 @@ are. No P was chosen for the part of the first layer that reads the frames besid
 {answer("best neuron for the second formant, layer 1")}. Best wave for the first formant:
 {answer("best wave for the first formant, layer 1")}; for the second:
 {answer("best wave for the second formant, layer 1")}."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def page(found):
@@ -139,7 +141,8 @@ The voice network of the descrambler paper's supplement, trained again. "Recordi
 that espeak-ng speaks with {len(VOICES)} voices; "people" are the recordings of Debian's packages alsa-utils and
 pocketsphinx-testdata, which only the test uses. Nothing of them is committed. "Synthetic speech" needs no files. The
 noise is white, mains hum, or babble of the same speech. p-values are corrected for all readings of a table, and the
-largest one over the nulls counts. "Shuffled targets" is one network whose targets belong to other frames; it is no test.
+largest one over the nulls counts. "Shuffled targets" is one network whose targets belong to other frames; this is no
+test.
 
 {chr(10).join(parts)}"""
 
