@@ -61,7 +61,7 @@ def load(folder: str | os.PathLike[str], pattern: str = "*.wav", most: int | Non
     if not place.is_dir():
         raise ValueError(f"folder: there is no folder {place}. {INSTALL}")
     found: list[Recording] = []
-    for path in sorted(place.rglob(pattern)):
+    for path in sorted(one for one in place.rglob(pattern) if one.is_file()):
         if most is not None and len(found) == most:
             break
         sound = prepared(*read(path))
