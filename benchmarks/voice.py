@@ -55,18 +55,21 @@ def speak(folder):
 
 def results(given):
     """Run every kind of speech; return title, report and seconds of each."""
-    plan, key, parts = VoicePlan(steps=given.steps), jax.random.key(given.seed), []
+    key, parts = jax.random.key(given.seed), []
+    several, single = VoicePlan(steps=given.steps), VoicePlan(lags=1, steps=given.steps)
     if given.speech is not None:
         if given.speak:
             speak(given.speech)
+        speech = recordings.load(given.speech)
         people = [one for folder in given.others for one in recordings.load(folder, "[!N]*.wav")]
         tests = {"people": people} if people else {}
-        parts.append(("Recordings", recordings.load(given.speech), tests, given.seeds))
-    parts.append(("Synthetic speech", synthetic.speech(jax.random.key(0)), {}, 1))
+        parts.append(("Recordings", speech, several, tests, given.seeds))
+        parts.append(("Recordings, one frame at a time", speech, single, tests, given.seeds))
+    parts.append(("Synthetic speech", synthetic.speech(jax.random.key(0)), several, {}, 1))
     found = []
-    for title, speech, tests, seeds in parts:
-        start = time.perf_counter()
-        report = experiment(speech, title, key, plan, others=tests, seeds=seeds, draws=given.draws, progress=print)
+    for title, speech, plan, tests, seeds in parts:
+        start, kind = time.perf_counter(), title.split(",")[0]
+        report = experiment(speech, kind, key, plan, others=tests, seeds=seeds, draws=given.draws, progress=print)
         found.append((title, report, time.perf_counter() - start))
     return found
 
@@ -84,26 +87,32 @@ def words(report):
         wins = f"the network is better in {(own > other).sum()} of {len(own)} recordings"
         return f"{name}: {own.mean():.1f} dB by the network, {other.mean():.1f} dB by spectral subtraction ({wins})"
 
+    lags = report.nets[0].plan.lags
+
     def finding(layer, reading):
         one = read[layer, reading]
         verdict = "a finding" if one.p_value <= 0.05 else "no finding"
-        return f"{one.value:.2f} (untrained {one.nulls['untrained'][0]:.2f}; {verdict}, p = {one.p_value:.3f})"
+        return f"{one.value:.3g} (untrained {one.nulls['untrained'][0]:.3g}; {verdict}, p = {one.p_value:.3f})"
 
     def answer(name):
         every = asked[name]
-        nulls = ", ".join(f"{null} {value:.2f}" for null, value in every[0].nulls.items())
+        nulls = ", ".join(f"{null} {value:.3g}" for null, value in every[0].nulls.items())
         count = sum(one.p_value <= 0.05 for one in every)
-        return f"{every[0].value:.2f} ({nulls}; a finding in {count} of {len(every)} seeds)"
+        return f"{every[0].value:.3g} ({nulls}; a finding in {count} of {len(every)} seeds)"
 
     gains = "; ".join(
         gained("held-out recordings" if name == "held out" else "recordings of people", found)
         for name, found in report.gains.items()
     )
+    middle = beside = ""
+    if lags > 1:
+        middle = f" On the middle one of {lags} frames: {finding('W1', 'energy on the middle frame')}."
+        beside = f"the first layer's part for the frames beside it, {answer('P1 W1, frames beside it')}, and for "
     text = f"""**Gain**, mean over all noises and ratios: {gains}. Training has heard neither these speakers nor their
 sentences.
 
-**Which bands, which frames?** Share of the first layer's energy below 1 kHz: {finding("W1", "energy below 1 kHz")}. On
-the middle one of five frames: {finding("W1", "energy on the middle frame")}.
+**Which bands, which frames?** Share of the first layer's energy below 1 kHz: {finding("W1", "energy below 1 kHz")}.
+{middle}
 
 **Is there locality?** Variance of the places that a wave of the first layer reads, in units of that of the whole axis:
 {finding("W1", "locality of waves")}. Share of the bands that a neuron reads: {answer("bands of a neuron, layer 1")}.
@@ -112,10 +121,9 @@ the middle one of five frames: {finding("W1", "energy on the middle frame")}.
 {finding("W3", "roughness along ordered outputs")}; 95% of the energy lies below this share of the highest frequency:
 {finding("W3", "band edge of outputs")}.
 
-**The paper's frame**, the largest diagonal sum. Share of the energy near the diagonal in the first layer:
+**The paper's frame**, the largest diagonal sum. Share of the energy near the diagonal in the first layer, middle frame:
 {answer("P1 W1, middle frame")}; in the second: {answer("P2 W2 P1^T")}. P makes these two diagonal, whatever the weights
-are. No P was chosen for the part of the first layer that reads the frames beside the middle one,
-{answer("P1 W1, frames beside it")}, and for the last layer, {answer("W3 P2^T")}.
+are. No P was chosen for {beside}the last layer, {answer("W3 P2^T")}.
 
 **Units for a formant?** Squared correlation of the best neuron of the first layer with the first formant:
 {answer("best neuron for the first formant, layer 1")}; with the second:
