@@ -6,6 +6,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble.findings.explanations import _samples
+from jaxdescramble.findings.explanations.splitting import halves
 
 
 @pytest.fixture
@@ -61,3 +62,55 @@ def test_rows_are_chosen_before_the_network_reads_them(few, tmp_path):
 
 def test_few_samples_are_all_read(few):
     assert _samples.some_samples(np.zeros((80, 2)), None, None, None, [0]).picked is None
+
+
+def values(report):
+    return np.asarray([one.value for one in report.layers["first"].verdicts])
+
+
+def test_centred_signals_lose_their_mean_in_each_half():
+    W, X = layer(80)
+    side = halves(np.arange(80), np.ones(80), [0, 0])
+    X = X + np.where(side == 0, 3.0, 9.0).astype("float32") * np.arange(1, 13, dtype="float32")[:, None]
+    by_hand = X.copy()
+    for half in (0, 1):
+        by_hand[:, side == half] -= X[:, side == half].mean(axis=1, keepdims=True)
+    centred = jd.explain({"first": (W, X)}, centred=True, draws=19, names=[str(k) for k in range(80)])
+    np.testing.assert_allclose(values(centred), values(jd.explain({"first": (W, by_hand)}, draws=19)), rtol=1e-4)
+    assert centred.layers["first"].note == ""
+    largest = centred.layers["first"].waves[0].largest
+    total = X[:, side == 0].mean(axis=1) / 2 + X[:, side == 1].mean(axis=1) / 2
+    wave = centred.layers["first"].waves[0].weights
+    assert wave.shape == (12,)
+    np.testing.assert_allclose(largest[0][1], wave @ (X[:, int(largest[0][0])] - total), rtol=1e-4)
+    raw = jd.explain({"first": (W, X)}, draws=19)
+    assert "not centred" in raw.layers["first"].note
+    assert abs(values(raw) - values(centred)).max() > 0.01
+
+
+def test_ends_without_an_order_are_descrambled():
+    W, X = layer(80)
+    layers = {"first": (W, X), "last": (np.eye(6, dtype="float32")[:5], W @ X)}
+    for ordered in (["inputs"], []):
+        report = jd.explain(layers, ordered=ordered, draws=19)
+        readings = {name: {one.reading for one in kept.verdicts} for name, kept in report.layers.items()}
+        assert "roughness along outputs" in readings["last"]
+        assert "roughness along ordered outputs" not in readings["last"]
+        assert ("band edge of inputs" in readings["first"]) == ("inputs" in ordered)
+    with pytest.raises(ValueError, match=r"'rows'.*must be a list of 'inputs' and 'outputs'"):
+        jd.explain(layers, ordered=["rows"])
+
+
+def test_arguments_that_cannot_be_meant_are_refused_at_once():
+    W, X = layer(80)
+    with pytest.raises(TypeError, match="explain\\(layers, out='folder'\\)"):
+        jd.explain({"first": (W, X)}, "folder")
+    read = []
+
+    def f(params, x):
+        read.append(x.shape)
+        return x @ params
+
+    with pytest.raises(ValueError, match="init"):
+        jd.explain(f, W.T, X.T, init=lambda key: {"w": W.T})
+    assert not read

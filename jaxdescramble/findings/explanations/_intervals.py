@@ -25,11 +25,13 @@ TAILS = (2.5, 97.5)
 Intervals = list[Float[np.ndarray, "_ 2"] | None]
 
 
-@functools.partial(quick_jit, static_argnames=("first", "into"))
-def _weighted(signals: Float[Array, "m columns"], weights: Float[Array, " columns"], first: int, into: Axis) -> Inputs:
+@functools.partial(quick_jit, static_argnames=("first", "into", "centred"))
+def _weighted(
+    signals: Float[Array, "m columns"], weights: Float[Array, " columns"], first: int, into: Axis, centred: bool
+) -> Inputs:
     """Return the inputs of a layer with other weights of its columns; the first half has `first` columns."""
     halves = [np.arange(first), np.arange(first, signals.shape[1])]
-    return inputs_of(signals, halves, weights, into)
+    return inputs_of(signals, halves, weights, into, centred)
 
 
 class Groups(NamedTuple):
@@ -107,7 +109,7 @@ def intervals_of(
         for b in range(resamples):
             times = both.drawn([*seed, 2, b])[one.source.columns[columns]]
             weights = jnp.asarray(own * times, signals.dtype)
-            inputs = _weighted(signals, weights, len(one.picked[0]), one.source.into)
+            inputs = _weighted(signals, weights, len(one.picked[0]), one.source.into, one.source.centred)
             for place, k in enumerate(members):
                 rows[place].append(read_one(layers[k]._replace(inputs=inputs), batteries[k]))
                 if workers.watch.over():

@@ -47,6 +47,7 @@ class Place(NamedTuple):
     tap: str
     where: tuple[int, ...]
     into: Axis
+    centred: bool
     reads: int
 
 
@@ -68,7 +69,7 @@ def _reader(f: Callable[..., PyTree], places: tuple[Place, ...]) -> Callable[...
                 found.append((weight, found[place.reads][1]))
                 continue
             signals = jnp.broadcast_to(tap.input, (*tap.weight.shape[:-2], *tap.input.shape[-2:]))[place.where]
-            found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.into)))
+            found.append((weight, inputs_of(signals.astype(weight.dtype), picked, own, place.into, place.centred)))
         return found
 
     return read
@@ -81,7 +82,8 @@ class Network:
         self.params, self.x, self.layers = params, x, layers
         first = {id(one.inputs): k for k, one in reversed(list(enumerate(layers)))}
         places = tuple(
-            Place(one.source.tap, one.source.place, one.source.into, first[id(one.inputs)]) for one in layers
+            Place(one.source.tap, one.source.place, one.source.into, one.source.centred, first[id(one.inputs)])
+            for one in layers
         )
         self.read = _reader(f, places)
 

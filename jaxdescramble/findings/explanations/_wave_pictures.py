@@ -15,8 +15,8 @@ WIDTH, CELLS = 150, 28
 """Width of a picture in pixels, and its largest number of cells along an axis."""
 FEW = 12
 """Curves of at most this many points are drawn as bars."""
-AGREED = 0.5
-"""If the two halves agree on less, the page says so beside the waves."""
+AGREED = 0.75
+"""If the two halves agree on less, the page warns beside the waves."""
 LONGEST = 60
 """Longest name of a sample on the page."""
 
@@ -84,11 +84,9 @@ def wave_pictures(layer: "LayerExplanation") -> str:
         f"The weight of each wave on {over}, and its share of the energy of the preactivations.{outputs} Orange is "
         "positive, blue is negative."
     )
-    agreed = next((one.value for one in layer.verdicts if one.reading == "agreement of halves"), 1.0)
-    if agreed < AGREED:
-        text += (
-            f" The two halves of the samples agree on {agreed:.0%} of the energy of the waves: other samples may give "
-            "other mixtures of these waves."
-        )
+    agreed = next((one.value for one in layer.verdicts if one.reading == "agreement of halves"), None)
+    if agreed is not None:
+        text += f" The two halves of the samples agree on {agreed:.0%} of the energy of the waves"
+        text += ": other samples may give other mixtures of these waves." if agreed < AGREED else "."
     drawn = "".join(_drawn(one, layer) for one in layer.waves)
     return f"<h3>Strongest waves</h3><p class='lead'>{escape(text)}</p><div class='pictures waves'>{drawn}</div>"

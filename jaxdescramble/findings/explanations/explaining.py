@@ -34,7 +34,14 @@ from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery, observed
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading, fitting
 from jaxdescramble.findings.explanations.report import Report
-from jaxdescramble.findings.explanations.sources import LayerSignals, Pattern, from_file, from_mapping, from_network
+from jaxdescramble.findings.explanations.sources import (
+    ENDS,
+    LayerSignals,
+    Pattern,
+    from_file,
+    from_mapping,
+    from_network,
+)
 from jaxdescramble.findings.explanations.splitting import halves
 from jaxdescramble.findings.explanations.weight_nulls import NULLS, Untrained, WeightNull
 from jaxdescramble.findings.explanations.whole_networks import (
@@ -63,6 +70,8 @@ def explain(
     weights: ArrayLike | None = None,
     groups: ArrayLike | Sequence[str] | None = None,
     names: Texts | None = None,
+    ordered: Sequence[str] = ENDS,
+    centred: bool = False,
     readings: Battery = READINGS,
     draws: int = 199,
     intervals: int = 0,
@@ -112,6 +121,10 @@ def explain(
         names: the name of each sample (its label, its word), texts of shape (batch,) or (batch, tokens). The page then
             lists the samples on which each of the strongest waves is largest and smallest. Like weights of tokens,
             names of tokens leave out layers that mix tokens (after a mean over tokens).
+        ordered: which ends of the network have an order with a meaning: "inputs", "outputs", both (default) or none.
+            The logits of classes have none: give `ordered=["inputs"]`. `LayerSignals` decides for its layer.
+        centred: whether to subtract from the input signals of each layer their mean over the samples of the half.
+            Without it, the strongest wave may be this mean; the page says so.
         readings: the readings to take; see `findings.READINGS`.
         draws: number of draws from each null; 199 gives p-values down to 0.005. N `TrainedNetworks` give at most N
             draws, and p-values down to `1 / (N + 1)`.
@@ -160,6 +173,9 @@ def explain(
     if 0 < intervals < FEWEST_RESAMPLES:
         raise ValueError(f"intervals: got {intervals}; must be 0, or at least {FEWEST_RESAMPLES} resamples.")
     shuffled_inputs = true_or_false(shuffled_inputs, "shuffled_inputs")
+    centred = true_or_false(centred, "centred")
+    if isinstance(ordered, str) or any(one not in ENDS for one in ordered):
+        raise ValueError(f"ordered: got {ordered!r}; must be a list of 'inputs' and 'outputs', or an empty one.")
     for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
         instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
     chosen_nulls = _nulls(nulls, init)
@@ -169,6 +185,8 @@ def explain(
     if callable(f_or_layers):
         if params is None or x is None:
             raise TypeError("explain: a function needs its parameters and a batch of inputs: explain(f, params, x).")
+        if init is not None:
+            same_structure(init(given_key), params, "init")
         for k, other in enumerate(others):
             same_structure(other, params, f"others: network {k}")
         for null in chosen_nulls:
@@ -179,8 +197,13 @@ def explain(
         axes, own_weights, own_groups = samples_of(x, given.weights, given.groups, given.names)
         named = None if given.names is None else names_of(given.names, axes)
         side = halves(own_groups, own_weights, seed)
-        sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers)
+        sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers, ordered)
     else:
+        if params is not None or x is not None:
+            raise TypeError(
+                "explain: params and x belong to a function f(params, x), and layers bring their own signals. To write "
+                "the page, name the folder: explain(layers, out='folder')."
+            )
         whole = [f"null '{one.name}'" for one in chosen_nulls if isinstance(one, WholeNull) and init is None]
         asked_for = {"`init`": init is not None, "`others`": bool(others), "`shuffled_inputs`": shuffled_inputs}
         needy = [*(name for name, yes in asked_for.items() if yes), *whole]
@@ -190,10 +213,11 @@ def explain(
             )
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
         given = some_columns(mapping, layers, weights, groups, texts, seed)
-        sources, skipped = from_mapping(given.data, objective, layers), {}
+        sources, skipped = from_mapping(given.data, objective, layers, ordered), {}
         side, own_weights, own_groups = columns_of_arrays(sources, given.weights, given.groups, seed)
         axes = own_weights.shape
         named = None if given.names is None else names_of(given.names, axes)
+    sources = [one._replace(centred=centred) for one in sources]
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
     ready, refused = prepare(sources, side, own_weights, seed)

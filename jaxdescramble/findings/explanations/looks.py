@@ -188,7 +188,7 @@ def both_looks(
     )
 
 
-def frames_of(factors: Sequence[Float[Array, "n k"]], axis: Axis) -> Frames:
+def frames_of(factors: Sequence[Float[Array, "n _"]], axis: Axis) -> Frames:
     """Return the frames of both halves of signals on an axis, each with what the other half finds there."""
     found = [frame_of(one) for one in factors]
     held = [energies_along(one.directions, other) for one, other in zip(found, factors[::-1], strict=True)]

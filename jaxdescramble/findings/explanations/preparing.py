@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.decompositions import triangle
+from jaxdescramble._base.products import matmul
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.looks import Inputs, frames_of, singular_values
 from jaxdescramble.findings.explanations.sources import Source
@@ -67,10 +68,12 @@ def inputs_of(
     columns: Sequence[np.ndarray | Array],
     weights: Float[np.ndarray | Array, " columns"],
     into: Axis,
+    centred: bool = False,
 ) -> Inputs:
     """Return the factors of both halves, `F F^T = X diag(w) X^T / sum(w)`, with at most as many columns as rows.
 
-    If the axis `into` is not ordered, its frames are found too.
+    If the axis `into` is not ordered, its frames are found too. If `centred`, X is the signals without their mean over
+    the columns of the half.
 
     >>> from jaxdescramble.findings.explanations.axes import ordered_axis
     >>> X = np.asarray([[1.0, 1.0, 3.0, 3.0]], "float32")
@@ -82,7 +85,11 @@ def inputs_of(
     for own in columns:
         # A layer with more columns than rows is compressed: the triangle has the same Gram matrix.
         weight = jnp.asarray(weights, signals.dtype)[own]
-        part = jnp.asarray(signals)[:, own] * jnp.sqrt(weight / jnp.sum(weight))[None, :]
+        share = weight / jnp.sum(weight)
+        part = jnp.asarray(signals)[:, own]
+        if centred:
+            part = part - matmul(part, share)[:, None]
+        part = part * jnp.sqrt(share)[None, :]
         factors.append(triangle(part.T).T if part.shape[1] > part.shape[0] else part)
     frames = None if into.ordered else frames_of(factors, into)
     return Inputs((factors[0], factors[1]), frames)
@@ -133,4 +140,4 @@ class Prepare:
                 f"its input signals contain {int(bad.sum())} numbers that are NaN or infinite in {len(samples)} "
                 f"sample(s), the first is number {samples[0]}; give these samples the weight 0"
             )
-        return columns, inputs_of(source.input, columns, self.weights[source.columns], source.into)
+        return columns, inputs_of(source.input, columns, self.weights[source.columns], source.into, source.centred)

@@ -61,7 +61,7 @@ def sentence(one: "Verdict") -> str:
     return f"{one.layer}: {found}{one.reading} is {one.value:.3g}{judged}."
 
 
-DOMINANT = 0.9
+DOMINANT = 0.5
 """Share of the energy above which the mean over samples is said to dominate a layer's signals."""
 
 
@@ -81,7 +81,7 @@ def mean_note(shares: tuple[float, float]) -> str:
     return (
         f"The signals of this layer are not centred: their mean over samples carries {' and '.join(parts)}. So the "
         "strongest wave and the readings of signals mostly describe this mean. To see what differs between samples, "
-        "centre the signals, (W, X - X.mean(axis=1, keepdims=True)), and explain this layer as arrays."
+        "explain the network with centred=True."
     )
 
 

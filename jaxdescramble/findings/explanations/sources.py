@@ -3,7 +3,7 @@
 import dataclasses
 import fnmatch
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ class Source(NamedTuple):
 
     `columns` holds for each column of `input` the number of its sample. `tap` and `place` say where a function's layer
     was found: the name of the tap and the index along its leading axes. `link` says in words whether it reads the
-    network's inputs or gives its outputs.
+    network's inputs or gives its outputs. `centred` says that its signals are read without their mean.
     """
 
     name: str
@@ -68,7 +68,11 @@ class Source(NamedTuple):
     tap: str = ""
     place: tuple[int, ...] = ()
     link: str = ""
+    centred: bool = False
 
+
+ENDS = ("inputs", "outputs")
+"""The two axes of a network whose order may have a meaning."""
 
 Pattern = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -119,6 +123,7 @@ def from_network(
     axes: tuple[int, ...],
     objective: Objective,
     pattern: Pattern,
+    ordered: Collection[str] = ENDS,
 ) -> tuple[list[Source], dict[str, str]]:
     """Return the layers of a network, and the layers that cannot be judged, with the reasons.
 
@@ -127,6 +132,7 @@ def from_network(
         axes: shape of the samples, the first one or two axes of x.
         objective: the objective of the free axes.
         pattern: which layers.
+        ordered: which ends of the network have an order with a meaning.
     """
     # The number of its sample travels as the sample's weight, to every column of every layer.
     numbers = 1.0 + np.arange(int(np.prod(axes))).reshape(axes)
@@ -145,7 +151,7 @@ def from_network(
     found: list[Source] = []
     grid = picture_shape(x)
     for name, tap in taps.items():
-        found += list(_of_tap(name, tap, objective, grid, refused))
+        found += list(_of_tap(name, tap, objective, grid, refused, ordered))
     return found, {name: why for name, why in refused.items() if chosen(name, pattern)}
 
 
@@ -158,7 +164,12 @@ def picture_shape(x: PyTree) -> tuple[int, ...] | None:
 
 
 def _of_tap(
-    name: str, tap: Tap, objective: Objective, grid: tuple[int, ...] | None, refused: dict[str, str]
+    name: str,
+    tap: Tap,
+    objective: Objective,
+    grid: tuple[int, ...] | None,
+    refused: dict[str, str],
+    ordered: Collection[str],
 ) -> list[Source]:
     weight, signals = np.asarray(tap.weight), np.asarray(tap.input)
     lead = weight.shape[:-2]
@@ -169,7 +180,8 @@ def _of_tap(
     window = tap.layout.window
     m = weight.shape[-1]
     shape, channels = None, 1
-    ordered_input = tap.layout.from_input
+    ordered_input = tap.layout.from_input and "inputs" in ordered
+    ordered_output = tap.layout.to_output and "outputs" in ordered
     if window:
         points = int(np.prod(window))
         shape, channels, ordered_input = window, m // points, points > 1
@@ -183,7 +195,7 @@ def _of_tap(
         if not ordered_input and m > LARGEST_FREE:
             refused[own] = f"its input axis has {m} entries; at most {LARGEST_FREE} can be descrambled"
             continue
-        output, into = _axes(weight.shape[-2:], objective, tap.layout.to_output, ordered_input, shape, channels)
+        output, into = _axes(weight.shape[-2:], objective, ordered_output, ordered_input, shape, channels)
         at = tuple(k if size > 1 else 0 for k, size in zip(place, signals.shape[:-2], strict=True))
         if at not in read:
             read[at] = _plain(signals[at]), columns[at]
@@ -199,6 +211,7 @@ def from_mapping(
     layers: Mapping[str, LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]],
     objective: Objective,
     pattern: Pattern,
+    ordered: Collection[str] = ENDS,
 ) -> list[Source]:
     """Return the layers of a mapping from names to weights and signals.
 
@@ -227,8 +240,8 @@ def from_mapping(
         output, into = _axes(
             weight.shape,
             objective,
-            last if one.ordered_output is None else one.ordered_output,
-            first if one.ordered_input is None else one.ordered_input,
+            last and "outputs" in ordered if one.ordered_output is None else one.ordered_output,
+            first and "inputs" in ordered if one.ordered_input is None else one.ordered_input,
             one.shape,
             one.channels,
         )

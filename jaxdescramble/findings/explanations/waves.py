@@ -119,7 +119,8 @@ def _ends(
     one: Prepared, rows: Float[np.ndarray, "waves m"], names: Names
 ) -> list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]:
     """Return for each wave the samples on which it is largest, and smallest."""
-    activations = np.concatenate([rows @ signals for _, signals in _signals(one)], axis=1)
+    mean = rows @ _mean(one) if one.source.centred else np.zeros(len(rows))
+    activations = np.concatenate([rows @ signals - mean[:, None] for _, signals in _signals(one)], axis=1)
     codes = names.codes[one.source.columns[np.concatenate(one.picked)]]
 
     def named(places: np.ndarray, row: np.ndarray) -> tuple[tuple[str, float], ...]:
@@ -140,16 +141,23 @@ def smallest(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return order[np.sort(np.concatenate([distinct, again]))]
 
 
-def mean_energy(one: Prepared) -> tuple[float, float]:
-    """Return the share of the energy that the mean over samples carries: in the input signals and preactivations.
-
-    The two halves count the same. A layer whose signals are all zero has NaN.
-    """
+def _mean(one: Prepared) -> Float[np.ndarray, " m"]:
+    """Return the mean of the input signals over the samples; the two halves count the same."""
     weights = np.zeros(one.source.input.shape[1])
     for half in one.picked:
         weights[half] = one.weights[half] / one.weights[half].sum()
     parts = [signals @ weights[own] for own, signals in _signals(one)]
-    mean = np.sum(parts, axis=0) / len(one.picked)
+    return np.sum(parts, axis=0) / len(one.picked)
+
+
+def mean_energy(one: Prepared) -> tuple[float, float]:
+    """Return the share of the energy that the mean over samples carries: in the input signals and preactivations.
+
+    The two halves count the same. A layer whose signals are all zero has NaN; centred signals have 0.
+    """
+    if one.source.centred:
+        return 0.0, 0.0
+    mean = _mean(one)
     factors = [np.asarray(factor, np.float64) for factor in one.inputs.factors]
     weight = np.asarray(one.weight, np.float64)
 
