@@ -68,7 +68,8 @@ class VoiceReport:
         lines = [
             f"{self.speech}: {len(self.trained)} recordings for training ({seconds[0]:.0f} s), {len(self.tested)} held "
             f"out ({seconds[1]:.0f} s; {held} that training has not heard). "
-            f"{plan.lags} frame{'s' * (plan.lags > 1)} of 129 bands in, {plan.hidden} hidden layers of 129 neurons, {plan.steps} steps of {plan.batch} frames, "
+            f"{plan.lags} frame{'s' * (plan.lags > 1)} of 129 bands in, "
+            f"{plan.hidden} hidden layers of 129 neurons, {plan.steps} steps of {plan.batch} frames, "
             f"{len(self.nets)} seed{'s' * (len(self.nets) > 1)}.",
             "",
             "### Gain of the signal-to-noise ratio in dB",
