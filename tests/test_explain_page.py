@@ -11,12 +11,11 @@ import pytest
 import jaxdescramble as jd
 from jaxdescramble._base import drawing
 from jaxdescramble.findings import LayerSignals, Verdict
-from jaxdescramble.findings.explanations import sentences
+from jaxdescramble.findings.explanations import sentences, waves
 from jaxdescramble.findings.explanations._samples import names_of, samples_of, texts_of
 from jaxdescramble.findings.explanations._wave_pictures import view
 from jaxdescramble.findings.explanations.axes import free_axis, ordered_axis
 from jaxdescramble.findings.explanations.readings import READINGS, LayerReading
-from jaxdescramble.findings.explanations.waves import smallest
 from jaxdescramble.operators import derivative
 
 FREE, ORDERED = free_axis(derivative(4)), ordered_axis(4)
@@ -37,8 +36,8 @@ def f(params, x):
 def network():
     """A first layer of slow filters, rotated at random; a random last layer."""
     rng = np.random.default_rng(0)
-    waves = np.cos(np.outer(np.arange(1, 4), np.pi * (np.arange(16) + 0.5) / 16))
-    first = np.linalg.qr(rng.standard_normal((12, 12)))[0][:, :3] @ waves + rng.standard_normal((12, 16)) / 16
+    filters = np.cos(np.outer(np.arange(1, 4), np.pi * (np.arange(16) + 0.5) / 16))
+    first = np.linalg.qr(rng.standard_normal((12, 12)))[0][:, :3] @ filters + rng.standard_normal((12, 16)) / 16
     params = {"first": jnp.asarray(first.T, "float32"), "last": jnp.asarray(rng.standard_normal((12, 8)), "float32")}
     return params, jnp.asarray(rng.standard_normal((60, 16)), "float32")
 
@@ -139,7 +138,7 @@ def test_waves_are_principal_components_of_the_preactivations(network, report):
     W, X = np.asarray(params["first"], np.float64).T, np.asarray(x, np.float64).T
     energies, directions = np.linalg.eigh(W @ X @ X.T @ W.T)
     found = report.layers["['first']"].waves
-    assert [one.name for one in found] == [f"wave {k + 1}, frequency {(k + 1) // 2}" for k in range(6)]
+    assert [one.name for one in found] == [f"wave {k + 1}" for k in range(6)]
     for k, one in enumerate(found):
         wanted = directions[:, -1 - k] @ W
         np.testing.assert_allclose(one.weights, wanted * np.sign(wanted[np.abs(wanted).argmax()]), rtol=1e-3, atol=1e-4)
@@ -215,9 +214,9 @@ def test_names_of_the_samples_at_both_ends_of_a_wave(network, report, saved):
 
 def test_different_names_come_first():
     values = np.asarray([5.0, 1.0, 2.0, 3.0, 4.0, 0.0, 9.0])
-    assert smallest(values, np.asarray([0, 1, 1, 1, 1, 2, 3])).tolist() == [5, 1, 2, 0, 6]
-    assert smallest(values, np.arange(7)).tolist() == [5, 1, 2, 3, 4]
-    assert smallest(values[:2], np.asarray([0, 0])).tolist() == [1, 0]
+    assert waves.smallest(values, np.asarray([0, 1, 1, 1, 1, 2, 3])).tolist() == [5, 1, 2, 0, 6]
+    assert waves.smallest(values, np.arange(7)).tolist() == [5, 1, 2, 3, 4]
+    assert waves.smallest(values[:2], np.asarray([0, 0])).tolist() == [1, 0]
 
 
 def test_names_of_tokens_and_of_columns(network, report):
@@ -310,3 +309,14 @@ def test_reports_of_former_versions_can_be_read(saved, tmp_path):
     assert old.layers["['first']"].note == ""
     assert old.findings[0].sentence.startswith(f"{old.findings[0].layer}: {old.findings[0].reading} is")
     assert "Strongest waves" not in old.page().split("</details>", 1)[1]
+
+
+def test_waves_say_how_many_cycles_they_make():
+    line = np.arange(48) / 48
+    two = np.concatenate([np.sin(2 * np.pi * (3 * line + 0.3)), 0.1 * np.cos(np.pi * (np.arange(48) + 0.5) * 20 / 48)])
+    cycles, share = waves.cycles_of(two, ordered_axis(96, channels=2))
+    assert cycles == pytest.approx(3, abs=0.1)
+    assert 0.85 < share < 1
+    assert waves.cycles_of(np.ones(48), ordered_axis(48)) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
+    for axis in (ordered_axis(48, (6, 8)), free_axis(derivative(48))):
+        assert waves.cycles_of(line, axis) == (None, 0.0)

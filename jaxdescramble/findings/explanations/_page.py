@@ -53,9 +53,14 @@ WORDS = (
     (
         "Wave",
         "after descrambling, the neurons of a layer stand in an order in which the signals change slowly from one "
-        "neuron to the next. A wave is one frequency along this order. The strongest waves of a layer are the "
-        "principal components of its preactivations W X (without biases). Two waves of one frequency are one wave in "
-        "two phases. The sign of a wave is arbitrary.",
+        "neuron to the next. Along this order, the neurons differ in waves: slow and strong ones, fast and weak ones. "
+        "They are the principal components of the preactivations W X (without biases); the page shows the strongest "
+        "six. The sign of a wave is arbitrary. Cycles count its periods along the inputs.",
+    ),
+    (
+        "Columns",
+        "the signals of each half that are read: one for each sample, token, or place of a window. A layer with more "
+        "than 16,384 in a half gives a random part of them.",
     ),
     ("Roughness", "0 if the numbers along an axis are all equal, 1 if they alternate as fast as possible."),
     (

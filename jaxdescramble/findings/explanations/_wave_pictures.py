@@ -60,6 +60,8 @@ def _drawn(one: LayerWave, layer: "LayerExplanation") -> str:
         picture = drawing.bars(part, title, WIDTH)
     caption = f"{one.name}: {one.energy:.2g}" if one.energy < 0.01 else f"{one.name}: {one.energy:.0%}"
     more = f"; {which}" if which else ""
+    if one.cycles is not None and layer.grid and len(part) > FEW:
+        more += f"; {one.cycles_energy:.0%} of its weights at {one.cycles:.1f} cycles along the inputs"
     return figure(picture, caption + more, _ends("largest", one.largest) + _ends("smallest", one.smallest))
 
 

@@ -53,12 +53,21 @@ def nulls_of(one: "Verdict") -> str:
     return ", ".join(parts)
 
 
+def called(layer: str) -> str:
+    """Return the name of a layer as it is called in a sentence.
+
+    >>> called("conv1"), called("0")
+    ('conv1', 'layer 0')
+    """
+    return f"layer {layer}" if layer.isdigit() else layer
+
+
 def sentence(one: "Verdict") -> str:
     """Return a verdict as a sentence: what was found, the value, what the nulls give, and the p-value."""
     found = f"{one.claim}: " if one.claim else ""
     against = nulls_of(one)
     judged = f"; {against}; p = {one.p_value:.2g}" if against else "; no null can change it"
-    return f"{one.layer}: {found}{one.reading} is {one.value:.3g}{judged}."
+    return f"{called(one.layer)}: {found}{one.reading} is {one.value:.3g}{judged}."
 
 
 DOMINANT = 0.5
@@ -104,7 +113,7 @@ def headline_of(findings: "tuple[Verdict, ...]", judged: int, layers: int, draws
         return f"No reading of {layers} layer{'s' * (layers != 1)} could be judged."
     if not findings:
         return _counts.too_few(draws, alpha) or f"None of {of} is a finding {how}."
-    shown = "; ".join(f"{one.reading} of {one.layer}, {one.value:.3g} ({_chance(one)})" for one in findings[:3])
+    shown = "; ".join(f"{one.reading} of {called(one.layer)}, {one.value:.3g} ({_chance(one)})" for one in findings[:3])
     more = f"; and {len(findings) - 3} more" if len(findings) > 3 else ""
     verb = "is a finding" if len(findings) == 1 else "are findings"
     return f"{len(findings)} of {of} {verb}: {shown}{more} {how}."

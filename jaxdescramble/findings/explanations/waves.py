@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import scipy.fft
 import scipy.linalg
 from jaxtyping import Float, Int
 
 from jaxdescramble._base.results import Result
+from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.preparing import Prepared
 
 WAVES, SAMPLES = 6, 5
@@ -39,14 +41,17 @@ class LayerWave(Result):
     """One of the strongest waves of a layer.
 
     The sign of a wave is arbitrary; here its largest weight is positive. So "largest" and "smallest" are two ends of
-    one scale. Two waves of one frequency are one wave in two phases.
+    one scale.
 
     Attributes:
-        name: such as "wave 2, frequency 1", or "output 3" (counted from 0) if the outputs are ordered.
+        name: such as "wave 2", or "output 3" (counted from 0) if the outputs are ordered.
         energy: share of the energy of the preactivations that it carries, on all samples.
         weights: its weight on each input, shape (in,); inputs without an order are in the descrambled order.
         largest: the samples on which it is largest, with its activation. Empty without `names`.
         smallest: the samples on which it is smallest, the smallest first.
+        cycles: number of periods along the line of inputs, where most of the energy of its weights lies. None if the
+            inputs are not an ordered line.
+        cycles_energy: share of the energy of the weights within half a cycle of it.
     """
 
     name: str
@@ -54,6 +59,8 @@ class LayerWave(Result):
     weights: Float[np.ndarray, " m"]
     largest: tuple[tuple[str, float], ...] = ()
     smallest: tuple[tuple[str, float], ...] = ()
+    cycles: float | None = None
+    cycles_energy: float = 0.0
 
 
 def principal(signals: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
@@ -94,17 +101,43 @@ def waves_of(
     if directions is not None:  # the sign of an output is no choice
         rows, shown = rows * signs, shown * signs
     ends = [((), ())] * len(rows) if names is None else _ends(one, rows, names)
-    runs = one.source.output.runs
+    periods = [cycles_of(row, one.source.into) for row in rows]
     return tuple(
         LayerWave(
-            name=f"output {k}" if directions is None else f"wave {k + 1}, frequency {runs[k]}",
+            name=f"output {k}" if directions is None else f"wave {k + 1}",
             energy=float(energies[k]) / total,
             weights=profile.astype(one.weight.dtype),
             largest=largest,
             smallest=smallest,
+            cycles=cycles,
+            cycles_energy=share,
         )
-        for k, profile, (largest, smallest) in zip(strongest.tolist(), shown, ends, strict=True)
+        for k, profile, (largest, smallest), (cycles, share) in zip(
+            strongest.tolist(), shown, ends, periods, strict=True
+        )
     )
+
+
+def cycles_of(weights: Float[np.ndarray, " m"], into: Axis) -> tuple[float | None, float]:
+    """Return the number of cycles along a line of inputs where most of the energy lies, and the share of this energy.
+
+    The cosine transform has two frequencies for each cycle. The energy of three of them in a row counts, and the number
+    of cycles is their mean.
+
+    >>> from jaxdescramble.findings.explanations.axes import free_axis, ordered_axis
+    >>> cycles, share = cycles_of(np.sin(2 * np.pi * 5 * np.arange(64) / 64), ordered_axis(64))
+    >>> round(cycles, 1), share > 0.9
+    (5.0, True)
+    """
+    line = [size for size in into.shape if size > 1]
+    if not into.ordered or len(line) != 1 or not np.any(weights):
+        return None, 0.0
+    energy = np.sum(scipy.fft.dct(weights.reshape(into.channels, -1), norm="ortho", axis=1) ** 2, axis=0)
+    padded = np.pad(energy, 1)
+    most = int(np.argmax(padded[:-2] + padded[1:-1] + padded[2:]))
+    near = slice(max(most - 1, 0), most + 2)
+    found = energy[near]
+    return float(np.arange(len(energy))[near] @ found / found.sum()) / 2, float(found.sum() / energy.sum())
 
 
 def _signals(one: Prepared) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "m columns"]]]:
@@ -170,7 +203,8 @@ def mean_energy(one: Prepared) -> tuple[float, float]:
 
 def as_json(waves: tuple[LayerWave, ...]) -> list[dict[str, object]]:
     """Return waves without their weights, for `report.json`."""
-    return [{"name": one.name, "energy": one.energy, "largest": one.largest, "smallest": one.smallest} for one in waves]
+    names = ("name", "energy", "largest", "smallest", "cycles", "cycles_energy")
+    return [{name: getattr(one, name) for name in names} for one in waves]
 
 
 def from_json(found: list[dict], weights: Float[np.ndarray, "waves m"]) -> tuple[LayerWave, ...]:
@@ -180,6 +214,14 @@ def from_json(found: list[dict], weights: Float[np.ndarray, "waves m"]) -> tuple
         return tuple((name, value) for name, value in side)
 
     return tuple(
-        LayerWave(one["name"], one["energy"], row, ends(one["largest"]), ends(one["smallest"]))
+        LayerWave(
+            name=one["name"],
+            energy=one["energy"],
+            weights=row,
+            largest=ends(one["largest"]),
+            smallest=ends(one["smallest"]),
+            cycles=one["cycles"],
+            cycles_energy=one["cycles_energy"],
+        )
         for one, row in zip(found, weights, strict=True)
     )
