@@ -136,11 +136,19 @@ def readings_of(report: Report) -> dict[str, list[float]]:
 def summary(report: Report) -> dict:
     """Return the report's numbers as JSON stores them."""
     by_layer: dict[str, int] = {}
-    for one in report.findings:
-        by_layer[one.layer] = by_layer.get(one.layer, 0) + 1
+    by_reading: dict[str, list[int]] = {}
+    for one in report.verdicts:
+        found = one.p_value <= report.alpha
+        counts = by_reading.setdefault(one.reading, [0, 0])
+        counts[0], counts[1] = counts[0] + found, counts[1] + 1
+        if found:
+            by_layer[one.layer] = by_layer.get(one.layer, 0) + 1
+    wave = next((one.waves[0] for one in report.layers.values() if one.waves), None)
+    ends = [] if wave is None else [", ".join(name for name, _ in side) for side in (wave.largest, wave.smallest)]
     return {
         "headline": report.headline, "draws": report.draws, "findings": by_layer, "layers": len(report.layers),
         "samples": list(report.samples), "skipped": report.skipped, "readings": readings_of(report),
+        "by": by_reading, "ends": ends,
     }  # fmt: skip
 
 
