@@ -102,7 +102,7 @@ def test_a_reading_of_your_own_needs_no_claim(direction, value, means, claim):
 
 def test_every_claim_compares_with_chance_in_the_direction_of_its_reading():
     small = ("fewer", "more slowly", "more alike", "more similar", "closer together")
-    large = ("agree", "stronger", "frequencies of its own")
+    large = ("agree", "stronger", "different frequencies")
     for one in READINGS:
         claims = {sentences.claim_of(one, 0.0, [1.0], *axes) for axes in ((FREE, ORDERED), (ORDERED, FREE))}
         for claim in claims:
@@ -320,3 +320,17 @@ def test_waves_say_how_many_cycles_they_make():
     assert waves.cycles_of(np.ones(48), ordered_axis(48)) == (pytest.approx(0, abs=1e-6), pytest.approx(1))
     for axis in (ordered_axis(48, (6, 8)), free_axis(derivative(48))):
         assert waves.cycles_of(line, axis) == (None, 0.0)
+
+
+def test_readings_on_the_other_side_are_told(report):
+    found = report.layers["['first']"].verdicts[0]
+    a, b = report.nulls
+    nulls = {a: (1.0, 1.0), b: (8.9, 0.1)}
+    far = dataclasses.replace(found, direction=-1, value=9.0, p_value=1.0, nulls=nulls, p_values={a: 1.0, b: math.nan})
+    assert sentences.opposite(far)
+    assert not sentences.opposite(dataclasses.replace(far, p_values={a: 1.0, b: 1.0}))
+    assert not sentences.opposite(dataclasses.replace(far, direction=1))
+    assert not sentences.opposite(dataclasses.replace(far, direction=0))
+    layer = dataclasses.replace(report.layers["['first']"], verdicts=(far,))
+    page = dataclasses.replace(report, layers={"['first']": layer}).page()
+    assert "Far from chance in the other direction (no test): " + far.reading in page

@@ -246,6 +246,12 @@ def _layer_section(place: int, one: "LayerExplanation", report: "Report") -> str
     )
     found = "; ".join(_said(verdict) for verdict in one.verdicts if verdict.p_value <= report.alpha)
     said = f"<p>{escape(f'Findings: {found}' if found else 'No finding')}.</p>"
+    far = "; ".join(
+        f"{verdict.reading} {number(verdict.value)} ({sentences.nulls_of(verdict)})"
+        for verdict in one.verdicts
+        if sentences.opposite(verdict)
+    )
+    said += f"<p>{escape(f'Far from chance in the other direction (no test): {far}')}.</p>" if far else ""
     note = f"<p class='notice'>{escape(one.note)}</p>" if one.note else ""
     return (
         f"<section id='layer-{place}'><h2>{escape(one.name)}</h2>{said}{note}{pictures(one)}{wave_pictures(one)}{table}"

@@ -231,7 +231,7 @@ READINGS = (
         True,
         1,
         "mutual information of output and input frequency; positive even for noise",
-        "each frequency along the {outputs} reads frequencies of its own along the {inputs}, more than by chance",
+        "slow and fast waves of the {outputs} read different frequencies of the {inputs}, more than by chance",
         "the picture 'Strongest waves': waves of different frequencies read different frequencies",
     ),
     LayerReading(

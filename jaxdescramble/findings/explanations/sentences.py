@@ -62,6 +62,20 @@ def called(layer: str) -> str:
     return f"layer {layer}" if layer.isdigit() else layer
 
 
+FAR = 5.0
+"""Distance from every null, in standard deviations, from which a reading on the other side of a finding is told."""
+
+
+def opposite(one: "Verdict") -> bool:
+    """Return whether a reading lies far from every null that can change it, on the side that is no finding."""
+    distances = [
+        one.direction * (one.value - mean) / max(spread, 1e-300)
+        for name, (mean, spread) in one.nulls.items()
+        if not math.isnan(one.p_values[name])
+    ]
+    return one.direction != 0 and bool(distances) and max(distances) < -FAR
+
+
 def sentence(one: "Verdict") -> str:
     """Return a verdict as a sentence: what was found, the value, what the nulls give, and the p-value."""
     found = f"{one.claim}: " if one.claim else ""
