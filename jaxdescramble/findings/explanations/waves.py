@@ -132,7 +132,8 @@ def cycles_of(weights: Float[np.ndarray, " m"], into: Axis) -> tuple[float | Non
     line = [size for size in into.shape if size > 1]
     if not into.ordered or len(line) != 1 or not np.any(weights):
         return None, 0.0
-    energy = np.sum(scipy.fft.dct(weights.reshape(into.channels, -1), norm="ortho", axis=1) ** 2, axis=0)
+    modes = np.asarray(scipy.fft.dct(weights.reshape(into.channels, -1), norm="ortho", axis=1))
+    energy = np.sum(modes**2, axis=0)
     padded = np.pad(energy, 1)
     most = int(np.argmax(padded[:-2] + padded[1:-1] + padded[2:]))
     near = slice(max(most - 1, 0), most + 2)
