@@ -234,6 +234,6 @@ def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) 
     normal = jax.random.normal(random_key(key), (n, k), dtype)
     if k < MANY or n < 2 * k:
         return orthonormal(normal)
-    # The condition number is below 6, so the Cholesky factor of the Gram matrix is R, at a third of the cost.
+    # The condition number is near 6 or smaller, so the Cholesky factor of the Gram matrix is R, at half of the cost.
     factor = decompositions.cholesky(matmul(normal.T, normal))
     return decompositions.solve_triangular(factor, normal.T).T

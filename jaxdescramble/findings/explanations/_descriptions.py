@@ -8,7 +8,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Int, PyTree
 
-from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._intervals import Intervals, intervals_of
 from jaxdescramble.findings.explanations._running import Network
 from jaxdescramble.findings.explanations._workers import StoppedError, Workers
@@ -77,10 +76,7 @@ def described(
                 workers, layers, batteries, asked.groups, asked.side, asked.intervals, asked.seed
             )
     except (StoppedError, KeyboardInterrupt) as why:
-        if isinstance(why, KeyboardInterrupt):
-            workers.watch.stopped = Status.INTERRUPTED
-        how = "interrupted" if workers.watch.stopped == Status.INTERRUPTED else "stopped by max_seconds"
-        return Described(found, intervals, about, f"{how}: {missing}")
+        return Described(found, intervals, about, f"{workers.why(why)}: {missing}")
     return Described(found, intervals, about, "")
 
 

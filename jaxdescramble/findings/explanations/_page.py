@@ -270,7 +270,7 @@ def _findings(report: "Report") -> str:
     for one in report.findings:
         against = sentences.nulls_of(one)
         look_at = f" Look at {one.look_at}." if one.look_at else ""
-        strictest = max((p, name) for name, p in one.p_values.items() if not math.isnan(p))[1]
+        strictest = max(sentences.applying(one), key=lambda name: (one.p_values[name], name))
         p = p_text(one.p_value, report.null_draws[strictest])
         numbers = f"{one.reading} is {number(one.value)}; {against}; p = {p}.{look_at}"
         items.append(

@@ -11,7 +11,7 @@ from jaxdescramble.findings.explanations._intervals import Intervals
 from jaxdescramble.findings.explanations._pictures import pictures
 from jaxdescramble.findings.explanations._workers import Workers
 from jaxdescramble.findings.explanations.draws import Battery
-from jaxdescramble.findings.explanations.judging import joint_p_values
+from jaxdescramble.findings.explanations.judging import distances, joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import Report, Verdict
 from jaxdescramble.findings.explanations.sentences import claim_of, headline_of, in_words
@@ -49,24 +49,28 @@ def report_of(
     for place, (one, reading) in enumerate(flat):
         own = {name: float(p[place]) for name, p in p_values.items()}
         judged = {name: p for name, p in own.items() if not math.isnan(p)}
-        stacks = {name: table[:, place] for name, table in tables.items()}
+        value = float(observed[place])
+        nulls_found = {
+            name: (float(table[:, place].mean()), float(table[:, place].std())) for name, table in tables.items()
+        }
         p_value, axes = max(judged.values(), default=math.nan), (one.source.output, one.source.into)
         claim, look_at = "", ""
         if p_value <= alpha:
-            means = [float(stacks[name].mean()) for name in judged]
-            claim = claim_of(reading, float(observed[place]), means, *axes)
+            claim = claim_of(reading, value, [nulls_found[name][0] for name in judged], *axes)
             look_at = in_words(reading.look_at, *axes)
         verdicts.append(
             Verdict(
                 layer=one.source.name,
                 reading=reading.name,
-                value=float(observed[place]),
+                value=value,
                 direction=reading.direction,
                 depends_on_point=reading.depends_on_point,
                 p_value=p_value,
                 p_values=own,
-                nulls={name: (float(stack.mean()), float(stack.std())) for name, stack in stacks.items()},
-                effect=_effect(float(observed[place]), reading.direction, [stacks[name] for name in judged]),
+                nulls=nulls_found,
+                effect=min(
+                    distances(value, reading.direction, [nulls_found[name] for name in judged]), default=math.nan
+                ),
                 note=reading.note,
                 interval=_interval(ends[place]),
                 claim=claim,
@@ -101,12 +105,3 @@ def report_of(
 
 def _interval(ends: np.ndarray) -> tuple[float, float] | None:
     return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
-
-
-def _effect(value: float, direction: int, stacks: list[np.ndarray]) -> float:
-    """Return the smallest distance from a null, in standard deviations and in the direction of a finding."""
-    found = []
-    for stack in stacks:
-        distance = (value - float(stack.mean())) / max(float(stack.std()), 1e-300)
-        found.append(direction * distance if direction else abs(distance))
-    return min(found, default=math.nan)

@@ -19,7 +19,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.programs import quick_jit
-from jaxdescramble._base.status import Status
 from jaxdescramble.findings.explanations._workers import StoppedError, Workers
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
@@ -30,6 +29,7 @@ from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNu
 from jaxdescramble.findings.explanations.whole_networks import (
     TrainedNetworks,
     WholeNull,
+    digest_of,
     member,
     most_draws,
     same_structure,
@@ -141,8 +141,7 @@ class Store(NamedTuple):
                 digest.update(np.ascontiguousarray(array).tobytes())
         for null in nulls:
             if isinstance(null, Untrained):  # another `init` makes other networks
-                for leaf in jax.tree.leaves(null.network(key)):
-                    digest.update(np.ascontiguousarray(leaf).tobytes())
+                digest.update(digest_of(null.network(key)).encode())
             elif dataclasses.is_dataclass(null) and not isinstance(null, WholeNull):
                 digest.update(repr(null).encode())
         return Store(file_path(folder, "folder"), digest.hexdigest()[:16])
@@ -221,10 +220,7 @@ def draw(
             blocks.append(block)
             count = last
     except (StoppedError, KeyboardInterrupt) as why:
-        if isinstance(why, KeyboardInterrupt):
-            workers.watch.stopped = Status.INTERRUPTED
-        how = "interrupted" if workers.watch.stopped == Status.INTERRUPTED else "stopped by max_seconds"
-        stopped = f"{how} after {count} of {draws} draws"
+        stopped = f"{workers.why(why)} after {count} of {draws} draws"
     empty = [np.zeros((0, len(battery))) for battery in batteries]
     rows = {
         null.name: [

@@ -10,6 +10,7 @@ import jax
 
 from jaxdescramble._base.checks import wide_types
 from jaxdescramble._base.lapack import one_thread
+from jaxdescramble._base.status import Status
 from jaxdescramble.solvers.watch import POLL, Watch
 
 T = TypeVar("T")
@@ -44,6 +45,12 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._lapack.__exit__(None, None, None)
+
+    def why(self, stopped: StoppedError | KeyboardInterrupt) -> str:
+        """Return why work was stopped, in words; the watch learns of a Ctrl-C."""
+        if isinstance(stopped, KeyboardInterrupt):
+            self.watch.stopped = Status.INTERRUPTED
+        return "interrupted" if self.watch.stopped == Status.INTERRUPTED else "stopped by max_seconds"
 
     def run(self, tasks: Sequence[Callable[[], T]], to_the_end: bool = False) -> Iterator[T]:
         """Yield the result of each task, in order.

@@ -6,6 +6,8 @@ pool alike. The p-value of the largest reading compares it with the largest read
 compared with the largest of the rest, and so on.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
@@ -73,3 +75,18 @@ def joint_p_values(
         so_far = max(so_far, own)
         p[k] = so_far
     return p, judged
+
+
+def distances(value: float, direction: int, nulls: Iterable[tuple[float, float]]) -> list[float]:
+    """Return the distance from each null in its standard deviations, in the direction of a finding.
+
+    Args:
+        value: the reading of the network.
+        direction: +1 if large values are the finding, -1 if small values are, 0 if both are.
+        nulls: mean and standard deviation of the draws of each null.
+
+    >>> distances(3.0, -1, [(1.0, 2.0)]), distances(3.0, 0, [(7.0, 2.0)])
+    ([-1.0], [2.0])
+    """
+    found = [(value - mean) / max(spread, 1e-300) for mean, spread in nulls]
+    return [direction * one if direction else abs(one) for one in found]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from jaxdescramble.findings.explanations import _counts
 from jaxdescramble.findings.explanations.axes import Axis
+from jaxdescramble.findings.explanations.judging import distances
 
 if TYPE_CHECKING:
     from jaxdescramble.findings.explanations.readings import LayerReading
@@ -43,12 +44,15 @@ def claim_of(reading: "LayerReading", value: float, means: list[float], output: 
     return f"its value {side} than by chance"
 
 
+def applying(one: "Verdict") -> dict[str, tuple[float, float]]:
+    """Return mean and standard deviation of each null that can change the reading."""
+    return {name: null for name, null in one.nulls.items() if not math.isnan(one.p_values[name])}
+
+
 def nulls_of(one: "Verdict") -> str:
     """Return what the nulls give that can change the reading, or "" if none can."""
     parts = [
-        f"{PLURALS.get(name, name)} give {mean:.3g} (sd {spread:.2g})"
-        for name, (mean, spread) in one.nulls.items()
-        if not math.isnan(one.p_values[name])
+        f"{PLURALS.get(name, name)} give {mean:.3g} (sd {spread:.2g})" for name, (mean, spread) in applying(one).items()
     ]
     return ", ".join(parts)
 
@@ -68,12 +72,8 @@ FAR = 5.0
 
 def opposite(one: "Verdict") -> bool:
     """Return whether a reading lies far from every null that can change it, on the side that is no finding."""
-    distances = [
-        one.direction * (one.value - mean) / max(spread, 1e-300)
-        for name, (mean, spread) in one.nulls.items()
-        if not math.isnan(one.p_values[name])
-    ]
-    return one.direction != 0 and bool(distances) and max(distances) < -FAR
+    found = distances(one.value, one.direction, applying(one).values())
+    return bool(found) and max(found) < -FAR
 
 
 def sentence(one: "Verdict") -> str:
@@ -110,7 +110,7 @@ def mean_note(shares: tuple[float, float]) -> str:
 
 def _chance(one: "Verdict") -> str:
     """Return the mean of the null that comes closest to the value, among those that can change the reading."""
-    means = {name: mean for name, (mean, _) in one.nulls.items() if not math.isnan(one.p_values[name])}
+    means = {name: mean for name, (mean, _) in applying(one).items()}
     name = min(means, key=lambda name: abs(means[name] - one.value))
     return f"{name}: {means[name]:.3g}"
 

@@ -58,7 +58,7 @@ class TrainedNetworks:
     @functools.cached_property
     def digests(self) -> tuple[str, ...]:
         """A text for each network that tells its parameters from others."""
-        return tuple(_digest(one) for one in self.parameters)
+        return tuple(digest_of(one) for one in self.parameters)
 
 
 WholeNull = Untrained | TrainedNetworks
@@ -140,7 +140,8 @@ def _finite(array: np.ndarray) -> bool:
     return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())
 
 
-def _digest(params: PyTree) -> str:
+def digest_of(params: PyTree) -> str:
+    """Return a text that tells parameters from others."""
     found = hashlib.sha256()
     for name, array in _arrays(params):
         found.update(f"{name} {array.dtype} {array.shape}".encode())
