@@ -6,6 +6,7 @@ import pytest
 
 import jaxdescramble as jd
 from jaxdescramble.findings.explanations import _samples
+from jaxdescramble.findings.explanations._samples import Labels
 from jaxdescramble.findings.explanations.splitting import halves
 
 
@@ -24,7 +25,7 @@ def test_the_report_of_many_columns_is_that_of_the_chosen_ones(few):
     groups, weights = np.arange(400) // 4, np.arange(400) % 7.0
     report = jd.explain({"first": (W, X)}, groups=groups, weights=weights, draws=19)
     seed = tuple(int(one) for one in np.asarray(jax.random.key_data(jax.random.key(0))))
-    given = _samples.some_columns({"first": (W, X)}, None, weights, groups, None, seed)
+    given = _samples.some_columns({"first": (W, X)}, None, Labels(weights, groups, None), seed)
     assert given.picked is not None
     assert (weights[given.picked] > 0).all()
     assert len(np.unique(given.picked)) == 80
@@ -48,20 +49,20 @@ def test_rows_are_chosen_before_the_network_reads_them(few, tmp_path):
     rows = np.random.default_rng(0).normal(size=(300, 12)).astype("float32")
     rows.tofile(tmp_path / "rows.bin")
     x = {"rows": Map(tmp_path / "rows.bin", "float32", "r", shape=rows.shape), "shared": np.ones(12, "float32")}
-    given = _samples.some_samples(x, np.ones((300, 4)), np.arange(300), None, [0])  # four tokens in each row
+    given = _samples.some_samples(x, Labels(np.ones((300, 4)), np.arange(300), None), [0])  # four tokens in each row
     assert given.picked is not None
     assert len(given.picked) == 20
     assert seen == [20]
     np.testing.assert_array_equal(given.data["rows"], rows[given.picked])
     assert given.data["shared"].shape == (12,)
-    assert given.weights.shape == (20, 4)
-    np.testing.assert_array_equal(given.groups, given.picked)
+    assert given.labels.weights.shape == (20, 4)
+    np.testing.assert_array_equal(given.labels.groups, given.picked)
     report = jd.explain(lambda W, x: x["rows"] @ W, layer(1)[0].T, {"rows": rows}, draws=19)
     assert sum(report.samples) == 80
 
 
 def test_few_samples_are_all_read(few):
-    assert _samples.some_samples(np.zeros((80, 2)), None, None, None, [0]).picked is None
+    assert _samples.some_samples(np.zeros((80, 2)), Labels(None, None, None), [0]).picked is None
 
 
 def values(report):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,23 +20,37 @@ MOST = 2 * COLUMNS
 """Largest number of samples that are read: as many as fill both halves of a layer with one column for each sample."""
 
 
+class Labels(NamedTuple):
+    """What is known of each sample; each part is None, or has the samples along its first axis.
+
+    Attributes:
+        weights: how much it counts.
+        groups: its group.
+        names: its name.
+    """
+
+    weights: ArrayLike | None
+    groups: ArrayLike | Sequence[str] | None
+    names: np.ndarray | None
+
+    def of(self, picked: np.ndarray, count: int) -> "Labels":
+        """Return the labels of the picked ones of `count` samples; parts of another length stay as they are."""
+        return Labels(*(_rows(one, picked, count) for one in self))
+
+
 @dataclasses.dataclass(frozen=True)
 class Given:
     """The samples to read, and what belongs to them.
 
     Attributes:
         data: `x` of a function, or the layers of a mapping.
-        weights: how much each sample counts, or None.
-        groups: the group of each sample, or None.
-        names: the name of each sample, or None.
+        labels: what is known of each sample.
         picked: numbers of the samples that are read, ascending; None if all are.
         count: number of samples that were given.
     """
 
     data: PyTree
-    weights: ArrayLike | None
-    groups: ArrayLike | Sequence[str] | None
-    names: np.ndarray | None
+    labels: Labels
     picked: np.ndarray | None
     count: int
 
@@ -47,51 +62,42 @@ class Given:
         return {"samples, chosen at random": {"given": float(self.count), "read": float(len(self.picked))}}
 
 
-def some_samples(
-    x: PyTree,
-    weights: ArrayLike | None,
-    groups: ArrayLike | Sequence[str] | None,
-    names: np.ndarray | None,
-    seed: Sequence[int],
-) -> Given:
+def some_samples(x: PyTree, labels: Labels, seed: Sequence[int]) -> Given:
     """Return at most `MOST` samples of x, chosen at random before the network reads them.
 
     Only the chosen rows are read, so x may be a memory map of a file that is larger than memory.
 
-    >>> chosen = some_samples(np.zeros((MOST + 9, 2)), None, None, None, [0])
+    >>> chosen = some_samples(np.zeros((MOST + 9, 2)), Labels(None, None, None), [0])
     >>> chosen.data.shape == (MOST, 2), len(chosen.picked) == MOST, chosen.count == MOST + 9
     (True, True, True)
     """
     leaves = jax.tree.leaves(x)
     count = len(max(leaves, key=np.ndim)) if leaves and all(np.ndim(leaf) for leaf in leaves) else 0
-    tokens = [np.shape(one)[1] for one in (weights, groups, names) if one is not None and np.ndim(one) == 2]
-    picked = _picked(count, max(1, MOST // max([1, *tokens])), weights, seed)
+    tokens = [np.shape(one)[1] for one in labels if one is not None and np.ndim(one) == 2]
+    picked = _picked(count, max(1, MOST // max([1, *tokens])), labels.weights, seed)
     if picked is None:
-        return Given(x, weights, groups, names, None, count)
+        return Given(x, labels, None, count)
 
     def few(leaf: ArrayLike) -> ArrayLike:
         own = leaf if isinstance(leaf, np.ndarray | jax.Array) else np.asarray(leaf)
         return own[picked] if own.shape[0] == count else leaf
 
-    own = [_rows(one, picked, count) for one in (weights, groups, names)]
-    return Given(jax.tree.map(few, x), own[0], own[1], own[2], picked, count)
+    return Given(jax.tree.map(few, x), labels.of(picked, count), picked, count)
 
 
 def some_columns(
     layers: Mapping[str, LayerSignals | Mapping[str, ArrayLike] | Sequence[ArrayLike]],
     pattern: Pattern,
-    weights: ArrayLike | None,
-    groups: ArrayLike | Sequence[str] | None,
-    names: np.ndarray | None,
+    labels: Labels,
     seed: Sequence[int],
 ) -> Given:
     """Return layers with at most `MOST` columns, the same ones in all layers, if all have one number of columns."""
     forms = {name: form_of(name, one) for name, one in layers.items() if chosen(name, pattern)}
     counts = {np.shape(one.input)[-1] for one in forms.values() if np.ndim(one.input) == 2}
     count = counts.pop() if len(counts) == 1 else 0
-    picked = _picked(count, MOST, weights, seed)
+    picked = _picked(count, MOST, labels.weights, seed)
     if picked is None:
-        return Given(layers, weights, groups, names, None, count)
+        return Given(layers, labels, None, count)
 
     def few(signals: ArrayLike | None) -> ArrayLike | None:
         return signals if signals is None or np.ndim(signals) != 2 else np.asarray(signals)[:, picked]
@@ -100,8 +106,7 @@ def some_columns(
         name: dataclasses.replace(one, input=few(one.input), preactivation=few(one.preactivation))
         for name, one in forms.items()
     }
-    own = [_rows(one, picked, count) for one in (weights, groups, names)]
-    return Given({**layers, **kept}, own[0], own[1], own[2], picked, count)
+    return Given({**layers, **kept}, labels.of(picked, count), picked, count)
 
 
 def _picked(count: int, most: int, weights: ArrayLike | None, seed: Sequence[int]) -> np.ndarray | None:
@@ -189,8 +194,8 @@ def texts_of(names: Texts) -> np.ndarray:
     return found
 
 
-def names_of(texts: np.ndarray, axes: tuple[int, ...]) -> Names:
-    """Return the names of samples of this shape.
+def names_of(texts: np.ndarray | None, axes: tuple[int, ...]) -> Names | None:
+    """Return the names of samples of this shape; None if there are no texts.
 
     Raises:
         ValueError: if the shape is another one.
@@ -199,6 +204,8 @@ def names_of(texts: np.ndarray, axes: tuple[int, ...]) -> Names:
     >>> names.labels, names.codes.tolist()
     (['a', 'b'], [1, 0, 1])
     """
+    if texts is None:
+        return None
     if texts.ndim == 0 or texts.shape != axes[: texts.ndim]:
         raise ValueError(
             f"names: got shape {texts.shape}; must be {axes}, one name for each sample"

@@ -22,6 +22,7 @@ from jaxdescramble.findings.explanations._intervals import FEWEST_RESAMPLES
 from jaxdescramble.findings.explanations._reporting import report_of
 from jaxdescramble.findings.explanations._running import Network, Store, draw, prepare
 from jaxdescramble.findings.explanations._samples import (
+    Labels,
     Texts,
     columns_of_arrays,
     names_of,
@@ -179,7 +180,7 @@ def explain(
     for one in instance_of(readings, "readings", tuple, "a tuple of readings such as findings.READINGS"):
         instance_of(one, "readings", LayerReading, "a tuple of readings such as findings.READINGS")
     chosen_nulls = _nulls(nulls, init)
-    texts = None if names is None else texts_of(names)
+    labels = Labels(weights, groups, None if names is None else texts_of(names))
 
     watch.tell("reading the network", 0, 1)
     if callable(f_or_layers):
@@ -192,10 +193,10 @@ def explain(
         for null in chosen_nulls:
             if isinstance(null, TrainedNetworks):
                 check_networks(null, params)
-        given = some_samples(x, weights, groups, texts, seed)
+        given = some_samples(x, labels, seed)
         x = given.data
-        axes, own_weights, own_groups = samples_of(x, given.weights, given.groups, given.names)
-        named = None if given.names is None else names_of(given.names, axes)
+        axes, own_weights, own_groups = samples_of(x, *given.labels)
+        named = names_of(given.labels.names, axes)
         side = halves(own_groups, own_weights, seed)
         sources, skipped = from_network(f_or_layers, params, x, axes, objective, layers, ordered)
     else:
@@ -212,11 +213,11 @@ def explain(
                 f"explain: {' and '.join(needy)} need a function f(params, x), because signals must be computed."
             )
         mapping = f_or_layers if isinstance(f_or_layers, Mapping) else from_file(f_or_layers)
-        given = some_columns(mapping, layers, weights, groups, texts, seed)
+        given = some_columns(mapping, layers, labels, seed)
         sources, skipped = from_mapping(given.data, objective, layers, ordered), {}
-        side, own_weights, own_groups = columns_of_arrays(sources, given.weights, given.groups, seed)
+        side, own_weights, own_groups = columns_of_arrays(sources, given.labels.weights, given.labels.groups, seed)
         axes = own_weights.shape
-        named = None if given.names is None else names_of(given.names, axes)
+        named = names_of(given.labels.names, axes)
     sources = [one._replace(centred=centred) for one in sources]
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
