@@ -112,6 +112,8 @@ def test_arguments_that_cannot_be_meant_are_refused_at_once():
         read.append(x.shape)
         return x @ params
 
+    with pytest.raises(TypeError, match="cannot run inside jit"):  # also the default key is traced there
+        jax.jit(lambda x: jd.explain(lambda params, x: x @ params, W.T, x).draws)(X.T)
     with pytest.raises(ValueError, match="init"):
         jd.explain(f, W.T, X.T, init=lambda key: {"w": W.T})
     assert not read

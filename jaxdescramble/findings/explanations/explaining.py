@@ -160,6 +160,9 @@ def explain(
 
     Source: nulls and the joint correction are ours, after Westfall and Young 1993.
     """
+    watch = watched(progress, max_seconds, (params, x, weights), "explain")
+    if watch is None:
+        raise TypeError("explain: cannot run inside jit, vmap or grad; it writes a report. Call it outside.")
     draws, alpha = (
         positive_integer(draws, "draws"),
         float(number_between(alpha, "alpha", 0, 1, "a number between 0 and 1")),
@@ -167,9 +170,6 @@ def explain(
     objective = smoothness() if objective is None else instance_of(objective, "objective", Objective, "an Objective")
     given_key = jax.random.key(0) if key is None else random_key(key)
     seed = tuple(int(one) for one in np.asarray(jax.random.key_data(given_key)).ravel())
-    watch = watched(progress, max_seconds, (params, x, weights), "explain")
-    if watch is None:
-        raise TypeError("explain: cannot run inside jit, vmap or grad; it writes a report. Call it outside.")
     intervals = positive_integer(intervals, "intervals", least=0)
     if 0 < intervals < FEWEST_RESAMPLES:
         raise ValueError(f"intervals: got {intervals}; must be 0, or at least {FEWEST_RESAMPLES} resamples.")
