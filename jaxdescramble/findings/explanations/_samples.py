@@ -21,7 +21,7 @@ MOST = 2 * COLUMNS
 
 
 class Labels(NamedTuple):
-    """What is known of each sample; each part is None, or has the samples along its first axis.
+    """What is known about each sample; each part is None, or has the samples along its first axis.
 
     Attributes:
         weights: how much it counts.
@@ -44,7 +44,7 @@ class Given:
 
     Attributes:
         data: `x` of a function, or the layers of a mapping.
-        labels: what is known of each sample.
+        labels: what is known about each sample.
         picked: numbers of the samples that are read, ascending; None if all are.
         count: number of samples that were given.
     """
