@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.programs import quick_jit
-from jaxdescramble.findings.explanations._workers import StoppedError, Workers
+from jaxdescramble.findings.explanations._workers import StoppedError, Workers, sharing
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, read_one
 from jaxdescramble.findings.explanations.looks import Inputs
@@ -96,10 +96,9 @@ def intervals_of(
     """
     both = Groups.of(groups, side)
     fewest = [min(len(np.unique(groups[one.source.columns[own]])) for own in one.picked) for one in layers]
-    alike: dict[int, list[int]] = {}  # layers that share their input signals share the resamples of them
-    for k, one in enumerate(layers):
-        if fewest[k] >= FEWEST_GROUPS:
-            alike.setdefault(id(one.inputs), []).append(k)
+    enough = [k for k, count in enumerate(fewest) if count >= FEWEST_GROUPS]
+    # Layers that share their input signals share the resamples of them.
+    alike = [[enough[place] for place in group] for group in sharing([id(layers[k].inputs) for k in enough])]
 
     def task(members: list[int]) -> list[np.ndarray]:
         one = layers[members[0]]
@@ -117,13 +116,13 @@ def intervals_of(
         return [np.stack(each) for each in rows]
 
     found: Intervals = [None] * len(layers)
-    tasks: list[Callable[[], list[np.ndarray]]] = [functools.partial(task, members) for members in alike.values()]
+    tasks: list[Callable[[], list[np.ndarray]]] = [functools.partial(task, members) for members in alike]
     done = 0
-    for members, tables in zip(alike.values(), workers.run(tasks), strict=True):
+    for members, tables in zip(alike, workers.run(tasks), strict=True):
         for k, table in zip(members, tables, strict=True):
             found[k] = np.percentile(table, TAILS, axis=0).T
         done += len(members)
-        workers.watch.tell(f"intervals from {resamples} resamples", done, sum(map(len, alike.values())))
+        workers.watch.tell(f"intervals from {resamples} resamples", done, len(enough))
     return found, _sentence(layers, fewest, resamples)
 
 

@@ -1,20 +1,20 @@
-"""Matrices to look at: a weight, and one draw from a null, in the frames of all samples. Computed in float64.
+"""Matrices to look at: a weight, and one draw from a null, in the frames of all samples.
 
-The frames are those of `jaxdescramble.descramble`, in the same gauge (the nearest one to the identity). They are
-computed once for each layer, so SciPy is faster than a program that must be compiled. SciPy's LAPACK runs on one thread
-here (`_base.lapack`); NumPy's would spin on a busy machine.
+The frames are those of `jaxdescramble.descramble`, in the same gauge (the nearest one to the identity).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float, PRNGKeyArray
 
+from jaxdescramble.findings.explanations import _linear as linear
 from jaxdescramble.findings.explanations.axes import Axis
+from jaxdescramble.findings.explanations.draws import draw_one
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.report import LayerExplanation, Verdict
-from jaxdescramble.findings.explanations.waves import Names, mean_energy, principal, waves_of
+from jaxdescramble.findings.explanations.waves import Names, mean_energy, mean_of, principal, waves_of
 from jaxdescramble.findings.explanations.weight_nulls import NULLS, WeightNull
 from jaxdescramble.findings.explanations.whole_networks import WholeNull
 
@@ -28,9 +28,9 @@ def descrambler(directions: Float[np.ndarray, "n n"], axis: Axis) -> Float[np.nd
     >>> bool(np.allclose(P @ P.T, np.eye(4)))
     True
     """
-    basis = np.asarray(axis.operator.basis, np.float64)[:, : len(directions)]
+    basis = np.asarray(axis.operator.basis, directions.dtype)[:, : len(directions)]
     if axis.size == len(directions):
-        overlap = basis.T @ directions
+        overlap = linear.matmul(basis.T, directions)
         directions = directions.copy()
         lengths = np.asarray(axis.operator.multiplicities)
         starts = np.cumsum(lengths) - lengths
@@ -38,11 +38,32 @@ def descrambler(directions: Float[np.ndarray, "n n"], axis: Axis) -> Float[np.nd
             own = starts[lengths == length][:, None] + np.arange(length)
             left, _, right = np.linalg.svd(overlap[own[:, :, None], own[:, None, :]])
             directions[:, own] = np.einsum("nrl,rkl->nrk", directions[:, own], left @ right)
-    return basis @ directions.T
+    return linear.matmul(basis, directions.T)
+
+
+class Shared(NamedTuple):
+    """What layers share that read the same input signals.
+
+    Attributes:
+        factor: factor of the signals of both halves, shape (in, k).
+        mean: mean of the signals before they are centred, shape (in,).
+        right: descrambler of the inputs; None if they are ordered.
+    """
+
+    factor: Float[np.ndarray, "m k"]
+    mean: Float[np.ndarray, " m"]
+    right: Float[np.ndarray, "size m"] | None
+
+    @staticmethod
+    def of(one: Prepared) -> "Shared":
+        factor = np.concatenate([np.asarray(part) for part in one.inputs.factors], axis=1)
+        into = one.source.into
+        return Shared(factor, mean_of(one), None if into.ordered else descrambler(principal(factor)[1], into))
 
 
 def pictures(
     one: Prepared,
+    shared: Shared,
     nulls: list[WeightNull | WholeNull],
     key: PRNGKeyArray,
     verdicts: tuple[Verdict, ...],
@@ -50,24 +71,22 @@ def pictures(
     names: Names | None,
 ) -> LayerExplanation:
     """Return a layer with what to look at: before, after, one draw from the first null that has draws, waves."""
-    source, weight = one.source, np.asarray(one.weight, np.float64)
+    source, weight = one.source, np.asarray(one.weight)
     null = next((null for null in nulls if not isinstance(null, WholeNull)), NULLS["random frame"]())
-    other = null.draw(key[None], one.weight, one.singular, one.reduced)[0]
-    factor = np.concatenate([np.asarray(part, np.float64) for part in one.inputs.factors], axis=1)
-    right = None if source.into.ordered else descrambler(principal(factor)[1], source.into)
+    factor, mean, right = shared
 
     def directions_of(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        signals = matrix @ factor
+        signals = linear.matmul(matrix, factor)
         return (np.sum(signals**2, axis=1), None) if source.output.ordered else principal(signals)
 
     def readable(matrix: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
-        after = matrix if directions is None else descrambler(directions, source.output) @ matrix
-        return (after if right is None else after @ right.T).astype(one.weight.dtype)
+        after = matrix if directions is None else linear.matmul(descrambler(directions, source.output), matrix)
+        return (after if right is None else linear.matmul(after, right.T)).astype(one.weight.dtype)
 
     energies, directions = directions_of(weight)
-    drawn_weight = np.asarray(other, np.float64)
+    drawn_weight = np.asarray(draw_one(key, null, one))
     n, m = weight.shape
-    singular = np.asarray(scipy.linalg.svdvals(weight, check_finite=False))
+    singular = linear.singular_values(weight)
     edge = float(np.sqrt(np.sum(singular**2) / (n * m)) * (math.sqrt(n) + math.sqrt(m)))
     return LayerExplanation(
         name=source.name,
@@ -81,8 +100,8 @@ def pictures(
         ordered=tuple(name for name, axis in (("outputs", source.output), ("inputs", source.into)) if axis.ordered),
         draws=drawn,
         verdicts=verdicts,
-        waves=waves_of(one, energies, directions, right, names),
+        waves=waves_of(one, energies, directions, right, mean, names),
         grid=(source.into.channels, *source.into.shape) if source.into.ordered else (),
         link=source.link,
-        mean_energy=mean_energy(one),
+        mean_energy=(0.0, 0.0) if source.centred else mean_energy(weight, mean, factor),
     )

@@ -1,6 +1,6 @@
 """Put the readings of a network and of the draws together into a report."""
 
-import functools
+import itertools
 import math
 
 import jax
@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble.findings.explanations._intervals import Intervals
-from jaxdescramble.findings.explanations._pictures import pictures
-from jaxdescramble.findings.explanations._workers import Workers
+from jaxdescramble.findings.explanations._pictures import Shared, pictures
+from jaxdescramble.findings.explanations._workers import Workers, sharing
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import distances, joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
-from jaxdescramble.findings.explanations.report import Report, Verdict
+from jaxdescramble.findings.explanations.report import LayerExplanation, Report, Verdict
 from jaxdescramble.findings.explanations.sentences import claim_of, headline_of, in_words
 from jaxdescramble.findings.explanations.waves import Names
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
@@ -81,14 +81,24 @@ def report_of(
     count_judged = sum(not math.isnan(one.p_value) for one in verdicts)
     counts = {name: len(table) for name, table in tables.items()}
     findings = tuple(one for one in found if one.p_value <= alpha)
-    start, tasks = 0, []
-    for k, (one, battery) in enumerate(zip(layers, batteries, strict=True)):
-        own = tuple(verdicts[start : start + len(battery)])
-        start += len(battery)
-        rows = {name: kept[k] for name, kept in drawn.items()}
-        tasks.append(functools.partial(pictures, one, nulls, jax.random.fold_in(key, k), own, rows, names))
+    places = itertools.pairwise(itertools.accumulate(map(len, batteries), initial=0))
+    own = [tuple(verdicts[first:last]) for first, last in places]
+
+    def pictured(group: list[int]) -> list[LayerExplanation]:
+        shared = Shared.of(layers[group[0]])
+        return [
+            pictures(
+                layers[k], shared, nulls, jax.random.fold_in(key, k), own[k],
+                {name: kept[k] for name, kept in drawn.items()}, names,
+            )
+            for k in group
+        ]  # fmt: skip
+
+    alike = sharing([id(one.inputs) for one in layers])
+    sizes = [layers[group[0]].inputs.factors[0].size for group in alike]
+    found_layers = workers.run_together(alike, pictured, sizes, to_the_end=True)
     return Report(
-        layers=dict(zip((one.source.name for one in layers), workers.run(tasks, to_the_end=True), strict=True)),
+        layers=dict(zip((one.source.name for one in layers), found_layers, strict=True)),
         verdicts=found,
         headline=headline_of(findings, count_judged, len(layers), counts, alpha),
         alpha=alpha,

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +19,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import file_path
 from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.programs import quick_jit
-from jaxdescramble.findings.explanations._workers import StoppedError, Workers
+from jaxdescramble.findings.explanations._workers import StoppedError, Workers, sharing
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.draws import Battery, observed, read_draws
 from jaxdescramble.findings.explanations.looks import Inputs, singular_values
-from jaxdescramble.findings.explanations.preparing import Prepare, Prepared, UnreadableError, inputs_of
+from jaxdescramble.findings.explanations.preparing import Prepared, inputs_of, prepared, signals_of
 from jaxdescramble.findings.explanations.sources import Source
 from jaxdescramble.findings.explanations.weight_nulls import Untrained, WeightNull
 from jaxdescramble.findings.explanations.whole_networks import (
@@ -37,8 +37,9 @@ from jaxdescramble.findings.explanations.whole_networks import (
 from jaxdescramble.networks import wiretap
 from jaxdescramble.objectives import Objective
 
-CHUNK = 10
-"""Number of draws that are completed for all layers before the next ones begin."""
+CHUNK, SOON = 10, 2**24
+"""Number of draws that are completed for all layers before the next ones begin. If the layers have more entries than
+`SOON`, the first draw is a block of its own, so that there is something to show soon."""
 
 
 class Place(NamedTuple):
@@ -106,15 +107,18 @@ class Network:
 
 
 def prepare(
-    sources: list[Source], side: np.ndarray, weights: np.ndarray, seed: tuple[int, ...]
+    workers: Workers, sources: list[Source], side: np.ndarray, weights: np.ndarray, seed: tuple[int, ...]
 ) -> tuple[list[Prepared], dict[str, str]]:
-    ready, refused, prepared = [], {}, Prepare(side, weights, seed)
-    for one in sources:
-        try:
-            ready.append(prepared(one))
-        except UnreadableError as error:
-            refused[one.name] = str(error)
-    return ready, refused
+    """Return the layers that can be judged, ready for draws, and why the others cannot."""
+    groups = sharing([signals_of(one) for one in sources])
+    found = workers.run_together(
+        groups,
+        lambda group: prepared([sources[k] for k in group], side, weights, seed),
+        [sources[group[0]].input.size for group in groups],
+        to_the_end=True,
+    )
+    ready = [one for one in found if isinstance(one, Prepared)]
+    return ready, {source.name: one for source, one in zip(sources, found, strict=True) if isinstance(one, str)}
 
 
 class Store(NamedTuple):
@@ -187,13 +191,14 @@ def draw(
 ) -> Drawn:
     """Make the draws in blocks: each block is complete for all nulls and layers before the next one begins.
 
-    So whenever it is stopped, the complete draws are draws of whole networks, and can be judged. The first block is one
-    draw, so that a large network has something to show soon. A null of few networks takes no part in the last blocks.
+    So whenever it is stopped, the complete draws are draws of whole networks, and can be judged. A null of few networks
+    takes no part in the last blocks.
     """
     named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
     limits = {null.name: most_draws(null, draws) for null in nulls}
     draws = max(limits.values())
-    ends = sorted({1, *range(CHUNK, draws, CHUNK), draws})
+    first_ends = {1} if sum(one.weight.size for one in layers) > SOON else set()
+    ends = sorted(first_ends | {*range(CHUNK, draws, CHUNK), draws})
     total, done = sum(limits.values()) * len(layers), 0
     blocks: list[dict[str, list[np.ndarray]]] = []
     count, stopped = 0, ""
@@ -208,11 +213,9 @@ def draw(
                 rows = None if path is None else store.load(path, len(layers))
                 if rows is None:
                     keys = jax.random.fold_in(key, place + 1)
-                    rows = []
                     news = f"draws {first + 1} to {end} of {limits[null.name]} from '{null.name}'"
-                    for read, row in _block(workers, keys, range(first, end), null, layers, batteries, network):
-                        rows += row
-                        workers.watch.tell(news, done + read, total)
+                    told = functools.partial(_told, workers, news, done, total)
+                    rows = _block(workers, keys, range(first, end), null, layers, batteries, network, told)
                     if path is not None:
                         write_arrays(path, {str(k): one for k, one in enumerate(rows)})
                 block[null.name] = rows
@@ -247,8 +250,9 @@ def _block(
     layers: list[Prepared],
     batteries: list[Battery],
     network: Network | None,
-) -> Iterator[tuple[int, list[Float[np.ndarray, "draws readings"]]]]:
-    """Yield how many readings of a layer are done, and the layers that are finished: a row for each draw."""
+    told: Callable[[int], None],
+) -> list[Float[np.ndarray, "draws readings"]]:
+    """Return the readings of each layer, a row for each draw; `told` hears how many readings of a layer are done."""
     # Blocks that are not full repeat their last draw, so that programs compile once.
     whole, keys = _keys(key, jnp.minimum(draws.start + np.arange(CHUNK), draws.stop - 1), len(layers))
     if isinstance(null, WholeNull):
@@ -256,17 +260,20 @@ def _block(
         rows: list[list[np.ndarray]] = []
         for k in range(len(draws)):
             rows.append(network.readings(member(null, draws[k], whole[k]), batteries, null.name, workers))
-            yield len(rows) * len(layers), []
-        yield len(draws) * len(layers), [np.stack(one) for one in zip(*rows, strict=True)]
-        return
+            told(len(rows) * len(layers))
+        return [np.stack(one) for one in zip(*rows, strict=True)]
 
-    def task(k: int) -> Float[np.ndarray, "draws readings"]:
-        kept = []
+    def task(group: list[int]) -> list[Float[np.ndarray, "draws readings"]]:
+        kept, (k,) = [], group
         for part in read_draws(keys[k], len(draws), null, layers[k], batteries[k]):
             kept.append(part)
             if workers.watch.over():
                 raise StoppedError
-        return np.concatenate(kept)
+        return [np.concatenate(kept)]
 
-    for k, row in enumerate(workers.run([functools.partial(task, k) for k in range(len(layers))])):
-        yield (k + 1) * len(draws), [row]
+    sizes = [one.weight.size for one in layers]
+    return workers.run_together([[k] for k in range(len(layers))], task, sizes, lambda read: told(read * len(draws)))
+
+
+def _told(workers: Workers, news: str, before: int, total: int, read: int) -> None:
+    workers.watch.tell(news, before + read, total)

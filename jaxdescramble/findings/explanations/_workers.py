@@ -1,9 +1,10 @@
 """Threads that read layers side by side, while the main thread watches."""
 
 import concurrent.futures
+import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
@@ -17,6 +18,18 @@ T = TypeVar("T")
 
 MOST = 8
 """Largest number of threads; each keeps a stack of weights."""
+
+
+def sharing(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the places that have the same key together, in the order of their first place.
+
+    >>> sharing(["a", "b", "a"])
+    [[0, 2], [1]]
+    """
+    found: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        found.setdefault(key, []).append(place)
+    return list(found.values())
 
 
 class StoppedError(Exception):
@@ -77,3 +90,32 @@ class Workers:
                     raise StoppedError
                 concurrent.futures.wait([one], timeout=min(max((time.monotonic() - began) / 16, 1e-4), POLL))
             yield one.result()
+
+    def run_together(
+        self,
+        groups: Sequence[list[int]],
+        task: Callable[[list[int]], Sequence[T]],
+        sizes: Sequence[int],
+        told: Callable[[int], None] = lambda done: None,
+        to_the_end: bool = False,
+    ) -> list[T]:
+        """Return what `task` finds for each place, in the order of the places.
+
+        Args:
+            groups: places that one task works on; together they hold each place once.
+            task: function of a group that returns a result for each of its places.
+            sizes: a measure of the work of each group. The longest work begins first, so that no thread waits at the
+                end.
+            told: called with the number of places that are done.
+            to_the_end: whether to go on when the watch has stopped.
+
+        Raises:
+            StoppedError, KeyboardInterrupt: as `run`.
+        """
+        order = sorted(range(len(groups)), key=lambda k: -sizes[k])
+        found: dict[int, T] = {}
+        tasks = [functools.partial(task, groups[k]) for k in order]
+        for k, results in zip(order, self.run(tasks, to_the_end), strict=True):
+            found |= zip(groups[k], results, strict=True)
+            told(len(found))
+        return [found[place] for place in range(len(found))]

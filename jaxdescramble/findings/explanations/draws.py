@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Inputs, both_looks, in_frames, singular_values, thin
+from jaxdescramble.findings.explanations.looks import Inputs, both_looks, singular_values, thin
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.readings import LayerReading
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
@@ -22,8 +22,8 @@ from jaxdescramble.findings.explanations.weight_nulls import WeightNull
 STACK, ENTRIES = 10, 2**25
 """Largest number of weights, and of their entries, in one stack."""
 
-FEW = 64
-"""Weights of at most this many rows are multiplied as a stack: a product of few rows wastes most of a core."""
+SMALL = 2**18
+"""A stack of at most this many entries is read side by side: products of few rows waste most of a core."""
 
 Battery = tuple[LayerReading, ...]
 
@@ -53,24 +53,23 @@ def read_stack(
     Args:
         stack: weights, or `thin` weights if the output axis is descrambled.
         singular: singular values of each weight, descending.
-        count: number of weights to read; the rows of the others are zero.
+        count: number of weights to read; the rows of the others mean nothing.
         inputs: the input signals of the layer.
         battery: the readings.
         shape: (out, in) of the weight.
         output, into: axes of the weight.
     """
 
-    few = stack.shape[1] <= FEW
-    turned = in_frames(stack, inputs) if few else ()
-
-    def read(k: Array, rows: Array) -> Array:
-        known = [one[k] for one in turned] if few else None
-        both = both_looks(stack[k], singular[k], known, shape, inputs, output, into)
+    def read(weight: Array, values: Array) -> Array:
+        both = both_looks(weight, values, shape, inputs, output, into)
         none = jnp.zeros(0, stack.dtype)
-        values = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]) if battery else none)(both)
-        return rows.at[k].set(jnp.mean(values, axis=0).astype(rows.dtype))
+        found = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]) if battery else none)(both)
+        return jnp.mean(found, axis=0).astype(stack.dtype)
 
-    return jax.lax.fori_loop(0, count, read, jnp.zeros((stack.shape[0], len(battery)), stack.dtype))
+    if stack.size <= SMALL:
+        return jax.vmap(read)(stack, singular)
+    rows = jnp.zeros((stack.shape[0], len(battery)), stack.dtype)
+    return jax.lax.fori_loop(0, count, lambda k, rows: rows.at[k].set(read(stack[k], singular[k])), rows)
 
 
 @quick_jit
@@ -89,6 +88,11 @@ def _read(
     source, used = layer.source, jnp.asarray(count)
     rows = read_stack(weights, singular, used, layer.inputs, battery, _shape(layer), source.output, source.into)
     return np.asarray(rows, np.float64)[:count]
+
+
+def draw_one(key: PRNGKeyArray, null: WeightNull, layer: Prepared) -> Float[Array, "r m"]:
+    """Return one draw of a null, with the program of `read_draws`."""
+    return null.draw(_filled(key[None], stack_size(layer)), layer.weight, layer.singular, layer.reduced)[0]
 
 
 def read_one(layer: Prepared, battery: Battery) -> Float[np.ndarray, " readings"]:

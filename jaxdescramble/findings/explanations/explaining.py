@@ -221,16 +221,16 @@ def explain(
     sources = [one._replace(centred=centred) for one in sources]
     if not sources and not skipped:
         raise ValueError(f"layers: {layers!r} matches no layer.")
-    ready, refused = prepare(sources, side, own_weights, seed)
-    skipped |= refused
-    if not ready:
-        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        raise ValueError(f"explain: no layer can be judged. {reasons}.")
-    network = Network(f_or_layers, params, x, ready) if callable(f_or_layers) else None
-    batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
-    if not any(batteries):
-        raise ValueError("readings: none of them fits the axes of these layers.")
     with Workers(watch) as workers:
+        ready, refused = prepare(workers, sources, side, own_weights, seed)
+        skipped |= refused
+        if not ready:
+            reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+            raise ValueError(f"explain: no layer can be judged. {reasons}.")
+        network = Network(f_or_layers, params, x, ready) if callable(f_or_layers) else None
+        batteries = [fitting(readings, one.source.output, one.source.into) for one in ready]
+        if not any(batteries):
+            raise ValueError("readings: none of them fits the axes of these layers.")
         values = list(workers.run(observed(ready, batteries), to_the_end=True))
         store = Store.at(folder, ready, given_key, objective, chosen_nulls)
         drawn = draw(workers, ready, batteries, chosen_nulls, draws, given_key, network, store)

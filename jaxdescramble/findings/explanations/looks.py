@@ -7,6 +7,7 @@ rotation of the outputs. So a layer with many outputs costs no more than its inp
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,24 +92,19 @@ class Look:
         return jnp.sum(self.modes**2, axis=1)
 
 
-def frame_of(factor: Float[Array, "n k"]) -> Frame:
-    """Return the principal directions of signals with this factor.
+def frame_of(gram: Float[Array, "n n"]) -> Frame:
+    """Return the principal directions of signals S with this Gram matrix `S S^T`.
 
-    >>> [round(float(x), 4) for x in frame_of(jnp.asarray([[1.0, 0.0], [0.0, 2.0]])).energies]
+    >>> [round(float(x), 4) for x in frame_of(jnp.diag(jnp.asarray([1.0, 4.0]))).energies]
     [4.0, 1.0]
     """
-    energies, directions = decompositions.eigh(matmul(factor, factor.T))
+    energies, directions = decompositions.eigh(gram)
     return Frame(directions[:, ::-1], jnp.maximum(energies[::-1], 0))
 
 
 def thin(weight: Float[Array, "n m"]) -> Float[Array, "r m"]:
     """Return R with `R^T R = W^T W` and at most as many rows as columns."""
     return decompositions.triangle(weight) if weight.shape[0] > weight.shape[1] else weight
-
-
-def energies_along(directions: Float[Array, "n n"], factor: Float[Array, "n k"]) -> Float[Array, " n"]:
-    """Return the energy of signals along each direction."""
-    return jnp.sum(matmul(directions.T, factor) ** 2, axis=1)
 
 
 @quick_jit
@@ -122,18 +118,9 @@ def singular_values(weight: Float[Array, "r m"]) -> Float[Array, " k"]:
     return jnp.sqrt(decompositions.singular_values(gram))
 
 
-def in_frames(weights: Float[Array, "*stack m"], inputs: Inputs) -> Sequence[Float[Array, "*stack m"]]:
-    """Return `W Q` for the frame Q of each half, for one weight or a stack; () if the input axis is ordered."""
-    if inputs.frames is None:
-        return ()
-    rows = weights.reshape(-1, weights.shape[-1])
-    return tuple(matmul(rows, one).reshape(weights.shape) for one in inputs.frames.fit.directions)
-
-
 def both_looks(
     weight: Float[Array, "r m"],
     singular: Float[Array, " k"],
-    turned: Sequence[Float[Array, "r m"]] | None,
     shape: tuple[int, int],
     inputs: Inputs,
     output: Axis,
@@ -144,7 +131,6 @@ def both_looks(
     Args:
         weight: W, or `thin(W)` if the output axis is descrambled.
         singular: singular values of W, descending.
-        turned: `in_frames(weight, inputs)`, or None to compute it here.
         shape: (out, in) of W.
         inputs: the input signals.
         output, into: the two axes of W.
@@ -154,16 +140,16 @@ def both_looks(
     """
     own = inputs.frames
     if own is None:
-        turned = ()
+        turned = []
         signals = [matmul(weight, factor) for factor in inputs.factors]
     else:
         # With the frame Q and the energies of the input signals, `Q diag(energies)^(1/2)` is a factor of them too.
-        turned = in_frames(weight, inputs) if turned is None else turned
+        turned = [matmul(weight, one) for one in own.fit.directions]
         signals = [one * jnp.sqrt(energies)[None, :] for one, energies in zip(turned, own.fit.energies, strict=True)]
     if output.ordered:
         frames = None
         rows = [output.analyse(weight)[0]] * 2
-        spectra = [frame_of(one if one.shape[0] <= one.shape[1] else one.T).energies for one in signals]
+        spectra = [singular_values(one) ** 2 for one in signals]
         spectra = [jnp.pad(one, (0, max(map(len, spectra)) - len(one))) for one in spectra]
         in_modes = [lambda matrix: output.analyse(matrix)[0]] * 2
     else:
@@ -188,33 +174,23 @@ def both_looks(
     )
 
 
+@functools.partial(quick_jit, static_argnames="axis")
 def frames_of(factors: Sequence[Float[Array, "n _"]], axis: Axis) -> Frames:
     """Return the frames of both halves of signals on an axis, each with what the other half finds there."""
-    found = [frame_of(one) for one in factors]
-    held = [energies_along(one.directions, other) for one, other in zip(found, factors[::-1], strict=True)]
-    agreed = [agreement_of(one, other, axis) for one, other in zip(found, found[::-1], strict=True)]
-    return Frames(jax.tree.map(lambda *both: jnp.stack(both), *found), jnp.stack(held), jnp.stack(agreed))
+    first, second = (frame_of(matmul(one, one.T)) for one in factors)
+    overlap = matmul(first.directions.T, second.directions) ** 2
+    held_out = matmul(overlap, second.energies), matmul(first.energies, overlap)
+    runs = axis.runs[: overlap.shape[0]]
+    same = jnp.where(runs[:, None] == runs[None, :], overlap, 0)
+    agreed = jnp.sum(same, axis=1), jnp.sum(same, axis=0)
+    both = jax.tree.map(lambda *two: jnp.stack(two), first, second)
+    totals = jnp.sum(both.energies, axis=1)
+    agreement = jnp.sum(both.energies * jnp.stack(agreed), axis=1) / jnp.where(totals > 0, totals, 1)
+    return Frames(both, jnp.stack(held_out), agreement)
 
 
-LONGEST = 16
-"""Longest run of equal frequencies whose modes are compared pair by pair; longer ones need a matrix product."""
-
-
-def agreement_of(fit: Frame, other: Frame, axis: Axis) -> Float[Array, ""]:
-    """Return the share of the energy that both halves place on modes of the same frequency."""
-    runs = axis.runs[: fit.directions.shape[1]]
-    longest = int(np.bincount(runs).max())
-    if longest > LONGEST:
-        overlap = matmul(fit.directions.T, other.directions) ** 2
-        agreed = jnp.sum(jnp.where(runs[:, None] == runs[None, :], overlap, 0), axis=1)
-    else:
-        agreed = jnp.zeros_like(fit.energies)
-        for step in range(1 - longest, longest):
-            moved = jnp.roll(other.directions, -step, axis=1)
-            same = runs == np.roll(runs, -step)
-            agreed += jnp.where(same, jnp.sum(fit.directions * moved, axis=0) ** 2, 0)
-    total = jnp.sum(fit.energies)
-    return jnp.sum(fit.energies * agreed) / jnp.where(total > 0, total, 1)
+PIECES = 8
+"""Largest number of pieces, each of runs of one length, that are summed piece by piece; more need a matrix product."""
 
 
 def by_run(values: Float[Array, "n *rest"], runs: np.ndarray) -> Float[Array, "b *rest"]:
@@ -223,15 +199,14 @@ def by_run(values: Float[Array, "n *rest"], runs: np.ndarray) -> Float[Array, "b
     >>> by_run(jnp.asarray([1.0, 2.0, 4.0]), np.asarray([0, 1, 1])).tolist()
     [1.0, 6.0]
     """
-    kept = runs[: values.shape[0]]
-    lengths = np.bincount(kept)
-    if lengths.max() > LONGEST:
-        member = np.arange(len(lengths))[:, None] == kept[None, :]
+    lengths = np.bincount(runs[: values.shape[0]])
+    starts = np.cumsum(lengths) - lengths
+    changes = np.flatnonzero(np.diff(lengths, prepend=-1, append=-1))
+    if len(changes) - 1 > PIECES:
+        member = np.arange(len(lengths))[:, None] == runs[None, : values.shape[0]]
         return jnp.tensordot(jnp.asarray(member, values.dtype), values, axes=1, precision="highest")
-    starts, total = np.cumsum(lengths) - lengths, None
-    for step in range(int(lengths.max())):
-        inside = (step < lengths).reshape(-1, *[1] * (values.ndim - 1))
-        part = jnp.where(inside, values[np.minimum(starts + step, values.shape[0] - 1)], 0)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+    pieces = []
+    for first, last in itertools.pairwise(changes):
+        own = values[starts[first] : starts[first] + (last - first) * lengths[first]]
+        pieces.append(jnp.sum(own.reshape(last - first, lengths[first], *values.shape[1:]), axis=1))
+    return jnp.concatenate(pieces)

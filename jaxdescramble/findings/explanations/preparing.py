@@ -18,10 +18,6 @@ COLUMNS, ENTRIES, LEAST = 16384, 2**25, 2048
 more inputs gives fewer columns, so that they have at most `ENTRIES` numbers, but `LEAST` columns in any case."""
 
 
-class UnreadableError(ValueError):
-    """A layer cannot be judged, and the message says why; the other layers can."""
-
-
 class Prepared(NamedTuple):
     """One layer, ready for draws.
 
@@ -95,49 +91,57 @@ def inputs_of(
     return Inputs((factors[0], factors[1]), frames)
 
 
-class Prepare:
-    """Prepare layers for draws; layers that share their input signals share the factors.
+def signals_of(source: Source) -> tuple[int, int, Axis]:
+    """Return what layers have in common that read the same input signals in the same way."""
+    return id(source.input), id(source.columns), source.into
 
-    Attributes:
+
+def prepared(
+    sources: Sequence[Source],
+    side: Int[np.ndarray, " samples"],
+    weights: Float[np.ndarray, " samples"],
+    seed: tuple[int, ...],
+) -> list[Prepared | str]:
+    """Return layers with the factors of their input signals, or why a layer cannot be judged.
+
+    Args:
+        sources: layers with the same `signals_of`. They share the factors.
         side: the half of each sample, or -1.
         weights: weight of each sample.
         seed: seed of the choice of columns.
     """
+    signals = _signals(sources[0], side, weights, seed)
+    return [_prepared(one, signals, weights) for one in sources]
 
-    def __init__(
-        self, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
-    ):
-        self.side, self.weights, self.seed = side, weights, seed
-        self._read: dict[tuple[int, int, Axis], tuple[list[np.ndarray], Inputs]] = {}
 
-    def __call__(self, source: Source) -> Prepared:
-        """Return a layer with the factors of its input signals on the two halves of the samples.
+def _prepared(
+    source: Source, signals: tuple[list[np.ndarray], Inputs] | str, weights: Float[np.ndarray, " samples"]
+) -> Prepared | str:
+    bad = int((~np.isfinite(source.weight)).sum())
+    if bad:
+        return f"its weight contains {bad} numbers that are NaN or infinite"
+    if isinstance(signals, str):
+        return signals
+    columns, inputs = signals
+    weight = jnp.asarray(source.weight)
+    picked, own = (columns[0], columns[1]), weights[source.columns]
+    return Prepared(source, weight, singular_values(weight), inputs, picked, own)
 
-        Raises:
-            UnreadableError: if a half has no sample of positive weight in this layer, or if numbers are not finite.
-        """
-        bad = int((~np.isfinite(source.weight)).sum())
-        if bad:
-            raise UnreadableError(f"its weight contains {bad} numbers that are NaN or infinite")
-        same = id(source.input), id(source.columns), source.into
-        if same not in self._read:
-            self._read[same] = self._signals(source)
-        columns, inputs = self._read[same]
-        own = self.weights[source.columns]
-        weight = jnp.asarray(source.weight)
-        return Prepared(source, weight, singular_values(weight), inputs, (columns[0], columns[1]), own)
 
-    def _signals(self, source: Source) -> tuple[list[np.ndarray], Inputs]:
-        columns = columns_of(source, self.side, self.weights, self.seed)
-        for half, own in enumerate(columns):
-            if not len(own):
-                raise UnreadableError(f"half {half + 1} of the samples has no column of positive weight in this layer")
-        used = np.concatenate(columns)
-        bad = ~np.isfinite(source.input[:, used])
-        if bad.any():
-            samples = np.unique(source.columns[used[bad.any(axis=0)]])
-            raise UnreadableError(
-                f"its input signals contain {int(bad.sum())} numbers that are NaN or infinite in {len(samples)} "
-                f"sample(s), the first is number {samples[0]}; give these samples the weight 0"
-            )
-        return columns, inputs_of(source.input, columns, self.weights[source.columns], source.into, source.centred)
+def _signals(
+    source: Source, side: Int[np.ndarray, " samples"], weights: Float[np.ndarray, " samples"], seed: tuple[int, ...]
+) -> tuple[list[np.ndarray], Inputs] | str:
+    """Return the columns to read in each half, and the factors; or why the signals cannot be read."""
+    columns = columns_of(source, side, weights, seed)
+    for half, own in enumerate(columns):
+        if not len(own):
+            return f"half {half + 1} of the samples has no column of positive weight in this layer"
+    used = np.concatenate(columns)
+    bad = ~np.isfinite(source.input[:, used])
+    if bad.any():
+        samples = np.unique(source.columns[used[bad.any(axis=0)]])
+        return (
+            f"its input signals contain {int(bad.sum())} numbers that are NaN or infinite in {len(samples)} "
+            f"sample(s), the first is number {samples[0]}; give these samples the weight 0"
+        )
+    return columns, inputs_of(source.input, columns, weights[source.columns], source.into, source.centred)

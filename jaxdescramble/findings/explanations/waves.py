@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
-import scipy.linalg
 from jaxtyping import Float, Int
 
 from jaxdescramble._base.results import Result
+from jaxdescramble.findings.explanations import _linear as linear
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.preparing import Prepared
 
@@ -70,7 +70,7 @@ def principal(signals: Float[np.ndarray, "n k"]) -> tuple[Float[np.ndarray, " n"
     >>> energies.round(6).tolist()
     [4.0, 1.0]
     """
-    energies, directions = scipy.linalg.eigh(signals @ signals.T, driver="evd", check_finite=False)
+    energies, directions = linear.eigh(linear.matmul(signals, signals.T))
     order = np.argsort(-energies, kind="stable")
     return energies[order], directions[:, order]
 
@@ -80,6 +80,7 @@ def waves_of(
     energies: Float[np.ndarray, " n"],
     directions: Float[np.ndarray, "n n"] | None,
     right: Float[np.ndarray, "size m"] | None,
+    mean: Float[np.ndarray, " m"],
     names: Names | None,
 ) -> tuple[LayerWave, ...]:
     """Return the strongest waves of a layer.
@@ -89,18 +90,19 @@ def waves_of(
         energies: energy of the preactivations along each direction, or of each output if `directions` is None.
         directions: principal directions of the preactivations; None if the outputs are ordered.
         right: descrambler of the inputs; None if they are ordered.
+        mean: `mean_of` the layer.
         names: the names of the samples, or None.
     """
     total = float(energies.sum())
     strongest = np.argsort(-energies, kind="stable")[:WAVES]
     strongest = strongest[energies[strongest] > WEAKEST * total]
-    weight = np.asarray(one.weight, np.float64)
+    weight = np.asarray(one.weight)
     rows = weight[strongest] if directions is None else directions[:, strongest].T @ weight
     shown = rows if right is None else rows @ right.T
     signs = np.sign(np.take_along_axis(shown, np.abs(shown).argmax(axis=1)[:, None], axis=1))
     if directions is not None:  # the sign of an output is no choice
         rows, shown = rows * signs, shown * signs
-    ends = [((), ())] * len(rows) if names is None else _ends(one, rows, names)
+    ends = [((), ())] * len(rows) if names is None else _ends(one, rows, mean, names)
     periods = [cycles_of(row, one.source.into) for row in rows]
     return tuple(
         LayerWave(
@@ -146,15 +148,16 @@ def _signals(one: Prepared) -> Iterator[tuple[np.ndarray, Float[np.ndarray, "m c
     for half in one.picked:
         for first in range(0, len(half), COLUMNS):
             own = half[first : first + COLUMNS]
-            yield own, np.asarray(one.source.input[:, own], np.float64)
+            yield own, np.asarray(one.source.input[:, own], one.weight.dtype)
 
 
 def _ends(
-    one: Prepared, rows: Float[np.ndarray, "waves m"], names: Names
+    one: Prepared, rows: Float[np.ndarray, "waves m"], mean: Float[np.ndarray, " m"], names: Names
 ) -> list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]:
     """Return for each wave the samples on which it is largest, and smallest."""
-    mean = rows @ _mean(one) if one.source.centred else np.zeros(len(rows))
-    activations = np.concatenate([rows @ signals - mean[:, None] for _, signals in _signals(one)], axis=1)
+    activations = np.concatenate([linear.matmul(rows, signals) for _, signals in _signals(one)], axis=1)
+    if one.source.centred:
+        activations -= (rows @ mean)[:, None]
     codes = names.codes[one.source.columns[np.concatenate(one.picked)]]
 
     def named(places: np.ndarray, row: np.ndarray) -> tuple[tuple[str, float], ...]:
@@ -175,7 +178,7 @@ def smallest(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return order[np.sort(np.concatenate([distinct, again]))]
 
 
-def _mean(one: Prepared) -> Float[np.ndarray, " m"]:
+def mean_of(one: Prepared) -> Float[np.ndarray, " m"]:
     """Return the mean of the input signals over the samples; the two halves count the same."""
     weights = np.zeros(one.source.input.shape[1])
     for half in one.picked:
@@ -184,22 +187,24 @@ def _mean(one: Prepared) -> Float[np.ndarray, " m"]:
     return np.sum(parts, axis=0) / len(one.picked)
 
 
-def mean_energy(one: Prepared) -> tuple[float, float]:
+def mean_energy(
+    weight: Float[np.ndarray, "n m"], mean: Float[np.ndarray, " m"], factor: Float[np.ndarray, "m k"]
+) -> tuple[float, float]:
     """Return the share of the energy that the mean over samples carries: in the input signals and preactivations.
 
-    The two halves count the same. A layer whose signals are all zero has NaN; centred signals have 0.
-    """
-    if one.source.centred:
-        return 0.0, 0.0
-    mean = _mean(one)
-    factors = [np.asarray(factor, np.float64) for factor in one.inputs.factors]
-    weight = np.asarray(one.weight, np.float64)
+    A layer whose signals are all zero has NaN.
 
-    def share(mean: np.ndarray, signals: list[np.ndarray]) -> float:
-        total = sum(float(np.sum(part**2)) for part in signals) / len(signals)
+    Args:
+        weight: the weight.
+        mean: mean of the input signals.
+        factor: factors F of the two halves, side by side.
+    """
+
+    def share(mean: np.ndarray, factor: np.ndarray) -> float:
+        total = float(np.sum(factor**2)) / 2
         return min(float(np.sum(mean**2)) / total, 1.0) if total > 0 else float("nan")
 
-    return share(mean, factors), share(weight @ mean, [weight @ factor for factor in factors])
+    return share(mean, factor), share(weight @ mean, linear.matmul(weight, factor))
 
 
 def as_json(waves: tuple[LayerWave, ...]) -> list[dict[str, object]]:

@@ -102,10 +102,10 @@ class PermutedEntries:
         `jax.random.permutation` on a CPU, which sorts.
         """
         seeds = np.asarray(jax.random.key_data(key)).reshape(len(key), -1)
-        entries = np.asarray(weight).reshape(-1)
-        shuffled = [np.random.default_rng(seed.tolist()).permutation(entries) for seed in seeds]
+        entries = np.asarray(weight, np.float64).reshape(-1)  # NumPy is faster with entries of eight bytes
+        shuffled = [np.random.default_rng(seed.tolist()).permutation(entries).astype(weight.dtype) for seed in seeds]
         stack = jnp.asarray(np.stack(shuffled).reshape(len(key), *np.shape(weight)))
-        return _thin(stack) if reduced else stack
+        return _thin(stack) if reduced and len(weight) > weight.shape[1] else stack
 
 
 @functools.partial(quick_jit, static_argnames="reduced")
