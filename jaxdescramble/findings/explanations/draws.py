@@ -14,16 +14,13 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import Inputs, both_looks, singular_values, thin
+from jaxdescramble.findings.explanations.looks import SMALL, Inputs, both_looks, singular_values, thin
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.readings import LayerReading
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
 
 STACK, ENTRIES = 10, 2**25
 """Largest number of weights, and of their entries, in one stack."""
-
-SMALL = 2**18
-"""A stack of at most this many entries is read side by side: products of few rows waste most of a core."""
 
 Battery = tuple[LayerReading, ...]
 

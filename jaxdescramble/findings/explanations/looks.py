@@ -8,7 +8,7 @@ rotation of the outputs. So a layer with many outputs costs no more than its inp
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -102,9 +102,36 @@ def frame_of(gram: Float[Array, "n n"]) -> Frame:
     return Frame(directions[:, ::-1], jnp.maximum(energies[::-1], 0))
 
 
+SMALL = 2**18
+"""A stack of at most this many entries is worked on side by side: small products waste most of a core."""
+
+
+def gram_of(factor: Float[Array, "n k"]) -> Float[Array, "n n"]:
+    """Return `F F^T`; with many rows, products of three blocks of them are left out, because they are transposes."""
+    size = -(-factor.shape[0] // 3)
+    if size < 128:
+        return matmul(factor, factor.T)
+    blocks = [factor[first : first + size] for first in range(0, factor.shape[0], size)]
+    products = {(a, b): matmul(blocks[a], blocks[b].T) for a in range(3) for b in range(a + 1)}
+    return jnp.block([[products[a, b] if a >= b else products[b, a].T for b in range(3)] for a in range(3)])
+
+
+def together(function: Callable[..., Array], entries: int) -> Callable[..., Array]:
+    """Return `function` over a stack with this many entries: side by side if it is small, else one after the other."""
+    if entries <= SMALL:
+        return jax.vmap(function)
+    return lambda *stacks: jax.lax.map(lambda own: function(*own), stacks)
+
+
 def thin(weight: Float[Array, "n m"]) -> Float[Array, "r m"]:
-    """Return R with `R^T R = W^T W` and at most as many rows as columns."""
-    return decompositions.triangle(weight) if weight.shape[0] > weight.shape[1] else weight
+    """Return R with `R^T R = W^T W` and at most as many rows as columns.
+
+    The Cholesky factor of `W^T W` takes half the time of a QR decomposition; a singular product needs the latter.
+    """
+    if weight.shape[0] <= weight.shape[1]:
+        return weight
+    factor = decompositions.cholesky(gram_of(weight.T))
+    return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor.T, lambda: decompositions.triangle(weight))
 
 
 @quick_jit
@@ -114,7 +141,7 @@ def singular_values(weight: Float[Array, "r m"]) -> Float[Array, " k"]:
     >>> singular_values(jnp.asarray([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]])).tolist()
     [4.0, 3.0]
     """
-    gram = matmul(weight, weight.T) if weight.shape[0] <= weight.shape[1] else matmul(weight.T, weight)
+    gram = gram_of(weight if weight.shape[0] <= weight.shape[1] else weight.T)
     return jnp.sqrt(decompositions.singular_values(gram))
 
 
@@ -177,7 +204,7 @@ def both_looks(
 @functools.partial(quick_jit, static_argnames="axis")
 def frames_of(factors: Sequence[Float[Array, "n _"]], axis: Axis) -> Frames:
     """Return the frames of both halves of signals on an axis, each with what the other half finds there."""
-    first, second = (frame_of(matmul(one, one.T)) for one in factors)
+    first, second = (frame_of(gram_of(one)) for one in factors)
     overlap = matmul(first.directions.T, second.directions) ** 2
     held_out = matmul(overlap, second.energies), matmul(first.energies, overlap)
     runs = axis.runs[: overlap.shape[0]]

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
-from jaxdescramble.findings.explanations.looks import thin
+from jaxdescramble.findings.explanations.looks import thin, together
 from jaxdescramble.manifolds import orthogonal
 
 
@@ -120,7 +120,7 @@ def _random_frames(
         drawn = singular[:, None] * columns(right, weight.shape[1]).T
         return drawn if reduced else matmul(columns(left, weight.shape[0]), drawn)
 
-    return jax.lax.map(one, keys)
+    return together(one, len(keys) * weight.size)(keys)
 
 
 @functools.partial(quick_jit, static_argnames="reduced")
