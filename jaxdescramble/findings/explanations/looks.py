@@ -208,8 +208,7 @@ def frames_of(factors: Sequence[Float[Array, "n _"]], axis: Axis) -> Frames:
     overlap = matmul(first.directions.T, second.directions) ** 2
     held_out = matmul(overlap, second.energies), matmul(first.energies, overlap)
     runs = axis.runs[: overlap.shape[0]]
-    same = jnp.where(runs[:, None] == runs[None, :], overlap, 0)
-    agreed = jnp.sum(same, axis=1), jnp.sum(same, axis=0)
+    agreed = [by_run(one, runs)[runs, np.arange(len(runs))] for one in (overlap.T, overlap)]
     both = jax.tree.map(lambda *two: jnp.stack(two), first, second)
     totals = jnp.sum(both.energies, axis=1)
     agreement = jnp.sum(both.energies * jnp.stack(agreed), axis=1) / jnp.where(totals > 0, totals, 1)
