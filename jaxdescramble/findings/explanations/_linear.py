@@ -1,7 +1,8 @@
 """Products and decompositions of NumPy arrays, by JAX on the CPU, in the arrays' own precision.
 
-Layers are pictured in several threads. While SciPy decomposes a matrix, no other Python thread can run; and the threads
-of NumPy's BLAS wait for each other by spinning, so that two products at a time take longer than one after the other.
+Layers are pictured in several threads. SciPy holds Python's global lock while it decomposes a matrix, so all other
+threads wait. The threads of NumPy's BLAS wait for each other by spinning, so that two products at a time take longer
+than one after the other.
 """
 
 import contextlib
@@ -21,7 +22,11 @@ _singular_values = quick_jit(decompositions.singular_values)
 
 @contextlib.contextmanager
 def _like(matrix: np.ndarray) -> Iterator[None]:
-    with jax.enable_x64(matrix.dtype == np.float64), jax.default_device(jax.devices("cpu")[0]):
+    try:
+        device = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        device = None  # JAX_PLATFORMS leaves the CPU out: compute where everything else is computed
+    with jax.enable_x64(matrix.dtype == np.float64), jax.default_device(device):
         yield
 
 

@@ -48,7 +48,9 @@ WORDS = (
     (
         "Finding",
         "a reading that beats every null that can change it. It says that training left a trace there. It does "
-        "not say that the network uses it, and a layer without findings may still do its work.",
+        "not say that the network uses it, and a layer without findings may still do its work. Readings of one layer "
+        "depend on each other, because they are read from one matrix. So one fact about a layer can show as several "
+        "findings, and their number does not count facts.",
     ),
     (
         "Wave",

@@ -42,23 +42,28 @@ def descrambler(directions: Float[np.ndarray, "n n"], axis: Axis) -> Float[np.nd
 
 
 class Shared(NamedTuple):
-    """What layers share that read the same input signals.
+    """Results that layers with the same input signals share.
 
     Attributes:
-        factor: factor of the signals of both halves, shape (in, k).
-        mean: mean of the signals before they are centred, shape (in,).
+        factor: factor of the signals of both halves, shape (in, k), divided by their largest entry.
+        scale: this entry.
+        mean: mean of the signals before they are centred, shape (in,); zero if nothing needs it.
         right: descrambler of the inputs; None if they are ordered.
     """
 
     factor: Float[np.ndarray, "m k"]
+    scale: float
     mean: Float[np.ndarray, " m"]
     right: Float[np.ndarray, "size m"] | None
 
     @staticmethod
-    def of(one: Prepared) -> "Shared":
+    def of(one: Prepared, names: Names | None) -> "Shared":
         factor = np.concatenate([np.asarray(part) for part in one.inputs.factors], axis=1)
+        scale = float(np.abs(factor).max()) or 1.0
+        factor = factor / np.asarray(scale, factor.dtype)
+        mean = np.zeros(len(factor)) if one.source.centred and names is None else mean_of(one)
         into = one.source.into
-        return Shared(factor, mean_of(one), None if into.ordered else descrambler(principal(factor)[1], into))
+        return Shared(factor, scale, mean, None if into.ordered else descrambler(principal(factor)[1], into))
 
 
 def pictures(
@@ -73,7 +78,7 @@ def pictures(
     """Return a layer with what to look at: before, after, one draw from the first null that has draws, waves."""
     source, weight = one.source, np.asarray(one.weight)
     null = next((null for null in nulls if not isinstance(null, WholeNull)), NULLS["random frame"]())
-    factor, mean, right = shared
+    factor, scale, mean, right = shared
 
     def directions_of(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         signals = linear.matmul(matrix, factor)
@@ -103,5 +108,5 @@ def pictures(
         waves=waves_of(one, energies, directions, right, mean, names),
         grid=(source.into.channels, *source.into.shape) if source.into.ordered else (),
         link=source.link,
-        mean_energy=(0.0, 0.0) if source.centred else mean_energy(weight, mean, factor),
+        mean_energy=(0.0, 0.0) if source.centred else mean_energy(weight, mean / scale, factor),
     )

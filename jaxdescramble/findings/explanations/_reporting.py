@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxdescramble.findings.explanations._intervals import Intervals
 from jaxdescramble.findings.explanations._pictures import Shared, pictures
-from jaxdescramble.findings.explanations._workers import Workers, sharing
+from jaxdescramble.findings.explanations._workers import Workers, sharing, threads
 from jaxdescramble.findings.explanations.draws import Battery
 from jaxdescramble.findings.explanations.judging import distances, joint_p_values
 from jaxdescramble.findings.explanations.preparing import Prepared
@@ -85,7 +85,7 @@ def report_of(
     own = [tuple(verdicts[first:last]) for first, last in places]
 
     def pictured(group: list[int]) -> list[LayerExplanation]:
-        shared = Shared.of(layers[group[0]])
+        shared = Shared.of(layers[group[0]], names)
         return [
             pictures(
                 layers[k], shared, nulls, jax.random.fold_in(key, k), own[k],
@@ -94,8 +94,10 @@ def report_of(
             for k in group
         ]  # fmt: skip
 
-    alike = sharing([id(one.inputs) for one in layers])
-    sizes = [layers[group[0]].inputs.factors[0].size for group in alike]
+    # A part of a group finds again what the group shares, which costs little beside many pictures.
+    alike = [group[k :: threads()] for group in sharing([id(one.inputs) for one in layers]) for k in range(threads())]
+    alike = [part for part in alike if part]
+    sizes = [layers[part[0]].inputs.factors[0].size + sum(layers[k].weight.size for k in part) for part in alike]
     found_layers = workers.run_together(alike, pictured, sizes, to_the_end=True)
     return Report(
         layers=dict(zip((one.source.name for one in layers), found_layers, strict=True)),

@@ -37,9 +37,15 @@ from jaxdescramble.findings.explanations.whole_networks import (
 from jaxdescramble.networks import wiretap
 from jaxdescramble.objectives import Objective
 
-CHUNK, SOON = 10, 2**24
-"""Number of draws that are completed for all layers before the next ones begin. If the layers have more entries than
-`SOON`, the first draw is a block of its own, so that there is something to show soon."""
+CHUNK = 10
+"""Number of draws that are completed for all layers before the next ones begin."""
+
+SOON = 2**24
+"""The first draw is a block of its own if the layers have more entries than this, or if a null replaces the network. So
+there is something to show soon."""
+
+FORMULAS = 2
+"""Increased when readings or draws change, so that a folder of older draws is not continued."""
 
 
 class Place(NamedTuple):
@@ -139,7 +145,7 @@ class Store(NamedTuple):
             return Store(None, "")
         digest = hashlib.sha256()
         digest.update(json.dumps([one.source.name for one in layers]).encode())
-        digest.update(repr((objective, np.asarray(jax.random.key_data(key)).tolist())).encode())
+        digest.update(repr((FORMULAS, objective, np.asarray(jax.random.key_data(key)).tolist())).encode())
         for one in layers:
             for array in (one.weight, *one.inputs.factors):
                 digest.update(np.ascontiguousarray(array).tobytes())
@@ -197,8 +203,8 @@ def draw(
     named = hashlib.sha256(repr([[one.name for one in battery] for battery in batteries]).encode()).hexdigest()[:8]
     limits = {null.name: most_draws(null, draws) for null in nulls}
     draws = max(limits.values())
-    first_ends = {1} if sum(one.weight.size for one in layers) > SOON else set()
-    ends = sorted(first_ends | {*range(CHUNK, draws, CHUNK), draws})
+    slow = sum(one.weight.size for one in layers) > SOON or any(isinstance(null, WholeNull) for null in nulls)
+    ends = sorted({1 if slow else min(CHUNK, draws), *range(CHUNK, draws, CHUNK), draws})
     total, done = sum(limits.values()) * len(layers), 0
     blocks: list[dict[str, list[np.ndarray]]] = []
     count, stopped = 0, ""
@@ -264,7 +270,7 @@ def _block(
         return [np.stack(one) for one in zip(*rows, strict=True)]
 
     def task(group: list[int]) -> list[Float[np.ndarray, "draws readings"]]:
-        kept, (k,) = [], group
+        k, kept = group[0], []
         for part in read_draws(keys[k], len(draws), null, layers[k], batteries[k]):
             kept.append(part)
             if workers.watch.over():

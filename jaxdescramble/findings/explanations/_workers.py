@@ -17,7 +17,7 @@ from jaxdescramble.solvers.watch import POLL, Watch
 T = TypeVar("T")
 
 MOST = 8
-"""Largest number of threads; each keeps a stack of weights."""
+"""Largest number of threads; each keeps a stack of weights, or the signals of a layer while they are prepared."""
 
 
 def sharing(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.findings.explanations.axes import Axis
-from jaxdescramble.findings.explanations.looks import SMALL, Inputs, both_looks, singular_values, thin
+from jaxdescramble.findings.explanations.looks import SMALL, Inputs, both_looks, singular_values, thin, together
 from jaxdescramble.findings.explanations.preparing import Prepared
 from jaxdescramble.findings.explanations.readings import LayerReading
 from jaxdescramble.findings.explanations.weight_nulls import WeightNull
@@ -71,7 +71,7 @@ def read_stack(
 
 @quick_jit
 def _singular_values(stack: Float[Array, "s r m"]) -> Float[Array, "s k"]:
-    return jax.lax.map(singular_values, stack)
+    return together(singular_values, stack.size)(stack)
 
 
 def _filled(stack: Array, size: int) -> Array:
@@ -88,8 +88,10 @@ def _read(
 
 
 def draw_one(key: PRNGKeyArray, null: WeightNull, layer: Prepared) -> Float[Array, "r m"]:
-    """Return one draw of a null, with the program of `read_draws`."""
-    return null.draw(_filled(key[None], stack_size(layer)), layer.weight, layer.singular, layer.reduced)[0]
+    """Return one draw of a null; of a small layer with the program of `read_draws`, which is compiled already."""
+    size = stack_size(layer)
+    keys = _filled(key[None], size) if size * layer.weight.size <= SMALL else key[None]
+    return null.draw(keys, layer.weight, layer.singular, layer.reduced)[0]
 
 
 def read_one(layer: Prepared, battery: Battery) -> Float[np.ndarray, " readings"]:

@@ -107,7 +107,7 @@ SMALL = 2**18
 
 
 def gram_of(factor: Float[Array, "n k"]) -> Float[Array, "n n"]:
-    """Return `F F^T`; with many rows, products of three blocks of them are left out, because they are transposes."""
+    """Return `F F^T`; with many rows, three of nine blocks are copied, because they are transposes of others."""
     size = -(-factor.shape[0] // 3)
     if size < 128:
         return matmul(factor, factor.T)
@@ -116,22 +116,24 @@ def gram_of(factor: Float[Array, "n k"]) -> Float[Array, "n n"]:
     return jnp.block([[products[a, b] if a >= b else products[b, a].T for b in range(3)] for a in range(3)])
 
 
-def together(function: Callable[..., Array], entries: int) -> Callable[..., Array]:
+def together(function: Callable[[Array], Array], entries: int) -> Callable[[Array], Array]:
     """Return `function` over a stack with this many entries: side by side if it is small, else one after the other."""
-    if entries <= SMALL:
-        return jax.vmap(function)
-    return lambda *stacks: jax.lax.map(lambda own: function(*own), stacks)
+    return jax.vmap(function) if entries <= SMALL else functools.partial(jax.lax.map, function)
 
 
+@quick_jit
 def thin(weight: Float[Array, "n m"]) -> Float[Array, "r m"]:
     """Return R with `R^T R = W^T W` and at most as many rows as columns.
 
-    The Cholesky factor of `W^T W` takes half the time of a QR decomposition; a singular product needs the latter.
+    The Cholesky factor of `W^T W` takes half the time of a QR decomposition. It loses directions of small singular
+    values, so matrices that have them are decomposed by QR.
     """
     if weight.shape[0] <= weight.shape[1]:
         return weight
     factor = decompositions.cholesky(gram_of(weight.T))
-    return jax.lax.cond(jnp.isfinite(factor).all(), lambda: factor.T, lambda: decompositions.triangle(weight))
+    steep = jnp.diagonal(factor)
+    even = jnp.min(steep) > jnp.finfo(weight.dtype).eps ** 0.25 * jnp.max(steep)  # False for NaN
+    return jax.lax.cond(even, lambda: factor.T, lambda: decompositions.triangle(weight))
 
 
 @quick_jit

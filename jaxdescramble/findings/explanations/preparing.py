@@ -92,7 +92,7 @@ def inputs_of(
 
 
 def signals_of(source: Source) -> tuple[int, int, Axis]:
-    """Return what layers have in common that read the same input signals in the same way."""
+    """Return a key that is equal for layers that read the same input signals in the same way."""
     return id(source.input), id(source.columns), source.into
 
 

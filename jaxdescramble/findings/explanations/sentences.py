@@ -112,7 +112,8 @@ def _chance(one: "Verdict") -> str:
     """Return the mean of the null that comes closest to the value, among those that can change the reading."""
     means = {name: mean for name, (mean, _) in applying(one).items()}
     name = min(means, key=lambda name: abs(means[name] - one.value))
-    return f"{name}: {means[name]:.3g}"
+    nearest = "the nearest null: " if len(means) > 1 else ""
+    return f"{nearest}{PLURALS.get(name, name)} give {means[name]:.3g}"
 
 
 def headline_of(findings: "tuple[Verdict, ...]", judged: int, layers: int, draws: _counts.Counts, alpha: float) -> str:

@@ -22,7 +22,7 @@ from jaxdescramble.findings.explanations.preparing import Prepared
 WAVES, SAMPLES = 6, 5
 """Largest numbers of waves of a layer, and of samples on each side of a wave."""
 
-WEAKEST = 1e-6
+WEAKEST = 1e-5
 """Waves with a smaller share of the energy than this are left out."""
 
 COLUMNS = 4096
@@ -155,9 +155,8 @@ def _ends(
     one: Prepared, rows: Float[np.ndarray, "waves m"], mean: Float[np.ndarray, " m"], names: Names
 ) -> list[tuple[tuple[tuple[str, float], ...], tuple[tuple[str, float], ...]]]:
     """Return for each wave the samples on which it is largest, and smallest."""
-    activations = np.concatenate([linear.matmul(rows, signals) for _, signals in _signals(one)], axis=1)
-    if one.source.centred:
-        activations -= (rows @ mean)[:, None]
+    middle = mean[:, None].astype(rows.dtype) if one.source.centred else 0
+    activations = np.concatenate([linear.matmul(rows, signals - middle) for _, signals in _signals(one)], axis=1)
     codes = names.codes[one.source.columns[np.concatenate(one.picked)]]
 
     def named(places: np.ndarray, row: np.ndarray) -> tuple[tuple[str, float], ...]:

@@ -132,12 +132,12 @@ def _normal(keys: Key[Array, " draws"], weight: Float[Array, "n m"], reduced: bo
         drawn = drawn * jnp.sqrt(size / jnp.sum(drawn**2))
         return thin(drawn) if reduced else drawn
 
-    return jax.lax.map(one, keys)
+    return together(one, len(keys) * weight.size)(keys)
 
 
 @quick_jit
 def _thin(stack: Float[Array, "draws n m"]) -> Float[Array, "draws r m"]:
-    return jax.lax.map(thin, stack)
+    return together(thin, stack.size)(stack)
 
 
 @dataclasses.dataclass(frozen=True)
