@@ -244,7 +244,7 @@ def explain(
         report = report_of(
             workers, ready, batteries, values, drawn.rows, chosen_nulls, given_key, alpha, skipped,
             stopped="; ".join(one for one in (drawn.stopped, more.missing) if one),
-            samples=(int((side == 0).sum()), int((side == 1).sum())),
+            samples=(int((used == 0).sum()), int((used == 1).sum())),
             groups=len(np.unique(own_groups[own_groups >= 0])),
             descriptions=given.description | more.descriptions, intervals=more.intervals,
             about_intervals=more.about_intervals, names=named,

@@ -12,7 +12,7 @@ from jaxdescramble.solvers.watch import Progress
 from jaxdescramble.studies.published import crepe, deernet_six, minilm, mtcnn
 
 NAMES = ("crepe", "minilm", "deernet", "pnet", "rnet", "onet")
-COUNTS = {"crepe": 600, "minilm": 120, "deernet": 1000, "pnet": 400, "rnet": 60, "onet": 24}
+COUNTS = {"crepe": 600, "minilm": 210, "deernet": 1000, "pnet": 400, "rnet": 60, "onet": 24}
 """Number of tones, sentences, traces or pictures if `count` is None."""
 
 
