@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -37,17 +38,17 @@ def matmul(a: Float[np.ndarray, "n k"], b: Float[np.ndarray, "k m"]) -> Float[np
     [[3.0], [3.0]]
     """
     with _like(a):
-        return np.asarray(_matmul(a, b))
+        return np.asarray(_matmul(jnp.asarray(a), jnp.asarray(b)))
 
 
 def eigh(matrix: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
     """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors as columns."""
     with _like(matrix):
-        values, vectors = _eigh(matrix)
+        values, vectors = _eigh(jnp.asarray(matrix))
         return np.asarray(values), np.asarray(vectors)
 
 
 def singular_values(matrix: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " k"]:
     """Return the singular values, descending."""
     with _like(matrix):
-        return np.asarray(_singular_values(matrix))
+        return np.asarray(_singular_values(jnp.asarray(matrix)))
