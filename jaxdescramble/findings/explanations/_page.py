@@ -36,6 +36,7 @@ small { color: var(--soft); display: block; font-size: .8125rem; font-weight: 40
 td.names { min-width: 14rem }
 .scroll { overflow-x: auto }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: .6rem 0 1rem }
+section { content-visibility: auto; contain-intrinsic-size: auto 60rem }
 .notice { border-left: 3px solid #d9622b; padding-left: .8rem; max-width: 46rem }
 .waves figure { width: 10rem } .waves figcaption { overflow-wrap: anywhere }
 ol.findings { padding-left: 1.6rem; max-width: 52rem } ol.findings li { margin-bottom: .7rem }
@@ -92,7 +93,7 @@ WORDS = (
     ),
 )
 """What a reader must know, word by word."""
-WIDE, TALL = 200, 26
+WIDE, TALL, SHADES = 200, 26, 4
 LISTED = 20
 """Number of findings that are listed at the top; the others unfold."""
 
@@ -126,7 +127,9 @@ def sentence(one: "Verdict") -> str:
 def strip(value: float, draws: dict[str, np.ndarray], title: str) -> str:
     """Return a picture of a reading on its nulls: a line for the network, a row of dots for each null.
 
-    >>> strip(3.0, {"noise": np.asarray([0.0, 1.0])}, "rank").count("<circle")
+    The dots of a null are drawn in `SHADES` paths, so that the picture is darker where many draws lie.
+
+    >>> strip(3.0, {"noise": np.asarray([0.0, 1.0])}, "rank").count("h0")
     2
     """
     everything = np.concatenate([[value], *draws.values()])
@@ -145,8 +148,10 @@ def strip(value: float, draws: dict[str, np.ndarray], title: str) -> str:
         kept = np.sort(drawn[np.isfinite(drawn)])
         kept = kept[:: -(-len(kept) // 60) or 1]
         y = (row + 0.5) * height / max(len(draws), 1)
-        dots = "".join(f'<circle cx="{place(x):.1f}" cy="{y:.1f}" r="2"/>' for x in kept.tolist())
-        parts.append(f'<g fill="currentColor" fill-opacity=".35"><title>{escape(name)}</title>{dots}</g>')
+        dots = [f"M{place(x):.1f} {y:.1f}h0" for x in kept.tolist()]
+        paths = "".join(f'<path d="{"".join(dots[k::SHADES])}"/>' for k in range(min(SHADES, len(dots))))
+        ink = 'stroke="currentColor" stroke-opacity=".35" stroke-width="4" stroke-linecap="round"'
+        parts.append(f"<g {ink}><title>{escape(name)}</title>{paths}</g>")
     if math.isfinite(value):
         x = place(value)
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="{height - 1}" stroke="#d9622b" stroke-width="2"/>')
