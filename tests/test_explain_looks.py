@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import jaxdescramble as jd
-from jaxdescramble.findings.explanations import _linear, looks
+from jaxdescramble.findings.explanations import _linear, draws, looks
 from jaxdescramble.findings.explanations._workers import Workers, sharing
 from jaxdescramble.findings.explanations.axes import free_axis
+from jaxdescramble.findings.explanations.preparing import inputs_of
+from jaxdescramble.findings.explanations.readings import READINGS, fitting
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers.watch import Watch
 
@@ -70,6 +72,21 @@ def test_a_thin_factor_keeps_weak_directions(smallest):
     signals = right[:, 10:] @ rng.normal(size=(10, 30))
     wanted, got = (np.linalg.svd(one @ signals, compute_uv=False) for one in (weight, np.asarray(R, np.float64)))
     np.testing.assert_allclose(got, wanted[:20], rtol=2e-3, atol=1e-5)
+
+
+def test_weights_read_side_by_side_give_what_each_gives_alone():
+    keys = jax.random.split(jax.random.key(6), 2)
+    stack, X = jax.random.normal(keys[0], (3, 8, draws.WIDE)), jax.random.normal(keys[1], (draws.WIDE, 60))
+    output, into = free_axis(derivative(8)), free_axis(derivative(draws.WIDE))
+    inputs = inputs_of(np.asarray(X), [np.arange(30), np.arange(30, 60)], np.ones(60), into)
+    singular = jax.vmap(looks.singular_values)(stack)
+    about = (fitting(READINGS, output, into), (8, draws.WIDE), output, into)
+    together = draws.read_stack(stack, singular, jnp.asarray(3), inputs, *about)
+    for k in range(3):
+        rolled = jnp.roll(stack, -k, axis=0), jnp.roll(singular, -k, axis=0)
+        alone = draws.read_stack(*rolled, jnp.asarray(1), inputs, *about)
+        np.testing.assert_allclose(alone[0], together[k], rtol=1e-6)
+        assert not np.any(alone[1:])  # the others were not read
 
 
 def test_a_thin_factor_is_compiled_once():

@@ -69,39 +69,37 @@ class Case:
         return f"{self.signals}, {self.objective}"
 
 
-TUNE = tuple(
-    Case(*one)
-    for one in (
-        ("digits_relu_128", "total variation"),
-        ("digits_relu_128", "l1"),
-        ("digits_relu_64_last", "total variation"),
-        ("digits_relu_64_last", "l1"),
-        ("digits_relu_64_last", "locality"),
-        ("random_relu_128", "total variation"),
-        ("random_relu_128", "log-cosh"),
-        ("crepe_conv6", "total variation"),
-        ("crepe_conv6", "spectral entropy"),
-        ("minilm_v1_head3", "entropy"),
-        ("minilm_v1_head3", "l1"),
-        ("digits_tanh_128", "total variation, grid"),
-        ("minilm_mlp2_first256", "l1"),
-        ("crepe_last_input", "total variation"),
-        ("deernet 2", "monotonicity"),
-        ("digits_tanh_128", "smoothness and l1"),
-    )
+def _cases(*given: tuple[str, str]) -> tuple[Case, ...]:
+    return tuple(Case(*one) for one in given)
+
+
+TUNE = _cases(
+    ("digits_relu_128", "total variation"),
+    ("digits_relu_128", "l1"),
+    ("digits_relu_64_last", "total variation"),
+    ("digits_relu_64_last", "l1"),
+    ("digits_relu_64_last", "locality"),
+    ("random_relu_128", "total variation"),
+    ("random_relu_128", "log-cosh"),
+    ("crepe_conv6", "total variation"),
+    ("crepe_conv6", "spectral entropy"),
+    ("minilm_v1_head3", "entropy"),
+    ("minilm_v1_head3", "l1"),
+    ("digits_tanh_128", "total variation, grid"),
+    ("minilm_mlp2_first256", "l1"),
+    ("crepe_last_input", "total variation"),
+    ("deernet 2", "monotonicity"),
+    ("digits_tanh_128", "smoothness and l1"),
 )
-END = tuple(
-    Case(*one)
-    for one in (
-        ("digits_relu_128_preactivation", "total variation"),
-        ("crepe_conv1_preactivation", "log-cosh"),
-        ("crepe_conv1_preactivation", "spectral entropy"),
-        ("minilm_q1", "total variation"),
-        ("minilm_residual3", "l1"),
-        ("minilm_mlp2_first256", "locality"),
-        ("random_relu_128", "total variation, grid"),
-        ("deernet 4", "entropy"),
-    )
+END = _cases(
+    ("digits_relu_128_preactivation", "total variation"),
+    ("crepe_conv1_preactivation", "log-cosh"),
+    ("crepe_conv1_preactivation", "spectral entropy"),
+    ("minilm_q1", "total variation"),
+    ("minilm_residual3", "l1"),
+    ("minilm_mlp2_first256", "locality"),
+    ("random_relu_128", "total variation, grid"),
+    ("deernet 4", "entropy"),
 )
 
 

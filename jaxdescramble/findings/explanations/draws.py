@@ -22,6 +22,10 @@ from jaxdescramble.findings.explanations.weight_nulls import WeightNull
 STACK, ENTRIES = 10, 2**25
 """Largest number of weights, and of their entries, in one stack."""
 
+FEW, WIDE = 32, 256
+"""Several weights of at most `FEW` rows and at least `WIDE` columns are read side by side: a product of few rows wastes
+most of a core."""
+
 Battery = tuple[LayerReading, ...]
 
 
@@ -63,10 +67,13 @@ def read_stack(
         found = jax.vmap(lambda look: jnp.stack([one.function(look) for one in battery]) if battery else none)(both)
         return jnp.mean(found, axis=0).astype(stack.dtype)
 
-    if stack.size <= SMALL:
-        return jax.vmap(read)(stack, singular)
-    rows = jnp.zeros((stack.shape[0], len(battery)), stack.dtype)
-    return jax.lax.fori_loop(0, count, lambda k, rows: rows.at[k].set(read(stack[k], singular[k])), rows)
+    def in_turn() -> Array:
+        rows = jnp.zeros((stack.shape[0], len(battery)), stack.dtype)
+        return jax.lax.fori_loop(0, count, lambda k, rows: rows.at[k].set(read(stack[k], singular[k])), rows)
+
+    if stack.shape[1] > FEW or stack.shape[2] < WIDE or stack.size > SMALL:
+        return in_turn()
+    return jax.lax.cond(count > 1, lambda: jax.vmap(read)(stack, singular), in_turn)
 
 
 @quick_jit

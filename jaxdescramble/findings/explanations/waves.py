@@ -90,7 +90,7 @@ def waves_of(
         energies: energy of the preactivations along each direction, or of each output if `directions` is None.
         directions: principal directions of the preactivations; None if the outputs are ordered.
         right: descrambler of the inputs; None if they are ordered.
-        mean: `mean_of` the layer.
+        mean: mean of the input signals, which is subtracted if they are centred.
         names: the names of the samples, or None.
     """
     total = float(energies.sum())
