@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from jaxdescramble import objectives, operators, solvers
 from jaxdescramble.datasets import planted
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
+from jaxdescramble.solvers import FromModes, FromSources, Seriated
 
 PLAIN = solvers.LBFGS(preconditioner=None, max_steps=500)
 DIAGONAL = solvers.LBFGS(preconditioner=solvers.Analytic(), max_steps=500)

@@ -46,7 +46,8 @@ LEFT_OUT = (
         "gated.Hard": "takes no arguments",
         "gated.path_kernel.Flatten": "takes no arguments",
         "gated.path_kernel.Gate": "takes no arguments",
-        "solvers.Analytic": "takes no arguments",
+        "solvers.Analytic": "is tried through the solvers",
+        "solvers.Automatic": "takes no arguments",
         "objectives.bandedness": "takes no arguments",
         "objectives.diagonal_norm": "takes no arguments",
         "objectives.diagonal_sum": "takes no arguments",
@@ -546,6 +547,10 @@ SOLVERS |= {
     "Continuation": Call(
         functools.partial(solved_samples, solvers.Continuation), {"solver": QUICK, "factors": (10.0, 2.0)}
     ),
+    "Tournament": Call(
+        functools.partial(solved, solvers.Tournament), {"solver": QUICK, "rough": QUICK, "restarts": 2, "key": KEY}
+    ),
+    "SinglePrecision": Call(functools.partial(solved, solvers.SinglePrecision), {"solver": QUICK}),
     "FromModes": Call(
         lambda solver, operator: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromModes(solver, operator)),
         {"solver": QUICK, "operator": D},

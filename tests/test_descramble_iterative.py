@@ -14,7 +14,7 @@ from test_objectives import BATTERY, N, signals
 import jaxdescramble as jd
 from jaxdescramble import exact, solvers
 from jaxdescramble._base.status import Status
-from jaxdescramble.descrambling._iterate import solver_for
+from jaxdescramble.descrambling._planning import solver_for
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import diagonal_sum, from_function, locality, similarity, smoothness, sparsity, weighted
 from jaxdescramble.solvers import LBFGS, Analytic, PolarPower, TrustRegion
@@ -77,7 +77,10 @@ def test_the_solver_is_chosen_by_what_the_objective_says():
     assert isinstance(solver_for(smoothness()), exact.ClosedForm)
     assert isinstance(solver_for(diagonal_sum()), PolarPower)
     assert isinstance(solver_for(MIXED), PolarPower)
-    assert hasattr(solver_for(sparsity()), "bind")
+    corners = solver_for(sparsity())
+    assert isinstance(corners, solvers.Tournament)
+    assert isinstance(corners.rough.solver, solvers.Continuation)
+    assert isinstance(solver_for(locality()).rough.solver, solvers.LBFGS)
 
 
 @needs_x64

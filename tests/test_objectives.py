@@ -36,6 +36,7 @@ from jaxdescramble.objectives import (
     total_variation,
     weighted,
 )
+from jaxdescramble.objectives._curvatures import AxesCurvature
 from jaxdescramble.operators import derivative, from_matrix
 
 N, M = 6, 20
@@ -267,11 +268,53 @@ def test_curvature_is_the_diagonal_of_the_hessian(objective):
     if at is None:
         return
     frame, diagonal = at(point)
+    if isinstance(at, AxesCurvature):  # a model from means over samples; what is exact is tested below
+        np.testing.assert_allclose(diagonal, diagonal.T, atol=1e-12)
+        if at.diagonal is None:
+            return
+        frame, diagonal = point.T, at.diagonal(point)
     products = jnp.einsum("ki,lj->ijkl", frame, frame)
     turns = (products - products.swapaxes(2, 3)).reshape(N * N, N, N)
     second = jax.hessian(lambda t, turn: objective(short_geodesic(point, turn, t), summary))
     found = jax.jit(jax.vmap(second, (None, 0)))(0.0, turns).reshape(N, N)
     np.testing.assert_allclose(diagonal, found, rtol=1e-6, atol=1e-10)
+
+
+@each_objective
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a second derivative")  # pyright: ignore
+def test_bending_is_the_sum_of_the_hessians_of_all_samples(objective, weighed):
+    # As many samples as neurons: then some V moves each sample by plus or minus one vector v, and the second derivative
+    # along V is the sum of v^T H v over the samples.
+    S = signals(m=N)
+    weights = jnp.linspace(0.5, 2, N) if weighed and objective._weighs else None
+    summary, point = objective.summarise(S, weights), orthogonal.random(jax.random.key(5), N)
+    bending = getattr(objective.curvature(summary), "bending", None)
+    if bending is None or objective.name == "spectral_entropy":  # it takes a mean over phases
+        return
+    V, signs = signals(7, N, 3), jnp.sign(signals(8, 1, N))
+    shares = jnp.ones(N) if weights is None else weights / jnp.mean(weights)
+    scaled = S * jnp.sqrt(S.size / jnp.sum(shares[None, :] * S**2))
+
+    def along(v):
+        moved = v[:, None] @ signs @ jnp.linalg.inv(scaled)
+        return jax.grad(jax.grad(lambda t: objective(point + t * moved, summary)))(0.0)
+
+    np.testing.assert_allclose(bending(point, V), [along(v) for v in V.T], rtol=1e-8)
+
+
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a second derivative")  # pyright: ignore
+def test_a_model_in_principal_directions_is_exact_for_a_quadratic_form():
+    # With wide corners, total variation is a quadratic form, and its model must be that of smoothness.
+    wide, summary = total_variation(epsilon=1e4), Samples(signals())
+    smooth = smoothness(order=1, scheme="difference", boundary="neumann")
+    line = dataclasses.replace(wide, boundary=("neumann",))
+    point = orthogonal.random(jax.random.key(5), N)
+    found = line.curvature(summary)(point)
+    exact = smooth.curvature(summary)(point)
+    scale = jnp.max(jnp.abs(exact.diagonal)) / jnp.max(jnp.abs(found.diagonal))
+    order = jnp.arange(N)[::-1]  # ascending and descending
+    np.testing.assert_allclose(found.diagonal * scale, exact.diagonal[jnp.ix_(order, order)], rtol=1e-5, atol=1e-9)
 
 
 @each_objective

@@ -9,7 +9,7 @@ from benchmarks.planted import PLAIN, count, rows
 from jaxdescramble import objectives, operators, solvers
 from jaxdescramble.datasets import planted
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.starts import FromModes, FromSources, Seriated
+from jaxdescramble.solvers import FromModes, FromSources, Seriated
 
 NOWHERE = solvers.LBFGS(max_steps=0)
 

@@ -12,10 +12,12 @@ from jaxdescramble._base.checks import is_traced
 class Status(enum.IntEnum):
     """How a problem ended: one integer per problem, so that it works under `jit` and `vmap`.
 
-    `SOLVED`, `KINK` and `PRECISION` are answers; the others say why there is no answer. `KINK` is an exact answer, but
-    the value has only a supergradient in the signals there, no gradient: singular values that are equal, in this
-    precision, meet unequal eigenvalues. `PRECISION` means that rounding kept an iterative solver from reaching the
-    gradient norm that was asked for. `STEPS_SPENT`, `TIME_SPENT` and `INTERRUPTED` keep the best point so far.
+    `SOLVED`, `KINK`, `PRECISION` and `DECREASE_SMALL` are answers; the others say why there is no answer. `KINK` is an
+    exact answer, but the value has only a supergradient in the signals there, no gradient: singular values that
+    are equal, in this precision, meet unequal eigenvalues. `PRECISION` means that rounding kept an iterative solver
+    from reaching the gradient norm that was asked for. `DECREASE_SMALL` means that the last steps hardly lowered the
+    value, although the gradient is not zero: further steps would gain little. `STEPS_SPENT`, `TIME_SPENT` and
+    `INTERRUPTED` keep the best point so far.
     """
 
     SOLVED = 0
@@ -27,11 +29,12 @@ class Status(enum.IntEnum):
     OFF_GROUP = 6
     TIME_SPENT = 7
     INTERRUPTED = 8
+    DECREASE_SMALL = 9
 
     @property
     def usable(self) -> bool:
-        """Whether the point of a result with this status is a minimiser."""
-        return self in (Status.SOLVED, Status.KINK, Status.PRECISION)
+        """Whether the point of a result with this status is a minimiser, exactly or to the accuracy asked for."""
+        return self in (Status.SOLVED, Status.KINK, Status.PRECISION, Status.DECREASE_SMALL)
 
 
 _GO_ON = "The point is orthogonal and its value is correct. Continue from it (start=result.point)"

@@ -1,6 +1,7 @@
 """Descramble by an iterative solver: choose the start and the solver, and describe the problem."""
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -10,16 +11,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
-from jaxdescramble.exact import ClosedForm
+from jaxdescramble.descrambling._planning import planned
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
-from jaxdescramble.solvers import LBFGS, FromSources, PolarPower, Restarts, Solution, Solver
+from jaxdescramble.solvers import Solution, Solver
 from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
+from jaxdescramble.solvers.modes import modes_operator, on_modes
 from jaxdescramble.solvers.solution import Count
 from jaxdescramble.solvers.solve import best, solve_each
-from jaxdescramble.solvers.starts import reads_sources
 from jaxdescramble.solvers.watch import Watch
 
 
@@ -29,6 +30,7 @@ class Found(NamedTuple):
     Attributes:
         bound: lower bound over all orthogonal points, from the objective; minus infinity if the objective has none.
         classes: number of determinant classes of O(n) that were searched.
+        residual: relative size of the gradient at the point, see `solvers.Solution`; NaN for a permutation.
     """
 
     point: Float[Array, "*batch n n"]
@@ -39,21 +41,7 @@ class Found(NamedTuple):
     steps: Count
     status: Int[Array, "*batch"]
     classes: Int[Array, "*batch"]
-
-
-def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm:
-    """Return the solver that suits an objective.
-
-    This is the closed form for a quadratic form, the polar fixed point (`PolarPower`) for a concave objective, and
-    L-BFGS with a measured Hessian as preconditioner for all others.
-
-    >>> from jaxdescramble.objectives import smoothness
-    >>> solver_for(smoothness())
-    ClosedForm()
-    """
-    if objective.quadratic:
-        return ClosedForm()
-    return PolarPower() if objective.concave else LBFGS()
+    residual: Float[Array, "*batch"] | float = math.nan
 
 
 class Prepared(NamedTuple):
@@ -144,11 +132,11 @@ def _plan(
     key: PRNGKeyArray | None,
     watch: Watch | None = None,
 ) -> tuple[Solver, RunOptions]:
-    """Return the solver with its restarts, and the options of its run. Without restarts, a given start keeps its
-    determinant class."""
-    if restarts and key is not None:
-        sources = reads_sources(objective, summary)
-        solver = FromSources(solver, restarts, key=key) if sources else Restarts(solver, restarts, key=key)
+    """Return the solver with its restarts, and the options of its run.
+
+    Without restarts, a given start keeps its determinant class.
+    """
+    solver = planned(objective, summary, solver, start is not None, restarts, key)
     return solver, RunOptions(group="O" if group == "O" and (start is None or restarts) else "SO", watch=watch)
 
 
@@ -208,6 +196,7 @@ def describe(known: Known, found: Solution, options: RunOptions) -> Found:
         steps=found.steps,
         status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
         classes=jnp.full_like(found.steps, 2 if options.group == "O" else 1),
+        residual=jnp.where(known.finite, found.residual, missing),
     )
 
 
@@ -249,9 +238,10 @@ def _describe_all(known: Known, found: Solution, options: RunOptions) -> Found:
 
 
 def first_guess(objective: Objective, summary: Summary, group: str, determinant: Array | None = None) -> Array:
-    """Return the better of the raw frame P = 1 and the minimiser of the objective linearised there (the polar step).
+    """Return the best of the raw frame P = 1, the polar step from it, and the principal components on slow modes.
 
-    For a linear objective, this is the exact answer.
+    The polar step is the minimiser of the objective linearised at P = 1; for a linear objective it is the exact answer.
+    If the objective looks at differences `D P S`, the third candidate is the closed form of `||D P S||_F`.
 
     Args:
         objective, summary, group: see `descramble`.
@@ -267,4 +257,12 @@ def first_guess(objective: Objective, summary: Summary, group: str, determinant:
     else:
         flip = jnp.diagonal(raw)[:, None]
         polar = flip * orthogonal.polar(-flip * slope, "SO")[0]
-    return jnp.where(fixed(polar, quiet) < value, polar, raw)
+    guesses = [polar]
+    operator = modes_operator(objective, summary.size)
+    if operator is not None:
+        modes = on_modes(quiet, operator, raw, any_class=determinant is None and group == "O")
+        guesses.append(modes.astype(raw.dtype))
+    for guess in guesses:
+        new = fixed(guess, quiet)
+        raw, value = jnp.where(new < value, guess, raw), jnp.where(new < value, new, value)
+    return raw

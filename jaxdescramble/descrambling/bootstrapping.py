@@ -13,9 +13,9 @@ from jaxdescramble._base.checks import one_of, one_with, positive_integer, rando
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
+from jaxdescramble.descrambling._planning import DirectSolver, near_start
 from jaxdescramble.descrambling.result import weighed
 from jaxdescramble.descrambling.signals import descramble, with_defaults
-from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
 from jaxdescramble.objectives import Objective
@@ -165,7 +165,8 @@ def _resampled(
             columns = drawn(key, weights, count)
         # An iterative solver starts from P: of several minima, the one nearest to P is wanted.
         start = point if is_iterative(solver) else None
-        found = descramble(signals[:, columns], objective, solver, group=group, weights=taken, start=start)
+        near = near_start(solver)
+        found = descramble(signals[:, columns], objective, near, group=group, weights=taken, start=start)
         if gauge is None:
             return found.point, found.value
         return matmul(gauge.nearest(found.point, point), found.point), found.value

@@ -18,9 +18,9 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
+from jaxdescramble.descrambling._planning import DirectSolver
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import an_objective, descramble_each
-from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.networks.unread import why_no_layer

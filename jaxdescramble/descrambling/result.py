@@ -52,8 +52,9 @@ FORMAT = 3
         "objective",
         "classes",
         "samples",
+        "residual",
     ],
-    meta_fields=[],
+    meta_fields=["how"],
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Descrambling(Result):
@@ -73,6 +74,10 @@ class Descrambling(Result):
         classes: number of determinant classes of O(n) that were searched: 2, or 1 with group "SO" or a given start.
         samples: effective number of samples, `(sum w)^2 / sum w^2` with weights w (Kish); without weights, their
             number. NaN if unknown, as in files of format 1.
+        residual: size of the gradient at P in units of the gradient in the space of all matrices; 0 for a closed form,
+            NaN for a permutation. If an iterative solver ended with `DECREASE_SMALL` and this is above 1e-4, the
+            derivative of the point is NaN.
+        how: what was done to find P, in words: the solver, its starts and its stages.
     """
 
     point: Float[Array, "*batch n n"]
@@ -87,6 +92,8 @@ class Descrambling(Result):
     objective: Objective
     classes: Int[Array, "*batch"] | int = 1
     samples: Float[Array, "*batch"] | float = math.nan
+    residual: Float[Array, "*batch"] | float = math.nan
+    how: str = ""
 
     def check(self) -> "Descrambling":
         """Return this result if every problem of the batch has an answer.
@@ -218,15 +225,16 @@ class Descrambling(Result):
         """
         path = file_path(path, "path")
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
-        del fields["objective"]
+        del fields["objective"], fields["how"]
         arrays, header = _written(self.objective)
+        about = {"format": FORMAT, "how": self.how}
         try:
-            text = json.dumps({"format": FORMAT, **header})
+            text = json.dumps({**about, **header})
         except TypeError:
             text = None
         if text is None or any(array.dtype == object for array in arrays.values()):
             # If a file cannot hold the objective, the user must give it to `load`; the numbers are saved anyway.
-            arrays, text = {}, json.dumps({"format": FORMAT, "objective": "", "settings": {}, "summary": ""})
+            arrays, text = {}, json.dumps({**about, "objective": "", "settings": {}, "summary": ""})
         write_arrays(path, {**fields, **arrays, "header": np.asarray(text)})
 
     @staticmethod
@@ -262,7 +270,8 @@ class Descrambling(Result):
         data = {name: content.pop(name) for name in list(content) if ":" in name}
         if objective is None:
             objective = _objective_named(header, data, str(path))
-        return Descrambling(**{name: jnp.asarray(value) for name, value in content.items()}, objective=objective)
+        numbers = {name: jnp.asarray(value) for name, value in content.items()}
+        return Descrambling(**numbers, objective=objective, how=header.get("how", ""))
 
 
 def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, object]]:

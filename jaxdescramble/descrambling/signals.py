@@ -13,7 +13,8 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble._base.cautions import caution
 from jaxdescramble._base.checks import is_traced, numbers, one_of, positive_integer, random_key, real_array, same_size
 from jaxdescramble._base.status import Status
-from jaxdescramble.descrambling._iterate import solver_for
+from jaxdescramble.descrambling._how import how
+from jaxdescramble.descrambling._planning import planned, solver_for
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.descrambling.solving import (
@@ -24,7 +25,7 @@ from jaxdescramble.descrambling.solving import (
     summarised,
 )
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import Objective, Summary, smoothness
+from jaxdescramble.objectives import Objective, Samples, Summary, smoothness
 from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
@@ -93,7 +94,10 @@ def descramble(
         objective: what "readable" means; None means `objectives.smoothness()`.
         solver: an iterative solver, such as `solvers.LBFGS()`, or a direct one, such as `exact.ClosedForm()`, which is
             called as `solver(objective, summary, group)`. Both kinds must be pytrees of numbers. None means the closed
-            form if there is one, else `solvers.PolarPower()` if the objective is concave in P, else `solvers.LBFGS()`.
+            form if there is one, else `solvers.PolarPower()` if the objective is concave in P. Otherwise it is L-BFGS
+            with the objective's model of the Hessian: roughly from the computed start and from one random start, in
+            single precision, with corners rounded less and less; then finely, from the better answer, until ten steps
+            lower the value by less than a hundred thousandth (`DECREASE_SMALL`). The field `how` says what was done.
         group: "O" allows both determinants; "SO" allows determinant +1 only. "permutation" searches S(n): the point is
             a permutation matrix, and `reorder` takes the order of the neurons, `point.argmax(axis=-1)`. It needs an
             objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
@@ -105,8 +109,9 @@ def descramble(
         start: the first point P of an iterative solver, orthogonal, shape (features, features), or with the leading
             axes of the signals; with "SO", its determinant must be +1. Without restarts, the answer keeps the
             determinant of the start. None means the identity (the raw frame), or the minimiser of the objective
-            linearised there if its value is lower. With "O", if the objective does not take the same values in both
-            determinant classes, there is one such start in each class.
+            linearised there, or the principal components on the slowest modes of its differences, whichever has the
+            lowest value. With "O", if the objective does not take the same values in both determinant classes, both are
+            searched.
         restarts: number of further solves of an iterative solver, from Haar-random starts; the best result is kept.
             Exception: for an L1 norm of differences (total variation), these are searches for the directions along
             which the signals are sparse; the order of the neurons follows from them (`solvers.FromSources`). With
@@ -179,25 +184,41 @@ def descramble_one(
     """Descramble one layer, or layers of one size along leading axes, under a watch as in `descramble_each`."""
     objective, solver = with_defaults(objective, solver, group, start, restarts, key)
     in_slices = solver if is_iterative(solver) and group != "permutation" else None
+    weighs = None
     if isinstance(signals, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
-        summaries, axes = signals, jax.tree.leaves(signals)[0].ndim - 2
-        start = _start(start, signals.size, axes, group)
-        if watch is None or in_slices is None:
-            fields = solve_summary(objective, solver, group, summaries, start, restarts, key, axes)
-            return Descrambling(**fields, objective=objective)
+        data, axes, n = signals, jax.tree.leaves(signals)[0].ndim - 2, signals.size
     else:
         columns = _columns(signals)
-        axes = columns.ndim - 2
-        start = _start(start, columns.shape[-2], axes, group)
-        columns, weights = weighed(objective, columns, weights)
-        if watch is None or in_slices is None:
-            fields = solve_signals(objective, solver, group, columns, start, restarts, key, weights)
-            return Descrambling(**fields, objective=objective)
-        summaries = summarised(objective, columns, weights)
-    fields = solve_in_slices(objective, in_slices, group, summaries, start, restarts, key, axes, watch)
-    return Descrambling(**fields, objective=objective)
+        axes, n = columns.ndim - 2, columns.shape[-2]
+        data, weighs = weighed(objective, columns, weights)
+    start = _start(start, n, axes, group)
+    text = _how(objective, in_slices, solver, group, data, start, restarts, key)
+    if watch is not None and in_slices is not None:
+        data = data if isinstance(data, Summary) else summarised(objective, data, weighs)
+        fields = solve_in_slices(objective, in_slices, group, data, start, restarts, key, axes, watch)
+    elif isinstance(data, Summary):
+        fields = solve_summary(objective, solver, group, data, start, restarts, key, axes)
+    else:
+        fields = solve_signals(objective, solver, group, data, start, restarts, key, weighs)
+    return Descrambling(**fields, objective=objective, how=text)
+
+
+def _how(
+    objective: Objective,
+    iterative: Solver | None,
+    solver: Solver | DirectSolver,
+    group: str,
+    data: Array | Summary,
+    start: Array | None,
+    restarts: int,
+    key: PRNGKeyArray | None,
+) -> str:
+    if iterative is not None:
+        summary = data if isinstance(data, Summary) else Samples(data)
+        solver = planned(objective, summary, iterative, start is not None, restarts, key)
+    return how(objective, solver, group, start is not None)
 
 
 def _columns(signals: Any) -> Array:

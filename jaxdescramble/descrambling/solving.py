@@ -1,8 +1,7 @@
 """Solve prepared problems: one, a batch in one compiled program, or a batch in slices that can be stopped."""
 
 import functools
-from collections.abc import Callable
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -11,38 +10,12 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble.descrambling._iterate import iterate, iterate_in_slices
 from jaxdescramble.descrambling._permute import permute
+from jaxdescramble.descrambling._planning import Answer, DirectSolver
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import effective_samples
 from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Watch
-
-
-@runtime_checkable
-class Answer(Protocol):
-    """What a direct solver returns, such as `exact.Extremum`."""
-
-    @property
-    def point(self) -> Array: ...
-
-    @property
-    def value(self) -> Array: ...
-
-    @property
-    def bound(self) -> Array: ...
-
-    @property
-    def singular_values(self) -> Array: ...
-
-    @property
-    def rank(self) -> Array: ...
-
-    @property
-    def status(self) -> Array: ...
-
-
-DirectSolver = Callable[[Objective, Summary, str], Answer]
-"""A solver that does not iterate: `solver(objective, summary, group)`, such as `exact.ClosedForm()`."""
 
 
 def solve(
@@ -77,6 +50,7 @@ def _given(objective: Objective, summary: Summary) -> tuple[Array, Array]:
 
 def fields_of(found: Answer, initial_value: Array, samples: Array, group: str) -> dict[str, Array]:
     """Return the fields of a `Descrambling` from the result of a solver, and the values of the problem."""
+    residual = jnp.asarray(getattr(found, "residual", 0.0), found.value.dtype)  # a closed form is exact
     return {
         "point": found.point,
         "value": found.value,
@@ -90,6 +64,7 @@ def fields_of(found: Answer, initial_value: Array, samples: Array, group: str) -
         # A closed form searches the whole group.
         "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
         "samples": samples,
+        "residual": jnp.broadcast_to(residual, found.value.shape),
     }
 
 

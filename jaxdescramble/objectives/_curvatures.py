@@ -1,16 +1,88 @@
-"""Curvatures of objectives: diagonal models of the Hessian, each in a frame in which it is simple."""
+"""Curvatures of objectives: diagonal models of the Hessian, each in a frame in which it is simple.
+
+There are two frames. In the frame of the neurons the diagonal is exact; it suits objectives whose neurons do not act on
+each other, such as sparsity. In the frame of the principal directions of the signals, the diagonal follows from the
+mean Hessian of one sample; it suits objectives that compare neurons, such as total variation.
+"""
 
 import dataclasses
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives.objective import Curvature
+from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import in_own_unit, mean
+from jaxdescramble.objectives.summary import Summary
+from jaxdescramble.objectives.units import heavy, in_own_unit, kept_samples, mean
+
+Bending = Callable[[Array, Array], Array]
+"""`bending(P, V)` returns `v_k^T A v_k` for the columns v_k of V, shape (n,).
+
+A is the sum over samples of the second derivatives of f by the column y_s of `P S`, in the unit of the signals.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class AxesCurvature:
+    """A curvature in the frame of the principal directions F of the signals, from the mean Hessian of one sample.
+
+    Let H_s be the second derivatives of f by the column y_s of `P S`. If H_s does not depend on how the sample lies,
+    `D^2 f[V] = sum_s H_s V S_s S_s^T` is `A V B`, with the sum A of all H_s and the mean B of `S_s S_s^T`. In the frame
+    F of B, with the eigenvalues b, the second derivative along `exp(t F W F^T)`, `W = E_ij - E_ji`, is
+    `a_i b_j + a_j b_i - M_ii - M_jj`. Here `a_i = (P F_i)^T A (P F_i)`, and M is the symmetric part of
+    `F^T P^T grad f F`. For a quadratic form, this is exact.
+
+    Attributes:
+        slope: a function of the point, the gradient of f in the space of all matrices.
+        frame, variances: F and b.
+        bending: see `Bending`.
+        diagonal: the same in the frame of the neurons, see `SpatialCurvature`; None if it is unknown. Weighted sums
+            use it.
+
+    Source: this package; the assumption is that of K-FAC (Martens, Grosse, ICML 2015).
+    """
+
+    slope: Callable[[Array], Array]
+    frame: Float[Array, "n n"]
+    variances: Float[Array, " n"]
+    bending: Bending
+    diagonal: Callable[[Array], Array] | None = None
+    every: ClassVar[int] = 5
+    """The mean over samples changes slowly: solvers may use one model for this number of steps."""
+
+    def __call__(self, point: Float[Array, "n n"]) -> Curvature:
+        modes = matmul(point, self.frame)
+        a = self.bending(point, modes)
+        bent = jnp.sum(modes * matmul(self.slope(point), self.frame), axis=0)
+        one_way = a[:, None] * self.variances[None, :] - bent[:, None]
+        return Curvature(self.frame, (one_way + one_way.T) * (1 - jnp.eye(len(a), dtype=a.dtype)))
+
+
+def axes_curvature(
+    objective: Objective,
+    summary: Summary,
+    bending: Bending,
+    diagonal: Callable[[Array], Array] | None = None,
+) -> AxesCurvature:
+    """Return the curvature of an objective in the frame of the principal directions of the signals."""
+    S = heavy(in_own_unit(summary), kept_samples(summary))
+    variances, frame = decompositions.eigh(matmul(S, S.T) / max(S.shape[1], 1))
+    slope = jax.grad(lambda point: objective.value(point, summary))
+    return AxesCurvature(slope, frame, variances, bending, diagonal)
+
+
+def second_derivatives(terms: Callable[[Array], Array], z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the second derivative of each term by its own entry of z, by two automatic derivatives.
+
+    >>> second_derivatives(lambda z: z**3, jnp.asarray([1.0, 2.0])).tolist()
+    [6.0, 12.0]
+    """
+    return jax.jvp(jax.grad(lambda z: jnp.sum(terms(z))), (z,), (jnp.ones_like(z),))[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +92,11 @@ class SpatialCurvature:
     Attributes:
         diagonal: a function of the point. Entry `[i, j]` of its result is the second derivative along
             `W = E_ij - E_ji`.
+        bending: the mean Hessian of one sample, see `Bending`; None if it is unknown. Weighted sums use it.
     """
 
     diagonal: Callable[[Array], Array]
+    bending: "Bending | None" = None
 
     def __call__(self, point: Float[Array, "n n"]) -> Curvature:
         return Curvature(point.T, self.diagonal(point))
@@ -54,10 +128,17 @@ def entrywise_curvature(summary: SampleSummary, terms: Callable[[Array, Array], 
     S = in_own_unit(summary)
     energies = jnp.sum(S**2, axis=0, keepdims=True)
 
-    def diagonal(point: Array) -> Array:
+    def derivatives(point: Array) -> tuple[Array, Array, Array]:
         Y = matmul(point, S)
         gradient = jax.grad(lambda y: mean(summary.weigh(terms(y, energies))))
-        slope, bend = jax.jvp(gradient, (Y,), (jnp.ones_like(Y),))  # the Hessian is diagonal: this is all of it
+        return Y, *jax.jvp(gradient, (Y,), (jnp.ones_like(Y),))  # the Hessian is diagonal: this is all of it
+
+    def diagonal(point: Array) -> Array:
+        Y, slope, bend = derivatives(point)
         return spatial_curvature(matmul(bend, (Y**2).T), jnp.sum(slope * Y, axis=1), jnp.zeros_like(point))
 
-    return SpatialCurvature(diagonal)
+    def bending(point: Array, V: Array) -> Array:
+        _, _, bend = derivatives(point)
+        return jnp.sum(jnp.sum(bend, axis=1)[:, None] * V**2, axis=0)
+
+    return SpatialCurvature(diagonal, bending)

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, number_between
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._curvatures import SpatialCurvature
+from jaxdescramble.objectives._curvatures import SpatialCurvature, axes_curvature
 from jaxdescramble.objectives._symmetries import Symmetries, common
 from jaxdescramble.objectives.objective import Curvature, Objective, tighter
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
-from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary, size_of
 from jaxdescramble.objectives.units import ratio
 from jaxdescramble.operators import Operator
@@ -42,8 +42,8 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
             least 0.
 
     Returns:
-        A `Weighted`. It has a curvature if all terms are quadratic (in their common principal directions), or if all
-        terms have a curvature in the frame of the neurons. It is `concave` if all terms are. If terms have corners, it
+        A `Weighted`. It has a curvature if all terms have one: in the principal directions of the signals, or in the
+        frame of the neurons. It is `concave` if all terms are. If terms have corners, it
         has a field `softness`: how widely they are rounded, in units of their own epsilons. It is 1 at first;
         continuation lowers it.
 
@@ -128,6 +128,14 @@ class Weighted(Objective[Summary]):
         if operators is not None:
             return _Together(self.weights, [PrincipalCurvature(summary, D) for D in operators])
         models = [term.curvature(summary) for term in self._rounded]
+        bends = [one for model in models if (one := getattr(model, "bending", None)) is not None]
+        known = self.symmetries(size_of(summary))
+        if len(bends) == len(models) and isinstance(summary, SampleSummary) and not (known and known.every_order):
+
+            def bending(point: Array, V: Array) -> Array:
+                return _total(self.weights, [at(point, V) for at in bends])
+
+            return axes_curvature(self, summary, bending)
         diagonals = [getattr(model, "diagonal", None) for model in models]
         if any(diagonal is None for diagonal in diagonals):
             return None  # a term has no curvature, or a user-defined one in another frame

@@ -2,12 +2,14 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import positive_number
-from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature
+from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._curvatures import AxesCurvature, SpatialCurvature, axes_curvature, entrywise_curvature
 from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
@@ -132,6 +134,29 @@ class SpectralEntropy(Objective[SampleSummary]):
 
     def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         return _relaxation(summary, steps, self.epsilon, _ranks(summary.size))
+
+    def curvature(self, summary: SampleSummary) -> AxesCurvature:
+        """Return a model of the Hessian in the principal directions of the signals, from the mean Hessian of a sample.
+
+        A term `psi(r |z|^2)` of one frequency with the complex amplitude z and the rank r has the second derivatives
+        `2 r psi' + 4 r^2 psi'' z z^T` by the two parts of z. Its mean over all phases is `2 r (psi' + r |z|^2 psi'')`.
+        """
+        S = in_own_unit(summary)
+        energies = jnp.sum(S**2, axis=0, keepdims=True)
+        ranks = jnp.asarray(_ranks(len(S)), S.dtype)[:, None]
+
+        def bending(point: Array, V: Array) -> Array:
+            spectrum = jnp.fft.rfft(matmul(point, S), axis=0, norm="ortho")
+            power = ranks * (spectrum.real**2 + spectrum.imag**2)
+            gradient = jax.grad(lambda power: jnp.sum(_surprise(power, energies, self.epsilon)))
+            first, second = jax.jvp(gradient, (power,), (jnp.ones_like(power),))
+            # The amplitude of a frequency of rank 1 is real: it has one phase only.
+            h = 2 * ranks * (first + jnp.where(ranks == 1, 2, 1) * power * second)
+            moved = jnp.fft.rfft(V, axis=0, norm="ortho")
+            bent = jnp.sum(summary.weigh(h), axis=1)[:, None] * (moved.real**2 + moved.imag**2)
+            return jnp.sum(bent, axis=0) / max(S.size, 1)
+
+        return axes_curvature(self, summary, bending)
 
     def symmetries(self, n: int) -> Symmetries:
         return of_grid(*axes(n, None, "periodic", self.name))

@@ -146,7 +146,21 @@ class Locality(Objective[SampleSummary]):
             cross = -8 * inner * matmul(shares, counted.T)
             return spatial_curvature(across, jnp.sum(2 * height * counted, axis=1), cross) / max(S.size, 1)
 
-        return SpatialCurvature(diagonal)
+        def bending(point: Array, V: Array) -> Array:
+            # Along v, the centroid moves by 2 q / E with `q = sum_i v_i y_i x_i`, and the second derivative of a sample
+            # is `2 sum_i v_i^2 |x_i - c|^2 - 8 |q|^2 / E + 16 (c q) (v y) / E`.
+            Y = matmul(point, S)
+            centroids, along = matmul(x.T, ratio(Y**2, energies)), matmul(V.T, Y)
+            squares, rest = jnp.zeros_like(V), jnp.zeros_like(along)
+            for k in range(x.shape[1]):
+                apart = jnp.sum(summary.weigh((x[:, k, None] - centroids[None, k]) ** 2), axis=1)
+                q = matmul((x[:, k, None] * V).T, Y)
+                squares, rest = squares + apart[:, None] * V**2, rest + q * (2 * centroids[None, k] * along - q)
+            return (2 * jnp.sum(squares, axis=0) + 8 * jnp.sum(summary.weigh(ratio(rest, energies)), axis=1)) / max(
+                S.size, 1
+            )
+
+        return SpatialCurvature(diagonal, bending)
 
     def assignment(self, summary: SampleSummary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
         """Return the spread as a sum over pairs of neurons.

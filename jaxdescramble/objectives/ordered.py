@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import transforms
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number
 from jaxdescramble._base.products import matmul
+from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, second_derivatives
 from jaxdescramble.objectives._differences import on_a_line
 from jaxdescramble.objectives._grids import BOUNDARY, ENDS, axes
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
@@ -187,9 +188,7 @@ class Monotonicity(Objective[SampleSummary]):
         Y, _ = in_frame(point, summary)
         differences = on_a_line(len(Y))
         d = differences(Y)
-        fall = jnp.where(d >= 0, 0, -d)  # a NaN remains a NaN
-        descent = ratio(fall**3, fall**2 + jnp.asarray(self.epsilon, Y.dtype) ** 2)
-        return jnp.sum(summary.weigh(descent)) / differences.largest_variation(d)
+        return jnp.sum(summary.weigh(_descent(d, self.epsilon))) / differences.largest_variation(d)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         S = in_own_unit(summary)
@@ -202,5 +201,27 @@ class Monotonicity(Objective[SampleSummary]):
         found = (variation - rest / differences.largest_variation(d)) / 2
         return jnp.maximum(found - 8 * jnp.finfo(S.dtype).eps, 0)
 
+    def curvature(self, summary: SampleSummary) -> AxesCurvature:
+        """Return a model of the Hessian in the principal directions of the signals, from the mean Hessian of a sample.
+
+        It is `D^T diag(h) D`, with the sums h of `phi''` over the samples.
+        """
+        S = in_own_unit(summary)
+        differences = on_a_line(len(S))
+
+        def bending(point: Array, V: Array) -> Array:
+            d = differences(matmul(point, S))
+            h = jnp.sum(summary.weigh(second_derivatives(lambda d: _descent(d, self.epsilon), d)), axis=(0, 2))
+            moved = differences(V)[0]
+            return jnp.sum(h[:, None] * moved**2, axis=0) / differences.largest_variation(d)
+
+        return axes_curvature(self, summary, bending)
+
     def symmetries(self, n: int) -> Symmetries:
         return of_grid(*axes(n, None, "neumann", self.name), rising=True)
+
+
+def _descent(d: Array, epsilon: ArrayLike) -> Array:
+    """Return how far differences fall, with a rounded corner; a NaN remains a NaN."""
+    fall = jnp.where(d >= 0, 0, -d)
+    return ratio(fall**3, fall**2 + jnp.asarray(epsilon, d.dtype) ** 2)

@@ -200,6 +200,11 @@ class PrincipalCurvature:
         height = jnp.sum(self._D.apply(matmul(point, self._directions)) ** 2, axis=0)
         return Curvature(self._directions, (height[:, None] - height[None, :]) * self._slopes)
 
+    def bending(self, point: Float[Array, "n n"], V: Float[Array, "n k"]) -> Float[Array, " k"]:
+        """Return `v^T A v` for the columns v of V; see `Bending`."""
+        share = 2 / (largest_eigenvalue(self._D, V.dtype) * len(V))
+        return share * jnp.sum(self._D.apply(V) ** 2, axis=0)
+
     def diagonal(self, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """Return the second derivatives along `exp(t W) P`, with `W = E_ij - E_ji`, for all i and j."""
         columns = self._D.apply(jnp.eye(self._D.size, dtype=point.dtype))

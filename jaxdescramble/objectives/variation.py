@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import positive_integer, positive_number, true_or_false
 from jaxdescramble._base.products import matmul
-from jaxdescramble.objectives._curvatures import SpatialCurvature, spatial_curvature
+from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, spatial_curvature
 from jaxdescramble.objectives._differences import Differences
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
@@ -118,8 +118,8 @@ class TotalVariation(Objective[SampleSummary]):
         a = D.eigenvalues
         return paired_roughness(a, singular**2) * a[-1] * jnp.sum(singular**2) / D.largest_variation(D(S))
 
-    def curvature(self, summary: SampleSummary) -> SpatialCurvature:
-        """Return the exact diagonal of the Hessian.
+    def curvature(self, summary: SampleSummary) -> AxesCurvature:
+        """Return a model of the Hessian in the principal directions of the signals, from the mean Hessian of a sample.
 
         Let F be the term of one sample. Its second derivatives are
         `F_ij = sum_k (r^2 D_ki D_kj - (g_k D_ki)(g_k D_kj)) / r^3`, with the gradients g and `r^2 = g_k^2 + epsilon^2`.
@@ -151,7 +151,16 @@ class TotalVariation(Objective[SampleSummary]):
             radial = jnp.sum(jax.grad(lambda y: _variation(y, summary, floor, D))(Y) * Y, axis=1)
             return spatial_curvature(matmul(bend, (Y**2).T) / unit, radial, (cross + cross.T) / unit)
 
-        return SpatialCurvature(diagonal)
+        def bending(point: Array, V: Array) -> Array:
+            g = D(matmul(point, S))
+            square = jnp.sum(g**2, axis=0) + jnp.asarray(self.epsilon, g.dtype) ** 2
+            even = jnp.sum(summary.weigh(1 / jnp.sqrt(square)), axis=1)
+            along = jnp.sum(summary.weigh(g[:, None] * g[None] / square[None, None] ** 1.5), axis=3)
+            moved = D(V)
+            bent = even[None, :, None] * moved - jnp.sum(along[..., None] * moved[None], axis=1)
+            return jnp.sum(moved * bent, axis=(0, 1)) / D.largest_variation(g)
+
+        return axes_curvature(self, summary, bending, diagonal)
 
     def assignment(self, summary: SampleSummary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]] | None:
         """Return which places are neighbours, and the distance between any two neurons.

@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
@@ -17,6 +18,8 @@ from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each, stage
+
+Data = TypeVar("Data")
 
 
 @register_dataclass
@@ -110,6 +113,99 @@ class Continuation:
 
         _, found = jax.lax.scan(softer, start, factors)
         return _with_work(jax.tree.map(lambda leaf: leaf[-1], found), found.steps.sum(), found.evaluations.sum())
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tournament:
+    """Rough solves from several starts, then a fine solve from the best of their answers.
+
+    Use it for objectives with many local minima, if a rough solve tells which of them are good. It is a part of the
+    default of `descramble`. The starts are the given one and Haar-random points, in the determinant classes that
+    `Restarts` would search. If no rough answer has a lower value than the given start, the fine solve begins there: so
+    the answer is never worse than the start.
+
+    Attributes:
+        solver: the solver of the fine solve.
+        rough: the solver of the rough solves; a coarse `decrease` or `tolerance` is enough.
+        restarts: number of random points (fixed at compile time); 0 takes the given start only.
+        key: random key of the random points.
+
+    >>> from jaxdescramble import objectives, solvers
+    >>> objective = objectives.sparsity()
+    >>> summary = objective.summarise(jax.random.laplace(jax.random.key(0), (4, 200)))
+    >>> rough = Continuation(solvers.LBFGS(decrease=1e-2), (100.0, 10.0))
+    >>> solver = Tournament(solvers.LBFGS(decrease=1e-4), rough, restarts=3, key=jax.random.key(0))
+    >>> solvers.minimise(objective, jnp.eye(4), summary, solver=solver).check().classes.item()
+    2
+
+    Source: common practice.
+    """
+
+    solver: Solver
+    rough: Solver
+    restarts: int = dataclasses.field(default=1, metadata={"static": True})
+    key: PRNGKeyArray = dataclasses.field(kw_only=True)
+    both_classes: ClassVar[bool] = True
+
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+        """Return the solution of the fine solve; its `steps` are those that led to it, `evaluations` all."""
+        reflect = options.group == "O" and not mirrored(function, start.shape[0])
+        starts = _drawn(start, self.restarts, self.key, options.group, reflect)
+        with stage(options, "rough solves"):
+            plain = dataclasses.replace(options, history=0)
+            first = best(solve_each(function, starts, args, self.rough, plain))
+        point = _lower(function, first.point, start, args)
+        with stage(options, "fine solve"):
+            last = solve(function, point, args, self.solver, options)
+        return _with_work(last, last.steps + first.steps, last.evaluations + first.evaluations)
+
+
+@quick_jit
+def _lower(function: Function, point: Array, start: Array, args: tuple) -> Array:
+    """Return the point of lower value; the start if the other one is not finite."""
+    return jnp.where(function(point, *args) < jnp.asarray(function(start, *args)), point, start)
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SinglePrecision:
+    """A solve in single precision of data in double precision; a step takes about half the time.
+
+    Use it for the rough part of a solve, before a solver in double precision (`Chain`, `Tournament`). The answer has
+    the type of the start. On data in single precision it changes nothing.
+
+    Attributes:
+        solver: the solver.
+
+    >>> from jaxdescramble import objectives, solvers
+    >>> objective = objectives.sparsity("logcosh")
+    >>> summary = objective.summarise(jax.random.laplace(jax.random.key(0), (4, 200)))
+    >>> solver = Chain((SinglePrecision(solvers.LBFGS(decrease=1e-4)), solvers.LBFGS()))
+    >>> int(solvers.minimise(objective, jnp.eye(4), summary, solver=solver).status)
+    0
+
+    Source: common practice.
+    """
+
+    solver: Solver
+
+    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+        """Return the solution, in the type of the start; its point is orthogonal to single precision."""
+        if start.dtype == jnp.float32:
+            return solve(function, start, args, self.solver, options)
+        found = solve(*_converted((function, start, args), jnp.float32), self.solver, options)
+        return _converted(found, start.dtype)
+
+
+@functools.partial(quick_jit, static_argnames="dtype")
+def _converted(tree: Data, dtype: DTypeLike) -> Data:
+    """Return the same data with all real arrays in another precision."""
+
+    def one(leaf: Any) -> Any:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, tree)
 
 
 @register_dataclass

@@ -15,11 +15,14 @@ from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import GroupFunction, Iterate, norm
+from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, norm
 from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.watch import Watch
 
 RUNNING = -1
+WINDOW = 10
+"""Number of steps over which a solver with the option `decrease` measures how far the value falls."""
+
 SPENT = Status.STEPS_SPENT
 
 
@@ -45,7 +48,8 @@ Step = Callable[[Iterate, PyTree], tuple[Iterate, PyTree, Info]]
 
 @runtime_checkable
 class Descent(Protocol):
-    """A solver that works step by step. It is a pytree; the loop reads `tolerance` and `max_steps`.
+    """A solver that works step by step. It is a pytree; the loop reads `tolerance`, `max_steps` and, if there is one,
+    `decrease`.
 
     `bind(problem, start)` returns an initial state and `step(iterate, state) -> (iterate, state, Info)`. Do in `bind`
     what is needed once per solve. Values and gradients inside a step have the unit `problem.unit`, a power of two near
@@ -116,6 +120,7 @@ class Loop(NamedTuple):
         unit: the unit of values and gradients.
         known: whether the start was finite.
         scale: largest size of the gradient so far.
+        mark: the value at the last multiple of `WINDOW` steps.
         steps, evaluations, status, record: see `Solution`; the status is `RUNNING` until the loop ends.
     """
 
@@ -125,6 +130,7 @@ class Loop(NamedTuple):
     unit: Array
     known: Array
     scale: Array
+    mark: Array
     steps: Array
     evaluations: Array
     status: Array
@@ -143,7 +149,8 @@ def default_tolerance(dtype: DTypeLike) -> float:
 def descend(
     function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions
 ) -> Solution:
-    """Step until the gradient vanishes, the value stops falling, the steps are spent, or a number is not finite."""
+    """Step until the gradient vanishes, the value falls no more or too slowly, the steps are spent, or a number is not
+    finite."""
     problem, first, known = _first(function, start, args)
     state, step = solver.bind(problem, first)
     loop = _opened(problem, first, known, state, solver, options)
@@ -185,22 +192,27 @@ def _opened(
     problem: GroupFunction, first: Iterate, known: Array, state: PyTree, solver: Descent, options: RunOptions
 ) -> Loop:
     zero, scale = jnp.zeros((), jnp.int32), _size(first)
-    status, record = _judged(first, scale, False, known, solver), options.start(first.point.dtype)
-    return Loop(first, first, state, jnp.asarray(problem.unit), known, scale, zero, zero + 1, status, record)
+    status, record = _judged(first, scale, False, False, known, solver), options.start(first.point.dtype)
+    unit = jnp.asarray(problem.unit)
+    return Loop(first, first, state, unit, known, scale, first.value, zero, zero + 1, status, record)
 
 
 def _stepped(loop: Loop, step: Step, solver: Descent, until: Array | None) -> Loop:
     def body(loop: Loop) -> Loop:
         iterate, state, info = step(loop.iterate, loop.state)
         scale = jnp.maximum(loop.scale, _size(iterate))
+        ends = (loop.steps + 1) % WINDOW == 0
+        decrease = jnp.asarray(getattr(solver, "decrease", 0.0))
+        slow = ends & (decrease > 0) & (loop.mark - iterate.value < decrease * jnp.abs(iterate.value))
         record = record_step(loop.record, loop.steps, iterate, loop.unit)
         return loop._replace(
             iterate=iterate,
             state=state,
             scale=scale,
+            mark=jnp.where(ends, iterate.value, loop.mark),
             steps=loop.steps + 1,
             evaluations=loop.evaluations + info.evaluations,
-            status=_judged(iterate, scale, info.stalled, loop.known, solver),
+            status=_judged(iterate, scale, slow, info.stalled, loop.known, solver),
             record=record,
         )
 
@@ -215,8 +227,11 @@ def _goes_on(loop: Loop, solver: Descent) -> Array:
     return (loop.status == RUNNING) & (loop.steps < solver.max_steps)
 
 
-def _judged(iterate: Iterate, scale: Array, stalled: Array | bool, known: Array, solver: Descent) -> Array:
-    status = jnp.where(jnp.asarray(stalled), Status.PRECISION, RUNNING)
+def _judged(
+    iterate: Iterate, scale: Array, slow: Array | bool, stalled: Array | bool, known: Array, solver: Descent
+) -> Array:
+    status = jnp.where(jnp.asarray(slow), Status.DECREASE_SMALL, RUNNING)
+    status = jnp.where(jnp.asarray(stalled), Status.PRECISION, status)
     status = jnp.where(_flat(iterate, scale, solver.tolerance), Status.SOLVED, status)
     return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)
 
@@ -253,6 +268,7 @@ def _solution(
         evaluations=evaluations,
         history=record,
         classes=jnp.ones((), jnp.int32),
+        residual=jnp.where(lost, missing, norm(iterate.gradient) / jnp.maximum(_size(iterate), TINY)),
     )
 
 

@@ -32,6 +32,8 @@ class GradientDescent:
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
         max_steps: largest number of steps.
+        decrease: stop too if the value falls by less than `decrease * |f|` during ten steps; the status is then
+            `DECREASE_SMALL`. 0, the default, does not stop.
         preconditioner: a preconditioner such as `Analytic()` or `Kronecker()`; None means none.
 
     >>> from jaxdescramble import solvers
@@ -48,6 +50,7 @@ class GradientDescent:
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 10_000
     preconditioner: Preconditioner | None = None
+    decrease: ArrayLike = 0.0
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""

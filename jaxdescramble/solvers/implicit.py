@@ -1,4 +1,9 @@
-"""Derivatives of the minimiser with respect to the data, without differentiating the iterations."""
+"""Derivatives of the minimiser with respect to the data, without differentiating the iterations.
+
+They are exact at a stationary point. Where a solver stopped before, the error of the derivative grows with the
+residual, `||g|| / ||grad f||`. On layers of a digits classifier and of a transformer it was 0.1% at a residual of 8e-6
+and 0.6% at 2e-5; at 2e-4, the derivative was useless. So above `RESIDUAL` the derivative of the point is NaN.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,9 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.problem import GroupFunction, inner, norm
 from jaxdescramble.solvers.solution import Solution
+
+RESIDUAL = 1e-4
+"""Largest residual at which the point of an unfinished solve has a derivative."""
 
 
 def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
@@ -18,26 +27,30 @@ def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
 
     `dP = P Omega` with `H Omega = -dg`; `df` is taken at fixed P, which is exact at a stationary point. All other
     fields are locally constant. The Hessian of a function with a gauge is singular, but dg has no part in its null
-    space: conjugate gradients that start at zero give the least change.
+    space: conjugate gradients that start at zero give the least change. dP is NaN if a solver stopped before the
+    gradient vanished (a status other than `SOLVED`, `KINK` and `PRECISION`) and the residual is above `RESIDUAL`.
 
     Args:
         solution: the solution of `minimise(function, start, *args)`.
         function: a function `function(point, *args)`, a pytree.
         args: data of the function, pytrees.
     """
-    point, value = _attached(solution.point, solution.value, function, args)
+    converged = jnp.isin(solution.status, jnp.asarray([Status.SOLVED, Status.KINK, Status.PRECISION]))
+    exact = converged | (solution.residual <= RESIDUAL)
+    point, value = _attached(solution.point, solution.value, exact, function, args)
     return dataclasses.replace(solution, point=point, value=value)
 
 
 @jax.custom_jvp
-def _attached(point: Array, value: Array, function: Callable, args: tuple) -> tuple[Array, Array]:
+def _attached(point: Array, value: Array, exact: Array, function: Callable, args: tuple) -> tuple[Array, Array]:
     return point, value
 
 
 @_attached.defjvp
 def _attached_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     point, value = _attached(*primals)
-    return (point, value), _tangent(point, primals[2:], tangents[2:])
+    turned, changed = _tangent(point, primals[3:], tangents[3:])
+    return (point, value), (jnp.where(primals[2], turned, jnp.nan), changed)
 
 
 @jax.jit

@@ -13,16 +13,21 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
-from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
-from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
+from jaxdescramble.solvers.preconditioners import Automatic, Preconditioner
+from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, farthest, inner, norm
 
 
 class _Memory(NamedTuple):
-    """The last pairs (step, change of the gradient), newest first; the weight of an empty place is 0."""
+    """The last pairs (step, change of the gradient) in a ring; the weight of an empty place is 0.
+
+    A new pair overwrites the oldest one. To move all pairs by one place would copy the whole memory at every step,
+    which takes longer than the products of a step.
+    """
 
     steps: Float[Array, "memory n n"]
     changes: Float[Array, "memory n n"]
     weights: Float[Array, " memory"]  # 1 / <step, change>
+    newest: Array
 
 
 class _State(NamedTuple):
@@ -44,9 +49,11 @@ class LBFGS:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows. Here
             grad f is the matrix of derivatives by the entries of P, and `g = skew(P^T grad f)` the gradient on O(n).
         max_steps: largest number of steps.
-        preconditioner: a first model of the Hessian, which the memory then corrects. `Kronecker()`, the default,
-            measures it on the function; `Analytic()` takes it from the objective and costs less; None is a multiple of
-            the identity.
+        decrease: stop too if the value falls by less than `decrease * |f|` during ten steps; the status is then
+            `DECREASE_SMALL`. 0, the default, does not stop.
+        preconditioner: a first model of the Hessian, which the memory then corrects. `Automatic()`, the default, takes
+            the one of the objective (`Analytic()`), or measures one on any other function (`Kronecker()`); None is a
+            multiple of the identity.
         memory: number of pairs to keep (fixed at compile time).
 
     >>> from jaxdescramble import solvers
@@ -63,19 +70,21 @@ class LBFGS:
 
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 10_000
-    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
+    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Automatic)
     memory: int = dataclasses.field(default=10, metadata={"static": True})
+    decrease: ArrayLike = 0.0
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
         n, dtype = start.point.shape[0], start.value.dtype
         nothing = jnp.zeros((self.memory, n, n), dtype)
-        empty = _Memory(nothing, nothing, jnp.zeros(self.memory, dtype))
+        empty = _Memory(nothing, nothing, jnp.zeros(self.memory, dtype), jnp.zeros((), jnp.int32))
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
             divide, guided, modelled = prepare(iterate, state.preconditioner)
-            memory, known = state.memory, state.memory.weights[0] > 0
+            memory = state.memory
+            known = memory.weights[memory.newest] > 0
             direction, good = _descending(iterate.gradient, memory, divide)
             far = farthest(direction)
             # If no curvature is known yet, the first step goes as far as allowed.
@@ -87,18 +96,27 @@ class LBFGS:
             kept = found.success & (bend > 1e-10 * norm(moved) * norm(change))
             # While the preconditioner still turns planes by a radian, its metric changes too fast for a memory.
             kept = kept & (~guided | (far > 2))
-            pushed = _push(memory, moved, change, 1 / jnp.where(kept, bend, 1))
-            memory = better(kept, pushed, memory)
+            memory = _with_pair(memory, kept, moved, change, 1 / jnp.where(kept, bend, 1))
             # If a search with a memory fails, drop the memory and try again; if it fails without one, it stalled.
-            memory = better(found.success, memory, empty)
+            memory = memory._replace(weights=jnp.where(found.success, memory.weights, 0))
             return found.iterate, _State(memory, modelled), Info(~found.success & ~known, found.evaluations)
 
         return _State(empty, modelled), step
 
 
-def _push(memory: _Memory, step: Array, change: Array, weight: Array) -> _Memory:
-    new = (step[None], change[None], weight[None])
-    return _Memory(*(jnp.concatenate([one, old[:-1]]) for one, old in zip(new, memory, strict=True)))
+def _with_pair(memory: _Memory, kept: Array, step: Array, change: Array, weight: Array) -> _Memory:
+    """Return the memory with one more pair if it is kept; only one place of each array is written."""
+    place = (memory.newest + 1) % len(memory.weights)
+
+    def written(ring: Array, new: Array) -> Array:
+        return ring.at[place].set(jnp.where(kept, new, ring[place]))
+
+    return _Memory(
+        written(memory.steps, step),
+        written(memory.changes, change),
+        written(memory.weights, weight),
+        jnp.where(kept, place, memory.newest),
+    )
 
 
 def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> tuple[Array, Array]:
@@ -117,24 +135,30 @@ def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Arra
     return direction, good & (tries == 1)
 
 
+def _along(pair: Array, direction: Array) -> Array:
+    """Return an inner product in a form that XLA reads from the ring in place; a `dot` would copy the entry first."""
+    return jnp.sum(pair * direction)
+
+
 def _two_loops(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
     count = len(memory.weights)
 
     def back(k: Array, carry: tuple) -> tuple:
         q, alphas = carry
-        alpha = memory.weights[k] * inner(memory.steps[k], q)
-        return q - alpha * memory.changes[k], alphas.at[k].set(alpha)
+        i = (memory.newest - k) % count
+        alpha = memory.weights[i] * _along(memory.steps[i], q)
+        return q - alpha * memory.changes[i], alphas.at[i].set(alpha)
 
     q, alphas = jax.lax.fori_loop(0, count, back, (gradient, jnp.zeros_like(memory.weights)))
     # Shanno and Phua: the newest pair sets the scale.
-    newest = memory.changes[0]
+    newest, weight = memory.changes[memory.newest], memory.weights[memory.newest]
     r, divided = jax.lax.map(divide, jnp.stack([q, newest]))
-    scale = 1 / jnp.maximum(memory.weights[0] * inner(newest, divided), TINY)
-    r = jnp.where(memory.weights[0] > 0, scale, 1.0) * r
+    scale = 1 / jnp.maximum(weight * inner(newest, divided), TINY)
+    r = jnp.where(weight > 0, scale, 1.0) * r
 
     def forth(k: Array, r: Array) -> Array:
-        i = count - 1 - k
-        beta = memory.weights[i] * inner(memory.changes[i], r)
+        i = (memory.newest + 1 + k) % count
+        beta = memory.weights[i] * _along(memory.changes[i], r)
         return r + (alphas[i] - beta) * memory.steps[i]
 
     return jax.lax.fori_loop(0, count, forth, r)

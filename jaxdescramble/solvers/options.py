@@ -62,7 +62,7 @@ def _preconditioner(value: object, name: str) -> None:
     if value is not None:
         one_with(value, name, ("bind",), "a preconditioner such as solvers.Kronecker(), or None")
         for option, number in vars(value).items():
-            if option == "every":
+            if option == "every" and number is not None:
                 _steps(number, option)
 
 
@@ -87,6 +87,7 @@ def _transform(value: object, name: str) -> None:
 
 CHECKS: dict[str, Callable[..., object]] = {
     "tolerance": _tolerance,
+    "decrease": lambda value, name: number_between(value, name, 0, 1, "a number between 0 and 1", ends=True),
     "max_steps": _steps,
     "max_inner": _steps,
     "memory": positive_integer,

@@ -50,7 +50,7 @@ class Preconditioner(Protocol):
         ...
 
 
-@jax.tree_util.register_static
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Analytic:
     """The curvature that the objective itself provides.
@@ -58,6 +58,11 @@ class Analytic:
     Use it if the objective has a `curvature`, such as smoothness: it costs less than a measured one. For smoothness it
     is Brockett's: in the eigenbasis of `B = S S^T`, with `At = P^T A P`, the Hessian near the answer is nearly
     diagonal, `2 (At_ii - At_jj)(b_j - b_i)`.
+
+    Attributes:
+        every: ask the objective again after this many steps; between, the model stays as it was (fixed at compile
+            time). None leaves it to the model: a model in a frame that moves with the point is asked at every step, one
+            in a fixed frame may say that it changes slowly.
 
     Raises:
         TypeError: in `bind`, if the function is not an objective with a `curvature`.
@@ -71,6 +76,8 @@ class Analytic:
     True
     """
 
+    every: int | None = dataclasses.field(default=None, metadata={"static": True})
+
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
@@ -82,12 +89,23 @@ class Analytic:
                 "measures it."
             )
         unit = 1 if problem.unit is None else problem.unit
+        every = self.every or getattr(at, "every", 1)
+
+        def model(point: Array) -> Curvature:
+            frame, diagonal = at(point)
+            return Curvature(frame, diagonal / unit)
 
         def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
-            frame, diagonal = at(iterate.point)
-            return Curvature(frame, diagonal / unit), state
+            if every == 1:
+                return model(iterate.point), state
+            age, kept = state
+            kept = jax.lax.cond(age % every == 0, lambda: model(iterate.point), lambda: kept)
+            return kept, (age + 1, kept)
 
-        return (), refresh
+        if every == 1:
+            return (), refresh
+        eye = jnp.eye(start.point.shape[0], dtype=start.point.dtype)
+        return (jnp.zeros((), jnp.int32), Curvature(eye, eye)), refresh
 
 
 @register_dataclass
@@ -95,11 +113,11 @@ class Analytic:
 class Kronecker:
     """A Kronecker product `D^2 f[V] = A V B`, measured on any function.
 
-    Use it for objectives without a known curvature; it is the default of `LBFGS` and `TrustRegion`. Every function of
-    `D P S` has nearly such a Hessian, with A from the operator and B from the signals. With one fixed sign vector u, B
-    is the Hessian of `y -> f(P + u y^T)` and A that of `x -> f(P + x u^T)`, each up to a factor. This takes 2 n Hessian
-    products and is exact for quadratic forms. In the eigenbasis of B, the plane (i, j) has the curvature
-    `At_ii b_j + At_jj b_i - M_ii - M_jj`, with `At = P^T A P` and M the symmetric part of `P^T grad f`.
+    Use it for functions without a known curvature. Every function of `D P S` has nearly such a Hessian, with A from
+    the operator and B from the signals. With one fixed sign vector u, B is the Hessian of `y -> f(P + u y^T)` and A
+    that of `x -> f(P + x u^T)`, each up to a factor. This takes 2 n Hessian products and is exact for quadratic forms.
+    In the eigenbasis of B, the plane (i, j) has the curvature `At_ii b_j + At_jj b_i - M_ii - M_jj`, with
+    `At = P^T A P` and M the symmetric part of `P^T grad f`.
 
     Two products in advance test whether the Hessian has this form: it must map a rank-one matrix to a rank-one matrix,
     and to the same one at another point. If it does not, as at the corners of an L1 norm, nothing is measured, and the
@@ -139,6 +157,30 @@ class Kronecker:
         # The measurement dominates the compile time, so the program contains it only once.
         factors = _unmeasured(start.point) if self.every else _factors(problem, start.point)
         return (jnp.zeros((), jnp.int32), factors), refresh
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Automatic:
+    """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
+
+    It is the default of `LBFGS` and `TrustRegion`.
+
+    >>> from jaxdescramble.objectives import total_variation
+    >>> from jaxdescramble.solvers import LBFGS, minimise
+    >>> objective = total_variation(epsilon=0.1)
+    >>> summary = objective.summarise(jax.random.normal(jax.random.key(0), (6, 20)))
+    >>> int(minimise(objective, jnp.eye(6), summary, solver=LBFGS(preconditioner=Automatic())).status)
+    0
+
+    Source: this package.
+    """
+
+    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
+        """Return the initial state and `refresh`; see `Preconditioner`."""
+        given = getattr(problem.function, "curvature", None)
+        known = given is not None and given(*problem.args) is not None
+        return (Analytic() if known else Kronecker()).bind(problem, start)
 
 
 class _Factors(NamedTuple):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class History(NamedTuple):
 
 @functools.partial(
     register_dataclass,
-    data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history", "classes"],
+    data_fields=["point", "value", "gradient_norm", "steps", "status", "evaluations", "history", "classes", "residual"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -47,10 +48,13 @@ class Solution(Stored):
         gradient_norm: norm of the gradient on the group, `||skew(P^T grad f)||_F`.
         steps: number of (outer) steps in the determinant class of the answer. `Restarts` and the other combinators add
             up the steps of all their solves.
-        status: a `jaxdescramble.Status`: 0 (`SOLVED`), 1 (`KINK`) and 4 (`PRECISION`) are answers.
+        status: a `jaxdescramble.Status`: 0 (`SOLVED`), 1 (`KINK`), 4 (`PRECISION`) and 9 (`DECREASE_SMALL`) are
+            answers.
         evaluations: number of evaluations of the function, its gradient or a Hessian product, over all classes.
         history: value and gradient norm after each step; None if no record was requested.
         classes: number of determinant classes of O(n) that were searched: 2, or 1 for the class of the start only.
+        residual: `gradient_norm` in units of the norm of the gradient in the space of all matrices, from 0 (a
+            stationary point) to 1. It says how far derivatives of the point can be trusted.
     """
 
     point: Float[Array, "*batch n n"]
@@ -61,6 +65,7 @@ class Solution(Stored):
     evaluations: Count
     history: History | None = None
     classes: Count | int = 1
+    residual: Float[Array, "*batch"] | float = math.nan
 
     def check(self) -> "Solution":
         """Return this result if every problem of the batch was solved.

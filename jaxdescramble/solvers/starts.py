@@ -12,7 +12,6 @@ constant signals, because most orders of the neurons are wrong, nor the frame of
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -26,56 +25,20 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.objectives.summaries import Samples
-from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.units import heavy
-from jaxdescramble.operators import Operator
 from jaxdescramble.solvers._orders import chain, line
+from jaxdescramble.solvers._starting import samples_of, search_from, sparsifying_matrix, sparsifying_operator_of
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, mirrored, solve, solve_each, stage
+from jaxdescramble.solvers.solve import best, solve_each, stage
 
 CORNER = 0.3
 """Width of the rounded corner of |z| in the search for sparse sources, in units of their standard deviation."""
 
 CORNERS = (0.3, 0.1, 0.03, 0.01)
 """The same widths, one after another, for sharpening each source by itself."""
-
-
-@register_dataclass
-@dataclasses.dataclass(frozen=True)
-class FromModes:
-    """A solver that starts with the principal components of the signals on the slowest modes of an operator, in order.
-
-    Use it for objectives whose answer is close to a smooth one. The start is `P = T U^T`, the minimiser of
-    `||D P S||_F`: T are the eigenvectors of `D^T D` by rising eigenvalue, U the left singular vectors of S by falling
-    singular value. The given start is not used, except that `group="SO"` keeps its determinant class.
-
-    Attributes:
-        solver: the solver that runs from this start.
-        operator: the derivative operator D, such as `operators.derivative(n)`.
-
-    >>> from jaxdescramble import objectives, operators, solvers
-    >>> objective = objectives.total_variation(boundary="neumann")
-    >>> signals = jax.random.normal(jax.random.key(0), (4, 40)).cumsum(axis=0)
-    >>> solver = FromModes(solvers.LBFGS(), operators.derivative(4))
-    >>> found = solvers.minimise(objective, jnp.eye(4)[::-1], objective.summarise(signals), solver=solver)
-    >>> bool(found.value <= objective(jnp.eye(4), signals))
-    True
-
-    Source: `exact.brockett_minimiser`; Amey et al., PNAS 118, e2016917118 (2021).
-    """
-
-    solver: Solver
-    operator: Operator
-
-    both_classes: ClassVar[bool] = True
-
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
-        """Return the solution that the solver finds from this start."""
-        point, fast = _from_modes(_summary_of(function, args), self.operator, start)
-        return _search(function, start, point, fast, args, self.solver, options)
 
 
 @register_dataclass
@@ -132,11 +95,11 @@ class FromSources:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start; `evaluations` include those of the search."""
-        summary = _samples_of("FromSources", function, args)
+        summary = samples_of("FromSources", function, args)
         n, m = summary.signals.shape
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
-        D = _sparsifying(function, n)
+        D = sparsifying_matrix(function, n)
         if D is None:
             weak = np.eye(n)[:, :1]
         else:
@@ -147,7 +110,7 @@ class FromSources:
             searches = RunOptions(watch=options.watch)
             found = solve_each(jax.tree_util.Partial(_density), turns, (white, shares), self.search, searches)
         point = _from_sources(best(found).point, white, whiten, shares, D)
-        found, work = _search(function, start, point, weak, args, self.solver, options), found.evaluations.sum()
+        found, work = search_from(function, start, point, weak, args, self.solver, options), found.evaluations.sum()
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
 
 
@@ -183,36 +146,9 @@ class Seriated:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start."""
-        summary = _samples_of("Seriated", function, args).normalised()
+        summary = samples_of("Seriated", function, args).normalised()
         first = np.eye(len(start))[:, :1]
-        return _search(function, start, _in_line(start, summary), first, args, self.solver, options)
-
-
-def _search(
-    function: Function,
-    start: Array,
-    point: Array,
-    axis: Float[Array, "n 1"] | np.ndarray,
-    args: tuple,
-    solver: Solver,
-    options: RunOptions,
-) -> Solution:
-    """Solve from a point computed from the signals, and from its mirror image if both classes are searched."""
-    axis = jnp.asarray(axis, start.dtype)
-    if options.group != "O":
-        return solve(function, _in_class_of(start, point, axis), args, solver, options)
-    if mirrored(function, len(start)):
-        return solve(function, point, args, solver, options)
-    return best(solve_each(function, jnp.stack([point, _mirrored(point, axis)]), args, solver, options))
-
-
-@jax.jit
-def _from_modes(summary: Summary, operator: Operator, like: Array) -> tuple[Array, Array]:
-    """Return the start of `FromModes`, and the fastest mode: the smallest change to the other determinant class is to
-    negate the weakest component, which lies on this mode."""
-    directions, _ = summary.principal()
-    fast = operator.synthesise(jnp.eye(operator.size, dtype=like.dtype)[:, -1:])
-    return operator.synthesise(directions.T).astype(like.dtype), fast.astype(like.dtype)
+        return search_from(function, start, _in_line(start, summary), first, args, self.solver, options)
 
 
 @functools.partial(jax.jit, static_argnames="searches")
@@ -270,22 +206,6 @@ def _in_line(start: Float[Array, "n n"], summary: Samples) -> Float[Array, "n n"
     return start[line(jnp.where(jnp.isfinite(W).all(), W, 0))]
 
 
-def _summary_of(function: object, args: tuple) -> Summary:
-    if not args or not isinstance(args[0], Summary):
-        raise TypeError(
-            f"{name_of(function)}: a start is read off the signals, which must be a summary and the first argument: "
-            "minimise(objective, start, objective.summarise(signals), solver=...)."
-        )
-    return args[0]
-
-
-def _samples_of(solver: str, function: object, args: tuple) -> Samples:
-    summary = _summary_of(function, args)
-    if not isinstance(summary, Samples):
-        raise TypeError(f"{solver}: the summary that {name_of(function)} reads keeps no samples.")
-    return summary
-
-
 def _times(terms: Float[Array, "k m"], shares: Float[Array, " m"] | None) -> Float[Array, "k m"]:
     return terms if shares is None else terms * shares[None, :]
 
@@ -319,32 +239,6 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Ar
     return jax.lax.map(one, turn)
 
 
-@jax.jit
-def _in_class_of(start: Array, point: Array, axis: Float[Array, "n 1"]) -> Array:
-    """Return the point, mirrored along a unit vector if this is needed to reach the determinant class of the start."""
-    other = decompositions.determinant_sign(start) * decompositions.determinant_sign(point) < 0
-    return jnp.where(other, _mirrored(point, axis), point)
-
-
-def _mirrored(point: Array, axis: Float[Array, "n 1"]) -> Array:
-    return point - 2 * matmul(axis, matmul(axis.T, point))
-
-
-def _sparsifying_operator(function: object, n: int) -> Operator | None:
-    named: Callable[[int], Operator | None] | None = getattr(function, "sparsifying_operator", None)
-    return None if named is None else named(n)
-
-
-def _sparsifying(function: object, n: int) -> np.ndarray | None:
-    """Return the matrix D if the objective names an operator; None means the identity."""
-    operator = _sparsifying_operator(function, n)
-    if operator is None:
-        return None
-    with jax.ensure_compile_time_eval():
-        D = np.asarray(operator.apply(jnp.eye(n)), np.float64)
-    return None if D.shape == (n, n) and np.array_equal(D, np.eye(n)) else D
-
-
 def reads_sources(function: object, summary: object) -> bool:
     """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S` or of its differences along a
     line or circle, and there are at least as many samples as features.
@@ -357,9 +251,9 @@ def reads_sources(function: object, summary: object) -> bool:
     if not isinstance(summary, Samples):
         return False
     n, m = summary.signals.shape[:2]
-    if m < n or _sparsifying_operator(function, n) is None:
+    if m < n or sparsifying_operator_of(function, n) is None:
         return False
-    D = _sparsifying(function, n)
+    D = sparsifying_matrix(function, n)
     return D is None or _chain_rank(D)[1]
 
 

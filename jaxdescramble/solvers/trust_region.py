@@ -13,7 +13,7 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
-from jaxdescramble.solvers.preconditioners import Kronecker, Preconditioner
+from jaxdescramble.solvers.preconditioners import Automatic, Preconditioner
 from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
 
 
@@ -34,9 +34,11 @@ class TrustRegion:
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
         max_steps: largest number of outer steps.
+        decrease: stop too if the value falls by less than `decrease * |f|` during ten steps; the status is then
+            `DECREASE_SMALL`. 0, the default, does not stop.
         max_inner: largest number of Hessian products per step.
-        preconditioner: a model of the Hessian: `Kronecker()` measures one, `Analytic()` takes the one of the objective,
-            None is the identity.
+        preconditioner: a model of the Hessian: `Automatic()`, the default, takes the one of the objective
+            (`Analytic()`), or measures one on any other function (`Kronecker()`); None is the identity.
         accept: least ratio of actual to predicted decrease for a step to be accepted.
 
     >>> from jaxdescramble import solvers
@@ -53,8 +55,9 @@ class TrustRegion:
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 1000
     max_inner: ArrayLike = 1000
-    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Kronecker)
+    preconditioner: Preconditioner | None = dataclasses.field(default_factory=Automatic)
     accept: ArrayLike = 0.1
+    decrease: ArrayLike = 0.0
 
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""

@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.status import Status
-from jaxdescramble.descrambling._iterate import first_guess, solver_for
+from jaxdescramble.descrambling._iterate import first_guess
+from jaxdescramble.descrambling._planning import DirectSolver, near_start, solver_for
 from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
 from jaxdescramble.descrambling.film.frames import LayerFrame
 from jaxdescramble.descrambling.network import Choice, alike, two_sided
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
-from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.networks.taps import wiretap
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import cleared
@@ -28,7 +28,7 @@ FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status",
 """Fields of every side's `Descrambling` that a frame keeps."""
 
 # Statuses whose points the next frame starts from. A point of `STEPS_SPENT` is orthogonal, and better than its start.
-FOUND = (Status.SOLVED, Status.KINK, Status.PRECISION, Status.STEPS_SPENT)
+FOUND = (*(one for one in Status if one.usable), Status.STEPS_SPENT)
 
 
 # A problem whose answer is aligned with the last frame: summary, point, value, rank, and the point of the last frame.
@@ -167,7 +167,7 @@ def _solve(
     """Solve sides of one shape; return answers nearest to those before, the next frame's start, and what was seen."""
     axes = signals.ndim - 2
     summaries = _vmapped(objective.summarise, axes)(signals, weights)
-    solver = solver_for(objective) if solver is None else solver
+    solver = near_start(solver_for(objective)) if solver is None else solver  # it begins at the frame before
     begin = None
     if is_iterative(solver):
         guess = _vmapped(lambda summary: first_guess(objective, cleared(summary), group), axes)

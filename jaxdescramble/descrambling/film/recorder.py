@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide_types
 from jaxdescramble._base.devices import Device
 from jaxdescramble._base.lapack import one_thread
+from jaxdescramble.descrambling._planning import DirectSolver
 from jaxdescramble.descrambling.film._program import FilmSettings, Plan, make_frame, make_plan
 from jaxdescramble.descrambling.film._resume import resumed_track
 from jaxdescramble.descrambling.film._snapshot import described, snapshot
@@ -30,7 +31,6 @@ from jaxdescramble.descrambling.film.frames import (
     write_frame,
 )
 from jaxdescramble.descrambling.network import ENDS, Choice
-from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.networks.positions import axes_of_samples
 from jaxdescramble.objectives import Objective

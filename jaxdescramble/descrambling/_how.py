@@ -1,0 +1,77 @@
+"""Say in words how an answer was found: the solver, its starts and its stages."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from jaxdescramble._base.checks import is_traced
+from jaxdescramble.exact import ClosedForm
+from jaxdescramble.objectives import Objective
+from jaxdescramble.solvers import Chain, Continuation, FromSources, Restarts, SinglePrecision, Tournament
+from jaxdescramble.solvers.preconditioners import Analytic, Automatic
+
+
+def how(objective: Objective, solver: object, group: str, started: bool = False) -> str:
+    """Return one line of text.
+
+    Args:
+        objective, group: see `descramble`.
+        solver: the solver with its restarts; see `_planning.planned`.
+        started: whether the user gave the first point.
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> how(smoothness(), ClosedForm(), "O")
+    'closed form'
+    """
+    if group == "permutation":
+        return "search over permutations"
+    if isinstance(solver, ClosedForm):
+        return "closed form"
+    if not (hasattr(solver, "bind") or hasattr(solver, "run")):
+        return f"direct solver {type(solver).__name__}"
+    start = "the given start" if started else "the computed start"
+    return f"{_described(solver, objective)}, from {_starts(solver, start)}"
+
+
+def _described(solver: object, objective: Objective) -> str:
+    if isinstance(solver, Tournament):
+        rough, fine = _described(solver.rough, objective), _described(solver.solver, objective)
+        return f"{rough} from each start; from the best answer {fine}"
+    if isinstance(solver, Chain):
+        return ", then ".join(_described(one, objective) for one in solver.solvers)
+    if isinstance(solver, SinglePrecision):
+        return f"{_described(solver.solver, objective)} in single precision"
+    if isinstance(solver, Restarts | FromSources):
+        return _described(solver.solver, objective)
+    if isinstance(solver, Continuation):
+        wide = ", ".join("?" if is_traced(one) else f"{np.asarray(one).item():.3g}" for one in (*solver.factors, 1.0))
+        inner = _described(solver.solver, objective)
+        return f"{inner} in {len(solver.factors) + 1} stages with {objective.smoothing} x {wide}"
+    return f"{type(solver).__name__}{_model(solver, objective)}"
+
+
+def _model(solver: object, objective: Objective) -> str:
+    """Return the name of the model of the Hessian that a solver uses."""
+    used = getattr(solver, "preconditioner", None)
+    if isinstance(used, Automatic):
+        used = Analytic() if type(objective).curvature is not Objective.curvature else None
+        return " (Hessian modelled by the objective)" if used is not None else " (Hessian measured)"
+    return f" ({type(used).__name__})" if used is not None else ""
+
+
+def _starts(solver: object, start: str) -> str:
+    found = [start, *_further(solver)]
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+
+
+def _further(solver: object) -> Iterable[str]:
+    """Yield the starts beside the first."""
+    count = getattr(solver, "restarts", 0)
+    if count:
+        yield "a random start" if count == 1 else f"{count} random starts"
+    if isinstance(solver, FromSources):
+        yield f"the sources of {solver.searches} searches"
+    inner = getattr(solver, "solver", None)
+    if dataclasses.is_dataclass(inner):
+        yield from _further(inner)

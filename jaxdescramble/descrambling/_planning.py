@@ -1,0 +1,154 @@
+"""Choose the solver of a call by what is known about the objective: the kind of solver, its stages and its starts."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, PRNGKeyArray
+
+from jaxdescramble._base.checks import is_traced
+from jaxdescramble.exact import ClosedForm
+from jaxdescramble.objectives import Objective, Summary, Weighted
+from jaxdescramble.solvers import (
+    LBFGS,
+    Chain,
+    Continuation,
+    FromSources,
+    PolarPower,
+    Restarts,
+    SinglePrecision,
+    Solver,
+    Tournament,
+)
+from jaxdescramble.solvers.starts import reads_sources
+
+
+@runtime_checkable
+class Answer(Protocol):
+    """What a direct solver returns, such as `exact.Extremum`."""
+
+    @property
+    def point(self) -> Array: ...
+
+    @property
+    def value(self) -> Array: ...
+
+    @property
+    def bound(self) -> Array: ...
+
+    @property
+    def singular_values(self) -> Array: ...
+
+    @property
+    def rank(self) -> Array: ...
+
+    @property
+    def status(self) -> Array: ...
+
+
+DirectSolver = Callable[[Objective, Summary, str], Answer]
+"""A solver that does not iterate: `solver(objective, summary, group)`, such as `exact.ClosedForm()`."""
+
+ROUGH, FINE = 1e-3, 1e-5
+"""The default solver stops when ten steps lower the value by less than this fraction, in rough and in fine solves."""
+
+STEPS = 100
+"""Largest number of steps of one stage of a rough solve."""
+
+WIDEST, UNKNOWN = 0.3, 300.0
+"""How widely the first stage rounds corners, in units of the signals; and the factor if the given width is unknown."""
+
+KEY = 0
+"""Seed of the random starts of a default call."""
+
+
+def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tournament:
+    """Return the solver that suits an objective.
+
+    This is the closed form for a quadratic form, and the polar fixed point (`PolarPower`) for a concave objective. For
+    all others it is L-BFGS, with a model of the Hessian as preconditioner: first roughly, from the computed start and
+    from a random one, with corners rounded less and less; then finely, from the better answer.
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> solver_for(smoothness())
+    ClosedForm()
+    """
+    if objective.quadratic:
+        return ClosedForm()
+    if objective.concave:
+        return PolarPower()
+    rough, factors = LBFGS(decrease=ROUGH, max_steps=STEPS), stages(objective)
+    if factors:
+        rough = Continuation(rough, factors)
+    fine = LBFGS(decrease=FINE)
+    return Tournament(Chain((SinglePrecision(fine), fine)), SinglePrecision(rough), key=jax.random.key(KEY))
+
+
+def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
+    """Return the part of a solver for starts near the answer: without a search for a better minimum elsewhere.
+
+    >>> from jaxdescramble.objectives import sparsity
+    >>> near_start(solver_for(sparsity())) == LBFGS(decrease=FINE)
+    True
+    """
+    if isinstance(solver, Tournament):
+        return near_start(solver.solver)
+    return solver.solvers[-1] if isinstance(solver, Chain) else solver
+
+
+def stages(objective: Objective) -> tuple[ArrayLike, ...]:
+    """Return the factors of a continuation: they begin at a width of `WIDEST` and fall by a factor of about 3.
+
+    >>> from jaxdescramble.objectives import locality, sparsity
+    >>> [round(float(factor), 1) for factor in stages(sparsity())], stages(locality())
+    ([300.0, 95.9, 30.6, 9.8, 3.1], ())
+    """
+    if not objective.smoothing:
+        return ()
+    width = _width(objective)
+    if width is None or is_traced(width):
+        first: ArrayLike = UNKNOWN if width is None else jnp.clip(WIDEST / width, 1, 1e3)
+        count = 5
+    else:
+        first = min(max(WIDEST / float(width), 1.0), 1e3)
+        count = math.ceil(math.log(first) / math.log(3.2))
+    return tuple(first ** ((count - k) / count) for k in range(count))
+
+
+def _width(objective: Objective) -> Any:
+    """Return how widely an objective rounds its corners, in units of the signals; None if that is unknown."""
+    if isinstance(objective, Weighted):
+        widths = [_width(term) for term in objective.terms if term.smoothing]
+        if objective.softness is None or any(width is None for width in widths):
+            return None
+        each = [objective.softness * width for width in widths if width is not None]
+        return functools.reduce(jnp.minimum, each) if any(map(is_traced, each)) else min(map(float, each))
+    if not type(objective).__module__.startswith("jaxdescramble."):
+        return None
+    return getattr(objective, objective.smoothing)
+
+
+def planned(
+    objective: Objective, summary: Summary, solver: Solver, started: bool, restarts: int, key: PRNGKeyArray | None
+) -> Solver:
+    """Return the solver with its restarts. A given start without restarts is the only start.
+
+    >>> from jaxdescramble.objectives import locality
+    >>> summary = locality().summarise(jnp.ones((2, 3)))
+    >>> planned(locality(), summary, solver_for(locality()), True, 0, None).restarts
+    0
+    """
+    if restarts and key is not None:
+        if reads_sources(objective, summary):
+            return FromSources(solver, restarts, key=key)
+        if isinstance(solver, Tournament):
+            return dataclasses.replace(solver, restarts=restarts, key=key)
+        return Restarts(solver, restarts, key=key)
+    if isinstance(solver, Tournament) and started:
+        return dataclasses.replace(solver, restarts=0)
+    return solver
