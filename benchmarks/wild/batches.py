@@ -50,10 +50,9 @@ def row(case, data: Path, problems: int) -> str:
     (one, values), (other, looped) = min(pairs, key=lambda pair: pair[0][0])
     apart = float(jnp.max(jnp.abs(values - looped) / jnp.abs(looped)))
     spread = float((jnp.max(values) - jnp.min(values)) / jnp.abs(jnp.mean(values)))
-    return (
-        f"| {case.name} | {len(S)} | {problems} | {one:.2f} | {other:.2f} | {other / one:.2f} | {1e3 * one / problems:.0f}"
-        f" | {apart:.1e} | {spread:.1%} | {first[0] - one:.1f} |"
-    )
+    cells = (case.name, len(S), problems, f"{one:.2f}", f"{other:.2f}", f"{other / one:.2f}")
+    cells += (f"{1e3 * one / problems:.0f}", f"{apart:.1e}", f"{spread:.1%}", f"{first[0] - one:.1f}")
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> None:
@@ -69,8 +68,8 @@ def main() -> None:
     lines = [
         "# Batches on signals of ordinary networks",
         "",
-        f"`python -m benchmarks.wild.batches`; {hardware()}, one of them used, jax {jax.__version__}. float64. Seconds of "
-        "one vmapped call and of a loop over compiled calls; on a CPU both solve one problem after another. "
+        f"`python -m benchmarks.wild.batches`; {hardware()}, one of them used, jax {jax.__version__}. float64. "
+        "Seconds of one vmapped call and of a loop over compiled calls; on a CPU both solve one problem after another. "
         '"Apart" is the largest difference of values, "spread" that between the rotated copies of one case.',
         "",
         "| case | n | problems | vmapped, s | loop, s | loop / vmapped | ms a problem | apart | spread | compile, s |",

@@ -12,8 +12,8 @@ from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import one_of, sample_weights, wide_types
 from jaxdescramble._base.files import array_digest
-from jaxdescramble.descrambling._planning import DirectSolver
 from jaxdescramble.descrambling.signals import with_defaults
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.objectives import Objective
 from jaxdescramble.solvers import Solver
 from jaxdescramble.sweeps._identity import digest

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer, random_key, true_or_false
-from jaxdescramble.descrambling._planning import DirectSolver
+from jaxdescramble.descrambling.solving import DirectSolver
 from jaxdescramble.objectives import Objective
 from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.watch import Progress
