@@ -48,6 +48,19 @@ def test_many_layers_at_once_equal_one_by_one():
     np.testing.assert_allclose(together.value, alone, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["total_variation", "sparsity", "locality"])
+def test_a_default_call_in_float32_finds_what_it_finds_in_float64_on_a_cpu(name):
+    objective = getattr(jd.objectives, name)()
+    inputs = np.cumsum(np.random.default_rng(0).standard_normal((64, 300)), axis=0)
+    S = np.maximum(np.random.default_rng(1).standard_normal((32, 64)) @ inputs, 0)
+    found = jd.descramble(jnp.asarray(S, jnp.float32), objective).check()
+    with jax.default_device(jax.devices("cpu")[0]), jax.enable_x64(True):
+        exact = jd.descramble(jnp.asarray(S, jnp.float64), objective).check()
+        value = float(objective(jnp.asarray(np.asarray(found.point), jnp.float64), jnp.asarray(S, jnp.float64)))
+    np.testing.assert_allclose(float(found.value), value, rtol=1e-4)
+    assert value < float(exact.value) * 1.01
+
+
 def test_a_network_keeps_its_function():
     def f(params, x):
         return jax.nn.softplus(x @ params["a"]) @ params["b"]

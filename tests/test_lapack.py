@@ -56,6 +56,7 @@ DENSE = jd.gated.path_kernel.Dense()
 HEADS = {"q": W, "k": W}
 TURNS = {"['q']": jnp.stack([jnp.eye(2), 2 * jnp.eye(2)]), "['k']": jnp.eye(2)}
 QUICK = jd.solvers.TrustRegion(max_steps=2, preconditioner=jd.solvers.Analytic())
+AUTOMATIC = jd.solvers.TrustRegion(max_steps=2, preconditioner=jd.solvers.Automatic())
 
 
 def filmed(params, x):
@@ -95,6 +96,7 @@ MORE = {
     f"objectives.{name}": Call(getattr(jd.objectives, name)(), {"point": P, "summary": S})
     for name in ("bandedness", "diagonal_norm", "diagonal_sum")
 } | {
+    "solvers.Automatic": Call(lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=AUTOMATIC), {"S": S}),
     "solvers.Analytic": Call(lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=QUICK), {"S": S}),
     "gated.path_kernel.Flatten": Call(
         jd.gated.path_kernel.network,

@@ -33,6 +33,7 @@ class _Memory(NamedTuple):
 class _State(NamedTuple):
     memory: _Memory
     preconditioner: PyTree
+    plain: Array  # whether the next step ignores the preconditioner, because a search along its direction failed
 
 
 @register_dataclass
@@ -82,8 +83,12 @@ class LBFGS:
         empty = _Memory(nothing, nothing, jnp.zeros(self.memory, dtype), jnp.zeros((), jnp.int32))
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
-            divide, guided, modelled = prepare(iterate, state.preconditioner)
-            memory = state.memory
+            divided, guided, modelled = prepare(iterate, state.preconditioner)
+            memory, guided = state.memory, guided & ~state.plain
+
+            def divide(velocity: Array) -> Array:
+                return jnp.where(state.plain, velocity, divided(velocity))
+
             known = memory.weights[memory.newest] > 0
             direction, good = _descending(iterate.gradient, memory, divide)
             far = farthest(direction)
@@ -97,11 +102,13 @@ class LBFGS:
             # While the preconditioner still turns planes by a radian, its metric changes too fast for a memory.
             kept = kept & (~guided | (far > 2))
             memory = _with_pair(memory, kept, moved, change, 1 / jnp.where(kept, bend, 1))
-            # If a search with a memory fails, drop the memory and try again; if it fails without one, it stalled.
+            # If a search with a memory fails, drop the memory and try again; if it fails without one, do without the
+            # preconditioner too; if it fails along the gradient itself, it stalled.
             memory = memory._replace(weights=jnp.where(found.success, memory.weights, 0))
-            return found.iterate, _State(memory, modelled), Info(~found.success & ~known, found.evaluations)
+            plain, stalled = ~found.success & ~known & guided, ~found.success & ~known & ~guided
+            return found.iterate, _State(memory, modelled, plain), Info(stalled, found.evaluations)
 
-        return _State(empty, modelled), step
+        return _State(empty, modelled, jnp.zeros((), bool)), step
 
 
 def _with_pair(memory: _Memory, kept: Array, step: Array, change: Array, weight: Array) -> _Memory:
