@@ -59,9 +59,10 @@ class FromModes:
 def on_modes(summary: Summary, operator: Operator, like: Array, any_class: bool) -> Float[Array, "n n"]:
     """Return the start of `FromModes`, in the determinant class of a point unless any class will do.
 
+    >>> from jaxdescramble.objectives import Samples
     >>> from jaxdescramble.operators import derivative
     >>> summary = Samples(jnp.asarray([[1.0, 2.0], [1.0, -2.0]]))
-    >>> point = on_modes(summary, derivative(2, ends="neumann"), jnp.eye(2), any_class=False)
+    >>> point = on_modes(summary, derivative(2, boundary="neumann"), jnp.eye(2), any_class=False)
     >>> float(jnp.linalg.det(point).round(4))
     1.0
     """
