@@ -90,15 +90,16 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
 
 
 def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
-    """Return the part of a solver for starts near the answer: without a search for a better minimum elsewhere.
+    """Return the solver for starts near the answer, in place of the default one.
+
+    It searches no better minimum elsewhere, and takes no preconditioner: that may turn a plane by a quarter at once, to
+    another order of the neurons.
 
     >>> from jaxdescramble.objectives import sparsity
-    >>> near_start(solver_for(sparsity())) == LBFGS(decrease=FINE)
+    >>> near_start(solver_for(sparsity())) == LBFGS(decrease=FINE, preconditioner=None)
     True
     """
-    if isinstance(solver, Tournament):
-        return near_start(solver.solver)
-    return solver.solvers[-1] if isinstance(solver, Chain) else solver
+    return LBFGS(decrease=FINE, preconditioner=None) if isinstance(solver, Tournament) else solver
 
 
 def stages(objective: Objective) -> tuple[ArrayLike, ...]:

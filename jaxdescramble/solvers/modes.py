@@ -73,17 +73,20 @@ def on_modes(summary: Summary, operator: Operator, like: Array, any_class: bool)
 def modes_operator(function: object, n: int) -> Operator | None:
     """Return the operator D if an objective looks at differences `D P S` of neurons; for a sum, that of its first term.
 
+    None for a quadratic form: there the start would be the answer, and an iterative solver would have nothing to do.
+
     >>> from jaxdescramble import objectives
     >>> [modes_operator(one, 8) is None for one in (objectives.sparsity(), objectives.total_variation())]
     [True, False]
     """
-    quadratic = getattr(function, "operator", None)
-    operator = None if quadratic is None else quadratic(n)
-    if operator is None and sparsifying_matrix(function, n) is not None:
-        operator = sparsifying_operator_of(function, n)
+    if sparsifying_matrix(function, n) is not None:
+        return sparsifying_operator_of(function, n)
     for term in getattr(function, "terms", ()):
+        operator = term.operator(n)
         operator = modes_operator(term, n) if operator is None else operator
-    return operator
+        if operator is not None:
+            return operator
+    return None
 
 
 @jax.jit
