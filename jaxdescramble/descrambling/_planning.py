@@ -90,7 +90,7 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
 
 
 def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
-    """Return the solver for starts near the answer, in place of the default one.
+    """Return the solver for starts near the answer, instead of the default one.
 
     It searches no better minimum elsewhere, and takes no preconditioner: that may turn a plane by a quarter at once, to
     another order of the neurons.
