@@ -14,7 +14,7 @@ from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import first_guess
 from jaxdescramble.descrambling._planning import FINE, near_start, solver_for, stages
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import locality, smoothness, sparsity, total_variation, weighted
+from jaxdescramble.objectives import locality, monotonicity, smoothness, sparsity, total_variation, weighted
 from jaxdescramble.solvers import LBFGS, Chain, SinglePrecision, Tournament, minimise
 
 X64 = bool(jax.config.jax_enable_x64)  # pyright: ignore
@@ -184,6 +184,8 @@ def test_derivatives_of_unfinished_solves_are_refused_unless_the_residual_is_sma
     assert float(jd.descramble(S, total_variation()).residual) > 1e-4
     assert bool(jnp.isnan(corners).all())
     np.testing.assert_allclose(derivative(exact, taken), expected, rtol=2e-2)
+    reverse = jax.grad(lambda S: jnp.sum(read * jd.descramble(S, total_variation()).point))(S)
+    assert bool(jnp.isnan(reverse).all())
     # The value is differentiated at a fixed point, which needs no Hessian.
     slope = jax.grad(lambda S: minimise(objective, jnp.eye(N), objective.summarise(S), solver=refused).value)(S)
     assert bool(jnp.isfinite(slope).all())
@@ -192,3 +194,38 @@ def test_derivatives_of_unfinished_solves_are_refused_unless_the_residual_is_sma
 def test_near_the_answer_nothing_is_searched_elsewhere():
     assert near_start(solver_for(total_variation())) == LBFGS(decrease=FINE, preconditioner=None)
     assert near_start(solver_for(smoothness())) == solver_for(smoothness())
+
+
+def test_what_a_solver_gives_is_not_changed_by_the_defaults():
+    S, key = layer(), jax.random.key(0)
+    given = Tournament(LBFGS(decrease=1e-3), LBFGS(decrease=1e-2), restarts=7, key=key)
+    assert "7 random starts" in jd.descramble(S, locality(), given, start=jnp.eye(N)).how
+    assert near_start(given) is given
+    batch = jd.descramble(jnp.stack([S, S]), total_variation(shape=(3, 4)), restarts=1, key=key)
+    assert "a random start" in batch.how
+    line = jd.descramble(jnp.stack([S, S]), total_variation(), restarts=2, key=key)
+    assert "from the sources of 2 searches and a random start" in line.how
+
+
+def test_results_of_different_calls_can_be_stacked():
+    S = layer()
+    one, other = (jd.descramble(S, sparsity(epsilon=epsilon)) for epsilon in (1e-3, 2e-3))
+    assert one.how != other.how
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, other)
+    assert both.value.shape == (2,)
+
+
+@needs_x64
+def test_a_function_of_plain_signals_or_of_another_precision_is_minimised_too():
+    S, objective = layer(), total_variation(epsilon=0.1)
+    expected = minimise(objective, jnp.eye(N), objective.summarise(S)).value
+    plain = minimise(objective, jnp.eye(N), S).value
+    mixed = minimise(objective, jnp.eye(N), objective.summarise(S.astype(jnp.float32))).value
+    np.testing.assert_allclose([plain, mixed], expected, rtol=0.05)
+
+
+def test_a_sum_within_a_sum_has_a_model_of_its_hessian():
+    quadratic = weighted(smoothness(order=1), smoothness())
+    nested = weighted(monotonicity(), (0.5, quadratic), (0.5, weighted(sparsity(), sparsity("logcosh"))))
+    assert nested.curvature(nested.summarise(layer())) is not None
+    assert "modelled by the objective" in jd.descramble(layer(), nested).how

@@ -14,8 +14,24 @@ import jax
 Kind = TypeVar("Kind", bound=type)
 
 
+class _Aside:
+    """Values that are equal to any others."""
+
+    def __init__(self, values: tuple[object, ...]):
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Aside)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 def register_dataclass(
-    cls: Kind, data_fields: Sequence[str] | None = None, meta_fields: Sequence[str] | None = None
+    cls: Kind,
+    data_fields: Sequence[str] | None = None,
+    meta_fields: Sequence[str] | None = None,
+    asides: Sequence[str] = (),
 ) -> Kind:
     """Make a dataclass a pytree, as `jax.tree_util.register_dataclass` does, and return it.
 
@@ -23,6 +39,8 @@ def register_dataclass(
         cls: the dataclass.
         data_fields: names of the fields that hold pytrees; None means all fields not marked as static.
         meta_fields: names of the static fields; None means those marked `metadata={"static": True}`.
+        asides: names of further static fields that say nothing about the structure, such as remarks in words: trees
+            that differ only there can be stacked, and share compiled programs.
 
     >>> @register_dataclass
     ... @dataclasses.dataclass(frozen=True)
@@ -36,19 +54,25 @@ def register_dataclass(
     static = {field.name for field in fields if field.metadata.get("static")}
     data = tuple([field.name for field in fields if field.name not in static] if data_fields is None else data_fields)
     meta = tuple([field.name for field in fields if field.name in static] if meta_fields is None else meta_fields)
-    if {*data, *meta} != {field.name for field in fields}:
-        raise TypeError(f"{cls.__name__}: its fields are {[field.name for field in fields]}; got {data} and {meta}.")
+    if {*data, *meta, *asides} != {field.name for field in fields}:
+        raise TypeError(
+            f"{cls.__name__}: its fields are {[field.name for field in fields]}; got {data}, {meta} and {asides}."
+        )
     keys = tuple(map(jax.tree_util.GetAttrKey, data))
 
     def flatten(tree: object) -> tuple[tuple[object, ...], tuple[object, ...]]:
-        return tuple(getattr(tree, name) for name in data), tuple(getattr(tree, name) for name in meta)
+        fixed = tuple(getattr(tree, name) for name in meta)
+        aside = _Aside(tuple(getattr(tree, name) for name in asides))
+        return tuple(getattr(tree, name) for name in data), ((*fixed, aside) if asides else fixed)
 
     def flatten_with_keys(tree: object) -> tuple[tuple[tuple[object, object], ...], tuple[object, ...]]:
         children, static = flatten(tree)
         return tuple(zip(keys, children, strict=True)), static
 
     def unflatten(static: tuple[object, ...], children: Iterable[object]) -> object:
-        return cls(**dict(zip(meta, static, strict=True)), **dict(zip(data, children, strict=True)))
+        *fixed, aside = static if asides else (*static, _Aside(()))
+        named = dict(zip(meta, fixed, strict=True)) | dict(zip(asides, aside.values, strict=True))  # pyright: ignore
+        return cls(**named, **dict(zip(data, children, strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.exact import ClosedForm
-from jaxdescramble.objectives import Objective
+from jaxdescramble.objectives import Objective, Weighted
 from jaxdescramble.solvers import Chain, Continuation, FromSources, Restarts, SinglePrecision, Tournament
-from jaxdescramble.solvers.preconditioners import Analytic, Automatic
+from jaxdescramble.solvers.preconditioners import Automatic
 
 
 def how(objective: Objective, solver: object, group: str, started: bool = False) -> str:
@@ -55,13 +55,19 @@ def _model(solver: object, objective: Objective) -> str:
     """Return the name of the model of the Hessian that a solver uses."""
     used = getattr(solver, "preconditioner", None)
     if isinstance(used, Automatic):
-        used = Analytic() if type(objective).curvature is not Objective.curvature else None
-        return " (Hessian modelled by the objective)" if used is not None else " (Hessian measured)"
+        return " (Hessian modelled by the objective)" if _has_model(objective) else " (Hessian measured)"
     return f" ({type(used).__name__})" if used is not None else ""
 
 
+def _has_model(objective: Objective) -> bool:
+    """Return whether an objective provides a curvature; a sum does if all its terms do."""
+    if isinstance(objective, Weighted):
+        return all(map(_has_model, objective.terms))
+    return type(objective).curvature is not Objective.curvature
+
+
 def _starts(solver: object, start: str) -> str:
-    found = [start, *_further(solver)]
+    found = [*([] if isinstance(solver, FromSources) else [start]), *_further(solver)]
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 

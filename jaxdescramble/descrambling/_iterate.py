@@ -171,7 +171,8 @@ class Known(NamedTuple):
 def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
     """Return what is known about a problem before it is solved."""
     finite = summary.finite()
-    bound = objective.bound(safe)
+    # Bounds need decompositions that have no derivative in reverse mode; here they are constants.
+    bound = jax.lax.stop_gradient(objective).bound(jax.lax.stop_gradient(safe))
     _, singular = jax.lax.stop_gradient(safe).principal()
     missing = jnp.asarray(jnp.nan, safe.dtype)
     return Known(

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.checks import is_traced
+from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.objectives import Objective, Summary, Weighted
 from jaxdescramble.solvers import (
@@ -67,6 +68,12 @@ KEY = 0
 """Seed of the random starts of a default call."""
 
 
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DefaultSolver(Tournament):
+    """The tournament of a call without a solver: its starts follow from the arguments of the call (`planned`)."""
+
+
 def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tournament:
     """Return the solver that suits an objective.
 
@@ -86,7 +93,7 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
     if factors:
         rough = Continuation(rough, factors)
     fine = LBFGS(decrease=FINE)
-    return Tournament(Chain((SinglePrecision(fine), fine)), SinglePrecision(rough), key=jax.random.key(KEY))
+    return DefaultSolver(Chain((SinglePrecision(fine), fine)), SinglePrecision(rough), key=jax.random.key(KEY))
 
 
 def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
@@ -99,7 +106,7 @@ def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
     >>> near_start(solver_for(sparsity())) == LBFGS(decrease=FINE, preconditioner=None)
     True
     """
-    return LBFGS(decrease=FINE, preconditioner=None) if isinstance(solver, Tournament) else solver
+    return LBFGS(decrease=FINE, preconditioner=None) if isinstance(solver, DefaultSolver) else solver
 
 
 def stages(objective: Objective) -> tuple[ArrayLike, ...]:
@@ -147,9 +154,9 @@ def planned(
     if restarts and key is not None:
         if reads_sources(objective, summary):
             return FromSources(solver, restarts, key=key)
-        if isinstance(solver, Tournament):
+        if isinstance(solver, DefaultSolver):
             return dataclasses.replace(solver, restarts=restarts, key=key)
         return Restarts(solver, restarts, key=key)
-    if isinstance(solver, Tournament) and started:
+    if isinstance(solver, DefaultSolver) and started:
         return dataclasses.replace(solver, restarts=0)
     return solver

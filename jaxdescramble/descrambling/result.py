@@ -54,7 +54,8 @@ FORMAT = 3
         "samples",
         "residual",
     ],
-    meta_fields=["how"],
+    meta_fields=[],
+    asides=["how"],
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Descrambling(Result):

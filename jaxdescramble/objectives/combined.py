@@ -130,16 +130,21 @@ class Weighted(Objective[Summary]):
         models = [term.curvature(summary) for term in self._rounded]
         bends = [one for model in models if (one := getattr(model, "bending", None)) is not None]
         known = self.symmetries(size_of(summary))
-        if len(bends) == len(models) and isinstance(summary, SampleSummary) and not (known and known.every_order):
 
-            def bending(point: Array, V: Array) -> Array:
-                return _total(self.weights, [at(point, V) for at in bends])
+        def all_bend(point: Array, V: Array) -> Array:
+            return _total(self.weights, [at(point, V) for at in bends])
 
+        bending = all_bend if len(bends) == len(models) else None
+        if bending is not None and isinstance(summary, SampleSummary) and not (known and known.every_order):
             return axes_curvature(self, summary, bending)
         diagonals = [getattr(model, "diagonal", None) for model in models]
         if any(diagonal is None for diagonal in diagonals):
             return None  # a term has no curvature, or a user-defined one in another frame
-        return SpatialCurvature(lambda point: _total(self.weights, [at(point) for at in diagonals if at is not None]))
+
+        def diagonal(point: Array) -> Array:
+            return _total(self.weights, [at(point) for at in diagonals if at is not None])
+
+        return SpatialCurvature(diagonal, bending)
 
     def symmetries(self, n: int) -> Symmetries | None:
         known = [term.symmetries(n) for term in self.terms]
@@ -191,6 +196,9 @@ class _Together:
 
     def diagonal(self, point: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return _total(self._weights, [model.diagonal(point) for model in self._models])
+
+    def bending(self, point: Float[Array, "n n"], V: Float[Array, "n k"]) -> Float[Array, " k"]:
+        return _total(self._weights, [model.bending(point, V) for model in self._models])
 
 
 def _quadratic_bound(summary: Summary, weights: Weights, operators: Sequence[Operator]) -> Float[Array, ""]:

@@ -50,7 +50,9 @@ def _attached(point: Array, value: Array, exact: Array, function: Callable, args
 def _attached_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     point, value = _attached(*primals)
     turned, changed = _tangent(point, primals[3:], tangents[3:])
-    return (point, value), (jnp.where(primals[2], turned, jnp.nan), changed)
+    # A factor, and no `where`: the transpose of that would turn NaN into 0 in reverse mode.
+    refused = jnp.where(primals[2], 1, jnp.nan).astype(point.dtype)
+    return (point, value), (turned * refused, changed)
 
 
 @jax.jit

@@ -20,6 +20,7 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
+from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
@@ -93,7 +94,8 @@ class Analytic:
 
         def model(point: Array) -> Curvature:
             frame, diagonal = at(point)
-            return Curvature(frame, diagonal / unit)
+            dtype = start.point.dtype  # the data may have another
+            return Curvature(frame.astype(dtype), (diagonal / unit).astype(dtype))
 
         def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
             if every == 1:
@@ -179,7 +181,8 @@ class Automatic:
     def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
-        known = given is not None and given(*problem.args) is not None
+        on_summary = bool(problem.args) and isinstance(problem.args[0], Summary)
+        known = given is not None and on_summary and given(*problem.args) is not None
         return (Analytic() if known else Kronecker()).bind(problem, start)
 
 

@@ -250,7 +250,7 @@ def reads_sources(function: object, summary: object) -> bool:
     """
     if not isinstance(summary, Samples):
         return False
-    n, m = summary.signals.shape[:2]
+    n, m = summary.signals.shape[-2:]  # the summary may be a batch
     if m < n or sparsifying_operator_of(function, n) is None:
         return False
     D = sparsifying_matrix(function, n)
