@@ -88,14 +88,8 @@ def _alike(one: Kind, other: Summary) -> Kind:
 
 
 def _unit(largest: Array) -> Array:
-    """Return the scale to divide by, a constant in derivatives; 1 if it is 0 or not finite.
-
-    It is a little larger than the smallest number of the type, so that numbers near 1 can be divided by it.
-    """
-    least = 2**12 * jnp.finfo(largest.dtype).tiny
-    return jax.lax.stop_gradient(
-        jnp.where((largest > 0) & jnp.isfinite(largest), jnp.maximum(largest, least.astype(largest.dtype)), 1)
-    )
+    """Return the scale to divide by, a constant in derivatives; 1 if it is 0 or not finite."""
+    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
 
 
 @register_dataclass

@@ -61,8 +61,11 @@ def in_frame(point: Float[Array, "n n"], summary: Summary) -> tuple[Float[Array,
     samples = kept_samples(summary)
     size, unit = _unit(samples)
     energies = jnp.sum((samples.signals / size / unit) ** 2, axis=0, keepdims=True)
-    # Divide the small matrix, not the large one: with many samples, each pass over them takes most of the time.
-    return matmul(point / size / unit, samples.signals), energies
+    # Divide the small matrix, not the large one: with many samples, each pass over them takes most of the time. Signals
+    # so small that 1 cannot be divided by them count as zero.
+    counts = ~(size * unit <= 8 * jnp.finfo(point.dtype).tiny)  # true for NaN
+    scaled = jnp.where(counts, point / size / jnp.where(counts, unit, 1), 0)
+    return matmul(scaled, samples.signals), jnp.where(counts, energies, 0)
 
 
 def kept_samples(summary: Summary) -> SampleSummary:
