@@ -169,7 +169,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     >>> catalogue()["objectives"]["monotonicity"]
     'epsilon = 0.001'
     >>> catalogue()["solvers"]["ConjugateGradient"]
-    'tolerance, max_steps = 10000, preconditioner'
+    'tolerance, max_steps = 10000, preconditioner, decrease = 0.0'
     """
     found: dict[str, dict[str, str]] = {"objectives": {}, "solvers": {}, "preconditioners": {}}
     for name in _factories((objectives,)):
