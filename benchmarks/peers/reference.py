@@ -9,6 +9,15 @@ import numpy as np
 
 TARGETS = (1e-2, 1e-4, 1e-6)
 STARTS = ("plain", "scrambled")
+ENDLESS = {
+    "max_time": 1e9,
+    "max_iterations": 10**9,
+    "min_gradient_norm": 0.0,
+    "min_step_size": 0.0,
+    "max_cost_evaluations": 10**9,
+    "verbosity": 0,
+}
+"""Options of pymanopt's optimisers with which none stops by itself."""
 
 
 @dataclasses.dataclass(frozen=True)

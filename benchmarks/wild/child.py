@@ -19,9 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks.peers.reference import Done
 from benchmarks.wild.cases import END, TUNE
 from benchmarks.wild.rivals import RATES, RIVALS, geoopt_adam
-from benchmarks.wild.task import Done, Task
+from benchmarks.wild.task import Task
 
 
 def traced(task: Task, rival: Any, start: np.ndarray) -> list[tuple[float, float]]:

@@ -1,22 +1,14 @@
 """The rivals on one task. Each function runs a library from one start, until it gives up or `Done` stops it."""
 
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.peers.reference import ENDLESS
 from benchmarks.wild.task import Task
 
-ENDLESS = {
-    "max_time": 1e9,
-    "max_iterations": 10**9,
-    "min_gradient_norm": 0.0,
-    "min_step_size": 0.0,
-    "max_cost_evaluations": 10**9,
-    "verbosity": 0,
-}
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
@@ -105,7 +97,9 @@ def geojax_tr(task: Task, start: np.ndarray) -> None:
     import jax
     import jax.numpy as jnp
     from geojax.geometry import SpecialOrthogonal  # pyright: ignore[reportMissingImports]
-    from geojax.optimization import Minimize, TrustRegions  # pyright: ignore[reportMissingImports]
+    from geojax.optimization import Minimize  # pyright: ignore[reportMissingImports]
+
+    from benchmarks.peers.rivals.geojax_newton import trust_regions
 
     n = task.n
     group = SpecialOrthogonal(size=n)
@@ -122,16 +116,7 @@ def geojax_tr(task: Task, start: np.ndarray) -> None:
         return False, ""
 
     def solve(steps: int) -> None:
-        solver = TrustRegions(
-            tolgradnorm=0.0,
-            maxiter=steps,
-            maxtime=math.inf,
-            verbosity=0,
-            initial_radius=math.pi * n / 8,
-            max_radius=math.pi * n,
-            maxinner=n * (n - 1) // 2,
-            stopfun=told,
-        )
+        solver = trust_regions(n, steps, told)
         problem = {"M": group, "cost": cost, "x0": jnp.asarray(start), "grad": gradient, "rhess_vec": hessian}
         Minimize(solver=solver, **problem).solve()
 

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.run import environment
 from benchmarks.peers.table import hardware
 from benchmarks.wild.cases import END, TUNE, Case
 from benchmarks.wild.rivals import LABELS, RIVALS, applies
 
 ROOT = Path(__file__).parents[2]
-FLAGS = "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=3"
-THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+OPTIMISED = "--xla_backend_optimization_level=3"
 PATIENCE = 600
 GAPS = (1e-2, 1e-3)
 Records = dict[str, dict[str, Any]]
@@ -45,9 +45,10 @@ def launch(case: Case, name: str, given: argparse.Namespace) -> dict[str, Any]:
         "--starts",
         str(given.starts),
     ]
-    environment = os.environ | THREADS | {"XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    settings = environment()
+    settings |= {"XLA_FLAGS": f"{settings['XLA_FLAGS']} {OPTIMISED}", "PYTHONPATH": str(ROOT)}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+        done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=PATIENCE)
         reason = (done.stderr.strip().splitlines() or [""])[-1][:120]
         if done.returncode == 0:
             return json.loads(out.read_text())

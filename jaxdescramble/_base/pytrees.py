@@ -27,6 +27,10 @@ class _Aside:
         return 0
 
 
+Static = tuple[tuple[object, ...], _Aside]
+"""What is fixed in a tree: values that belong to its structure, and remarks that do not."""
+
+
 def register_dataclass(
     cls: Kind,
     data_fields: Sequence[str] | None = None,
@@ -60,19 +64,18 @@ def register_dataclass(
         )
     keys = tuple(map(jax.tree_util.GetAttrKey, data))
 
-    def flatten(tree: object) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    def flatten(tree: object) -> tuple[tuple[object, ...], Static]:
         fixed = tuple(getattr(tree, name) for name in meta)
         aside = _Aside(tuple(getattr(tree, name) for name in asides))
-        return tuple(getattr(tree, name) for name in data), ((*fixed, aside) if asides else fixed)
+        return tuple(getattr(tree, name) for name in data), (fixed, aside)
 
-    def flatten_with_keys(tree: object) -> tuple[tuple[tuple[object, object], ...], tuple[object, ...]]:
+    def flatten_with_keys(tree: object) -> tuple[tuple[tuple[object, object], ...], Static]:
         children, static = flatten(tree)
         return tuple(zip(keys, children, strict=True)), static
 
-    def unflatten(static: tuple[object, ...], children: Iterable[object]) -> object:
-        *fixed, aside = static if asides else (*static, _Aside(()))
-        named = dict(zip(meta, fixed, strict=True)) | dict(zip(asides, aside.values, strict=True))  # pyright: ignore
-        return cls(**named, **dict(zip(data, children, strict=True)))
+    def unflatten(static: Static, children: Iterable[object]) -> object:
+        fixed, aside = static
+        return cls(**dict(zip((*meta, *asides, *data), (*fixed, *aside.values, *children), strict=True)))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls

@@ -89,25 +89,32 @@ class Analytic:
                 "(objectives.smoothness), write one with a method `curvature`, or use solvers.Kronecker(), which "
                 "measures it."
             )
-        unit = 1 if problem.unit is None else problem.unit
-        every = self.every or getattr(at, "every", 1)
+        return _asked(at, self.every, problem, start)
 
-        def model(point: Array) -> Curvature:
-            frame, diagonal = at(point)
-            dtype = start.point.dtype  # the data may have another
-            return Curvature(frame.astype(dtype), (diagonal / unit).astype(dtype))
 
-        def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
-            if every == 1:
-                return model(iterate.point), state
-            age, kept = state
-            kept = jax.lax.cond(age % every == 0, lambda: model(iterate.point), lambda: kept)
-            return kept, (age + 1, kept)
+def _asked(
+    at: Callable[[Array], Curvature], every: int | None, problem: GroupFunction, start: Iterate
+) -> tuple[PyTree, Refresh]:
+    """Return the initial state and `refresh` of a model that the objective gives."""
+    unit = 1 if problem.unit is None else problem.unit
+    every = every or getattr(at, "every", 1)
 
+    def model(point: Array) -> Curvature:
+        frame, diagonal = at(point)
+        dtype = start.point.dtype  # the data may have another
+        return Curvature(frame.astype(dtype), (diagonal / unit).astype(dtype))
+
+    def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
         if every == 1:
-            return (), refresh
-        eye = jnp.eye(start.point.shape[0], dtype=start.point.dtype)
-        return (jnp.zeros((), jnp.int32), Curvature(eye, eye)), refresh
+            return model(iterate.point), state
+        age, kept = state
+        kept = jax.lax.cond(age % every == 0, lambda: model(iterate.point), lambda: kept)
+        return kept, (age + 1, kept)
+
+    if every == 1:
+        return (), refresh
+    eye = jnp.eye(start.point.shape[0], dtype=start.point.dtype)
+    return (jnp.zeros((), jnp.int32), Curvature(eye, eye)), refresh
 
 
 @register_dataclass
@@ -182,8 +189,8 @@ class Automatic:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
         on_summary = bool(problem.args) and isinstance(problem.args[0], Summary)
-        known = given is not None and on_summary and given(*problem.args) is not None
-        return (Analytic() if known else Kronecker()).bind(problem, start)
+        at = given(*problem.args) if given is not None and on_summary else None
+        return Kronecker().bind(problem, start) if at is None else _asked(at, None, problem, start)
 
 
 class _Factors(NamedTuple):

@@ -1,6 +1,7 @@
 """geojax's trust region; every function that its `Minimize` takes is jitted, the loop over them is its own."""
 
 import math
+from collections.abc import Callable
 
 import jax
 from geojax.geometry import SpecialOrthogonal  # pyright: ignore[reportMissingImports]
@@ -11,6 +12,20 @@ from benchmarks.peers.reference import Reference, Stopwatch
 jax.config.update("jax_enable_x64", True)
 
 import jax.numpy as jnp  # noqa: E402
+
+
+def trust_regions(n: int, steps: int, told: Callable, largest: float = 1.0) -> TrustRegions:
+    """Return the solver without a stopping rule of its own; `told` is called at every step."""
+    return TrustRegions(
+        tolgradnorm=0.0,
+        maxiter=steps,
+        maxtime=math.inf,
+        verbosity=0,
+        initial_radius=math.pi * n * largest / 8,
+        max_radius=math.pi * n * largest,
+        maxinner=n * (n - 1) // 2,
+        stopfun=told,
+    )
 
 
 def trust_region(problem: Reference, watch: Stopwatch, largest: float = 1.0) -> None:
@@ -36,16 +51,7 @@ def trust_region(problem: Reference, watch: Stopwatch, largest: float = 1.0) -> 
         return False, ""
 
     def solve(steps: int) -> None:
-        solver = TrustRegions(
-            tolgradnorm=0.0,
-            maxiter=steps,
-            maxtime=math.inf,
-            verbosity=0,
-            initial_radius=math.pi * n * largest / 8,
-            max_radius=math.pi * n * largest,
-            maxinner=n * (n - 1) // 2,
-            stopfun=told,
-        )
+        solver = trust_regions(n, steps, told, largest)
         Minimize(M=group, cost=cost, x0=jnp.eye(n), solver=solver, grad=gradient, rhess_vec=hessian).solve()
 
     watch.warm(lambda: solve(2))

@@ -7,16 +7,7 @@ import numpy as np
 import pymanopt  # pyright: ignore[reportMissingImports]
 from pymanopt.optimizers import ConjugateGradient, TrustRegions  # pyright: ignore[reportMissingImports]
 
-from benchmarks.peers.reference import Reference, Stopwatch
-
-ENDLESS = {
-    "max_time": 1e9,
-    "max_iterations": 10**9,
-    "min_gradient_norm": 0.0,
-    "min_step_size": 0.0,
-    "max_cost_evaluations": 10**9,
-    "verbosity": 0,
-}
+from benchmarks.peers.reference import ENDLESS, Reference, Stopwatch
 
 
 def posed(problem: Reference, watch: Stopwatch, preconditioner=None, retraction: str = "qr"):
