@@ -67,6 +67,7 @@ def test_a_default_call_says_what_it_did_and_files_keep_it(tmp_path):
     found = jd.descramble(S, sparsity())
     for part in ("LBFGS (Hessian modelled by the objective)", "6 stages with epsilon x 300", "a random start"):
         assert part in found.how
+    assert "sources" not in found.how
     assert "the given start" in jd.descramble(S, sparsity(), start=jnp.eye(N)).how
     assert "random" not in jd.descramble(S, sparsity(), start=jnp.eye(N)).how
     assert "3 random starts" in jd.descramble(S, locality(), restarts=3, key=jax.random.key(0)).how
@@ -157,6 +158,10 @@ def test_single_precision_is_a_part_of_a_solve_in_double_precision():
     one = minimise(objective, jnp.eye(N, dtype=jnp.float32), single, solver=SinglePrecision(LBFGS(decrease=1e-4)))
     other = minimise(objective, jnp.eye(N, dtype=jnp.float32), single, solver=LBFGS(decrease=1e-4))
     np.testing.assert_array_equal(one.point, other.point)
+    small = minimise(
+        objective, jnp.eye(N), objective.summarise(1e-60 * S), solver=SinglePrecision(LBFGS(decrease=1e-4))
+    )
+    np.testing.assert_allclose(small.value, rough.value, rtol=1e-6)
 
 
 @needs_x64
@@ -204,7 +209,20 @@ def test_what_a_solver_gives_is_not_changed_by_the_defaults():
     batch = jd.descramble(jnp.stack([S, S]), total_variation(shape=(3, 4)), restarts=1, key=key)
     assert "a random start" in batch.how
     line = jd.descramble(jnp.stack([S, S]), total_variation(), restarts=2, key=key)
-    assert "from the sources of 2 searches and a random start" in line.how
+    assert "from the computed start, 2 random starts and the sources of the signals" in line.how
+
+
+@needs_x64
+def test_a_default_call_finds_the_planted_order_of_piecewise_constant_signals():
+    objective = total_variation(boundary="neumann")
+    problem = jd.datasets.planted.piecewise_constant(jax.random.key(2), 16, 160)
+    planted = float(objective(problem.frame, objective.summarise(problem.signals)))
+    found = jd.descramble(problem.signals, objective)
+    assert "from the computed start and the sources of the signals" in found.how
+    assert float(found.value) < planted * 1.0001
+    alone = jd.descramble(problem.signals, objective, start=jnp.eye(16))
+    assert "sources" not in alone.how
+    assert float(alone.value) > planted * 1.2
 
 
 def test_results_of_different_calls_can_be_stacked():

@@ -147,6 +147,24 @@ def test_ctrl_c_in_restarts_keeps_the_best_of_them():
     assert float(error.result.value) <= float(OBJECTIVE(jnp.eye(N), SUMMARY))
 
 
+def test_ctrl_c_while_a_later_program_is_compiled_keeps_the_answers_before(monkeypatch):
+    opened, begin = [], slices._Slices.begin
+
+    def pressed(group, start):
+        opened.append(start)
+        if len(opened) == 2:
+            raise KeyboardInterrupt
+        return begin(group, start)
+
+    monkeypatch.setattr(slices._Slices, "begin", pressed)
+    solver = jd.solvers.Chain((SHORT, jd.solvers.LBFGS()))
+    with pytest.raises(jd.Interrupted) as caught:
+        jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=solver, group="SO")
+    found, first = caught.value.result, jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=SHORT, group="SO")
+    assert found.status.item() == Status.INTERRUPTED
+    np.testing.assert_allclose(found.point, first.point)
+
+
 def test_inside_jit_nobody_can_follow():
     def inside(S):
         return jd.minimise(wandering, jnp.eye(N), S, solver=SHORT, progress=print).value

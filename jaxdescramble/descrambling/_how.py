@@ -77,7 +77,7 @@ def _further(solver: object) -> Iterable[str]:
     if count:
         yield "a random start" if count == 1 else f"{count} random starts"
     if isinstance(solver, FromSources):
-        yield f"the sources of {solver.searches} searches"
-    inner = getattr(solver, "solver", None)
-    if dataclasses.is_dataclass(inner):
-        yield from _further(inner)
+        yield "the sources of the signals" if solver.searches == 1 else f"the sources of {solver.searches} searches"
+    for inner in (getattr(solver, "solver", None), *getattr(solver, "others", ())):
+        if dataclasses.is_dataclass(inner):
+            yield from _further(inner)

@@ -26,7 +26,7 @@ from jaxdescramble.solvers import (
     Solver,
     Tournament,
 )
-from jaxdescramble.solvers.starts import reads_sources
+from jaxdescramble.solvers.starts import orders_sources, reads_sources
 
 
 @runtime_checkable
@@ -79,7 +79,7 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
 
     This is the closed form for a quadratic form, and the polar fixed point (`PolarPower`) for a concave objective. For
     all others it is L-BFGS, with a model of the Hessian as preconditioner: first roughly, from the computed start and
-    from a random one, with corners rounded less and less; then finely, from the better answer.
+    from a second one (`planned`), with corners rounded less and less; then finely, from the better answer.
 
     >>> from jaxdescramble.objectives import smoothness
     >>> solver_for(smoothness())
@@ -146,17 +146,28 @@ def planned(
 ) -> Solver:
     """Return the solver with its restarts. A given start without restarts is the only start.
 
+    Where sparse sources give the order of the neurons, the default begins with them instead of with a random point.
+
     >>> from jaxdescramble.objectives import locality
     >>> summary = locality().summarise(jnp.ones((2, 3)))
     >>> planned(locality(), summary, solver_for(locality()), True, 0, None).restarts
     0
     """
-    if restarts and key is not None:
-        if reads_sources(objective, summary):
-            return FromSources(solver, restarts, key=key)
-        if isinstance(solver, DefaultSolver):
-            return dataclasses.replace(solver, restarts=restarts, key=key)
-        return Restarts(solver, restarts, key=key)
-    if isinstance(solver, DefaultSolver) and started:
-        return dataclasses.replace(solver, restarts=0)
-    return solver
+    if started and not restarts:
+        return dataclasses.replace(solver, restarts=0) if isinstance(solver, DefaultSolver) else solver
+    if not restarts or key is None:
+        if isinstance(solver, DefaultSolver) and orders_sources(objective, summary):
+            return dataclasses.replace(solver, restarts=0, others=(_with_sources(solver),))
+        return solver
+    with_sources = reads_sources(objective, summary)
+    if isinstance(solver, DefaultSolver):
+        solver = dataclasses.replace(solver, restarts=restarts, key=key)
+        return dataclasses.replace(solver, others=(_with_sources(solver),)) if with_sources else solver
+    return FromSources(solver, restarts, key=key) if with_sources else Restarts(solver, restarts, key=key)
+
+
+def _with_sources(solver: DefaultSolver) -> Solver:
+    """Return the rough solver of a tournament with sources as its start, all in single precision."""
+    rough = solver.rough.solver if isinstance(solver.rough, SinglePrecision) else solver.rough
+    search = LBFGS(decrease=ROUGH, max_steps=STEPS, preconditioner=None)
+    return SinglePrecision(FromSources(rough, 1, search, key=solver.key))

@@ -163,7 +163,11 @@ class _Lane:
 def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> list[Solution]:
     """Run lanes in turn, one slice each, until all have finished or the watch stops them."""
     for lane in lanes:
-        lane.open(watch)
+        try:
+            lane.open(watch)
+        except KeyboardInterrupt:  # while the program was traced or compiled: a lane needs at least its first point
+            watch.stopped = Status.INTERRUPTED
+            lane.open(watch)
     try:
         while any(lane.running for lane in lanes) and not watch.over():
             for lane in lanes:

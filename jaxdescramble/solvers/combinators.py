@@ -13,6 +13,7 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
@@ -20,6 +21,9 @@ from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each, stage
 
 Data = TypeVar("Data")
+
+LIMITS = 1e-30, 1e30
+"""Sizes of signals that single precision can hold, with their small entries."""
 
 
 @register_dataclass
@@ -122,13 +126,14 @@ class Tournament:
 
     Use it for objectives with many local minima, if a rough solve tells which of them are good. It is a part of the
     default of `descramble`. The starts are the given one and Haar-random points, in the determinant classes that
-    `Restarts` would search. If no rough answer has a lower value than the given start, the fine solve begins there: so
-    the answer is never worse than the start.
+    `Restarts` would search; `others` compute starts of their own. If no rough answer has a lower value than the given
+    start, the fine solve begins there: so the answer is never worse than the start.
 
     Attributes:
         solver: the solver of the fine solve.
         rough: the solver of the rough solves; a coarse `decrease` or `tolerance` is enough.
         restarts: number of random points (fixed at compile time); 0 takes the given start only.
+        others: further rough solvers that compute a start, such as `FromSources(rough, key=key)`.
         key: random key of the random points.
 
     >>> from jaxdescramble import objectives, solvers
@@ -145,6 +150,7 @@ class Tournament:
     solver: Solver
     rough: Solver
     restarts: int = dataclasses.field(default=1, metadata={"static": True})
+    others: tuple[Solver, ...] = ()
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
@@ -154,11 +160,20 @@ class Tournament:
         starts = _drawn(start, self.restarts, self.key, options.group, reflect)
         with stage(options, "rough solves"):
             plain = dataclasses.replace(options, history=0)
-            first = best(solve_each(function, starts, args, self.rough, plain))
+            rough = [best(solve_each(function, starts, args, self.rough, plain))]
+            for other in self.others:
+                if options.watch is None or not options.watch.over():
+                    rough.append(solve(function, start, args, other, plain))
+        first = rough[0] if len(rough) == 1 else _best_of(rough)
         point = _lower(function, first.point, start, args)
         with stage(options, "fine solve"):
             last = solve(function, point, args, self.solver, options)
         return _with_work(last, last.steps + first.steps, last.evaluations + first.evaluations)
+
+
+@quick_jit
+def _best_of(found: list[Solution]) -> Solution:
+    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
 
 
 @quick_jit
@@ -173,7 +188,8 @@ class SinglePrecision:
     """A solve in single precision of data in double precision; a step takes about half the time.
 
     Use it for the rough part of a solve, before a solver in double precision (`Chain`, `Tournament`). The answer has
-    the type of the start. On data in single precision it changes nothing.
+    the type of the start. On data in single precision it changes nothing. Signals smaller than 1e-30 or larger than
+    1e30 are divided by their size, which changes no objective of this package.
 
     Attributes:
         solver: the solver.
@@ -194,8 +210,22 @@ class SinglePrecision:
         """Return the solution, in the type of the start; its point is orthogonal to single precision."""
         if start.dtype == jnp.float32:
             return solve(function, start, args, self.solver, options)
-        found = solve(*_converted((function, start, args), jnp.float32), self.solver, options)
+        found = solve(*_converted((function, start, _within_range(args)), jnp.float32), self.solver, options)
         return _converted(found, start.dtype)
+
+
+@quick_jit
+def _within_range(args: tuple) -> tuple:
+    """Divide signals by their size if it lies outside the range of single precision."""
+
+    def one(argument: Any) -> Any:
+        if not isinstance(argument, Summary):
+            return argument
+        low, high = LIMITS
+        inside = (argument.scale() > low) & (argument.scale() < high)
+        return jax.tree.map(lambda leaf, scaled: jnp.where(inside, leaf, scaled), argument, argument.normalised())
+
+    return tuple(map(one, args))
 
 
 @functools.partial(quick_jit, static_argnames="dtype")

@@ -40,6 +40,9 @@ CORNER = 0.3
 CORNERS = (0.3, 0.1, 0.03, 0.01)
 """The same widths, one after another, for sharpening each source by itself."""
 
+SHARP, PRODUCTS = 1e-3, 50
+"""Relative residual, and largest number of steps, of the conjugate gradients that solve its linear equations."""
+
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -222,21 +225,28 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Ar
     method is reweighted least squares, with a corner that is rounded less and less.
     """
 
+    squares, lengths = white**2, jnp.sum(white**2, axis=0)
+
     def one(first: Array) -> Array:
-        row = first
-        for corner in CORNERS:
-            z = matmul(row[None], white)[0]
-            weight = 1 / jnp.sqrt(z**2 + corner**2)
-            moment = matmul(_times(white * weight[None, :], shares), white.T)
+        def sharpen(row: Array, corner: Array) -> tuple[Array, None]:
+            weight = _times(1 / jnp.sqrt(matmul(row[None], white) ** 2 + corner**2), shares)[0]
             # Directions without signals have whitened length zero; the ridge keeps them as they are.
-            ridge = 1e-6 * jnp.trace(moment) / len(first)
-            row = matmul(
-                decompositions.inverse(moment + ridge * jnp.eye(len(first), dtype=first.dtype)), first[:, None]
+            ridge = 1e-6 * jnp.dot(weight, lengths) / len(first)
+
+            def product(row: Array) -> Array:
+                return matmul(white, (weight * matmul(row[None], white)[0])[:, None])[:, 0] + ridge * row
+
+            scale = 1 / (matmul(squares, weight[:, None])[:, 0] + ridge)
+            guess = row * jnp.dot(row, first) / jnp.dot(row, product(row))
+            row, _ = jax.scipy.sparse.linalg.cg(
+                product, first, guess, tol=SHARP, maxiter=PRODUCTS, M=lambda row: scale * row
             )
-            row = row[:, 0] / jnp.sqrt(jnp.sum(row**2))
+            return row / jnp.sqrt(jnp.sum(row**2)), None
+
+        row, _ = jax.lax.scan(sharpen, first, jnp.asarray(CORNERS, first.dtype))
         return jnp.where(jnp.isfinite(row).all(), row, first)
 
-    return jax.lax.map(one, turn)
+    return jax.vmap(one)(turn)
 
 
 def reads_sources(function: object, summary: object) -> bool:
@@ -255,6 +265,19 @@ def reads_sources(function: object, summary: object) -> bool:
         return False
     D = sparsifying_matrix(function, n)
     return D is None or _chain_rank(D)[1]
+
+
+def orders_sources(function: object, summary: object) -> bool:
+    """Return whether `FromSources` can make a start, and the order of the sources counts: with D = 1 it does not.
+
+    >>> from jaxdescramble import objectives
+    >>> summary = objectives.Samples(jnp.ones((4, 9)))
+    >>> [orders_sources(one, summary) for one in (objectives.total_variation(), objectives.sparsity())]
+    [True, False]
+    """
+    if not (isinstance(summary, Samples) and reads_sources(function, summary)):
+        return False
+    return sparsifying_matrix(function, summary.signals.shape[-2]) is not None
 
 
 def _chain_rank(D: np.ndarray) -> tuple[int, bool]:
