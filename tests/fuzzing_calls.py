@@ -148,6 +148,7 @@ PROTOCOLS = {
     "relaxation": "called by Objective.tightest_bound",
     "symmetries": "called by Objective.mirrored",
     "sparsifying_operator": "called by solvers.FromSources",
+    "seriates": "called by descramble",
     "reflect": "called by Objective.mirrored",
     "effective": "called by descramble",
     "energy": "called by objectives",

@@ -16,6 +16,7 @@ from jaxdescramble.descrambling._planning import FINE, near_start, solver_for, s
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import locality, monotonicity, smoothness, sparsity, total_variation, weighted
 from jaxdescramble.solvers import LBFGS, Chain, SinglePrecision, Tournament, minimise
+from jaxdescramble.solvers.starts import order_of_sources
 
 X64 = bool(jax.config.jax_enable_x64)  # pyright: ignore
 needs_x64 = pytest.mark.skipif(not X64, reason="compares two precisions")
@@ -129,6 +130,12 @@ def test_a_decrease_that_is_no_fraction_is_refused():
         jd.descramble(layer(), sparsity(), LBFGS(decrease=-0.1))
 
 
+def test_other_starts_of_a_tournament_are_a_tuple_of_solvers():
+    solver = Tournament(LBFGS(), LBFGS(), others=(LBFGS(tolerance=-1.0),), key=jax.random.key(0))
+    with pytest.raises(ValueError, match="tolerance"):
+        jd.descramble(layer(), sparsity(), solver)
+
+
 @needs_x64
 def test_a_tournament_is_never_worse_than_its_start_and_refines_the_best_rough_answer():
     S, objective = layer(), sparsity()
@@ -209,13 +216,19 @@ def test_what_a_solver_gives_is_not_changed_by_the_defaults():
     batch = jd.descramble(jnp.stack([S, S]), total_variation(shape=(3, 4)), restarts=1, key=key)
     assert "a random start" in batch.how
     line = jd.descramble(jnp.stack([S, S]), total_variation(), restarts=2, key=key)
-    assert "from the computed start, 2 random starts and the sources of the signals" in line.how
+    assert "from the computed start, 2 random starts and the sources of 2 searches" in line.how
+
+
+PLANTED = {
+    "piecewise constant": (jd.datasets.planted.piecewise_constant, total_variation(boundary="neumann")),
+    "local": (jd.datasets.planted.local, locality("neumann")),
+}
 
 
 @needs_x64
-def test_a_default_call_finds_the_planted_order_of_piecewise_constant_signals():
-    objective = total_variation(boundary="neumann")
-    problem = jd.datasets.planted.piecewise_constant(jax.random.key(2), 16, 160)
+@pytest.mark.parametrize(("generator", "objective"), PLANTED.values(), ids=PLANTED)
+def test_a_default_call_finds_a_planted_order(generator, objective):
+    problem = generator(jax.random.key(2), 16, 160)
     planted = float(objective(problem.frame, objective.summarise(problem.signals)))
     found = jd.descramble(problem.signals, objective)
     assert "from the computed start and the sources of the signals" in found.how
@@ -223,6 +236,21 @@ def test_a_default_call_finds_the_planted_order_of_piecewise_constant_signals():
     alone = jd.descramble(problem.signals, objective, start=jnp.eye(16))
     assert "sources" not in alone.how
     assert float(alone.value) > planted * 1.2
+
+
+def test_sources_make_a_start_where_an_order_follows_from_them():
+    few, many = (jd.objectives.Samples(jnp.ones((6, m))) for m in (5, 6))
+    expected = {
+        "chain": [total_variation(), total_variation(boundary="neumann"), total_variation(shape=(6, 1))],
+        "line": [locality(), locality("neumann")],
+        "any": [sparsity(), sparsity("logcosh")],
+        "": [total_variation(shape=(2, 3)), total_variation(shape=(2, 3), isotropic=True), locality(shape=(2, 3))],
+    }
+    for order, objectives in expected.items():
+        assert [order_of_sources(one, many) for one in objectives] == [order] * len(objectives)
+        assert {order_of_sources(one, few) for one in objectives} == {""}
+    assert order_of_sources(locality(positions=jnp.ones((6, 2))), many) == ""
+    assert order_of_sources(monotonicity(), many) == ""
 
 
 def test_results_of_different_calls_can_be_stacked():

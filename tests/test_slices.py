@@ -148,21 +148,28 @@ def test_ctrl_c_in_restarts_keeps_the_best_of_them():
 
 
 def test_ctrl_c_while_a_later_program_is_compiled_keeps_the_answers_before(monkeypatch):
-    opened, begin = [], slices._Slices.begin
-
-    def pressed(group, start):
-        opened.append(start)
-        if len(opened) == 2:
-            raise KeyboardInterrupt
-        return begin(group, start)
-
-    monkeypatch.setattr(slices._Slices, "begin", pressed)
+    begin = slices._Slices.begin
+    first = jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=SHORT, group="SO")
     solver = jd.solvers.Chain((SHORT, jd.solvers.LBFGS()))
-    with pytest.raises(jd.Interrupted) as caught:
-        jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=solver, group="SO")
-    found, first = caught.value.result, jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=SHORT, group="SO")
+
+    def interrupted_at(call):
+        opened = []
+
+        def pressed(group, start):
+            opened.append(start)
+            if len(opened) == call:
+                raise KeyboardInterrupt
+            return begin(group, start)
+
+        monkeypatch.setattr(slices._Slices, "begin", pressed)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            jd.minimise(OBJECTIVE, jnp.eye(N), SUMMARY, solver=solver, group="SO")
+        return caught.value
+
+    found = interrupted_at(2).result
     assert found.status.item() == Status.INTERRUPTED
     np.testing.assert_allclose(found.point, first.point)
+    assert not isinstance(interrupted_at(1), jd.Interrupted)  # nothing was computed before
 
 
 def test_inside_jit_nobody_can_follow():

@@ -24,7 +24,7 @@ from benchmarks.wild.rivals import LABELS, RIVALS, applies
 
 ROOT = Path(__file__).parents[2]
 OPTIMISED = "--xla_backend_optimization_level=3"
-PATIENCE = 600
+PATIENCE = 1800
 GAPS = (1e-2, 1e-3)
 Records = dict[str, dict[str, Any]]
 

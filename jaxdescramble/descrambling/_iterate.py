@@ -72,8 +72,7 @@ def iterate(
         solver: a solver of `jaxdescramble.solvers`.
         start: the first point; its determinant class is kept. None means the better of the raw frame and the polar step
             from it.
-        restarts, key: number of further starts, and the random key that draws them. If the order of the neurons follows
-            from sparse sources, they are searches for these sources; otherwise they are Haar-random points.
+        restarts, key: number of further starts, and the random key that draws them; see `_planning.planned`.
     """
     solver, options = _plan(objective, summary, group, solver, start, restarts, key)
     prepared = prepare(objective, summary, group, start, _classes(objective, solver, options, summary.size))

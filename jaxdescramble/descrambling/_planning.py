@@ -22,11 +22,12 @@ from jaxdescramble.solvers import (
     FromSources,
     PolarPower,
     Restarts,
+    Seriated,
     SinglePrecision,
     Solver,
     Tournament,
 )
-from jaxdescramble.solvers.starts import orders_sources, reads_sources
+from jaxdescramble.solvers.starts import order_of_sources
 
 
 @runtime_checkable
@@ -146,7 +147,7 @@ def planned(
 ) -> Solver:
     """Return the solver with its restarts. A given start without restarts is the only start.
 
-    Where sparse sources give the order of the neurons, the default begins with them instead of with a random point.
+    Where sparse sources and their order make a start, the default begins there instead of at a random point.
 
     >>> from jaxdescramble.objectives import locality
     >>> summary = locality().summarise(jnp.ones((2, 3)))
@@ -156,18 +157,23 @@ def planned(
     if started and not restarts:
         return dataclasses.replace(solver, restarts=0) if isinstance(solver, DefaultSolver) else solver
     if not restarts or key is None:
-        if isinstance(solver, DefaultSolver) and orders_sources(objective, summary):
-            return dataclasses.replace(solver, restarts=0, others=(_with_sources(solver),))
+        if isinstance(solver, DefaultSolver) and order_of_sources(objective, summary) in ("chain", "line"):
+            return dataclasses.replace(solver, restarts=0, others=(_with_sources(solver, objective, summary, 1),))
         return solver
-    with_sources = reads_sources(objective, summary)
+    order = order_of_sources(objective, summary)
     if isinstance(solver, DefaultSolver):
         solver = dataclasses.replace(solver, restarts=restarts, key=key)
-        return dataclasses.replace(solver, others=(_with_sources(solver),)) if with_sources else solver
-    return FromSources(solver, restarts, key=key) if with_sources else Restarts(solver, restarts, key=key)
+        others = (_with_sources(solver, objective, summary, restarts),) if order else ()
+        return dataclasses.replace(solver, others=others)
+    if order in ("chain", "any"):
+        return FromSources(solver, restarts, key=key)
+    return Restarts(solver, restarts, key=key)
 
 
-def _with_sources(solver: DefaultSolver) -> Solver:
+def _with_sources(solver: DefaultSolver, objective: Objective, summary: Summary, searches: int) -> Solver:
     """Return the rough solver of a tournament with sources as its start, all in single precision."""
     rough = solver.rough.solver if isinstance(solver.rough, SinglePrecision) else solver.rough
+    if order_of_sources(objective, summary) == "line":
+        rough = Seriated(rough)
     search = LBFGS(decrease=ROUGH, max_steps=STEPS, preconditioner=None)
-    return SinglePrecision(FromSources(rough, 1, search, key=solver.key))
+    return SinglePrecision(FromSources(rough, searches, search, key=solver.key))

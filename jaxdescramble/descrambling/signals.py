@@ -95,10 +95,11 @@ def descramble(
         solver: an iterative solver, such as `solvers.LBFGS()`, or a direct one, such as `exact.ClosedForm()`, which is
             called as `solver(objective, summary, group)`. Both kinds must be pytrees of numbers. None means the closed
             form if there is one, else `solvers.PolarPower()` if the objective is concave in P. Otherwise it is L-BFGS
-            with the objective's model of the Hessian: roughly from the computed start and from a second one (sparse
-            sources for total variation on a line, otherwise a random point), in single precision, with corners rounded
-            less and less; then finely, from the better answer, until ten steps lower the value by less than a hundred
-            thousandth (`DECREASE_SMALL`). The field `how` says what was done.
+            with the objective's model of the Hessian: roughly from the computed start and from a second one, in single
+            precision, with corners rounded less and less; then finely, from the better answer, until ten steps lower
+            the value by less than a hundred thousandth (`DECREASE_SMALL`). For total variation and locality on a line,
+            the second start is made of sparse sources, if there are as many samples as features; otherwise it is a
+            random point. The field `how` says what was done.
         group: "O" allows both determinants; "SO" allows determinant +1 only. "permutation" searches S(n): the point is
             a permutation matrix, and `reorder` takes the order of the neurons, `point.argmax(axis=-1)`. It needs an
             objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
@@ -114,9 +115,10 @@ def descramble(
             lowest value. With "O", if the objective does not take the same values in both determinant classes, both are
             searched.
         restarts: number of further solves of an iterative solver, from Haar-random starts; the best result is kept.
-            For an L1 norm of the signals or of their differences, the directions along which these are sparse are
-            another start (`solvers.FromSources`); if you give a solver, the restarts are searches for them and take the
-            place of random starts. With "permutation", number of further searches.
+            For an L1 norm of the signals or of their differences, and for locality on a line, the best of so many
+            searches for sparse sources is another start (`solvers.FromSources`). If you give a solver and the objective
+            is an L1 norm, these searches take the place of random starts. With "permutation", number of further
+            searches.
         key: random key of the restarts. With "permutation" you can give it without restarts, because there is always
             one search; None then means a fixed key.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.

@@ -177,6 +177,11 @@ class Locality(Objective[SampleSummary]):
             return Symmetries(every_sign=True)
         return of_grid(*axes(n, self.shape, self.boundary, self.name), every_sign=True)
 
+    def seriates(self, n: int) -> bool:
+        return (
+            self.positions is None and sum(size > 1 for size in axes(n, self.shape, self.boundary, self.name)[0]) == 1
+        )
+
 
 def _on_axis(size: int, end: str) -> np.ndarray:
     """Return positions along one axis, about 1 apart: points of a line, or points of a circle in two dimensions."""

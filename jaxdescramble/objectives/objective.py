@@ -64,7 +64,7 @@ class Objective(Generic[Kind]):
     `order: int = dataclasses.field(default=2, metadata={"static": True})`. For a plain function, use
     `objectives.from_function`.
 
-    The methods from `operator` to `sparsifying_operator` are optional. They return None by default.
+    The methods from `operator` to `seriates` are optional. They return None by default.
     `Objective[SampleSummary]` tells type checkers what kind of summary the methods take.
 
     Attributes:
@@ -177,6 +177,13 @@ class Objective(Generic[Kind]):
         Solvers use it to find starting points.
         """
         return None
+
+    def seriates(self, n: int) -> bool:
+        """Return whether the n neurons stand on a line or circle, and those that are active together near each other.
+
+        Solvers use it to find starting points.
+        """
+        return False
 
     # --- what every objective does ------------------------------------------------------------------------------------
 

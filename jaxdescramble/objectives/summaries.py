@@ -295,7 +295,7 @@ class Samples(SampleSummary):
         return _unit(jnp.max(jnp.abs(self.signals), initial=0))
 
     def normalised(self) -> "Samples":
-        return Samples(self.signals / self.scale(), weights=self.weights)
+        return dataclasses.replace(self, signals=self.signals / self.scale())
 
     def finite(self) -> Array:
         return finite(self.signals, self.weights)

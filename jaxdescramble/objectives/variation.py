@@ -1,6 +1,7 @@
 """Total variation: small for signals that are constant except for a few jumps."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -184,8 +185,13 @@ class TotalVariation(Objective[SampleSummary]):
         return of_grid(D.sizes, D.ends, reversals=not self.isotropic or len(D.sizes) == 1)
 
     def sparsifying_operator(self, n: int) -> Operator:
-        with jax.ensure_compile_time_eval():
-            return from_matrix(self._differences(n)(jnp.eye(n)).reshape((-1, n)))
+        return _operator(self._differences(n), jnp.zeros(()).dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _operator(D: Differences, dtype: np.dtype) -> Operator:
+    with jax.ensure_compile_time_eval():
+        return from_matrix(jnp.asarray(D.rows.reshape((-1, D.rows.shape[-1])), dtype))
 
 
 def _variation(Y: Float[Array, "n m"], summary: SampleSummary, epsilon: Array, D: Differences) -> Float[Array, ""]:

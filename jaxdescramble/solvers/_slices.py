@@ -165,9 +165,12 @@ def _run(lanes: list[_Lane], watch: Watch, done: int = 0, total: int = 1) -> lis
     for lane in lanes:
         try:
             lane.open(watch)
-        except KeyboardInterrupt:  # while the program was traced or compiled: a lane needs at least its first point
+        except KeyboardInterrupt:  # while the program was traced or compiled
+            if not watch.answered:
+                raise  # nothing is lost
             watch.stopped = Status.INTERRUPTED
             lane.open(watch)
+        watch.answered = True
     try:
         while any(lane.running for lane in lanes) and not watch.over():
             for lane in lanes:

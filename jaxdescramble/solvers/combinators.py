@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
+from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
@@ -162,8 +163,14 @@ class Tournament:
             plain = dataclasses.replace(options, history=0)
             rough = [best(solve_each(function, starts, args, self.rough, plain))]
             for other in self.others:
-                if options.watch is None or not options.watch.over():
+                if options.watch is not None and options.watch.over():
+                    break
+                try:
                     rough.append(solve(function, start, args, other, plain))
+                except KeyboardInterrupt:  # between the solves, while a program was compiled or ran
+                    if options.watch is None:
+                        raise
+                    options.watch.stopped = Status.INTERRUPTED
         first = rough[0] if len(rough) == 1 else _best_of(rough)
         point = _lower(function, first.point, start, args)
         with stage(options, "fine solve"):
@@ -189,7 +196,7 @@ class SinglePrecision:
 
     Use it for the rough part of a solve, before a solver in double precision (`Chain`, `Tournament`). The answer has
     the type of the start. On data in single precision it changes nothing. Signals smaller than 1e-30 or larger than
-    1e30 are divided by their size, which changes no objective of this package.
+    1e30 are divided by their size; the value of an objective with units is then that of the divided signals.
 
     Attributes:
         solver: the solver.
@@ -210,22 +217,24 @@ class SinglePrecision:
         """Return the solution, in the type of the start; its point is orthogonal to single precision."""
         if start.dtype == jnp.float32:
             return solve(function, start, args, self.solver, options)
-        found = solve(*_converted((function, start, _within_range(args)), jnp.float32), self.solver, options)
+        function, begin, data = _single((function, start, args))
+        found = solve(function, begin, data, self.solver, options)
         return _converted(found, start.dtype)
 
 
 @quick_jit
-def _within_range(args: tuple) -> tuple:
-    """Divide signals by their size if it lies outside the range of single precision."""
+def _single(problem: tuple) -> tuple:
+    """Return a problem in single precision; signals whose size lies outside its range are divided by their size."""
 
-    def one(argument: Any) -> Any:
+    def within_range(argument: Any) -> Any:
         if not isinstance(argument, Summary):
             return argument
-        low, high = LIMITS
+        low, high = (limit ** (1 / argument.exponent) for limit in LIMITS)
         inside = (argument.scale() > low) & (argument.scale() < high)
         return jax.tree.map(lambda leaf, scaled: jnp.where(inside, leaf, scaled), argument, argument.normalised())
 
-    return tuple(map(one, args))
+    function, start, args = problem
+    return _converted((function, start, tuple(map(within_range, args))), jnp.float32)
 
 
 @functools.partial(quick_jit, static_argnames="dtype")

@@ -99,6 +99,7 @@ CHECKS: dict[str, Callable[..., object]] = {
     "search": check_solver,
     "rough": check_solver,
     "solvers": _several,
+    "others": _several,
     "steps": _stages,
     "factors": _factors,
     "key": random_key,

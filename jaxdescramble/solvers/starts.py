@@ -12,6 +12,7 @@ constant signals, because most orders of the neurons are wrong, nor the frame of
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -32,7 +33,7 @@ from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, solve_each, stage
+from jaxdescramble.solvers.solve import best, solve, solve_each, stage
 
 CORNER = 0.3
 """Width of the rounded corner of |z| in the search for sparse sources, in units of their standard deviation."""
@@ -98,7 +99,7 @@ class FromSources:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start; `evaluations` include those of the search."""
-        summary = samples_of("FromSources", function, args)
+        summary = samples_of("FromSources", function, args).normalised()
         n, m = summary.signals.shape
         if m < n:
             raise ValueError(f"FromSources: {m} samples of {n} features; sources need at least as many samples.")
@@ -112,6 +113,8 @@ class FromSources:
         with stage(options, "search for sources"):
             searches = RunOptions(watch=options.watch)
             found = solve_each(jax.tree_util.Partial(_density), turns, (white, shares), self.search, searches)
+        if options.watch is not None and options.watch.over():
+            return solve(function, start, args, self.solver, options)  # there is no time for a better start
         point = _from_sources(best(found).point, white, whiten, shares, D)
         found, work = search_from(function, start, point, weak, args, self.solver, options), found.evaluations.sum()
         return dataclasses.replace(found, evaluations=(found.evaluations + work).astype(jnp.int32))
@@ -249,44 +252,49 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Ar
     return jax.vmap(one)(turn)
 
 
-def reads_sources(function: object, summary: object) -> bool:
-    """Return whether `FromSources` can make a start: the objective is an L1 norm of `P S` or of its differences along a
-    line or circle, and there are at least as many samples as features.
+def order_of_sources(function: object, summary: object) -> str:
+    """Return how `FromSources` orders the sources of signals.
+
+    Returns:
+        "chain": by their cosines, if the objective is an L1 norm of differences along a line or circle. "line": by
+        `Seriated`, if the objective says that neurons which are active together stand together. "any": it is an L1 norm
+        of `P S`. "": there are fewer samples than features, or the objective is another one.
 
     >>> from jaxdescramble import objectives
     >>> summary = objectives.Samples(jnp.ones((4, 9)))
-    >>> [reads_sources(one, summary) for one in (objectives.total_variation(), objectives.locality())]
-    [True, False]
+    >>> [order_of_sources(one, summary) for one in (objectives.total_variation(), objectives.sparsity())]
+    ['chain', 'any']
     """
     if not isinstance(summary, Samples):
-        return False
+        return ""
     n, m = summary.signals.shape[-2:]  # the summary may be a batch
-    if m < n or sparsifying_operator_of(function, n) is None:
-        return False
+    if m < n:
+        return ""
+    seriates: Callable[[int], bool] | None = getattr(function, "seriates", None)
+    if seriates is not None and seriates(n):
+        return "line"
+    if sparsifying_operator_of(function, n) is None:
+        return ""
     D = sparsifying_matrix(function, n)
-    return D is None or _chain_rank(D)[1]
-
-
-def orders_sources(function: object, summary: object) -> bool:
-    """Return whether `FromSources` can make a start, and the order of the sources counts: with D = 1 it does not.
-
-    >>> from jaxdescramble import objectives
-    >>> summary = objectives.Samples(jnp.ones((4, 9)))
-    >>> [orders_sources(one, summary) for one in (objectives.total_variation(), objectives.sparsity())]
-    [True, False]
-    """
-    if not (isinstance(summary, Samples) and reads_sources(function, summary)):
-        return False
-    return sparsifying_matrix(function, summary.signals.shape[-2]) is not None
+    return "any" if D is None else "chain" if _chain_rank(D)[1] else ""
 
 
 def _chain_rank(D: np.ndarray) -> tuple[int, bool]:
     """Return the rank r of D, and whether its first r rows are independent and form a chain."""
+    return _chain_rank_of(D.tobytes(), D.shape)
+
+
+@functools.lru_cache(maxsize=8)
+def _chain_rank_of(data: bytes, shape: tuple[int, int]) -> tuple[int, bool]:
+    D = np.frombuffer(data).reshape(shape)
     rank = int(np.linalg.matrix_rank(D))
-    rows = D[:rank] / np.linalg.norm(D[:rank], axis=1, keepdims=True)
+    lengths = np.linalg.norm(D[:rank], axis=1, keepdims=True)
+    if rank < 2 or not lengths.all():
+        return rank, False
+    rows = D[:rank] / lengths
     cosines = np.abs(rows @ rows.T) - np.eye(rank)
     next_door = np.abs(np.subtract.outer(np.arange(rank), np.arange(rank))) == 1
-    is_chain = rank > 1 and cosines[next_door].min() > cosines[~next_door].max(initial=0) + 0.05
+    is_chain = cosines[next_door].min() > cosines[~next_door].max(initial=0) + 0.05
     return rank, bool(is_chain and np.linalg.matrix_rank(D[:rank]) == rank)
 
 

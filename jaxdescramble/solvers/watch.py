@@ -38,12 +38,14 @@ class Watch:
 
     Attributes:
         stopped: `Status.TIME_SPENT` or `Status.INTERRUPTED` after the watch has stopped the solves; otherwise None.
+        answered: whether a solve has a first result, which an interruption must not lose.
     """
 
     def __init__(self, progress: Progress | None = None, max_seconds: float | int | None = None):
         self.progress = progress
         self.deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self.stopped: Status | None = None
+        self.answered = False
         self._stages: list[str] = []
 
     @property
