@@ -115,7 +115,7 @@ def descramble(
             lowest value. With "O", if the objective does not take the same values in both determinant classes, both are
             searched.
         restarts: number of further solves of an iterative solver, from Haar-random starts; the best result is kept.
-            For an L1 norm of the signals or of their differences, and for locality on a line, the best of so many
+            For an L1 norm of the signals or of their differences, and for locality on a line, the best of that many
             searches for sparse sources is another start (`solvers.FromSources`). If you give a solver and the objective
             is an L1 norm, these searches take the place of random starts. With "permutation", number of further
             searches.
