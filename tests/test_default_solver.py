@@ -130,7 +130,7 @@ def test_a_decrease_that_is_no_fraction_is_refused():
         jd.descramble(layer(), sparsity(), LBFGS(decrease=-0.1))
 
 
-def test_other_starts_of_a_tournament_are_a_tuple_of_solvers():
+def test_the_other_solvers_of_a_tournament_are_checked_too():
     solver = Tournament(LBFGS(), LBFGS(), others=(LBFGS(tolerance=-1.0),), key=jax.random.key(0))
     with pytest.raises(ValueError, match="tolerance"):
         jd.descramble(layer(), sparsity(), solver)

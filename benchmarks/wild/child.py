@@ -75,8 +75,8 @@ def of_ours(task: Task, seconds: float) -> dict[str, Any]:
     more = max(1, min(100, int(seconds / 2 / whole)))
     fine = dataclasses.replace(solver.solver.solvers[-1], decrease=1e-6)
     chain = dataclasses.replace(solver.solver, solvers=(solver.solver.solvers[0], fine))
-    longer = dataclasses.replace(solver, restarts=more, solver=chain)
-    taken, one = call(solver=longer, max_seconds=seconds)
+    longer = dataclasses.replace(solver, solver=chain)
+    taken, one = call(solver=longer, restarts=more, key=jax.random.key(1), max_seconds=seconds)
     return record | {"longer_s": taken, "longer": min(float(one.value), float(found.value))}
 
 

@@ -20,7 +20,7 @@ from jaxdescramble.solvers.descent import RunOptions
 from jaxdescramble.solvers.implicit import attach
 from jaxdescramble.solvers.modes import modes_operator, on_modes
 from jaxdescramble.solvers.solution import Count
-from jaxdescramble.solvers.solve import best, solve_each
+from jaxdescramble.solvers.solve import best, best_of, solve_each
 from jaxdescramble.solvers.watch import Watch
 
 
@@ -112,7 +112,7 @@ def iterate_in_slices(
     else:  # one class after the other, by the same program
         starts = _by_class(prepared.starts)
         both = [solve_each(objective, one, (prepared.summary,), solver, options, own=True) for one in starts]
-        found = both[0] if classes == 1 else _better(both)
+        found = both[0] if classes == 1 else best_of(both)
     return _describe_all(known, found, options.compiled)
 
 
@@ -213,11 +213,6 @@ def _as_batch(found: Solution) -> Solution:
 @quick_jit
 def _by_class(starts: Float[Array, "batch classes n n"]) -> list[Array]:
     return [starts[:, k] for k in range(starts.shape[1])]
-
-
-@quick_jit
-def _better(both: list[Solution]) -> Solution:
-    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *both))
 
 
 @functools.partial(quick_jit, static_argnames=("group", "classes"))

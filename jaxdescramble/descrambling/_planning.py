@@ -154,26 +154,25 @@ def planned(
     >>> planned(locality(), summary, solver_for(locality()), True, 0, None).restarts
     0
     """
+    if not isinstance(solver, DefaultSolver):
+        if not restarts or key is None:
+            return solver
+        with_sources = order_of_sources(objective, summary) in ("chain", "any")
+        return FromSources(solver, restarts, key=key) if with_sources else Restarts(solver, restarts, key=key)
     if started and not restarts:
-        return dataclasses.replace(solver, restarts=0) if isinstance(solver, DefaultSolver) else solver
-    if not restarts or key is None:
-        if isinstance(solver, DefaultSolver) and order_of_sources(objective, summary) in ("chain", "line"):
-            return dataclasses.replace(solver, restarts=0, others=(_with_sources(solver, objective, summary, 1),))
-        return solver
+        return dataclasses.replace(solver, restarts=0)
     order = order_of_sources(objective, summary)
-    if isinstance(solver, DefaultSolver):
+    if restarts and key is not None:
         solver = dataclasses.replace(solver, restarts=restarts, key=key)
-        others = (_with_sources(solver, objective, summary, restarts),) if order else ()
-        return dataclasses.replace(solver, others=others)
-    if order in ("chain", "any"):
-        return FromSources(solver, restarts, key=key)
-    return Restarts(solver, restarts, key=key)
+        return _with_sources(solver, order, restarts) if order else solver
+    if order in ("chain", "line"):
+        return _with_sources(dataclasses.replace(solver, restarts=0), order, 1)
+    return solver
 
 
-def _with_sources(solver: DefaultSolver, objective: Objective, summary: Summary, searches: int) -> Solver:
-    """Return the rough solver of a tournament with sources as its start, all in single precision."""
-    rough = solver.rough.solver if isinstance(solver.rough, SinglePrecision) else solver.rough
-    if order_of_sources(objective, summary) == "line":
-        rough = Seriated(rough)
+def _with_sources(solver: DefaultSolver, order: str, searches: int) -> DefaultSolver:
+    """Return the tournament with one more rough solve, from sparse sources; its search is in single precision too."""
     search = LBFGS(decrease=ROUGH, max_steps=STEPS, preconditioner=None)
-    return SinglePrecision(FromSources(rough, searches, search, key=solver.key))
+    rough = Seriated(solver.rough) if order == "line" else solver.rough
+    sources = FromSources(rough, searches, search, key=solver.key)
+    return dataclasses.replace(solver, others=(SinglePrecision(sources),))

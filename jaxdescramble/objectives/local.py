@@ -178,9 +178,10 @@ class Locality(Objective[SampleSummary]):
         return of_grid(*axes(n, self.shape, self.boundary, self.name), every_sign=True)
 
     def seriates(self, n: int) -> bool:
-        return (
-            self.positions is None and sum(size > 1 for size in axes(n, self.shape, self.boundary, self.name)[0]) == 1
-        )
+        if self.positions is not None:
+            return False
+        sizes, _ = axes(n, self.shape, self.boundary, self.name)
+        return sum(size > 1 for size in sizes) == 1
 
 
 def _on_axis(size: int, end: str) -> np.ndarray:

@@ -64,7 +64,7 @@ class Objective(Generic[Kind]):
     `order: int = dataclasses.field(default=2, metadata={"static": True})`. For a plain function, use
     `objectives.from_function`.
 
-    The methods from `operator` to `seriates` are optional. They return None by default.
+    The methods from `operator` to `seriates` are optional. They return None by default; `seriates` returns False.
     `Objective[SampleSummary]` tells type checkers what kind of summary the methods take.
 
     Attributes:

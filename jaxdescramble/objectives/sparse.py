@@ -1,7 +1,10 @@
 """Sparsity: small if few neurons are active in each sample."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -137,7 +140,7 @@ class L1Sparsity(_Entrywise):
         return softened(Y**2, jnp.asarray(self.epsilon, Y.dtype))
 
     def sparsifying_operator(self, n: int) -> Operator:
-        return _identity(n)
+        return _identity(n, jnp.zeros(()).dtype)
 
 
 class LogCoshSparsity(_Entrywise):
@@ -157,7 +160,7 @@ class LogCoshSparsity(_Entrywise):
         return floor * log_cosh(Y / floor)
 
     def sparsifying_operator(self, n: int) -> Operator:
-        return _identity(n)
+        return _identity(n, jnp.zeros(()).dtype)
 
 
 class L4Sparsity(_Entrywise):
@@ -219,6 +222,7 @@ class Participation(Objective[SampleSummary]):
         return Symmetries(every_sign=True, every_order=True)
 
 
-def _identity(n: int) -> Operator:
+@functools.lru_cache(maxsize=8)
+def _identity(n: int, dtype: np.dtype) -> Operator:
     with jax.ensure_compile_time_eval():
-        return from_matrix(jnp.eye(n))
+        return from_matrix(jnp.eye(n, dtype=dtype))

@@ -11,7 +11,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.summary import Summary
-from jaxdescramble.operators import Operator
+from jaxdescramble.operators import MatrixOperator, Operator
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.problem import name_of
 from jaxdescramble.solvers.solution import Solution
@@ -74,5 +74,6 @@ def sparsifying_matrix(function: object, n: int) -> np.ndarray | None:
     if operator is None:
         return None
     with jax.ensure_compile_time_eval():
-        D = np.asarray(operator.apply(jnp.eye(n)), np.float64)
+        known = isinstance(operator, MatrixOperator)
+        D = np.asarray(operator.matrix if known else operator.apply(jnp.eye(n)), np.float64)
     return None if D.shape == (n, n) and np.array_equal(D, np.eye(n)) else D

@@ -19,7 +19,7 @@ from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, both_classes, mirrored, solve, solve_each, stage
+from jaxdescramble.solvers.solve import best, best_of, both_classes, mirrored, solve, solve_each, stage
 
 Data = TypeVar("Data")
 
@@ -171,16 +171,11 @@ class Tournament:
                     if options.watch is None:
                         raise
                     options.watch.stopped = Status.INTERRUPTED
-        first = rough[0] if len(rough) == 1 else _best_of(rough)
+        first = rough[0] if len(rough) == 1 else best_of(rough)
         point = _lower(function, first.point, start, args)
         with stage(options, "fine solve"):
             last = solve(function, point, args, self.solver, options)
         return _with_work(last, last.steps + first.steps, last.evaluations + first.evaluations)
-
-
-@quick_jit
-def _best_of(found: list[Solution]) -> Solution:
-    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
 
 
 @quick_jit

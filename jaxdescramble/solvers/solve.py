@@ -86,6 +86,12 @@ def best(found: Solution) -> Solution:
     )
 
 
+@quick_jit
+def best_of(found: list[Solution]) -> Solution:
+    """Return the solution of least value among several; `evaluations` is their sum."""
+    return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
+
+
 def mirrored(function: object, n: int) -> bool:
     """Return whether a function declares that both determinant classes have the same values.
 

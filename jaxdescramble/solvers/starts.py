@@ -13,7 +13,7 @@ constant signals, because most orders of the neurons are wrong, nor the frame of
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -252,7 +252,7 @@ def _sharpened(turn: Float[Array, "n n"], white: Float[Array, "n m"], shares: Ar
     return jax.vmap(one)(turn)
 
 
-def order_of_sources(function: object, summary: object) -> str:
+def order_of_sources(function: object, summary: object) -> Literal["chain", "line", "any", ""]:
     """Return how `FromSources` orders the sources of signals.
 
     Returns:
