@@ -164,8 +164,8 @@ def test_a_plane_near_the_top_of_its_sinusoid_turns_by_its_slope():
 
 @needs_x64
 def test_wrong_downward_curvature_does_not_stop_a_solve():
-    # The model of spectral entropy is rough. With quarter turns for tiny slopes, the last of these solves stopped 3.5e-4
-    # above what the same method reaches without a model when it goes on from there.
+    # The model of spectral entropy is rough. With quarter turns for tiny slopes, the last of these solves stopped
+    # 3.5e-4 above what the same method reaches without a model when it goes on from there.
     signals = np.random.default_rng(0).normal(size=(32, 200)) * np.arange(1, 33)[:, None] ** -1.5
     objective = spectral_entropy()
     summary = objective.summarise(jnp.asarray(signals))

@@ -64,7 +64,7 @@ def of_ours(task: Task, seconds: float) -> dict[str, Any]:
     whole, found = call()
     call(max_seconds=whole / 2)  # what a deadline needs is compiled
     trace = [(whole, float(found.value))]
-    for part in 0.75 ** np.arange(1, 16):
+    for part in 0.75 ** np.arange(1, 16) if whole < 10 else 0.6 ** np.arange(1, 9):
         taken, one = call(max_seconds=whole * part)
         if taken < trace[-1][0]:
             trace.append((taken, float(one.value)))
