@@ -14,7 +14,15 @@ from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import first_guess
 from jaxdescramble.descrambling._planning import FINE, near_start, solver_for, stages
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import locality, monotonicity, smoothness, sparsity, total_variation, weighted
+from jaxdescramble.objectives import (
+    locality,
+    monotonicity,
+    smoothness,
+    sparsity,
+    spectral_entropy,
+    total_variation,
+    weighted,
+)
 from jaxdescramble.solvers import LBFGS, Chain, SinglePrecision, Tournament, minimise
 from jaxdescramble.solvers.starts import order_of_sources
 
@@ -123,6 +131,21 @@ def test_a_solve_stops_where_the_value_hardly_falls():
     assert int(solve(0.0).status) != Status.DECREASE_SMALL
     for kind in (solvers.ConjugateGradient, solvers.GradientDescent, solvers.TrustRegion):
         assert int(solve(1e-2, kind).status) == Status.DECREASE_SMALL
+
+
+@needs_x64
+def test_rugged_objectives_begin_without_a_model_from_random_points():
+    S = layer()
+    for objective in (spectral_entropy(), weighted((0.2, locality()), (0.8, spectral_entropy()))):
+        for restarts, named in ((None, "a random start"), (2, "2 random starts")):
+            key = None if restarts is None else jax.random.key(1)
+            found = jd.descramble(S, objective, **({} if restarts is None else {"restarts": restarts}), key=key).check()
+            assert "LBFGS in single precision from the others" in found.how
+            assert named in found.how
+    alone = jd.descramble(S, spectral_entropy(), start=jnp.eye(N))
+    assert "from the others" not in alone.how
+    assert float(jd.descramble(S, spectral_entropy()).value) <= float(alone.value) * 1.001
+    assert not total_variation().rugged
 
 
 def test_a_decrease_that_is_no_fraction_is_refused():

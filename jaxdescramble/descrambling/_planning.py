@@ -62,6 +62,9 @@ ROUGH, FINE = 1e-3, 1e-5
 STEPS = 100
 """Largest number of steps of one stage of a rough solve."""
 
+PLAIN_STEPS = 600
+"""The same for a rough solve of a rugged objective without a model; it has one stage."""
+
 WIDEST, UNKNOWN = 0.3, 300.0
 """How widely the first stage rounds corners, in units of the signals; and the factor if the given width is unknown."""
 
@@ -147,7 +150,8 @@ def planned(
 ) -> Solver:
     """Return the solver with its restarts. A given start without restarts is the only start.
 
-    Where sparse sources and their order make a start, the default begins there instead of at a random point.
+    Where sparse sources and their order make a start, the default begins there instead of at a random point. Rough
+    solves of rugged objectives take no model from random points.
 
     >>> from jaxdescramble.objectives import locality
     >>> summary = locality().summarise(jnp.ones((2, 3)))
@@ -164,6 +168,10 @@ def planned(
     order = order_of_sources(objective, summary)
     if restarts and key is not None:
         solver = dataclasses.replace(solver, restarts=restarts, key=key)
+    if _rugged(objective):
+        plain = Restarts(_plain(PLAIN_STEPS), solver.restarts, given=False, key=solver.key)
+        return dataclasses.replace(solver, restarts=0, others=(SinglePrecision(plain),))
+    if restarts and key is not None:
         return _with_sources(solver, order, restarts) if order else solver
     if order in ("chain", "line"):
         return _with_sources(dataclasses.replace(solver, restarts=0), order, 1)
@@ -172,7 +180,18 @@ def planned(
 
 def _with_sources(solver: DefaultSolver, order: str, searches: int) -> DefaultSolver:
     """Return the tournament with one more rough solve, from sparse sources; its search is in single precision too."""
-    search = LBFGS(decrease=ROUGH, max_steps=STEPS, preconditioner=None)
     rough = Seriated(solver.rough) if order == "line" else solver.rough
-    sources = FromSources(rough, searches, search, key=solver.key)
+    sources = FromSources(rough, searches, _plain(STEPS), key=solver.key)
     return dataclasses.replace(solver, others=(SinglePrecision(sources),))
+
+
+def _plain(max_steps: int) -> LBFGS:
+    """Return a rough solver without a model of the Hessian."""
+    return LBFGS(decrease=ROUGH, max_steps=max_steps, preconditioner=None)
+
+
+def _rugged(objective: Objective) -> bool:
+    """Return whether an objective, or a term of a sum, says that it is rugged."""
+    if isinstance(objective, Weighted):
+        return any(map(_rugged, objective.terms))
+    return objective.rugged

@@ -121,6 +121,7 @@ class SpectralEntropy(Objective[SampleSummary]):
     epsilon: ArrayLike = 1e-3
 
     smoothing = "epsilon"
+    rugged = True
     takes_weights = True
 
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
