@@ -1,7 +1,5 @@
 """Solvers with a condition or with others inside: the polar fixed point, continuation, restarts."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,23 +92,3 @@ def test_restarts_find_the_deeper_well_and_other_class_only_if_allowed():
         np.testing.assert_allclose(found.value, best, rtol=0, atol=1e-8)
         assert int(found.steps) > int(alone.steps)
         np.testing.assert_allclose(found.value, double_well(found.point), rtol=1e-13, atol=0)
-
-
-@needs_x64
-def test_restarts_without_the_given_start_begin_at_random_points_only():
-    start = orthogonal.random(jax.random.key(7), 4)
-    nothing = solvers.LBFGS(max_steps=0)
-    both = solvers.Restarts(nothing, 3, key=jax.random.key(0))
-    for group in ("O", "SO"):
-        found = minimise(lambda P: -P[0, 0] + P[1, 2] ** 2, start, solver=both, group=group)
-        alone = minimise(
-            lambda P: -P[0, 0] + P[1, 2] ** 2, start, solver=dataclasses.replace(both, given=False), group=group
-        )
-        assert float(alone.value) >= float(found.value)
-        assert np.abs(alone.point - start).max() > 0.1
-    stays = minimise(lambda P: jnp.sum((P - start) ** 2), start, solver=both)
-    np.testing.assert_allclose(stays.point, start, rtol=0, atol=1e-14)
-    moved = minimise(lambda P: jnp.sum((P - start) ** 2), start, solver=dataclasses.replace(both, given=False))
-    assert float(moved.value) > 0.1
-    with pytest.raises(ValueError, match="no start"):
-        minimise(double_well, jnp.eye(2), solver=solvers.Restarts(nothing, 0, given=False, key=jax.random.key(0)))

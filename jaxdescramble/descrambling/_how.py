@@ -37,9 +37,7 @@ def how(objective: Objective, solver: object, group: str, started: bool = False)
 def _described(solver: object, objective: Objective) -> str:
     if isinstance(solver, Tournament):
         rough, fine = _described(solver.rough, objective), _described(solver.solver, objective)
-        plain = [_described(one, objective) for one in solver.others if isinstance(_inner(one), Restarts)]
-        from_each = ", ".join([f"{rough} from the first start", *(f"{one} from the others" for one in plain)])
-        return f"{from_each if plain else f'{rough} from each start'}; from the best answer {fine}"
+        return f"{rough} from each start; from the best answer {fine}"
     if isinstance(solver, Chain):
         return ", then ".join(_described(one, objective) for one in solver.solvers)
     if isinstance(solver, SinglePrecision):
@@ -51,10 +49,6 @@ def _described(solver: object, objective: Objective) -> str:
         inner = _described(solver.solver, objective)
         return f"{inner} in {len(solver.factors) + 1} stages with {objective.smoothing} x {wide}"
     return f"{type(solver).__name__}{_model(solver, objective)}"
-
-
-def _inner(solver: object) -> object:
-    return solver.solver if isinstance(solver, SinglePrecision) else solver
 
 
 def _model(solver: object, objective: Objective) -> str:

@@ -62,8 +62,8 @@ ROUGH, FINE = 1e-3, 1e-5
 STEPS = 100
 """Largest number of steps of one stage of a rough solve."""
 
-PLAIN_STEPS = 600
-"""The same for a rough solve of a rugged objective without a model; it has one stage."""
+RUGGED_STARTS = 3
+"""Number of random starts of a default call for a rugged objective; for others it is 1."""
 
 WIDEST, UNKNOWN = 0.3, 300.0
 """How widely the first stage rounds corners, in units of the signals; and the factor if the given width is unknown."""
@@ -97,7 +97,8 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
     if factors:
         rough = Continuation(rough, factors)
     fine = LBFGS(decrease=FINE)
-    return DefaultSolver(Chain((SinglePrecision(fine), fine)), SinglePrecision(rough), key=jax.random.key(KEY))
+    chain, starts = Chain((SinglePrecision(fine), fine)), RUGGED_STARTS if _rugged(objective) else 1
+    return DefaultSolver(chain, SinglePrecision(rough), starts, key=jax.random.key(KEY))
 
 
 def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
@@ -150,8 +151,7 @@ def planned(
 ) -> Solver:
     """Return the solver with its restarts. A given start without restarts is the only start.
 
-    Where sparse sources and their order make a start, the default begins there instead of at a random point. Rough
-    solves of rugged objectives take no model from random points.
+    Where sparse sources and their order make a start, the default begins there instead of at a random point.
 
     >>> from jaxdescramble.objectives import locality
     >>> summary = locality().summarise(jnp.ones((2, 3)))
@@ -168,10 +168,6 @@ def planned(
     order = order_of_sources(objective, summary)
     if restarts and key is not None:
         solver = dataclasses.replace(solver, restarts=restarts, key=key)
-    if _rugged(objective):
-        plain = Restarts(_plain(PLAIN_STEPS), solver.restarts, given=False, key=solver.key)
-        return dataclasses.replace(solver, restarts=0, others=(SinglePrecision(plain),))
-    if restarts and key is not None:
         return _with_sources(solver, order, restarts) if order else solver
     if order in ("chain", "line"):
         return _with_sources(dataclasses.replace(solver, restarts=0), order, 1)
@@ -180,14 +176,10 @@ def planned(
 
 def _with_sources(solver: DefaultSolver, order: str, searches: int) -> DefaultSolver:
     """Return the tournament with one more rough solve, from sparse sources; its search is in single precision too."""
+    search = LBFGS(decrease=ROUGH, max_steps=STEPS, preconditioner=None)
     rough = Seriated(solver.rough) if order == "line" else solver.rough
-    sources = FromSources(rough, searches, _plain(STEPS), key=solver.key)
+    sources = FromSources(rough, searches, search, key=solver.key)
     return dataclasses.replace(solver, others=(SinglePrecision(sources),))
-
-
-def _plain(max_steps: int) -> LBFGS:
-    """Return a rough solver without a model of the Hessian."""
-    return LBFGS(decrease=ROUGH, max_steps=max_steps, preconditioner=None)
 
 
 def _rugged(objective: Objective) -> bool:

@@ -77,8 +77,7 @@ class Objective(Generic[Kind]):
             `P <- polar(-gradient)`, never increases it.
         smoothing: name of the field that says how widely corners are rounded, such as "epsilon"; "" means that there
             are no corners. Continuation lowers this field step by step.
-        rugged: whether there are many local minima of different values, and solves with a model of the Hessian often
-            end in worse ones. Default solves from random points then begin without the model.
+        rugged: whether many local minima have quite different values. Default calls then take three random starts.
         takes_weights: whether `value` and the optional methods multiply every sum over samples by `summary.weigh`. Set
             it only for objectives that read `Samples`; the other summaries contain the weights. If it is False, only
             weights of zeros and ones are accepted.

@@ -39,8 +39,6 @@ class Restarts:
     Attributes:
         solver: the solver of each solve.
         restarts: number of random points (fixed at compile time).
-        given: whether to solve from the given start too (fixed at compile time). Without it, the random points are
-            the only starts.
         key: random key of the random points.
 
     >>> from jaxdescramble import solvers
@@ -55,17 +53,13 @@ class Restarts:
 
     solver: Solver
     restarts: int = dataclasses.field(metadata={"static": True})
-    given: bool = dataclasses.field(default=True, metadata={"static": True})
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution with the lowest value; its `steps` are the sum over all solves."""
-        if not self.given and self.restarts < 1:
-            raise ValueError("Restarts: got restarts=0 and given=False: no start. Give one of them.")
         reflect = options.group == "O" and not mirrored(function, start.shape[0])
         starts = _drawn(start, self.restarts, self.key, options.group, reflect)
-        starts = starts if self.given else starts[-self.restarts :]
         found = solve_each(function, starts, args, self.solver, options)
         return dataclasses.replace(best(found), steps=jnp.sum(found.steps, dtype=jnp.int32))
 
@@ -133,14 +127,14 @@ class Tournament:
 
     Use it for objectives with many local minima, if a rough solve tells which of them are good. It is a part of the
     default of `descramble`. The starts are the given one and Haar-random points, in the determinant classes that
-    `Restarts` would search; `others` have starts of their own. If no rough answer has a lower value than the given
+    `Restarts` would search; `others` compute starts of their own. If no rough answer has a lower value than the given
     start, the fine solve begins there: so the answer is never worse than the start.
 
     Attributes:
         solver: the solver of the fine solve.
         rough: the solver of the rough solves; a coarse `decrease` or `tolerance` is enough.
         restarts: number of random points (fixed at compile time); 0 takes the given start only.
-        others: further rough solvers with starts of their own, such as `FromSources(rough, key=key)`.
+        others: further rough solvers that compute a start, such as `FromSources(rough, key=key)`.
         key: random key of the random points.
 
     >>> from jaxdescramble import objectives, solvers
