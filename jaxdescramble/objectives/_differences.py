@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,21 @@ class Differences:
                     d = jnp.roll(d, -1, axis) - d
             parts.append(d.reshape((math.prod(d.shape[:-1]), Y.shape[1])))
         return jnp.stack(parts) if self.isotropic else jnp.concatenate(parts)[None]
+
+    def of_product(
+        self, point: Float[Array, "n features"], times_signals: Callable[[Array], Array]
+    ) -> Float[Array, "axes k m"]:
+        """Return `D (P S)`. On a line this is `(D P) S`, so that no differences of large arrays are taken.
+
+        Args:
+            point: P.
+            times_signals: the function `M -> M S`.
+
+        >>> on_a_line(2).of_product(jnp.eye(2), lambda M: M @ jnp.asarray([[1.0], [4.0]])).tolist()
+        [[[3.0]]]
+        """
+        # On a grid, D has twice as many rows as P.
+        return times_signals(self(point)[0])[None] if len(self.sizes) == 1 else self(times_signals(point))
 
     def largest_variation(self, d: Float[Array, "axes k m"]) -> float:
         """Return the largest sum of |d| for signals of root mean square 1, or 1 if it is 0.

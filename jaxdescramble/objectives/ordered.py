@@ -185,9 +185,8 @@ class Monotonicity(Objective[SampleSummary]):
     takes_weights = True
 
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
-        Y, _ = in_frame(point, summary)
-        differences = on_a_line(len(Y))
-        d = differences(Y)
+        differences = on_a_line(len(point))
+        d = differences.of_product(point, lambda matrix: in_frame(matrix, summary)[0])
         return jnp.sum(summary.weigh(_descent(d, self.epsilon))) / differences.largest_variation(d)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
@@ -210,7 +209,7 @@ class Monotonicity(Objective[SampleSummary]):
         differences = on_a_line(len(S))
 
         def bending(point: Array, V: Array) -> Array:
-            d = differences(matmul(point, S))
+            d = differences.of_product(point, lambda matrix: matmul(matrix, S))
             h = jnp.sum(summary.weigh(second_derivatives(lambda d: _descent(d, self.epsilon), d)), axis=(0, 2))
             moved = differences(V)[0]
             return jnp.sum(h[:, None] * moved**2, axis=0) / differences.largest_variation(d)

@@ -56,8 +56,8 @@ def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
     return samples.signals / size / unit
 
 
-def in_frame(point: Float[Array, "n n"], summary: Summary) -> tuple[Float[Array, "n m"], Float[Array, "1 m"]]:
-    """Return `Y = P S` in its own unit, and the energies of the samples."""
+def in_frame(point: Float[Array, "k n"], summary: Summary) -> tuple[Float[Array, "k m"], Float[Array, "1 m"]]:
+    """Return `Y = P S` in the unit of the signals, and the energies of the samples. P may be any matrix."""
     samples = kept_samples(summary)
     size, unit = _unit(samples)
     energies = jnp.sum((samples.signals / size / unit) ** 2, axis=0, keepdims=True)

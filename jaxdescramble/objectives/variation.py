@@ -100,8 +100,9 @@ class TotalVariation(Objective[SampleSummary]):
         return Differences(sizes, ends, self.order, self.isotropic)
 
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
-        Y, _ = in_frame(point, summary)
-        return _variation(Y, summary, jnp.asarray(self.epsilon, Y.dtype), self._differences(len(Y)))
+        D = self._differences(len(point))
+        d = D.of_product(point, lambda matrix: in_frame(matrix, summary)[0])
+        return _variation(d, summary, jnp.asarray(self.epsilon, d.dtype), D)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         """Return a number that no orthogonal P goes below. In general no P reaches it.
@@ -149,11 +150,11 @@ class TotalVariation(Objective[SampleSummary]):
                     pairs = jnp.sum(second(p, q) * Y[place[:, p]] * Y[place[:, q]], axis=1)
                     cross = cross.at[place[:, p], place[:, q]].add(pairs)
             unit = D.largest_variation(g)
-            radial = jnp.sum(jax.grad(lambda y: _variation(y, summary, floor, D))(Y) * Y, axis=1)
+            radial = jnp.sum(jax.grad(lambda y: _variation(D(y), summary, floor, D))(Y) * Y, axis=1)
             return spatial_curvature(matmul(bend, (Y**2).T) / unit, radial, (cross + cross.T) / unit)
 
         def bending(point: Array, V: Array) -> Array:
-            g = D(matmul(point, S))
+            g = D.of_product(point, lambda matrix: matmul(matrix, S))
             square = jnp.sum(g**2, axis=0) + jnp.asarray(self.epsilon, g.dtype) ** 2
             even = jnp.sum(summary.weigh(1 / jnp.sqrt(square)), axis=1)
             along = jnp.sum(summary.weigh(g[:, None] * g[None] / square[None, None] ** 1.5), axis=3)
@@ -194,7 +195,6 @@ def _operator(D: Differences, dtype: np.dtype) -> Operator:
         return from_matrix(jnp.asarray(D.rows.reshape((-1, D.rows.shape[-1])), dtype))
 
 
-def _variation(Y: Float[Array, "n m"], summary: SampleSummary, epsilon: Array, D: Differences) -> Float[Array, ""]:
-    d = D(Y)
+def _variation(d: Float[Array, "axes k m"], summary: SampleSummary, epsilon: Array, D: Differences) -> Float[Array, ""]:
     lengths = softened(jnp.sum(d**2, axis=0), epsilon)
     return jnp.sum(summary.weigh(lengths)) / D.largest_variation(d)
