@@ -121,10 +121,11 @@ def section(title: str, found: dict[str, dict[str, Any]], all_records: dict[str,
             counted = {name: one["times"][name][place] or one["limit"] for name in one["times"]}
             rivals = [seconds for name, seconds in counted.items() if name != "ours"]
             against = min(rivals) / counted["ours"] if rivals and "ours" in counted else math.nan
-            ratios.append(against)
+            ratios += [against] if "ours" in counted else []
             yield f"| {case} | {size} | {one['best']:.5f} | " + " | ".join(cells) + f" | {against:.1f} |"
+        both = [one for one in found.values() if "ours" in one["times"]] or list(found.values())
         means = {
-            name: mean((one["times"][name][place] or one["limit"]) for one in found.values() if name in one["times"])
+            name: mean((one["times"][name][place] or one["limit"]) for one in both if name in one["times"])
             for name in names
         }
         yield (
@@ -132,13 +133,11 @@ def section(title: str, found: dict[str, dict[str, Any]], all_records: dict[str,
             + " | ".join(f"{means[name]:.3g}" for name in names)
             + f" | {mean(ratios):.1f} |"
         )
-        everywhere = [
-            means[name] for name in names if name != "ours" and all(name in one["times"] for one in found.values())
-        ]
+        everywhere = [means[name] for name in names if name != "ours" and all(name in one["times"] for one in both)]
         yield ""
         if everywhere and "ours" in means:
             yield (
-                f"The fastest rival over all {len(found)} cases takes {min(everywhere) / means['ours']:.1f} times as "
+                f"The fastest rival over all {len(both)} cases takes {min(everywhere) / means['ours']:.1f} times as "
                 f"long as this library; the fastest rival of each case takes {mean(ratios):.1f} times as long."
             )
             yield ""
