@@ -83,7 +83,8 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
 
     This is the closed form for a quadratic form, and the polar fixed point (`PolarPower`) for a concave objective. For
     all others it is L-BFGS, with a model of the Hessian as preconditioner: first roughly, from the computed start and
-    from a second one (`planned`), with corners rounded less and less; then finely, from the better answer.
+    from a second one (`planned`), with corners rounded less and less; then finely, from the better answer. Rugged
+    objectives take `RUGGED_STARTS` random starts.
 
     >>> from jaxdescramble.objectives import smoothness
     >>> solver_for(smoothness())
