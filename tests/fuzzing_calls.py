@@ -551,6 +551,7 @@ SOLVERS |= {
     "Tournament": Call(
         functools.partial(solved, solvers.Tournament), {"solver": QUICK, "rough": QUICK, "restarts": 2, "key": KEY}
     ),
+    "InFrame": Call(functools.partial(solved, solvers.InFrame), {"solver": QUICK}),
     "SinglePrecision": Call(functools.partial(solved, solvers.SinglePrecision), {"solver": QUICK}),
     "FromModes": Call(
         lambda solver, operator: solvers.minimise(VARIATION, P, SUMMARY, solver=solvers.FromModes(solver, operator)),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jaxdescramble.objectives import (
     weighted,
 )
 from jaxdescramble.solvers import LBFGS, Chain, SinglePrecision, Tournament, minimise
+from jaxdescramble.solvers.solve import solve
 from jaxdescramble.solvers.starts import order_of_sources
 
 X64 = bool(jax.config.jax_enable_x64)  # pyright: ignore
@@ -166,6 +168,27 @@ def test_a_tournament_is_never_worse_than_its_start_and_refines_the_best_rough_a
     found = minimise(objective, jnp.eye(N), summary, solver=dataclasses.replace(solver, rough=LBFGS(max_steps=5)))
     np.testing.assert_allclose(found.value, alone.value, rtol=1e-12)
     assert int(found.evaluations) >= int(alone.evaluations)
+
+
+def test_a_tournament_with_a_deadline_keeps_time_for_its_fine_solve():
+    S, objective, begun, key = layer(), sparsity(), [], jax.random.key(0)
+    summary = objective.summarise(S)
+
+    @dataclasses.dataclass(frozen=True)
+    class Slow:
+        def run(self, function, start, args, options):
+            begun.append(time.monotonic())
+            time.sleep(0.2)
+            return solve(function, start, args, LBFGS(max_steps=2), options)
+
+    solver = Tournament(LBFGS(max_steps=3), jax.tree_util.register_static(Slow)(), restarts=5, key=key)
+    found = minimise(objective, jnp.eye(N), summary, solver=solver, max_seconds=0.7)
+    # After two solves, at most .3 s are left: less than twice the time of a solve.
+    assert 1 <= len(begun) <= 2
+    assert float(found.value) < float(objective(jnp.eye(N), summary))
+    begun.clear()
+    minimise(objective, jnp.eye(N), summary, solver=solver, max_seconds=600)
+    assert len(begun) == 6
 
 
 @needs_x64

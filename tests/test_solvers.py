@@ -44,7 +44,7 @@ BATTERY = {
 # One that is not named above joins with its defaults: a new solver is its file and a line in `__init__`. Those that are
 # not for every function, or need data to start from, have tests of their own.
 ELSEWHERE = {"PolarPower", "Minibatches", "Progressive", "Continuation", "FromModes", "FromSources", "Seriated"}
-ELSEWHERE |= {"SinglePrecision", "Tournament"}
+ELSEWHERE |= {"SinglePrecision", "Tournament", "InFrame"}
 NAMED = {type(solver).__name__ for solver in BATTERY.values()} | ELSEWHERE
 PUBLIC = {name: getattr(solvers, name) for name in solvers.__all__}
 BATTERY |= {

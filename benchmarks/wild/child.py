@@ -73,7 +73,8 @@ def of_ours(task: Task, seconds: float) -> dict[str, Any]:
     # The same solver with all the time: as many starts as half of the time allows, and a finer end.
     solver: Any = solver_for(task.objective)
     more = max(1, min(100, int(seconds / 2 / whole)))
-    fine = dataclasses.replace(solver.solver.solvers[-1], decrease=1e-6)
+    last = solver.solver.solvers[-1]
+    fine = dataclasses.replace(last, solver=dataclasses.replace(last.solver, decrease=1e-6))
     chain = dataclasses.replace(solver.solver, solvers=(solver.solver.solvers[0], fine))
     longer = dataclasses.replace(solver, solver=chain)
     taken, one = call(solver=longer, restarts=more, key=jax.random.key(1), max_seconds=seconds)

@@ -8,7 +8,16 @@ import numpy as np
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.exact import ClosedForm
 from jaxdescramble.objectives import Objective, Weighted
-from jaxdescramble.solvers import Chain, Continuation, FromSources, Restarts, Seriated, SinglePrecision, Tournament
+from jaxdescramble.solvers import (
+    Chain,
+    Continuation,
+    FromSources,
+    InFrame,
+    Restarts,
+    Seriated,
+    SinglePrecision,
+    Tournament,
+)
 from jaxdescramble.solvers.preconditioners import Automatic
 
 
@@ -42,7 +51,7 @@ def _described(solver: object, objective: Objective) -> str:
         return ", then ".join(_described(one, objective) for one in solver.solvers)
     if isinstance(solver, SinglePrecision):
         return f"{_described(solver.solver, objective)} in single precision"
-    if isinstance(solver, Restarts | FromSources | Seriated):
+    if isinstance(solver, Restarts | FromSources | Seriated | InFrame):
         return _described(solver.solver, objective)
     if isinstance(solver, Continuation):
         wide = ", ".join("?" if is_traced(one) else f"{np.asarray(one).item():.3g}" for one in (*solver.factors, 1.0))

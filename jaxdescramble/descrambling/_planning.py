@@ -20,6 +20,7 @@ from jaxdescramble.solvers import (
     Chain,
     Continuation,
     FromSources,
+    InFrame,
     PolarPower,
     Restarts,
     Seriated,
@@ -94,10 +95,11 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
         return ClosedForm()
     if objective.concave:
         return PolarPower()
-    rough, factors = LBFGS(decrease=ROUGH, max_steps=STEPS), stages(objective)
+    rough: Solver = LBFGS(decrease=ROUGH, max_steps=STEPS)
+    factors = stages(objective)
     if factors:
         rough = Continuation(rough, factors)
-    fine = LBFGS(decrease=FINE)
+    rough, fine = InFrame(rough), InFrame(LBFGS(decrease=FINE))
     chain, starts = Chain((SinglePrecision(fine), fine)), RUGGED_STARTS if _rugged(objective) else 1
     return DefaultSolver(chain, SinglePrecision(rough), starts, key=jax.random.key(KEY))
 

@@ -3,6 +3,10 @@
 There are two frames. In the frame of the neurons the diagonal is exact; it suits objectives whose neurons do not act on
 each other, such as sparsity. In the frame of the principal directions of the signals, the diagonal follows from the
 mean Hessian of one sample; it suits objectives that compare neurons, such as total variation.
+
+`aligned` returns the same model in coordinates in which its frame is 1; `solvers.InFrame` solves in them. Those of the
+neurons are `Q = P^T`, so that a path `exp(t W) P` becomes `Q exp(-t W)`. Those of the principal directions F are
+`Q = P F`, for the signals `F^T S`.
 """
 
 import dataclasses
@@ -39,7 +43,8 @@ class AxesCurvature:
 
     Attributes:
         slope: a function of the point, the gradient of f in the space of all matrices.
-        frame, variances: F and b.
+        covariance: B.
+        frame, variances: F and b; a frame of None means that F is 1.
         bending: see `Bending`.
         diagonal: the same in the frame of the neurons, see `SpatialCurvature`; None if it is unknown. Weighted sums
             use it.
@@ -48,19 +53,31 @@ class AxesCurvature:
     """
 
     slope: Callable[[Array], Array]
-    frame: Float[Array, "n n"]
+    covariance: Float[Array, "n n"]
+    frame: Float[Array, "n n"] | None
     variances: Float[Array, " n"]
     bending: Bending
     diagonal: Callable[[Array], Array] | None = None
     every: ClassVar[int] = 5
     """The mean over samples changes slowly: solvers may use one model for this number of steps."""
+    transposes: ClassVar[bool] = False
 
     def __call__(self, point: Float[Array, "n n"]) -> Curvature:
-        modes = matmul(point, self.frame)
+        body = matmul(point.T, self.slope(point))
+        return self.of(point, (body + body.T) / 2)
+
+    def of(self, point: Float[Array, "n n"], symmetric: Float[Array, "n n"]) -> Curvature:
+        """Return the model at a point where the symmetric part of `P^T grad f` is known already."""
+        frame = self.frame
+        modes = point if frame is None else matmul(point, frame)
         a = self.bending(point, modes)
-        bent = jnp.sum(modes * matmul(self.slope(point), self.frame), axis=0)
+        bent = jnp.diagonal(symmetric) if frame is None else jnp.sum(frame * matmul(symmetric, frame), axis=0)
         one_way = a[:, None] * self.variances[None, :] - bent[:, None]
-        return Curvature(self.frame, (one_way + one_way.T) * (1 - jnp.eye(len(a), dtype=a.dtype)))
+        return Curvature(frame, (one_way + one_way.T) * (1 - jnp.eye(len(a), dtype=a.dtype)))
+
+    def aligned(self) -> "AxesCurvature":
+        """Return the model for signals whose principal directions are the axes already."""
+        return dataclasses.replace(self, frame=None, variances=jnp.diagonal(self.covariance))
 
 
 def axes_curvature(
@@ -71,9 +88,10 @@ def axes_curvature(
 ) -> AxesCurvature:
     """Return the curvature of an objective in the frame of the principal directions of the signals."""
     S = heavy(in_own_unit(summary), kept_samples(summary))
-    variances, frame = decompositions.eigh(matmul(S, S.T) / max(S.shape[1], 1))
+    covariance = matmul(S, S.T) / max(S.shape[1], 1)
+    variances, frame = decompositions.eigh(covariance)
     slope = jax.grad(lambda point: objective.value(point, summary))
-    return AxesCurvature(slope, frame, variances, bending, diagonal)
+    return AxesCurvature(slope, covariance, frame, variances, bending, diagonal)
 
 
 def second_derivatives(terms: Callable[[Array], Array], z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -97,9 +115,30 @@ class SpatialCurvature:
 
     diagonal: Callable[[Array], Array]
     bending: "Bending | None" = None
+    transposes: ClassVar[bool] = True
 
     def __call__(self, point: Float[Array, "n n"]) -> Curvature:
         return Curvature(point.T, self.diagonal(point))
+
+    def aligned(self) -> "TransposedCurvature":
+        """Return the model for a function of `Q = P^T`."""
+        return TransposedCurvature(self.diagonal)
+
+
+@dataclasses.dataclass(frozen=True)
+class TransposedCurvature:
+    """The curvature in the frame of the neurons, as a function of `Q = P^T`; there this frame is 1.
+
+    Attributes:
+        diagonal: see `SpatialCurvature`.
+    """
+
+    diagonal: Callable[[Array], Array]
+    every: ClassVar[int] = 3
+    """The frame moves with the point, and the diagonal changes slowly: solvers may use it for this number of steps."""
+
+    def __call__(self, point: Float[Array, "n n"]) -> Curvature:
+        return Curvature(None, self.diagonal(point.T))
 
 
 def spatial_curvature(

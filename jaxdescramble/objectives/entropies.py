@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import positive_number
-from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives._curvatures import AxesCurvature, SpatialCurvature, axes_curvature, entrywise_curvature
 from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
@@ -62,7 +61,6 @@ class Entropy(Objective[SampleSummary]):
 
     epsilon: ArrayLike = 1e-3
 
-    smoothing = "epsilon"
     takes_weights = True
 
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
@@ -120,15 +118,13 @@ class SpectralEntropy(Objective[SampleSummary]):
 
     epsilon: ArrayLike = 1e-3
 
-    smoothing = "epsilon"
     rugged = True
     takes_weights = True
 
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
-        Y, energies = in_frame(point, summary)
-        spectrum = jnp.fft.rfft(Y, axis=0, norm="ortho")
-        power = jnp.asarray(_ranks(len(Y)), Y.dtype)[:, None] * (spectrum.real**2 + spectrum.imag**2)
-        return jnp.sum(summary.weigh(_surprise(power, energies, self.epsilon))) / max(Y.size, 1)
+        power, energies = _powers(point, summary)
+        terms = summary.weigh(_surprise(power, energies, self.epsilon))
+        return jnp.sum(terms) / max(len(point) * terms.shape[1], 1)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)
@@ -147,8 +143,7 @@ class SpectralEntropy(Objective[SampleSummary]):
         ranks = jnp.asarray(_ranks(len(S)), S.dtype)[:, None]
 
         def bending(point: Array, V: Array) -> Array:
-            spectrum = jnp.fft.rfft(matmul(point, S), axis=0, norm="ortho")
-            power = ranks * (spectrum.real**2 + spectrum.imag**2)
+            power, _ = _powers(point, summary)
             gradient = jax.grad(lambda power: jnp.sum(_surprise(power, energies, self.epsilon)))
             first, second = jax.jvp(gradient, (power,), (jnp.ones_like(power),))
             # The amplitude of a frequency of rank 1 is real: it has one phase only.
@@ -168,6 +163,19 @@ def _surprise(power: Float[Array, "k m"], energies: Float[Array, "1 m"], epsilon
     k = len(power)
     delta = jnp.asarray(epsilon, power.dtype) ** 2 / k
     return -power * jnp.log((ratio(power, energies) + delta) / (1 + delta)) / (math.log(k) if k > 1 else 1)
+
+
+def _powers(point: Float[Array, "n n"], summary: SampleSummary) -> tuple[Float[Array, "k m"], Float[Array, "1 m"]]:
+    """Return the energy of each frequency of `P S`, and of each sample, in the unit of the signals.
+
+    The transform U is taken of P, `U (P S) = (U P) S`: no transform of all samples is needed.
+    """
+    spectrum, ranks = jnp.fft.rfft(point, axis=0, norm="ortho"), _ranks(len(point))
+    twice = slice(1, 1 + ranks.count(2))  # the amplitudes of the other frequencies are real
+    parts, energies = in_frame(jnp.concatenate([spectrum.real, spectrum.imag[twice]]), summary)
+    squares = parts**2
+    power = squares[: len(ranks)].at[twice].add(squares[len(ranks) :])
+    return jnp.asarray(ranks, power.dtype)[:, None] * power, energies
 
 
 def _ranks(n: int) -> list[int]:

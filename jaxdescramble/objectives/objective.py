@@ -31,11 +31,11 @@ class Curvature(NamedTuple):
     """A diagonal model of the Hessian of an objective, for preconditioners.
 
     `diagonal[i, j]` is the second derivative, or a model of it, along the path `P(t) = P exp(t frame W frame^T)` with
-    the skew matrix `W = E_ij - E_ji`. The frame may depend on the point. With `frame = P^T` the path is `exp(t W) P`:
-    it rotates rows of P (neurons). Sums over neurons are simple in this frame.
+    the skew matrix `W = E_ij - E_ji`. The frame may depend on the point; None means 1. With `frame = P^T` the path is
+    `exp(t W) P`: it rotates rows of P (neurons). Sums over neurons are simple in this frame.
     """
 
-    frame: Float[Array, "n n"]
+    frame: Float[Array, "n n"] | None
     diagonal: Float[Array, "n n"]
 
 

@@ -5,6 +5,7 @@ from jaxdescramble.solvers.combinators import Chain, Continuation, Progressive, 
 from jaxdescramble.solvers.conjugate_gradient import ConjugateGradient
 from jaxdescramble.solvers.descent import Solver
 from jaxdescramble.solvers.first_order import Optax, riemannian
+from jaxdescramble.solvers.frames import InFrame
 from jaxdescramble.solvers.gradient_descent import GradientDescent
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.minibatches import Minibatches
@@ -30,6 +31,7 @@ __all__ = [
     "FromSources",
     "GradientDescent",
     "History",
+    "InFrame",
     "Interrupted",
     "Kronecker",
     "Minibatches",

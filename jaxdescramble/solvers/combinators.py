@@ -23,6 +23,9 @@ from jaxdescramble.solvers.solve import best, best_of, both_classes, mirrored, s
 
 Data = TypeVar("Data")
 
+RESERVE = 2.0
+"""A tournament with a deadline keeps this much time for its fine solve, in units of the last rough solve."""
+
 LIMITS = 1e-30, 1e30
 """Sizes of signals that single precision can hold, with their small entries."""
 
@@ -128,7 +131,8 @@ class Tournament:
     Use it for objectives with many local minima, if a rough solve tells which of them are good. It is a part of the
     default of `descramble`. The starts are the given one and Haar-random points, in the determinant classes that
     `Restarts` would search; `others` compute starts of their own. If no rough answer has a lower value than the given
-    start, the fine solve begins there: so the answer is never worse than the start.
+    start, the fine solve begins there: so the answer is never worse than the start. With a deadline, no further rough
+    solve begins if less than twice the time of the last one is left: that time is for the fine solve.
 
     Attributes:
         solver: the solver of the fine solve.
@@ -161,9 +165,9 @@ class Tournament:
         starts = _drawn(start, self.restarts, self.key, options.group, reflect)
         with stage(options, "rough solves"):
             plain = dataclasses.replace(options, history=0)
-            rough = [best(solve_each(function, starts, args, self.rough, plain))]
+            rough = [best(solve_each(function, starts, args, self.rough, plain, reserve=RESERVE))]
             for other in self.others:
-                if options.watch is not None and options.watch.over():
+                if options.watch is not None and options.watch.short_of(RESERVE):
                     break
                 try:
                     rough.append(solve(function, start, args, other, plain))

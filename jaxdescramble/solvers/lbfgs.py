@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
+from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
@@ -27,6 +28,7 @@ class _Memory(NamedTuple):
     steps: Float[Array, "memory n n"]
     changes: Float[Array, "memory n n"]
     weights: Float[Array, " memory"]  # 1 / <step, change>
+    products: Float[Array, "memory memory"]  # <step i, change j>, for steps i older than j
     newest: Array
 
 
@@ -80,7 +82,13 @@ class LBFGS:
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
         n, dtype = start.point.shape[0], start.value.dtype
         nothing = jnp.zeros((self.memory, n, n), dtype)
-        empty = _Memory(nothing, nothing, jnp.zeros(self.memory, dtype), jnp.zeros((), jnp.int32))
+        empty = _Memory(
+            nothing,
+            nothing,
+            jnp.zeros(self.memory, dtype),
+            jnp.zeros((self.memory,) * 2, dtype),
+            jnp.zeros((), jnp.int32),
+        )
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
             divided, guided, modelled = prepare(iterate, state.preconditioner)
@@ -90,7 +98,7 @@ class LBFGS:
                 return jnp.where(state.plain, velocity, divided(velocity))
 
             known = memory.weights[memory.newest] > 0
-            direction, good = _descending(iterate.gradient, memory, divide)
+            direction, good, memory = _descending(iterate.gradient, memory, divide)
             far = farthest(direction)
             # If no curvature is known yet, the first step goes as far as allowed.
             first = jnp.where((known & good) | guided, 1.0, far)
@@ -118,54 +126,72 @@ def _with_pair(memory: _Memory, kept: Array, step: Array, change: Array, weight:
     def written(ring: Array, new: Array) -> Array:
         return ring.at[place].set(jnp.where(kept, new, ring[place]))
 
-    return _Memory(
-        written(memory.steps, step),
-        written(memory.changes, change),
-        written(memory.weights, weight),
-        jnp.where(kept, place, memory.newest),
+    return memory._replace(
+        steps=written(memory.steps, step),
+        changes=written(memory.changes, change),
+        weights=written(memory.weights, weight),
+        newest=jnp.where(kept, place, memory.newest),
     )
 
 
-def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Return the direction from the memory and True if it descends; otherwise the one of an empty memory and False."""
+def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> tuple[Array, Array, _Memory]:
+    """Return the direction from the memory and True if it descends; otherwise the one of an empty memory and False.
+
+    The memory is returned with the products of the newest pair.
+    """
+    newest, along = memory.newest, _each(memory.steps, gradient)
+    column = _each(memory.steps, memory.changes[newest])
+    memory = memory._replace(products=memory.products.at[:, newest].set(column))
 
     def attempt(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         _, _, tries = state
         known = memory._replace(weights=jnp.where(tries == 0, memory.weights, 0))
-        direction = -_two_loops(gradient, known, divide)
+        direction = -_two_loops(gradient, along, known, divide)
         good = inner(gradient, direction) < -1e-8 * norm(gradient) * norm(direction)
         return direction, good, tries + 1
 
     # A loop with at most two rounds compiles the preconditioner only once.
     start = (jnp.zeros_like(gradient), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
     direction, good, tries = jax.lax.while_loop(lambda state: ~state[1] & (state[2] < 2), attempt, start)
-    return direction, good & (tries == 1)
+    return direction, good & (tries == 1), memory
 
 
-def _along(pair: Array, direction: Array) -> Array:
-    """Return an inner product in a form that XLA reads from the ring in place; a `dot` would copy the entry first."""
-    return jnp.sum(pair * direction)
+def _each(ring: Float[Array, "memory n n"], direction: Float[Array, "n n"]) -> Float[Array, " memory"]:
+    """Return the inner products of all entries of a ring with a direction."""
+    return matmul(ring.reshape(len(ring), -1), direction.reshape(-1))
 
 
-def _two_loops(gradient: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
-    count = len(memory.weights)
+def _sum(factors: Float[Array, " memory"], ring: Float[Array, "memory n n"]) -> Float[Array, "n n"]:
+    """Return the sum of the entries of a ring, each times its factor."""
+    return matmul(factors, ring.reshape(len(ring), -1)).reshape(ring.shape[1:])
 
-    def back(k: Array, carry: tuple) -> tuple:
-        q, alphas = carry
+
+def _two_loops(gradient: Array, along: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
+    """Return the quasi-Newton direction. Both loops run over numbers: the matrices are read as wholes, four times.
+
+    In the first loop, `alpha_i = w_i <s_i, q - sum_j alpha_j y_j>` over the newer pairs j, from the newest pair to the
+    oldest. In the second, in the other order, `beta_i = w_i <y_i, r + sum_j c_j s_j>` over the older pairs j, with
+    `c_j = alpha_j - beta_j`. So all that the loops need are products with the gradient (`along`) and with r, and
+    `<s_i, y_j>` for steps older than j.
+    """
+    weights, products, count = memory.weights, memory.products, len(memory.weights)
+
+    def back(k: Array, alphas: Array) -> Array:
         i = (memory.newest - k) % count
-        alpha = memory.weights[i] * _along(memory.steps[i], q)
-        return q - alpha * memory.changes[i], alphas.at[i].set(alpha)
+        return alphas.at[i].set(weights[i] * (along[i] - jnp.sum(alphas * products[i])))
 
-    q, alphas = jax.lax.fori_loop(0, count, back, (gradient, jnp.zeros_like(memory.weights)))
+    alphas = jax.lax.fori_loop(0, count, back, jnp.zeros_like(weights))
+    q = gradient - _sum(alphas, memory.changes)
     # Shanno and Phua: the newest pair sets the scale.
-    newest, weight = memory.changes[memory.newest], memory.weights[memory.newest]
+    newest, weight = memory.changes[memory.newest], weights[memory.newest]
     r, divided = jax.lax.map(divide, jnp.stack([q, newest]))
     scale = 1 / jnp.maximum(weight * inner(newest, divided), TINY)
     r = jnp.where(weight > 0, scale, 1.0) * r
+    against = _each(memory.changes, r)
 
-    def forth(k: Array, r: Array) -> Array:
+    def forth(k: Array, factors: Array) -> Array:
         i = (memory.newest + 1 + k) % count
-        beta = memory.weights[i] * _along(memory.changes[i], r)
-        return r + (alphas[i] - beta) * memory.steps[i]
+        beta = weights[i] * (against[i] + jnp.sum(factors * products[:, i]))
+        return factors.at[i].set(alphas[i] - beta)
 
-    return jax.lax.fori_loop(0, count, forth, r)
+    return r + _sum(jax.lax.fori_loop(0, count, forth, jnp.zeros_like(weights)), memory.steps)

@@ -100,24 +100,25 @@ def _asked(
 ) -> tuple[PyTree, Refresh]:
     """Return the initial state and `refresh` of a model that the objective gives."""
     unit = 1 if problem.unit is None else problem.unit
-    every = every or getattr(at, "every", 1)
+    every, of = every or getattr(at, "every", 1), getattr(at, "of", None)
 
-    def model(point: Array) -> Curvature:
-        frame, diagonal = at(point)
+    def model(iterate: Iterate) -> Curvature:
+        found = at(iterate.point) if of is None else of(iterate.point, unit * iterate.symmetric)
         dtype = start.point.dtype  # the data may have another
-        return Curvature(frame.astype(dtype), (diagonal / unit).astype(dtype))
+        frame = None if found.frame is None else found.frame.astype(dtype)
+        return Curvature(frame, (found.diagonal / unit).astype(dtype))
 
     def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
         if every == 1:
-            return model(iterate.point), state
+            return model(iterate), state
         age, kept = state
-        kept = jax.lax.cond(age % every == 0, lambda: model(iterate.point), lambda: kept)
+        kept = jax.lax.cond(age % every == 0, lambda: model(iterate), lambda: kept)
         return kept, (age + 1, kept)
 
     if every == 1:
         return (), refresh
-    eye = jnp.eye(start.point.shape[0], dtype=start.point.dtype)
-    return (jnp.zeros((), jnp.int32), Curvature(eye, eye)), refresh
+    kept = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(model, start))
+    return (jnp.zeros((), jnp.int32), kept), refresh
 
 
 @register_dataclass
@@ -286,7 +287,7 @@ def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tupl
     Source: this package.
     """
     frame, diagonal = curvature
-    slope = 2 * jnp.abs(matmul(matmul(frame.T, gradient), frame))
+    slope = 2 * jnp.abs(_inside(frame, gradient))
     angle = jnp.arctan2(2 * slope, diagonal)
     sloping = (slope > 0) & (angle > 0)
     size = jnp.where(sloping, 2 * slope / jnp.where(sloping, angle, 1), jnp.abs(diagonal))
@@ -306,7 +307,7 @@ def steady(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvatu
     return _raised(curvature.frame, jnp.abs(curvature.diagonal), STEADY)
 
 
-def _raised(frame: Array, size: Float[Array, "n n"], least: float) -> tuple[Curvature, Array]:
+def _raised(frame: Array | None, size: Float[Array, "n n"], least: float) -> tuple[Curvature, Array]:
     """Return divisors of at least this fraction of the largest; return 1 and False if they model nothing."""
     largest = jnp.max(size)
     known = (largest > 0) & jnp.isfinite(largest)
@@ -321,8 +322,13 @@ def divide(curvature: Curvature, velocity: Float[Array, "n n"]) -> Float[Array, 
     [0.0, 4.0]
     """
     frame, diagonal = curvature
-    rotated = 2 * matmul(matmul(frame.T, velocity), frame)
-    return orthogonal.skew(matmul(matmul(frame, rotated / diagonal), frame.T))
+    divided = 2 * _inside(frame, velocity) / diagonal
+    return orthogonal.skew(divided if frame is None else matmul(matmul(frame, divided), frame.T))
+
+
+def _inside(frame: Array | None, X: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Return `F^T X F`: the matrix in the frame."""
+    return X if frame is None else matmul(matmul(frame.T, X), frame)
 
 
 def bind(

@@ -48,6 +48,7 @@ def solve_each(
     solver: Solver,
     options: RunOptions,
     own: bool = False,
+    reserve: float = 0.0,
 ) -> Solution:
     """Run a solver from each of several starts; the result has a leading axis.
 
@@ -56,6 +57,8 @@ def solve_each(
         starts: one start for each solve.
         args: data of the function; with `own`, the leading axis of every leaf counts the solves.
         own: whether each solve has its own data.
+        reserve: leave out the remaining starts if less time is left than the last solve took, times this number. It
+            applies to solves that run one after another, with a deadline.
     """
     options = _untraced(options, (function, starts, args, solver))
     if options.watch is None:
@@ -67,8 +70,10 @@ def solve_each(
     found = []
     for k, start in enumerate(starts):
         mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
-        with options.watch.stage(f"{k + 1} of {len(starts)}"):
+        with options.watch.stage(f"{k + 1} of {len(starts)}"), options.watch.timed():
             found.append(solve(function, start, mine, solver, options))
+        if reserve and options.watch.short_of(reserve):
+            break
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 

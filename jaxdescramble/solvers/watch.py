@@ -47,6 +47,7 @@ class Watch:
         self.stopped: Status | None = None
         self.answered = False
         self._stages: list[str] = []
+        self._lasted = 0.0
 
     @property
     def remaining(self) -> float:
@@ -58,6 +59,17 @@ class Watch:
         if self.stopped is None and self.remaining <= 0:
             self.stopped = Status.TIME_SPENT
         return self.stopped is not None
+
+    def short_of(self, reserve: float) -> bool:
+        """Return whether less time is left than the last `timed` part took, times `reserve`; also if time is over."""
+        return self.over() or self.remaining < reserve * self._lasted
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measure how long the `with` block takes, for `short_of`."""
+        began = time.monotonic()
+        yield
+        self._lasted = time.monotonic() - began
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
