@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdescramble import solvers
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import (
     entropy,
@@ -19,6 +20,7 @@ from jaxdescramble.objectives import (
     total_variation,
     weighted,
 )
+from jaxdescramble.objectives.variation import TotalVariation
 from jaxdescramble.solvers import LBFGS, Analytic, Continuation, FromSources, InFrame, TrustRegion, minimise
 
 X64 = bool(jax.config.jax_enable_x64)  # pyright: ignore
@@ -133,9 +135,35 @@ def test_objectives_with_other_models_are_solved_as_they_are():
 def test_a_solver_that_computes_a_start_goes_outside():
     objective = sparsity()
     summary = objective.summarise(signals()[0])
-    with pytest.raises(TypeError, match=r"write FromSources\(InFrame"):
-        minimise(objective, jnp.eye(N), summary, solver=InFrame(FromSources(LBFGS(), key=jax.random.key(0))))
+    sources = FromSources(LBFGS(), key=jax.random.key(0))
+    for inside in (sources, solvers.Chain((sources, LBFGS()))):
+        with pytest.raises(TypeError, match=r"Put InFrame inside: FromSources\(InFrame"):
+            minimise(objective, jnp.eye(N), summary, solver=InFrame(inside))
     found = minimise(
         objective, jnp.eye(N), summary, solver=FromSources(InFrame(LBFGS(max_steps=20)), key=jax.random.key(0))
     )
     assert float(found.value) < float(objective(jnp.eye(N), summary))
+
+
+def test_a_solve_in_a_frame_may_contain_another():
+    objective = total_variation(epsilon=0.1)
+    summary = objective.summarise(signals()[0])
+    one, two = (
+        minimise(objective, jnp.eye(N), summary, solver=solver, group="SO")
+        for solver in (InFrame(LBFGS(max_steps=9)), InFrame(solvers.Chain((InFrame(LBFGS(max_steps=9)),))))
+    )
+    np.testing.assert_array_equal(one.point, two.point)
+
+
+class Distant(TotalVariation):
+    """Total variation, and how far P is from 1: no function of `P S`."""
+
+    def value(self, point, summary):
+        return super().value(point, summary) + 0.1 * jnp.mean((point - jnp.eye(len(point))) ** 2)
+
+
+@pytest.mark.parametrize("objective", [Distant(), weighted((0.5, Distant()), (0.5, smoothness()))], ids=["one", "sum"])
+def test_an_objective_of_your_own_is_solved_with_its_own_signals(objective):
+    summary = objective.summarise(signals()[0])
+    found = minimise(objective, jnp.eye(N), summary, solver=InFrame(LBFGS(max_steps=9)), group="SO")
+    np.testing.assert_allclose(objective(found.point, summary), found.value, rtol=1e-10 if X64 else 1e-5)

@@ -42,6 +42,11 @@ def summary_of(function: object, args: tuple) -> Summary:
             f"{name_of(function)}: a start is read off the signals, which must be a summary and the first argument: "
             "minimise(objective, start, objective.summarise(signals), solver=...)."
         )
+    if getattr(function, "turned", False):
+        raise TypeError(
+            f"InFrame: a start that is read off the signals of {name_of(function)} needs the coordinates of the "
+            "signals. Put InFrame inside: FromSources(InFrame(solver), key=key)."
+        )
     return args[0]
 
 

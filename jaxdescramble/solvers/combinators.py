@@ -19,7 +19,7 @@ from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import check_samples, name_of
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, best_of, both_classes, mirrored, solve, solve_each, stage
+from jaxdescramble.solvers.solve import best, best_of, both_classes, mirrored, solve, solve_each, stage, timed
 
 Data = TypeVar("Data")
 
@@ -131,8 +131,9 @@ class Tournament:
     Use it for objectives with many local minima, if a rough solve tells which of them are good. It is a part of the
     default of `descramble`. The starts are the given one and Haar-random points, in the determinant classes that
     `Restarts` would search; `others` compute starts of their own. If no rough answer has a lower value than the given
-    start, the fine solve begins there: so the answer is never worse than the start. With a deadline, no further rough
-    solve begins if less than twice the time of the last one is left: that time is for the fine solve.
+    start, the fine solve begins there: so the answer is never worse than the start. With a deadline, rough
+    solves that run one after another leave time for the fine solve: none begins if less than twice the time of the last
+    one is left.
 
     Attributes:
         solver: the solver of the fine solve.
@@ -170,7 +171,8 @@ class Tournament:
                 if options.watch is not None and options.watch.short_of(RESERVE):
                     break
                 try:
-                    rough.append(solve(function, start, args, other, plain))
+                    with timed(options):
+                        rough.append(solve(function, start, args, other, plain))
                 except KeyboardInterrupt:  # between the solves, while a program was compiled or ran
                     if options.watch is None:
                         raise

@@ -1,7 +1,7 @@
 """Coordinates in which the model of the Hessian is diagonal, as a combinator."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -10,13 +10,12 @@ from jaxtyping import Array, Float
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
+from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
-from jaxdescramble.solvers.modes import FromModes
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import mirrored, solve
-from jaxdescramble.solvers.starts import FromSources, Seriated
 
 
 @register_dataclass
@@ -24,7 +23,7 @@ from jaxdescramble.solvers.starts import FromSources, Seriated
 class InFrame:
     """A solve in coordinates in which the objective's model of the Hessian is diagonal.
 
-    Use it around solvers with a preconditioner (`LBFGS`, `TrustRegion`): the same steps take up to half the time. A
+    Use it around solvers with a preconditioner (`LBFGS`, `TrustRegion`): a step takes 55 to 75% of the time. A
     preconditioner divides the gradient entrywise in the frame F of the model. In other coordinates, this takes four
     products of matrices each time, and F itself may have to be found again. The coordinates depend on the model:
 
@@ -33,14 +32,15 @@ class InFrame:
     - The principal directions F of the signals (`total_variation`): the solver finds `Q = P F` for the signals
       `F^T S`, which have the same `Q F^T S = P S`.
 
-    On functions without such a model it changes nothing. Solvers that compute a start go outside:
-    `FromSources(InFrame(LBFGS()), key=key)`.
+    On functions without such a model it changes nothing, nor on objectives of your own that compare neurons: their
+    values may depend on more than `P S`. Solvers that compute a start go outside: `FromSources(InFrame(LBFGS()),
+    key=key)`.
 
     Attributes:
         solver: the solver.
 
     Raises:
-        TypeError: if the solver computes a start from the signals.
+        TypeError: if a solver inside computes its start from the signals.
 
     >>> from jaxdescramble import objectives, solvers
     >>> objective = objectives.sparsity("logcosh")
@@ -57,10 +57,13 @@ class InFrame:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution in the coordinates of the start."""
-        if isinstance(self.solver, FromModes | FromSources | Seriated):
-            name = type(self.solver).__name__
-            raise TypeError(f"InFrame: {name} computes its start in other coordinates; write {name}(InFrame(...)).")
-        inside, begin, data, frame = _entered(function, start, args)
+        try:
+            inside, begin, data, frame = _entered(function, start, args)
+        except KeyboardInterrupt:  # while the program that turns the signals was compiled
+            if options.watch is None or not options.watch.answered:
+                raise
+            options.watch.stopped = Status.INTERRUPTED
+            return solve(function, start, args, self.solver, options)
         found = solve(inside, begin, data, self.solver, options)
         if inside is function:
             return found
@@ -74,6 +77,7 @@ class _Aligned:
 
     objective: Any
     transposes: bool = dataclasses.field(metadata={"static": True})
+    turned: ClassVar[bool] = True
 
     def __call__(self, point: Float[Array, "n n"], *args: Any) -> ArrayLike:
         return self.objective(point.T if self.transposes else point, *args)
@@ -98,14 +102,13 @@ class _Aligned:
 
 def _entered(function: Function, start: Array, args: tuple) -> tuple[Function, Array, tuple, Array | None]:
     """Return a problem in the coordinates of its model, and the frame; without a model, the problem as it is."""
-    if getattr(function, "curvature", None) is None or not (args and type(args[0]) is Samples):
-        return function, start, args, None
-    entered = _rotated((function, start, args))
+    modelled = getattr(function, "curvature", None) is not None and not isinstance(function, _Aligned)
+    entered = _turned((function, start, args)) if modelled and args and isinstance(args[0], Samples) else None
     return (function, start, args, None) if entered is None else entered
 
 
 @quick_jit
-def _rotated(problem: tuple) -> tuple | None:
+def _turned(problem: tuple) -> tuple | None:
     function, start, (summary, *others) = problem
     at: Any = function.curvature(summary, *others)
     if not hasattr(at, "aligned"):
@@ -113,6 +116,10 @@ def _rotated(problem: tuple) -> tuple | None:
     inside = _Aligned(function, at.transposes)
     if at.transposes:
         return inside, start.T, (summary, *others), None
+    # With other signals, the value is the same only if it is a function of `P S`.
+    terms = getattr(function, "terms", (function,))
+    if not all(type(term).__module__.startswith("jaxdescramble.") for term in terms):
+        return None
     frame = at.frame.astype(start.dtype)
     turned = dataclasses.replace(summary, signals=matmul(frame.astype(summary.dtype).T, summary.signals))
     return inside, matmul(start, frame), (turned, *others), frame

@@ -167,7 +167,7 @@ def _sum(factors: Float[Array, " memory"], ring: Float[Array, "memory n n"]) -> 
 
 
 def _two_loops(gradient: Array, along: Array, memory: _Memory, divide: Callable[[Array], Array]) -> Array:
-    """Return the quasi-Newton direction. Both loops run over numbers: the matrices are read as wholes, four times.
+    """Return the quasi-Newton direction. Both loops run over numbers; the matrices of the memory are read as wholes.
 
     In the first loop, `alpha_i = w_i <s_i, q - sum_j alpha_j y_j>` over the newer pairs j, from the newest pair to the
     oldest. In the second, in the other order, `beta_i = w_i <y_i, r + sum_j c_j s_j>` over the older pairs j, with

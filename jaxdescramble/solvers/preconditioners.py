@@ -103,10 +103,9 @@ def _asked(
     every, of = every or getattr(at, "every", 1), getattr(at, "of", None)
 
     def model(iterate: Iterate) -> Curvature:
-        found = at(iterate.point) if of is None else of(iterate.point, unit * iterate.symmetric)
+        frame, diagonal = at(iterate.point) if of is None else of(iterate.point, unit * iterate.symmetric)
         dtype = start.point.dtype  # the data may have another
-        frame = None if found.frame is None else found.frame.astype(dtype)
-        return Curvature(frame, (found.diagonal / unit).astype(dtype))
+        return Curvature(None if frame is None else frame.astype(dtype), (diagonal / unit).astype(dtype))
 
     def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
         if every == 1:

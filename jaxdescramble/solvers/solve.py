@@ -70,7 +70,7 @@ def solve_each(
     found = []
     for k, start in enumerate(starts):
         mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
-        with options.watch.stage(f"{k + 1} of {len(starts)}"), options.watch.timed():
+        with options.watch.stage(f"{k + 1} of {len(starts)}"), timed(options):
             found.append(solve(function, start, mine, solver, options))
         if reserve and options.watch.short_of(reserve):
             break
@@ -133,6 +133,11 @@ def _untraced(options: RunOptions, operands: PyTree) -> RunOptions:
 def stage(options: RunOptions, name: str) -> contextlib.AbstractContextManager[None]:
     """Name a part of the work, in a `with` statement, if somebody watches."""
     return contextlib.nullcontext() if options.watch is None else options.watch.stage(name)
+
+
+def timed(options: RunOptions) -> contextlib.AbstractContextManager[None]:
+    """Measure how long the work in a `with` statement takes, if somebody watches; see `Watch.short_of`."""
+    return contextlib.nullcontext() if options.watch is None else options.watch.timed()
 
 
 @jax.tree_util.register_static
