@@ -16,7 +16,17 @@ from jaxdescramble import exact, solvers
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._planning import solver_for
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import diagonal_sum, from_function, locality, similarity, smoothness, sparsity, weighted
+from jaxdescramble.objectives import (
+    diagonal_sum,
+    entropy,
+    from_function,
+    locality,
+    similarity,
+    smoothness,
+    sparsity,
+    spectral_entropy,
+    weighted,
+)
 from jaxdescramble.solvers import LBFGS, Analytic, PolarPower, TrustRegion
 
 EPS = float(jnp.finfo(jnp.zeros(0).dtype).eps)
@@ -78,8 +88,10 @@ def test_the_solver_is_chosen_by_what_the_objective_says():
     assert isinstance(solver_for(MIXED), PolarPower)
     corners = solver_for(sparsity())
     assert isinstance(corners, solvers.Tournament)
-    assert isinstance(corners.rough.solver, solvers.Continuation)
-    assert isinstance(solver_for(locality()).rough.solver, solvers.LBFGS)
+    assert isinstance(corners.rough.solver, solvers.InFrame)
+    assert isinstance(corners.rough.solver.solver, solvers.Continuation)
+    for smooth in (locality(), entropy(), spectral_entropy()):
+        assert isinstance(solver_for(smooth).rough.solver.solver, solvers.LBFGS)
 
 
 @needs_x64
