@@ -6,7 +6,7 @@ mean Hessian of one sample; it suits objectives that compare neurons, such as to
 
 `aligned` returns the same model in coordinates in which its frame is 1; `solvers.InFrame` solves in them. Those of the
 neurons are `Q = P^T`, so that a path `exp(t W) P` becomes `Q exp(-t W)`. Those of the principal directions F are
-`Q = P F`, for the signals `F^T S`.
+`Q = P F`, for the signals `F^T S`. `transposes` says whether it is the first of the two.
 """
 
 import dataclasses
