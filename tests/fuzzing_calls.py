@@ -22,6 +22,9 @@ from jaxdescramble import exact, findings, gated, manifolds, objectives, operato
 from jaxdescramble.attribution import switched
 from jaxdescramble.gated import path_kernel
 
+TRIED = ("check", "distance", "exponential", "gradient", "inner", "logarithm", "project", "transport")
+"""Methods of manifolds that users call with points; the others are for solvers."""
+
 LEFT_OUT = (
     {
         "Problem": "a result, made by grid",
@@ -69,6 +72,19 @@ LEFT_OUT = (
         ),
         "a protocol",
     )
+    | {
+        f"manifolds.{name}": "takes no arguments"
+        for name in ("Euclidean", "Grassmann", "Orthogonal", "SpecialOrthogonal", "SpecialUnitary", "Unitary")
+    }
+    | {"manifolds.Manifold": "a protocol"}
+    | {
+        f"manifolds.{kind}.{method}": "a protocol of solvers, or an override of what is tried through Manifold"
+        for kind in manifolds.__all__
+        if inspect.isclass(getattr(manifolds, kind))
+        for method, value in vars(getattr(manifolds, kind)).items()
+        if inspect.isfunction(value) and not method.startswith("_")
+        if kind != "Manifold" or method not in TRIED
+    }
     | {
         f"{room}.{name}": "a result, or made by the function of the room that says so"
         for room, names in {
@@ -440,6 +456,8 @@ for name, one in {"Derivative": D, "MatrixOperator": operators.from_matrix(W)}.i
     }
 
 ROTATION = {"point": P, "velocity": OMEGA}
+STIEFEL, FRAME = manifolds.Stiefel(), jnp.eye(N, 2)
+COLUMNS = {"point": FRAME, "vector": FRAME[::-1]}
 TURN = manifolds.orthogonal.geodesic(jnp.eye(N), OMEGA)
 MANIFOLDS = {
     "orthogonal.check_orthogonal": Call(
@@ -463,6 +481,23 @@ MANIFOLDS = {
     "orthogonal.to_body": Call(manifolds.orthogonal.to_body, ROTATION),
     "orthogonal.to_spatial": Call(manifolds.orthogonal.to_spatial, ROTATION),
     "orthogonal.transport": Call(manifolds.orthogonal.transport, ROTATION | {"vector": OMEGA}, free=("point",)),
+    "Manifold.check": Call(STIEFEL.check, {"point": FRAME, "name": "point"}, ("name",)),
+    "Manifold.distance": Call(STIEFEL.distance, {"point": FRAME, "to": FRAME[::-1]}),
+    "Manifold.exponential": Call(STIEFEL.exponential, COLUMNS),
+    "Manifold.gradient": Call(STIEFEL.gradient, {"point": FRAME, "slope": FRAME[::-1]}),
+    "Manifold.inner": Call(STIEFEL.inner, COLUMNS | {"other": FRAME[::-1]}),
+    "Manifold.logarithm": Call(STIEFEL.logarithm, {"point": FRAME, "to": FRAME[::-1]}),
+    "Manifold.project": Call(STIEFEL.project, COLUMNS),
+    "Manifold.transport": Call(STIEFEL.transport, COLUMNS | {"to": FRAME[::-1]}),
+    "Power": Call(manifolds.Power, {"manifold": STIEFEL}),
+    "Product": Call(manifolds.Product, {"manifolds": [STIEFEL]}),
+    "Stiefel": Call(manifolds.Stiefel, {"metric": "canonical"}),
+    "unitary.determinant": Call(manifolds.unitary.determinant, {"point": P}),
+    "unitary.logarithm": Call(manifolds.unitary.logarithm, {"point": P, "traceless": False}, ("traceless",)),
+    "unitary.polar": Call(manifolds.unitary.polar, {"matrix": W}),
+    "unitary.random": Call(manifolds.unitary.random, {"key": KEY, "n": N, "dtype": float}),
+    "unitary.random_columns": Call(manifolds.unitary.random_columns, {"key": KEY, "n": N, "k": 2, "dtype": float}),
+    "unitary.special": Call(manifolds.unitary.special, {"point": P}),
     "permutation.compose": Call(manifolds.permutation.compose, {"p": ORDER, "q": ORDER}),
     "permutation.corners": Call(manifolds.permutation.corners, {"m": W}),
     "permutation.exchange_gains": Call(manifolds.permutation.exchange_gains, {"a": W, "b": W, "p": ORDER}),

@@ -8,7 +8,7 @@ import pytest
 from jaxdescramble import exact, objectives, operators
 from jaxdescramble.exact import align, degeneracy
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import GroupFunction
+from jaxdescramble.solvers.problem import ManifoldFunction
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 
@@ -70,7 +70,7 @@ def test_the_dimension_is_that_of_the_null_space_of_the_hessian():
     assert gauge.dimension == 3
     assert str(gauge) == "operator: 1 sign, 3 O(2); signals: 7 signs"
     point = exact.ClosedForm()(objective, summary).point
-    problem_there = GroupFunction(objective, (summary,))
+    problem_there = ManifoldFunction(objective, (summary,))
     product = jax.vmap(problem_there.hessian(problem_there.evaluate(point)))
     images = product(orthogonal.skew(jnp.eye(49).reshape(49, 7, 7))).reshape(49, 49)
     eigenvalues = np.abs(np.linalg.eigvalsh(images))

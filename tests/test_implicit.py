@@ -11,6 +11,7 @@ from test_objectives import BATTERY, N, signals
 import jaxdescramble as jd
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds.groups import ORTHOGONAL
 from jaxdescramble.objectives import Samples, locality, similarity, smoothness, sparsity, total_variation, weighted
 from jaxdescramble.operators import derivative, from_matrix
 from jaxdescramble.solvers import LBFGS, Chain, Optax, PolarPower, Restarts, TrustRegion, minimise
@@ -277,13 +278,18 @@ def test_the_hessian_is_inverted_on_what_it_sees_and_zero_elsewhere():
         return jnp.einsum("a,aij,a->ij", heights, skews, jnp.einsum("aij,ij->a", skews, W))
 
     parts = jnp.asarray([0.0, 0.0, 1.0, -2.0, 3.0, 4.0])
-    found = solve_hessian(product, jnp.einsum("a,aij->ij", parts, skews))
+    found = solve_hessian(product, jnp.einsum("a,aij->ij", parts, skews), ORTHOGONAL, jnp.eye(4))
     expected = jnp.where(heights > 0, parts / jnp.where(heights > 0, heights, 1), 0)
     np.testing.assert_allclose(jnp.einsum("aij,ij->a", skews, found), expected, rtol=1e-8, atol=1e-8)
     for scale in (1e-20, 1e20):
-        scaled = solve_hessian(lambda W, scale=scale: scale * product(W), jnp.einsum("a,aij->ij", scale * parts, skews))
+        scaled = solve_hessian(
+            lambda W, scale=scale: scale * product(W),
+            jnp.einsum("a,aij->ij", scale * parts, skews),
+            ORTHOGONAL,
+            jnp.eye(4),
+        )
         np.testing.assert_allclose(scaled, found, rtol=1e-6, atol=1e-8)
-    assert bool((solve_hessian(product, jnp.zeros((4, 4))) == 0).all())
+    assert bool((solve_hessian(product, jnp.zeros((4, 4)), ORTHOGONAL, jnp.eye(4)) == 0).all())
 
 
 @pytest.mark.thorough

@@ -6,6 +6,7 @@ meanwhile is read. `pytest -m slow tests/test_lapack.py` compiles everything and
 """
 
 import ast
+import functools
 import os
 import re
 from pathlib import Path
@@ -92,28 +93,54 @@ def refined(signals):
     return jd.descrambling.refine(SPARSE, jnp.eye(len(signals)), [signals], sums, optax.sgd(0.1)).point
 
 
-MORE = {
-    f"objectives.{name}": Call(getattr(jd.objectives, name)(), {"point": P, "summary": S})
-    for name in ("bandedness", "diagonal_norm", "diagonal_sum")
-} | {
-    "solvers.Automatic": Call(lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=AUTOMATIC), {"S": S}),
-    "solvers.Analytic": Call(lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=QUICK), {"S": S}),
-    "gated.path_kernel.Flatten": Call(
-        jd.gated.path_kernel.network,
-        IMAGES | {"layers": (DENSE, jd.gated.path_kernel.Gate(), jd.gated.path_kernel.Flatten(), DENSE)},
-    ),
-    "insert at heads": Call(jd.insert, {"f": heads, "params": HEADS, "x": X, "points": TURNS}),
-    "film.nearest_minimiser": Call(
-        lambda p, q: nearest_minimiser(D, p, q, jnp.asarray(2), "SO"), {"p": P, "q": jnp.eye(4)}
-    ),
-    "film.nearest_equal": Call(lambda p, q: nearest_equal(OBJECTIVE, SUMMARY, p, q, "SO"), {"p": P, "q": jnp.eye(4)}),
-    "Film": Call(filmed, {"params": {"w": W[:, :3], "v": W[:3, :2]}, "x": X}),
-    "sweep": Call(swept, {"signals": np.stack([S, 2 * S]), "folder": None}),
-    "explain": Call(explained, {"weight": np.asarray(S[:, :4]), "signals": np.asarray(S)}),
-    "Accumulator": Call(accumulated, {"signals": np.asarray(S)}),
-    "descrambling.refine": Call(refined, {"signals": np.asarray(S)}),
-    "descrambling.score": Call(scored, {"signals": np.asarray(S)}),
-}
+def quartic(manifold, point):
+    solver = jd.solvers.LBFGS(max_steps=2)
+    return jd.minimise(lambda X: jnp.sum(jnp.abs(X) ** 4), point, manifold=manifold, solver=solver)
+
+
+MORE = (
+    {
+        f"objectives.{name}": Call(getattr(jd.objectives, name)(), {"point": P, "summary": S})
+        for name in ("bandedness", "diagonal_norm", "diagonal_sum")
+    }
+    | {
+        f"manifolds.{name}": Call(
+            functools.partial(quartic, getattr(jd.manifolds, name)()),
+            {"point": jnp.eye(4, columns)},
+        )
+        for name, columns in {
+            "Euclidean": 2,
+            "Grassmann": 2,
+            "Orthogonal": 4,
+            "SpecialOrthogonal": 4,
+            "SpecialUnitary": 4,
+            "Unitary": 4,
+        }.items()
+    }
+    | {
+        "solvers.Automatic": Call(
+            lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=AUTOMATIC), {"S": S}
+        ),
+        "solvers.Analytic": Call(lambda S: jd.minimise(OBJECTIVE, P, OBJECTIVE.summarise(S), solver=QUICK), {"S": S}),
+        "gated.path_kernel.Flatten": Call(
+            jd.gated.path_kernel.network,
+            IMAGES | {"layers": (DENSE, jd.gated.path_kernel.Gate(), jd.gated.path_kernel.Flatten(), DENSE)},
+        ),
+        "insert at heads": Call(jd.insert, {"f": heads, "params": HEADS, "x": X, "points": TURNS}),
+        "film.nearest_minimiser": Call(
+            lambda p, q: nearest_minimiser(D, p, q, jnp.asarray(2), "SO"), {"p": P, "q": jnp.eye(4)}
+        ),
+        "film.nearest_equal": Call(
+            lambda p, q: nearest_equal(OBJECTIVE, SUMMARY, p, q, "SO"), {"p": P, "q": jnp.eye(4)}
+        ),
+        "Film": Call(filmed, {"params": {"w": W[:, :3], "v": W[:3, :2]}, "x": X}),
+        "sweep": Call(swept, {"signals": np.stack([S, 2 * S]), "folder": None}),
+        "explain": Call(explained, {"weight": np.asarray(S[:, :4]), "signals": np.asarray(S)}),
+        "Accumulator": Call(accumulated, {"signals": np.asarray(S)}),
+        "descrambling.refine": Call(refined, {"signals": np.asarray(S)}),
+        "descrambling.score": Call(scored, {"signals": np.asarray(S)}),
+    }
+)
 """What takes no arguments, what keeps files, and uses that the lines of `fuzzing_calls` do not show."""
 
 SHOWN = {

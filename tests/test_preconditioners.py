@@ -14,7 +14,7 @@ from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers import LBFGS, Analytic, ConjugateGradient, GradientDescent, Kronecker, TrustRegion, minimise
 from jaxdescramble.solvers.preconditioners import DOWNWARD, FLOOR, divide, jacobi_divisors, rudin_shapiro
-from jaxdescramble.solvers.problem import GroupFunction
+from jaxdescramble.solvers.problem import ManifoldFunction
 
 N = 5
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
@@ -35,7 +35,7 @@ def brockett(point, A, B):
 
 def measured(preconditioner, function, args, point):
     """The curvature at a point, as a solver sees it."""
-    problem = GroupFunction(function, args)
+    problem = ManifoldFunction(function, args)
     iterate = problem.evaluate(point)
     state, refresh = preconditioner.bind(problem, iterate)
     return refresh(iterate, state)
@@ -75,7 +75,7 @@ def test_what_was_measured_at_the_start_still_holds_far_from_it():
     # A and B of a quadratic form are the same everywhere; only P^T A P and M are new at every point.
     A, B = positive(2), positive(3)
     start, there = (orthogonal.random(jax.random.key(k), N, "SO") for k in range(2))
-    problem = GroupFunction(brockett, (A, B))
+    problem = ManifoldFunction(brockett, (A, B))
     state, refresh = Kronecker().bind(problem, problem.evaluate(start))
     curvature, _ = refresh(problem.evaluate(there), state)
     by_hand = bends(brockett, there, curvature.frame, (A, B))
@@ -92,7 +92,7 @@ def changing(point, A, B):
 def test_kronecker_measures_anew_when_it_is_told_to():
     A, B = positive(2), positive(3)
     start, there = (orthogonal.random(jax.random.key(k), N, "SO") for k in (0, 3))
-    problem = GroupFunction(changing, (A, B))
+    problem = ManifoldFunction(changing, (A, B))
     first, later = problem.evaluate(start), problem.evaluate(there)
 
     def values(every, steps):
@@ -119,7 +119,7 @@ def test_analytic_is_the_diagonal_of_the_hessian_at_the_optimum_and_elsewhere():
         by_hand = bends(objective, point, curvature.frame, (summary,))
         np.testing.assert_allclose(curvature.diagonal, by_hand, rtol=1e-8, atol=1e-10)
     # At the optimum the planes do not mix: the diagonal is the Hessian.
-    problem = GroupFunction(objective, (summary,))
+    problem = ManifoldFunction(objective, (summary,))
     curvature, _ = measured(Analytic(), objective, (summary,), best)
     product = problem.hessian(problem.evaluate(best))
     velocity = orthogonal.skew(random_matrix(4))

@@ -9,7 +9,7 @@ import jaxdescramble as jd
 from jaxdescramble import exact, objectives
 from jaxdescramble.manifolds import orthogonal, retractions
 from jaxdescramble.solvers import minimise, stationarity
-from jaxdescramble.solvers.problem import GroupFunction
+from jaxdescramble.solvers.problem import ManifoldFunction
 
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 
@@ -21,7 +21,7 @@ def dense(function, point, *args):
     basis = np.zeros((len(planes), n, n))
     for k, (i, j) in enumerate(planes):
         basis[k, i, j], basis[k, j, i] = 0.5**0.5, -(0.5**0.5)
-    problem = GroupFunction(function, args)
+    problem = ManifoldFunction(function, args)
     product = problem.hessian(problem.evaluate(point))
     images = jax.vmap(product)(jnp.asarray(basis))
     return np.linalg.eigvalsh(np.einsum("aij,bij->ab", basis, images))

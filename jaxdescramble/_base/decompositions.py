@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float, PyTree
+from jaxtyping import Array, Bool, Complex, Float, Inexact, PyTree
 
 from jaxdescramble._base.products import matmul
 
@@ -94,7 +94,7 @@ def _substitution(lower: bool, transposed: bool, unit_diagonal: bool = False) ->
     return alone
 
 
-def svd(matrix: Float[Array, "n m"], full_matrices: bool = True) -> tuple[Array, Array, Array]:
+def svd(matrix: Inexact[Array, "n m"], full_matrices: bool = True) -> tuple[Array, Array, Array]:
     """Return `U, s, V^T` with s in descending order.
 
     >>> svd(jnp.asarray([[0.0, 2.0], [1.0, 0.0]]))[1].tolist()
@@ -103,7 +103,7 @@ def svd(matrix: Float[Array, "n m"], full_matrices: bool = True) -> tuple[Array,
     return (_svd_full if full_matrices else _svd_thin)(matrix)
 
 
-def singular_values(matrix: Float[Array, "n m"]) -> Float[Array, " k"]:
+def singular_values(matrix: Inexact[Array, "n m"]) -> Float[Array, " k"]:
     """Return the singular values in descending order.
 
     >>> singular_values(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])).tolist()
@@ -130,7 +130,7 @@ def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
     return _eigh(matrix)
 
 
-def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
+def qr(matrix: Inexact[Array, "n m"]) -> tuple[Array, Array]:
     """Return the reduced decomposition `Q, R`.
 
     >>> abs(qr(jnp.asarray([[3.0], [4.0]]))[1]).round(4).tolist()
@@ -139,7 +139,7 @@ def qr(matrix: Float[Array, "n m"]) -> tuple[Array, Array]:
     return _qr(matrix)
 
 
-def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k m"]:
+def triangle(matrix: Inexact[Array, "n m"]) -> Float[Array, "k m"]:
     """Return R of the reduced QR decomposition without forming Q.
 
     >>> abs(triangle(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
@@ -148,8 +148,8 @@ def triangle(matrix: Float[Array, "n m"]) -> Float[Array, "k m"]:
     return _triangle(matrix)
 
 
-def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Return the sign of the determinant, +1 or -1 (0 for a singular matrix).
+def determinant_sign(matrix: Inexact[Array, "n n"]) -> Inexact[Array, ""]:
+    """Return the sign of the determinant, +1 or -1 (0 for a singular matrix), or its phase for a complex matrix.
 
     >>> float(determinant_sign(jnp.asarray([[0.0, 2.0], [1.0, 0.0]])))
     -1.0
@@ -158,7 +158,7 @@ def determinant_sign(matrix: Float[Array, "n n"]) -> Float[Array, ""]:
 
 
 @jax.custom_jvp
-def inverse(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+def inverse(matrix: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
     """Return the inverse X of a well-conditioned matrix, with derivatives of every order (`dX = -X dM X`).
 
     >>> inverse(jnp.asarray([[2.0, 0.0], [0.0, 4.0]])).tolist()
@@ -174,7 +174,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
+def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
     """Return the inverse of each matrix of a stack; return the transposes if all are orthogonal to rounding.
 
     A matrix is orthogonal to rounding if `||M^T M - 1||_F <= 10 sqrt(n) eps`. One test at run time decides for the

@@ -1,8 +1,8 @@
-"""Matrix products in full precision on every device."""
+"""Matrix products in full precision on every device, adjoints, and complex numbers as pairs of real ones."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Shaped
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -15,3 +15,58 @@ def matmul(a: Array, b: Array) -> Array:
     [[1.0], [1.0]]
     """
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def adjoint(a: Shaped[Array, "*batch n k"]) -> Shaped[Array, "*batch k n"]:
+    """Return the transpose of a real matrix, the conjugate transpose of a complex one; leading axes are batches.
+
+    >>> adjoint(jnp.asarray([[1j, 2.0]])).tolist()
+    [[-1j], [(2-0j)]]
+    """
+    turned = jnp.swapaxes(a, -1, -2)
+    return jnp.conj(turned) if is_complex(a) else turned
+
+
+def is_complex(a: Array) -> bool:
+    """Return whether an array holds complex numbers.
+
+    >>> is_complex(jnp.ones(2))
+    False
+    """
+    return bool(jnp.issubdtype(a.dtype, jnp.complexfloating))
+
+
+def as_real(a: Array) -> Array:
+    """Return a complex array as a real one with a leading axis of 2; return a real array as it is.
+
+    >>> as_real(jnp.asarray([1 + 2j])).tolist()
+    [[1.0], [2.0]]
+    """
+    return jnp.stack([a.real, a.imag]) if is_complex(a) else a
+
+
+def as_like(a: Array, like: Array) -> Array:
+    """Return an array made by `as_real` in the form of `like`: complex if `like` is complex.
+
+    >>> as_like(jnp.asarray([[1.0], [2.0]]), jnp.asarray([0j])).tolist()
+    [(1+2j)]
+    """
+    return jax.lax.complex(a[0], a[1]) if is_complex(like) else a
+
+
+def inner(a: Array, b: Array) -> Float[Array, ""]:
+    """Return the real inner product `<A, B> = Re tr(A^H B)` of two arrays of one shape.
+
+    >>> float(inner(jnp.ones((2, 2)), jnp.eye(2)))
+    2.0
+    """
+    return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST).real
+
+
+def square_sum(a: Array) -> Float[Array, ""]:
+    """Return the sum of the squared absolute values of all entries.
+
+    >>> float(square_sum(jnp.asarray([3.0, 4.0])))
+    25.0
+    """
+    return jnp.sum(a.real**2 + a.imag**2) if is_complex(a) else jnp.sum(a * a)

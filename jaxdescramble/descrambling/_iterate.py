@@ -12,7 +12,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._planning import planned
-from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds import Orthogonal, SpecialOrthogonal, orthogonal
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import Solution, Solver
@@ -136,12 +136,14 @@ def _plan(
     Without restarts, a given start keeps its determinant class.
     """
     solver = planned(objective, summary, solver, start is not None, restarts, key)
-    return solver, RunOptions(group="O" if group == "O" and (start is None or restarts) else "SO", watch=watch)
+    both = group == "O" and (start is None or restarts)
+    return solver, RunOptions(manifold=Orthogonal() if both else SpecialOrthogonal(), watch=watch)
 
 
 def _classes(objective: Objective, solver: Solver, options: RunOptions, n: int) -> int:
     """Return the number of starts, one for each determinant class that must be searched."""
-    return 2 if options.group == "O" and not (objective.mirrored(n) or hasattr(solver, "both_classes")) else 1
+    several = options.manifold == Orthogonal() and not (objective.mirrored(n) or hasattr(solver, "both_classes"))
+    return 2 if several else 1
 
 
 def prepare(
@@ -195,7 +197,7 @@ def describe(known: Known, found: Solution, options: RunOptions) -> Found:
         rank=known.rank,
         steps=found.steps,
         status=jnp.where(known.finite, status, Status.NOT_FINITE).astype(jnp.int32),
-        classes=jnp.full_like(found.steps, 2 if options.group == "O" else 1),
+        classes=jnp.full_like(found.steps, options.manifold.classes(found.point)),
         residual=jnp.where(known.finite, found.residual, missing),
     )
 

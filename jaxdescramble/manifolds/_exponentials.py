@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_number
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import is_complex, matmul, square_sum
 from jaxdescramble.manifolds.projections import square
 
 CAP = 2.0
@@ -54,17 +54,33 @@ def limit(velocity: Float[Array, "n n"], cap: ArrayLike = CAP) -> tuple[Float[Ar
     [[[0.0, -2.0], [2.0, 0.0]], 0.5]
     """
     velocity, cap = square(velocity, "velocity"), positive_number(cap, "cap")
-    # Divide by the largest entry, so that fourth powers neither overflow nor vanish; the bound stays the same.
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(velocity)))
-    largest = jnp.where(largest == 0, 1, largest)
-    scaled = velocity / largest
-    total = jnp.sum(matmul(scaled, scaled) ** 2) / 2
-    bound = jnp.where(total == 0, 1, total) ** 0.25 * largest
+    total, bound = _bound(velocity)
     factor = jnp.where(jnp.logical_or(total == 0, bound <= cap), 1, cap / bound).astype(velocity.dtype)
     return factor * velocity, factor
 
 
-def exponential_minus_one(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+def angle_bound(velocity: Inexact[Array, "n n"]) -> Float[Array, ""]:
+    """Return the bound of `limit` for the largest angle of a skew or skew-Hermitian matrix.
+
+    >>> float(angle_bound(jnp.asarray([[0.0, -4.0], [4.0, 0.0]])))
+    4.0
+    """
+    total, bound = _bound(velocity)
+    return jnp.where(total == 0, 0, bound)
+
+
+def _bound(velocity: Array) -> tuple[Array, Array]:
+    """Return a number that is 0 for a velocity of 0, and the bound, which is then 1."""
+    # Divide by the largest entry, so that fourth powers neither overflow nor vanish; the bound stays the same.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(velocity)))
+    largest = jnp.where(largest == 0, 1, largest)
+    scaled = velocity / largest
+    # Angles of real matrices come in pairs.
+    total = square_sum(matmul(scaled, scaled)) / (1 if is_complex(velocity) else 2)
+    return total, jnp.where(total == 0, 1, total) ** 0.25 * largest
+
+
+def exponential_minus_one(velocity: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
     """Return `exp(Omega) - 1` by the Taylor polynomial of degree 18 (12 in float32), for norms up to CAP.
 
     The error at the largest angle theta is theta^19 / 19!: 4e-12 at 2 rad, below rounding at 1.2 rad. In float32 it is

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, one_of, real_array
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import adjoint, is_complex, matmul
 
 NAMES = ("O", "SO")
 
@@ -96,8 +96,16 @@ def skew(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     >>> skew(jnp.asarray([[1.0, 2.0], [0.0, 1.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
-    matrix = squares(matrix, "matrix")
-    return (matrix - jnp.swapaxes(matrix, -1, -2)) / 2
+    return skewed(squares(matrix, "matrix"))
+
+
+def skewed(matrix: Inexact[Array, "*batch n n"]) -> Inexact[Array, "*batch n n"]:
+    """Return the skew part of a real matrix, or the skew-Hermitian part `(M - M^H) / 2` of a complex one.
+
+    >>> skewed(jnp.asarray([[1 + 2j]])).tolist()
+    [[2j]]
+    """
+    return (matrix - adjoint(matrix)) / 2
 
 
 def tangent(point: Float[Array, "n n"], vector: Float[Array, "n n"]) -> Float[Array, "n n"]:
@@ -136,20 +144,33 @@ def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
 
     Source: Higham, Functions of Matrices (2008), equation (8.20).
     """
-    point = squares(point, "point")
+    return polished(squares(point, "point"))
+
+
+def polished(point: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"]:
+    """Remove the rounding drift of a matrix with orthonormal columns, real or complex; see `polish`.
+
+    >>> abs(polished(1.001 * jnp.eye(3, 2)) - jnp.eye(3, 2)).max() < 1e-5
+    Array(True, dtype=bool)
+    """
     # Subtract a correction: an orthogonal point then changes by the square of rounding only.
-    eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), point.shape)
-    return point - matmul(point, matmul(jnp.swapaxes(point, -1, -2), point) - eye) / 2
+    k = point.shape[-1]
+    eye = jnp.broadcast_to(jnp.eye(k, dtype=point.dtype), (*point.shape[:-2], k, k))
+    return point - matmul(point, matmul(adjoint(point), point) - eye) / 2
 
 
-def orthonormal(matrix: Float[Array, "n k"]) -> Float[Array, "n k"]:
+def orthonormal(matrix: Inexact[Array, "n k"]) -> Inexact[Array, "n k"]:
     """Return the factor Q of the QR decomposition whose R has no negative diagonal entry; unique if the rank is k.
 
     >>> orthonormal(jnp.asarray([[-2.0], [0.0]])).tolist()
     [[-1.0], [0.0]]
     """
     Q, R = decompositions.qr(matrix)
-    return Q * jnp.where(jnp.diagonal(R) < 0, -1, 1).astype(Q.dtype)[None, :]
+    diagonal = jnp.diagonal(R)
+    if is_complex(Q):
+        size = jnp.abs(diagonal)
+        return Q * jnp.where(size > 0, diagonal / jnp.where(size > 0, size, 1), 1).astype(Q.dtype)[None, :]
+    return Q * jnp.where(diagonal < 0, -1, 1).astype(Q.dtype)[None, :]
 
 
 def special(point: Float[Array, "n n"], determinant: int = 1) -> Float[Array, "n n"]:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
@@ -34,16 +34,16 @@ RATE, FIRST = 4e9, 16
 
 
 def solve_in_slices(
-    function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions, watch: Watch
+    function: Function, start: PyTree, args: tuple, solver: Descent, options: RunOptions, watch: Watch
 ) -> Solution:
     """Solve one problem with a solver that has `bind`. If the watch stops the solve, return the best point so far."""
-    lane = _Lane(_Slices(function, args, solver, options), start, _first_steps(start.shape[-1], _entries(args), 1))
+    lane = _Lane(_Slices(function, args, solver, options), start, _first_steps(start, options, _entries(args), 1))
     return _run([lane], watch)[0]
 
 
 def solve_many_in_slices(
     function: Function,
-    starts: Float[Array, "batch n n"],
+    starts: PyTree,
     args: tuple,
     solver: Descent,
     options: RunOptions,
@@ -64,18 +64,19 @@ def solve_many_in_slices(
         watch: follows the solves.
         own: whether each problem has its own data.
     """
-    count, n = starts.shape[0], starts.shape[-1]
+    leaves = jax.tree.leaves(starts)
+    count, one = len(leaves[0]), jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), starts)
     entries = _entries(args) // (count if own else 1)
-    in_turn = all(device.platform == "cpu" for device in starts.devices())
-    size = min(_first_steps(n, entries, 1), count) if in_turn and own else count
+    in_turn = all(device.platform == "cpu" for leaf in leaves for device in leaf.devices())
+    steps = _first_steps(one, options, entries, 1)
+    size = min(steps, count) if in_turn and own else count
     if in_turn and (not own or size == 1):
-        steps = _first_steps(n, entries, 1)
         # Make each lane when it is needed, because a lane holds a copy of its data.
         lanes = (
             _Lane(_Slices(function, _taken(args, k) if own else args, solver, options), start, steps)
             for k, start in enumerate(_apart(starts))
         )
-        if not own and count * n**2 <= TOGETHER:
+        if not own and _entries(starts) <= TOGETHER:
             return _stacked(_run(list(lanes), watch))
         return _stacked([_run([lane], watch, k, count)[0] for k, lane in enumerate(lanes)])
     found, how = [], "in turn" if in_turn else "in step"
@@ -83,15 +84,16 @@ def solve_many_in_slices(
         # Fill the last group with copies of its last problem, so that one program serves all groups.
         places = np.minimum(np.arange(first, first + size), count - 1)
         part = _taken(args, places) if own and size < count else args
-        begin = starts if size == count else starts[places]
-        lane = _Lane(_Slices(function, part, solver, options, own, how), begin, _first_steps(n, entries, size))
+        begin = starts if size == count else _taken(starts, places)
+        group = _Slices(function, part, solver, options, own, how)
+        lane = _Lane(group, begin, _first_steps(one, options, entries, size))
         found += _run([lane], watch, first, count)
     return found[0] if len(found) == 1 else _joined(found, count)
 
 
 @quick_jit
-def _apart(starts: Array) -> list[Array]:
-    return list(starts)
+def _apart(starts: PyTree) -> list[PyTree]:
+    return [jax.tree.map(lambda leaf, k=k: leaf[k], starts) for k in range(len(jax.tree.leaves(starts)[0]))]
 
 
 @quick_jit
@@ -100,7 +102,7 @@ def _stacked(found: list[Solution]) -> Solution:
 
 
 @quick_jit
-def _taken(args: tuple, places: ArrayLike) -> tuple:
+def _taken(args: PyTree, places: ArrayLike) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[places], args)
 
 
@@ -125,12 +127,13 @@ class _Slices:
     own: bool = False
     how: str = "alone"
 
-    def begin(self, start: Array) -> tuple[Loop, Solution, Array]:
+    def begin(self, start: PyTree) -> tuple[Loop, Solution, Array]:
         return _begin(self.function, start, self.args, self.solver, self.options.compiled, self.own, self.how)
 
     def advance(self, loop: Loop, steps: int) -> tuple[Loop, Solution, Array]:
         limit = np.int32(steps)
-        return _advance(self.function, self.args, self.solver, loop, limit, self.own, self.how)
+        options = self.options.compiled
+        return _advance(self.function, self.args, self.solver, options, loop, limit, self.own, self.how)
 
 
 @dataclasses.dataclass
@@ -138,7 +141,7 @@ class _Lane:
     """A solve in progress: its state, and the number of steps of its next slice."""
 
     group: _Slices
-    start: Array
+    start: PyTree
     steps: int
     loop: Loop = dataclasses.field(init=False)
     found: Solution = dataclasses.field(init=False)
@@ -215,13 +218,15 @@ def _tell(watch: Watch, lanes: list[_Lane], done: int, total: int) -> None:
     watch.tell(f"{which}{name}{starts}, value {value:.6g}", taken, int(np.asarray(group.solver.max_steps)))
 
 
-def _entries(args: tuple) -> int:
+def _entries(args: PyTree) -> int:
     return sum(np.size(leaf) for leaf in jax.tree.leaves(args))
 
 
-def _first_steps(n: int, entries: int, problems: int) -> int:
+def _first_steps(start: PyTree, options: RunOptions, entries: int, problems: int) -> int:
     """Return the number of steps of the first slice, from a count of operations: 60 products of n x n, 6 with data."""
-    return int(np.clip(SECONDS * RATE / (problems * (60 * n**3 + 12 * n * entries + 1e4)), 1, FIRST))
+    rows = max(np.shape(leaf)[-1] if np.shape(leaf) else 1 for leaf in jax.tree.leaves(start))
+    operations = problems * (60 * options.manifold.cost(start) + 12 * rows * entries + 1e4)
+    return int(np.clip(SECONDS * RATE / operations, 1, FIRST))
 
 
 def _each(run: Callable[..., tuple[Loop, Solution]], how: str, *batched: PyTree) -> tuple[Loop, Solution]:
@@ -232,23 +237,30 @@ def _each(run: Callable[..., tuple[Loop, Solution]], how: str, *batched: PyTree)
 
 @functools.partial(quick_jit, static_argnames=("options", "own", "how"))
 def _begin(
-    function: Function, start: Array, args: tuple, solver: Descent, options: RunOptions, own: bool, how: str
+    function: Function, start: PyTree, args: tuple, solver: Descent, options: RunOptions, own: bool, how: str
 ) -> tuple[Loop, Solution, Array]:
-    def run(start: Array, mine: tuple) -> tuple[Loop, Solution]:
+    def run(start: PyTree, mine: tuple) -> tuple[Loop, Solution]:
         loop = descent.begin(function, start, mine if own else args, solver, options)
-        return loop, descent.finish(loop, solver)
+        return loop, descent.finish(loop, solver, options)
 
     loop, found = _each(run, how, start, args if own else ())
     return loop, found, jnp.sum(found.status == RUNNING)
 
 
-@functools.partial(quick_jit, static_argnames=("own", "how"))
+@functools.partial(quick_jit, static_argnames=("options", "own", "how"))
 def _advance(
-    function: Function, args: tuple, solver: Descent, loop: Loop, steps: ArrayLike, own: bool, how: str
+    function: Function,
+    args: tuple,
+    solver: Descent,
+    options: RunOptions,
+    loop: Loop,
+    steps: ArrayLike,
+    own: bool,
+    how: str,
 ) -> tuple[Loop, Solution, Array]:
     def run(loop: Loop, mine: tuple) -> tuple[Loop, Solution]:
-        loop = descent.advance(function, mine if own else args, solver, loop, steps)
-        return loop, descent.finish(loop, solver)
+        loop = descent.advance(function, mine if own else args, solver, options, loop, steps)
+        return loop, descent.finish(loop, solver, options)
 
     loop, found = _each(run, how, loop, args if own else ())
     return loop, found, jnp.sum(found.status == RUNNING)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
+from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.operators import MatrixOperator, Operator
@@ -29,11 +30,23 @@ def search_from(
 ) -> Solution:
     """Solve from a point computed from the signals, and from its mirror image if both classes are searched."""
     axis = jnp.asarray(axis, start.dtype)
-    if options.group != "O":
+    if options.manifold.classes(start) == 1:
         return solve(function, in_class_of(start, point, axis), args, solver, options)
-    if mirrored(function, len(start)):
+    if mirrored(function, start):
         return solve(function, point, args, solver, options)
     return best(solve_each(function, jnp.stack([point, mirror_image(point, axis)]), args, solver, options))
+
+
+def check_square(solver: str, options: RunOptions) -> None:
+    """Raise `TypeError` unless the points are orthogonal matrices, which a start made of signals is.
+
+    >>> check_square("FromModes", RunOptions())
+    """
+    if not isinstance(options.manifold, SpecialOrthogonal):
+        raise TypeError(
+            f"{solver}: its start is a frame, a point of O(n); got {options.manifold!r}. Leave {solver} out, or use "
+            "manifold=manifolds.Orthogonal()."
+        )
 
 
 def summary_of(function: object, args: tuple) -> Summary:

@@ -9,17 +9,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.products import matmul
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.status import Status
-from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
-from jaxdescramble.solvers.problem import check_samples, name_of
+from jaxdescramble.solvers.problem import better, check_samples, is_finite, name_of, real_type
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import best, best_of, both_classes, mirrored, solve, solve_each, stage, timed
+from jaxdescramble.solvers.solve import best, best_of, several_classes, solve, solve_each, stage, timed
 
 Data = TypeVar("Data")
 
@@ -33,11 +31,11 @@ LIMITS = 1e-30, 1e30
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Restarts:
-    """The best of several solves: from the given start, and from Haar-random points.
+    """The best of several solves: from the given start, and from uniformly random points.
 
-    Use it for objectives with many local minima. With `group="O"`, the random points lie in both determinant classes,
-    and the reflected start is tried too, unless the objective takes the same values in both classes. With `group="SO"`,
-    all points lie in the class of the start.
+    Use it for functions with many local minima. On O(n), the random points lie in both determinant classes, and the
+    reflected start is tried too, unless the objective takes the same values in both classes. On SO(n) (`group="SO"`),
+    all points lie in the class of the start. Parameters on `manifolds.Euclidean()` keep the given values.
 
     Attributes:
         solver: the solver of each solve.
@@ -51,7 +49,7 @@ class Restarts:
     >>> float(solvers.minimise(double_well, jnp.eye(2), solver=solver).value) < -0.07
     True
 
-    Source: common practice; Haar measure as in `manifolds.orthogonal.random`.
+    Source: common practice; random points as in `Manifold.another`, on O(n) of the Haar measure.
     """
 
     solver: Solver
@@ -59,20 +57,21 @@ class Restarts:
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution with the lowest value; its `steps` are the sum over all solves."""
-        reflect = options.group == "O" and not mirrored(function, start.shape[0])
-        starts = _drawn(start, self.restarts, self.key, options.group, reflect)
+        every = several_classes(function, start, options)
+        starts = _drawn(start, self.restarts, self.key, options.compiled, every)
         found = solve_each(function, starts, args, self.solver, options)
         return dataclasses.replace(best(found), steps=jnp.sum(found.steps, dtype=jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("restarts", "group", "reflect"))
-def _drawn(start: Array, restarts: int, key: PRNGKeyArray, group: str, reflect: bool) -> Array:
-    n, keys = start.shape[0], jax.random.split(key, restarts)
-    turns = jax.vmap(lambda key: orthogonal.random(key, n, group, start.dtype))(keys)
-    given = both_classes(start) if reflect else start[None]
-    return jnp.concatenate([given, matmul(start[None], turns)])
+@functools.partial(jax.jit, static_argnames=("restarts", "options", "every"))
+def _drawn(start: PyTree, restarts: int, key: PRNGKeyArray, options: RunOptions, every: bool) -> PyTree:
+    """Return the given start, with `every` one in each other determinant class, and random points."""
+    manifold, keys = options.manifold, jax.random.split(key, restarts)
+    given = manifold.in_each_class(start) if every else jax.tree.map(lambda leaf: leaf[None], start)
+    others = jax.vmap(lambda key: manifold.another(key, start))(keys)
+    return jax.tree.map(lambda first, more: jnp.concatenate([first, more]), given, others)
 
 
 @register_dataclass
@@ -101,7 +100,7 @@ class Continuation:
     solver: Solver
     factors: tuple[ArrayLike, ...] = (1000.0, 100.0, 10.0)
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution of the last stage; its `steps` are the sum over all stages."""
         smoothed = getattr(function, "smoothed", None)
         if smoothed is None or not getattr(function, "smoothing", ""):
@@ -109,15 +108,14 @@ class Continuation:
                 f"Continuation: {name_of(function)} names no smoothing parameter. Use an objective that has one "
                 "(objectives.total_variation, sparsity), or write one with `smoothing = 'its name'`."
             )
-        factors = jnp.stack([jnp.asarray(factor, start.dtype) for factor in (*self.factors, 1.0)])
+        factors = jnp.stack([jnp.asarray(factor, real_type(start)) for factor in (*self.factors, 1.0)])
         if options.watch is not None:
             stages = [(smoothed(factor), self.solver, args) for factor in factors]
             return _one_after_another(stages, start, options)
 
-        def softer(point: Array, factor: Array) -> tuple[Array, Solution]:
+        def softer(point: PyTree, factor: Array) -> tuple[PyTree, Solution]:
             found = solve(smoothed(factor), point, args, self.solver, options)
-            usable = jnp.isfinite(found.point).all()
-            return jnp.where(usable, found.point, point), found
+            return better(is_finite(found.point), found.point, point), found
 
         _, found = jax.lax.scan(softer, start, factors)
         return _with_work(jax.tree.map(lambda leaf: leaf[-1], found), found.steps.sum(), found.evaluations.sum())
@@ -160,10 +158,10 @@ class Tournament:
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
     both_classes: ClassVar[bool] = True
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution of the fine solve; its `steps` are those that led to it, `evaluations` all."""
-        reflect = options.group == "O" and not mirrored(function, start.shape[0])
-        starts = _drawn(start, self.restarts, self.key, options.group, reflect)
+        every = several_classes(function, start, options)
+        starts = _drawn(start, self.restarts, self.key, options.compiled, every)
         with stage(options, "rough solves"):
             plain = dataclasses.replace(options, history=0)
             rough = [best(solve_each(function, starts, args, self.rough, plain, reserve=RESERVE))]
@@ -185,9 +183,9 @@ class Tournament:
 
 
 @quick_jit
-def _lower(function: Function, point: Array, start: Array, args: tuple) -> Array:
+def _lower(function: Function, point: PyTree, start: PyTree, args: tuple) -> PyTree:
     """Return the point of lower value; the start if the other one is not finite."""
-    return jnp.where(function(point, *args) < jnp.asarray(function(start, *args)), point, start)
+    return better(jnp.asarray(function(point, *args)) < jnp.asarray(function(start, *args)), point, start)
 
 
 @register_dataclass
@@ -214,13 +212,14 @@ class SinglePrecision:
 
     solver: Solver
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution, in the type of the start; its point is orthogonal to single precision."""
-        if start.dtype == jnp.float32:
+        wide = real_type(start)
+        if wide == jnp.float32:
             return solve(function, start, args, self.solver, options)
         function, begin, data = _single((function, start, args))
         found = solve(function, begin, data, self.solver, options)
-        return _converted(found, start.dtype)
+        return _converted(found, wide)
 
 
 @quick_jit
@@ -240,9 +239,11 @@ def _single(problem: tuple) -> tuple:
 
 @functools.partial(quick_jit, static_argnames="dtype")
 def _converted(tree: Data, dtype: DTypeLike) -> Data:
-    """Return the same data with all real arrays in another precision."""
+    """Return the same data with all real and complex arrays in another precision."""
 
     def one(leaf: Any) -> Any:
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            return leaf.astype(jnp.result_type(dtype, jnp.complex64))
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(one, tree)
@@ -271,7 +272,7 @@ class Chain:
 
     solvers: tuple[Solver, ...]
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution of the last solver; its `steps` are the sum over all solvers."""
         if not self.solvers:
             raise ValueError("Chain: got no solvers; give at least one.")
@@ -304,7 +305,7 @@ class Progressive:
     rough: Solver = dataclasses.field(default_factory=lambda: LBFGS(tolerance=1e-2, preconditioner=None))
     steps: tuple[int, ...] = dataclasses.field(default=(8,), metadata={"static": True})
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution on all samples; its `steps` are the sum over all stages."""
         check_samples("Progressive", "thin", function, args)
         stages = [(function, self.rough, tuple(_thinned(argument, step) for argument in args)) for step in self.steps]
@@ -315,7 +316,7 @@ def _thinned(argument: PyTree, step: int) -> PyTree:
     return argument.thin(step) if hasattr(argument, "thin") else argument
 
 
-def _one_after_another(stages: list[tuple[Function, Solver, tuple]], start: Array, options: RunOptions) -> Solution:
+def _one_after_another(stages: list[tuple[Function, Solver, tuple]], start: PyTree, options: RunOptions) -> Solution:
     """Solve the stages (function, solver, data) in order; return the last solution, with the work of all stages."""
     solutions = []
     for k, (function, solver, data) in enumerate(stages):
@@ -324,7 +325,7 @@ def _one_after_another(stages: list[tuple[Function, Solver, tuple]], start: Arra
             continue  # only the last stage computes the value of the objective
         with stage(options, f"stage {k + 1} of {len(stages)}"):
             found = solve(function, start, data, solver, options)
-        start = jnp.where(jnp.isfinite(found.point).all(), found.point, start)
+        start = better(is_finite(found.point), found.point, start)
         solutions.append(found)
     steps, evaluations = sum(found.steps for found in solutions), sum(found.evaluations for found in solutions)
     return _with_work(solutions[-1], steps, evaluations)

@@ -12,7 +12,7 @@ from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Preconditioner
-from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, farthest, inner, norm
+from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, inner, norm
 
 
 class _State(NamedTuple):
@@ -55,7 +55,7 @@ class ConjugateGradient:
     preconditioner: Preconditioner | None = None
     decrease: ArrayLike = 0.0
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 
@@ -75,7 +75,7 @@ class ConjugateGradient:
             slope = jnp.where(fresh, inner(iterate.gradient, steepest), slope)
             # Aim at the same first-order decrease as in the last step; in the first step, go as far as allowed.
             again = state.step * state.slope / jnp.minimum(slope, -TINY)
-            far = farthest(direction)
+            far = problem.farthest(iterate, direction)
             first = jnp.where(state.step > 0, jnp.minimum(2 * again, far), far)
             first = jnp.where(guided & fresh, 1.0, first)
             found = line_search(problem, iterate, direction, first, far)

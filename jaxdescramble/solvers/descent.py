@@ -11,11 +11,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.status import Status
-from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, norm
+from jaxdescramble.manifolds.groups import SPECIAL_ORTHOGONAL
+from jaxdescramble.manifolds.manifold import Manifold
+from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, better, is_finite, norm, size_of
 from jaxdescramble.solvers.solution import History, Solution
 from jaxdescramble.solvers.watch import Watch
 
@@ -65,7 +66,7 @@ class Descent(Protocol):
     @property
     def max_steps(self) -> ArrayLike: ...
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step."""
         ...
 
@@ -77,12 +78,13 @@ class RunOptions:
 
     Attributes:
         history: number of steps to record.
-        group: "O" lets combinators search both determinant classes; "SO" keeps the class of the start.
+        manifold: where the points live. Combinators search all its determinant classes; `SpecialOrthogonal()` keeps
+            the class of the start.
         watch: follows the solve on the host, outside `jit` only; no part of a program.
     """
 
     history: int = 0
-    group: str = "SO"
+    manifold: Manifold = SPECIAL_ORTHOGONAL
     watch: Watch | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -102,7 +104,7 @@ class RunOptions:
 class Combinator(Protocol):
     """A solver made of solvers, such as `Restarts`: it runs them itself."""
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution."""
         ...
 
@@ -146,53 +148,55 @@ def default_tolerance(dtype: DTypeLike) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.6
 
 
-def descend(
-    function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions
-) -> Solution:
+def descend(function: Function, start: PyTree, args: tuple, solver: Descent, options: RunOptions) -> Solution:
     """Step until the gradient vanishes, the value falls no more or too slowly, the steps are spent, or a number is not
     finite."""
-    problem, first, known = _first(function, start, args)
+    problem, first, known = _first(function, start, args, options.manifold)
     state, step = solver.bind(problem, first)
     loop = _opened(problem, first, known, state, solver, options)
-    return finish(_stepped(loop, step, solver, None), solver)
+    return finish(_stepped(loop, step, solver, None), solver, options)
 
 
-def begin(function: Function, start: Float[Array, "n n"], args: tuple, solver: Descent, options: RunOptions) -> Loop:
+def begin(function: Function, start: PyTree, args: tuple, solver: Descent, options: RunOptions) -> Loop:
     """Open the loop: evaluate the start, and let the solver make its state."""
-    problem, first, known = _first(function, start, args)
+    problem, first, known = _first(function, start, args, options.manifold)
     state, _ = solver.bind(problem, first)
     return _opened(problem, first, known, state, solver, options)
 
 
-def advance(function: Function, args: tuple, solver: Descent, loop: Loop, steps: ArrayLike) -> Loop:
+def advance(
+    function: Function, args: tuple, solver: Descent, options: RunOptions, loop: Loop, steps: ArrayLike
+) -> Loop:
     """Take the loop at most `steps` steps further."""
-    _, step = solver.bind(GroupFunction(function, args, loop.unit), loop.first)
+    _, step = solver.bind(ManifoldFunction(function, args, options.manifold, loop.unit), loop.first)
     return _stepped(loop, step, solver, loop.steps + steps)
 
 
-def finish(loop: Loop, solver: Descent) -> Solution:
+def finish(loop: Loop, solver: Descent, options: RunOptions) -> Solution:
     """Return the solution so far. Its status is `RUNNING` if the solver is not finished."""
     status = jnp.where(_goes_on(loop, solver), RUNNING, jnp.where(loop.status == RUNNING, SPENT, loop.status))
-    return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, loop.unit)
+    return _solution(loop.iterate, loop.steps, loop.evaluations, status, loop.record, options.manifold, loop.unit)
 
 
-def _first(function: Function, start: Array, args: tuple) -> tuple[GroupFunction, Iterate, Array]:
-    problem = GroupFunction(function, args)
-    # If the start is not finite, solve from the identity, so that no decomposition meets a NaN.
-    known = jnp.isfinite(start).all()
-    eye = jnp.eye(start.shape[0], dtype=start.dtype)
+def _first(
+    function: Function, start: PyTree, args: tuple, manifold: Manifold
+) -> tuple[ManifoldFunction, Iterate, Array]:
+    problem = ManifoldFunction(function, args, manifold)
+    # If the start is not finite, solve from a fixed point, so that no decomposition meets a NaN.
+    known = is_finite(start)
+    raw = problem.evaluate(manifold.polish(better(known, start, manifold.origin(start))))
     # From here on, the unit is a power of two near the first gradient: squares neither overflow nor vanish.
-    raw = problem.evaluate(orthogonal.polish(jnp.where(known, start, eye)))
-    unit = _unit(raw.gradient + raw.symmetric)
-    first = Iterate(raw.point, raw.value / unit, raw.gradient / unit, raw.symmetric / unit)
-    return GroupFunction(function, args, unit), first, known
+    unit = _unit(raw)
+    normal = jax.tree.map(lambda leaf: leaf / unit, raw.normal)
+    first = raw._replace(value=raw.value / unit, gradient=raw.gradient / unit, normal=normal)
+    return ManifoldFunction(function, args, manifold, unit), first, known
 
 
 def _opened(
-    problem: GroupFunction, first: Iterate, known: Array, state: PyTree, solver: Descent, options: RunOptions
+    problem: ManifoldFunction, first: Iterate, known: Array, state: PyTree, solver: Descent, options: RunOptions
 ) -> Loop:
     zero, scale = jnp.zeros((), jnp.int32), _size(first)
-    status, record = _judged(first, scale, False, False, known, solver), options.start(first.point.dtype)
+    status, record = _judged(first, scale, False, False, known, solver), options.start(first.value.dtype)
     unit = jnp.asarray(problem.unit)
     return Loop(first, first, state, unit, known, scale, first.value, zero, zero + 1, status, record)
 
@@ -245,22 +249,33 @@ def record_step(record: History | None, steps: Array, iterate: Iterate, unit: Ar
 
 
 def summed_up(
-    iterate: Iterate, steps: Array, evaluations: Array, record: History | None, tolerance: ArrayLike | None
+    iterate: Iterate,
+    steps: Array,
+    evaluations: Array,
+    record: History | None,
+    tolerance: ArrayLike | None,
+    manifold: Manifold,
 ) -> Solution:
     """Return the solution of a solver that does not judge its own steps: solved if the last gradient vanishes."""
     status = jnp.where(_flat(iterate, _size(iterate), tolerance), Status.SOLVED, Status.STEPS_SPENT)
     status = jnp.where(iterate.finite, status, Status.NOT_FINITE)
-    return _solution(iterate, steps, evaluations, status, record)
+    return _solution(iterate, steps, evaluations, status, record, manifold)
 
 
 def _solution(
-    iterate: Iterate, steps: Array, evaluations: Array, status: Array, record: History | None, unit: ArrayLike = 1.0
+    iterate: Iterate,
+    steps: Array,
+    evaluations: Array,
+    status: Array,
+    record: History | None,
+    manifold: Manifold,
+    unit: ArrayLike = 1.0,
 ) -> Solution:
     dtype = iterate.value.dtype
-    off = orthogonal.defect(iterate.point) > jnp.sqrt(jnp.finfo(dtype).eps)
+    off = manifold.defect(iterate.point) > jnp.sqrt(jnp.finfo(dtype).eps)
     lost, missing = status == Status.NOT_FINITE, jnp.asarray(jnp.nan, dtype)
     return Solution(
-        point=jnp.where(lost, missing, iterate.point),
+        point=jax.tree.map(lambda leaf: jnp.where(lost, missing, leaf), iterate.point),
         value=jnp.where(lost, missing, unit * iterate.value),
         gradient_norm=jnp.where(lost, missing, unit * norm(iterate.gradient)),
         steps=steps,
@@ -278,14 +293,16 @@ def _flat(iterate: Iterate, scale: Array, tolerance: ArrayLike | None) -> Array:
     return norm(iterate.gradient) <= jnp.asarray(tolerance) * scale
 
 
-def _unit(slope: Array) -> Array:
-    """Return the power of two next to the largest entry; 1 if all are zero or one is not finite."""
-    largest = jnp.max(jnp.abs(slope))
+def _unit(iterate: Iterate) -> Array:
+    """Return the power of two next to the largest entry of the slope; 1 if all are zero or one is not finite."""
+    sizes = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves((iterate.gradient, iterate.normal))]
+    largest = jnp.max(jnp.stack(sizes))
     usable = (largest > 0) & jnp.isfinite(largest)
-    return jnp.where(usable, jnp.ldexp(jnp.ones((), slope.dtype), jnp.frexp(jnp.where(usable, largest, 1))[1] - 1), 1)
+    one = jnp.ones((), largest.dtype)
+    return jnp.where(usable, jnp.ldexp(one, jnp.frexp(jnp.where(usable, largest, 1))[1] - 1), 1)
 
 
 def _size(iterate: Iterate) -> Array:
     """Return `||grad f||_F`, or 0 if it is not finite."""
-    size = jnp.sqrt(jnp.sum(iterate.gradient**2) + jnp.sum(iterate.symmetric**2))
+    size = size_of(iterate)
     return jnp.where(jnp.isfinite(size), size, 0)

@@ -1,4 +1,4 @@
-"""Optax transformations on the orthogonal group."""
+"""Optax transformations on manifolds."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -7,22 +7,26 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import one_with
-from jaxdescramble._base.products import matmul
-from jaxdescramble.manifolds import orthogonal, retractions
+from jaxdescramble.manifolds.groups import Orthogonal
+from jaxdescramble.manifolds.manifold import Manifold
+from jaxdescramble.manifolds.products import Power, Product, as_manifold, is_manifold
 from jaxdescramble.solvers.descent import Info, Step
-from jaxdescramble.solvers.problem import GroupFunction, Iterate
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, real_type
 
 
-def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Return an optax transformation that keeps orthogonal parameters orthogonal.
+def riemannian(
+    transform: optax.GradientTransformation, manifold: PyTree = None
+) -> optax.GradientTransformationExtraArgs:
+    """Return an optax transformation that keeps parameters on a manifold, such as orthogonal ones orthogonal.
 
-    Use it inside your own training loop. It maps the Euclidean gradient G to the Lie algebra, `g = skew(P^T G)`. The
-    inner transformation receives g as the gradient of a parameter at zero and returns a skew velocity Omega. The update
-    is `P exp(Omega) - P`, corrected onto the group to rounding, so that nothing drifts over any number of steps.
-    Moments live in body coordinates, where transport is the identity. A velocity that would turn a plane by more than
+    Use it inside your own training loop. It maps the Euclidean gradient to coordinates of the gradient on the manifold:
+    on O(n), G becomes `g = skew(P^T G)`. The inner transformation receives them as the gradient of a parameter at zero
+    and returns a velocity, on O(n) a skew Omega. The update leads to the end of the geodesic, `P exp(Omega) - P`,
+    corrected onto the manifold to rounding, so that nothing drifts over any number of steps. Moments live in
+    coordinates, where transport is the identity. A velocity that would turn a plane by more than
     `manifolds.retractions.CAP` is shortened.
 
     Do not use it with `optax.lbfgs`, whose memory is differences of parameters: they are always zero here. Use
@@ -30,13 +34,16 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
 
     Args:
         transform: an optax transformation such as `optax.adam(1e-2)`. Its `value_fn` (for line searches) is mapped too.
+        manifold: a manifold for all parameters, or a pytree of manifolds; one instead of a branch stands for all
+            parameters below. None means `manifolds.Orthogonal()`.
 
     Returns:
-        A `GradientTransformation` for pytrees of orthogonal matrices (..., n, n); its `update` needs `params`.
+        A `GradientTransformation` for pytrees of points. Further leading axes of a parameter, (..., n, n), are many
+        points. Its `update` takes what `jax.grad` returns, also for complex parameters, and needs `params`.
 
     Raises:
-        TypeError: if `transform` is not an optax transformation.
-        ValueError: if `params` is missing, or a parameter is not square.
+        TypeError: if `transform` is not an optax transformation, or `manifold` holds something else.
+        ValueError: if `params` is missing, or a parameter has no shape of its manifold.
 
     >>> optimiser = riemannian(optax.sgd(0.1))
     >>> P = jnp.eye(2)
@@ -49,50 +56,73 @@ def riemannian(transform: optax.GradientTransformation) -> optax.GradientTransfo
     Source: Lezcano-Casado, NeurIPS 2019 ("dynamic trivialisations"); Becigneul, Ganea, ICLR 2019, for Adam.
     """
     one_with(transform, "transform", ("init", "update"), "an optax transformation such as optax.adam(1e-2)")
+    given = Orthogonal() if manifold is None else manifold
     inner = optax.with_extra_args_support(transform)
 
+    def each(params: PyTree) -> PyTree:
+        return _manifolds(given, params)
+
+    def zeros(params: PyTree) -> PyTree:
+        return jax.tree.map(_zeros, each(params), params, is_leaf=is_manifold)
+
     def init(params: PyTree) -> PyTree:
-        return inner.init(jax.tree.map(_zeros, params))
+        return inner.init(zeros(params))
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError("riemannian: update needs the parameters: optimiser.update(gradients, state, params).")
+        manifolds = each(params)
 
         def moved(velocities: PyTree) -> PyTree:
-            return jax.tree.map(_move, params, velocities)
+            return jax.tree.map(_move, manifolds, params, velocities, is_leaf=is_manifold)
+
+        def in_coordinates(slopes: PyTree) -> PyTree:
+            return jax.tree.map(_in_coordinates, manifolds, params, slopes, is_leaf=is_manifold)
 
         if (value_fn := extra.get("value_fn")) is not None:
             extra["value_fn"] = lambda velocities, *args, **kwargs: value_fn(moved(velocities), *args, **kwargs)
         if "grad" in extra:
-            extra["grad"] = jax.tree.map(_to_algebra, extra["grad"], params)
-        slopes = jax.tree.map(_to_algebra, updates, params)
-        velocities, state = inner.update(slopes, state, jax.tree.map(_zeros, params), **extra)
+            extra["grad"] = in_coordinates(extra["grad"])
+        velocities, state = inner.update(in_coordinates(updates), state, zeros(params), **extra)
         return jax.tree.map(lambda new, old: new - old, moved(velocities), params), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _zeros(point: Array) -> Array:
-    if jnp.ndim(point) < 2 or point.shape[-1] != point.shape[-2]:
+def _manifolds(given: PyTree, params: PyTree) -> PyTree:
+    """Return the manifold of each parameter, in the structure of the parameters."""
+    product = as_manifold(given, params)
+    each = product.parts if isinstance(product, Product) else product
+    return jax.tree.map(_of_many, each, params, is_leaf=is_manifold)
+
+
+def _of_many(manifold: Manifold, point: ArrayLike) -> Manifold:
+    """Return the manifold of a parameter with further leading axes."""
+    for _ in range(jnp.ndim(point) - manifold.axes if manifold.axes else 0):
+        manifold = Power(manifold)
+    try:
+        manifold.shaped(jnp.asarray(point), "params")
+    except ValueError as error:
         raise ValueError(
-            f"riemannian: got a parameter of shape {jnp.shape(point)}; must be square matrices (..., n, n). Use "
+            f"riemannian: {error} Give each parameter its manifold, riemannian(transform, manifold=...), or use "
             "optax.partition to give other parameters another optimiser."
-        )
-    return jnp.zeros_like(point)
+        ) from error
+    return manifold
 
 
-def _to_algebra(slope: Array, point: Array) -> Array:
-    return orthogonal.skew(matmul(jnp.swapaxes(point, -1, -2), slope))
+def _zeros(manifold: Manifold, point: Array) -> Array:
+    return jnp.zeros(manifold.extent(point), real_type(point))
 
 
-def _move(point: Array, velocity: Array) -> Array:
-    def one(point: Float[Array, "n n"], velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        # The velocity is skew in exact arithmetic, but optax need not keep the last digit.
-        return retractions.exponential(point, retractions.limit(orthogonal.skew(velocity))[0])
+def _in_coordinates(manifold: Manifold, point: Array, slope: Array) -> Array:
+    """Return the coordinates of the gradient, from what `jax.grad` returns: for complex points, its conjugate."""
+    return manifold.split(point, manifold.place(point), jnp.conj(slope))[0]
 
-    for _ in range(point.ndim - 2):
-        one = jax.vmap(one)
-    return one(point, velocity)
+
+def _move(manifold: Manifold, point: PyTree, velocity: Array) -> PyTree:
+    # The velocity lies in the space of coordinates in exact arithmetic, but optax need not keep the last digit.
+    short, _ = manifold.limit(point, manifold.clean(point, velocity))
+    return manifold.move(point, manifold.place(point), short)[0]
 
 
 @jax.tree_util.register_static
@@ -124,18 +154,18 @@ class Optax:
     tolerance: ArrayLike | None = None
     may_rise: ClassVar[bool] = True
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)
 
         def step(iterate: Iterate, state: PyTree) -> tuple[Iterate, PyTree, Info]:
             def value_fn(velocity: Array) -> Array:
-                return problem.value(_move(iterate.point, velocity))
+                return problem.value(_move(problem.manifold, iterate.point, velocity))
 
             given = {"value": iterate.value, "grad": iterate.gradient, "value_fn": value_fn}
             velocity, state = transform.update(iterate.gradient, state, zero, **given)
-            trial = problem.evaluate(_move(iterate.point, jnp.asarray(velocity)))
+            trial = problem.evaluate(_move(problem.manifold, iterate.point, jnp.asarray(velocity)))
             return trial, state, Info(jnp.zeros((), bool), jnp.ones((), jnp.int32))
 
         return transform.init(zero), step

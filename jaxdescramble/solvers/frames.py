@@ -13,9 +13,10 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.summaries import Samples
+from jaxdescramble.solvers._starting import check_square
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.solution import Solution
-from jaxdescramble.solvers.solve import mirrored, solve
+from jaxdescramble.solvers.solve import solve
 
 
 @register_dataclass
@@ -58,6 +59,7 @@ class InFrame:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution in the coordinates of the start."""
+        check_square("InFrame", options)
         try:
             inside, begin, data, frame = _entered(function, start, args)
         except KeyboardInterrupt:  # while the program that turns the signals was compiled
@@ -98,7 +100,8 @@ class _Aligned:
         return dataclasses.replace(self, objective=self.objective.smoothed(factor))
 
     def mirrored(self, n: int) -> bool:
-        return mirrored(self.objective, n)
+        known = getattr(self.objective, "mirrored", None)
+        return known is not None and bool(known(n))
 
 
 def _entered(function: Function, start: Array, args: tuple) -> tuple[Function, Array, tuple, Array | None]:

@@ -12,7 +12,7 @@ from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Preconditioner
-from jaxdescramble.solvers.problem import GroupFunction, Iterate, farthest, inner
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, inner
 
 
 class _State(NamedTuple):
@@ -52,14 +52,14 @@ class GradientDescent:
     preconditioner: Preconditioner | None = None
     decrease: ArrayLike = 0.0
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
 
         def step(iterate: Iterate, state: _State) -> tuple[Iterate, _State, Info]:
             divide, guided, modelled = prepare(iterate, state.preconditioner)
             direction = -divide(iterate.gradient)
-            far = farthest(direction)
+            far = problem.farthest(iterate, direction)
             first = jnp.where(guided, 1.0, jnp.where(state.step > 0, state.step, far))
             found = line_search(problem, iterate, direction, first, far)
             # The curvature along this step sets the length of the next step.

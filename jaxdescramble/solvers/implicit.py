@@ -6,102 +6,131 @@ and 0.6% at 2e-5; at 2e-4, the derivative was useless. So above `RESIDUAL` the d
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, PyTree
 
-from jaxdescramble._base.products import matmul
 from jaxdescramble._base.status import Status
-from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.solvers.problem import GroupFunction, inner, norm
+from jaxdescramble.manifolds.groups import ORTHOGONAL
+from jaxdescramble.manifolds.manifold import Manifold
+from jaxdescramble.solvers.problem import ManifoldFunction, inner, norm
 from jaxdescramble.solvers.solution import Solution
 
 RESIDUAL = 1e-4
 """Largest residual at which the point of an unfinished solve has a derivative."""
 
+GAUGE = 10.0
+"""Curvatures up to this number times the gradient's norm count as those of a gauge."""
 
-def attach(solution: Solution, function: Callable, args: tuple) -> Solution:
+
+def attach(solution: Solution, function: Callable, args: tuple, manifold: Manifold = ORTHOGONAL) -> Solution:
     """Return the same solution, differentiable in `args` and in the numbers of `function`.
 
-    `dP = P Omega` with `H Omega = -dg`; `df` is taken at fixed P, which is exact at a stationary point. All other
-    fields are locally constant. The Hessian of a function with a gauge is singular, but dg has no part in its null
-    space: conjugate gradients that start at zero give the least change. dP is NaN if a solver stopped before the
-    gradient vanished (a status other than `SOLVED`, `KINK` and `PRECISION`) and the residual is above `RESIDUAL`.
+    On O(n), `dP = P Omega` with `H Omega = -dg`; on any manifold, dP is the tangent vector whose coordinates w satisfy
+    `H w = -dg`. `df` is taken at fixed P, which is exact at a stationary point. All other fields are locally constant.
+    The Hessian of a function with a gauge is singular, but dg has no part in its null space: conjugate gradients that
+    start at zero give the least change. dP is NaN if a solver stopped before the gradient vanished (a status other than
+    `SOLVED`, `KINK` and `PRECISION`) and the residual is above `RESIDUAL`.
 
     Args:
         solution: the solution of `minimise(function, start, *args)`.
         function: a function `function(point, *args)`, a pytree.
         args: data of the function, pytrees.
+        manifold: the manifold of the point.
     """
     converged = jnp.isin(solution.status, jnp.asarray([Status.SOLVED, Status.KINK, Status.PRECISION]))
     exact = converged | (solution.residual <= RESIDUAL)
-    point, value = _attached(solution.point, solution.value, exact, function, args)
+    point, value = _attached(manifold, solution.point, solution.value, exact, function, args)
     return dataclasses.replace(solution, point=point, value=value)
 
 
-@jax.custom_jvp
-def _attached(point: Array, value: Array, exact: Array, function: Callable, args: tuple) -> tuple[Array, Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attached(
+    manifold: Manifold, point: PyTree, value: Array, exact: Array, function: Callable, args: tuple
+) -> tuple[PyTree, Array]:
     return point, value
 
 
 @_attached.defjvp
-def _attached_jvp(primals: tuple, tangents: tuple) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    point, value = _attached(*primals)
-    turned, changed = _tangent(point, primals[3:], tangents[3:])
-    # A factor, and no `where`: the transpose of that would turn NaN into 0 in reverse mode.
-    refused = jnp.where(primals[2], 1, jnp.nan).astype(point.dtype)
-    return (point, value), (turned * refused, changed)
+def _attached_jvp(
+    manifold: Manifold, primals: tuple, tangents: tuple
+) -> tuple[tuple[PyTree, Array], tuple[PyTree, Array]]:
+    point, value = _attached(manifold, *primals)
+    turned, changed = _tangent(manifold, point, primals[3:], tangents[3:])
+
+    def refused(leaf: Array) -> Array:
+        # A factor, and no `where`: the transpose of that would turn NaN into 0 in reverse mode.
+        return leaf * jnp.where(primals[2], 1, jnp.nan).astype(leaf.dtype)
+
+    return (point, value), (jax.tree.map(refused, turned), changed)
 
 
-@jax.jit
-def _tangent(point: Array, data: tuple, changes: tuple) -> tuple[Array, Array]:
+@functools.partial(jax.jit, static_argnames="manifold")
+def _tangent(manifold: Manifold, point: PyTree, data: tuple, changes: tuple) -> tuple[PyTree, Array]:
     def gradient_at(function: Callable, args: tuple) -> Array:
-        return GroupFunction(function, args).evaluate(point).gradient
+        return ManifoldFunction(function, args, manifold).evaluate(point).gradient
 
     def value_at(function: Callable, args: tuple) -> Array:
-        return GroupFunction(function, args).value(point)
+        return ManifoldFunction(function, args, manifold).value(point)
 
     _, slope = jax.jvp(gradient_at, data, changes)
     _, value = jax.jvp(value_at, data, changes)
-    problem = GroupFunction(*data)
-    turn = solve_hessian(problem.hessian(problem.evaluate(point)), -slope)
-    return matmul(point, turn), value
+    function, args = data
+    problem = ManifoldFunction(function, args, manifold)
+    iterate = problem.evaluate(point)
+    # Curvatures along a gauge are zero at a stationary point, and of the size of the gradient near one.
+    least = GAUGE * norm(iterate.gradient)
+    velocity = solve_hessian(problem.hessian(iterate), -slope, manifold, point, least)
+    return manifold.vector(point, iterate.place, velocity), value
 
 
-def solve_hessian(product: Callable[[Array], Array], target: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Return the skew Omega of least norm with `H Omega = target`; H is symmetric, and positive off its null space.
+def solve_hessian(
+    product: Callable[[Array], Array],
+    target: Float[Array, "*coordinates"],
+    manifold: Manifold,
+    point: PyTree,
+    least: ArrayLike = 0.0,
+) -> Float[Array, "*coordinates"]:
+    """Return the velocity w of least norm with `H w = target`; H is symmetric, and positive off its null space.
 
-    >>> solve_hessian(lambda W: 2 * W, jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])).tolist()
+    Curvatures up to `least` count as zero.
+
+    >>> target = jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])
+    >>> solve_hessian(lambda W: 2 * W, target, ORTHOGONAL, jnp.eye(2)).tolist()
     [[0.0, 2.0], [-2.0, 0.0]]
     """
 
-    def on_all(matrix: Array) -> Array:
-        # The operator must be symmetric on all matrices, because reverse mode may give any matrix.
-        turn = orthogonal.skew(matrix)
-        return product(turn) + (matrix - turn)
+    def clean(velocity: Array) -> Array:
+        return manifold.clean(point, velocity)
+
+    def on_all(array: Array) -> Array:
+        # The operator must be symmetric on all arrays, because reverse mode may give any array.
+        velocity = clean(array)
+        return product(velocity) + (array - velocity)
 
     def solve(_: Callable, right: Array) -> Array:
-        turn = orthogonal.skew(right)
-        size = jnp.max(jnp.abs(turn))
+        velocity = clean(right)
+        size = jnp.max(jnp.abs(velocity))
         size = jnp.where(size > 0, size, 1)  # so that squares neither overflow nor vanish
-        return size * _conjugate_gradients(product, turn / size) + (right - turn)
+        steps = 4 * manifold.dimension(point) + 100
+        return size * _conjugate_gradients(product, velocity / size, steps, least) + (right - velocity)
 
-    return orthogonal.skew(jax.lax.custom_linear_solve(on_all, target, solve, symmetric=True))
+    return clean(jax.lax.custom_linear_solve(on_all, target, solve, symmetric=True))
 
 
-def _conjugate_gradients(product: Callable[[Array], Array], target: Array) -> Array:
-    n, dtype = target.shape[-1], target.dtype
-    goal = 10 * jnp.finfo(dtype).eps * norm(target)
-    limit = 2 * n * (n - 1) + 100
+def _conjugate_gradients(product: Callable[[Array], Array], target: Array, limit: int, least: ArrayLike) -> Array:
+    goal = 10 * jnp.finfo(target.dtype).eps * norm(target)
 
     def body(state: tuple) -> tuple:
         turn, residual, direction, weight, count = state
         image = product(direction)
         bend = inner(direction, image)
         # Zero or negative curvature is the gauge, or rounding. Nothing more can be resolved there.
-        alive = bend > 0
+        alive = bend > least * inner(direction, direction)
         alpha = jnp.where(alive, weight / jnp.where(alive, bend, 1), 0)
         turn, residual = turn + alpha * direction, residual - alpha * image
         new = inner(residual, residual)

@@ -15,7 +15,7 @@ from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.line_search import line_search
 from jaxdescramble.solvers.preconditioners import Automatic, Preconditioner
-from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, farthest, inner, norm
+from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, inner, norm
 
 
 class _Memory(NamedTuple):
@@ -25,8 +25,8 @@ class _Memory(NamedTuple):
     which takes longer than the products of a step.
     """
 
-    steps: Float[Array, "memory n n"]
-    changes: Float[Array, "memory n n"]
+    steps: Float[Array, "memory *coordinates"]
+    changes: Float[Array, "memory *coordinates"]
     weights: Float[Array, " memory"]  # 1 / <step, change>
     products: Float[Array, "memory memory"]  # <step i, change j>, for steps i older than j
     newest: Array
@@ -77,11 +77,11 @@ class LBFGS:
     memory: int = dataclasses.field(default=10, metadata={"static": True})
     decrease: ArrayLike = 0.0
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start)
-        n, dtype = start.point.shape[0], start.value.dtype
-        nothing = jnp.zeros((self.memory, n, n), dtype)
+        dtype = start.value.dtype
+        nothing = jnp.zeros((self.memory, *start.gradient.shape), dtype)
         empty = _Memory(
             nothing,
             nothing,
@@ -99,7 +99,7 @@ class LBFGS:
 
             known = memory.weights[memory.newest] > 0
             direction, good, memory = _descending(iterate.gradient, memory, divide)
-            far = farthest(direction)
+            far = problem.farthest(iterate, direction)
             # If no curvature is known yet, the first step goes as far as allowed.
             first = jnp.where((known & good) | guided, 1.0, far)
             found = line_search(problem, iterate, direction, first, far)
@@ -156,12 +156,14 @@ def _descending(gradient: Array, memory: _Memory, divide: Callable[[Array], Arra
     return direction, good & (tries == 1), memory
 
 
-def _each(ring: Float[Array, "memory n n"], direction: Float[Array, "n n"]) -> Float[Array, " memory"]:
+def _each(
+    ring: Float[Array, "memory *coordinates"], direction: Float[Array, "*coordinates"]
+) -> Float[Array, " memory"]:
     """Return the inner products of all entries of a ring with a direction."""
     return matmul(ring.reshape(len(ring), -1), direction.reshape(-1))
 
 
-def _sum(factors: Float[Array, " memory"], ring: Float[Array, "memory n n"]) -> Float[Array, "n n"]:
+def _sum(factors: Float[Array, " memory"], ring: Float[Array, "memory *coordinates"]) -> Float[Array, "*coordinates"]:
     """Return the sum of the entries of a ring, each times its factor."""
     return matmul(factors, ring.reshape(len(ring), -1)).reshape(ring.shape[1:])
 

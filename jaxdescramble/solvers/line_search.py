@@ -1,4 +1,4 @@
-"""A line search along a geodesic by slopes. A geodesic has a constant body velocity, so its slopes are exact.
+"""A line search along a geodesic by slopes, which are exact: the manifold knows the velocity at the end.
 
 It accepts a step by the Wolfe conditions. Where rounding hides differences of values, it uses their approximate form,
 which needs slopes only (Hager and Zhang 2005, equations 4.1 to 4.3). So the gradient can reach rounding.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble.solvers.problem import GroupFunction, Iterate, better, inner
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, better, inner
 
 DECREASE = 0.1
 SLOPE = 0.9
@@ -45,20 +45,20 @@ class _State(NamedTuple):
 
 
 def line_search(
-    problem: GroupFunction,
+    problem: ManifoldFunction,
     start: Iterate,
-    direction: Float[Array, "n n"],
+    direction: Float[Array, "*coordinates"],
     first: Float[Array, ""],
     longest: Float[Array, ""],
 ) -> Search:
-    """Find a point on `P exp(t direction)` that satisfies the Wolfe conditions.
+    """Find a point on the geodesic `exp(t direction)` that satisfies the Wolfe conditions.
 
     Args:
         problem: the function to lower.
         start: the point at t = 0, where the direction descends.
-        direction: skew body velocity.
+        direction: velocity, in coordinates.
         first: the first t to try.
-        longest: the largest t: no plane may turn by more than `retractions.CAP` (`problem.farthest`).
+        longest: the largest t: see `ManifoldFunction.farthest`.
 
     Source: Hager and Zhang, SIAM J. Optim. 16 (2005) 170; the bracket shrinks by safeguarded secants of the slope.
     """
@@ -69,8 +69,7 @@ def line_search(
 
     def body(state: _State) -> _State:
         t = state.step
-        trial = problem.move(start, t * direction)
-        trial_slope = inner(trial.gradient, direction)
+        trial, trial_slope = problem.move_along(start, t, direction)
         finite = trial.finite
         low_enough = finite & (trial.value <= start.value + DECREASE * t * slope)
         level = finite & (trial.value <= start.value + blur)

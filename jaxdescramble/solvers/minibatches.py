@@ -1,6 +1,7 @@
 """First-order descent on minibatches, for data with too many samples for full gradients."""
 
 import dataclasses
+import functools
 import time
 
 import jax
@@ -11,10 +12,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.pytrees import register_dataclass
+from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import Function, RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
-from jaxdescramble.solvers.problem import GroupFunction, check_samples
+from jaxdescramble.solvers.problem import ManifoldFunction, check_samples, real_type
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
@@ -54,20 +56,23 @@ class Minibatches:
     tolerance: ArrayLike | None = None
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
 
-    def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
+    def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Run the solver from a start; see `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
-        carry = (start, riemannian(self.transform).init(start), options.start(start.dtype))
+        manifold = options.manifold
+        carry = start, riemannian(self.transform, manifold).init(start), options.start(real_type(start))
         last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
         if options.watch is None:
-            return self._end(function, args, self._walk(function, args, carry, done, last), last)
-        return self._watched(function, args, carry, int(last), options.watch)
+            return self._end(function, args, self._walk(function, args, carry, done, last, manifold), last, manifold)
+        return self._watched(function, args, carry, int(last), manifold, options.watch)
 
-    def _watched(self, function: Function, args: tuple, carry: tuple, last: int, watch: Watch) -> Solution:
+    def _watched(
+        self, function: Function, args: tuple, carry: tuple, last: int, manifold: Manifold, watch: Watch
+    ) -> Solution:
         done, steps = 0, 1
         while done < last and not watch.over():
             before, until = time.perf_counter(), min(done + steps, last)
-            later = _walk(self, function, args, carry, np.int32(done), np.int32(until))
+            later = _walk(self, function, args, carry, np.int32(done), np.int32(until), manifold)
             if not watch.wait(later):
                 break
             seconds = time.perf_counter() - before
@@ -75,40 +80,54 @@ class Minibatches:
             steps = 8 if done == 0 else int(np.clip(steps * slices.SECONDS / max(seconds, 1e-6), 1, 8 * steps))
             carry, done = later, until
             watch.tell("Minibatches", done, last)
-        found = _end(self, function, args, carry, np.int32(done))
+        found = _end(self, function, args, carry, np.int32(done), manifold)
         if watch.stopped is None:
             return found
         return dataclasses.replace(found, status=jnp.full_like(found.status, watch.stopped))
 
-    def _walk(self, function: Function, args: tuple, carry: tuple, first: ArrayLike, last: ArrayLike) -> tuple:
-        optimiser = riemannian(self.transform)
+    def _walk(
+        self, function: Function, args: tuple, carry: tuple, first: ArrayLike, last: ArrayLike, manifold: Manifold
+    ) -> tuple:
+        optimiser = riemannian(self.transform, manifold)
 
         def step(k: Array, carry: tuple) -> tuple:
             point, state, record = carry
             drawn = tuple(_draw(argument, jax.random.fold_in(self.key, k), self.size) for argument in args)
-            iterate = GroupFunction(function, drawn).evaluate(point)
+            problem = ManifoldFunction(function, drawn, manifold)
+            iterate = problem.evaluate(point)
             record = record_step(record, k, iterate)
-            updates, state = optimiser.update(iterate.euclidean, state, point)
+            # `update` takes what `jax.grad` returns.
+            slope = jax.tree.map(jnp.conj, problem.euclidean(iterate))
+            updates, state = optimiser.update(slope, state, point)
             return optax.apply_updates(point, updates), state, record
 
         return jax.lax.fori_loop(first, last, step, carry)
 
-    def _end(self, function: Function, args: tuple, carry: tuple, steps: ArrayLike) -> Solution:
+    def _end(self, function: Function, args: tuple, carry: tuple, steps: ArrayLike, manifold: Manifold) -> Solution:
         point, _, record = carry
         steps = jnp.asarray(steps, jnp.int32)
-        return summed_up(GroupFunction(function, args).evaluate(point), steps, steps + 1, record, self.tolerance)
+        iterate = ManifoldFunction(function, args, manifold).evaluate(point)
+        return summed_up(iterate, steps, steps + 1, record, self.tolerance, manifold)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="manifold")
 def _walk(
-    solver: Minibatches, function: Function, args: tuple, carry: tuple, first: ArrayLike, last: ArrayLike
+    solver: Minibatches,
+    function: Function,
+    args: tuple,
+    carry: tuple,
+    first: ArrayLike,
+    last: ArrayLike,
+    manifold: Manifold,
 ) -> tuple:
-    return solver._walk(function, args, carry, first, last)
+    return solver._walk(function, args, carry, first, last, manifold)
 
 
-@jax.jit
-def _end(solver: Minibatches, function: Function, args: tuple, carry: tuple, steps: ArrayLike) -> Solution:
-    return solver._end(function, args, carry, steps)
+@functools.partial(jax.jit, static_argnames="manifold")
+def _end(
+    solver: Minibatches, function: Function, args: tuple, carry: tuple, steps: ArrayLike, manifold: Manifold
+) -> Solution:
+    return solver._end(function, args, carry, steps, manifold)
 
 
 def _draw(argument: PyTree, key: PRNGKeyArray, size: int) -> PyTree:

@@ -11,6 +11,7 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.operators import Operator
 from jaxdescramble.solvers._starting import (
+    check_square,
     in_class_of,
     search_from,
     sparsifying_matrix,
@@ -52,6 +53,7 @@ class FromModes:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start."""
+        check_square("FromModes", options)
         point, fast = _from_modes(summary_of(function, args), self.operator, start)
         return search_from(function, start, point, fast, args, self.solver, options)
 

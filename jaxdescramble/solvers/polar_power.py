@@ -2,15 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
-from jaxdescramble._base import decompositions
 from jaxdescramble._base.pytrees import register_dataclass
-from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.solvers.descent import Info, Step
-from jaxdescramble.solvers.problem import GroupFunction, Iterate, better
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, better
 
 
 @register_dataclass
@@ -20,7 +19,8 @@ class PolarPower:
 
     Use it if -f is convex on matrices (L4 sparsity, diagonal sums and norms). Then f lies below its linearisation, so
     every step lowers f without a step length. Near a maximum of the fourth power it converges cubically. For other
-    functions it may stall. It keeps the determinant class of the start.
+    functions it may stall. It keeps the determinant class of the start. It works on the orthogonal, unitary and Stiefel
+    manifolds, where the polar factor is the nearest point; not on SU(n) and free parameters.
 
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.
@@ -39,16 +39,15 @@ class PolarPower:
     tolerance: ArrayLike | None = None
     max_steps: ArrayLike = 10_000
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
-        sign = decompositions.determinant_sign(start.point)
-        flip = jnp.ones(start.point.shape[0], start.point.dtype).at[0].set(sign)[:, None]
+        manifold = problem.manifold
+        kind = manifold.class_of(start.point)
 
         def step(iterate: Iterate, state: tuple) -> tuple[Iterate, tuple, Info]:
-            goal = jnp.where(iterate.finite, -iterate.euclidean, iterate.point)
-            # Stay in the class of the start: negating a row maps one class to the other.
-            nearest, _ = orthogonal.polar(flip * goal, "SO")
-            trial = problem.evaluate(orthogonal.polish(flip * nearest))
+            downhill = jax.tree.map(jnp.negative, problem.euclidean(iterate))
+            goal = better(iterate.finite, downhill, iterate.point)
+            trial = problem.evaluate(manifold.polish(manifold.nearest(goal, kind)))
             blur = 10 * jnp.finfo(iterate.value.dtype).eps * jnp.abs(iterate.value)
             fell = trial.finite & (trial.value <= iterate.value + blur)
             return better(fell, trial, iterate), state, Info(~fell, jnp.ones((), jnp.int32))

@@ -19,9 +19,10 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summary import Summary
-from jaxdescramble.solvers.problem import GroupFunction, Iterate, name_of, norm
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of, norm
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
 """`refresh(iterate, state) -> (model of the Hessian, state)`."""
@@ -49,7 +50,7 @@ COLUMNS = 32
 class Preconditioner(Protocol):
     """A value that models the Hessian of a problem as a diagonal in a frame."""
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return an initial state, and the function that models the Hessian at a point."""
         ...
 
@@ -82,7 +83,7 @@ class Analytic:
 
     every: int | None = dataclasses.field(default=None, metadata={"static": True})
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
         at = None if given is None else given(*problem.args)
@@ -96,14 +97,14 @@ class Analytic:
 
 
 def _asked(
-    at: Callable[[Array], Curvature], every: int | None, problem: GroupFunction, start: Iterate
+    at: Callable[[Array], Curvature], every: int | None, problem: ManifoldFunction, start: Iterate
 ) -> tuple[PyTree, Refresh]:
     """Return the initial state and `refresh` of a model that the objective gives."""
     unit = 1 if problem.unit is None else problem.unit
     every, of = every or getattr(at, "every", 1), getattr(at, "of", None)
 
     def model(iterate: Iterate) -> Curvature:
-        frame, diagonal = at(iterate.point) if of is None else of(iterate.point, unit * iterate.symmetric)
+        frame, diagonal = at(iterate.point) if of is None else of(iterate.point, unit * iterate.normal)
         dtype = start.point.dtype  # the data may have another
         return Curvature(None if frame is None else frame.astype(dtype), (diagonal / unit).astype(dtype))
 
@@ -150,7 +151,7 @@ class Kronecker:
 
     every: int = dataclasses.field(default=0, metadata={"static": True})
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
 
         def refresh(iterate: Iterate, state: PyTree) -> tuple[Curvature, PyTree]:
@@ -161,7 +162,7 @@ class Kronecker:
             A, b, frame, fits = factors
             modes = matmul(iterate.point, frame)
             a = jnp.sum(modes * matmul(A, modes), axis=0)
-            bent = jnp.sum(frame * matmul(iterate.symmetric, frame), axis=0)
+            bent = jnp.sum(frame * matmul(iterate.normal, frame), axis=0)
             one_way = a[:, None] * b[None, :] - bent[:, None]
             diagonal = jnp.where(fits, one_way + one_way.T, jnp.inf)
             return Curvature(frame, diagonal), (age + 1, factors)
@@ -176,7 +177,7 @@ class Kronecker:
 class Automatic:
     """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
 
-    It is the default of `LBFGS` and `TrustRegion`.
+    It is the default of `LBFGS` and `TrustRegion`. On manifolds other than O(n), nothing is modelled.
 
     >>> from jaxdescramble.objectives import total_variation
     >>> from jaxdescramble.solvers import LBFGS, minimise
@@ -188,7 +189,7 @@ class Automatic:
     Source: this package.
     """
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Refresh]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Refresh]:
         """Return the initial state and `refresh`; see `Preconditioner`."""
         given = getattr(problem.function, "curvature", None)
         on_summary = bool(problem.args) and isinstance(problem.args[0], Summary)
@@ -211,7 +212,7 @@ def _unmeasured(point: Float[Array, "n n"]) -> _Factors:
     return _Factors(eye, jnp.ones(n, dtype), eye, jnp.zeros((), bool))
 
 
-def _factors(problem: GroupFunction, point: Float[Array, "n n"]) -> _Factors:
+def _factors(problem: ManifoldFunction, point: Float[Array, "n n"]) -> _Factors:
     n, dtype = point.shape[0], point.dtype
     signs, eye = jnp.asarray(rudin_shapiro(n), dtype), jnp.eye(n, dtype=dtype)
     others = jnp.asarray(rudin_shapiro(2 * n)[n:], dtype)
@@ -332,13 +333,19 @@ def _inside(frame: Array | None, X: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
 def bind(
     preconditioner: Preconditioner | None,
-    problem: GroupFunction,
+    problem: ManifoldFunction,
     start: Iterate,
     divisors: Callable[[Curvature, Array], tuple[Curvature, Array]] = jacobi_divisors,
 ) -> tuple[PyTree, Prepare]:
     """Return an initial state and `prepare`; `divisors` makes divisors of a curvature and a gradient."""
-    if preconditioner is None:
+    rotates = isinstance(problem.manifold, SpecialOrthogonal)
+    if preconditioner is None or (isinstance(preconditioner, Automatic) and not rotates):
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
+    if not rotates:
+        raise TypeError(
+            f"{type(preconditioner).__name__}: models functions on O(n); got {problem.manifold!r}. Use "
+            "preconditioner=None, or the default."
+        )
     state, refresh = preconditioner.bind(problem, start)
 
     def prepare(iterate: Iterate, state: PyTree) -> tuple[Callable[[Array], Array], Array, PyTree]:

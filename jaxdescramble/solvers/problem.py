@@ -1,13 +1,16 @@
-"""A problem in the form that solvers use: a scalar function on O(n), its gradient and Hessian, in body coordinates.
+"""A problem in the form that solvers use: a scalar function on a manifold, its gradient and Hessian, in coordinates.
 
-Near P, points of the group are `P exp(Omega)` with skew Omega. With the Frobenius inner product on skew matrices, the
-Euclidean gradient G of f, and M the symmetric part of `P^T G`,
+Near a point, the geodesic with the coordinates w ends at `exp(w)`. Coordinates are orthonormal, so
 
-    f(P exp(Omega)) = f(P) + <g, Omega> + <Omega, H Omega> / 2 + ...
+    f(exp(w)) = f + <g, w> + <w, H w> / 2 + ...
+
+with plain sums of products. On O(n), w is a skew matrix Omega, `exp(w) = P exp(Omega)`, and with the Euclidean gradient
+G of f and M the symmetric part of `P^T G`,
+
     g = skew(P^T G),   H Omega = skew(P^T D^2 f[P Omega] - (M Omega + Omega M) / 2).
 
-Body velocities need no transport: the left-invariant transport along any curve is the identity, and is an isometry. So
-memories, moments and conjugate directions are plain arrays of skew matrices.
+Coordinates need no transport: to keep them is an isometry. So memories, moments and conjugate directions are plain
+arrays.
 """
 
 import dataclasses
@@ -16,51 +19,41 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from jaxdescramble._base.products import matmul
-from jaxdescramble.manifolds import orthogonal, retractions
+from jaxdescramble._base.products import inner, is_complex, square_sum
+from jaxdescramble.manifolds.groups import ORTHOGONAL
+from jaxdescramble.manifolds.manifold import TINY, Manifold
 
 Tree = TypeVar("Tree")
 
-TINY = 1e-30
-"""Lower limit of divisors, so that nothing is divided by zero in any dtype."""
+__all__ = ["TINY", "Iterate", "ManifoldFunction", "better", "check_samples", "inner", "is_finite", "name_of", "norm"]
 
 
 class Iterate(NamedTuple):
     """A point, and the function's value and derivatives there.
 
     Attributes:
-        point: the point P.
+        point: the point, an array or a pytree of arrays.
         value: f(P).
-        gradient: g, skew.
-        symmetric: M, the contribution of the group's curvature to the Hessian; `P (g + M)` is the Euclidean gradient.
+        gradient: coordinates of the gradient: on O(n), the skew matrix g.
+        normal: the part of the slope normal to the manifold, which the Hessian needs: on O(n), the symmetric matrix M;
+            `P (g + M)` is the Euclidean gradient.
+        place: what coordinates at the point depend on, see `Manifold.place`.
     """
 
-    point: Float[Array, "*batch n n"]
+    point: PyTree
     value: Float[Array, "*batch"]
-    gradient: Float[Array, "*batch n n"]
-    symmetric: Float[Array, "*batch n n"]
+    gradient: Float[Array, "*coordinates"]
+    normal: PyTree
+    place: PyTree = ()
 
     @property
     def finite(self) -> Array:
         """Whether value and gradient are finite."""
         return jnp.isfinite(self.value) & jnp.isfinite(self.gradient).all()
-
-    @property
-    def euclidean(self) -> Float[Array, "*batch n n"]:
-        """The gradient in the space of all matrices."""
-        return matmul(self.point, self.gradient + self.symmetric)
-
-
-def inner(a: Array, b: Array) -> Float[Array, ""]:
-    """Return `<A, B> = tr(A^T B)`.
-
-    >>> float(inner(jnp.ones((2, 2)), jnp.eye(2)))
-    2.0
-    """
-    return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def norm(a: Array) -> Float[Array, ""]:
@@ -69,7 +62,16 @@ def norm(a: Array) -> Float[Array, ""]:
     >>> float(norm(2 * jnp.ones((2, 2))))
     4.0
     """
-    return jnp.sqrt(jnp.sum(a * a))
+    return jnp.sqrt(square_sum(a))
+
+
+def is_finite(tree: PyTree) -> Array:
+    """Return whether all numbers of a pytree are finite.
+
+    >>> bool(is_finite((jnp.ones(2), jnp.zeros(1))))
+    True
+    """
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def better(flag: Array, yes: Tree, no: Tree) -> Tree:
@@ -79,17 +81,6 @@ def better(flag: Array, yes: Tree, no: Tree) -> Tree:
     1.0
     """
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
-
-
-def farthest(direction: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Return the largest t for which `t * direction` turns no plane by more than `CAP`; large for a zero direction.
-
-    >>> float(farthest(jnp.asarray([[0.0, 4.0], [-4.0, 0.0]])))
-    0.5
-    """
-    # The fastest of n/2 planes turns at least by the root mean square of all, so this t is certainly too large.
-    beyond = 2 * retractions.CAP * direction.shape[-1] ** 0.5 / jnp.maximum(norm(direction), TINY)
-    return beyond * retractions.limit(beyond * direction)[1]
 
 
 def name_of(function: object) -> str:
@@ -116,43 +107,84 @@ def check_samples(solver: str, method: str, function: object, args: tuple) -> No
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupFunction:
-    """A scalar function on O(n) of a point and further arguments, with its gradient and its Hessian.
+class ManifoldFunction:
+    """A scalar function on a manifold of a point and further arguments, with its gradient and its Hessian.
 
     Attributes:
         function: a function `function(point, *args) -> scalar`.
         args: data of the function, a tuple of pytrees.
+        manifold: where the points live.
         unit: unit of the values; None means 1.
     """
 
     function: Callable[..., ArrayLike]
     args: tuple
+    manifold: Manifold = ORTHOGONAL
     unit: Array | None = None
 
-    def value(self, point: Float[Array, "n n"]) -> Float[Array, ""]:
+    def value(self, point: PyTree) -> Float[Array, ""]:
         """Return f(P)."""
-        value = jnp.asarray(self.function(point, *self.args), point.dtype)
+        value = jnp.asarray(self.function(point, *self.args), real_type(point))
         return value if self.unit is None else value / self.unit
 
-    def evaluate(self, point: Float[Array, "n n"]) -> Iterate:
+    def slope(self, point: PyTree) -> PyTree:
+        """Return the Euclidean gradient."""
+        return _conjugate(jax.grad(self.value)(point))
+
+    def evaluate(self, point: PyTree) -> Iterate:
         """Return value and gradient at a point."""
+        return self._evaluated(point)[0]
+
+    def _evaluated(self, point: PyTree) -> tuple[Iterate, PyTree]:
         value, slope = jax.value_and_grad(self.value)(point)
-        body = matmul(point.T, slope)
-        gradient = orthogonal.skew(body)
-        return Iterate(point, value, gradient, body - gradient)
+        slope, place = _conjugate(slope), self.manifold.place(point)
+        gradient, normal = self.manifold.split(point, place, slope)
+        return Iterate(point, value, gradient, normal, place), slope
 
-    def move(self, iterate: Iterate, velocity: Float[Array, "n n"]) -> Iterate:
-        """Move along the geodesic with a body velocity of at most `retractions.CAP`; stay on the group to rounding."""
-        return self.evaluate(retractions.exponential(iterate.point, velocity))
+    def move(self, iterate: Iterate, velocity: Array) -> Iterate:
+        """Move along the geodesic with a velocity of at most `CAP`; stay on the manifold to rounding."""
+        return self.evaluate(self.manifold.move(iterate.point, iterate.place, velocity)[0])
 
-    def hessian(self, iterate: Iterate) -> Callable[[Float[Array, "n n"]], Float[Array, "n n"]]:
-        """Return the product `Omega -> H Omega` at a point; the linearisation happens once."""
-        point, symmetric = iterate.point, iterate.symmetric
-        _, derivative = jax.linearize(jax.grad(self.value), point)
+    def move_along(self, iterate: Iterate, time: ArrayLike, direction: Array) -> tuple[Iterate, Array]:
+        """Move along a geodesic for a time; return also the derivative of f by time at its end."""
+        end, arrival = self.manifold.move(iterate.point, iterate.place, jnp.asarray(time * direction))
+        trial, slope = self._evaluated(end)
+        return trial, self.manifold.slope_along(trial.gradient, direction, arrival, slope, time)
 
-        def product(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
-            bend = matmul(point.T, derivative(matmul(point, velocity)))
-            # M Omega + Omega M = X - X^T with X = M Omega, since M is symmetric and Omega skew.
-            return orthogonal.skew(bend - matmul(symmetric, velocity))
+    def farthest(self, iterate: Iterate, direction: Array) -> Float[Array, ""]:
+        """Return the largest t for which `t * direction` turns no plane by more than `CAP`."""
+        return self.manifold.farthest(iterate.point, direction)
+
+    def euclidean(self, iterate: Iterate) -> PyTree:
+        """Return the gradient in the space of all matrices."""
+        return self.manifold.join(iterate.point, iterate.place, iterate.gradient, iterate.normal)
+
+    def hessian(self, iterate: Iterate) -> Callable[[Array], Array]:
+        """Return the product `w -> H w` at a point; the linearisation happens once."""
+        point, place = iterate.point, iterate.place
+        _, derivative = jax.linearize(self.slope, point)
+
+        def product(velocity: Array) -> Array:
+            bend = derivative(self.manifold.vector(point, place, velocity))
+            return self.manifold.second(point, place, iterate.gradient, iterate.normal, velocity, bend)
 
         return product
+
+
+def real_type(point: PyTree) -> np.dtype:
+    """Return the type of the real numbers of a point.
+
+    >>> real_type((jnp.zeros(2, jnp.complex64),)).name
+    'float32'
+    """
+    return np.dtype(jnp.finfo(jax.tree.leaves(point)[0].dtype).dtype)
+
+
+def size_of(iterate: Iterate) -> Float[Array, ""]:
+    """Return `||grad f||_F`, the norm of the gradient in the space of all matrices."""
+    return jnp.sqrt(square_sum(iterate.gradient) + sum(map(square_sum, jax.tree.leaves(iterate.normal))))
+
+
+def _conjugate(slope: PyTree) -> PyTree:
+    """Return the gradient `df/dx + i df/dy`; JAX returns its conjugate."""
+    return jax.tree.map(lambda leaf: jnp.conj(leaf) if is_complex(leaf) else leaf, slope)

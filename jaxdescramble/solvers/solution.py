@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from jaxdescramble._base import results
 from jaxdescramble._base.pytrees import register_dataclass
@@ -22,7 +22,7 @@ class History(NamedTuple):
 
     Attributes:
         value: f(P) after the step.
-        gradient_norm: `||g||_F` after the step, with `g = skew(P^T grad f)`.
+        gradient_norm: norm of the gradient after the step; on O(n) `||g||_F` with `g = skew(P^T grad f)`.
     """
 
     value: Float[Array, "*batch length"]
@@ -40,24 +40,25 @@ class History(NamedTuple):
 )
 @dataclasses.dataclass(frozen=True, repr=False)
 class Solution(Stored):
-    """Result of a solve: a point of the group, and what the solver did to find it. A pytree; leading axes are batches.
+    """Result of a solve: a point, and what the solver did to find it. A pytree; leading axes are batches.
 
     Attributes:
-        point: P, orthogonal up to rounding. `minimise` makes it differentiable.
+        point: P, on the manifold up to rounding; an array, or a pytree of arrays. `minimise` makes it differentiable.
         value: f(P). `minimise` makes it differentiable.
-        gradient_norm: norm of the gradient on the group, `||skew(P^T grad f)||_F`.
+        gradient_norm: norm of the gradient on the manifold; on O(n), `||skew(P^T grad f)||_F`.
         steps: number of (outer) steps in the determinant class of the answer. `Restarts` and the other combinators add
             up the steps of all their solves.
         status: a `jaxdescramble.Status`: 0 (`SOLVED`), 1 (`KINK`), 4 (`PRECISION`) and 9 (`DECREASE_SMALL`) are
             answers.
         evaluations: number of evaluations of the function, its gradient or a Hessian product, over all classes.
         history: value and gradient norm after each step; None if no record was requested.
-        classes: number of determinant classes of O(n) that were searched: 2, or 1 for the class of the start only.
+        classes: number of determinant classes that were searched: 2 on O(n), 1 for the class of the start only and on
+            connected manifolds.
         residual: `gradient_norm` in units of the norm of the gradient in the space of all matrices, from 0 (a
             stationary point) to 1. It says how far derivatives of the point can be trusted.
     """
 
-    point: Float[Array, "*batch n n"]
+    point: PyTree
     value: Float[Array, "*batch"]
     gradient_norm: Float[Array, "*batch"]
     steps: Count

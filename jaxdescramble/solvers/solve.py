@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
@@ -27,7 +27,7 @@ def is_iterative(solver: object) -> TypeGuard[Solver]:
     return not isinstance(solver, type) and (hasattr(solver, "bind") or hasattr(solver, "run"))
 
 
-def solve(function: Function, start: Array, args: tuple, solver: Solver, options: RunOptions) -> Solution:
+def solve(function: Function, start: PyTree, args: tuple, solver: Solver, options: RunOptions) -> Solution:
     """Run a solver: step by step if it has `bind`, otherwise by its own `run`.
 
     Outside `jit`, if the options have a watch, the solve runs in slices.
@@ -43,7 +43,7 @@ def solve(function: Function, start: Array, args: tuple, solver: Solver, options
 
 def solve_each(
     function: Function,
-    starts: Float[Array, "batch n n"],
+    starts: PyTree,
     args: tuple,
     solver: Solver,
     options: RunOptions,
@@ -68,9 +68,11 @@ def solve_each(
     if isinstance(solver, Descent):
         return solve_many_in_slices(function, starts, args, solver, options, options.watch, own)
     found = []
-    for k, start in enumerate(starts):
+    count = len(jax.tree.leaves(starts)[0])
+    for k in range(count):
+        start = jax.tree.map(lambda leaf, k=k: leaf[k], starts)
         mine = jax.tree.map(lambda leaf, k=k: leaf[k], args) if own else args
-        with options.watch.stage(f"{k + 1} of {len(starts)}"), timed(options):
+        with options.watch.stage(f"{k + 1} of {count}"), timed(options):
             found.append(solve(function, start, mine, solver, options))
         if reserve and options.watch.short_of(reserve):
             break
@@ -97,30 +99,26 @@ def best_of(found: list[Solution]) -> Solution:
     return best(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
 
 
-def mirrored(function: object, n: int) -> bool:
-    """Return whether a function declares that both determinant classes have the same values.
+def mirrored(function: object, point: PyTree) -> bool:
+    """Return whether a function of n x n matrices declares that both determinant classes have the same values.
 
     >>> from jaxdescramble.objectives import sparsity
-    >>> mirrored(sparsity(), 4), mirrored(jnp.sum, 4)
+    >>> mirrored(sparsity(), jnp.eye(4)), mirrored(jnp.sum, jnp.eye(4))
     (True, False)
     """
     known = getattr(function, "mirrored", None)
-    return known is not None and bool(known(n))
+    return known is not None and bool(known(point.shape[-1]))
 
 
-@quick_jit
-def both_classes(start: Float[Array, "n n"]) -> Float[Array, "2 n n"]:
-    """Return the start and its reflection, one start in each determinant class."""
-    return jnp.stack([start, reflected(start)])
+def several_classes(function: object, start: PyTree, options: RunOptions) -> bool:
+    """Return whether a search from one start would miss answers in other determinant classes."""
+    return options.manifold.classes(start) > 1 and not mirrored(function, start)
 
 
-def reflected(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
-    """Return the point with its last row negated: a point in the other determinant class.
-
-    >>> reflected(jnp.eye(2)).tolist()
-    [[1.0, 0.0], [-0.0, -1.0]]
-    """
-    return point.at[..., -1, :].multiply(-1)
+@functools.partial(quick_jit, static_argnames="options")
+def in_each_class(start: PyTree, options: RunOptions) -> PyTree:
+    """Return the start and one point in each other determinant class, along a new leading axis."""
+    return options.manifold.in_each_class(start)
 
 
 def _untraced(options: RunOptions, operands: PyTree) -> RunOptions:

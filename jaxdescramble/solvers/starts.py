@@ -28,7 +28,13 @@ from jaxdescramble.objectives.sparse import log_cosh
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.units import heavy
 from jaxdescramble.solvers._orders import chain, line
-from jaxdescramble.solvers._starting import samples_of, search_from, sparsifying_matrix, sparsifying_operator_of
+from jaxdescramble.solvers._starting import (
+    check_square,
+    samples_of,
+    search_from,
+    sparsifying_matrix,
+    sparsifying_operator_of,
+)
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
 from jaxdescramble.solvers.problem import name_of
@@ -99,6 +105,7 @@ class FromSources:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start; `evaluations` include those of the search."""
+        check_square("FromSources", options)
         summary = samples_of("FromSources", function, args).normalised()
         n, m = summary.signals.shape
         if m < n:
@@ -152,6 +159,7 @@ class Seriated:
 
     def run(self, function: Function, start: Array, args: tuple, options: RunOptions) -> Solution:
         """Return the solution that the solver finds from this start."""
+        check_square("Seriated", options)
         summary = samples_of("Seriated", function, args).normalised()
         first = np.eye(len(start))[:, :1]
         return search_from(function, start, _in_line(start, summary), first, args, self.solver, options)

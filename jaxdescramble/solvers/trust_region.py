@@ -10,11 +10,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.pytrees import register_dataclass
-from jaxdescramble.manifolds import retractions
 from jaxdescramble.solvers import preconditioners
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.preconditioners import Automatic, Preconditioner
-from jaxdescramble.solvers.problem import TINY, GroupFunction, Iterate, better, farthest, inner, norm
+from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, better, inner, norm, size_of
 
 
 class _State(NamedTuple):
@@ -59,7 +58,7 @@ class TrustRegion:
     accept: ArrayLike = 0.1
     decrease: ArrayLike = 0.0
 
-    def bind(self, problem: GroupFunction, start: Iterate) -> tuple[PyTree, Step]:
+    def bind(self, problem: ManifoldFunction, start: Iterate) -> tuple[PyTree, Step]:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         modelled, prepare = preconditioners.bind(self.preconditioner, problem, start, preconditioners.steady)
         eps = jnp.finfo(start.value.dtype).eps
@@ -68,10 +67,10 @@ class TrustRegion:
             divide, _, modelled = prepare(iterate, state.preconditioner)
             product = problem.hessian(iterate)
             steepest = divide(iterate.gradient)
-            cauchy = farthest(steepest) * jnp.sqrt(jnp.maximum(inner(iterate.gradient, steepest), 0))
+            cauchy = problem.farthest(iterate, steepest) * jnp.sqrt(jnp.maximum(inner(iterate.gradient, steepest), 0))
             radius = jnp.where(jnp.isfinite(state.radius), state.radius, cauchy)
             found = _steihaug(product, divide, iterate, steepest, radius, self.max_inner)
-            velocity, factor = retractions.limit(found.velocity)
+            velocity, factor = problem.manifold.limit(iterate.point, found.velocity)
             trial = problem.move(iterate, velocity)
             predicted = -factor * (
                 inner(iterate.gradient, found.velocity) + factor * inner(found.velocity, found.image) / 2
@@ -120,14 +119,14 @@ def _steihaug(
     product: Callable[[Array], Array],
     divide: Callable[[Array], Array],
     iterate: Iterate,
-    steepest: Float[Array, "n n"],
+    steepest: Float[Array, "*coordinates"],
     radius: Array,
     max_inner: ArrayLike,
 ) -> _Steihaug:
     gradient, dtype = iterate.gradient, iterate.gradient.dtype
     size = norm(gradient)
     # The nearer the answer, the more exact the inner solve: this gives superlinear convergence.
-    relative = size / jnp.maximum(jnp.sqrt(size**2 + norm(iterate.symmetric) ** 2), TINY)
+    relative = size / jnp.maximum(size_of(iterate), TINY)
     goal = size * jnp.minimum(0.1, relative)
     weight = inner(gradient, steepest)
     zero, nothing = jnp.zeros((), dtype), jnp.zeros_like(gradient)

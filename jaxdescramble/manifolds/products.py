@@ -1,0 +1,378 @@
+"""Products of manifolds: one function of several parameters, each on its own manifold."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from jaxdescramble._base.checks import numbers
+from jaxdescramble.manifolds.manifold import Manifold
+
+CLASSES = 16
+"""Largest number of determinant classes that are searched."""
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Product(Manifold):
+    """A product of manifolds. Its points are pytrees, and so are its tangent vectors.
+
+    You seldom need it: `minimise(f, {"turn": P, "shift": t}, manifold={"turn": Orthogonal(), "shift": Euclidean()})`
+    makes it, and a manifold instead of a whole branch stands for all leaves below. The metric is the sum of the
+    metrics; coordinates are one vector, those of the leaves one after another.
+
+    Args:
+        manifolds: a pytree whose leaves are manifolds, in the structure of the points.
+
+    Raises:
+        TypeError: if a leaf is not a manifold.
+
+    >>> from jaxdescramble.manifolds import Euclidean, SpecialOrthogonal
+    >>> both = Product((SpecialOrthogonal(), Euclidean()))
+    >>> both.dimension((jnp.eye(3), jnp.zeros(3)))
+    6
+
+    Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), section 3.1.6.
+    """
+
+    leaves: tuple[Manifold, ...]
+    structure: Any
+    axes: ClassVar[int | None] = None
+    symbol: ClassVar[str] = "a product"
+
+    def __init__(self, manifolds: PyTree):
+        leaves, structure = jax.tree.flatten(manifolds, is_leaf=is_manifold)
+        for leaf in leaves:
+            if not is_manifold(leaf):
+                raise TypeError(f"manifold: got {leaf!r}; expected a manifold such as manifolds.Stiefel().")
+        if not leaves:
+            raise ValueError("manifold: the product is empty; give at least one manifold.")
+        object.__setattr__(self, "leaves", tuple(leaves))
+        object.__setattr__(self, "structure", structure)
+
+    def __repr__(self) -> str:
+        return f"Product({self.parts!r})"
+
+    @property
+    def parts(self) -> PyTree:
+        """The manifolds, in the structure of the points."""
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    def _parts(self, tree: Any, name: str = "point") -> list:
+        try:
+            return self.structure.flatten_up_to(tree)
+        except (ValueError, TypeError) as error:
+            raise TypeError(
+                f"{name}: got {_sketch(tree)}, which does not match {self!r}; both must have the same structure."
+            ) from error
+
+    def _whole(self, parts: Any) -> Any:
+        return jax.tree.unflatten(self.structure, list(parts))
+
+    def check(self, point: Any, name: str = "point") -> Any:
+        parts = self._parts(point, name)
+        paths, _ = jax.tree_util.tree_flatten_with_path(self.parts, is_leaf=is_manifold)
+        names = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
+        arrays = [one.check(part, called) for one, part, called in zip(self.leaves, parts, names, strict=True)]
+        precisions = {jnp.finfo(leaf.dtype).dtype.name for leaf in jax.tree.leaves(arrays)}
+        if len(precisions) > 1:
+            given = ", ".join(f"{called} {one.dtype}" for called, one in zip(names, arrays, strict=True))
+            raise TypeError(f"{name}: got types of several precisions ({given}); convert all with .astype to one.")
+        return self._whole(arrays)
+
+    def shaped(self, like: Any, name: str) -> None:
+        for one, part in zip(self.leaves, self._parts(like, name), strict=True):
+            one.shaped(part, name)
+
+    def random(self, key: PRNGKeyArray, *shape: Any, dtype: Any = float) -> Any:
+        """Return a random point; give one shape for each leaf, in the order of `jax.tree.leaves`."""
+        if len(shape) != len(self.leaves):
+            raise ValueError(f"shape: got {len(shape)} shapes; must be one for each of {len(self.leaves)} manifolds.")
+        keys = jax.random.split(key, len(self.leaves))
+        made = [one.random(k, *size, dtype=dtype) for one, k, size in zip(self.leaves, keys, shape, strict=True)]
+        return self._whole(made)
+
+    def origin(self, like: Any) -> Any:
+        return self._whole(one.origin(part) for one, part in zip(self.leaves, self._parts(like), strict=True))
+
+    def another(self, key: PRNGKeyArray, point: Any) -> Any:
+        keys = jax.random.split(key, len(self.leaves))
+        parts = zip(self.leaves, keys, self._parts(point), strict=True)
+        return self._whole(one.another(k, part) for one, k, part in parts)
+
+    def polish(self, point: Any) -> Any:
+        return self._whole(one.polish(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+
+    def defect(self, point: Any) -> Float[Array, ""]:
+        defects = [one.defect(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
+        return jnp.max(jnp.stack(defects))
+
+    def dimension(self, point: Any) -> int:
+        return sum(one.dimension(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+
+    def place(self, point: Any) -> PyTree:
+        return tuple(one.place(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+
+    def split(self, point: Any, place: PyTree, slope: Any) -> tuple[Array, PyTree]:
+        given = zip(self.leaves, self._parts(point), place, self._parts(slope), strict=True)
+        found = [one.split(part, at, its) for one, part, at, its in given]
+        return _flat([gradient for gradient, _ in found]), tuple(normal for _, normal in found)
+
+    def join(self, point: Any, place: PyTree, gradient: Array, normal: PyTree) -> Any:
+        return self._each("join", point, place, self._velocities(point, gradient), normal)
+
+    def coordinates(self, point: Any, place: PyTree, vector: Any) -> Array:
+        given = zip(self.leaves, self._parts(point), place, self._parts(vector), strict=True)
+        return _flat([one.coordinates(part, at, its) for one, part, at, its in given])
+
+    def vector(self, point: Any, place: PyTree, velocity: Array) -> Any:
+        return self._each("vector", point, place, self._velocities(point, velocity))
+
+    def clean(self, point: Any, velocity: Array) -> Array:
+        pairs = zip(self.leaves, self._parts(point), self._velocities(point, velocity), strict=True)
+        return _flat([one.clean(part, its) for one, part, its in pairs])
+
+    def extent(self, point: Any) -> tuple[int, ...]:
+        return (sum(map(math.prod, self._extents(point))),)
+
+    def move(self, point: Any, place: PyTree, velocity: Array) -> tuple[Any, Any]:
+        given = zip(self.leaves, self._parts(point), place, self._velocities(point, velocity), strict=True)
+        found = [one.move(part, at, its) for one, part, at, its in given]
+        return self._whole(end for end, _ in found), self._whole(arrival for _, arrival in found)
+
+    def second(self, point: Any, place: PyTree, gradient: Array, normal: PyTree, velocity: Array, bend: Any) -> Array:
+        gradients, velocities = self._velocities(point, gradient), self._velocities(point, velocity)
+        given = zip(
+            self.leaves, self._parts(point), place, gradients, normal, velocities, self._parts(bend), strict=True
+        )
+        return _flat([one.second(*rest) for one, *rest in given])
+
+    def bound(self, point: Any, velocity: Array) -> Float[Array, ""]:
+        pairs = zip(self.leaves, self._parts(point), self._velocities(point, velocity), strict=True)
+        return jnp.max(jnp.stack([one.bound(part, its) for one, part, its in pairs]))
+
+    def classes(self, point: Any) -> int:
+        return int(np.prod([one.classes(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]))
+
+    def in_each_class(self, point: Any) -> Any:
+        count = self.classes(point)
+        if count > CLASSES:
+            raise ValueError(
+                f"manifold: the product has {count} determinant classes, and at most {CLASSES} are searched. Use "
+                "manifolds.SpecialOrthogonal() for the parts whose class you know."
+            )
+        sets = [one.in_each_class(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
+        sizes = [jax.tree.leaves(one)[0].shape[0] for one in sets]
+        indices = np.indices(sizes).reshape(len(sizes), -1)
+        return self._whole(
+            jax.tree.map(lambda leaf, rows=rows: leaf[rows], one) for one, rows in zip(sets, indices, strict=True)
+        )
+
+    def class_of(self, point: Any) -> PyTree:
+        return tuple(one.class_of(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+
+    def nearest(self, goal: Any, kind: PyTree) -> Any:
+        given = zip(self.leaves, self._parts(goal), kind, strict=True)
+        return self._whole(one.nearest(part, its) for one, part, its in given)
+
+    def cost(self, point: Any) -> float:
+        return sum(one.cost(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+
+    def _each(self, method: str, point: Any, place: PyTree, *others: Any) -> Any:
+        given = zip(self.leaves, self._parts(point), place, *others, strict=True)
+        return self._whole(getattr(one, method)(*rest) for one, *rest in given)
+
+    def _extents(self, point: Any) -> list[tuple[int, ...]]:
+        return [one.extent(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
+
+    def _velocities(self, point: Any, velocity: Array) -> list[Array]:
+        """Return the coordinates of each part."""
+        extents = self._extents(point)
+        ends = np.cumsum([math.prod(extent) for extent in extents])[:-1]
+        parts = jnp.split(velocity, ends)
+        return [part.reshape(extent) for part, extent in zip(parts, extents, strict=True)]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Power(Manifold):
+    """Several points of one manifold, stacked along a leading axis: one function of many matrices of one size.
+
+    Use it instead of a `Product` of equal parts: one program moves all of them at once.
+
+    Attributes:
+        manifold: the manifold of each.
+
+    >>> from jaxdescramble.manifolds import SpecialUnitary
+    >>> gates = Power(SpecialUnitary())
+    >>> gates.dimension(gates.random(jax.random.key(0), 3, 4, 4))
+    45
+
+    Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), section 3.1.6.
+    """
+
+    manifold: Any
+    axes: ClassVar[int | None] = None
+
+    def __post_init__(self) -> None:
+        if not is_manifold(self.manifold) or isinstance(self.manifold, Product):
+            raise TypeError(f"manifold: got {self.manifold!r}; expected a manifold such as manifolds.Unitary().")
+
+    @property
+    def symbol(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return f"{self.manifold.symbol}^k"
+
+    @property
+    def complex(self) -> bool | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.manifold.complex
+
+    def check(self, point: Any, name: str = "point") -> Array:
+        array = numbers(point, name)
+        if not array.ndim or not len(array):
+            raise ValueError(f"{name}: got shape {array.shape}; expected points stacked along a leading axis.")
+        return jnp.stack([self.manifold.check(one, f"{name}[{k}]") for k, one in enumerate(array)])
+
+    def shaped(self, like: Any, name: str) -> None:
+        if not like.shape or not like.shape[0]:
+            raise ValueError(f"{name}: got shape {like.shape}; expected points stacked along a leading axis.")
+        self.manifold.shaped(_one(like), name)
+
+    def origin(self, like: Any) -> Array:
+        one = self.manifold.origin(_one(like))
+        return jnp.broadcast_to(one, (like.shape[0], *one.shape))
+
+    def another(self, key: PRNGKeyArray, point: Any) -> Array:
+        keys = jax.random.split(key, point.shape[0])
+        if isinstance(point, Array):
+            return jax.vmap(self.manifold.another)(keys, point)
+        return jax.vmap(lambda key: self.manifold.another(key, _one(point)))(keys)
+
+    def polish(self, point: Array) -> Array:
+        return jax.vmap(self.manifold.polish)(point)
+
+    def defect(self, point: Array) -> Float[Array, ""]:
+        return jnp.max(jax.vmap(self.manifold.defect)(point))
+
+    def dimension(self, point: Any) -> int:
+        return point.shape[0] * self.manifold.dimension(_one(point))
+
+    def place(self, point: Array) -> PyTree:
+        return jax.vmap(self.manifold.place)(point)
+
+    def split(self, point: Array, place: PyTree, slope: Array) -> tuple[Array, PyTree]:
+        return jax.vmap(self.manifold.split)(point, place, slope)
+
+    def join(self, point: Array, place: PyTree, gradient: Array, normal: PyTree) -> Array:
+        return jax.vmap(self.manifold.join)(point, place, gradient, normal)
+
+    def coordinates(self, point: Array, place: PyTree, vector: Array) -> Array:
+        return jax.vmap(self.manifold.coordinates)(point, place, vector)
+
+    def vector(self, point: Array, place: PyTree, velocity: Array) -> Array:
+        return jax.vmap(self.manifold.vector)(point, place, velocity)
+
+    def clean(self, point: Array, velocity: Array) -> Array:
+        return jax.vmap(self.manifold.clean)(point, velocity)
+
+    def extent(self, point: Any) -> tuple[int, ...]:
+        return (point.shape[0], *self.manifold.extent(_one(point)))
+
+    def move(self, point: Array, place: PyTree, velocity: Array) -> tuple[Array, Array]:
+        return jax.vmap(self.manifold.move)(point, place, velocity)
+
+    def second(
+        self, point: Array, place: PyTree, gradient: Array, normal: PyTree, velocity: Array, bend: Array
+    ) -> Array:
+        return jax.vmap(self.manifold.second)(point, place, gradient, normal, velocity, bend)
+
+    def bound(self, point: Array, velocity: Array) -> Float[Array, ""]:
+        return jnp.max(jax.vmap(self.manifold.bound)(point, velocity))
+
+    def logarithm(self, point: Any, to: Any) -> Array:
+        """Return the tangent vectors of the parts."""
+        point, to = self.check(point), self.check(to, "to")
+        return jnp.stack([self.manifold.logarithm(one, other) for one, other in zip(point, to, strict=True)])
+
+    def classes(self, point: Any) -> int:
+        return self.manifold.classes(_one(point)) ** point.shape[0]
+
+    def in_each_class(self, point: Array) -> Array:
+        if self.manifold.classes(_one(point)) == 1:
+            return point[None]
+        return jnp.stack(Product((self.manifold,) * len(point)).in_each_class(tuple(point)), axis=1)
+
+    def class_of(self, point: Array) -> PyTree:
+        return jax.vmap(self.manifold.class_of)(point)
+
+    def nearest(self, goal: Array, kind: PyTree) -> Array:
+        return jax.vmap(self.manifold.nearest)(goal, kind)
+
+    def cost(self, point: Any) -> float:
+        return point.shape[0] * self.manifold.cost(_one(point))
+
+
+def is_manifold(value: object) -> bool:
+    """Return whether a value is a manifold.
+
+    >>> is_manifold(Power), is_manifold("O")
+    (False, False)
+    """
+    return isinstance(value, Manifold)
+
+
+def as_manifold(value: Any, point: Any, name: str = "manifold") -> Manifold:
+    """Return a manifold as it is; make a product of a pytree of manifolds, or of one manifold and a pytree of points.
+
+    A manifold instead of a branch of the point stands for all leaves below.
+
+    Raises:
+        TypeError: if a leaf is not a manifold, or the structure does not fit the point.
+
+    >>> from jaxdescramble.manifolds import Euclidean
+    >>> as_manifold([Euclidean(), Euclidean()], [1.0, 2.0])
+    Product([Euclidean(), Euclidean()])
+    """
+    if is_manifold(value) and (isinstance(value, Product) or _is_array(point)):
+        return value
+    leaves, structure = jax.tree.flatten(value, is_leaf=is_manifold)
+    for leaf in leaves:
+        if not is_manifold(leaf):
+            raise TypeError(
+                f"{name}: got {leaf!r}; expected a manifold such as manifolds.Stiefel(), or a pytree of them."
+            )
+    try:
+        branches = structure.flatten_up_to(point)
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"{name}: got {value!r} for a point of the structure {_sketch(point)}. Give one manifold for each part, in "
+            "the same structure; one instead of a branch stands for all parts below."
+        ) from error
+    spread = [_spread(leaf, branch) for leaf, branch in zip(leaves, branches, strict=True)]
+    return Product(jax.tree.unflatten(structure, spread))
+
+
+def _spread(manifold: Manifold, branch: Any) -> Any:
+    if isinstance(manifold, Product) or _is_array(branch):
+        return manifold
+    return jax.tree.map(lambda leaf: manifold, branch)
+
+
+def _is_array(value: Any) -> bool:
+    return jax.tree_util.all_leaves([value])
+
+
+def _sketch(tree: Any) -> str:
+    return str(jax.tree.map(lambda leaf: tuple(jnp.shape(leaf)), tree))
+
+
+def _one(like: Any) -> Any:
+    """Return the shape and the type of one of several points."""
+    return jax.ShapeDtypeStruct(like.shape[1:], like.dtype)
+
+
+def _flat(parts: list[Array]) -> Array:
+    return jnp.concatenate([jnp.ravel(part) for part in parts])
