@@ -1,0 +1,308 @@
+"""The rivals: each solves a task from its start and tells the `Trace` every value, in one thread and float64."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.reference import ENDLESS
+from benchmarks.stiefel.problems import FORMULAS, Task
+
+
+class Over(Exception):  # noqa: N818 - not an error: it is how a rival is stopped from inside its own callbacks
+    """The time is up, or the last gap is reached."""
+
+
+class Trace:
+    """What a rival found, and when.
+
+    Attributes:
+        goals: values to reach, from the easiest.
+        reached: seconds and evaluations at which each goal was reached.
+        evaluations: number of evaluations of the function with its gradient, and of Hessian products.
+    """
+
+    def __init__(self, goals: list[float], limit: float):
+        self.goals, self.limit, self.compile_s = goals, limit, 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        self.began, self.reached, self.lowest, self.evaluations = time.perf_counter(), {}, np.inf, 0
+
+    def tick(self) -> None:
+        """Count an evaluation."""
+        self.evaluations += 1
+        if time.perf_counter() - self.began > self.limit:
+            raise Over
+
+    def value(self, value: float) -> None:
+        """Record a value; raise `Over` at the last goal."""
+        now = time.perf_counter() - self.began
+        self.lowest = min(self.lowest, float(value))
+        for k, goal in enumerate(self.goals):
+            if value <= goal and k not in self.reached:
+                self.reached[k] = (now, self.evaluations)
+        if len(self.reached) == len(self.goals) or now > self.limit:
+            raise Over
+
+    def run(self, solve: Callable[[], Any], warm: bool = False) -> None:
+        """Run a solve; with `warm`, once before, for a second at most, so that it compiles."""
+        if warm:
+            limit, self.limit, began = self.limit, 1.0, time.perf_counter()
+            self._run(solve)
+            self.compile_s, self.limit = time.perf_counter() - began, limit
+        self._run(solve)
+
+    def _run(self, solve: Callable[[], Any]) -> None:
+        self.begin()
+        try:
+            solve()
+        except Over:
+            pass
+
+
+def pymanopt_rival(task: Task, trace: Trace, optimiser: Any) -> None:
+    """pymanopt with derivatives written by hand in numpy, its fastest backend."""
+    import pymanopt  # pyright: ignore[reportMissingImports]
+
+    f, slope, product = FORMULAS[task.kind]
+    manifold = pymanopt.manifolds.Stiefel(*task.start.shape)
+
+    @pymanopt.function.numpy(manifold)
+    def cost(X):
+        trace.tick()
+        found = f(X, *task.args)
+        trace.value(found)
+        return found
+
+    @pymanopt.function.numpy(manifold)
+    def gradient(X):
+        return slope(X, *task.args)
+
+    @pymanopt.function.numpy(manifold)
+    def hessian(X, V):
+        trace.tick()
+        return product(X, V, *task.args)
+
+    problem = pymanopt.Problem(manifold, cost, euclidean_gradient=gradient, euclidean_hessian=hessian)
+    trace.run(lambda: optimiser.run(problem, initial_point=task.start))
+
+
+def pymanopt_tr(task: Task, trace: Trace) -> None:
+    from pymanopt.optimizers import TrustRegions  # pyright: ignore[reportMissingImports]
+
+    pymanopt_rival(task, trace, TrustRegions(**ENDLESS))
+
+
+def pymanopt_cg(task: Task, trace: Trace) -> None:
+    from pymanopt.optimizers import ConjugateGradient  # pyright: ignore[reportMissingImports]
+
+    pymanopt_rival(task, trace, ConjugateGradient(**ENDLESS))
+
+
+def geojax_rival(task: Task, trace: Trace, solver: Any) -> None:
+    """geojax; every function that its `Minimize` takes is jitted, the loop over them is its own."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+    from geojax.geometry import Stiefel  # pyright: ignore[reportMissingImports]
+    from geojax.optimization import Minimize  # pyright: ignore[reportMissingImports]
+
+    f, slope, product = FORMULAS[task.kind]
+    manifold = Stiefel(size=task.start.shape)
+    start, args = jnp.asarray(task.start), tuple(map(jnp.asarray, task.args))
+    value = jax.jit(lambda X: f(X, *args))
+    gradient = jax.jit(lambda X: manifold.egrad_to_rgrad(X, slope(X, *args)))
+    second = jax.jit(lambda X, V: manifold.ehess_to_rhess(X, slope(X, *args), product(X, V, *args), V))
+
+    def cost(X):
+        trace.tick()
+        found = value(X)
+        trace.value(float(found))
+        return found
+
+    def hessian(X, V):
+        trace.tick()
+        return second(X, V)
+
+    def solve() -> None:
+        Minimize(M=manifold, cost=cost, x0=start, solver=solver, grad=gradient, rhess_vec=hessian).solve()
+
+    trace.run(solve, warm=True)
+
+
+def geojax_lbfgs(task: Task, trace: Trace) -> None:
+    from geojax.optimization import LBFGS  # pyright: ignore[reportMissingImports]
+
+    geojax_rival(task, trace, LBFGS(tolgradnorm=0.0, maxiter=10**9, verbosity=0))
+
+
+def geojax_tr(task: Task, trace: Trace) -> None:
+    from geojax.optimization import TrustRegions  # pyright: ignore[reportMissingImports]
+
+    geojax_rival(task, trace, TrustRegions(tolgradnorm=0.0, maxiter=10**9, verbosity=0))
+
+
+def geoopt_radam(task: Task, trace: Trace) -> None:
+    """geoopt's Riemannian Adam, the best of three constant rates; the gradient is given by hand."""
+    import geoopt  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(1)
+    f, slope, _ = FORMULAS[task.kind]
+    args, best = tuple(map(torch.as_tensor, task.args)), None
+    limit = trace.limit
+    for rate in (0.1, 0.03, 0.01):
+
+        def solve(rate: float = rate) -> None:
+            X = geoopt.ManifoldParameter(torch.as_tensor(task.start.copy()), manifold=geoopt.Stiefel())
+            optimiser = geoopt.optim.RiemannianAdam([X], lr=rate)
+            while True:
+                trace.tick()
+                with torch.no_grad():
+                    trace.value(f(X, *args).item())
+                    X.grad = slope(X, *args)
+                optimiser.step()
+
+        trace.limit = limit / 3
+        trace.run(solve)
+        found = len(trace.reached), -max([t for t, _ in trace.reached.values()], default=0.0), -trace.lowest
+        if best is None or found > best[0]:
+            best = found, trace.reached, trace.lowest, trace.evaluations
+    assert best is not None
+    _, trace.reached, trace.lowest, trace.evaluations = best
+
+
+def cdopt_lbfgs(task: Task, trace: Trace) -> None:
+    """cdopt: constraint dissolving, and SciPy's L-BFGS on free matrices; values count at the projected point."""
+    import cdopt  # pyright: ignore[reportMissingImports]
+    import scipy.optimize
+    from cdopt.manifold_np import stiefel_np  # pyright: ignore[reportMissingImports]
+
+    f, slope, _ = FORMULAS[task.kind]
+    problem = cdopt.core.problem(
+        stiefel_np(task.start.shape),
+        lambda X: f(X, *task.args),
+        obj_grad=lambda X: slope(X, *task.args),
+        beta="auto",
+        enable_autodiff=False,
+        Xinit=task.start,
+    )
+
+    def both(x):
+        trace.tick()
+        return problem.cdf_fun_vec_np(x), problem.cdf_grad_vec_np(x)
+
+    def told(x):
+        U, _, Vh = np.linalg.svd(x.reshape(task.start.shape), full_matrices=False)
+        trace.value(f(U @ Vh, *task.args))
+
+    options = {"maxiter": 10**9, "maxfun": 10**9, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}
+    trace.run(
+        lambda: scipy.optimize.minimize(
+            both, task.start.ravel(), jac=True, method="L-BFGS-B", callback=told, options=options
+        )
+    )
+
+
+def geotorch_lbfgs(task: Task, trace: Trace) -> None:
+    """geotorch: torch's L-BFGS on the parametrisation by an exponential (n x n inside)."""
+    import geotorch  # pyright: ignore[reportMissingImports]
+    import torch  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(1)
+    f, _, _ = FORMULAS[task.kind]
+    args = tuple(map(torch.as_tensor, task.args))
+    layer = torch.nn.Linear(task.start.shape[1], task.start.shape[0], bias=False, dtype=torch.float64)
+    geotorch.orthogonal(layer, "weight")
+    layer.weight = torch.as_tensor(task.start)
+    optimiser = torch.optim.LBFGS(
+        layer.parameters(), lr=1.0, max_iter=10**9, max_eval=10**9, tolerance_grad=0.0, tolerance_change=0.0,
+        history_size=10, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure():
+        trace.tick()
+        optimiser.zero_grad()
+        value = f(layer.weight, *args)
+        trace.value(value.item())
+        value.backward()
+        return value
+
+    trace.run(lambda: optimiser.step(closure))
+
+
+def ours(task: Task, trace: Trace, solver: Any, manifold: Any) -> None:
+    """This library: the solve is one compiled program, so solves of as many steps as each goal needs are timed."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    from jaxdescramble.solvers import minimise
+
+    function = FORMULAS[task.kind][0]
+    start, args = jnp.asarray(task.start), tuple(map(jnp.asarray, task.args))
+    steps = 256
+    while True:
+        limited = dataclasses.replace(solver, max_steps=steps, tolerance=0.0)
+        began = time.perf_counter()
+        found = minimise(
+            function, start, *args, solver=limited, manifold=manifold, history=steps, max_seconds=trace.limit
+        )
+        seconds = time.perf_counter() - began
+        assert found.history is not None
+        values = np.asarray(found.history.value)[: int(found.steps)]
+        lowest = np.minimum.accumulate(values)
+        if int(found.steps) < steps or lowest[-1] <= trace.goals[-1] or seconds > trace.limit:
+            break
+        steps *= 4
+    trace.lowest = float(lowest[-1])
+    for k, goal in enumerate(trace.goals):
+        if lowest[-1] > goal:
+            break
+        count = int(np.argmax(lowest <= goal)) + 1
+        limited = dataclasses.replace(solver, max_steps=count, tolerance=0.0)
+        taken = []
+        for _ in range(4):
+            began = time.perf_counter()
+            found = jax.block_until_ready(minimise(function, start, *args, solver=limited, manifold=manifold))
+            taken.append(time.perf_counter() - began)
+        trace.compile_s = max(trace.compile_s, taken[0] - min(taken[1:]))
+        trace.reached[k] = float(np.median(taken[1:])), int(found.evaluations)
+
+
+def our_lbfgs(task: Task, trace: Trace) -> None:
+    from jaxdescramble import manifolds, solvers
+
+    ours(task, trace, solvers.LBFGS(), manifolds.Stiefel())
+
+
+def our_cg(task: Task, trace: Trace) -> None:
+    from jaxdescramble import manifolds, solvers
+
+    ours(task, trace, solvers.ConjugateGradient(), manifolds.Stiefel())
+
+
+def our_tr(task: Task, trace: Trace) -> None:
+    from jaxdescramble import manifolds, solvers
+
+    ours(task, trace, solvers.TrustRegion(), manifolds.Stiefel())
+
+
+RIVALS = {
+    "**L-BFGS**": our_lbfgs,
+    "**conjugate gradients**": our_cg,
+    "**trust region**": our_tr,
+    "pymanopt conjugate gradients": pymanopt_cg,
+    "pymanopt trust region": pymanopt_tr,
+    "geojax L-BFGS": geojax_lbfgs,
+    "geojax trust region": geojax_tr,
+    "geoopt Riemannian Adam": geoopt_radam,
+    "cdopt, SciPy L-BFGS": cdopt_lbfgs,
+    "geotorch, torch L-BFGS": geotorch_lbfgs,
+}
+SECOND_ORDER = ("pymanopt trust region", "geojax trust region")
