@@ -195,6 +195,25 @@ def test_certificates_take_a_wide_point():
     assert float(flat.lowest) > -1e-6
 
 
+@pytest.mark.every_case
+@pytest.mark.parametrize(("objective", "solver"), [(None, None), (SPARSE, QUICK)])
+def test_a_bootstrap_draws_components_of_its_own(objective, solver):
+    """Of many samples the descrambler is sure; draws are aligned, and their rows orthonormal."""
+    rng = np.random.default_rng(0)
+    sources = rng.standard_normal((3, 2000)) * np.asarray([[5.0], [2.0], [1.0]]) * (rng.uniform(size=(3, 2000)) < 0.2)
+    signals = jnp.asarray(LEFT[:, :3] @ sources + 0.05 * rng.standard_normal((N, 2000)))
+    found = jd.bootstrap(signals, objective, solver, key=jax.random.key(0), draws=3, rank=3)
+    assert found.points.shape == (3, 3, N)
+    np.testing.assert_allclose(found.points @ jnp.swapaxes(found.points, 1, 2), np.eye(3)[None].repeat(3, 0), atol=1e-9)
+    assert float(found.distances.min()) > 1e-6
+    assert float(found.distances.max()) < 0.5
+    low, high = found.band(lambda P: P @ signals[:, 0])
+    assert low.shape == (3,)
+    assert bool((low <= high).all())
+    with pytest.raises(ValueError, match="where the rank is 3"):
+        jd.bootstrap(signals, key=jax.random.key(0), rank=3, gauge=jd.exact.CircularShifts(N))
+
+
 def test_files_keep_a_wide_point_and_old_files_are_read(tmp_path):
     wide, square = jd.descramble(S, rank=K), jd.descramble(S[:K])
     for found, version in ((wide, 4), (square, 3)):

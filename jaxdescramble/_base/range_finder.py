@@ -3,13 +3,13 @@
 The randomised method is a block Krylov method with restarts. It starts from a random block X of b columns, and collects
 `X, (M M^T) X, (M M^T)^2 X, ...` in an orthonormal basis V; every product reads M twice. The singular vectors of
 `V^T M`, turned back by V, are the answer (Rayleigh-Ritz). They keep the accuracy of M: `M M^T` is never decomposed. If
-the last cycle changed the kept energy `sum_i s_i^2` by more than rounding, the method keeps the best k + b vectors,
-extends the basis by 2 k further columns, and decides again, at most `CYCLES` times.
+the last k / 2 columns of the basis changed the kept energy `sum_i s_i^2` by a share of more than `SMALL`, the method
+keeps the best k + b vectors, extends them by k further columns, and decides again, at most `RESTARTS` times.
 
-Accuracy: let E be the share of the best energy that the kept vectors miss. Before the last cycle E was at most 8 eps,
-and a cycle divides E by 10^6 or more if s_2k < 0.75 s_k (measured). So the vectors that carry energy are right to
-rounding. If singular values around s_k are nearly equal (k inside flat noise), the vectors among them are not
-separated, but the choice changes the energy by a share of less than 8 eps, or after `CYCLES` cycles by little more.
+Accuracy: without the last k / 2 columns, the kept vectors missed about `SMALL` of the best energy, and with them less:
+four products with `M M^T` divide what is missed by 1000 or more if s_2k < 0.75 s_k. `benchmarks/results/wide.md` has
+figures. If singular values around s_k are nearly equal (k inside flat noise), the vectors among them are not separated;
+their choice hardly changes the energy.
 
 Compared with plain power iterations with oversampling (Halko, Martinsson, Tropp 2011, algorithm 4.4), a basis of all
 powers needs a third of the products for singular values like 1/i, and it also works in single precision, where high
@@ -34,12 +34,15 @@ EXACT = 1024
 """Matrices with this many rows or columns, or fewer, are decomposed exactly."""
 
 BLOCKS = 8
-"""A block has k / BLOCKS columns, but at least `LEAST`. A cycle multiplies 2 BLOCKS blocks."""
+"""A block has k / BLOCKS columns, but at least `LEAST`. The first basis has about 3 BLOCKS blocks."""
 
 LEAST = 8
 
-CYCLES = 8
-"""Largest number of cycles after the first."""
+RESTARTS = 12
+"""Largest number of restarts."""
+
+SMALL = 1e-12
+"""Share of the energy that decides about a restart; in single precision 8 eps, 1e-6."""
 
 KEY = 0
 """Seed of the random block, fixed so that answers can be repeated."""
@@ -91,13 +94,14 @@ def is_exact(n: int, c: int, k: int) -> bool:
     >>> is_exact(1024, 20_000, 256), is_exact(4096, 20_000, 256), is_exact(4096, 20_000, 2000)
     (True, False, True)
     """
-    return min(n, c) <= EXACT or 2 * sum(_sizes(k)[1:]) > min(n, c)
+    block, kept = _sizes(k)
+    return min(n, c) <= EXACT or 2 * (kept + 2 * BLOCKS * block) > min(n, c)
 
 
-def _sizes(k: int) -> tuple[int, int, int]:
-    """Return the columns of a block, the columns kept at a restart, and those that a cycle adds."""
+def _sizes(k: int) -> tuple[int, int]:
+    """Return the columns of a block, and the columns kept at a restart: k and about one block."""
     block = max(-(-k // BLOCKS), LEAST)
-    return block, block * (-(-k // block) + 1), 2 * BLOCKS * block
+    return block, block * (-(-k // block) + 1)
 
 
 def _exact(matrix: Float[Array, "n c"], k: int) -> tuple[Float[Array, "n k"], Float[Array, " s"]]:
@@ -111,45 +115,49 @@ def _exact(matrix: Float[Array, "n c"], k: int) -> tuple[Float[Array, "n k"], Fl
 
 
 class _Basis(NamedTuple):
-    """An orthonormal basis V, filled block by block, its rows `V^T M`, and the next block."""
+    """An orthonormal basis V, filled block by block, its columns `M^T V`, and the next block."""
 
     vectors: Float[Array, "n d"]
-    rows: Float[Array, "d c"]
+    columns: Float[Array, "c d"]
     block: Float[Array, "n b"]
 
 
 class _State(NamedTuple):
-    """A basis with the kept vectors in front, the singular values, the kept energy before and after, and the cycle."""
+    """A basis with the kept vectors in front, the singular values, the kept energy, and without the last columns."""
 
     basis: _Basis
-    values: Float[Array, " d"]
-    before: Float[Array, ""]
+    values: Float[Array, " l"]
     energy: Float[Array, ""]
-    cycle: Array
+    before: Float[Array, ""]
+    restarts: Array
 
 
-def _randomised(matrix: Float[Array, "n c"], k: int) -> tuple[Float[Array, "n k"], Float[Array, " d"]]:
-    (n, c), (block, kept, further) = matrix.shape, _sizes(k)
-    d, key = kept + further, jax.random.key(KEY)
-    start, _ = decompositions.qr(jax.random.normal(key, (n, block), matrix.dtype))
-    empty = _Basis(jnp.zeros((n, d), matrix.dtype), jnp.zeros((d, c), matrix.dtype), start)
+def _randomised(matrix: Float[Array, "n c"], k: int) -> tuple[Float[Array, "n k"], Float[Array, " l"]]:
+    (n, c), (block, kept) = matrix.shape, _sizes(k)
+    most, dtype = kept + 2 * BLOCKS * block, matrix.dtype
+    small = max(8 * float(jnp.finfo(dtype).eps), SMALL)
+    start, _ = decompositions.qr(jax.random.normal(jax.random.key(KEY), (n, block), dtype))
 
-    def cycle(basis: _Basis, first: int, before: Array, number: Array) -> _State:
-        basis = jax.lax.fori_loop(first // block, d // block, functools.partial(_extended, matrix), basis)
-        turn, values, _ = decompositions.svd(decompositions.triangle(basis.rows.T).T)
-        front = turn[:, :kept]
-        vectors = jnp.zeros_like(basis.vectors).at[:, :kept].set(matmul(basis.vectors, front))
-        rows = jnp.zeros_like(basis.rows).at[:kept].set(matmul(front.T, basis.rows))
-        return _State(_Basis(vectors, rows, basis.block), values, before, jnp.sum(values[:k] ** 2), number)
+    def cycle(basis: _Basis, first: int, last: int, restarts: Array) -> _State:
+        basis = jax.lax.fori_loop(first // block, last // block, functools.partial(_extended, matrix), basis)
+        # The leading part of a triangular factor is that of the leading columns.
+        factor, part = decompositions.triangle(basis.columns[:, :last]), last - BLOCKS // 2 * block
+        before = decompositions.singular_values(factor[:part, :part])
+        _, values, turn = decompositions.svd(factor)
+        front = turn[:kept].T
+        vectors = jnp.zeros_like(basis.vectors).at[:, :kept].set(matmul(basis.vectors[:, :last], front))
+        columns = jnp.zeros_like(basis.columns).at[:, :kept].set(matmul(basis.columns[:, :last], front))
+        energy, before = (jnp.sum(some[:k] ** 2) for some in (values, before))
+        return _State(_Basis(vectors, columns, basis.block), values[:kept], energy, before, restarts)
 
     def unsettled(state: _State) -> Array:
-        rounding = 8 * jnp.finfo(matrix.dtype).eps * state.energy
-        return (state.energy - state.before > rounding) & (state.cycle < CYCLES)
+        return (state.energy - state.before > small * state.energy) & (state.restarts < RESTARTS)
 
     def again(state: _State) -> _State:
-        return cycle(state.basis, kept, state.energy, state.cycle + 1)
+        return cycle(state.basis, kept, kept + BLOCKS * block, state.restarts + 1)
 
-    found = jax.lax.while_loop(unsettled, again, cycle(empty, 0, jnp.zeros((), matrix.dtype), jnp.asarray(0)))
+    empty = _Basis(jnp.zeros((n, most), dtype), jnp.zeros((c, most), dtype), start)
+    found = jax.lax.while_loop(unsettled, again, cycle(empty, 0, most, jnp.zeros((), jnp.int32)))
     return found.basis.vectors[:, :k], found.values
 
 
@@ -158,16 +166,16 @@ def _extended(matrix: Float[Array, "n c"], place: Array, basis: _Basis) -> _Basi
 
     The basis may span all of M already. Noise of the size of rounding then gives the directions that complete it.
     """
-    V, rows, X = basis
+    V, columns, X = basis
     n, b = X.shape
-    half = matmul(X.T, matrix)
+    half = matmul(matrix.T, X)
     V = jax.lax.dynamic_update_slice_in_dim(V, X, place * b, axis=1)
-    rows = jax.lax.dynamic_update_slice_in_dim(rows, half, place * b, axis=0)
-    new = matmul(matrix, half.T)
+    columns = jax.lax.dynamic_update_slice_in_dim(columns, half, place * b, axis=1)
+    new = matmul(matrix, half)
     largest = jnp.max(jnp.linalg.norm(new, axis=0))
     new = new / jnp.where(largest > 0, largest, 1)
     noise = jax.random.normal(jax.random.fold_in(jax.random.key(KEY), place), (n, b), new.dtype)
     new = new + jnp.finfo(new.dtype).eps * noise / n**0.5
     for _ in range(3):  # twice is enough for a full rank (Giraud, Langou, Rozloznik 2005); noise takes one more
         new, _ = decompositions.qr(new - matmul(V, matmul(V.T, new)))
-    return _Basis(V, rows, new)
+    return _Basis(V, columns, new)

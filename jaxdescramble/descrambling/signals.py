@@ -212,7 +212,7 @@ def descramble_one(
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         data, axes, n = signals, jax.tree.leaves(signals)[0].ndim - 2, signals.size
     else:
-        columns = _columns(signals)
+        columns = _columns(signals, square=rank is None)
         axes, n = columns.ndim - 2, columns.shape[-2]
         data, weighs = weighed(objective, columns, weights)
     kept = None
@@ -251,10 +251,10 @@ def _how(
     return how(objective, solver, group, start is not None)
 
 
-def _columns(signals: Any) -> Array:
+def _columns(signals: Any, square: bool) -> Array:
     columns = real_array(signals, "signals", range(2, 9), AXES)
     features, samples = columns.shape[-2:]
-    if features > LARGE and samples < features:
+    if square and features > LARGE and samples < features:
         caution(
             f"signals: {features} features and only {samples} samples, for a P of {features} x {features}. If samples "
             "stand in rows, pass signals.T."
