@@ -195,7 +195,6 @@ def test_certificates_take_a_wide_point():
     assert float(flat.lowest) > -1e-6
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize(("objective", "solver"), [(None, None), (SPARSE, QUICK)])
 def test_a_bootstrap_draws_components_of_its_own(objective, solver):
     """Of many samples the descrambler is sure; draws are aligned, and their rows orthonormal."""
