@@ -113,7 +113,7 @@ def descramble(
             projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do
             not contain. Everything about neurons (`shape`, operators) means the k descrambled ones. P is not the
             minimiser over all orthonormal k x n matrices, because that throws the signals away: `P S = 0` is perfectly
-            smooth. If the singular values k and k + 1 are equal, the directions have no derivative, and `SOLVED` becomes
+            smooth. If singular values k and k + 1 are equal, the directions have no derivative, and `SOLVED` becomes
             `KINK`. None keeps all features.
         weights: how much each sample counts, shape (samples,) or (layers, ..., samples), at least 0; None means 1 each.
             A whole number counts a sample that many times; 0 leaves it out, whatever it holds (padding). For a list of
