@@ -96,7 +96,7 @@ LEFT_OUT = (
             "datasets.relaxometry": ("RelaxometryBatch",),
             "exact": ("Alignment", "CommonModes", "Degeneracy", "Extremum"),
             "gated": ("HardeningGap", "PrimalWeight", "Regime"),
-            "objectives": ("Factor", "Gram", "Samples", "SignedOrder", "Symmetries"),
+            "objectives": ("Factor", "Gram", "Samples", "SignedOrder", "Sketch", "Symmetries"),
             "gated.path_kernel": ("LeaveOneOut", "Paths", "KernelRidge", "Tile"),
             "findings": ("Consistency", "FourierMap", "Reading", "Readings", "Ridge"),
             "solvers": ("Assignment", "History", "Stationarity"),
@@ -168,6 +168,8 @@ PROTOCOLS = {
     "reflect": "called by Objective.mirrored",
     "effective": "called by descramble",
     "energy": "called by objectives",
+    "spanning": "called by descramble",
+    "compressed": "called by descramble",
     "moment": "called by exact",
     "nearest": "called by exact.align",
     "through": "called by gated.apply",
@@ -283,6 +285,10 @@ CORE = {
     "descramble": Call(
         jd.descramble,
         {"signals": S, "objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "weights": WEIGHTS},
+    ),
+    "descramble with a rank": Call(
+        functools.partial(jd.descramble, solver=QUICK),
+        {"signals": S, "objective": SPARSE, "rank": 2, "start": P[:2], "group": "O", "weights": WEIGHTS},
     ),
     "descramble of an iterative solver": Call(
         functools.partial(jd.descramble, S, SPARSE, QUICK), {"start": P, "restarts": 1, "key": KEY, "group": "O"}
@@ -434,7 +440,7 @@ CORE |= {
         aliases={"term": "weighted", "weight": "weighted"},
     ),
 }
-for kind in (objectives.Factor, objectives.Gram, objectives.Samples):
+for kind in (objectives.Factor, objectives.Gram, objectives.Samples, objectives.Sketch):
     some = kind.empty(N, S.dtype).update(S)
     CORE |= {
         f"objectives.{kind.__name__}.empty": Call(kind.empty, {"n": N, "dtype": float}),
@@ -442,7 +448,10 @@ for kind in (objectives.Factor, objectives.Gram, objectives.Samples):
         f"objectives.{kind.__name__}.merge": Call(some.merge, {"other": some}),
     }
 
+SKETCH = objectives.Sketch.empty(N, S.dtype, rank=2)
 CORE |= {
+    "objectives.Sketch.empty": Call(objectives.Sketch.empty, {"n": N, "dtype": float, "rank": 2}),
+    "objectives.Sketch.leading": Call(SKETCH.update(S).leading, {"k": 2}),
     "operators.derivative": Call(
         operators.derivative, {"shape": (N,), "order": 2, "boundary": "periodic", "scheme": "spectral"}
     ),

@@ -36,12 +36,12 @@ class Bootstrap(Stored):
         distances: `||P_k - P||_F`, from 0 (the samples determine P) to `2 sqrt(n)`.
     """
 
-    point: Float[Array, "n n"]
-    points: Float[Array, "draws n n"]
+    point: Float[Array, "k n"]
+    points: Float[Array, "draws k n"]
     values: Float[Array, " draws"]
     distances: Float[Array, " draws"]
 
-    def band(self, reading: Callable[[Float[Array, "n n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
+    def band(self, reading: Callable[[Float[Array, "k n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
         """Return the band in which a reading lies: quantiles of `reading(P_k)` over the draws, entry by entry.
 
         Args:
@@ -75,6 +75,7 @@ def bootstrap(
     key: PRNGKeyArray,
     draws: int = 200,
     group: str = "O",
+    rank: int | None = None,
     gauge: Gauge | None = None,
     weights: ArrayLike | None = None,
     size: int | None = None,
@@ -98,7 +99,9 @@ def bootstrap(
         group: "O" allows both determinants; "SO" allows determinant +1 only.
         key: random key of the draws.
         draws: number of draws.
-        gauge: the group of orthogonal matrices that leaves the objective unchanged, such as
+        rank: k, the number of principal components that are kept, see `descramble`; each draw finds its own components.
+            None keeps all features.
+        gauge: the group of orthogonal matrices (k x k with a rank) that leaves the objective unchanged, such as
             `exact.Stabiliser(operator)` or `exact.CircularShifts(n)`. None means `exact.Stabiliser` of the operator
             if the objective has one (smoothness), and no alignment for other objectives.
         weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
@@ -122,8 +125,10 @@ def bootstrap(
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:
         one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
-        if gauge.size != len(S):
+        if rank is None and gauge.size != len(S):
             raise ValueError(f"gauge: of {gauge.size} points, where the signals have {len(S)} features.")
+        if rank is not None and gauge.size != rank:
+            raise ValueError(f"gauge: of {gauge.size} points, where the rank is {rank}.")
     size = None if size is None else positive_integer(size, "size")
     if objective.applies_to != "signals":
         raise ValueError(
@@ -131,15 +136,16 @@ def bootstrap(
             "(applies_to = 'weights'); such columns cannot be drawn at random. Use an objective of samples."
         )
     S, weights = weighed(objective, S, weights)
-    point = descramble(S, objective, solver, group=group, weights=weights).point
-    operator = objective.operator(S.shape[0])
+    point = descramble(S, objective, solver, group=group, rank=rank, weights=weights).point
+    operator = objective.operator(len(point))
     if gauge is None and operator is not None:
         gauge = Stabiliser(operator)
-    points, values = _resampled(objective, solver, gauge, S, point, jax.random.split(key, draws), group, weights, size)
+    keys = jax.random.split(key, draws)
+    points, values = _resampled(objective, solver, gauge, S, point, keys, group, weights, size, rank)
     return Bootstrap(point, points, values, jnp.sqrt(jnp.sum((points - point[None]) ** 2, axis=(1, 2))))
 
 
-@functools.partial(jax.jit, static_argnames=("group", "size"))
+@functools.partial(jax.jit, static_argnames=("group", "size", "rank"))
 def _resampled(
     objective: Objective,
     solver: Solver | DirectSolver,
@@ -150,6 +156,7 @@ def _resampled(
     group: str,
     weights: Array | None,
     size: int | None,
+    rank: int | None,
 ) -> tuple[Array, Array]:
     count = signals.shape[1] if size is None else size
     taken = None
@@ -166,7 +173,7 @@ def _resampled(
         # An iterative solver starts from P: of several minima, the one nearest to P is wanted.
         start = point if is_iterative(solver) else None
         near = near_start(solver)
-        found = descramble(signals[:, columns], objective, near, group=group, weights=taken, start=start)
+        found = descramble(signals[:, columns], objective, near, group=group, rank=rank, weights=taken, start=start)
         if gauge is None:
             return found.point, found.value
         return matmul(gauge.nearest(found.point, point), found.point), found.value

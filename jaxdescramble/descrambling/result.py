@@ -4,9 +4,8 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,6 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble import objectives
 from jaxdescramble._base.checks import (
     file_path,
     numbers,
@@ -25,16 +23,17 @@ from jaxdescramble._base.checks import (
     sample_weights,
 )
 from jaxdescramble._base.files import write_arrays
+from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import check_status
+from jaxdescramble.descrambling._objective_files import objective_named, written
 from jaxdescramble.objectives import Objective
-from jaxdescramble.objectives.summaries import SUMMARIES
 from jaxdescramble.objectives.weighing import clear
-from jaxdescramble.operators import from_matrix
 from jaxdescramble.solvers import Stationarity, stationarity
 
-FORMAT = 3
+FORMAT, WIDE_FORMAT = 3, 4
+"""Versions of the files: of a square point, and of a point from `rank`, which also has `left_out`."""
 
 
 @functools.partial(
@@ -53,6 +52,7 @@ FORMAT = 3
         "classes",
         "samples",
         "residual",
+        "left_out",
     ],
     meta_fields=[],
     asides=["how"],
@@ -62,15 +62,17 @@ class Descrambling(Result):
     """A descrambler, and how good it is. A pytree; leading axes are batches.
 
     Attributes:
-        point: the descrambler P; `P S` are the descrambled signals and `P W` the descrambled weights.
+        point: the descrambler P; `P S` are the descrambled signals and `P W` the descrambled weights. Shape (n, n), or
+            (k, n) with orthonormal rows for `rank=k`.
         value: the objective at P.
-        initial_value: the objective in the raw frame, P = 1.
+        initial_value: the objective in the raw frame, P = 1; with `rank=k`, of the k leading principal components.
         bound: a lower bound of the objective for all orthogonal matrices; minus infinity if the objective has none.
+            With `rank`, for all P with the same rows up to a turn.
         gap: `value - bound`, the most that a better P could gain; zero up to rounding for a closed form.
-        rank: number of principal components of the signals that are larger than rounding.
+        rank: number of principal components of the signals that are larger than rounding; with `rank=k`, at most k.
         steps: number of iterations; 0 for a closed form.
         status: a `jaxdescramble.Status` per problem; `.check()` turns a bad one into an exception.
-        singular_values: singular values of the signals, descending.
+        singular_values: singular values of the signals, descending; with `rank=k`, the k largest.
         objective: the objective that was minimised.
         classes: number of determinant classes of O(n) that were searched: 2, or 1 with group "SO" or a given start.
         samples: effective number of samples, `(sum w)^2 / sum w^2` with weights w (Kish); without weights, their
@@ -78,10 +80,11 @@ class Descrambling(Result):
         residual: size of the gradient at P in units of the gradient in the space of all matrices; 0 for a closed form,
             NaN for a permutation. If an iterative solver ended with `DECREASE_SMALL` and this is above 1e-4, the
             derivative of the point is NaN.
+        left_out: the fraction of the energy `||S||_F^2` (weighted) that `P S` does not contain; 0 without `rank`.
         how: what was done to find P, in words: the solver, its starts and its stages.
     """
 
-    point: Float[Array, "*batch n n"]
+    point: Float[Array, "*batch k n"]
     value: Float[Array, "*batch"]
     initial_value: Float[Array, "*batch"]
     bound: Float[Array, "*batch"]
@@ -89,11 +92,12 @@ class Descrambling(Result):
     rank: Int[Array, "*batch"]
     steps: Int[Array, "*batch"]
     status: Int[Array, "*batch"]
-    singular_values: Float[Array, "*batch n"]
+    singular_values: Float[Array, "*batch k"]
     objective: Objective
     classes: Int[Array, "*batch"] | int = 1
     samples: Float[Array, "*batch"] | float = math.nan
     residual: Float[Array, "*batch"] | float = math.nan
+    left_out: Float[Array, "*batch"] | float = 0.0
     how: str = ""
 
     def check(self) -> "Descrambling":
@@ -122,7 +126,7 @@ class Descrambling(Result):
         del numbers["objective"]
         return Descrambling(**numbers, objective=self.objective)
 
-    def transform(self, signals: ArrayLike) -> Float[Array, "*batch n m"]:
+    def transform(self, signals: ArrayLike) -> Float[Array, "*batch k m"]:
         """Return `P S` for any signals S of this layer, also new ones.
 
         Args:
@@ -139,6 +143,8 @@ class Descrambling(Result):
     def score(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*batch"]:
         """Return the objective of `P S` on signals S, such as held-out signals that P has not seen.
 
+        With `rank`, this is the objective of the signals `P S`, as if nothing had been left out.
+
         Args:
             signals: the signals S, with the batch axes of those that were descrambled.
             weights: how much each sample counts, shape (samples,) or with the batch axes, at least 0; None means 1
@@ -148,7 +154,7 @@ class Descrambling(Result):
             ValueError, TypeError: if the features, the batch axes or the weights do not fit.
         """
         columns, weights = self._columns(signals, weights)
-        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
+        arrays = self._square(columns, weights)
         return batched(_score, columns.ndim - 2)(self.objective, *arrays)
 
     def _columns(self, signals: ArrayLike, weights: object) -> tuple[Array, Array | None]:
@@ -160,6 +166,16 @@ class Descrambling(Result):
                 f"signals: batch {columns.shape[:-2]} does not fit the descrambler's {self.point.shape[:-2]}."
             )
         return weighed(self.objective, columns.astype(self.point.dtype), weights)
+
+    def _square(self, columns: Array, weights: Array | None) -> tuple[Array, ...]:
+        """Return a square point and signals for the objective: P and S; with `rank=k`, the point 1 and `P S`."""
+        point, k = self.point, self.point.shape[-2]
+        if k != point.shape[-1]:
+            if weights is not None:
+                columns = clear(columns, weights)
+            columns = matmul(point, columns)
+            point = jnp.broadcast_to(jnp.eye(k, dtype=point.dtype), (*point.shape[:-1], k))
+        return (point, columns) if weights is None else (point, columns, weights)
 
     def stationarity(
         self, signals: ArrayLike, weights: ArrayLike | None = None, *, key: PRNGKeyArray, steps: int = 60
@@ -180,7 +196,7 @@ class Descrambling(Result):
                 than 1.
         """
         (columns, weights), key = self._columns(signals, weights), random_key(key)
-        arrays = (self.point, columns) if weights is None else (self.point, columns, weights)
+        arrays = self._square(columns, weights)
         return batched(functools.partial(_stationarity, key=key, steps=steps), columns.ndim - 2)(
             self.objective, *arrays
         )
@@ -207,6 +223,7 @@ class Descrambling(Result):
             ValueError: if the features or the batch axes do not fit, `steps` is negative, or the dimension is above
                 6000.
 
+        >>> from jaxdescramble import objectives
         >>> from jaxdescramble.descrambling import descramble
         >>> signals = jax.random.normal(jax.random.key(0), (4, 100))
         >>> found = descramble(signals, objectives.locality("neumann"))
@@ -215,7 +232,7 @@ class Descrambling(Result):
         """
         columns, weights = self._columns(signals, weights)
         steps = positive_integer(steps, "steps", least=0)
-        return _tightest_bound(self.objective, columns, steps, weights)
+        return _tightest_bound(self.objective, self._square(columns, weights)[1], steps, weights)
 
     def save(self, path: str | Path) -> None:
         """Write to a `.npz` file; an old file stays until the new one is complete.
@@ -227,8 +244,11 @@ class Descrambling(Result):
         path = file_path(path, "path")
         fields = {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
         del fields["objective"], fields["how"]
-        arrays, header = _written(self.objective)
-        about = {"format": FORMAT, "how": self.how}
+        arrays, header = written(self.objective)
+        version = FORMAT if self.point.shape[-2] == self.point.shape[-1] else WIDE_FORMAT
+        if version == FORMAT:
+            del fields["left_out"]
+        about = {"format": version, "how": self.how}
         try:
             text = json.dumps({**about, **header})
         except TypeError:
@@ -263,63 +283,16 @@ class Descrambling(Result):
             raise ValueError(
                 f"path: {path} is not a whole Descrambling file ({error}); write it again with .save()."
             ) from error
-        if header.get("format") != FORMAT:
+        if header.get("format") not in (FORMAT, WIDE_FORMAT):
             raise ValueError(
                 f"path: {path} has format {header.get('format')!r}, of another version of jaxdescramble; this version "
-                f"reads format {FORMAT}. Solve the problem again, or read the arrays with numpy.load."
+                f"reads format {FORMAT} and {WIDE_FORMAT}. Solve the problem again, or read the arrays with numpy.load."
             )
         data = {name: content.pop(name) for name in list(content) if ":" in name}
         if objective is None:
-            objective = _objective_named(header, data, str(path))
+            objective = objective_named(header, data, str(path))
         numbers = {name: jnp.asarray(value) for name, value in content.items()}
         return Descrambling(**numbers, objective=objective, how=header.get("how", ""))
-
-
-def _written(objective: Objective) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    """Return an objective as arrays (its data, by field name) and as a header (its class, settings and summary)."""
-    arrays: dict[str, np.ndarray] = {}
-    settings: dict[str, object] = {}
-    for field in dataclasses.fields(objective):
-        value = getattr(objective, field.name)
-        if field.metadata.get("static"):
-            settings[field.name] = value
-        elif value is not None:
-            kind = "operator" if hasattr(value, "matrix") else "parameter"
-            arrays[f"{kind}:{field.name}"] = np.asarray(getattr(value, "matrix", value), _type_of(value))
-    settings.pop("summary", None)
-    kind, summary = type(objective), objective.summary.__name__.lower()
-    ours = getattr(objectives, kind.__name__, None) is kind
-    name = kind.__name__ if ours else f"{kind.__module__}.{kind.__qualname__}"
-    return arrays, {"objective": name, "settings": settings, "summary": summary}
-
-
-def _type_of(value: object) -> type | None:
-    """Return None for an array or number, and `object` for containers, so that NumPy does not turn them into arrays."""
-    return object if isinstance(value, tuple | list | dict) else None
-
-
-def _objective_named(header: Mapping[str, Any], data: Mapping[str, np.ndarray], path: str) -> Objective:
-    name = header["objective"]
-    kind = getattr(objectives, name, None) if name else None
-    try:
-        if not (isinstance(kind, type) and issubclass(kind, Objective)):
-            raise TypeError(f"{name or '(unnamed)'!r} is not one of jaxdescramble.objectives")
-        fields = {one: tuple(value) if isinstance(value, list) else value for one, value in header["settings"].items()}
-        for key, value in data.items():
-            prefix, _, one = key.partition(":")
-            fields[one] = from_matrix(jnp.asarray(value)) if prefix == "operator" else _number_or_array(value)
-        if any(field.name == "summary" for field in dataclasses.fields(kind)):
-            fields["summary"] = SUMMARIES[header["summary"]]
-        return kind(**fields)
-    except TypeError as error:
-        raise ValueError(
-            f"{path}: its objective has to be given ({error}); pass it as load(path, objective=...)."
-        ) from error
-
-
-def _number_or_array(value: np.ndarray) -> float | Array:
-    """Return an array without axes as a number, so that the loaded objective equals the saved one."""
-    return value.item() if value.ndim == 0 else jnp.asarray(value)
 
 
 def _score(objective: Objective, point: Array, columns: Array, weights: Array | None = None) -> Array:
@@ -364,6 +337,7 @@ def weighed(objective: Objective, columns: Array, weights: object) -> tuple[Arra
     Raises:
         TypeError, ValueError: if the weights are not valid for this objective; see `Objective.summarise`.
 
+    >>> from jaxdescramble import objectives
     >>> weighed(objectives.smoothness(), jnp.ones((3, 4, 2)), [1, 0])[1].shape
     (3, 2)
     """

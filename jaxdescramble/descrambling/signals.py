@@ -15,6 +15,7 @@ from jaxdescramble._base.checks import is_traced, numbers, one_of, positive_inte
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._how import how
 from jaxdescramble.descrambling._planning import planned, solver_for
+from jaxdescramble.descrambling._wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.descrambling.solving import (
@@ -44,6 +45,7 @@ def descramble(
     solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
+    rank: int | None = None,
     weights: ArrayLike | None = None,
     start: ArrayLike | None = None,
     restarts: int = 0,
@@ -60,6 +62,7 @@ def descramble(
     solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
+    rank: int | None = None,
     weights: ArrayLike | Sequence[ArrayLike | None] | None = None,
     start: ArrayLike | None = None,
     restarts: int = 0,
@@ -75,6 +78,7 @@ def descramble(
     solver: Solver | DirectSolver | None = None,
     *,
     group: str = "O",
+    rank: int | None = None,
     weights: ArrayLike | Sequence[ArrayLike | None] | None = None,
     start: ArrayLike | None = None,
     restarts: int = 0,
@@ -104,12 +108,20 @@ def descramble(
             a permutation matrix, and `reorder` takes the order of the neurons, `point.argmax(axis=-1)`. It needs an
             objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
             raises an error if you give a solver or a start.
+        rank: k, for wide layers: `P = R U_k^T` has k rows, where the columns of U_k are the k leading left singular
+            vectors of the (weighted) signals, and R in O(k) is found on the k signals `U_k^T S`. `P^T P` is the
+            projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do
+            not contain. Everything about neurons (`shape`, operators) means the k descrambled ones. P is not the
+            minimiser over all orthonormal k x n matrices, because that throws the signals away: `P S = 0` is perfectly
+            smooth. If singular values k and k + 1 are equal, the directions have no derivative, and `SOLVED` becomes
+            `KINK`. None keeps all features.
         weights: how much each sample counts, shape (samples,) or (layers, ..., samples), at least 0; None means 1 each.
             A whole number counts a sample that many times; 0 leaves it out, whatever it holds (padding). For a list of
             signals, give one such array for all, or a list with one entry (an array or None) for each. A summary
             already contains its weights (`objective.summarise(signals, weights)`).
         start: the first point P of an iterative solver, orthogonal, shape (features, features), or with the leading
-            axes of the signals; with "SO", its determinant must be +1. Without restarts, the answer keeps the
+            axes of the signals; with "SO", its determinant must be +1. With `rank=k`, a P of shape (k, features), as
+            the point of an earlier answer, or R of shape (k, k) if k < features. Without restarts, the answer keeps the
             determinant of the start. None means the identity (the raw frame), or the minimiser of the objective
             linearised there, or the principal components on the slowest modes of its differences, whichever has the
             lowest value. With "O", if the objective does not take the same values in both determinant classes, both are
@@ -141,14 +153,20 @@ def descramble(
     >>> bool(found.value < 1e-3 * found.initial_value), int(found.rank)
     (True, 2)
 
+    Keep two of the 16 directions; they contain all of this wave:
+
+    >>> kept = descramble(scrambled, rank=2)
+    >>> kept.point.shape, round(float(kept.left_out), 4)
+    ((2, 16), 0.0)
+
     Source: Amey et al. 2021; the closed form is Sule, Spencer, Czaja 2025.
     """
     given = (signals, objective, solver, weights, start, key)
     watch = watched(progress, max_seconds, given, "descramble")
     if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
-        found = descramble_each(watch, signals, objective, solver, group, weights, start, restarts, key)
+        found = descramble_each(watch, signals, objective, solver, group, weights, start, restarts, key, rank)
     else:
-        found = descramble_one(watch, signals, objective, solver, group, weights, start, restarts, key)
+        found = descramble_one(watch, signals, objective, solver, group, weights, start, restarts, key, rank)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("descramble was interrupted; what was found so far is in .result of this exception.", found)
     return found
@@ -164,11 +182,12 @@ def descramble_each(
     start: ArrayLike | None,
     restarts: int,
     key: PRNGKeyArray | None,
+    rank: int | None = None,
 ) -> Descramblings:
     """Descramble a list, under a watch that may follow other calls too; None means that nobody follows."""
     objective, _ = with_defaults(objective, solver, group, start, restarts, key)
     alike = functools.partial(
-        descramble_one, watch, objective=objective, solver=solver, group=group, restarts=restarts, key=key
+        descramble_one, watch, objective=objective, solver=solver, group=group, restarts=restarts, key=key, rank=rank
     )
     return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
 
@@ -183,6 +202,7 @@ def descramble_one(
     start: ArrayLike | None,
     restarts: int,
     key: PRNGKeyArray | None,
+    rank: int | None = None,
 ) -> Descrambling:
     """Descramble one layer, or layers of one size along leading axes, under a watch as in `descramble_each`."""
     objective, solver = with_defaults(objective, solver, group, start, restarts, key)
@@ -193,9 +213,15 @@ def descramble_one(
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         data, axes, n = signals, jax.tree.leaves(signals)[0].ndim - 2, signals.size
     else:
-        columns = _columns(signals)
+        columns = _columns(signals, square=rank is None)
         axes, n = columns.ndim - 2, columns.shape[-2]
         data, weighs = weighed(objective, columns, weights)
+    kept = None
+    if rank is not None:
+        rank = checked_rank(rank, n, group, objective, data)
+        kept = keep(data, weighs, rank, axes)
+        start = None if start is None else first_turn(start, kept, group)
+        data, n = kept.data, rank
     start = _start(start, n, axes, group)
     text = _how(objective, in_slices, solver, group, data, start, restarts, key)
     if watch is not None and in_slices is not None:
@@ -205,6 +231,8 @@ def descramble_one(
         fields = solve_summary(objective, solver, group, data, start, restarts, key, axes)
     else:
         fields = solve_signals(objective, solver, group, data, start, restarts, key, weighs)
+    if kept is not None:
+        fields, text = widened(fields, kept), f"{text}, on {rank} principal components"
     return Descrambling(**fields, objective=objective, how=text)
 
 
@@ -224,10 +252,10 @@ def _how(
     return how(objective, solver, group, start is not None)
 
 
-def _columns(signals: Any) -> Array:
+def _columns(signals: Any, square: bool) -> Array:
     columns = real_array(signals, "signals", range(2, 9), AXES)
     features, samples = columns.shape[-2:]
-    if features > LARGE and samples < features:
+    if square and features > LARGE and samples < features:
         caution(
             f"signals: {features} features and only {samples} samples, for a P of {features} x {features}. If samples "
             "stand in rows, pass signals.T."

@@ -13,6 +13,7 @@ from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.ordered import Monotonicity, Periodicity, monotonicity, periodicity
 from jaxdescramble.objectives.plain_functions import FromFunction, from_function
 from jaxdescramble.objectives.similar import Similarity, similarity
+from jaxdescramble.objectives.sketches import Sketch
 from jaxdescramble.objectives.smooth import Smoothness, smoothness
 from jaxdescramble.objectives.sparse import L1Sparsity, L4Sparsity, LogCoshSparsity, Participation, sparsity
 from jaxdescramble.objectives.summaries import Factor, Gram, Samples, SampleSummary
@@ -48,6 +49,7 @@ __all__ = [
     "Samples",
     "SignedOrder",
     "Similarity",
+    "Sketch",
     "Smoothness",
     "SpectralEntropy",
     "Summary",

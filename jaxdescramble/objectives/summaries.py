@@ -152,6 +152,12 @@ class Factor(Summary):
         directions, singular, _ = decompositions.svd(self.factor.T)
         return directions, singular
 
+    def spanning(self) -> Float[Array, "n n"]:
+        return self.factor.T
+
+    def compressed(self, matrix: Float[Array, "k n"]) -> "Factor":
+        return Factor(triangularise(matmul(self.factor, matrix.T)), self.count, self.tally)
+
     def scale(self) -> Float[Array, ""]:
         return _unit(jnp.max(jnp.abs(self.factor)))
 
@@ -291,6 +297,12 @@ class Samples(SampleSummary):
         directions, singular, _ = decompositions.svd(balanced(self.signals, self.weights), full_matrices=m < n)
         return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
 
+    def spanning(self) -> Float[Array, "n m"]:
+        return balanced(self.signals, self.weights)
+
+    def compressed(self, matrix: Float[Array, "k n"]) -> "Samples":
+        return dataclasses.replace(self, signals=matmul(matrix, self.signals))
+
     def scale(self) -> Float[Array, ""]:
         return _unit(jnp.max(jnp.abs(self.signals), initial=0))
 
@@ -353,6 +365,12 @@ class Gram(Summary):
     def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
         squares, directions = decompositions.eigh(self.gram)
         return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
+
+    def spanning(self) -> Float[Array, "n n"]:
+        return self.gram
+
+    def compressed(self, matrix: Float[Array, "k n"]) -> "Gram":
+        return Gram(self.moment(matrix), self.count, self.tally)
 
     def scale(self) -> Float[Array, ""]:
         return jnp.sqrt(_unit(jnp.max(jnp.abs(self.gram))))

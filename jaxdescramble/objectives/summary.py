@@ -67,6 +67,17 @@ class Summary(abc.ABC):
         The vectors are the columns of an orthogonal matrix.
         """
 
+    def spanning(self) -> Float[Array, "n c"]:
+        """Return a matrix with the left singular vectors of S; its singular values are those of S to `exponent`.
+
+        `descramble(..., rank=k)` needs this method.
+        """
+        raise TypeError(f"{type(self).__name__}: rank= needs a summary with methods spanning() and compressed(matrix).")
+
+    def compressed(self, matrix: Float[Array, "k n"]) -> "Summary":
+        """Return the summary of the signals `M S`. `descramble(..., rank=k)` needs this method."""
+        raise TypeError(f"{type(self).__name__}: rank= needs a summary with methods spanning() and compressed(matrix).")
+
     @abc.abstractmethod
     def scale(self) -> Float[Array, ""]:
         """Return the size of the entries of S, or 1 if they are all zero. It is a constant in derivatives."""
