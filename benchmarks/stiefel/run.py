@@ -148,16 +148,16 @@ def main() -> None:
         "# Stiefel manifolds", "",
         "`python -m benchmarks.stiefel.run`; every rival in a process of its own, one thread, float64, the same start.",
         f"Hardware: {hardware()}.", "",
-        f"Seconds to gaps {', '.join(f'{gap:.0e}' for gap in GAPS)} of `(f - f*) / (f(start) - f*)`, compile time apart; "
+        f"Seconds to gaps {', '.join(f'{gap:.0e}' for gap in GAPS)} of `(f - f*) / (f(start) - f*)`, compiled before; "
         "in brackets the evaluations (function with gradient, or Hessian product) to the last, or the gap at the end.",
         "Names are kind-n-p. Ratios are for the three gaps; above 1, this library is faster.", "",
         *table(records, names), "",
-        "Peak memory above that of the process with its problem, MB:", "",
+        "Peak memory of the whole process, MB:", "",
         "| solver | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|",
     ]  # fmt: skip
     for rival in RIVALS:
         here = [records.get((name, rival)) for name in names]
-        sizes = [f"{one['peak_mb'] - one['before_mb']:.0f}" if one and "peak_mb" in one else "" for one in here]
+        sizes = [f"{one['peak_mb']:.0f}" if one and "peak_mb" in one else "" for one in here]
         lines.append(f"| {rival} | " + " | ".join(sizes) + " |")
     lower = [f"{one['rival']} on {one['task']}: {one['gap']:.1e}" for one in found if (one["gap"] or 0) < -1e-10]
     lines += ["", f"Values below the optimum that was assumed: {', '.join(lower) or 'none'}."]

@@ -1,20 +1,29 @@
 """Descramble signals of one layer, of many layers in one program, or a summary of more data than memory holds."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, cast, overload
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.cautions import caution
-from jaxdescramble._base.checks import is_traced, numbers, one_of, positive_integer, random_key, real_array, same_size
+from jaxdescramble._base.checks import (
+    is_traced,
+    one_of,
+    positive_integer,
+    random_key,
+    real_array,
+    same_size,
+    true_or_false,
+)
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._how import how
+from jaxdescramble.descrambling._lists import alike_together, is_problem
 from jaxdescramble.descrambling._planning import planned, solver_for
+from jaxdescramble.descrambling._shared import side_by_side
 from jaxdescramble.descrambling._wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
@@ -50,6 +59,25 @@ def descramble(
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
+    shared: Literal[False] = False,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+) -> Descrambling: ...
+
+
+@overload
+def descramble(
+    signals: Sequence[ArrayLike],
+    objective: Objective | None = None,
+    solver: Solver | DirectSolver | None = None,
+    *,
+    group: str = "O",
+    rank: int | None = None,
+    weights: Sequence[ArrayLike | None] | None = None,
+    start: ArrayLike | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+    shared: Literal[True],
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Descrambling: ...
@@ -67,6 +95,7 @@ def descramble(
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
+    shared: Literal[False] = False,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Descramblings: ...
@@ -83,6 +112,7 @@ def descramble(
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
+    shared: bool = False,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Descrambling | Descramblings:
@@ -133,6 +163,10 @@ def descramble(
             searches.
         key: random key of the restarts. With "permutation" you can give it without restarts, because there is always
             one search; None then means a fixed key.
+        shared: find one P for all signals of a list, such as a stream of values that is read at several layers. It
+            minimises the mean of the objective over the layers; each counts the same, however loud it is and however
+            many samples it has. All arrays then have the same features, and the result is one `Descrambling`; `score`
+            it on each layer. An entry of `weights` may be a number, the share of the layer.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
         max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
@@ -163,7 +197,11 @@ def descramble(
     """
     given = (signals, objective, solver, weights, start, key)
     watch = watched(progress, max_seconds, given, "descramble")
-    if isinstance(signals, list | tuple) and signals and all(map(_is_problem, signals)):
+    if true_or_false(shared, "shared"):
+        if not (isinstance(signals, list | tuple) and signals and all(map(is_problem, signals))):
+            raise TypeError("shared: needs a list of signals, one array (features, samples) for each layer.")
+        signals, weights = side_by_side(signals, weights)
+    if isinstance(signals, list | tuple) and signals and all(map(is_problem, signals)):
         found = descramble_each(watch, signals, objective, solver, group, weights, start, restarts, key, rank)
     else:
         found = descramble_one(watch, signals, objective, solver, group, weights, start, restarts, key, rank)
@@ -189,7 +227,7 @@ def descramble_each(
     alike = functools.partial(
         descramble_one, watch, objective=objective, solver=solver, group=group, restarts=restarts, key=key, rank=rank
     )
-    return _alike_together(list(signals), alike, start, watch, _weights_of_each(weights, len(signals)))
+    return alike_together(list(signals), alike, start, watch, weights)
 
 
 def descramble_one(
@@ -330,45 +368,6 @@ def _check_restarts(restarts: int, key: PRNGKeyArray | None, group: str) -> None
         raise ValueError("key: a key without restarts changes nothing; give restarts=8 or so, or leave the key out.")
 
 
-def _weights_of_each(weights: object, count: int) -> list[object]:
-    """Return the weights of every item of a list of signals."""
-    if not isinstance(weights, list | tuple) or (weights and np.ndim(weights[0]) == 0 and weights[0] is not None):
-        return [weights] * count
-    if len(weights) != count:
-        raise ValueError(f"weights: got {len(weights)} sets for a list of {count} signals; give one set for each.")
-    return list(weights)
-
-
-def _alike_together(
-    items: list,
-    together: Callable[..., Descrambling],
-    start: ArrayLike | None,
-    watch: Watch | None,
-    weights: list[object],
-) -> Descramblings:
-    """Solve the problems of a list, one batch for each kind and shape; return the results in the order of the list."""
-    alike: dict[tuple[object, ...], list[int]] = {}
-    each = [one if one is None else numbers(one, "weights") for one in weights]
-    for place, item in enumerate(zip(items, each, strict=True)):
-        leaves, structure = jax.tree.flatten(item)
-        alike.setdefault((structure, *((leaf.shape, leaf.dtype) for leaf in leaves)), []).append(place)
-    found: dict[int, Descrambling] = {}
-    for places in alike.values():
-        if watch is not None and watch.stopped == Status.INTERRUPTED:
-            break
-        if len(places) == 1:
-            found[places[0]] = together(items[places[0]], start=start, weights=each[places[0]])
-            continue
-        # All items share the start, which may have one point for each layer of an item.
-        begin = start
-        if start is not None and np.ndim(start) > 2:
-            begin = jnp.broadcast_to(start, (len(places), *np.shape(start)))
-        stacked = [jax.tree.map(lambda *leaves: jnp.stack(leaves), *(of[i] for i in places)) for of in (items, each)]
-        batch = together(stacked[0], start=begin, weights=stacked[1])
-        found |= {place: batch.problem(k) for k, place in enumerate(places)}
-    return Descramblings(cast(Descrambling, found.get(place)) for place in range(len(items)))
-
-
 def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | None:
     """Return the start as an array: one point, or one for each problem."""
     if start is None:
@@ -380,8 +379,3 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
     if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():
         raise ValueError("start: determinant -1, for group 'SO'; use manifolds.orthogonal.special(start).")
     return point
-
-
-def _is_problem(item: object) -> bool:
-    """Return whether an item of a list is signals or a summary of signals."""
-    return isinstance(item, Summary) or getattr(item, "ndim", 0) >= 2
