@@ -77,6 +77,7 @@ def test_minimising_over_the_stiefel_manifold_would_throw_the_signal_away():
     assert float(jnp.sum((nothing @ S) ** 2)) < 0.01 * float(jnp.sum((found.point @ S) ** 2))
 
 
+@pytest.mark.thorough
 def test_all_features_are_the_same_problem_as_no_rank():
     found, plain = jd.descramble(S, rank=N), jd.descramble(S)
     np.testing.assert_allclose(found.value, plain.value, atol=1e-12)
@@ -105,6 +106,7 @@ def test_every_summary_takes_a_rank(kind):
         np.testing.assert_allclose(getattr(found, name), getattr(other, name), atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_batches_lists_and_programs_agree():
     other = signals_of(seed=3)[0]
     alone = [jd.descramble(one, rank=K) for one in (S, other)]
@@ -121,6 +123,7 @@ def test_batches_lists_and_programs_agree():
     np.testing.assert_allclose(batch.score(jnp.stack([S, other])), batch.value, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_a_solve_that_can_be_stopped_gives_the_same():
     seen = []
     found = jd.descramble(S, SPARSE, QUICK, rank=K, progress=lambda *state: seen.append(state), max_seconds=100.0)
@@ -158,6 +161,7 @@ def test_values_and_points_have_derivatives():
         np.testing.assert_allclose(slope, expected, rtol=2e-4, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_equal_singular_values_at_the_cut_are_a_kink():
     rng = np.random.default_rng(2)
     left, right = (np.linalg.qr(rng.standard_normal((size, 8)))[0] for size in (8, 30))
@@ -195,6 +199,7 @@ def test_certificates_take_a_wide_point():
     assert float(flat.lowest) > -1e-6
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("objective", "solver"), [(None, None), (SPARSE, QUICK)])
 def test_a_bootstrap_draws_components_of_its_own(objective, solver):
     """Of many samples the descrambler is sure; draws are aligned, and their rows orthonormal."""
@@ -228,6 +233,7 @@ def test_files_keep_a_wide_point_and_old_files_are_read(tmp_path):
         assert "<svg" in again._repr_html_()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_randomised_method_finds_the_exact_answer(dtype):
     """Above a thousand features. The spectrum falls slowly; plain power iterations would need dozens of products."""
@@ -243,6 +249,7 @@ def test_the_randomised_method_finds_the_exact_answer(dtype):
     np.testing.assert_allclose(found.left_out, exact, atol=30 * eps)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("filled", [1, 30, 0])
 def test_the_randomised_method_completes_what_is_missing(filled):
     """Signals on few axes, such as those of dead neurons: a Krylov basis is exhausted after them."""
@@ -294,6 +301,7 @@ def test_a_sketch_keeps_its_promise():
     np.testing.assert_allclose(kept, best.sum(), rtol=2e-2)
 
 
+@pytest.mark.thorough
 def test_a_sketch_of_low_rank_signals_is_exact():
     signals = signals_of(60, 9)[0] @ jnp.asarray(np.random.default_rng(3).standard_normal((9, 100)))
     weights = jnp.asarray(np.random.default_rng(4).uniform(size=100))

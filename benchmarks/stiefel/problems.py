@@ -34,7 +34,7 @@ class Task:
 
 
 def brockett(X, A, weights):
-    """`tr(X^T A X diag(w))`: eigenvectors of the p least eigenvalues, in order."""
+    """Return `tr(X^T A X diag(w))`; the minimum lies at eigenvectors of the p least eigenvalues, in order."""
     return (X * (A @ X) * weights).sum()
 
 
@@ -60,7 +60,7 @@ def diagonal_product(X, V, a, weights):
 
 
 def procrustes(X, A, B):
-    """`||A X - B||^2 / 2` with a rectangular unknown; it has no closed form."""
+    """Return `||A X - B||^2 / 2` with a rectangular unknown; it has no closed form."""
     return ((A @ X - B) ** 2).sum() / 2
 
 
@@ -73,7 +73,7 @@ def procrustes_product(X, V, A, B):
 
 
 def kohn_sham(X, L, inverse):
-    """`tr(X^T L X) / 2 + rho^T L^-1 rho / 4`, rho the row sums of X^2: a simplified total energy."""
+    """Return `tr(X^T L X) / 2 + rho^T L^-1 rho / 4`, rho the row sums of X^2: a simplified total energy."""
     rho = (X**2).sum(1)
     return (X * (L @ X)).sum() / 2 + (rho * (inverse @ rho)).sum() / 4
 

@@ -252,7 +252,7 @@ def geotorch_lbfgs(task: Task, trace: Trace) -> None:
 
 
 def ours(task: Task, trace: Trace, solver: Any, manifold: Any) -> None:
-    """This library: the solve is one compiled program, so solves of as many steps as each goal needs are timed."""
+    """Time solves of as many steps as each goal needs: here a solve is compiled, so nobody can look inside."""
     import jax
 
     jax.config.update("jax_enable_x64", True)

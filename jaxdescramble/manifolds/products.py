@@ -327,7 +327,7 @@ def is_manifold(value: object) -> bool:
 def as_manifold(value: Any, point: Any, name: str = "manifold") -> Manifold:
     """Return a manifold as it is; make a product of a pytree of manifolds, or of one manifold and a pytree of points.
 
-    A manifold instead of a branch of the point stands for all leaves below.
+    A manifold given for a branch of the point stands for all leaves below.
 
     Raises:
         TypeError: if a leaf is not a manifold, or the structure does not fit the point.
@@ -349,7 +349,7 @@ def as_manifold(value: Any, point: Any, name: str = "manifold") -> Manifold:
     except (ValueError, TypeError) as error:
         raise TypeError(
             f"{name}: got {value!r} for a point of the structure {_sketch(point)}. Give one manifold for each part, in "
-            "the same structure; one instead of a branch stands for all parts below."
+            "the same structure; one for a branch stands for all parts below."
         ) from error
     spread = [_spread(leaf, branch) for leaf, branch in zip(leaves, branches, strict=True)]
     return Product(jax.tree.unflatten(structure, spread))

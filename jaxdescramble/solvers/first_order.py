@@ -34,7 +34,7 @@ def riemannian(
 
     Args:
         transform: an optax transformation such as `optax.adam(1e-2)`. Its `value_fn` (for line searches) is mapped too.
-        manifold: a manifold for all parameters, or a pytree of manifolds; one instead of a branch stands for all
+        manifold: a manifold for all parameters, or a pytree of manifolds; one given for a branch stands for all
             parameters below. None means `manifolds.Orthogonal()`.
 
     Returns:

@@ -59,7 +59,7 @@ def minimise(
         solver: the solver, such as `LBFGS()`, `TrustRegion()` or `Restarts(...)`; None means `LBFGS()`.
         group: short for a manifold. "O" searches both determinant classes; "SO" keeps the class of the start, at half
             the cost; "U" and "SU" are the unitary groups.
-        manifold: a manifold, or for a pytree of parameters a pytree of manifolds; a manifold instead of a branch
+        manifold: a manifold, or for a pytree of parameters a pytree of manifolds; a manifold given for a branch
             stands for all parameters below. If `group` and `manifold` are None, it is `manifolds.Orthogonal()`.
         history: number of steps, from the first, whose value and gradient norm are recorded in `Solution.history`; 0
             records nothing. It works inside `jit` too.
