@@ -279,3 +279,23 @@ def test_products_are_hashed_by_what_they_hold():
     assert hash(one) == hash(other)
     assert one != Product({"a": Stiefel("euclidean"), "b": Euclidean()})
     assert repr(one) == "Product({'a': Stiefel(metric='canonical'), 'b': Euclidean()})"
+
+
+def test_optax_limits_each_point_of_a_stack_alone_and_takes_what_training_loops_hold():
+    optimiser = jd.riemannian(optax.sgd(1.0))
+    points = jnp.broadcast_to(jnp.eye(3), (2, 3, 3))
+    slopes = jnp.asarray([[[0.0, 100.0, 0], [0, 0, 0], [0, 0, 0]], [[0.0, 0.02, 0], [0, 0, 0], [0, 0, 0]]])
+    updates, _ = optimiser.update(slopes, optimiser.init(points), points)
+    alone, _ = optimiser.update(slopes[1], optimiser.init(points[1]), points[1])
+    np.testing.assert_allclose(updates[1], alone, atol=1e-15)
+    optimiser.init({})  # optax.partition gives such trees
+    with pytest.raises(TypeError, match=r"whose points are complex; convert it with \.astype"):
+        jd.riemannian(optax.sgd(1.0), Unitary()).init(jnp.eye(3))
+    free = jd.riemannian(optax.sgd(0.1), {"turn": Orthogonal(), "scale": Euclidean()})
+    updates, _ = free.update({"turn": jnp.eye(2), "scale": 2.0}, free.init(p := {"turn": jnp.eye(2), "scale": 0.0}), p)
+    np.testing.assert_allclose(updates["scale"], -0.2)
+
+
+def test_nested_lists_are_one_point():
+    found = jd.minimise(lambda P: P[0, 1], [[1.0, 0.0], [0.0, 1.0]], manifold=Orthogonal())
+    np.testing.assert_allclose(found.value, -1, atol=1e-6)

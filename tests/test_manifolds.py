@@ -185,7 +185,7 @@ def test_exponentials_and_logarithms_are_inverse(case):
     manifold, shape, dtype = CASES[case]
     keys = jax.random.split(jax.random.key(3), 3)
     start = manifold.random(keys[0], *shape, dtype=dtype)
-    if isinstance(manifold, Product) or getattr(manifold, "metric", "") == "euclidean":
+    if isinstance(manifold, Product) or getattr(manifold, "metric", "") == "euclidean":  # MIXED has such a part
         with pytest.raises(TypeError, match=r"know(s no|) logarithms"):
             manifold.logarithm(start, start)
         return
@@ -336,3 +336,23 @@ def test_bad_manifolds_and_vectors_are_refused():
         Stiefel().random(jax.random.key(0), 2, 3)
     with pytest.raises(ValueError, match="32 determinant classes"):
         Product((Orthogonal(),) * 5).in_each_class((jnp.eye(2),) * 5)
+
+
+def test_what_is_not_a_number_stays_so_and_derivatives_at_zero_are_finite():
+    X = jnp.eye(4, 2)
+    assert not bool(jnp.isfinite(Stiefel().exponential(X, jnp.full((4, 2), jnp.nan))).any())
+    apart = SpecialOrthogonal().logarithm(jnp.eye(2), jnp.diag(jnp.asarray([1.0, -1.0])))
+    assert bool(jnp.isnan(SpecialOrthogonal().exponential(jnp.eye(2), apart)).all())
+    bound = jax.grad(lambda v: Euclidean().farthest(jnp.zeros(2), v))(jnp.zeros(2))
+    assert bool(jnp.isfinite(bound).all())
+
+
+def test_products_flatten_and_know_what_their_parts_know():
+    inner_one = Product((Stiefel(), Euclidean()))
+    nested = Product({"a": inner_one, "b": Unitary()})
+    assert nested == Product({"a": (Stiefel(), Euclidean()), "b": Unitary()})
+    point = nested.random(jax.random.key(0), (4, 2), (3,), (2, 2))
+    other = nested.random(jax.random.key(1), (4, 2), (3,), (2, 2))
+    end = nested.exponential(point, nested.logarithm(point, other))
+    assert float(apart(end, other)) < 1e-10
+    assert Product((Orthogonal(),) * 64).classes((jnp.eye(2),) * 64) == 2**64

@@ -100,4 +100,5 @@ def typed(like: Any, name: str, complex_numbers: bool | None, manifold: str) -> 
             "numbers."
         )
     if like.dtype in (jnp.float16, jnp.bfloat16) or not jnp.issubdtype(like.dtype, jnp.inexact):
-        raise TypeError(f"{name}: got {like.dtype}; convert to a floating type with .astype(jnp.float32).")
+        coarse = " is too coarse for manifolds" if like.dtype in (jnp.float16, jnp.bfloat16) else ""
+        raise TypeError(f"{name}: got {like.dtype}{coarse}; convert to a floating type with .astype(jnp.float32).")

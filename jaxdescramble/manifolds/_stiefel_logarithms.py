@@ -16,6 +16,15 @@ STEPS = 200
 """Largest number of iterations."""
 
 
+def log_of(V: Array) -> Array:
+    """Return the principal logarithm of a rotation or of a unitary matrix.
+
+    >>> log_of(jnp.eye(2)).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    return unitary.logarithm(V) if is_complex(V) else logarithm_of_rotation(V)
+
+
 def logarithm(manifold: Any, point: Array, to: Array) -> Array:
     """Return the tangent vector at a point whose geodesic ends at another one; NaN if the iteration does not end.
 
@@ -34,6 +43,8 @@ def logarithm(manifold: Any, point: Array, to: Array) -> Array:
     p = point.shape[-1]
     place = manifold.place(point)
     M = matmul(adjoint(point), to)
+    if len(point) == p:  # a rotation; on arrays without rows, XLA loses the kernels of the loop below
+        return manifold.vector(point, place, as_real(log_of(M) / manifold.scale))
     # The coordinates of the part of `to` perpendicular to X: n - p rows, so that n < 2 p needs no special case.
     below = as_like(manifold.coordinates(point, place, to), point)[p:]
     Q, N = decompositions.qr(below)
@@ -41,9 +52,6 @@ def logarithm(manifold: Any, point: Array, to: Array) -> Array:
     extra = len(N)
     V = _completed(first, extra)
     eps = jnp.finfo(V.dtype).eps
-
-    def log_of(V: Array) -> Array:
-        return unitary.logarithm(V) if is_complex(V) else logarithm_of_rotation(V)
 
     def size(L: Array) -> Array:
         return jnp.sqrt(square_sum(L[p:, p:]))
@@ -77,8 +85,6 @@ def _completed(first: Array, extra: int) -> Array:
     """Return an orthogonal matrix with these first columns, of determinant 1 if real, whose last block is near 1."""
     U, _, _ = decompositions.svd(first)
     last = U[:, first.shape[1] :]
-    if not extra:
-        return first
     D, _, Rh = decompositions.svd(last[-extra:])
     last = matmul(last, matmul(adjoint(Rh), adjoint(D)))
     V = jnp.concatenate([first, last], axis=1)

@@ -27,7 +27,7 @@ class Euclidean(Manifold):
     >>> solvers.minimise(misfit, jnp.zeros(2), manifold=Euclidean()).point.round(3).tolist()
     [1.0, 300.0]
 
-    Source: none needed.
+    Source: Absil, Mahony, Sepulchre, Optimization Algorithms on Matrix Manifolds (2008), section 3.1.
     """
 
     axes: ClassVar[int | None] = None
@@ -84,8 +84,21 @@ class Euclidean(Manifold):
         return as_real(bend)
 
     def bound(self, point: Array, velocity: Array) -> Float[Array, ""]:
-        return CAP / 2 * jnp.sqrt(square_sum(velocity)) / (1 + jnp.sqrt(square_sum(point)))
+        return CAP / 2 * _length(velocity) / (1 + _length(jax.lax.stop_gradient(point)))
+
+    def exponential(self, point: Any, vector: Any) -> Array:
+        """Return the sum."""
+        point, vector = self._given(point, vector)
+        return point + vector
 
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the difference."""
         return self.check(to, "to") - self.check(point)
+
+
+def _length(array: Array) -> Float[Array, ""]:
+    """Return the norm; neither it nor its derivative is infinite for large and zero arrays."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(array)))
+    unit = jnp.where(largest > 0, largest, 1)
+    total = square_sum(array / unit)
+    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total))) * unit

@@ -47,7 +47,8 @@ class _Group(Manifold):
                 f"problems, or manifolds.Power({type(self).__name__}()) for one function of many matrices."
             )
         if len(shape) != 2 or shape[0] != shape[1] or 0 in shape:
-            other = f"; for {shape} use manifold=manifolds.Stiefel()" if len(shape) == 2 and 0 not in shape else ""
+            tall = len(shape) == 2 and shape[0] > shape[1] > 0
+            other = f"; for {shape} use manifold=manifolds.Stiefel()" if tall else ""
             raise ValueError(f"{name}: shape {shape}; a point of {self.symbol} is square{other}.")
 
     def origin(self, like: Any) -> Array:
@@ -241,6 +242,11 @@ class SpecialUnitary(Unitary):
 
     def dimension(self, point: Any) -> int:
         return point.shape[-1] ** 2 - 1
+
+    def move(self, point: Array, place: PyTree, velocity: Array) -> tuple[Array, Array]:
+        # Without this, rounding turns the phase of the determinant, a little at every step.
+        end = unitary.special(super().move(point, place, velocity)[0])
+        return end, matmul(end, as_like(velocity, point))
 
     def split(self, point: Array, place: PyTree, slope: Array) -> tuple[Array, Array]:
         body = matmul(adjoint(point), slope)

@@ -34,8 +34,8 @@ class Manifold(abc.ABC):
 
     To add a manifold, write a frozen dataclass, register it with `jax.tree_util.register_static`, and give it the
     abstract methods below; solvers, derivatives and the tests of geometry then accept it. In these methods, `point` is
-    a point, `place` what `place(point)` returned, `velocity` an array of coordinates, and complex points have real
-    coordinates with one more axis (`_base.products.as_real`).
+    a point, one array, `place` what `place(point)` returned, `velocity` an array of coordinates, and complex points
+    have real coordinates with one more axis (`_base.products.as_real`).
     """
 
     # What users call: tangent vectors in the shape of a point.
@@ -75,7 +75,7 @@ class Manifold(abc.ABC):
         Raises:
             TypeError, ValueError: if the shape or the type is not one of this manifold.
         """
-        if self.complex is None and isinstance(dtype, type | np.dtype) and np.issubdtype(dtype, np.complexfloating):
+        if self.complex is not False and _is_complex_type(dtype):
             kind = np.dtype(jax.dtypes.canonicalize_dtype(dtype))
         else:
             kind = floating_type(dtype)
@@ -125,7 +125,9 @@ class Manifold(abc.ABC):
         return inner(self.coordinates(point, place, vector), self.coordinates(point, place, other))
 
     def exponential(self, point: Any, vector: Any) -> Any:
-        """Return the point at time 1 on the geodesic from a point along a tangent vector of any length.
+        """Return the point at time 1 on the geodesic from a point along a tangent vector.
+
+        Vectors may be 1000 times as long as what turns a plane by `CAP`. Derivatives exist in forward mode.
 
         Args:
             point: the point.
@@ -214,7 +216,7 @@ class Manifold(abc.ABC):
 
     @abc.abstractmethod
     def join(self, point: Any, place: PyTree, gradient: Array, normal: PyTree) -> Any:
-        """Return the slope: the inverse of `split`."""
+        """Return the slope: the inverse of `split`, for a slope without a part along the gauge."""
 
     @abc.abstractmethod
     def coordinates(self, point: Any, place: PyTree, vector: Any) -> Array:
@@ -311,7 +313,7 @@ class Manifold(abc.ABC):
         """Return the end of a geodesic of any length, and its velocity there: it is gone in pieces of at most `CAP`."""
         velocity = self.coordinates(point, self.place(point), vector)
         bound = jax.lax.stop_gradient(self.bound(point, velocity))
-        pieces = jnp.clip(jnp.ceil(bound / CAP), 1, PIECES)
+        pieces = jnp.where(jnp.isnan(bound), 1, jnp.clip(jnp.ceil(bound / CAP), 1, PIECES))  # NaN must pass
         start = point, jax.tree.map(lambda leaf: leaf / pieces.astype(leaf.real.dtype), vector)
 
         def onward(state: tuple[Array, Any, Any]) -> tuple[Array, Any, Any]:
@@ -322,3 +324,10 @@ class Manifold(abc.ABC):
         first = jnp.zeros((), pieces.dtype), *start
         _, end, arrival = jax.lax.while_loop(lambda state: state[0] < pieces, onward, first)
         return end, jax.tree.map(lambda leaf: leaf * pieces.astype(leaf.real.dtype), arrival)
+
+
+def _is_complex_type(dtype: DTypeLike) -> bool:
+    try:
+        return bool(np.issubdtype(np.dtype(dtype), np.complexfloating))
+    except TypeError:
+        return False

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import numbers
+from jaxdescramble._base.checks import is_traced, numbers
+from jaxdescramble._base.products import is_complex
 from jaxdescramble.manifolds.manifold import Manifold
 
 CLASSES = 16
@@ -45,7 +46,10 @@ class Product(Manifold):
     symbol: ClassVar[str] = "a product"
 
     def __init__(self, manifolds: PyTree):
-        leaves, structure = jax.tree.flatten(manifolds, is_leaf=is_manifold)
+        plain = jax.tree.map(
+            lambda leaf: leaf.parts if isinstance(leaf, Product) else leaf, manifolds, is_leaf=is_manifold
+        )
+        leaves, structure = jax.tree.flatten(plain, is_leaf=is_manifold)
         for leaf in leaves:
             if not is_manifold(leaf):
                 raise TypeError(f"manifold: got {leaf!r}; expected a manifold such as manifolds.Stiefel().")
@@ -155,14 +159,20 @@ class Product(Manifold):
         pairs = zip(self.leaves, self._parts(point), self._velocities(point, velocity), strict=True)
         return jnp.max(jnp.stack([one.bound(part, its) for one, part, its in pairs]))
 
+    def logarithm(self, point: Any, to: Any) -> Any:
+        """Return the tangent vectors of the parts."""
+        point, to = self.check(point), self.check(to, "to")
+        given = zip(self.leaves, self._parts(point), self._parts(to), strict=True)
+        return self._whole(one.logarithm(part, other) for one, part, other in given)
+
     def classes(self, point: Any) -> int:
-        return int(np.prod([one.classes(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]))
+        return math.prod(one.classes(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
 
     def in_each_class(self, point: Any) -> Any:
         count = self.classes(point)
         if count > CLASSES:
             raise ValueError(
-                f"manifold: the product has {count} determinant classes, and at most {CLASSES} are searched. Use "
+                f"manifold: {self!r} has {count} determinant classes, and at most {CLASSES} are searched. Use "
                 "manifolds.SpecialOrthogonal() for the parts whose class you know."
             )
         sets = [one.in_each_class(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
@@ -234,7 +244,13 @@ class Power(Manifold):
         array = numbers(point, name)
         if not array.ndim or not len(array):
             raise ValueError(f"{name}: got shape {array.shape}; expected points stacked along a leading axis.")
-        return jnp.stack([self.manifold.check(one, f"{name}[{k}]") for k, one in enumerate(array)])
+        self.shaped(array, name)
+        if self.complex and not is_complex(array):
+            array = array.astype(jnp.result_type(array.dtype, jnp.complex64))
+        if not is_traced(array):  # test on the host: inside a user's jit, slices of the array would be traced
+            for k, one in enumerate(np.asarray(array)):
+                self.manifold.check(one, f"{name}[{k}]")
+        return array
 
     def shaped(self, like: Any, name: str) -> None:
         if not like.shape or not like.shape[0]:
@@ -295,7 +311,7 @@ class Power(Manifold):
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the tangent vectors of the parts."""
         point, to = self.check(point), self.check(to, "to")
-        return jnp.stack([self.manifold.logarithm(one, other) for one, other in zip(point, to, strict=True)])
+        return jax.vmap(self.manifold.logarithm)(point, to)
 
     def classes(self, point: Any) -> int:
         return self.manifold.classes(_one(point)) ** point.shape[0]
@@ -336,8 +352,18 @@ def as_manifold(value: Any, point: Any, name: str = "manifold") -> Manifold:
     >>> as_manifold([Euclidean(), Euclidean()], [1.0, 2.0])
     Product([Euclidean(), Euclidean()])
     """
-    if is_manifold(value) and (isinstance(value, Product) or _is_array(point)):
+    if is_manifold(value) and (isinstance(value, Product) or _is_array(value, point)):
         return value
+    return Product(spread(value, point, name))
+
+
+def spread(value: Any, point: Any, name: str = "manifold") -> Any:
+    """Return the manifold of each leaf of a point, in its structure; see `as_manifold`.
+
+    >>> from jaxdescramble.manifolds import Euclidean
+    >>> spread(Euclidean(), [1.0, {"a": 2.0}])
+    [Euclidean(), {'a': Euclidean()}]
+    """
     leaves, structure = jax.tree.flatten(value, is_leaf=is_manifold)
     for leaf in leaves:
         if not is_manifold(leaf):
@@ -351,22 +377,27 @@ def as_manifold(value: Any, point: Any, name: str = "manifold") -> Manifold:
             f"{name}: got {value!r} for a point of the structure {_sketch(point)}. Give one manifold for each part, in "
             "the same structure; one for a branch stands for all parts below."
         ) from error
-    spread = [_spread(leaf, branch) for leaf, branch in zip(leaves, branches, strict=True)]
-    return Product(jax.tree.unflatten(structure, spread))
+    return structure.unflatten([_spread(leaf, branch) for leaf, branch in zip(leaves, branches, strict=True)])
 
 
 def _spread(manifold: Manifold, branch: Any) -> Any:
-    if isinstance(manifold, Product) or _is_array(branch):
+    if isinstance(manifold, Product):
+        return manifold.parts
+    if _is_array(manifold, branch):
         return manifold
     return jax.tree.map(lambda leaf: manifold, branch)
 
 
-def _is_array(value: Any) -> bool:
-    return jax.tree_util.all_leaves([value])
+def _is_array(manifold: Manifold, value: Any) -> bool:
+    """Return whether a value is one point: an array, or for matrices a nested list of numbers."""
+    if jax.tree_util.all_leaves([value]):
+        return True
+    numbers_only = all(isinstance(leaf, int | float | complex) for leaf in jax.tree.leaves(value))
+    return isinstance(value, list) and manifold.axes is not None and numbers_only
 
 
 def _sketch(tree: Any) -> str:
-    return str(jax.tree.map(lambda leaf: tuple(jnp.shape(leaf)), tree))
+    return str(jax.tree.map(lambda leaf: leaf if isinstance(leaf, str) else tuple(np.shape(leaf)), tree))
 
 
 def _one(like: Any) -> Any:

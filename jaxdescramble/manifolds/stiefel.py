@@ -3,11 +3,11 @@
 A tangent vector at X is `Z = X A + b` with A skew (skew-Hermitian) and `X^H b = 0`. Everything here takes O(n p^2)
 operations and O(n p) memory: products of tall matrices, and operations on matrices of p or 2 p rows.
 
-*Coordinates.* With K the upper p rows of X, and S = 1 unless `S + K` is nearly singular (then the orthogonal factor of
-K), the orthogonal matrix `R = 1 - (E S + X)(S + K)^-1 ...` turns the first p axes E, taken in the order S, into the
-columns of X. It is a block of Householder reflections. The coordinates of Z are the n x p array with A / c above and B
-below, where `b = R [0; B]`, and c = 1 for the Euclidean metric, sqrt 2 for the canonical one. They are orthonormal:
-`|A|^2 / c^2 + |B|^2` is the metric.
+*Coordinates.* Let K be the upper p rows of X, and S = 1 unless `S + K` is nearly singular (then the orthogonal factor
+of K). An orthogonal matrix R, a block of Householder reflections, turns the first p axes E, in the order S, into the
+columns of X: `R^H b = b - (E S + X)(S + K)^-1 E^H b` for b perpendicular to X. The coordinates of Z are the n x p
+array with A / c above and B below, where `b = R [0; B]`, and c = 1 for the Euclidean metric, sqrt 2 for the canonical
+one. They are orthonormal: `|A|^2 / c^2 + |B|^2` is the metric.
 
 *Geodesics.* For the metric `beta |A|^2 + |b|^2` (canonical: beta = 1/2; Euclidean: beta = 1),
 

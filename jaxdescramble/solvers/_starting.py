@@ -44,7 +44,7 @@ def check_square(solver: str, options: RunOptions) -> None:
     """
     if not isinstance(options.manifold, SpecialOrthogonal):
         raise TypeError(
-            f"{solver}: its start is a frame, a point of O(n); got {options.manifold!r}. Leave {solver} out, or use "
+            f"{solver}: works with frames, a point of O(n); got {options.manifold!r}. Leave {solver} out, or use "
             "manifold=manifolds.Orthogonal()."
         )
 

@@ -1,6 +1,7 @@
 """Optax transformations on manifolds."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -10,9 +11,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import one_with
+from jaxdescramble._base.products import is_complex
 from jaxdescramble.manifolds.groups import Orthogonal
 from jaxdescramble.manifolds.manifold import Manifold
-from jaxdescramble.manifolds.products import Power, Product, as_manifold, is_manifold
+from jaxdescramble.manifolds.products import Power, is_manifold, spread
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, real_type
 
@@ -62,22 +64,26 @@ def riemannian(
     def each(params: PyTree) -> PyTree:
         return _manifolds(given, params)
 
+    def arrays(params: PyTree) -> PyTree:
+        return jax.tree.map(jnp.asarray, params)
+
     def zeros(params: PyTree) -> PyTree:
         return jax.tree.map(_zeros, each(params), params, is_leaf=is_manifold)
 
     def init(params: PyTree) -> PyTree:
-        return inner.init(zeros(params))
+        return inner.init(zeros(arrays(params)))
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError("riemannian: update needs the parameters: optimiser.update(gradients, state, params).")
+        params = arrays(params)
         manifolds = each(params)
 
         def moved(velocities: PyTree) -> PyTree:
             return jax.tree.map(_move, manifolds, params, velocities, is_leaf=is_manifold)
 
         def in_coordinates(slopes: PyTree) -> PyTree:
-            return jax.tree.map(_in_coordinates, manifolds, params, slopes, is_leaf=is_manifold)
+            return jax.tree.map(_in_coordinates, manifolds, params, arrays(slopes), is_leaf=is_manifold)
 
         if (value_fn := extra.get("value_fn")) is not None:
             extra["value_fn"] = lambda velocities, *args, **kwargs: value_fn(moved(velocities), *args, **kwargs)
@@ -91,22 +97,25 @@ def riemannian(
 
 def _manifolds(given: PyTree, params: PyTree) -> PyTree:
     """Return the manifold of each parameter, in the structure of the parameters."""
-    product = as_manifold(given, params)
-    each = product.parts if isinstance(product, Product) else product
-    return jax.tree.map(_of_many, each, params, is_leaf=is_manifold)
+    return jax.tree.map(_of_many, spread(given, params), params, is_leaf=is_manifold)
 
 
-def _of_many(manifold: Manifold, point: ArrayLike) -> Manifold:
+def _of_many(manifold: Manifold, point: Array) -> Manifold:
     """Return the manifold of a parameter with further leading axes."""
     for _ in range(jnp.ndim(point) - manifold.axes if manifold.axes else 0):
         manifold = Power(manifold)
     try:
-        manifold.shaped(jnp.asarray(point), "params")
+        manifold.shaped(point, "params")
     except ValueError as error:
         raise ValueError(
             f"riemannian: {error} Give each parameter its manifold, riemannian(transform, manifold=...), or use "
             "optax.partition to give other parameters another optimiser."
         ) from error
+    if manifold.complex and not is_complex(point):
+        raise TypeError(
+            f"riemannian: got a parameter of {point.dtype} for {manifold.symbol}, whose points are complex; convert it "
+            "with .astype(jnp.complex64)."
+        )
     return manifold
 
 
@@ -120,6 +129,8 @@ def _in_coordinates(manifold: Manifold, point: Array, slope: Array) -> Array:
 
 
 def _move(manifold: Manifold, point: PyTree, velocity: Array) -> PyTree:
+    if isinstance(manifold, Power):  # each point has its own limit
+        return jax.vmap(functools.partial(_move, manifold.manifold))(point, velocity)
     # The velocity lies in the space of coordinates in exact arithmetic, but optax need not keep the last digit.
     short, _ = manifold.limit(point, manifold.clean(point, velocity))
     return manifold.move(point, manifold.place(point), short)[0]

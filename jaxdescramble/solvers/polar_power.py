@@ -19,8 +19,8 @@ class PolarPower:
 
     Use it if -f is convex on matrices (L4 sparsity, diagonal sums and norms). Then f lies below its linearisation, so
     every step lowers f without a step length. Near a maximum of the fourth power it converges cubically. For other
-    functions it may stall. It keeps the determinant class of the start. It works on the orthogonal, unitary and Stiefel
-    manifolds, where the polar factor is the nearest point; not on SU(n) and free parameters.
+    functions it may stall. On O(n) it keeps the determinant class of the start. It works on the orthogonal, unitary
+    and Stiefel manifolds, where the polar factor is the nearest point; not on SU(n) and free parameters.
 
     Attributes:
         tolerance: stop at `||g||_F <= tolerance * (largest ||grad f||_F seen)`; None means what the dtype allows.

@@ -55,7 +55,8 @@ class Solution(Stored):
         classes: number of determinant classes that were searched: 2 on O(n), 1 for the class of the start only and on
             connected manifolds.
         residual: `gradient_norm` in units of the norm of the gradient in the space of all matrices, from 0 (a
-            stationary point) to 1. It says how far derivatives of the point can be trusted.
+            stationary point) to 1. It says how far derivatives of the point can be trusted. On `Euclidean()` alone it
+            is always 1.
     """
 
     point: PyTree

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
+from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.descent import Descent, Function, RunOptions, Solver, descend
 from jaxdescramble.solvers.solution import Solution
@@ -112,7 +113,9 @@ def mirrored(function: object, point: PyTree) -> bool:
 
 def several_classes(function: object, start: PyTree, options: RunOptions) -> bool:
     """Return whether a search from one start would miss answers in other determinant classes."""
-    return options.manifold.classes(start) > 1 and not mirrored(function, start)
+    if options.manifold.classes(start) == 1:
+        return False
+    return not (isinstance(options.manifold, SpecialOrthogonal) and mirrored(function, start))
 
 
 @functools.partial(quick_jit, static_argnames="options")
