@@ -112,3 +112,14 @@ def nothing_below_zero(summary: Summary) -> Float[Array, ""]:
     """Return 0, the bound of objectives for which nothing better than 0 is known."""
     a_summary(summary)
     return jnp.zeros((), summary.dtype)
+
+
+def tighter(bound: Array | None, other: Array | None) -> Array | None:
+    """Return the larger of two bounds. None means a missing bound.
+
+    >>> float(tighter(jnp.asarray(1.0), None)), tighter(None, None)
+    (1.0, None)
+    """
+    if bound is None or other is None:
+        return other if bound is None else bound
+    return jnp.maximum(bound, other)
