@@ -272,6 +272,92 @@ def test_an_iterative_solver_finds_the_closed_form(group):
     assert found.how == "LBFGS, from the given start"
 
 
+OBJECTIVES = {
+    "l1": jd.objectives.sparsity(epsilon=0.1),
+    "logcosh": jd.objectives.sparsity("logcosh"),
+    "l4": jd.objectives.sparsity("l4"),
+    "participation": jd.objectives.sparsity("participation"),
+    "entropy": jd.objectives.entropy(),
+    "locality": jd.objectives.locality("neumann"),
+    "total variation": jd.objectives.total_variation(boundary="neumann", epsilon=0.1),
+    "smoothness": smoothness(boundary="neumann"),
+}
+
+
+@needs_x64
+@pytest.mark.every_case
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objectives_of_complex_signals(name):
+    """They read absolute values only, agree with the real formula, and stay above their bounds on U(n)."""
+    rng, n = np.random.default_rng(12), 5
+    objective, S, R = OBJECTIVES[name], gaussian(rng, n, 8), jnp.asarray(rng.standard_normal((n, 8)))
+    weights = jnp.asarray(rng.integers(1, 4, 8), float)
+    real = jd.manifolds.orthogonal.random(jax.random.key(2), n)
+    np.testing.assert_allclose(objective(real + 0j, R * jnp.exp(0.3j)), objective(real, R), rtol=1e-13)
+    points = [jnp.asarray(unitary_group.rvs(n, random_state=rng)) for _ in range(20)]
+    values = np.asarray([objective(P, S, weights) for P in points])
+    assert values.dtype == np.float64
+    assert objective.bound(objective.summarise(S, weights)) <= values.min()
+    repeated = objective(points[0], jnp.repeat(S, np.asarray(weights, int), axis=1))
+    np.testing.assert_allclose(values[0], repeated, rtol=1e-12)
+    phases = jnp.exp(1j * jnp.asarray(rng.uniform(0, 6, n)))[:, None]
+    free = abs(objective(phases * points[0], S, weights) - values[0]) < 1e-13
+    assert free == (name not in ("total variation", "smoothness"))  # these compare neurons
+    # One direction against differences; the gradient of JAX is the conjugate of the direction to climb.
+    direction = gaussian(rng, n, n)
+    expected = differences(lambda P: objective(P, S, weights), points[0], direction)
+    slope = jax.grad(lambda P: objective(P, S, weights))(points[0])
+    np.testing.assert_allclose(jnp.sum(slope * direction).real, expected, rtol=1e-5, atol=1e-9)
+
+
+@needs_x64
+def test_modulus_of_a_known_signal():
+    """By hand: entries 3 + 4i and 0 have the mean square 12.5; L1 is 5 / (2 sqrt(12.5)), TV is 1 / sqrt(2)."""
+    S, eye = jnp.asarray([[3 + 4j], [0]]), jnp.eye(2) + 0j
+    np.testing.assert_allclose(jd.objectives.sparsity(epsilon=1e-9)(eye, S), 5 / (2 * 12.5**0.5), rtol=1e-6)
+    np.testing.assert_allclose(jd.objectives.sparsity("l4")(eye, S), -1, rtol=1e-12)
+    np.testing.assert_allclose(jd.objectives.sparsity("participation")(eye, S), 0.5, rtol=1e-12)
+    variation = jd.objectives.total_variation(boundary="neumann", epsilon=1e-9)
+    np.testing.assert_allclose(variation(eye, S), 5 / (2**0.5 * 5), rtol=1e-6)
+
+
+@needs_x64
+def test_sparse_complex_sources_are_found_and_their_derivative():
+    rng, n = np.random.default_rng(13), 3
+    sources = np.where(rng.uniform(size=(n, 60)) < 0.3, gaussian(rng, n, 60), 0)
+    mixed = unitary_group.rvs(n, random_state=rng)
+    S, objective = jnp.asarray(mixed @ sources), jd.objectives.sparsity("logcosh", 0.3)
+    found = jd.descramble(S, objective, group="U").check()
+    overlap = np.abs(found.point @ mixed)
+    assert np.sort(overlap.max(axis=1))[0] > 0.99  # each row is one source, up to a phase
+    assert found.value <= objective(mixed.conj().T, S)
+    assert found.bound < found.value
+    assert int(found.classes) == 1
+    assert "a random start" in found.how
+
+    def moved(S):
+        again = jd.descramble(S, objective, jd.solvers.LBFGS(tolerance=1e-12), group="U", start=found.point)
+        return jnp.abs(again.point @ sources) ** 2
+
+    direction = gaussian(rng, *S.shape)
+    _, forward = jax.jvp(moved, (S,), (direction,))
+    expected = differences(moved, S, direction, step=1e-4)
+    np.testing.assert_allclose(forward, expected, rtol=1e-5, atol=1e-5 * abs(expected).max())
+
+
+@needs_x64
+def test_what_is_for_orthogonal_matrices_only_refuses_complex_signals():
+    S = gaussian(np.random.default_rng(14), 3, 5)
+    for objective in (jd.objectives.sparsity(), jd.objectives.locality(), jd.objectives.entropy()):
+        summary = objective.summarise(S)
+        assert objective.tightest_bound(summary) == objective.bound(summary)
+        for call in (objective.curvature, lambda s, o=objective: o.relaxation(s, 1)):
+            with pytest.raises(TypeError, match="take real ones"):
+                call(summary)
+    with pytest.raises(TypeError, match="models functions on O"):
+        jd.descramble(S, group="U", solver=jd.solvers.LBFGS(preconditioner=jd.solvers.Analytic()))
+
+
 def test_single_precision():
     S = gaussian(np.random.default_rng(11), 6, 9).astype(jnp.complex64)
     found = jd.descramble(S, group="U").check()

@@ -53,8 +53,8 @@ def check_problem(objective: Objective, data: Array | Summary, group: str, rank:
         raise TypeError(f"rank: group {group!r} takes no rank yet; leave rank out, or use group 'O' with real signals.")
     if not objective.takes_complex:
         raise TypeError(
-            f"group: {objective.name} takes real signals and a real P only, so group {group!r} cannot be used. "
-            "objectives.smoothness() takes complex signals."
+            f"group: {objective.name} takes real signals and a real P only, so group {group!r} cannot be used. These "
+            "objectives take complex signals: smoothness, total_variation, sparsity, entropy, locality."
         )
 
 

@@ -112,7 +112,8 @@ def descramble(
             raises an error if you give a solver or a start. "U" searches the unitary matrices, and "SU" those of
             determinant 1, for complex signals (quadrature detection, Fourier features). P is then complex. With
             smoothness, each component has a free phase; it is the one that brings P nearest to the identity. Real
-            signals have the answer of "O", as complex numbers.
+            signals have the answer of "O", as complex numbers. Smoothness, total variation, sparsity, entropy and
+            locality take complex signals; an error says so for others.
         rank: k, for wide layers: `P = R U_k^T` has k rows, where the columns of U_k are the k leading left singular
             vectors of the (weighted) signals, and R in O(k) is found on the k signals `U_k^T S`. `P^T P` is the
             projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, cast, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
@@ -359,7 +360,8 @@ class Objective(Generic[Kind]):
         """
         a_summary(summary)
         steps = positive_integer(steps, "steps", least=0)
-        return tighter(self.bound(summary), self.relaxation(summary, steps))
+        orthogonal = jnp.issubdtype(summary.dtype, jnp.floating)  # relaxations do not hold for unitary P
+        return tighter(self.bound(summary), self.relaxation(summary, steps) if orthogonal else None)
 
     def mirrored(self, n: int) -> bool:
         """Return whether the objective has the same values on both determinant classes of O(n).
