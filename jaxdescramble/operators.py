@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base import decompositions, transforms
 from jaxdescramble._base.checks import (
@@ -27,8 +27,10 @@ from jaxdescramble._base.checks import (
     one_of,
     positive_integer,
     real_array,
+    real_or_complex_array,
     same_size,
 )
+from jaxdescramble._base.products import is_complex
 from jaxdescramble._base.pytrees import register_dataclass
 
 BOUNDARIES = ("periodic", "neumann", "dirichlet")
@@ -54,9 +56,9 @@ class Operator(Protocol):
     def basis(self) -> Any: ...
     @property
     def multiplicities(self) -> Any: ...
-    def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]: ...
-    def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]: ...
-    def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]: ...
+    def apply(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "k *rest"]: ...
+    def analyse(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]: ...
+    def synthesise(self, c: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]: ...
 
 
 def derivative(
@@ -199,7 +201,7 @@ class Derivative:
     def _sign(self) -> int:
         return -1 if self.order % 4 in (2, 3) else 1
 
-    def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
+    def apply(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "k *rest"]:
         """Return `D x` along axis 0 of x, shape (n, ...), by fast transforms.
 
         >>> D = derivative(8, order=1)
@@ -208,6 +210,8 @@ class Derivative:
         (0.7854, 0.7854)
         """
         x = _on_points(x, "x", self.size)
+        if is_complex(x):
+            return jax.lax.complex(self.apply(x.real), self.apply(x.imag))
         modes = self._to_grid_modes(x)
         power = jnp.asarray(self._sign * self._laplacian ** (self.order // 2), x.dtype)
         modes = modes * power.reshape(power.shape + (1,) * (modes.ndim - power.ndim))
@@ -222,14 +226,18 @@ class Derivative:
             slopes.append(part.reshape((-1, *x.shape[1:])))
         return jnp.concatenate(slopes)
 
-    def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+    def analyse(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return the mode coefficients `T^T x` of x, shape (n, ...), in ascending order of eigenvalue."""
         x = _on_points(x, "x", self.size)
+        if is_complex(x):
+            return jax.lax.complex(self.analyse(x.real), self.analyse(x.imag))
         return self._to_grid_modes(x).reshape(x.shape)[self._ascending]
 
-    def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+    def synthesise(self, c: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return `T c` along axis 0 of c, shape (n, ...): the inverse of `analyse`."""
         c, back = _on_points(c, "c", self.size), np.argsort(self._ascending)
+        if is_complex(c):
+            return jax.lax.complex(self.synthesise(c.real), self.synthesise(c.imag))
         return self._from_grid_modes(c[back].reshape((*self.shape, *c.shape[1:])), c.shape)
 
     def _to_grid_modes(self, x: Array) -> Array:
@@ -269,21 +277,21 @@ class MatrixOperator:
         """Number of points n."""
         return self.matrix.shape[-1]
 
-    def apply(self, x: Float[Array, "n *rest"]) -> Float[Array, "k *rest"]:
+    def apply(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "k *rest"]:
         """Return `D x` along axis 0 of x, shape (n, ...)."""
         return _product(self.matrix, _on_points(x, "x", self.size))
 
-    def analyse(self, x: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+    def analyse(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return the mode coefficients `T^T x` along axis 0 of x, shape (n, ...)."""
         return _product(self.basis.T, _on_points(x, "x", self.size))
 
-    def synthesise(self, c: Float[Array, "n *rest"]) -> Float[Array, "n *rest"]:
+    def synthesise(self, c: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return `T c` along axis 0 of c, shape (n, ...)."""
         return _product(self.basis, _on_points(c, "c", self.size))
 
 
-def _on_points(value: ArrayLike, name: str, size: int) -> Float[Array, "n *rest"]:
-    array = real_array(value, name, range(1, 9), "(points, ...)")
+def _on_points(value: ArrayLike, name: str, size: int) -> Inexact[Array, "n *rest"]:
+    array = real_or_complex_array(value, name, range(1, 9), "(points, ...)")
     same_size(array, 0, size, name, "the operator's points")
     return array
 

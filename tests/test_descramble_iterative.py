@@ -359,7 +359,7 @@ WRONG = {
     "a solver class": ((S, L4, LBFGS), {}, TypeError, "expected a solver value"),
     "no solver": ((S, L4, "L-BFGS"), {}, TypeError, "expected a solver value"),
     "an objective factory": ((S, sparsity), {}, TypeError, "mind the parentheses"),
-    "an unknown group": ((S, L4), {"group": "U"}, ValueError, "group"),
+    "an unknown group": ((S, L4), {"group": "Sp"}, ValueError, "group"),
     "integers": ((S.astype(int), L4), {}, TypeError, "signals"),
     "one vector": ((S[0], L4), {}, ValueError, "signals"),
     "a closed form that there is not": ((S, L4, exact.ClosedForm()), {}, ValueError, "gives no `operator`"),

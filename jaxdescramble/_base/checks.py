@@ -40,12 +40,22 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, h
             f"{name}: got complex numbers ({array.dtype}); must be real. Stack the real and the imaginary parts as "
             "separate samples, or descramble them separately."
         )
+    return real_or_complex_array(array, name, ndims, axes, half)
+
+
+def real_or_complex_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, half: bool = False) -> Array:
+    """Return `value` as a JAX array of floats or complex numbers; the arguments and errors are those of `real_array`.
+
+    >>> real_or_complex_array([[1j]], "signals", (2,), "(features, samples)").shape
+    (1, 1)
+    """
+    array = numbers(value, name, f"an array of numbers {axes}")
     if array.dtype in (jnp.float16, jnp.bfloat16) and not half:
         raise TypeError(
             f"{name}: got {array.dtype}, which is too coarse for orthogonal matrices. Convert with "
             ".astype(jnp.float32)."
         )
-    if not jnp.issubdtype(array.dtype, jnp.floating):
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
         raise TypeError(f"{name}: got {array.dtype}; convert to a floating type with .astype(jnp.float32).")
     if array.ndim not in ndims:
         raise ValueError(f"{name}: expected {axes}, got an array of shape {array.shape}.")
@@ -222,8 +232,8 @@ def true_or_false(value: object, name: str) -> bool:
     return bool(value)
 
 
-def floating_type(value: object, name: str = "dtype", half: bool = False) -> np.dtype:
-    """Return `value` as float32 or float64; `half` allows every floating type.
+def floating_type(value: object, name: str = "dtype", half: bool = False, is_complex: bool = False) -> np.dtype:
+    """Return `value` as float32 or float64; `half` allows every floating type, `is_complex` also the complex types.
 
     >>> floating_type("float32").name
     'float32'
@@ -236,6 +246,8 @@ def floating_type(value: object, name: str = "dtype", half: bool = False) -> np.
         known = np.dtype(jax.dtypes.canonicalize_dtype(value))
     except (TypeError, ValueError, DeprecationWarning) as error:
         raise TypeError(f"{name}: got {value!r}; expected {wanted}.") from error
+    if is_complex and jnp.issubdtype(known, jnp.complexfloating):
+        return known
     if not (jnp.issubdtype(known, jnp.floating) if half else known in (np.float32, np.float64)):
         raise TypeError(f"{name}: got {known.name}; expected {wanted}.")
     return known
@@ -358,21 +370,6 @@ def in_order(value: Iterable[Item] | Item, name: str, wanted: str) -> list[Item]
     if not isinstance(value, Iterable) or not (isinstance(value, list | tuple) or getattr(value, "ndim", 0)):
         raise TypeError(f"{name}: expected {wanted}, got {value!r} ({type(value).__name__}).")
     return list(value)
-
-
-def shaped_like(x: Array, value: object, name: str) -> Array:
-    """Return `value`, broadcast to the shape of x and converted to its type.
-
-    >>> shaped_like(jnp.ones((1, 2)), 0.5, "low").tolist()
-    [[0.5, 0.5]]
-    """
-    array = numbers(value, name, f"a number, or an array that broadcasts to the shape {x.shape} of x")
-    if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.complexfloating):
-        raise TypeError(f"{name}: expected real numbers, got {array.dtype}.")
-    try:
-        return jnp.broadcast_to(array.astype(x.dtype), x.shape)
-    except ValueError as error:
-        raise ValueError(f"{name}: shape {array.shape} does not broadcast to the shape {x.shape} of x.") from error
 
 
 def same_size(array: Array, axis: int, size: int, name: str, against: str) -> None:

@@ -139,7 +139,7 @@ def qr(matrix: Inexact[Array, "n m"]) -> tuple[Array, Array]:
     return _qr(matrix)
 
 
-def triangle(matrix: Inexact[Array, "n m"]) -> Float[Array, "k m"]:
+def triangle(matrix: Inexact[Array, "n m"]) -> Inexact[Array, "k m"]:
     """Return R of the reduced QR decomposition without forming Q.
 
     >>> abs(triangle(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()

@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 
@@ -34,6 +36,24 @@ def is_complex(a: Array) -> bool:
     False
     """
     return bool(jnp.issubdtype(a.dtype, jnp.complexfloating))
+
+
+def real_type(dtype: DTypeLike) -> np.dtype:
+    """Return the type of the real part of a floating or complex type.
+
+    >>> real_type("complex64").name, real_type("float32").name
+    ('float32', 'float32')
+    """
+    return jnp.finfo(dtype).dtype
+
+
+def complex_type(dtype: DTypeLike) -> np.dtype:
+    """Return the complex type whose parts have this type.
+
+    >>> complex_type("float32").name
+    'complex64'
+    """
+    return np.dtype(jnp.result_type(dtype, jnp.complex64))
 
 
 def as_real(a: Array) -> Array:

@@ -35,3 +35,18 @@ def score(f: Function, params: PyTree, x: Array, target: Array) -> Float[Array, 
     """Return the outputs to explain."""
     out = f(params, x)
     return jnp.take_along_axis(out.reshape(len(x), -1), target[:, None], axis=1)[:, 0]
+
+
+def shaped_like(x: Array, value: object, name: str) -> Array:
+    """Return `value`, broadcast to the shape of x and converted to its type.
+
+    >>> shaped_like(jnp.ones((1, 2)), 0.5, "low").tolist()
+    [[0.5, 0.5]]
+    """
+    array = numbers(value, name, f"a number, or an array that broadcasts to the shape {x.shape} of x")
+    if array.dtype == bool or jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}.")
+    try:
+        return jnp.broadcast_to(array.astype(x.dtype), x.shape)
+    except ValueError as error:
+        raise ValueError(f"{name}: shape {array.shape} does not broadcast to the shape {x.shape} of x.") from error

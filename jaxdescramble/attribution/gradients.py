@@ -9,8 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import number_between, positive_integer, random_key, shaped_like
-from jaxdescramble.attribution._targets import score, targets
+from jaxdescramble._base.checks import number_between, positive_integer, random_key
+from jaxdescramble.attribution._targets import score, shaped_like, targets
 from jaxdescramble.networks.obstacles import refuse_integers
 from jaxdescramble.networks.tracing import Function
 

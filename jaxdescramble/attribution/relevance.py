@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number, shaped_like
-from jaxdescramble.attribution._targets import targets
+from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number
+from jaxdescramble.attribution._targets import shaped_like, targets
 from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, constants_of, evaluate
 from jaxdescramble.networks.facts import Facts, study

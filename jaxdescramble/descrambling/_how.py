@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.exact import ClosedForm
+from jaxdescramble.exact.brockett import UNITARY
 from jaxdescramble.objectives import Objective, Weighted
 from jaxdescramble.solvers import (
     Chain,
@@ -19,6 +20,8 @@ from jaxdescramble.solvers import (
     Tournament,
 )
 from jaxdescramble.solvers.preconditioners import Automatic
+
+MODELLED, MEASURED = "Hessian modelled by the objective", "Hessian measured"
 
 
 def how(objective: Objective, solver: object, group: str, started: bool = False) -> str:
@@ -40,7 +43,10 @@ def how(objective: Objective, solver: object, group: str, started: bool = False)
     if not (hasattr(solver, "bind") or hasattr(solver, "run")):
         return f"direct solver {type(solver).__name__}"
     start = "the given start" if started else "the computed start"
-    return f"{_described(solver, objective)}, from {_starts(solver, start)}"
+    solves = _described(solver, objective)
+    if group in UNITARY:  # models of the Hessian are for O(n)
+        solves = solves.replace(f" ({MODELLED})", "").replace(f" ({MEASURED})", "")
+    return f"{solves}, from {_starts(solver, start)}"
 
 
 def _described(solver: object, objective: Objective) -> str:
@@ -64,7 +70,7 @@ def _model(solver: object, objective: Objective) -> str:
     """Return the name of the model of the Hessian that a solver uses."""
     used = getattr(solver, "preconditioner", None)
     if isinstance(used, Automatic):
-        return " (Hessian modelled by the objective)" if _has_model(objective) else " (Hessian measured)"
+        return f" ({MODELLED if _has_model(objective) else MEASURED})"
     return f" ({type(used).__name__})" if used is not None else ""
 
 

@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
+from jaxdescramble._base.products import real_type
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._planning import planned
-from jaxdescramble.manifolds import Orthogonal, SpecialOrthogonal, orthogonal
+from jaxdescramble.exact.brockett import UNITARY, brockett_minimiser
+from jaxdescramble.manifolds import Orthogonal, SpecialOrthogonal, orthogonal, unitary
+from jaxdescramble.manifolds.groups import ORTHOGONAL
+from jaxdescramble.manifolds.named import GROUPS
 from jaxdescramble.objectives import Objective, Summary
 from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.solvers import Solution, Solver
@@ -33,7 +37,7 @@ class Found(NamedTuple):
         residual: relative size of the gradient at the point, see `solvers.Solution`; NaN for a permutation.
     """
 
-    point: Float[Array, "*batch n n"]
+    point: Inexact[Array, "*batch n n"]
     value: Float[Array, "*batch"]
     bound: Float[Array, "*batch"]
     singular_values: Float[Array, "*batch n"]
@@ -53,7 +57,7 @@ class Prepared(NamedTuple):
     """
 
     summary: Summary
-    starts: Float[Array, "classes n n"]
+    starts: Inexact[Array, "classes n n"]
 
 
 def iterate(
@@ -61,7 +65,7 @@ def iterate(
     summary: Summary,
     group: str,
     solver: Solver,
-    start: Float[Array, "n n"] | None = None,
+    start: Inexact[Array, "n n"] | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
 ) -> Found:
@@ -79,7 +83,8 @@ def iterate(
     args = (prepared.summary,)
     found = best(_solve_each(*jax.lax.stop_gradient((objective, prepared.starts, args, solver)), options))
     known = known_of(objective, summary, prepared.summary)
-    return describe(known, attach(found, objective, args), options)
+    manifold = options.manifold if group in UNITARY else ORTHOGONAL
+    return describe(known, attach(found, objective, args, manifold), options)
 
 
 def iterate_in_slices(
@@ -87,7 +92,7 @@ def iterate_in_slices(
     summaries: Summary,
     group: str,
     solver: Solver,
-    start: Float[Array, "n n"] | Float[Array, "batch n n"] | None,
+    start: Inexact[Array, "n n"] | Inexact[Array, "batch n n"] | None,
     restarts: int,
     key: PRNGKeyArray | None,
     watch: Watch,
@@ -135,7 +140,9 @@ def _plan(
 
     Without restarts, a given start keeps its determinant class.
     """
-    solver = planned(objective, summary, solver, start is not None, restarts, key)
+    solver = planned(objective, summary, solver, start is not None, restarts, key, group)
+    if group in UNITARY:
+        return solver, RunOptions(manifold=GROUPS[group], watch=watch)
     both = group == "O" and (start is None or restarts)
     return solver, RunOptions(manifold=Orthogonal() if both else SpecialOrthogonal(), watch=watch)
 
@@ -147,7 +154,7 @@ def _classes(objective: Objective, solver: Solver, options: RunOptions, n: int) 
 
 
 def prepare(
-    objective: Objective, summary: Summary, group: str, start: Float[Array, "n n"] | None, classes: int
+    objective: Objective, summary: Summary, group: str, start: Inexact[Array, "n n"] | None, classes: int
 ) -> Prepared:
     """Return the problem in the form that a solver takes; signals that are not finite become zeros, and `describe`
     reports them later."""
@@ -175,11 +182,11 @@ def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
     # Bounds need decompositions that have no derivative in reverse mode; here they are constants.
     bound = jax.lax.stop_gradient(objective).bound(jax.lax.stop_gradient(safe))
     _, singular = jax.lax.stop_gradient(safe).principal()
-    missing = jnp.asarray(jnp.nan, safe.dtype)
+    missing = jnp.asarray(jnp.nan, real_type(safe.dtype))
     return Known(
         finite=finite,
         silent=~(safe.power() > 0),
-        bound=jnp.where(finite, -jnp.inf if bound is None else bound, missing).astype(safe.dtype),
+        bound=jnp.where(finite, -jnp.inf if bound is None else bound, missing).astype(missing.dtype),
         singular_values=jnp.where(finite, singular, missing),
         rank=jnp.sum(decompositions.resolved(singular**safe.exponent), dtype=jnp.int32),
     )
@@ -187,7 +194,7 @@ def known_of(objective: Objective, summary: Summary, safe: Summary) -> Known:
 
 def describe(known: Known, found: Solution, options: RunOptions) -> Found:
     """Return the result of a solve, together with what is known about the problem."""
-    missing = jnp.asarray(jnp.nan, found.point.dtype)
+    missing = jnp.asarray(jnp.nan, real_type(found.point.dtype))
     status = jnp.where(known.silent, Status.ZERO_SIGNALS, found.status)
     return Found(
         point=jnp.where(known.finite, found.point, missing),
@@ -213,7 +220,7 @@ def _as_batch(found: Solution) -> Solution:
 
 
 @quick_jit
-def _by_class(starts: Float[Array, "batch classes n n"]) -> list[Array]:
+def _by_class(starts: Inexact[Array, "batch classes n n"]) -> list[Array]:
     return [starts[:, k] for k in range(starts.shape[1])]
 
 
@@ -249,17 +256,25 @@ def first_guess(objective: Objective, summary: Summary, group: str, determinant:
     raw = eye if determinant is None else eye.at[-1, -1].set(determinant)
     value, slope = jax.value_and_grad(lambda point: fixed(point, quiet))(raw)
     slope = jnp.where(jnp.isfinite(slope).all(), slope, -raw)
-    if determinant is None:
+    if group in UNITARY:
+        polar = _in_group(unitary.polar(-jnp.conj(slope)), group)
+    elif determinant is None:
         polar, _ = orthogonal.polar(-slope, group)
     else:
         flip = jnp.diagonal(raw)[:, None]
         polar = flip * orthogonal.polar(-flip * slope, "SO")[0]
     guesses = [polar]
     operator = modes_operator(objective, summary.size)
-    if operator is not None:
+    if operator is not None and group in UNITARY:
+        guesses.append(brockett_minimiser(operator, quiet, group).point)
+    elif operator is not None:
         modes = on_modes(quiet, operator, raw, any_class=determinant is None and group == "O")
         guesses.append(modes.astype(raw.dtype))
     for guess in guesses:
         new = fixed(guess, quiet)
         raw, value = jnp.where(new < value, guess, raw), jnp.where(new < value, new, value)
     return raw
+
+
+def _in_group(point: Array, group: str) -> Array:
+    return unitary.special(point) if group == "SU" else point

@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.exact import ClosedForm
+from jaxdescramble.exact.brockett import UNITARY
 from jaxdescramble.objectives import Objective, Summary, Weighted
 from jaxdescramble.solvers import (
     LBFGS,
@@ -104,6 +105,28 @@ def solver_for(objective: Objective) -> LBFGS | PolarPower | ClosedForm | Tourna
     return DefaultSolver(chain, SinglePrecision(rough), starts, key=jax.random.key(KEY))
 
 
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DefaultUnitary(Restarts):
+    """The solver of a call with complex signals and without a solver; its starts follow from the arguments too."""
+
+
+def unitary_solver_for(objective: Objective) -> ClosedForm | DefaultUnitary:
+    """Return the solver that suits an objective of complex signals: the closed form, or L-BFGS on U(n).
+
+    >>> from jaxdescramble.objectives import smoothness
+    >>> unitary_solver_for(smoothness())
+    ClosedForm()
+    """
+    if objective.quadratic:
+        return ClosedForm()
+    solver: Solver = LBFGS(decrease=FINE)
+    factors = stages(objective)
+    if factors:
+        solver = Chain((Continuation(LBFGS(decrease=ROUGH, max_steps=STEPS), factors), solver))
+    return DefaultUnitary(solver, RUGGED_STARTS if _rugged(objective) else 1, key=jax.random.key(KEY))
+
+
 def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
     """Return the solver for starts near the answer, instead of the default one.
 
@@ -150,7 +173,13 @@ def _width(objective: Objective) -> Any:
 
 
 def planned(
-    objective: Objective, summary: Summary, solver: Solver, started: bool, restarts: int, key: PRNGKeyArray | None
+    objective: Objective,
+    summary: Summary,
+    solver: Solver,
+    started: bool,
+    restarts: int,
+    key: PRNGKeyArray | None,
+    group: str = "O",
 ) -> Solver:
     """Return the solver with its restarts. A given start without restarts is the only start.
 
@@ -161,6 +190,11 @@ def planned(
     >>> planned(locality(), summary, solver_for(locality()), True, 0, None).restarts
     0
     """
+    if group in UNITARY:
+        default = isinstance(solver, DefaultUnitary)
+        if restarts and key is not None:
+            return Restarts(solver.solver if default else solver, restarts, key=key)
+        return solver.solver if default and started else solver
     if not isinstance(solver, DefaultSolver):
         if not restarts or key is None:
             return solver

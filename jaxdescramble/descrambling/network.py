@@ -20,7 +20,7 @@ from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling._planning import DirectSolver
 from jaxdescramble.descrambling.result import Descrambling
-from jaxdescramble.descrambling.signals import an_objective, descramble_each
+from jaxdescramble.descrambling.signals import GROUPS, an_objective, descramble_each
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.networks.unread import why_no_layer
@@ -210,6 +210,7 @@ def descramble_network(
     Source: Amey et al. 2021, "Descrambler group" and SI on the second layer.
     """
     one_of(ends, "ends", ENDS)
+    one_of(group, "group", GROUPS)
     joint = true_or_false(joint, "joint")
     watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
     refused: dict[str, str] = {}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
 
 from jaxdescramble._base.checks import (
     file_path,
@@ -19,11 +19,12 @@ from jaxdescramble._base.checks import (
     positive_integer,
     random_key,
     real_array,
+    real_or_complex_array,
     same_size,
     sample_weights,
 )
 from jaxdescramble._base.files import write_arrays
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import is_complex, matmul, real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import check_status
@@ -63,10 +64,10 @@ class Descrambling(Result):
 
     Attributes:
         point: the descrambler P; `P S` are the descrambled signals and `P W` the descrambled weights. Shape (n, n), or
-            (k, n) with orthonormal rows for `rank=k`.
+            (k, n) with orthonormal rows for `rank=k`. Complex with group "U" or "SU".
         value: the objective at P.
         initial_value: the objective in the raw frame, P = 1; with `rank=k`, of the k leading principal components.
-        bound: a lower bound of the objective for all orthogonal matrices; minus infinity if the objective has none.
+        bound: a lower bound of the objective for all matrices of the group; minus infinity if the objective has none.
             With `rank`, for all P with the same rows up to a turn.
         gap: `value - bound`, the most that a better P could gain; zero up to rounding for a closed form.
         rank: number of principal components of the signals that are larger than rounding; with `rank=k`, at most k.
@@ -84,7 +85,7 @@ class Descrambling(Result):
         how: what was done to find P, in words: the solver, its starts and its stages.
     """
 
-    point: Float[Array, "*batch k n"]
+    point: Inexact[Array, "*batch k n"]
     value: Float[Array, "*batch"]
     initial_value: Float[Array, "*batch"]
     bound: Float[Array, "*batch"]
@@ -126,7 +127,7 @@ class Descrambling(Result):
         del numbers["objective"]
         return Descrambling(**numbers, objective=self.objective)
 
-    def transform(self, signals: ArrayLike) -> Float[Array, "*batch k m"]:
+    def transform(self, signals: ArrayLike) -> Inexact[Array, "*batch k m"]:
         """Return `P S` for any signals S of this layer, also new ones.
 
         Args:
@@ -136,9 +137,12 @@ class Descrambling(Result):
             ValueError: if the features do not fit.
         """
         ndim = self.point.ndim
-        columns = real_array(signals, "signals", {2, ndim}, "(features, samples) or (layers, features, samples)")
+        columns = self._array(signals, {2, ndim}, "(features, samples) or (layers, features, samples)")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         return jnp.matmul(self.point, columns.astype(self.point.dtype), precision="highest")
+
+    def _array(self, signals: ArrayLike, ndims: set[int], axes: str) -> Array:
+        return (real_or_complex_array if is_complex(self.point) else real_array)(signals, "signals", ndims, axes)
 
     def score(self, signals: ArrayLike, weights: ArrayLike | None = None) -> Float[Array, "*batch"]:
         """Return the objective of `P S` on signals S, such as held-out signals that P has not seen.
@@ -159,7 +163,7 @@ class Descrambling(Result):
 
     def _columns(self, signals: ArrayLike, weights: object) -> tuple[Array, Array | None]:
         """Return the signals, and the weights of their samples or None, in the form that the objective takes."""
-        columns = real_array(signals, "signals", {self.point.ndim}, "signals with the axes of those descrambled")
+        columns = self._array(signals, {self.point.ndim}, "signals with the axes of those descrambled")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
             raise ValueError(
@@ -302,7 +306,8 @@ def _score(objective: Objective, point: Array, columns: Array, weights: Array | 
 def _stationarity(
     objective: Objective, point: Array, columns: Array, weights: Array | None = None, *, key: PRNGKeyArray, steps: int
 ) -> Stationarity:
-    return stationarity(objective, point, objective.summarise(columns, weights), key=key, steps=steps)
+    group = "U" if is_complex(point) else None
+    return stationarity(objective, point, objective.summarise(columns, weights), key=key, steps=steps, group=group)
 
 
 @functools.partial(jax.jit, static_argnames="steps")
@@ -310,7 +315,7 @@ def _tightest_bound(objective: Objective, columns: Array, steps: int, weights: A
     def one(problem: tuple[Array, Array | None]) -> Array:
         S, w = problem
         found = objective.tightest_bound(objective.summarise(S, w), steps)
-        found = jnp.asarray(-jnp.inf if found is None else found, S.dtype)
+        found = jnp.asarray(-jnp.inf if found is None else found, real_type(S.dtype))
         if w is None:
             return jnp.where(jnp.isfinite(S).all(), found, jnp.nan)
         known = jnp.isfinite(clear(S, w)).all() & (jnp.isfinite(w) & (w >= 0)).all()
@@ -346,7 +351,7 @@ def weighed(objective: Objective, columns: Array, weights: object) -> tuple[Arra
     shape = (*columns.shape[:-2], columns.shape[-1])
     weights = numbers(weights, "weights", f"one weight for each sample, an array of shape {shape[-1:]} or {shape}")
     layers = max(weights.ndim - 1, 0)
-    given = sample_weights(weights, [shape[-1:], shape], columns.dtype, layers=layers)
+    given = sample_weights(weights, [shape[-1:], shape], real_type(columns.dtype), layers=layers)
     columns, given = objective.weighed(columns, given)
     return columns, None if given is None else jnp.broadcast_to(given, shape)
 

@@ -22,8 +22,9 @@ from jaxdescramble._base.checks import (
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._how import how
 from jaxdescramble.descrambling._lists import alike_together, is_problem
-from jaxdescramble.descrambling._planning import planned, solver_for
+from jaxdescramble.descrambling._planning import planned, solver_for, unitary_solver_for
 from jaxdescramble.descrambling._shared import side_by_side
+from jaxdescramble.descrambling._unitary import UNITARY, as_columns, check_problem, promoted, start_on
 from jaxdescramble.descrambling._wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
@@ -42,6 +43,7 @@ from jaxdescramble.solvers.solve import is_iterative
 from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
 
 GROUPS = (*orthogonal.NAMES, "permutation")
+"""The groups of real matrices."""
 LARGE = 1024
 """With more features than this, and fewer samples than features, the signals were probably passed transposed."""
 AXES = "(features, samples) or (layers, ..., features, samples)"
@@ -116,7 +118,7 @@ def descramble(
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
 ) -> Descrambling | Descramblings:
-    """Find the P in O(n) that makes signals readable: `argmin_P objective(P S)`.
+    """Find the P in O(n), or U(n), that makes signals readable: `argmin_P objective(P S)`.
 
     Call `descramble(S).check()` first: it finds the smoothest frame, or raises an error with the reason.
 
@@ -137,7 +139,11 @@ def descramble(
         group: "O" allows both determinants; "SO" allows determinant +1 only. "permutation" searches S(n): the point is
             a permutation matrix, and `reorder` takes the order of the neurons, `point.argmax(axis=-1)`. It needs an
             objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
-            raises an error if you give a solver or a start.
+            raises an error if you give a solver or a start. "U" searches the unitary matrices, and "SU" those of
+            determinant 1, for complex signals (quadrature detection, Fourier features). P is then complex. With
+            smoothness, each component has a free phase; it is the one that brings P nearest to the identity. Real
+            signals have the answer of "O", as complex numbers. Smoothness, total variation, sparsity, entropy and
+            locality take complex signals; an error says so for others.
         rank: k, for wide layers: `P = R U_k^T` has k rows, where the columns of U_k are the k leading left singular
             vectors of the (weighted) signals, and R in O(k) is found on the k signals `U_k^T S`. `P^T P` is the
             projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do
@@ -176,8 +182,9 @@ def descramble(
         (NaN, all zero) has a status that says so, and does not affect the other problems; `.check()` raises.
 
     Raises:
-        TypeError, ValueError: if a shape, a type or a name is wrong; if there are restarts but no key; if weights are
-            negative, not finite, all zero, complex or of another shape, or the objective cannot use them.
+        TypeError, ValueError: if a shape, a type or a name is wrong; if complex signals come with a group of real
+            matrices, or with an objective that takes real signals only; if there are restarts but no key; if weights
+            are negative, not finite, all zero, complex or of another shape, or the objective cannot use them.
         Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` holds what was found so far.
 
     >>> t = jnp.arange(16) / 16
@@ -223,7 +230,7 @@ def descramble_each(
     rank: int | None = None,
 ) -> Descramblings:
     """Descramble a list, under a watch that may follow other calls too; None means that nobody follows."""
-    objective, _ = with_defaults(objective, solver, group, start, restarts, key)
+    objective, _ = with_defaults(objective, solver, group, start, restarts, key, UNITARY)
     alike = functools.partial(
         descramble_one, watch, objective=objective, solver=solver, group=group, restarts=restarts, key=key, rank=rank
     )
@@ -243,7 +250,7 @@ def descramble_one(
     rank: int | None = None,
 ) -> Descrambling:
     """Descramble one layer, or layers of one size along leading axes, under a watch as in `descramble_each`."""
-    objective, solver = with_defaults(objective, solver, group, start, restarts, key)
+    objective, solver = with_defaults(objective, solver, group, start, restarts, key, UNITARY)
     in_slices = solver if is_iterative(solver) and group != "permutation" else None
     weighs = None
     if isinstance(signals, Summary):
@@ -251,9 +258,11 @@ def descramble_one(
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
         data, axes, n = signals, jax.tree.leaves(signals)[0].ndim - 2, signals.size
     else:
-        columns = _columns(signals, square=rank is None)
+        columns = _columns(signals, rank is None, group)
         axes, n = columns.ndim - 2, columns.shape[-2]
         data, weighs = weighed(objective, columns, weights)
+    check_problem(objective, data, group, rank)
+    data = promoted(data, solver, group)
     kept = None
     if rank is not None:
         rank = checked_rank(rank, n, group, objective, data)
@@ -286,12 +295,12 @@ def _how(
 ) -> str:
     if iterative is not None:
         summary = data if isinstance(data, Summary) else Samples(data)
-        solver = planned(objective, summary, iterative, start is not None, restarts, key)
+        solver = planned(objective, summary, iterative, start is not None, restarts, key, group)
     return how(objective, solver, group, start is not None)
 
 
-def _columns(signals: Any, square: bool) -> Array:
-    columns = real_array(signals, "signals", range(2, 9), AXES)
+def _columns(signals: Any, square: bool, group: str) -> Array:
+    columns = as_columns(signals, group, AXES)
     features, samples = columns.shape[-2:]
     if square and features > LARGE and samples < features:
         caution(
@@ -308,6 +317,7 @@ def with_defaults(
     start: ArrayLike | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
+    more_groups: tuple[str, ...] = (),
 ) -> tuple[Objective, Solver | DirectSolver]:
     """Return the objective and the solver with defaults filled in; check everything that needs no signals.
 
@@ -318,11 +328,12 @@ def with_defaults(
     ClosedForm()
     """
     objective = smoothness() if objective is None else objective
-    one_of(group, "group", GROUPS)
+    one_of(group, "group", (*GROUPS, *more_groups))
     if group == "permutation" and (solver is not None or start is not None):
         raise TypeError("group 'permutation': its search takes no solver and no start; leave them out.")
     objective = an_objective(objective)
-    solver = solver_for(objective) if solver is None else solver
+    if solver is None:
+        solver = unitary_solver_for(objective) if group in UNITARY else solver_for(objective)
     if isinstance(solver, type) or not (callable(solver) or is_iterative(solver)):
         raise TypeError(f"solver: got {solver!r}; expected a solver value, solvers.LBFGS() or exact.ClosedForm().")
     if not all(hasattr(leaf, "dtype") or isinstance(leaf, int | float) for leaf in jax.tree.leaves(solver)):
@@ -372,6 +383,8 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
     """Return the start as an array: one point, or one for each problem."""
     if start is None:
         return None
+    if group in UNITARY:
+        return start_on(group, start, n, axes)
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
     same_size(point, -1, n, "start", "the signals' features")
     same_size(point, -2, n, "start", "the signals' features")

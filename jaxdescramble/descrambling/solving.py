@@ -62,7 +62,7 @@ def fields_of(found: Answer, initial_value: Array, samples: Array, group: str) -
         "status": found.status,
         "singular_values": found.singular_values,
         # A closed form searches the whole group.
-        "classes": jnp.asarray(getattr(found, "classes", 1 if group == "SO" else 2), jnp.int32),
+        "classes": jnp.asarray(getattr(found, "classes", 2 if group == "O" else 1), jnp.int32),
         "samples": samples,
         "residual": jnp.broadcast_to(residual, found.value.shape),
     }

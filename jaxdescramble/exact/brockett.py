@@ -1,13 +1,18 @@
-"""The closed form: minimisers and maximisers of `tr(A P B P^T)` over O(n) and SO(n).
+"""The closed form: minimisers and maximisers of `tr(A P B P^H)` over O(n) and SO(n), or U(n) and SU(n).
 
 With `A = D^T D = T diag(a) T^T`, a ascending, and `S = U Sigma V^T`, singular values descending, `P = T U^T` attains
 `sum_i a_i sigma_i^2`. By the rearrangement inequality, no orthogonal matrix goes below this value. So the descrambler
 lays the principal components of the signals on the slowest modes of D. All values here are divided by `a_n ||S||_F^2`.
 
+For complex signals, `B = S S^H` and `P = T Phi U^H` attains the same sum over U(n). The diagonal matrix Phi holds a
+free phase for each component (not for each neuron), and each run of k equal eigenvalues brings a U(k). The phases here
+are those that bring P nearest to the identity (they maximise Re tr P). SU(n) attains the value of U(n): the roughest
+mode takes the phase that makes the determinant 1. Real signals have the answer of O(n), as complex numbers.
+
 Derivatives are those of the answer up to gauge: `dP = P Omega`, where Omega is `pinv(Hessian)` applied to the change of
 B. If singular values tie where eigenvalues of A tie too, the value is smooth and P is only free: these modes do not
 turn. If singular values tie where eigenvalues of A differ, the status is a kink: the value has only a supergradient
-there, and that is what is returned.
+there, and that is what is returned. The phases of complex answers are constants in derivatives.
 """
 
 import dataclasses
@@ -16,10 +21,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import an_operator, instance_of, one_of
+from jaxdescramble._base.products import adjoint, complex_type, real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
@@ -30,6 +36,14 @@ from jaxdescramble.objectives.smooth import paired_roughness, roughness
 from jaxdescramble.objectives.summaries import cleared
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.operators import Operator
+
+UNITARY = ("U", "SU")
+"""The groups of complex matrices."""
+
+GROUPS = (*orthogonal.NAMES, *UNITARY)
+
+REAL_PART = {"U": "O", "SU": "SO"}
+"""The real matrices of a group of complex ones."""
 
 
 @functools.partial(
@@ -43,7 +57,7 @@ class Extremum(Stored):
 
     Attributes:
         point: the descrambler P, in the gauge nearest to the identity; rows beyond `rank` are an arbitrary orthonormal
-            completion.
+            completion. Complex for the groups "U" and "SU".
         value: the objective at `point`, computed there as a sum of squares.
         bound: value of the rearrangement inequality, computed from the singular values only. It equals `value` up to
             rounding; 1 is the largest possible value.
@@ -52,7 +66,7 @@ class Extremum(Stored):
         status: a `Status`.
     """
 
-    point: Float[Array, "*batch n n"]
+    point: Inexact[Array, "*batch n n"]
     value: Float[Array, "*batch"]
     bound: Float[Array, "*batch"]
     singular_values: Float[Array, "*batch n"]
@@ -78,10 +92,12 @@ def brockett_minimiser(operator: Operator, summary: Summary, group: str = "O") -
     Args:
         operator: the derivative operator D, from `jaxdescramble.operators`, on n points.
         summary: summary of signals with n features (`Factor`, `Samples` or `Gram`).
-        group: "O" or "SO"; for "SO" the sign of the roughest mode may flip, which does not change the value.
+        group: "O" or "SO"; for "SO" the sign of the roughest mode may flip, which does not change the value. "U" or
+            "SU" for complex signals; P is then complex, also for real signals.
 
     Raises:
-        TypeError: if `operator` is not an operator, or `summary` is not a summary.
+        TypeError: if `operator` is not an operator, `summary` is not a summary, or complex signals come with "O" or
+            "SO".
         ValueError: if the sizes differ, or the group is unknown.
 
     >>> from jaxdescramble.operators import derivative
@@ -105,10 +121,12 @@ def brockett_maximiser(operator: Operator, summary: Summary, group: str = "O") -
     Args:
         operator: the derivative operator D, from `jaxdescramble.operators`, on n points.
         summary: summary of signals with n features (`Factor`, `Samples` or `Gram`).
-        group: "O" or "SO"; for "SO" the sign of one mode may flip, which does not change the value.
+        group: "O" or "SO"; for "SO" the sign of one mode may flip, which does not change the value. "U" or "SU" for
+            complex signals.
 
     Raises:
-        TypeError: if `operator` is not an operator, or `summary` is not a summary.
+        TypeError: if `operator` is not an operator, `summary` is not a summary, or complex signals come with "O" or
+            "SO".
         ValueError: if the sizes differ, or the group is unknown.
 
     >>> from jaxdescramble.operators import derivative
@@ -133,10 +151,11 @@ class ClosedForm:
     """
 
     def __call__(self, objective: Objective, summary: Summary, group: str = "O") -> Extremum:
-        """Minimise an objective over O(n) or SO(n).
+        """Minimise an objective over O(n), SO(n), U(n) or SU(n).
 
         Raises:
-            TypeError: if `objective` is not an objective, or `summary` is not a summary.
+            TypeError: if `objective` is not an objective, `summary` is not a summary, or complex signals come with "O"
+                or "SO".
             ValueError: if the objective has no closed form, or the group is unknown.
         """
         instance_of(objective, "objective", Objective, "an Objective such as objectives.smoothness()")
@@ -153,21 +172,31 @@ class ClosedForm:
 def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -> Extremum:
     an_operator(operator)
     a_summary(summary)
-    one_of(group, "group", orthogonal.NAMES)
+    one_of(group, "group", GROUPS)
     if operator.size != summary.size:
         raise ValueError(
             f"brockett: got an operator on {operator.size} points and signals with {summary.size} features; the two "
             "numbers must be the same."
         )
+    if jnp.issubdtype(summary.dtype, jnp.complexfloating):
+        if group not in UNITARY:
+            raise TypeError(f"summary: got complex signals ({summary.dtype}) with group={group!r}; use group='U'.")
+    elif group in UNITARY:
+        found = _extremum(operator, summary, REAL_PART[group], largest)
+        return dataclasses.replace(found, point=found.point.astype(complex_type(found.point.dtype)))
     finite = summary.finite() & jnp.isfinite(jnp.asarray(operator.eigenvalues)).all()
     # If the numbers are not finite, solve zeros instead, and mark the point afterwards.
     scaled = cleared(summary).normalised()
-    eigenvalues = jnp.asarray(operator.eigenvalues, scaled.dtype)
+    eigenvalues = jnp.asarray(operator.eigenvalues, real_type(scaled.dtype))
     paired = eigenvalues[::-1] if largest else eigenvalues
     runs = operator.multiplicities[::-1] if largest else operator.multiplicities
     directions, squares, kink, rank = _frame(scaled, runs)
     modes = canonical_modes(directions[:, ::-1] if largest else directions, operator)
-    point = operator.synthesise(modes.T)
+    point = operator.synthesise(adjoint(modes))
+    if group == "SU":
+        phase = decompositions.determinant_sign(jax.lax.stop_gradient(point))
+        modes = jnp.concatenate([modes[:, :-1], modes[:, -1:] * phase], axis=1)
+        point = operator.synthesise(adjoint(modes))
     if group == "SO":
         modes = modes.at[:, -1].multiply(decompositions.determinant_sign(jax.lax.stop_gradient(point)))
         point = operator.synthesise(modes.T)
@@ -177,7 +206,7 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
     status = jnp.where(kink, Status.KINK, Status.SOLVED)
     status = jnp.where(squares[0] > 0, status, Status.ZERO_SIGNALS)
     status = jnp.where(finite, status, Status.NOT_FINITE)
-    missing = jnp.asarray(jnp.nan, scaled.dtype)
+    missing = jnp.asarray(jnp.nan, real_type(scaled.dtype))
     return Extremum(
         jnp.where(finite, point, missing),
         jnp.where(finite, value, missing),
@@ -191,7 +220,7 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _frame(
     summary: Summary, runs: tuple[int, ...]
-) -> tuple[Float[Array, "n n"], Float[Array, " n"], Bool[Array, ""], Int[Array, ""]]:
+) -> tuple[Inexact[Array, "n n"], Float[Array, " n"], Bool[Array, ""], Int[Array, ""]]:
     """Return principal directions, squared singular values, whether a tie is a kink, and the rank.
 
     `runs` are the lengths of the runs of equal eigenvalues of A, in the order in which the directions meet them.
@@ -208,14 +237,14 @@ def _frame(
 def _frame_jvp(runs, primals, tangents):
     (summary,), (change,) = primals, tangents
     directions, squares, kink, rank = _frame(summary, runs)
-    _, moment = jax.jvp(lambda s: s.moment(directions.T), (summary,), (change,))
+    _, moment = jax.jvp(lambda s: s.moment(adjoint(directions)), (summary,), (change,))
     singular = _root(squares)
     gap = (singular[None, :] - singular[:, None]) * (singular[None, :] + singular[:, None])
     free = _same_run(runs) | _resolution(summary, singular)[1] | (gap == 0)
     omega = jnp.where(free, 0, moment / jnp.where(free, 1, gap))
     turn = jnp.matmul(directions, omega, precision="highest")
     nothing = jnp.zeros((), jax.dtypes.float0)
-    return (directions, squares, kink, rank), (turn, jnp.diagonal(moment), nothing, nothing)
+    return (directions, squares, kink, rank), (turn, jnp.diagonal(moment).real, nothing, nothing)
 
 
 def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Array, " n"], Bool[Array, "n n"]]:
@@ -237,7 +266,7 @@ def _same_run(runs: tuple[int, ...]) -> Bool[Array, "n n"]:
 
 
 @jax.custom_jvp
-def _value(point: Float[Array, "n n"], summary: Summary, operator: Operator) -> Float[Array, ""]:
+def _value(point: Inexact[Array, "n n"], summary: Summary, operator: Operator) -> Float[Array, ""]:
     """Return the objective at the extremum. A stationary point adds nothing to the derivative (envelope theorem)."""
     return roughness(point, summary, operator)
 

@@ -113,8 +113,8 @@ def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = N
         groups O(2) free, and so do the signals. Each O(2) has one angle, so `dimension` is 4.
 
     Raises:
-        TypeError: if the summary is traced. Call `degeneracy` outside `jit`: the number of equal singular values must
-            be known.
+        TypeError: if the signals are complex, or the summary is traced. Call `degeneracy` outside `jit`: the number of
+            equal singular values must be known.
         ValueError: if the sizes differ, or the tolerance is negative.
 
     >>> from jaxdescramble.objectives import Samples
@@ -127,6 +127,11 @@ def degeneracy(operator: Operator, summary: Summary, tolerance: float | None = N
     """
     an_operator(operator)
     a_summary(summary)
+    if jnp.issubdtype(summary.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"summary: got complex signals ({summary.dtype}); degeneracy takes real ones. For complex signals, the "
+            "groups O(k) become U(k), and each sign a phase."
+        )
     if any(is_traced(leaf) for leaf in jax.tree.leaves(summary)):
         raise TypeError("summary: got traced values; degeneracy counts ties, so call it outside jit and vmap.")
     if operator.size != summary.size:

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float, Inexact
 
 from jaxdescramble._base import results
 from jaxdescramble._base.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
+from jaxdescramble._base.products import is_complex
 from jaxdescramble._base.pytrees import register_dataclass
-from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds.projections import square
 from jaxdescramble.operators import Operator
 
@@ -192,17 +193,45 @@ def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
     return align(point, jnp.eye(operator.size, dtype=point.dtype), Stabiliser(operator)).aligned
 
 
-def canonical_modes(directions: Float[Array, "n n"], operator: Operator) -> Float[Array, "n n"]:
-    """Rotate the columns of U within each block, so that `T U^T` is the answer of `canonical`.
+def canonical_modes(directions: Inexact[Array, "n n"], operator: Operator) -> Inexact[Array, "n n"]:
+    """Rotate the columns of U within each block, so that `T U^T` (`T U^H` if complex) is nearest to the identity.
 
-    Here T is the eigenbasis of the operator. This needs fewer operations than a product of matrices (n^3).
+    Here T is the eigenbasis of the operator. This needs fewer operations than a product of matrices (n^3). For complex
+    U, each block is turned by a unitary matrix; where the directions are real, this is the answer for real ones. That
+    matrix is a constant in derivatives.
     """
     overlap = operator.analyse(directions)
+    if is_complex(directions):
+        return _canonical_complex_modes(directions, overlap, operator.multiplicities)
     for rows in _blocks(operator.multiplicities):
         turns = _nearest_turns(overlap[rows[:, :, None], rows[:, None, :]])
         turned = jnp.einsum("bij,nbj->nbi", turns, directions[:, rows], precision="highest")
         directions = directions.at[:, rows].set(turned)
     return directions
+
+
+def _canonical_complex_modes(
+    directions: Complex[Array, "n n"], overlap: Complex[Array, "n n"], runs: tuple[int, ...]
+) -> Complex[Array, "n n"]:
+    overlap = jax.lax.stop_gradient(overlap)
+    turned, order = [], []
+    for rows in _blocks(runs):
+        nearest = _nearest_unitary(overlap[rows[:, :, None], rows[:, None, :]])
+        block = jnp.einsum("bij,nbj->nbi", jnp.conj(nearest), directions[:, rows], precision="highest")
+        turned.append(block.reshape(len(directions), -1))
+        order.append(rows.ravel())
+    # Join the blocks and sort; do not write `.at[].set`: XLA of jaxlib 0.10.2 miscompiles it for some complex arrays.
+    return jnp.concatenate(turned, axis=1)[:, np.argsort(np.concatenate(order))]
+
+
+def _nearest_unitary(overlap: Complex[Array, "b k k"]) -> Complex[Array, "b k k"]:
+    """Return the unitary polar factors of many small matrices; for size 1 these are phases."""
+    if overlap.shape[-1] > 1:
+        return jax.vmap(unitary.polar)(overlap)
+    # Divide by the size of the larger part first, so that no square under- or overflows.
+    largest = jnp.maximum(jnp.abs(overlap.real), jnp.abs(overlap.imag))
+    scaled = jnp.where(largest > 0, overlap / jnp.where(largest > 0, largest, 1), 1)
+    return scaled / jnp.abs(scaled)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base import transforms
 
@@ -31,7 +31,7 @@ class Differences:
     order: int = 1
     isotropic: bool = False
 
-    def __call__(self, Y: Float[Array, "n m"]) -> Float[Array, "axes k m"]:
+    def __call__(self, Y: Inexact[Array, "n m"]) -> Inexact[Array, "axes k m"]:
         """Return `D Y`, shape (parts, K, samples): K numbers per sample (1 part), or K gradients (1 part per axis)."""
         parts = []
         for axis, end in enumerate(self.ends):
@@ -48,8 +48,8 @@ class Differences:
         return jnp.stack(parts) if self.isotropic else jnp.concatenate(parts)[None]
 
     def of_product(
-        self, point: Float[Array, "n features"], times_signals: Callable[[Array], Array]
-    ) -> Float[Array, "axes k m"]:
+        self, point: Inexact[Array, "n features"], times_signals: Callable[[Array], Array]
+    ) -> Inexact[Array, "axes k m"]:
         """Return `D (P S)`. On a line this is `(D P) S`, so that no differences of large arrays are taken.
 
         Args:
@@ -62,7 +62,7 @@ class Differences:
         # On a grid, D has twice as many rows as P.
         return times_signals(self(point)[0])[None] if len(self.sizes) == 1 else self(times_signals(point))
 
-    def largest_variation(self, d: Float[Array, "axes k m"]) -> float:
+    def largest_variation(self, d: Inexact[Array, "axes k m"]) -> float:
         """Return the largest sum of |d| for signals of root mean square 1, or 1 if it is 0.
 
         It is `m sqrt(lambda_max K n)` for m samples of n features, with K differences per sample and the largest

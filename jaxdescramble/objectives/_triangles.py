@@ -2,17 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import adjoint, matmul
 
 
 @jax.custom_jvp
-def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
-    """Return the factor R of a QR decomposition of a matrix with k >= n rows. Use only `R^T R`.
+def triangularise(rows: Inexact[Array, "k n"]) -> Inexact[Array, "n n"]:
+    """Return the factor R of a QR decomposition of a matrix with k >= n rows. Use only `R^H R`.
 
-    The derivative treats Q as a constant: `dR = Q^T d(rows)`. With it, `d(R^T R)` is right for every rank. The
+    The derivative treats Q as a constant: `dR = Q^H d(rows)`. With it, `d(R^H R)` is right for every rank. The
     derivative of the decomposition itself exists only for full rank.
 
     >>> abs(triangularise(jnp.asarray([[3.0], [4.0]]))).round(4).tolist()
@@ -24,12 +24,12 @@ def triangularise(rows: Float[Array, "k n"]) -> Float[Array, "n n"]:
 @triangularise.defjvp
 def _triangularise_jvp(primals, tangents):
     (rows,), (change,) = primals, tangents
-    return triangularise(rows), matmul(_orthonormal(rows).T, change)
+    return triangularise(rows), matmul(adjoint(_orthonormal(rows)), change)
 
 
 @jax.custom_jvp
-def _orthonormal(rows: Float[Array, "k n"]) -> Float[Array, "k n"]:
-    """Return Q of the decomposition. Its derivative, `dQ = (1 - Q Q^T) d(rows) pinv(R)`, is for second derivatives."""
+def _orthonormal(rows: Inexact[Array, "k n"]) -> Inexact[Array, "k n"]:
+    """Return Q of the decomposition. Its derivative, `dQ = (1 - Q Q^H) d(rows) pinv(R)`, is for second derivatives."""
     return decompositions.qr(rows)[0]
 
 
@@ -40,4 +40,4 @@ def _orthonormal_jvp(primals, tangents):
     U, singular, Vh = decompositions.svd(jax.lax.stop_gradient(triangularise(rows)))
     resolved = decompositions.resolved(singular)
     inverse = jnp.where(resolved, 1 / jnp.where(resolved, singular, 1), 0)
-    return Q, matmul(matmul(change - matmul(Q, matmul(Q.T, change)), Vh.T * inverse[None, :]), U.T)
+    return Q, matmul(matmul(change - matmul(Q, matmul(adjoint(Q), change)), adjoint(Vh) * inverse[None, :]), adjoint(U))

@@ -14,11 +14,11 @@ from jaxdescramble._base.checks import is_traced, number_between
 from jaxdescramble._base.products import matmul
 from jaxdescramble.objectives._curvatures import SpatialCurvature, axes_curvature
 from jaxdescramble.objectives._symmetries import Symmetries, common
-from jaxdescramble.objectives.objective import Curvature, Objective, tighter
+from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.smooth import PrincipalCurvature, largest_eigenvalue
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary, size_of
-from jaxdescramble.objectives.units import ratio
+from jaxdescramble.objectives.units import ratio, tighter
 from jaxdescramble.operators import Operator
 
 

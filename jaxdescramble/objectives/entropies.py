@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_number
 from jaxdescramble.objectives._curvatures import AxesCurvature, SpatialCurvature, axes_curvature, entrywise_curvature
@@ -14,7 +14,7 @@ from jaxdescramble.objectives._relaxations import from_levels
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio
+from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio, squared
 
 
 def entropy(epsilon: ArrayLike = 1e-3) -> "Entropy":
@@ -62,10 +62,11 @@ class Entropy(Objective[SampleSummary]):
     epsilon: ArrayLike = 1e-3
 
     takes_weights = True
+    takes_complex = True
 
-    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
-        return jnp.sum(summary.weigh(_surprise(Y**2, energies, self.epsilon))) / max(Y.size, 1)
+        return jnp.sum(summary.weigh(_surprise(squared(Y), energies, self.epsilon))) / max(Y.size, 1)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import real_array, same_size
 from jaxdescramble._base.products import matmul
@@ -16,7 +16,7 @@ from jaxdescramble.objectives._relaxations import concentration, spread
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, mean, nothing_below_zero, ratio
+from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, mean, nothing_below_zero, ratio, squared
 
 
 def locality(
@@ -82,6 +82,7 @@ class Locality(Objective[SampleSummary]):
     positions: Array | None = None
 
     takes_weights = True
+    takes_complex = True
 
     def _places(self, n: int, dtype: np.dtype) -> Float[Array, "n d"]:
         """Return the positions relative to their mean, in units of the largest distance from the mean."""
@@ -98,15 +99,15 @@ class Locality(Objective[SampleSummary]):
         furthest = jnp.max(jnp.sum(x**2, axis=1))
         return ratio(x, jnp.sqrt(jnp.where(furthest > 0, furthest, 1)))
 
-    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
-        x = self._places(summary.size, Y.dtype)
-        shares = ratio(Y**2, energies)
+        x = self._places(summary.size, energies.dtype)
+        shares = ratio(squared(Y), energies)
         centroids = matmul(x.T, shares)
         # Subtract the centroid first, one coordinate at a time. The difference of two moments would lose digits for
         # local signals.
         squares = sum((x[:, k, None] - centroids[None, k]) ** 2 for k in range(x.shape[1]))
-        return jnp.sum(summary.weigh(Y**2 * squares)) / max(Y.size, 1)
+        return jnp.sum(summary.weigh(squared(Y) * squares)) / max(Y.size, 1)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         return nothing_below_zero(summary)

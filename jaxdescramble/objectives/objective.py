@@ -17,13 +17,16 @@ from jaxdescramble._base.checks import (
     positive_integer,
     positive_number,
     real_array,
+    real_or_complex_array,
     same_size,
     sample_weights,
 )
+from jaxdescramble._base.products import real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
+from jaxdescramble.objectives.units import tighter
 from jaxdescramble.operators import Operator
 
 
@@ -81,6 +84,7 @@ class Objective(Generic[Kind]):
         takes_weights: whether `value` and the optional methods multiply every sum over samples by `summary.weigh`. Set
             it only for objectives that read `Samples`; the other summaries contain the weights. If it is False, only
             weights of zeros and ones are accepted.
+        takes_complex: whether signals and P may be complex; the value is real, and a bound holds for all unitary P.
         name: name in messages; by default the name of the class in lower case with underscores.
 
     Set an attribute in the class body (`concave = True`), or as a static field if it depends on the instance.
@@ -92,6 +96,7 @@ class Objective(Generic[Kind]):
     smoothing: str = ""
     rugged: bool = False
     takes_weights: bool = False
+    takes_complex: bool = False
     name: str = ""
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]  # the fields of subclasses
 
@@ -209,7 +214,7 @@ class Objective(Generic[Kind]):
             raise TypeError("weights: a summary holds its samples' weights already; give them to `summarise`.")
         elif getattr(summary, "weights", None) is not None:
             self._check_weighs()
-        point = real_array(point, "point", (2,), "(rows, features)")
+        point = self._array(point, "point", "(rows, features)")
         same_size(point, -1, summary.size, "point", "the signals' features")
         return self.value(point, cast(Kind, summary))
 
@@ -219,7 +224,9 @@ class Objective(Generic[Kind]):
         Raises:
             TypeError, ValueError: if n is not a positive integer, or the dtype is not a floating type.
         """
-        return self.summary.empty(positive_integer(n, "n"), floating_type(dtype, half=True))
+        return self.summary.empty(
+            positive_integer(n, "n"), floating_type(dtype, half=True, is_complex=self.takes_complex)
+        )
 
     def update(self, summary: Summary, signals: ArrayLike, weights: ArrayLike | None = None) -> Summary:
         """Return a summary that includes further samples.
@@ -233,7 +240,7 @@ class Objective(Generic[Kind]):
             ValueError, TypeError: if the signals do not fit the summary, or `summarise` rejects the weights.
         """
         a_summary(summary)
-        columns = real_array(signals, "signals", (2,), "(features, samples)")
+        columns = self._array(signals, "signals", "(features, samples)")
         same_size(columns, 0, summary.size, "signals", "the summary's features")
         if columns.dtype != summary.dtype:
             raise TypeError(f"signals: {columns.dtype} given to a summary of {summary.dtype}; convert one of them.")
@@ -266,9 +273,9 @@ class Objective(Generic[Kind]):
 
         Raises:
             ValueError: if a shape is wrong, or weights are negative, infinite, NaN or all zero.
-            TypeError: if a number is complex; or if the objective cannot use weights: it applies to weight matrices, or
-                it reads `Samples` without `takes_weights`. In the last case, weights of zeros and ones are still
-                accepted outside `jit`; they select samples.
+            TypeError: if signals are complex and the objective does not take them (`takes_complex`); or if it cannot
+                use weights: it applies to weight matrices, or it reads `Samples` without `takes_weights`. In the last
+                case, weights of zeros and ones are still accepted outside `jit`; they select samples.
 
         >>> from jaxdescramble.objectives import total_variation
         >>> S, point = jnp.asarray([[1.0, 2.0, jnp.nan], [3.0, 1.0, 5.0]]), jnp.eye(2)
@@ -276,13 +283,18 @@ class Objective(Generic[Kind]):
         >>> bool(abs(total_variation(boundary="neumann")(point, S, weights=[1, 2, 0]) - twice) < 1e-6)
         True
         """
-        columns = real_array(signals, "signals", (2,), "(features, samples)")
+        columns = self._array(signals, "signals", "(features, samples)")
         return self._updated(self.empty(columns.shape[0], columns.dtype), columns, weights, empty=False)
+
+    def _array(self, value: ArrayLike, name: str, axes: str) -> Array:
+        return (real_or_complex_array if self.takes_complex else real_array)(value, name, (2,), axes)
 
     def _updated(self, summary: Summary, columns: Array, weights: ArrayLike | None, empty: bool) -> Summary:
         if weights is None:
             return summary.update(columns)
-        columns, given = self.weighed(columns, sample_weights(weights, [columns.shape[1:]], columns.dtype, empty))
+        columns, given = self.weighed(
+            columns, sample_weights(weights, [columns.shape[1:]], real_type(columns.dtype), empty)
+        )
         return summary.update(columns) if given is None else summary.update(columns, given)
 
     def weighed(self, columns: Array, weights: Array | None) -> tuple[Array, Array | None]:
@@ -348,7 +360,8 @@ class Objective(Generic[Kind]):
         """
         a_summary(summary)
         steps = positive_integer(steps, "steps", least=0)
-        return tighter(self.bound(summary), self.relaxation(summary, steps))
+        orthogonal = jnp.issubdtype(summary.dtype, jnp.floating)  # relaxations do not hold for unitary P
+        return tighter(self.bound(summary), self.relaxation(summary, steps) if orthogonal else None)
 
     def mirrored(self, n: int) -> bool:
         """Return whether the objective has the same values on both determinant classes of O(n).
@@ -385,14 +398,3 @@ def _shown(value: object) -> str:
     if isinstance(value, jax.Array | np.ndarray) and value.ndim:
         return f"{value.dtype}{list(value.shape)}"
     return getattr(value, "__name__", None) or repr(value)
-
-
-def tighter(bound: Array | None, other: Array | None) -> Array | None:
-    """Return the larger of two bounds. None means a missing bound.
-
-    >>> float(tighter(jnp.asarray(1.0), None)), tighter(None, None)
-    (1.0, None)
-    """
-    if bound is None or other is None:
-        return other if bound is None else bound
-    return jnp.maximum(bound, other)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import an_operator, one_of, positive_integer, same_size
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import matmul, real_type
 from jaxdescramble.objectives._curvatures import spatial_curvature
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
@@ -81,27 +81,30 @@ class Quadratic(Objective[Summary]):
 
     summary = Factor
     takes_weights = True
+    takes_complex = True
 
     def operator(self, n: int) -> Operator:
         raise NotImplementedError(f"{type(self).__name__}: define operator(self, n).")
 
-    def value(self, point: Float[Array, "n n"], summary: Summary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: Summary) -> Float[Array, ""]:
         return roughness(point, summary, self.operator(size_of(summary)))
 
     def bound(self, summary: Summary) -> Float[Array, ""]:
         return rearrangement_bound(summary, self.operator(size_of(summary)))
 
-    def curvature(self, summary: Summary) -> "PrincipalCurvature":
+    def curvature(self, summary: Summary) -> "PrincipalCurvature | None":
+        if jnp.issubdtype(summary.dtype, jnp.complexfloating):
+            return None
         return PrincipalCurvature(summary, self.operator(size_of(summary)))
 
     def assignment(self, summary: Summary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
-        """Return `D^T D / lambda_max` and `S S^T / ||S||_F^2`."""
+        """Return `D^T D / lambda_max` and `S S^T / ||S||_F^2`, or the real part of `S S^H / ||S||_F^2`."""
         D = self.operator(size_of(summary))
         scaled = summary.normalised()
-        eye = jnp.eye(summary.size, dtype=scaled.dtype)
+        eye = jnp.eye(summary.size, dtype=real_type(scaled.dtype))
         columns = D.apply(eye)
-        b = ratio(scaled.moment(eye), scaled.power())
-        return matmul(columns.T, columns) / largest_eigenvalue(D, scaled.dtype), b
+        b = ratio(scaled.moment(eye).real, scaled.power())
+        return matmul(columns.T, columns) / largest_eigenvalue(D, eye.dtype), b
 
 
 class Smoothness(Quadratic):
@@ -148,18 +151,18 @@ def largest_eigenvalue(D: Operator, dtype: DTypeLike) -> Float[Array, ""]:
     return jnp.where(largest > 0, largest, 1)
 
 
-def roughness(point: Float[Array, "n n"], summary: Summary, D: Operator) -> Float[Array, ""]:
+def roughness(point: Inexact[Array, "n n"], summary: Summary, D: Operator) -> Float[Array, ""]:
     """Return `||D P S||_F^2 / (lambda_max ||S||_F^2)`, or 0 if the signals are zero.
 
     The sum is a sum of squares. A trace of Gram products would lose digits: its error is 1e-4 if the value is small.
     """
     same_size(point, 0, D.size, "point", "the operator")
     scaled = summary.normalised()
-    return ratio(scaled.energy(D.apply(point)) / largest_eigenvalue(D, point.dtype), scaled.power())
+    return ratio(scaled.energy(D.apply(point)) / largest_eigenvalue(D, real_type(point.dtype)), scaled.power())
 
 
 def rearrangement_bound(summary: Summary, D: Operator) -> Float[Array, ""]:
-    """Return `sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`: no orthogonal P has a smaller roughness.
+    """Return `sum_i a_i sigma_i^2 / (a_n sum_i sigma_i^2)`: no orthogonal or unitary P has a smaller roughness.
 
     Here a are the eigenvalues of `D^T D`, ascending, and sigma the singular values of S, descending.
     """

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Complex, Float, Inexact
 
 from jaxdescramble._base.checks import one_of, positive_number
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import is_complex, matmul
 from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature, spatial_curvature
 from jaxdescramble.objectives._relaxations import concentration, from_levels
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened
+from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened, squared
 from jaxdescramble.operators import Operator, from_matrix
 
 MEASURES = ("l1", "logcosh", "l4", "participation")
@@ -89,25 +89,32 @@ def log_cosh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 log_cosh.defjvps(lambda change, value, x: jnp.tanh(x) * change)
 
 
+def _modulus(Y: Complex[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return |y|; its derivative at 0 is 0."""
+    square = squared(Y)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
 class _Entrywise(Objective[SampleSummary]):
     """A mean over all entries y of a concave function of `y^2` that is 0 at 0."""
 
     name = "sparsity"
     takes_weights = True
+    takes_complex = True
 
     def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
         """Return the term of each entry, without weights."""
         raise NotImplementedError
 
-    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         return mean(summary.weigh(self._terms(Y, energies, summary)))
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
-        S = in_own_unit(summary)
-        energies = jnp.sum(S**2, axis=0, keepdims=True)
+        S = in_own_unit(summary, complex_too=True)
+        energies = jnp.sum(squared(S), axis=0, keepdims=True)
         lengths = jnp.where(energies > 0, jnp.sqrt(jnp.where(energies > 0, energies, 1)), 0)
-        one_hot = jnp.zeros_like(S).at[:1].set(lengths)
+        one_hot = jnp.zeros(S.shape, energies.dtype).at[:1].set(lengths)
         return mean(summary.weigh(self._terms(one_hot, energies, summary)))
 
     def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
@@ -137,7 +144,7 @@ class L1Sparsity(_Entrywise):
     smoothing = "epsilon"
 
     def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
-        return softened(Y**2, jnp.asarray(self.epsilon, Y.dtype))
+        return softened(squared(Y), jnp.asarray(self.epsilon, energies.dtype))
 
     def sparsifying_operator(self, n: int) -> Operator:
         return _identity(n, jnp.zeros(()).dtype)
@@ -156,8 +163,8 @@ class LogCoshSparsity(_Entrywise):
     smoothing = "epsilon"
 
     def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
-        floor = jnp.asarray(self.epsilon, Y.dtype)
-        return floor * log_cosh(Y / floor)
+        floor = jnp.asarray(self.epsilon, energies.dtype)
+        return floor * log_cosh((_modulus(Y) if is_complex(Y) else Y) / floor)
 
     def sparsifying_operator(self, n: int) -> Operator:
         return _identity(n, jnp.zeros(()).dtype)
@@ -170,7 +177,7 @@ class L4Sparsity(_Entrywise):
     concave = True
 
     def _terms(self, Y: Array, energies: Array, summary: SampleSummary) -> Array:
-        return -ratio(Y**4, mean(summary.weigh(energies**2)) / len(Y))
+        return -ratio(squared(Y) ** 2 if is_complex(Y) else Y**4, mean(summary.weigh(energies**2)) / len(Y))
 
 
 class Participation(Objective[SampleSummary]):
@@ -178,15 +185,16 @@ class Participation(Objective[SampleSummary]):
 
     name = "sparsity"
     takes_weights = True
+    takes_complex = True
 
-    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
-        shares = jnp.sum(ratio(Y**2, energies) ** 2, axis=0)
+        shares = jnp.sum(ratio(squared(Y), energies) ** 2, axis=0)
         return jnp.sum(summary.weigh(ratio(energies[0], shares))) / (len(Y) * max(Y.size, 1))
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
-        S = in_own_unit(summary)
-        return mean(summary.weigh(S**2)) / len(S)  # 1/n, or 0 if the signals are zero
+        S = in_own_unit(summary, complex_too=True)
+        return mean(summary.weigh(squared(S))) / len(S)  # 1/n, or 0 if the signals are zero
 
     def relaxation(self, summary: SampleSummary, steps: int) -> Float[Array, ""]:
         """Return the bound from the largest possible mean of `q = sum_i p_i^2`, p being the shares of the neurons.

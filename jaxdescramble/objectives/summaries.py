@@ -7,9 +7,9 @@ the rounding unit of the dtype.
 
 | summary   | keeps                            | singular values resolved down to |
 |-----------|----------------------------------|----------------------------------|
-| `Factor`  | R with `R^T R = S S^T`           | n eps sigma_1                    |
+| `Factor`  | R with `R^H R = S S^H`           | n eps sigma_1                    |
 | `Samples` | S itself                         | n eps sigma_1                    |
-| `Gram`    | `S S^T`                          | sqrt(n eps) sigma_1              |
+| `Gram`    | `S S^H`                          | sqrt(n eps) sigma_1              |
 
 `Factor` is the default. `Samples` is for objectives that are not quadratic. `Gram` squares the condition number: in
 float32 it loses all singular values below about 1/300 of the largest.
@@ -24,11 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_array, same_size
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_or_complex_array, same_size
+from jaxdescramble._base.products import adjoint, is_complex, matmul, real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._triangles import triangularise
 from jaxdescramble.objectives.summary import Summary
@@ -65,15 +65,25 @@ def effective_samples(summary: Summary) -> Float[Array, ""]:
     Source: Kish, Survey Sampling (1965), section 11.7.
     """
     count = getattr(summary, "effective", None)
-    return jnp.asarray(jnp.nan if count is None else count(), summary.dtype)
+    return jnp.asarray(jnp.nan if count is None else count(), real_type(summary.dtype))
 
 
-def _columns(signals: ArrayLike, size: int) -> Float[Array, "n m"]:
+def _columns(signals: ArrayLike, summary: Summary) -> Inexact[Array, "n m"]:
     # Accept an array without columns, of any dtype.
-    empty = getattr(signals, "shape", None) == (size, 0)
-    columns = jnp.asarray(signals) if empty else real_array(signals, "signals", (2,), "(features, samples)")
-    same_size(columns, 0, size, "signals", "the summary's features")
+    empty = getattr(signals, "shape", None) == (summary.size, 0)
+    columns = jnp.asarray(signals) if empty else real_or_complex_array(signals, "signals", (2,), "(features, samples)")
+    if is_complex(columns) and not jnp.issubdtype(summary.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"signals: got complex numbers ({columns.dtype}) for a summary of {summary.dtype}. Begin with an empty "
+            "summary of a complex dtype, or stack the real and the imaginary parts as separate samples."
+        )
+    same_size(columns, 0, summary.size, "signals", "the summary's features")
     return columns
+
+
+def _power(array: Array) -> Float[Array, ""]:
+    """Return the sum of squared absolute values."""
+    return jnp.sum(array.real**2 + array.imag**2) if is_complex(array) else jnp.sum(array**2)
 
 
 Kind = TypeVar("Kind", bound=Summary)
@@ -95,9 +105,9 @@ def _unit(largest: Array) -> Array:
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factor(Summary):
-    """The triangular factor R of a QR decomposition of `S^T`, updated batch by batch. It is the default.
+    """The triangular factor R of a QR decomposition of `S^H`, updated batch by batch. It is the default.
 
-    `S S^T = R^T R`, so every quadratic objective has the same value for S and for the n columns of `R^T`. The condition
+    `S S^H = R^H R`, so every quadratic objective has the same value for S and for the n columns of `R^H`. The condition
     number is not squared.
 
     >>> S = jnp.asarray([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
@@ -106,7 +116,7 @@ class Factor(Summary):
     [[5.0, 2.0], [2.0, 2.0]]
     """
 
-    factor: Float[Array, "*batch n n"]
+    factor: Inexact[Array, "*batch n n"]
     count: ArrayLike  # an int32 scalar; float0 if this is a tangent
     tally: Array | None = None  # (sum w, sum w^2) if samples have weights, shape (2,)
     exponent: ClassVar[int] = 1
@@ -114,7 +124,7 @@ class Factor(Summary):
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Factor":
         n = positive_integer(n, "n")
-        return Factor(jnp.zeros((n, n), floating_type(dtype, half=True)), jnp.zeros((), jnp.int32))
+        return Factor(jnp.zeros((n, n), floating_type(dtype, half=True, is_complex=True)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:
@@ -124,10 +134,12 @@ class Factor(Summary):
     def dtype(self) -> np.dtype:
         return self.factor.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Factor":
-        signals = _columns(signals, self.size)
+    def update(
+        self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None
+    ) -> "Factor":
+        signals = _columns(signals, self)
         each = valid(weights, signals)
-        factor = triangularise(jnp.concatenate([self.factor, balanced(signals, each).T]))
+        factor = triangularise(jnp.concatenate([self.factor, adjoint(balanced(signals, each))]))
         return Factor(factor, *added(self, signals, each))
 
     def merge(self, other: Summary) -> "Factor":
@@ -139,24 +151,24 @@ class Factor(Summary):
         return counted(self)
 
     def power(self) -> Float[Array, ""]:
-        return jnp.sum(self.factor**2)
+        return _power(self.factor)
 
-    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(matmul(matrix, self.factor.T) ** 2)
+    def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
+        return _power(matmul(matrix, adjoint(self.factor)))
 
-    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        half = matmul(matrix, self.factor.T)
-        return matmul(half, half.T)
+    def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
+        half = matmul(matrix, adjoint(self.factor))
+        return matmul(half, adjoint(half))
 
-    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        directions, singular, _ = decompositions.svd(self.factor.T)
+    def principal(self) -> tuple[Inexact[Array, "n n"], Float[Array, " n"]]:
+        directions, singular, _ = decompositions.svd(adjoint(self.factor))
         return directions, singular
 
-    def spanning(self) -> Float[Array, "n n"]:
-        return self.factor.T
+    def spanning(self) -> Inexact[Array, "n n"]:
+        return adjoint(self.factor)
 
-    def compressed(self, matrix: Float[Array, "k n"]) -> "Factor":
-        return Factor(triangularise(matmul(self.factor, matrix.T)), self.count, self.tally)
+    def compressed(self, matrix: Inexact[Array, "k n"]) -> "Factor":
+        return Factor(triangularise(matmul(self.factor, adjoint(matrix))), self.count, self.tally)
 
     def scale(self) -> Float[Array, ""]:
         return _unit(jnp.max(jnp.abs(self.factor)))
@@ -182,7 +194,7 @@ class SampleSummary(Summary):
     (True, False)
     """
 
-    signals: Float[Array, "*batch n m"]
+    signals: Inexact[Array, "*batch n m"]
     weights: Array | None
 
     @abc.abstractmethod
@@ -230,13 +242,13 @@ class Samples(SampleSummary):
     (2, 3)
     """
 
-    signals: Float[Array, "*batch n m"]
+    signals: Inexact[Array, "*batch n m"]
     weights: Array | None = dataclasses.field(default=None, kw_only=True)  # how much each counts, shape (*batch, m)
     exponent: ClassVar[int] = 1
 
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Samples":
-        return Samples(jnp.zeros((positive_integer(n, "n"), 0), floating_type(dtype, half=True)))
+        return Samples(jnp.zeros((positive_integer(n, "n"), 0), floating_type(dtype, half=True, is_complex=True)))
 
     @property
     def size(self) -> int:
@@ -246,8 +258,10 @@ class Samples(SampleSummary):
     def dtype(self) -> np.dtype:
         return self.signals.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Samples":
-        signals = _columns(signals, self.size)
+    def update(
+        self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None
+    ) -> "Samples":
+        signals = _columns(signals, self)
         each = valid(weights, signals)
         return self._with(clear(signals, each), each)
 
@@ -259,7 +273,7 @@ class Samples(SampleSummary):
         together = jnp.concatenate([self.signals, signals], axis=1)
         pairs = ((self.signals, self.weights), (signals, weights))
         if weights is not None or self.weights is not None:
-            each = [jnp.ones(some.shape[1], some.dtype) if w is None else w for some, w in pairs]
+            each = [jnp.ones(some.shape[1], real_type(some.dtype)) if w is None else w for some, w in pairs]
             weights = jnp.concatenate(each)
         return dataclasses.replace(self, signals=together, weights=weights)
 
@@ -281,26 +295,26 @@ class Samples(SampleSummary):
         return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
 
     def power(self) -> Float[Array, ""]:
-        return jnp.sum(balanced(self.signals, self.weights) ** 2)
+        return _power(balanced(self.signals, self.weights))
 
-    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(matmul(matrix, balanced(self.signals, self.weights)) ** 2)
+    def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
+        return _power(matmul(matrix, balanced(self.signals, self.weights)))
 
-    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
+    def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         half = matmul(matrix, balanced(self.signals, self.weights))
-        return matmul(half, half.T)
+        return matmul(half, adjoint(half))
 
-    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+    def principal(self) -> tuple[Inexact[Array, "n n"], Float[Array, " n"]]:
         n, m = self.signals.shape
         if m > n:  # the triangular factor has the same directions and singular values, equally accurate
             return Factor.empty(n, self.dtype).update(self.signals, self.weights).principal()
         directions, singular, _ = decompositions.svd(balanced(self.signals, self.weights), full_matrices=m < n)
-        return directions, jnp.zeros(n, self.dtype).at[: min(n, m)].set(singular)
+        return directions, jnp.zeros(n, singular.dtype).at[: min(n, m)].set(singular)
 
-    def spanning(self) -> Float[Array, "n m"]:
+    def spanning(self) -> Inexact[Array, "n m"]:
         return balanced(self.signals, self.weights)
 
-    def compressed(self, matrix: Float[Array, "k n"]) -> "Samples":
+    def compressed(self, matrix: Inexact[Array, "k n"]) -> "Samples":
         return dataclasses.replace(self, signals=matmul(matrix, self.signals))
 
     def scale(self) -> Float[Array, ""]:
@@ -316,13 +330,13 @@ class Samples(SampleSummary):
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Gram(Summary):
-    """The Gram matrix `S S^T`. Its update is the cheapest, but it keeps half the digits; use it in float64.
+    """The Gram matrix `S S^H`. Its update is the cheapest, but it keeps half the digits; use it in float64.
 
     >>> Gram.empty(2, jnp.float32).update(jnp.ones((2, 3), jnp.float32)).gram.tolist()
     [[3.0, 3.0], [3.0, 3.0]]
     """
 
-    gram: Float[Array, "*batch n n"]
+    gram: Inexact[Array, "*batch n n"]
     count: ArrayLike  # an int32 scalar; float0 if this is a tangent
     tally: Array | None = None  # (sum w, sum w^2) if samples have weights, shape (2,)
     exponent: ClassVar[int] = 2
@@ -330,7 +344,7 @@ class Gram(Summary):
     @staticmethod
     def empty(n: int, dtype: DTypeLike) -> "Gram":
         n = positive_integer(n, "n")
-        return Gram(jnp.zeros((n, n), floating_type(dtype, half=True)), jnp.zeros((), jnp.int32))
+        return Gram(jnp.zeros((n, n), floating_type(dtype, half=True, is_complex=True)), jnp.zeros((), jnp.int32))
 
     @property
     def size(self) -> int:
@@ -340,11 +354,11 @@ class Gram(Summary):
     def dtype(self) -> np.dtype:
         return self.gram.dtype
 
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Gram":
-        signals = _columns(signals, self.size)
+    def update(self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Gram":
+        signals = _columns(signals, self)
         each = valid(weights, signals)
         half = balanced(signals, each)
-        return Gram(self.gram + matmul(half, half.T), *added(self, signals, each))
+        return Gram(self.gram + matmul(half, adjoint(half)), *added(self, signals, each))
 
     def merge(self, other: Summary) -> "Gram":
         other = _alike(self, other)
@@ -354,22 +368,23 @@ class Gram(Summary):
         return counted(self)
 
     def power(self) -> Float[Array, ""]:
-        return jnp.trace(self.gram)
+        return jnp.trace(self.gram).real
 
-    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
-        return jnp.sum(matmul(matrix, self.gram) * matrix)
+    def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
+        return jnp.sum(matmul(matrix, self.gram) * jnp.conj(matrix)).real
 
-    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        return matmul(matmul(matrix, self.gram), matrix.T)
+    def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
+        return matmul(matmul(matrix, self.gram), adjoint(matrix))
 
-    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
-        squares, directions = decompositions.eigh(self.gram)
+    def principal(self) -> tuple[Inexact[Array, "n n"], Float[Array, " n"]]:
+        decompose = decompositions.eigh_hermitian if is_complex(self.gram) else decompositions.eigh
+        squares, directions = decompose(self.gram)
         return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
 
-    def spanning(self) -> Float[Array, "n n"]:
+    def spanning(self) -> Inexact[Array, "n n"]:
         return self.gram
 
-    def compressed(self, matrix: Float[Array, "k n"]) -> "Gram":
+    def compressed(self, matrix: Inexact[Array, "k n"]) -> "Gram":
         return Gram(self.moment(matrix), self.count, self.tally)
 
     def scale(self) -> Float[Array, ""]:

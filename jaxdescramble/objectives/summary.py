@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import instance_of
 
@@ -36,7 +36,9 @@ class Summary(abc.ABC):
         """Dtype of the signals."""
 
     @abc.abstractmethod
-    def update(self, signals: Float[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Summary":
+    def update(
+        self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None
+    ) -> "Summary":
         """Return a summary that includes further samples.
 
         Args:
@@ -53,28 +55,28 @@ class Summary(abc.ABC):
         """Return `||S||_F^2`."""
 
     @abc.abstractmethod
-    def energy(self, matrix: Float[Array, "k n"]) -> Float[Array, ""]:
+    def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
         """Return `||M S||_F^2`."""
 
     @abc.abstractmethod
-    def moment(self, matrix: Float[Array, "k n"]) -> Float[Array, "k k"]:
-        """Return `M S S^T M^T`."""
+    def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
+        """Return `M S S^H M^H`."""
 
     @abc.abstractmethod
-    def principal(self) -> tuple[Float[Array, "n n"], Float[Array, " n"]]:
+    def principal(self) -> tuple[Inexact[Array, "n n"], Float[Array, " n"]]:
         """Return the left singular vectors of S and its singular values, n of each, largest values first.
 
-        The vectors are the columns of an orthogonal matrix.
+        The vectors are the columns of an orthogonal matrix, or of a unitary one for complex signals.
         """
 
-    def spanning(self) -> Float[Array, "n c"]:
+    def spanning(self) -> Inexact[Array, "n c"]:
         """Return a matrix with the left singular vectors of S; its singular values are those of S to `exponent`.
 
         `descramble(..., rank=k)` needs this method.
         """
         raise TypeError(f"{type(self).__name__}: rank= needs a summary with methods spanning() and compressed(matrix).")
 
-    def compressed(self, matrix: Float[Array, "k n"]) -> "Summary":
+    def compressed(self, matrix: Inexact[Array, "k n"]) -> "Summary":
         """Return the summary of the signals `M S`. `descramble(..., rank=k)` needs this method."""
         raise TypeError(f"{type(self).__name__}: rank= needs a summary with methods spanning() and compressed(matrix).")
 

@@ -10,9 +10,9 @@ of their mean. Then `sum_s w_s E_s = n m`, and all formulas stay valid.
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import is_complex, matmul, real_type
 from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.objectives.weighing import balanced, shares
@@ -41,26 +41,44 @@ def _unit(summary: SampleSummary) -> tuple[Float[Array, ""], Float[Array, ""]]:
     return size, jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
-def in_own_unit(summary: Summary) -> Float[Array, "n m"]:
+def squared(Y: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the square of each real entry, or of the absolute value of each complex one.
+
+    >>> squared(jnp.asarray([3 + 4j])).tolist(), squared(jnp.asarray([2.0])).tolist()
+    ([25.0], [4.0])
+    """
+    return Y.real**2 + Y.imag**2 if is_complex(Y) else Y**2
+
+
+def in_own_unit(summary: Summary, complex_too: bool = False) -> Inexact[Array, "n m"]:
     """Return the signals in their own unit: entries with root mean square 1 (or all zero).
 
+    Args:
+        summary: summary of the signals.
+        complex_too: whether the caller's formula also holds for complex signals.
+
     Raises:
-        TypeError: if `summary` does not keep its samples.
+        TypeError: if `summary` does not keep its samples, or the signals are complex and the caller takes real ones.
 
     >>> from jaxdescramble.objectives import Samples
     >>> [round(float(x), 4) for x in in_own_unit(Samples(jnp.asarray([[6e-30], [8e-30]])))[:, 0]]
     [0.8485, 1.1314]
     """
     samples = kept_samples(summary)
+    if is_complex(samples.signals) and not complex_too:
+        raise TypeError(
+            f"summary: got complex signals ({samples.signals.dtype}); curvatures, relaxations and quadratic assignment "
+            "take real ones. On U(n), use solvers without a preconditioner, and `bound`."
+        )
     size, unit = _unit(samples)
     return samples.signals / size / unit
 
 
-def in_frame(point: Float[Array, "k n"], summary: Summary) -> tuple[Float[Array, "k m"], Float[Array, "1 m"]]:
+def in_frame(point: Inexact[Array, "k n"], summary: Summary) -> tuple[Inexact[Array, "k m"], Float[Array, "1 m"]]:
     """Return `Y = P S` in the unit of the signals, and the energies of the samples. P may be any matrix."""
     samples = kept_samples(summary)
     size, unit = _unit(samples)
-    energies = jnp.sum((samples.signals / size / unit) ** 2, axis=0, keepdims=True)
+    energies = jnp.sum(squared(samples.signals / size / unit), axis=0, keepdims=True)
     # Divide the small matrix, not the large one: with many samples, each pass over them takes most of the time. Signals
     # so small that 1 cannot be divided by them count as zero.
     counts = ~(size * unit <= 8 * jnp.finfo(point.dtype).tiny)  # true for NaN
@@ -87,7 +105,7 @@ def kept_samples(summary: Summary) -> SampleSummary:
     return summary
 
 
-def heavy(S: Float[Array, "n m"], summary: SampleSummary) -> Float[Array, "n m"]:
+def heavy(S: Inexact[Array, "n m"], summary: SampleSummary) -> Inexact[Array, "n m"]:
     """Multiply each sample by the square root of its weight, in units of the mean weight. Without weights, return S.
 
     >>> from jaxdescramble.objectives import Samples
@@ -111,4 +129,15 @@ def softened(square: Array, epsilon: ArrayLike) -> Array:
 def nothing_below_zero(summary: Summary) -> Float[Array, ""]:
     """Return 0, the bound of objectives for which nothing better than 0 is known."""
     a_summary(summary)
-    return jnp.zeros((), summary.dtype)
+    return jnp.zeros((), real_type(summary.dtype))
+
+
+def tighter(bound: Array | None, other: Array | None) -> Array | None:
+    """Return the larger of two bounds. None means a missing bound.
+
+    >>> float(tighter(jnp.asarray(1.0), None)), tighter(None, None)
+    (1.0, None)
+    """
+    if bound is None or other is None:
+        return other if bound is None else bound
+    return jnp.maximum(bound, other)

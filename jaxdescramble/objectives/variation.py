@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_integer, positive_number, true_or_false
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import matmul, real_type
 from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, spatial_curvature
 from jaxdescramble.objectives._differences import Differences
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
@@ -19,7 +19,7 @@ from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
-from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, softened
+from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, softened, squared
 from jaxdescramble.operators import Operator, from_matrix
 
 
@@ -93,16 +93,17 @@ class TotalVariation(Objective[SampleSummary]):
 
     smoothing = "epsilon"
     takes_weights = True
+    takes_complex = True
 
     def _differences(self, n: int) -> Differences:
         """Return D on n points."""
         sizes, ends = axes(n, self.shape, self.boundary, self.name)
         return Differences(sizes, ends, self.order, self.isotropic)
 
-    def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         D = self._differences(len(point))
         d = D.of_product(point, lambda matrix: in_frame(matrix, summary)[0])
-        return _variation(d, summary, jnp.asarray(self.epsilon, d.dtype), D)
+        return _variation(d, summary, jnp.asarray(self.epsilon, real_type(d.dtype)), D)
 
     def bound(self, summary: SampleSummary) -> Float[Array, ""]:
         """Return a number that no orthogonal P goes below. In general no P reaches it.
@@ -112,9 +113,9 @@ class TotalVariation(Objective[SampleSummary]):
         the variation of the sample is at least `||D y||^2 / (sqrt(c^2 E + epsilon^2) + epsilon)`. The sum of these
         terms is the roughness of weighted samples, whose minimum is known from the rearrangement inequality.
         """
-        S = in_own_unit(summary)
+        S = in_own_unit(summary, complex_too=True)
         D = self._differences(len(S))
-        square = D.largest_square * jnp.sum(S**2, axis=0)
+        square = D.largest_square * jnp.sum(squared(S), axis=0)
         weight = 1 / (jnp.sqrt(square + self.epsilon**2) + self.epsilon)
         _, singular = Samples(heavy(S * jnp.sqrt(weight)[None, :], summary)).principal()
         a = D.eigenvalues
@@ -195,6 +196,8 @@ def _operator(D: Differences, dtype: np.dtype) -> Operator:
         return from_matrix(jnp.asarray(D.rows.reshape((-1, D.rows.shape[-1])), dtype))
 
 
-def _variation(d: Float[Array, "axes k m"], summary: SampleSummary, epsilon: Array, D: Differences) -> Float[Array, ""]:
-    lengths = softened(jnp.sum(d**2, axis=0), epsilon)
+def _variation(
+    d: Inexact[Array, "axes k m"], summary: SampleSummary, epsilon: Array, D: Differences
+) -> Float[Array, ""]:
+    lengths = softened(jnp.sum(squared(d), axis=0), epsilon)
     return jnp.sum(summary.weigh(lengths)) / D.largest_variation(d)

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
 
 from jaxdescramble._base.checks import sample_weights
+from jaxdescramble._base.products import real_type
 
 
 @runtime_checkable
@@ -65,7 +66,7 @@ def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Arra
     return jax.lax.cummax(jnp.where(weights > 0, places, first))[found]
 
 
-def clear(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Float[Array, "*batch n m"]:
+def clear(signals: Inexact[Array, "*b n m"], weights: Float[Array, "*b m"] | None) -> Inexact[Array, "*b n m"]:
     """Replace samples of weight zero, which may contain NaN, by zeros.
 
     >>> clear(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([2.0, 0.0])).tolist()
@@ -74,7 +75,7 @@ def clear(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"]
     return signals if weights is None else jnp.where((weights > 0)[..., None, :], signals, 0)
 
 
-def balanced(signals: Float[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Array:
+def balanced(signals: Inexact[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Array:
     """Multiply each sample by the square root of its weight. Quadratic forms of the result are then weighted.
 
     >>> balanced(jnp.asarray([[1.0, jnp.nan]]), jnp.asarray([4.0, 0.0])).tolist()
@@ -105,8 +106,8 @@ def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
     return jnp.stack([jnp.sum(weights), jnp.sum(weights**2)])
 
 
-def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Float[Array, "n m"]) -> Array | None:
-    """Check weights, and return them in the dtype of the signals. None remains None, and all weights may be zero.
+def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Inexact[Array, "n m"]) -> Array | None:
+    """Check weights, and return them in the real dtype of the signals. None remains None, and all weights may be zero.
 
     In traced code, numbers are unknown; there a negative weight becomes NaN.
 
@@ -118,13 +119,13 @@ def valid(weights: ArrayLike | Sequence[ArrayLike] | None, like: Float[Array, "n
     """
     if weights is None:
         return None
-    each = sample_weights(weights, [like.shape[-1:]], like.dtype, empty=True)
+    each = sample_weights(weights, [like.shape[-1:]], real_type(like.dtype), empty=True)
     return jnp.where(each >= 0, each, jnp.nan)
 
 
 def tallied(summary: Counted) -> Array:
     """Return the tally `(sum w, sum w^2)` of a summary. A sample without a weight has weight 1."""
-    count = jnp.asarray(summary.count).astype(jnp.promote_types(summary.dtype, jnp.float32))
+    count = jnp.asarray(summary.count).astype(jnp.promote_types(real_type(summary.dtype), jnp.float32))
     return jnp.stack([count, count], axis=-1) if summary.tally is None else summary.tally
 
 
