@@ -72,6 +72,7 @@ def test_closed_form_attains_the_rearrangement_sum_on_a_hundred_problems(n, boun
 
 
 @needs_x64
+@pytest.mark.thorough
 def test_maximiser_is_the_largest_value_and_no_random_point_is_better_than_either():
     rng, n = np.random.default_rng(0), 6
     D, S = derivative(n, 2, "neumann"), gaussian(rng, n, 9)
@@ -117,6 +118,7 @@ def test_a_phase_for_each_component_is_free_and_one_for_each_neuron_is_not(bound
 
 
 @needs_x64
+@pytest.mark.thorough
 def test_pairs_of_eigenvalues_are_turned_to_the_point_nearest_to_the_identity():
     rng, n = np.random.default_rng(3), 7
     D, S = derivative(n), gaussian(rng, n, 10)
@@ -223,6 +225,7 @@ def test_summaries_of_complex_signals_are_mergeable_and_weighed(kind):
 
 
 @needs_x64
+@pytest.mark.thorough
 def test_one_layer_a_batch_a_list_and_weights_agree():
     rng = np.random.default_rng(8)
     S, weights = gaussian(rng, 5, 8), jnp.asarray([1.0, 2.0, 0.0, 3.0, 1.0, 1.0, 2.0, 0.0])
@@ -322,6 +325,7 @@ def test_modulus_of_a_known_signal():
 
 
 @needs_x64
+@pytest.mark.thorough
 def test_sparse_complex_sources_are_found_and_their_derivative():
     rng, n = np.random.default_rng(13), 3
     sources = np.where(rng.uniform(size=(n, 60)) < 0.3, gaussian(rng, n, 60), 0)

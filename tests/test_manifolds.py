@@ -347,6 +347,7 @@ def test_what_is_not_a_number_stays_so_and_derivatives_at_zero_are_finite():
     assert bool(jnp.isfinite(bound).all())
 
 
+@pytest.mark.thorough
 def test_products_flatten_and_know_what_their_parts_know():
     inner_one = Product((Stiefel(), Euclidean()))
     nested = Product({"a": inner_one, "b": Unitary()})

@@ -140,6 +140,7 @@ def test_a_start_is_a_point_or_a_turn():
         np.testing.assert_allclose(one.value, found.value, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_values_and_points_have_derivatives():
     """Against differences: the value by either path, and a gauge-free function of the point."""
     change = jnp.asarray(np.random.default_rng(5).standard_normal(S.shape))

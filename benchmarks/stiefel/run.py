@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=(os.cpu_count() or 1) - 1)
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "stiefel.md")
+    parser.add_argument("--note", default="", help="a sentence about the machine, for the table")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
@@ -147,7 +148,7 @@ def main() -> None:
     lines = [
         "# Stiefel manifolds", "",
         "`python -m benchmarks.stiefel.run`; every rival in a process of its own, one thread, float64, the same start.",
-        f"Hardware: {hardware()}.", "",
+        f"Hardware: {hardware()}. {given.note}".strip(), "",
         f"Seconds to gaps {', '.join(f'{gap:.0e}' for gap in GAPS)} of `(f - f*) / (f(start) - f*)`, compiled before; "
         "in brackets the evaluations (function with gradient, or Hessian product) to the last, or the gap at the end.",
         "Names are kind-n-p. Ratios are for the three gaps; above 1, this library is faster.", "",

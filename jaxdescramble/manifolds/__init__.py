@@ -7,7 +7,8 @@ from jaxdescramble.manifolds import orthogonal, permutation, retractions, unitar
 from jaxdescramble.manifolds.euclidean import Euclidean
 from jaxdescramble.manifolds.groups import Orthogonal, SpecialOrthogonal, SpecialUnitary, Unitary
 from jaxdescramble.manifolds.manifold import Manifold
-from jaxdescramble.manifolds.products import Power, Product
+from jaxdescramble.manifolds.powers import Power
+from jaxdescramble.manifolds.products import Product
 from jaxdescramble.manifolds.stiefel import Grassmann, Stiefel
 
 __all__ = [

@@ -14,7 +14,8 @@ from jaxdescramble._base.checks import one_with
 from jaxdescramble._base.products import is_complex
 from jaxdescramble.manifolds.groups import Orthogonal
 from jaxdescramble.manifolds.manifold import Manifold
-from jaxdescramble.manifolds.products import Power, is_manifold, spread
+from jaxdescramble.manifolds.powers import Power
+from jaxdescramble.manifolds.products import is_manifold, spread
 from jaxdescramble.solvers.descent import Info, Step
 from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, real_type
 
