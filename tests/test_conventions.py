@@ -96,8 +96,8 @@ def test_type_checkers_know_what_descramble_returns():
     source = ast.parse(inspect.getsource(importlib.import_module("jaxdescramble.descrambling.signals")))
     functions = [one for one in source.body if isinstance(one, ast.FunctionDef) and one.name == "descramble"]
     returned = [ast.unparse(one.returns) for one in functions]
-    assert returned == ["Descrambling", "Descramblings", "Descrambling | Descramblings"]
-    assert [len(one.decorator_list) for one in functions] == [1, 1, 0]
+    assert returned == ["Descrambling", "Descrambling", "Descramblings", "Descrambling | Descramblings"]
+    assert [len(one.decorator_list) for one in functions] == [1, 1, 1, 0]
     assert isinstance(jd.solvers.LBFGS(), jd.solvers.Solver)
     assert isinstance(jd.solvers.Chain((jd.solvers.LBFGS(),)), jd.solvers.Solver)
     assert not isinstance(jd.exact.ClosedForm(), jd.solvers.Solver)

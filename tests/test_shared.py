@@ -69,6 +69,18 @@ def test_shares_weights_and_rank():
     assert 0 < float(wide.left_out) < 1
 
 
+def largest(point, summary):
+    return jnp.sum((point @ summary.signals) ** 4)
+
+
+def test_layers_of_any_size_and_complex_ones_count_the_same():
+    tiny = [LAYERS[0] * 1e-200, LAYERS[1] * 1e200, LAYERS[2]]
+    np.testing.assert_allclose(jd.descramble(tiny, shared=True).value, jd.descramble(LAYERS, shared=True).value)
+    turned = [jnp.exp(1j * k) * layer for k, layer in enumerate(LAYERS)]
+    found = jd.descramble(turned, shared=True, group="U").check()
+    np.testing.assert_allclose(found.value, jd.descramble(LAYERS, shared=True).value, rtol=1e-10)
+
+
 @pytest.mark.every_case
 @pytest.mark.parametrize(
     ("signals", "options", "error", "message"),
@@ -79,6 +91,11 @@ def test_shares_weights_and_rank():
         (LAYERS, {"weights": [1.0]}, ValueError, "one entry for each of 3 layers"),
         (LAYERS, {"weights": [-1.0, 1.0, 1.0]}, ValueError, "a positive number, or an array"),
         ([objectives.Gram.empty(N, jnp.float64)] * 2, {}, TypeError, "takes arrays"),
+        ([LAYERS[0], LAYERS[0][:, :0]], {}, ValueError, r"signals\[1\]: shape \(8, 0\) has an empty axis"),
+        ([jnp.eye(N)] * 2, {"objective": objectives.diagonal_sum()}, TypeError, "reads weight matrices"),
+        (LAYERS, {"objective": objectives.sparsity("l4")}, TypeError, "not the mean over the layers"),
+        (LAYERS, {"objective": objectives.similarity(jnp.ones((N, 125)))}, TypeError, "not the mean over the layers"),
+        ([LAYERS[0]] * 2, {"objective": objectives.from_function(largest)}, TypeError, "at some frame"),
     ],
 )
 def test_bad_input_is_refused(signals, options, error, message):

@@ -348,3 +348,22 @@ def test_bad_sketches_are_refused():
         sketch.update(jnp.ones((3, 2)))
     with pytest.raises(TypeError, match="an update has no derivative"):
         jax.grad(lambda x: sketch.update(x).energy(jnp.eye(4)))(jnp.ones((4, 2)))
+
+
+def test_a_rotation_of_all_components_and_a_start_from_another_answer():
+    for key in jax.random.split(jax.random.key(11), 4):
+        S = jax.random.normal(key, (5, 40))
+        found = jd.descramble(S, rank=5, group="SO")
+        assert float(jnp.linalg.det(found.point)) > 0.99
+        assert found.left_out.shape == ()
+        first = jd.descramble(S, jd.objectives.sparsity(), jd.solvers.LBFGS(max_steps=5), rank=3, group="SO").point
+        again = jd.descramble(
+            S[:, ::-1] * 1.1, jd.objectives.sparsity(), jd.solvers.LBFGS(max_steps=5), rank=3, group="SO", start=first
+        )
+        assert again.point.shape == (3, 5)
+
+
+def test_a_sketch_needs_a_rank():
+    sketch = Sketch.empty(6, jnp.float64, rank=3).update(jax.random.normal(jax.random.key(0), (6, 20)))
+    with pytest.raises(TypeError, match="how many to use, rank=k"):
+        jd.descramble(sketch)

@@ -174,7 +174,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
+def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
     """Return the inverse of each matrix of a stack; return the transposes if all are orthogonal to rounding.
 
     A matrix is orthogonal to rounding if `||M^T M - 1||_F <= 10 sqrt(n) eps`. One test at run time decides for the

@@ -54,7 +54,7 @@ def check_problem(objective: Objective, data: Array | Summary, group: str, rank:
     if not objective.takes_complex:
         raise TypeError(
             f"group: {objective.name} takes real signals and a real P only, so group {group!r} cannot be used. These "
-            "objectives take complex signals: smoothness, total_variation, sparsity, entropy, locality."
+            "objectives take complex signals: smoothness, periodicity, total_variation, sparsity, entropy, locality."
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, positive_integer, real_array, same_size
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.status import Status
@@ -65,12 +66,17 @@ def checked_rank(rank: object, n: int, group: str, objective: Objective, data: A
 
 @functools.partial(jax.jit, static_argnames=("rank", "axes"))
 def keep(data: Array | Summary, weights: Array | None, rank: int, axes: int) -> Kept:
-    """Return the leading principal components of signals or of a summary, with `axes` leading batch axes."""
+    """Return the leading principal components of signals or of a summary, with `axes` leading batch axes.
+
+    If all are kept, their matrix is a rotation, so that R and P have the same determinant.
+    """
 
     def one(data: Array | Summary, weights: Array | None) -> Kept:
         summary = data if isinstance(data, Summary) else Samples(clear(data, weights), weights=weights)
         found = leading_directions(summary, rank)
         U = found.directions
+        if rank == len(U):
+            U = U.at[:, -1].multiply(decompositions.determinant_sign(jax.lax.stop_gradient(U)))
         small = data.compressed(U.T) if isinstance(data, Summary) else matmul(U.T, data)
         return Kept(U, small, found.left_out, found.tied)
 
@@ -107,7 +113,8 @@ def first_turn(start: ArrayLike, kept: Kept, group: str) -> Array:
                     "answer, or leave the start out."
                 )
         turn = matmul(point.astype(U.dtype), U)
-        polar = lambda one: orthogonal.polar(one)[0]  # noqa: E731
+        # With fewer components than features, U_k has no orientation, so neither has P: choose R in SO(k).
+        polar = lambda one: orthogonal.polar(one, group if n > k else "O")[0]  # noqa: E731
         for _ in range(turn.ndim - 2):
             polar = jax.vmap(polar)
         point = polar(turn)

@@ -36,7 +36,7 @@ from jaxdescramble.descrambling.solving import (
     summarised,
 )
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.objectives import Objective, Samples, Summary, smoothness
+from jaxdescramble.objectives import Objective, Samples, Sketch, Summary, smoothness
 from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.options import check_solver
 from jaxdescramble.solvers.solve import is_iterative
@@ -141,9 +141,9 @@ def descramble(
             objective that is a quadratic assignment problem over permutations (one with `Objective.assignment`), and
             raises an error if you give a solver or a start. "U" searches the unitary matrices, and "SU" those of
             determinant 1, for complex signals (quadrature detection, Fourier features). P is then complex. With
-            smoothness, each component has a free phase; it is the one that brings P nearest to the identity. Real
-            signals have the answer of "O", as complex numbers. Smoothness, total variation, sparsity, entropy and
-            locality take complex signals; an error says so for others.
+            the closed form, each component has a free phase (the one that brings P nearest to the identity is taken,
+            and is a constant in derivatives), and real signals have the answer of "O", as complex numbers. Smoothness,
+            periodicity, total variation, sparsity, entropy and locality take complex signals; others refuse them.
         rank: k, for wide layers: `P = R U_k^T` has k rows, where the columns of U_k are the k leading left singular
             vectors of the (weighted) signals, and R in O(k) is found on the k signals `U_k^T S`. `P^T P` is the
             projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do
@@ -171,8 +171,9 @@ def descramble(
             one search; None then means a fixed key.
         shared: find one P for all signals of a list, such as a stream of values that is read at several layers. It
             minimises the mean of the objective over the layers; each counts the same, however loud it is and however
-            many samples it has. All arrays then have the same features, and the result is one `Descrambling`; `score`
-            it on each layer. An entry of `weights` may be a number, the share of the layer.
+            many samples it has (a layer of zeros counts nothing). All arrays then have the same features, and the
+            result is one `Descrambling`; `score` it on each layer. An entry of `weights` may be a number, the share of
+            the layer. Objectives without such a mean (`l4`, `similarity`) are refused.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
         max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
@@ -207,7 +208,8 @@ def descramble(
     if true_or_false(shared, "shared"):
         if not (isinstance(signals, list | tuple) and signals and all(map(is_problem, signals))):
             raise TypeError("shared: needs a list of signals, one array (features, samples) for each layer.")
-        signals, weights = side_by_side(signals, weights)
+        chosen, _ = with_defaults(objective, solver, group, start, restarts, key, UNITARY)
+        signals, weights = side_by_side(signals, weights, chosen)
     if isinstance(signals, list | tuple) and signals and all(map(is_problem, signals)):
         found = descramble_each(watch, signals, objective, solver, group, weights, start, restarts, key, rank)
     else:
@@ -256,6 +258,8 @@ def descramble_one(
     if isinstance(signals, Summary):
         if weights is not None:
             raise TypeError("weights: a summary holds its samples' weights already; give them to objective.summarise.")
+        if rank is None and isinstance(signals, Sketch):
+            raise TypeError("signals: a Sketch holds few directions of the signals; say how many to use, rank=k.")
         data, axes, n = signals, jax.tree.leaves(signals)[0].ndim - 2, signals.size
     else:
         columns = _columns(signals, rank is None, group)

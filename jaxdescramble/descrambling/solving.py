@@ -65,6 +65,7 @@ def fields_of(found: Answer, initial_value: Array, samples: Array, group: str) -
         "classes": jnp.asarray(getattr(found, "classes", 2 if group == "O" else 1), jnp.int32),
         "samples": samples,
         "residual": jnp.broadcast_to(residual, found.value.shape),
+        "left_out": jnp.zeros_like(found.value),
     }
 
 

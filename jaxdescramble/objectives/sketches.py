@@ -39,7 +39,9 @@ class Sketch(Summary):
     Choose r = 2 k or more, and compare `k * error` with `power()`, the exact energy. `left_out` of a `Descrambling`
     counts everything that F dropped as left out, so it is never too small.
 
-    The answer depends on the order of the batches, within this bound. An update has no derivative.
+    The answer depends on the order of the batches, within this bound. An update has no derivative. Squares are summed
+    as they are: divide signals in float32 that are above 1e18 or below 1e-18. Without `rank`, values of an objective
+    at a sketch compare what is kept with the whole energy.
 
     Attributes:
         factor: F, with orthogonal columns, largest first.

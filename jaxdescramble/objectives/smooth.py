@@ -93,9 +93,8 @@ class Quadratic(Objective[Summary]):
         return rearrangement_bound(summary, self.operator(size_of(summary)))
 
     def curvature(self, summary: Summary) -> "PrincipalCurvature | None":
-        if jnp.issubdtype(summary.dtype, jnp.complexfloating):
-            return None
-        return PrincipalCurvature(summary, self.operator(size_of(summary)))
+        operator = self.operator(size_of(summary))
+        return None if jnp.issubdtype(summary.dtype, jnp.complexfloating) else PrincipalCurvature(summary, operator)
 
     def assignment(self, summary: Summary) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
         """Return `D^T D / lambda_max` and `S S^T / ||S||_F^2`, or the real part of `S S^H / ||S||_F^2`."""
