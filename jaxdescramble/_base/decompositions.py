@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Complex, Float, Inexact, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
 from jaxdescramble._base.products import matmul
 
@@ -112,20 +112,11 @@ def singular_values(matrix: Inexact[Array, "n m"]) -> Float[Array, " k"]:
     return _singular_values(matrix)
 
 
-def eigh(matrix: Float[Array, "n n"]) -> tuple[Array, Array]:
-    """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors as columns.
+def eigh(matrix: Inexact[Array, "n n"]) -> tuple[Array, Array]:
+    """Return the eigenvalues of a symmetric or Hermitian matrix, ascending, and its eigenvectors as columns.
 
     >>> eigh(jnp.asarray([[2.0, 0.0], [0.0, 1.0]]))[0].tolist()
     [1.0, 2.0]
-    """
-    return _eigh(matrix)
-
-
-def eigh_hermitian(matrix: Complex[Array, "n n"]) -> tuple[Array, Array]:
-    """Return the eigenvalues of a complex Hermitian matrix, ascending, and its eigenvectors as columns.
-
-    >>> eigh_hermitian(jnp.asarray([[0.0, 1j], [-1j, 0.0]]))[0].round(4).tolist()
-    [-1.0, 1.0]
     """
     return _eigh(matrix)
 

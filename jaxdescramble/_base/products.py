@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Inexact, Shaped
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -29,8 +29,8 @@ def adjoint(a: Shaped[Array, "*batch n k"]) -> Shaped[Array, "*batch k n"]:
     return jnp.conj(turned) if is_complex(a) else turned
 
 
-def is_complex(a: Array) -> bool:
-    """Return whether an array holds complex numbers.
+def is_complex(a: Array | jax.ShapeDtypeStruct) -> bool:
+    """Return whether an array holds complex numbers, or would hold them.
 
     >>> is_complex(jnp.ones(2))
     False
@@ -83,10 +83,19 @@ def inner(a: Array, b: Array) -> Float[Array, ""]:
     return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST).real
 
 
-def square_sum(a: Array) -> Float[Array, ""]:
+def squared(a: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the square of each real entry, or of the absolute value of each complex one.
+
+    >>> squared(jnp.asarray([3 + 4j])).tolist(), squared(jnp.asarray([2.0])).tolist()
+    ([25.0], [4.0])
+    """
+    return a.real**2 + a.imag**2 if is_complex(a) else a**2
+
+
+def square_sum(a: Inexact[Array, "*shape"]) -> Float[Array, ""]:
     """Return the sum of the squared absolute values of all entries.
 
     >>> float(square_sum(jnp.asarray([3.0, 4.0])))
     25.0
     """
-    return jnp.sum(a.real**2 + a.imag**2) if is_complex(a) else jnp.sum(a * a)
+    return jnp.sum(squared(a))

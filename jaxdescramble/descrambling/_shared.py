@@ -23,7 +23,7 @@ from jaxdescramble._base.checks import (
     same_size,
     sample_weights,
 )
-from jaxdescramble._base.products import is_complex, real_type
+from jaxdescramble._base.products import real_type, squared
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import L4Sparsity, Objective, Similarity, Summary, Weighted
 
@@ -120,8 +120,7 @@ def _of_unit_energy(layer: Array, inside: Array) -> Array:
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(used)))
     unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)  # so that squares neither overflow nor vanish
     used, layer = used / unit, layer / unit
-    squares = used.real**2 + used.imag**2 if is_complex(used) else used**2
-    energy = jnp.sum(squares * inside[None, :])
+    energy = jnp.sum(squared(used) * inside[None, :])
     return layer / jnp.sqrt(jnp.where(energy > 0, energy, 1))
 
 

@@ -62,7 +62,7 @@ def _logarithm(Q: Array) -> Array:
 @_logarithm.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     W = _logarithm(primals[0])
-    angles, Z = decompositions.eigh_hermitian(-1j * W)
+    angles, Z = decompositions.eigh(-1j * W)
     K = matmul(matmul(Z.conj().T, skew(matmul(primals[0].T, tangents[0])).astype(Z.dtype)), Z)
     half = (angles[:, None] - angles[None, :]) / 2
     finite = jnp.abs(half) < jnp.pi * (1 - 100 * len(half) * jnp.finfo(half.dtype).eps)

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import is_traced, numbers
-from jaxdescramble._base.products import adjoint, is_complex, matmul, square_sum
+from jaxdescramble._base.products import adjoint, complex_type, is_complex, matmul
 
 
 def like_point(value: Any, point: Any, name: str) -> Any:
@@ -49,10 +49,15 @@ def check_near(defect: Any, point: Array, name: str, cure: str) -> None:
     """
     if is_traced(point):
         return
+    # Use NumPy: inside a user's jit, jnp would trace this test and give no answer.
     with np.errstate(all="ignore"):  # NaN must fail the test below
         off = defect(np.asarray(point))
     if not off <= 1e-2:
         raise ValueError(f"{name}: got {cure.format(off=f'{off:.3g}', name=name)}")
+
+
+NOT_ORTHOGONAL = "||P^T P - 1|| = {off}; must be orthogonal. Use manifolds.orthogonal.polar({name})[0]."
+"""What was measured of a matrix that is not orthogonal, and what to do; see `check_near`."""
 
 
 def orthonormality(host: np.ndarray) -> float:
@@ -65,14 +70,15 @@ def orthonormality(host: np.ndarray) -> float:
     return np.linalg.norm(gram - np.eye(host.shape[-1]), axis=(-2, -1)).max()
 
 
-def orthonormal_defect(point: Array) -> Float[Array, ""]:
+def orthonormal_defect(point: Inexact[Array, "*batch n p"]) -> Float[Array, "*batch"]:
     """Return `||X^H X - 1||_F`.
 
     >>> float(orthonormal_defect(jnp.eye(3)))
     0.0
     """
-    eye = jnp.eye(point.shape[-1], dtype=point.dtype)
-    return jnp.sqrt(square_sum(matmul(adjoint(point), point) - eye))
+    gram = matmul(adjoint(point), point)
+    eye = jnp.broadcast_to(jnp.eye(point.shape[-1], dtype=point.dtype), gram.shape)
+    return jnp.linalg.norm(gram - eye, axis=(-2, -1))
 
 
 def numbers_of(value: Any, name: str, complex_numbers: bool | None, manifold: str) -> Array:
@@ -87,7 +93,7 @@ def numbers_of(value: Any, name: str, complex_numbers: bool | None, manifold: st
     array = numbers(value, name)
     typed(array, name, complex_numbers, manifold)
     if complex_numbers and not is_complex(array):
-        return array.astype(jnp.result_type(array.dtype, jnp.complex64))
+        return array.astype(complex_type(array.dtype))
     return array
 
 

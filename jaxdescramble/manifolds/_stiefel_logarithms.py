@@ -60,7 +60,7 @@ def logarithm(manifold: Any, point: Array, to: Array) -> Array:
         V, L, best, count = state
         B, C = L[p:, :p], L[p:, p:]
         # exp(Gamma) with S Gamma + Gamma S = C cancels C up to third order.
-        weights, frame = _eigh(matmul(B, adjoint(B)) / 12 - jnp.eye(extra, dtype=V.dtype) / 2)
+        weights, frame = decompositions.eigh(matmul(B, adjoint(B)) / 12 - jnp.eye(extra, dtype=V.dtype) / 2)
         inside = matmul(matmul(adjoint(frame), C), frame) / (weights[:, None] + weights[None, :])
         gamma = skewed(matmul(matmul(frame, inside), adjoint(frame)))
         eye = jnp.eye(extra, dtype=V.dtype)
@@ -94,7 +94,3 @@ def _completed(first: Array, extra: int) -> Array:
     sign = jnp.where(decompositions.determinant_sign(V) < 0, -1, 1).astype(V.dtype)
     flip = matmul(D * jnp.ones(extra, V.dtype).at[-1].set(sign)[None, :], D.T)
     return jnp.concatenate([first, matmul(last, flip)], axis=1)
-
-
-def _eigh(matrix: Array) -> tuple[Array, Array]:
-    return decompositions.eigh_hermitian(matrix) if is_complex(matrix) else decompositions.eigh(matrix)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.products import as_like, as_real, square_sum
+from jaxdescramble._base.products import as_like, as_real, is_complex, square_sum
 from jaxdescramble.manifolds._exponentials import CAP
 from jaxdescramble.manifolds._points import numbers_of, typed
 from jaxdescramble.manifolds.manifold import Manifold
@@ -57,7 +57,7 @@ class Euclidean(Manifold):
         return jnp.zeros((), point.real.dtype)
 
     def dimension(self, point: Any) -> int:
-        return int(point.size) * (2 if jnp.issubdtype(point.dtype, jnp.complexfloating) else 1)
+        return int(point.size) * (2 if is_complex(point) else 1)
 
     def split(self, point: Array, place: PyTree, slope: Array) -> tuple[Array, PyTree]:
         return as_real(slope), ()

@@ -14,11 +14,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.products import adjoint, as_like, as_real, inner, matmul, square_sum
+from jaxdescramble._base.products import adjoint, as_like, as_real, inner, matmul, real_type, square_sum
 from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds._exponentials import CAP, angle_bound, exponential_minus_one, limit
 from jaxdescramble.manifolds._logarithms import logarithm
-from jaxdescramble.manifolds._points import check_near, numbers_of, orthonormal_defect, orthonormality, typed
+from jaxdescramble.manifolds._points import (
+    NOT_ORTHOGONAL,
+    check_near,
+    numbers_of,
+    orthonormal_defect,
+    orthonormality,
+    typed,
+)
 from jaxdescramble.manifolds.manifold import TINY, Manifold
 from jaxdescramble.manifolds.projections import polished, skewed
 
@@ -32,7 +39,7 @@ class _Group(Manifold):
     def check(self, point: Any, name: str = "point") -> Array:
         array = numbers_of(point, name, self.complex, self.symbol)
         self.shaped(array, name)
-        cure = "||P^T P - 1|| = {off}; must be orthogonal. Use manifolds.orthogonal.polar({name})[0]."
+        cure = NOT_ORTHOGONAL
         if self.complex:
             cure = "||P^H P - 1|| = {off}; must be unitary. Use manifolds.unitary.polar({name})."
         check_near(orthonormality, array, name, cure)
@@ -193,7 +200,7 @@ class Unitary(_Group):
     complex: ClassVar[bool | None] = True
 
     def another(self, key: PRNGKeyArray, point: Any) -> Array:
-        return unitary.random(key, point.shape[-1], jnp.finfo(point.dtype).dtype)
+        return unitary.random(key, point.shape[-1], real_type(point.dtype))
 
     def nearest(self, goal: Array, kind: PyTree) -> Array:
         return unitary.polar(goal)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import floating_type
-from jaxdescramble._base.products import inner
+from jaxdescramble._base.products import complex_type, inner, is_complex
 from jaxdescramble.manifolds._exponentials import CAP
 from jaxdescramble.manifolds._points import like_point
 
@@ -80,7 +80,7 @@ class Manifold(abc.ABC):
         else:
             kind = floating_type(dtype)
         if self.complex:
-            kind = np.result_type(kind, np.complex64)
+            kind = complex_type(kind)
         try:
             like = jax.eval_shape(lambda: jnp.zeros(shape, kind))
             self.shaped(like, "shape")
@@ -232,7 +232,7 @@ class Manifold(abc.ABC):
 
     def extent(self, point: Any) -> tuple[int, ...]:
         """Return the shape of coordinates."""
-        return (2, *point.shape) if jnp.issubdtype(point.dtype, jnp.complexfloating) else tuple(point.shape)
+        return (2, *point.shape) if is_complex(point) else tuple(point.shape)
 
     @abc.abstractmethod
     def move(self, point: Any, place: PyTree, velocity: Array) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import is_traced, numbers
-from jaxdescramble._base.products import is_complex
+from jaxdescramble._base.products import complex_type, is_complex
 from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.manifolds.products import Product, is_manifold
 
@@ -53,7 +53,7 @@ class Power(Manifold):
             raise ValueError(f"{name}: got shape {array.shape}; expected points stacked along a leading axis.")
         self.shaped(array, name)
         if self.complex and not is_complex(array):
-            array = array.astype(jnp.result_type(array.dtype, jnp.complex64))
+            array = array.astype(complex_type(array.dtype))
         if not is_traced(array):  # test on the host: inside a user's jit, slices of the array would be traced
             for k, one in enumerate(np.asarray(array)):
                 self.manifold.check(one, f"{name}[{k}]")

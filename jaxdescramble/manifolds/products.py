@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from jaxdescramble._base.products import real_type
 from jaxdescramble.manifolds.manifold import Manifold
 
 CLASSES = 16
@@ -21,7 +22,7 @@ class Product(Manifold):
     """A product of manifolds. Its points are pytrees, and so are its tangent vectors.
 
     You seldom need it: `minimise(f, {"turn": P, "shift": t}, manifold={"turn": Orthogonal(), "shift": Euclidean()})`
-    makes it, and a manifold instead of a whole branch stands for all leaves below. The metric is the sum of the
+    makes it, and one manifold given for a branch stands for all leaves below. The metric is the sum of the
     metrics; coordinates are one vector, those of the leaves one after another.
 
     Args:
@@ -80,7 +81,7 @@ class Product(Manifold):
         paths, _ = jax.tree_util.tree_flatten_with_path(self.parts, is_leaf=is_manifold)
         names = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
         arrays = [one.check(part, called) for one, part, called in zip(self.leaves, parts, names, strict=True)]
-        precisions = {jnp.finfo(leaf.dtype).dtype.name for leaf in jax.tree.leaves(arrays)}
+        precisions = {real_type(leaf.dtype).name for leaf in jax.tree.leaves(arrays)}
         if len(precisions) > 1:
             given = ", ".join(f"{called} {one.dtype}" for called, one in zip(names, arrays, strict=True))
             raise TypeError(f"{name}: got types of several precisions ({given}); convert all with .astype to one.")

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of
-from jaxdescramble._base.products import adjoint, as_like, as_real, matmul, square_sum
+from jaxdescramble._base.products import adjoint, as_like, as_real, is_complex, matmul, real_type, square_sum
 from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds._exponentials import exponential_minus_one
 from jaxdescramble.manifolds._points import check_near, numbers_of, orthonormal_defect, orthonormality, typed
@@ -92,8 +92,8 @@ class _Columns(Manifold):
         return jnp.eye(*like.shape, dtype=like.dtype)
 
     def another(self, key: PRNGKeyArray, point: Any) -> Array:
-        columns = unitary.random_columns if _complex(point) else orthogonal.random_columns
-        return columns(key, *point.shape, dtype=jnp.finfo(point.dtype).dtype)
+        columns = unitary.random_columns if is_complex(point) else orthogonal.random_columns
+        return columns(key, *point.shape, dtype=real_type(point.dtype))
 
     def polish(self, point: Array) -> Array:
         return polished(point)
@@ -104,8 +104,8 @@ class _Columns(Manifold):
     def dimension(self, point: Any) -> int:
         n, p = point.shape
         if not self.turns:
-            return p * (n - p) * (2 if _complex(point) else 1)
-        return 2 * n * p - p * p if _complex(point) else n * p - p * (p + 1) // 2
+            return p * (n - p) * (2 if is_complex(point) else 1)
+        return 2 * n * p - p * p if is_complex(point) else n * p - p * (p + 1) // 2
 
     def place(self, point: Array) -> Place:
         p = point.shape[-1]
@@ -181,7 +181,7 @@ class _Columns(Manifold):
         gram = matmul(adjoint(below), below)
         mixed = jnp.sum((adjoint(turn) * matmul(gram, turn).T).real)
         total = square_sum(matmul(turn, turn) - gram) + 2 * mixed + square_sum(gram)
-        total = jnp.maximum(total, 0) / (1 if _complex(point) else 2)
+        total = jnp.maximum(total, 0) / (1 if is_complex(point) else 2)
         # The fourth root of the sum of the fourth powers of all angles of the planes in question.
         return jnp.where(total == 0, 0, jnp.where(total == 0, 1, total) ** 0.25) * largest
 
@@ -264,7 +264,7 @@ class Stiefel(_Columns):
         return logarithm(self, point.astype(like.dtype), to.astype(like.dtype))
 
     def classes(self, point: Any) -> int:
-        return 2 if point.shape[0] == point.shape[1] and not _complex(point) else 1
+        return 2 if point.shape[0] == point.shape[1] and not is_complex(point) else 1
 
     def in_each_class(self, point: Array) -> Array:
         return jnp.stack([point, reflected(point)]) if self.classes(point) == 2 else point[None]
@@ -325,7 +325,3 @@ def _perpendicular(point: Array, place: Place, below: Array) -> Array:
     p = point.shape[-1]
     y = matmul(adjoint(place.order), matmul(adjoint(place.inverse), matmul(adjoint(point[p:]), below)))
     return jnp.concatenate([-matmul(place.order + point[:p], y), below - matmul(point[p:], y)])
-
-
-def _complex(like: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(like), jnp.complexfloating))

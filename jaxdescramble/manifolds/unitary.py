@@ -13,7 +13,7 @@ from jaxtyping import Array, Complex, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, numbers, positive_integer, random_key
-from jaxdescramble._base.products import adjoint, is_complex, matmul
+from jaxdescramble._base.products import adjoint, complex_type, is_complex, matmul
 from jaxdescramble.manifolds.projections import orthonormal, polished, skewed
 
 __all__ = ["determinant", "logarithm", "polar", "random", "random_columns", "special"]
@@ -153,7 +153,7 @@ def logarithm(point: ArrayLike, traceless: bool = False) -> Complex[Array, "n n"
     omega = skewed(matmul(2 * skewed(R), matmul(V * ratio[None, :], Vh)))
     if not traceless:
         return omega
-    angles, vectors = decompositions.eigh_hermitian(-1j * omega)
+    angles, vectors = decompositions.eigh(-1j * omega)
     turns = jnp.round(jnp.sum(angles) / (2 * jnp.pi))
     # A positive sum: lower the largest angles by 2 pi; a negative one: raise the smallest.
     rank = jnp.arange(n)
@@ -176,4 +176,4 @@ def _square(value: ArrayLike, name: str) -> Array:
         raise ValueError(f"{name}: expected a square matrix, got shape {array.shape}.")
     if not jnp.issubdtype(array.dtype, jnp.inexact) or array.dtype in (jnp.float16, jnp.bfloat16):
         raise TypeError(f"{name}: got {array.dtype}; convert to complex64 or complex128 with .astype.")
-    return array if is_complex(array) else array.astype(jnp.result_type(array.dtype, jnp.complex64))
+    return array if is_complex(array) else array.astype(complex_type(array.dtype))

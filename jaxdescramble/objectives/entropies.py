@@ -8,13 +8,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_number
+from jaxdescramble._base.products import squared
 from jaxdescramble.objectives._curvatures import AxesCurvature, SpatialCurvature, axes_curvature, entrywise_curvature
 from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio, squared
+from jaxdescramble.objectives.units import in_frame, in_own_unit, nothing_below_zero, ratio
 
 
 def entropy(epsilon: ArrayLike = 1e-3) -> "Entropy":

@@ -9,14 +9,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import real_array, same_size
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import matmul, squared
 from jaxdescramble.objectives._curvatures import SpatialCurvature, spatial_curvature
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
 from jaxdescramble.objectives._relaxations import concentration, spread
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, mean, nothing_below_zero, ratio, squared
+from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, mean, nothing_below_zero, ratio
 
 
 def locality(

@@ -9,13 +9,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Complex, Float, Inexact
 
 from jaxdescramble._base.checks import one_of, positive_number
-from jaxdescramble._base.products import is_complex, matmul
+from jaxdescramble._base.products import is_complex, matmul, squared
 from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature, spatial_curvature
 from jaxdescramble.objectives._relaxations import concentration, from_levels
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import SampleSummary
-from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened, squared
+from jaxdescramble.objectives.units import in_frame, in_own_unit, mean, ratio, softened
 from jaxdescramble.operators import Operator, from_matrix
 
 MEASURES = ("l1", "logcosh", "l4", "participation")

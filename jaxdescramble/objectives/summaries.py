@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_or_complex_array, same_size
-from jaxdescramble._base.products import adjoint, is_complex, matmul, real_type
+from jaxdescramble._base.products import adjoint, is_complex, matmul, real_type, square_sum
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._triangles import triangularise
 from jaxdescramble.objectives.summary import Summary
@@ -79,11 +79,6 @@ def _columns(signals: ArrayLike, summary: Summary) -> Inexact[Array, "n m"]:
         )
     same_size(columns, 0, summary.size, "signals", "the summary's features")
     return columns
-
-
-def _power(array: Array) -> Float[Array, ""]:
-    """Return the sum of squared absolute values."""
-    return jnp.sum(array.real**2 + array.imag**2) if is_complex(array) else jnp.sum(array**2)
 
 
 Kind = TypeVar("Kind", bound=Summary)
@@ -151,10 +146,10 @@ class Factor(Summary):
         return counted(self)
 
     def power(self) -> Float[Array, ""]:
-        return _power(self.factor)
+        return square_sum(self.factor)
 
     def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
-        return _power(matmul(matrix, adjoint(self.factor)))
+        return square_sum(matmul(matrix, adjoint(self.factor)))
 
     def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         half = matmul(matrix, adjoint(self.factor))
@@ -295,10 +290,10 @@ class Samples(SampleSummary):
         return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
 
     def power(self) -> Float[Array, ""]:
-        return _power(balanced(self.signals, self.weights))
+        return square_sum(balanced(self.signals, self.weights))
 
     def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
-        return _power(matmul(matrix, balanced(self.signals, self.weights)))
+        return square_sum(matmul(matrix, balanced(self.signals, self.weights)))
 
     def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         half = matmul(matrix, balanced(self.signals, self.weights))
@@ -377,8 +372,7 @@ class Gram(Summary):
         return matmul(matmul(matrix, self.gram), adjoint(matrix))
 
     def principal(self) -> tuple[Inexact[Array, "n n"], Float[Array, " n"]]:
-        decompose = decompositions.eigh_hermitian if is_complex(self.gram) else decompositions.eigh
-        squares, directions = decompose(self.gram)
+        squares, directions = decompositions.eigh(self.gram)
         return directions[:, ::-1], jnp.sqrt(jnp.maximum(squares[::-1], 0))
 
     def spanning(self) -> Inexact[Array, "n n"]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
-from jaxdescramble._base.products import is_complex, matmul, real_type
+from jaxdescramble._base.products import is_complex, matmul, real_type, squared
 from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.objectives.weighing import balanced, shares
@@ -39,15 +39,6 @@ def _unit(summary: SampleSummary) -> tuple[Float[Array, ""], Float[Array, ""]]:
     # Ask the summary for its power: it may hold only some of the samples (`descrambling.accumulators`).
     square = summary.normalised().power() / summary.entries
     return size, jnp.sqrt(jnp.where(square > 0, square, 1))
-
-
-def squared(Y: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return the square of each real entry, or of the absolute value of each complex one.
-
-    >>> squared(jnp.asarray([3 + 4j])).tolist(), squared(jnp.asarray([2.0])).tolist()
-    ([25.0], [4.0])
-    """
-    return Y.real**2 + Y.imag**2 if is_complex(Y) else Y**2
 
 
 def in_own_unit(summary: Summary, complex_too: bool = False) -> Inexact[Array, "n m"]:

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_integer, positive_number, true_or_false
-from jaxdescramble._base.products import matmul, real_type
+from jaxdescramble._base.products import matmul, real_type, squared
 from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, spatial_curvature
 from jaxdescramble.objectives._differences import Differences
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
@@ -19,7 +19,7 @@ from jaxdescramble.objectives._symmetries import Symmetries, of_grid
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.smooth import paired_roughness
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
-from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, softened, squared
+from jaxdescramble.objectives.units import heavy, in_frame, in_own_unit, softened
 from jaxdescramble.operators import Operator, from_matrix
 
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from jaxdescramble._base.products import complex_type
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.status import Status
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
-from jaxdescramble.solvers.problem import better, check_samples, is_finite, name_of, real_type
+from jaxdescramble.solvers.problem import better, check_samples, is_finite, name_of, real_type_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.solve import best, best_of, several_classes, solve, solve_each, stage, timed
 
@@ -108,7 +109,7 @@ class Continuation:
                 f"Continuation: {name_of(function)} names no smoothing parameter. Use an objective that has one "
                 "(objectives.total_variation, sparsity), or write one with `smoothing = 'its name'`."
             )
-        factors = jnp.stack([jnp.asarray(factor, real_type(start)) for factor in (*self.factors, 1.0)])
+        factors = jnp.stack([jnp.asarray(factor, real_type_of(start)) for factor in (*self.factors, 1.0)])
         if options.watch is not None:
             stages = [(smoothed(factor), self.solver, args) for factor in factors]
             return _one_after_another(stages, start, options)
@@ -214,7 +215,7 @@ class SinglePrecision:
 
     def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution, in the type of the start; its point is orthogonal to single precision."""
-        wide = real_type(start)
+        wide = real_type_of(start)
         if wide == jnp.float32:
             return solve(function, start, args, self.solver, options)
         function, begin, data = _single((function, start, args))
@@ -243,7 +244,7 @@ def _converted(tree: Data, dtype: DTypeLike) -> Data:
 
     def one(leaf: Any) -> Any:
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            return leaf.astype(jnp.result_type(dtype, jnp.complex64))
+            return leaf.astype(complex_type(dtype))
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(one, tree)

@@ -17,7 +17,7 @@ from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.manifolds.powers import Power
 from jaxdescramble.manifolds.products import is_manifold, spread
 from jaxdescramble.solvers.descent import Info, Step
-from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, real_type
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, real_type_of
 
 
 def riemannian(
@@ -121,7 +121,7 @@ def _of_many(manifold: Manifold, point: Array) -> Manifold:
 
 
 def _zeros(manifold: Manifold, point: Array) -> Array:
-    return jnp.zeros(manifold.extent(point), real_type(point))
+    return jnp.zeros(manifold.extent(point), real_type_of(point))
 
 
 def _in_coordinates(manifold: Manifold, point: Array, slope: Array) -> Array:

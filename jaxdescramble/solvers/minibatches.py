@@ -16,7 +16,7 @@ from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.solvers import _slices as slices
 from jaxdescramble.solvers.descent import Function, RunOptions, record_step, summed_up
 from jaxdescramble.solvers.first_order import riemannian
-from jaxdescramble.solvers.problem import ManifoldFunction, check_samples, real_type
+from jaxdescramble.solvers.problem import ManifoldFunction, check_samples, real_type_of
 from jaxdescramble.solvers.solution import Solution
 from jaxdescramble.solvers.watch import Watch
 
@@ -60,7 +60,7 @@ class Minibatches:
         """Run the solver from a start; see `solvers.solve.solve`."""
         check_samples("Minibatches", "draw", function, args)
         manifold = options.manifold
-        carry = start, riemannian(self.transform, manifold).init(start), options.start(real_type(start))
+        carry = start, riemannian(self.transform, manifold).init(start), options.start(real_type_of(start))
         last, done = jnp.asarray(self.max_steps, jnp.int32), jnp.zeros((), jnp.int32)
         if options.watch is None:
             return self._end(function, args, self._walk(function, args, carry, done, last, manifold), last, manifold)

@@ -23,7 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
-from jaxdescramble._base.products import inner, is_complex, square_sum
+from jaxdescramble._base.products import inner, is_complex, real_type, square_sum
 from jaxdescramble.manifolds.groups import ORTHOGONAL
 from jaxdescramble.manifolds.manifold import TINY, Manifold
 
@@ -124,7 +124,7 @@ class ManifoldFunction:
 
     def value(self, point: PyTree) -> Float[Array, ""]:
         """Return f(P)."""
-        value = jnp.asarray(self.function(point, *self.args), real_type(point))
+        value = jnp.asarray(self.function(point, *self.args), real_type_of(point))
         return value if self.unit is None else value / self.unit
 
     def slope(self, point: PyTree) -> PyTree:
@@ -171,13 +171,13 @@ class ManifoldFunction:
         return product
 
 
-def real_type(point: PyTree) -> np.dtype:
+def real_type_of(point: PyTree) -> np.dtype:
     """Return the type of the real numbers of a point.
 
-    >>> real_type((jnp.zeros(2, jnp.complex64),)).name
+    >>> real_type_of((jnp.zeros(2, jnp.complex64),)).name
     'float32'
     """
-    return np.dtype(jnp.finfo(jax.tree.leaves(point)[0].dtype).dtype)
+    return real_type(jax.tree.leaves(point)[0].dtype)
 
 
 def size_of(iterate: Iterate) -> Float[Array, ""]:

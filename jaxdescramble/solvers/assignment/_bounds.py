@@ -135,7 +135,7 @@ def _eigenvalues(m: Float[Array, "n n"], symmetric: bool, project: bool) -> Floa
     even = projected((m + m.T) / 2)
     if symmetric:
         return decompositions.eigh(even)[0]
-    return decompositions.eigh_hermitian(even + 1j * projected((m - m.T) / 2))[0]
+    return decompositions.eigh(even + 1j * projected((m - m.T) / 2))[0]
 
 
 def _outer(x: Float[Array, " n"], y: Float[Array, " m"]) -> Float[Array, "n m"]:
