@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -145,12 +146,17 @@ def geojax_tr(task: Task, trace: Trace) -> None:
     geojax_rival(task, trace, TrustRegions(tolgradnorm=0.0, maxiter=10**9, verbosity=0))
 
 
-def better_of(best: tuple | None, trace: Trace) -> tuple:
-    """Return what is kept of several settings: that with more goals, then the faster, then the lower one."""
-    found = len(trace.reached), -max([t for t, _ in trace.reached.values()], default=0.0), -trace.lowest
-    if best is None or found > best[0]:
-        return found, trace.reached, trace.lowest, trace.evaluations
-    return best
+def best_of(trace: Trace, solves: list[Callable[[], Any]]) -> None:
+    """Run solves with several settings, each for its part of the time; keep that with more goals, then the faster."""
+    limit, best = trace.limit, None
+    trace.limit = limit / len(solves)
+    for solve in solves:
+        trace.run(solve)
+        found = len(trace.reached), -max([t for t, _ in trace.reached.values()], default=0.0), -trace.lowest
+        if best is None or found > best[0]:
+            best = found, trace.reached, trace.lowest, trace.evaluations
+    assert best is not None
+    _, trace.reached, trace.lowest, trace.evaluations = best
 
 
 def geoopt_radam(task: Task, trace: Trace) -> None:
@@ -160,25 +166,19 @@ def geoopt_radam(task: Task, trace: Trace) -> None:
 
     torch.set_num_threads(1)
     f, slope, _ = FORMULAS[task.kind]
-    args, best = tuple(map(torch.as_tensor, task.args)), None
-    limit = trace.limit
-    for rate in (0.1, 0.03, 0.01):
+    args = tuple(map(torch.as_tensor, task.args))
 
-        def solve(rate: float = rate) -> None:
-            X = geoopt.ManifoldParameter(torch.as_tensor(task.start.copy()), manifold=geoopt.Stiefel())
-            optimiser = geoopt.optim.RiemannianAdam([X], lr=rate)
-            while True:
-                trace.tick()
-                with torch.no_grad():
-                    trace.value(f(X, *args).item())
-                    X.grad = slope(X, *args)
-                optimiser.step()
+    def solve(rate: float) -> None:
+        X = geoopt.ManifoldParameter(torch.as_tensor(task.start.copy()), manifold=geoopt.Stiefel())
+        optimiser = geoopt.optim.RiemannianAdam([X], lr=rate)
+        while True:
+            trace.tick()
+            with torch.no_grad():
+                trace.value(f(X, *args).item())
+                X.grad = slope(X, *args)
+            optimiser.step()
 
-        trace.limit = limit / 3
-        trace.run(solve)
-        best = better_of(best, trace)
-    assert best is not None
-    _, trace.reached, trace.lowest, trace.evaluations = best
+    best_of(trace, [functools.partial(solve, rate) for rate in (0.1, 0.03, 0.01)])
 
 
 def cdopt_lbfgs(task: Task, trace: Trace) -> None:
@@ -191,9 +191,14 @@ def cdopt_lbfgs(task: Task, trace: Trace) -> None:
     from cdopt.manifold_np import stiefel_np  # pyright: ignore[reportMissingImports]
 
     f, slope, product = FORMULAS[task.kind]
-    size, limit, best = float(np.linalg.norm(slope(task.start, *task.args))), trace.limit, None
+    size = float(np.linalg.norm(slope(task.start, *task.args)))
     options = {"maxiter": 10**9, "maxfun": 10**9, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}
-    for penalty in (0.1 * size, size, 10 * size):
+
+    def told(x):
+        U, _, Vh = np.linalg.svd(x.reshape(task.start.shape), full_matrices=False)
+        trace.value(f(U @ Vh, *task.args))
+
+    def solve(penalty: float) -> None:
         posed = problem(
             stiefel_np(task.start.shape),
             lambda X: f(X, *task.args),
@@ -204,24 +209,13 @@ def cdopt_lbfgs(task: Task, trace: Trace) -> None:
             Xinit=task.start,
         )
 
-        def both(x, posed=posed):
+        def both(x):
             trace.tick()
             return posed.cdf_fun_vec_np(x), posed.cdf_grad_vec_np(x)
 
-        def told(x):
-            U, _, Vh = np.linalg.svd(x.reshape(task.start.shape), full_matrices=False)
-            trace.value(f(U @ Vh, *task.args))
+        scipy.optimize.minimize(both, task.start.ravel(), jac=True, method="L-BFGS-B", callback=told, options=options)
 
-        def solve(both=both):
-            scipy.optimize.minimize(
-                both, task.start.ravel(), jac=True, method="L-BFGS-B", callback=told, options=options
-            )
-
-        trace.limit = limit / 3
-        trace.run(solve)
-        best = better_of(best, trace)
-    assert best is not None
-    _, trace.reached, trace.lowest, trace.evaluations = best
+    best_of(trace, [functools.partial(solve, penalty) for penalty in (0.1 * size, size, 10 * size)])
 
 
 def geotorch_lbfgs(task: Task, trace: Trace) -> None:

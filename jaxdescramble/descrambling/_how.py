@@ -21,8 +21,6 @@ from jaxdescramble.solvers import (
 )
 from jaxdescramble.solvers.preconditioners import Automatic
 
-MODELLED, MEASURED = "Hessian modelled by the objective", "Hessian measured"
-
 
 def how(objective: Objective, solver: object, group: str, started: bool = False) -> str:
     """Return one line of text.
@@ -43,34 +41,33 @@ def how(objective: Objective, solver: object, group: str, started: bool = False)
     if not (hasattr(solver, "bind") or hasattr(solver, "run")):
         return f"direct solver {type(solver).__name__}"
     start = "the given start" if started else "the computed start"
-    solves = _described(solver, objective)
-    if group in UNITARY:  # models of the Hessian are for O(n)
-        solves = solves.replace(f" ({MODELLED})", "").replace(f" ({MEASURED})", "")
-    return f"{solves}, from {_starts(solver, start)}"
+    return f"{_described(solver, objective, group)}, from {_starts(solver, start)}"
 
 
-def _described(solver: object, objective: Objective) -> str:
+def _described(solver: object, objective: Objective, group: str) -> str:
     if isinstance(solver, Tournament):
-        rough, fine = _described(solver.rough, objective), _described(solver.solver, objective)
+        rough, fine = _described(solver.rough, objective, group), _described(solver.solver, objective, group)
         return f"{rough} from each start; from the best answer {fine}"
     if isinstance(solver, Chain):
-        return ", then ".join(_described(one, objective) for one in solver.solvers)
+        return ", then ".join(_described(one, objective, group) for one in solver.solvers)
     if isinstance(solver, SinglePrecision):
-        return f"{_described(solver.solver, objective)} in single precision"
+        return f"{_described(solver.solver, objective, group)} in single precision"
     if isinstance(solver, Restarts | FromSources | Seriated | InFrame):
-        return _described(solver.solver, objective)
+        return _described(solver.solver, objective, group)
     if isinstance(solver, Continuation):
         wide = ", ".join("?" if is_traced(one) else f"{np.asarray(one).item():.3g}" for one in (*solver.factors, 1.0))
-        inner = _described(solver.solver, objective)
+        inner = _described(solver.solver, objective, group)
         return f"{inner} in {len(solver.factors) + 1} stages with {objective.smoothing} x {wide}"
-    return f"{type(solver).__name__}{_model(solver, objective)}"
+    return f"{type(solver).__name__}{_model(solver, objective, group)}"
 
 
-def _model(solver: object, objective: Objective) -> str:
+def _model(solver: object, objective: Objective, group: str) -> str:
     """Return the name of the model of the Hessian that a solver uses."""
     used = getattr(solver, "preconditioner", None)
     if isinstance(used, Automatic):
-        return f" ({MODELLED if _has_model(objective) else MEASURED})"
+        if group in UNITARY:  # models of the Hessian are for O(n)
+            return ""
+        return " (Hessian modelled by the objective)" if _has_model(objective) else " (Hessian measured)"
     return f" ({type(used).__name__})" if used is not None else ""
 
 

@@ -14,7 +14,7 @@ from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._planning import planned
 from jaxdescramble.exact.brockett import UNITARY, brockett_minimiser
-from jaxdescramble.manifolds import Orthogonal, SpecialOrthogonal, orthogonal, unitary
+from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds.groups import ORTHOGONAL
 from jaxdescramble.manifolds.named import GROUPS
 from jaxdescramble.objectives import Objective, Summary
@@ -144,12 +144,12 @@ def _plan(
     if group in UNITARY:
         return solver, RunOptions(manifold=GROUPS[group], watch=watch)
     both = group == "O" and (start is None or restarts)
-    return solver, RunOptions(manifold=Orthogonal() if both else SpecialOrthogonal(), watch=watch)
+    return solver, RunOptions(manifold=GROUPS["O" if both else "SO"], watch=watch)
 
 
 def _classes(objective: Objective, solver: Solver, options: RunOptions, n: int) -> int:
     """Return the number of starts, one for each determinant class that must be searched."""
-    several = options.manifold == Orthogonal() and not (objective.mirrored(n) or hasattr(solver, "both_classes"))
+    several = options.manifold == ORTHOGONAL and not (objective.mirrored(n) or hasattr(solver, "both_classes"))
     return 2 if several else 1
 
 

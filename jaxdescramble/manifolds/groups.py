@@ -126,6 +126,7 @@ class SpecialOrthogonal(_Group):
     """
 
     symbol: ClassVar[str] = "SO(n)"
+    frames: ClassVar[bool] = True
 
     def another(self, key: PRNGKeyArray, point: Any) -> Array:
         turn = orthogonal.random(key, point.shape[-1], self.symbol.removesuffix("(n)"), point.dtype)

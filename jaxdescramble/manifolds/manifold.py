@@ -180,6 +180,10 @@ class Manifold(abc.ABC):
     complex: ClassVar[bool | None] = False
     """Whether the points are made of complex numbers; None allows both."""
 
+    frames: ClassVar[bool] = False
+    """Whether the points are frames of real signals, with skew matrices as coordinates: O(n) and SO(n). Models of the
+    Hessian, and starts that are read off signals, are made for these."""
+
     axes: ClassVar[int | None] = 2
     """Number of axes of a point; None allows several."""
 

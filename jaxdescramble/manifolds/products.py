@@ -80,7 +80,7 @@ class Product(Manifold):
         parts = self._parts(point, name)
         paths, _ = jax.tree_util.tree_flatten_with_path(self.parts, is_leaf=is_manifold)
         names = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
-        arrays = [one.check(part, called) for one, part, called in zip(self.leaves, parts, names, strict=True)]
+        arrays = self._ask("check", parts, names)
         precisions = {real_type(leaf.dtype).name for leaf in jax.tree.leaves(arrays)}
         if len(precisions) > 1:
             given = ", ".join(f"{called} {one.dtype}" for called, one in zip(names, arrays, strict=True))
@@ -88,8 +88,7 @@ class Product(Manifold):
         return self._whole(arrays)
 
     def shaped(self, like: Any, name: str) -> None:
-        for one, part in zip(self.leaves, self._parts(like, name), strict=True):
-            one.shaped(part, name)
+        self._ask("shaped", self._parts(like, name), [name] * len(self.leaves))
 
     def random(self, key: PRNGKeyArray, *shape: Any, dtype: Any = float) -> Any:
         """Return a random point; give one shape for each leaf, in the order of `jax.tree.leaves`."""
@@ -100,72 +99,61 @@ class Product(Manifold):
         return self._whole(made)
 
     def origin(self, like: Any) -> Any:
-        return self._whole(one.origin(part) for one, part in zip(self.leaves, self._parts(like), strict=True))
+        return self._whole(self._ask("origin", self._parts(like)))
 
     def another(self, key: PRNGKeyArray, point: Any) -> Any:
-        keys = jax.random.split(key, len(self.leaves))
-        parts = zip(self.leaves, keys, self._parts(point), strict=True)
-        return self._whole(one.another(k, part) for one, k, part in parts)
+        return self._whole(self._ask("another", jax.random.split(key, len(self.leaves)), self._parts(point)))
 
     def polish(self, point: Any) -> Any:
-        return self._whole(one.polish(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return self._whole(self._ask("polish", self._parts(point)))
 
     def defect(self, point: Any) -> Float[Array, ""]:
-        defects = [one.defect(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
-        return jnp.max(jnp.stack(defects))
+        return jnp.max(jnp.stack(self._ask("defect", self._parts(point))))
 
     def dimension(self, point: Any) -> int:
-        return sum(one.dimension(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return sum(self._ask("dimension", self._parts(point)))
 
     def place(self, point: Any) -> PyTree:
-        return tuple(one.place(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return tuple(self._ask("place", self._parts(point)))
 
     def split(self, point: Any, place: PyTree, slope: Any) -> tuple[Array, PyTree]:
-        given = zip(self.leaves, self._parts(point), place, self._parts(slope), strict=True)
-        found = [one.split(part, at, its) for one, part, at, its in given]
+        found = self._ask("split", self._parts(point), place, self._parts(slope))
         return _flat([gradient for gradient, _ in found]), tuple(normal for _, normal in found)
 
     def join(self, point: Any, place: PyTree, gradient: Array, normal: PyTree) -> Any:
-        return self._each("join", point, place, self._velocities(point, gradient), normal)
+        return self._whole(self._ask("join", self._parts(point), place, self._velocities(point, gradient), normal))
 
     def coordinates(self, point: Any, place: PyTree, vector: Any) -> Array:
-        given = zip(self.leaves, self._parts(point), place, self._parts(vector), strict=True)
-        return _flat([one.coordinates(part, at, its) for one, part, at, its in given])
+        return _flat(self._ask("coordinates", self._parts(point), place, self._parts(vector)))
 
     def vector(self, point: Any, place: PyTree, velocity: Array) -> Any:
-        return self._each("vector", point, place, self._velocities(point, velocity))
+        return self._whole(self._ask("vector", self._parts(point), place, self._velocities(point, velocity)))
 
     def clean(self, point: Any, velocity: Array) -> Array:
-        pairs = zip(self.leaves, self._parts(point), self._velocities(point, velocity), strict=True)
-        return _flat([one.clean(part, its) for one, part, its in pairs])
+        return _flat(self._ask("clean", self._parts(point), self._velocities(point, velocity)))
 
     def extent(self, point: Any) -> tuple[int, ...]:
-        return (sum(map(math.prod, self._extents(point))),)
+        return (sum(map(math.prod, self._ask("extent", self._parts(point)))),)
 
     def move(self, point: Any, place: PyTree, velocity: Array) -> tuple[Any, Any]:
-        given = zip(self.leaves, self._parts(point), place, self._velocities(point, velocity), strict=True)
-        found = [one.move(part, at, its) for one, part, at, its in given]
+        found = self._ask("move", self._parts(point), place, self._velocities(point, velocity))
         return self._whole(end for end, _ in found), self._whole(arrival for _, arrival in found)
 
     def second(self, point: Any, place: PyTree, gradient: Array, normal: PyTree, velocity: Array, bend: Any) -> Array:
         gradients, velocities = self._velocities(point, gradient), self._velocities(point, velocity)
-        given = zip(
-            self.leaves, self._parts(point), place, gradients, normal, velocities, self._parts(bend), strict=True
-        )
-        return _flat([one.second(*rest) for one, *rest in given])
+        found = self._ask("second", self._parts(point), place, gradients, normal, velocities, self._parts(bend))
+        return _flat(found)
 
     def bound(self, point: Any, velocity: Array) -> Float[Array, ""]:
-        pairs = zip(self.leaves, self._parts(point), self._velocities(point, velocity), strict=True)
-        return jnp.max(jnp.stack([one.bound(part, its) for one, part, its in pairs]))
+        return jnp.max(jnp.stack(self._ask("bound", self._parts(point), self._velocities(point, velocity))))
 
     def logarithm(self, point: Any, to: Any) -> Any:
         """Return the tangent vectors of the parts."""
         point, to = self.check(point), self.check(to, "to")
-        given = zip(self.leaves, self._parts(point), self._parts(to), strict=True)
-        return self._whole(one.logarithm(part, other) for one, part, other in given)
+        return self._whole(self._ask("logarithm", self._parts(point), self._parts(to)))
 
     def classes(self, point: Any) -> int:
-        return math.prod(one.classes(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return math.prod(self._ask("classes", self._parts(point)))
 
     def in_each_class(self, point: Any) -> Any:
         count = self.classes(point)
@@ -174,7 +162,7 @@ class Product(Manifold):
                 f"manifold: {self!r} has {count} determinant classes, and at most {CLASSES} are searched. Use "
                 "manifolds.SpecialOrthogonal() for the parts whose class you know."
             )
-        sets = [one.in_each_class(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
+        sets = self._ask("in_each_class", self._parts(point))
         sizes = [jax.tree.leaves(one)[0].shape[0] for one in sets]
         indices = np.indices(sizes).reshape(len(sizes), -1)
         return self._whole(
@@ -182,25 +170,21 @@ class Product(Manifold):
         )
 
     def class_of(self, point: Any) -> PyTree:
-        return tuple(one.class_of(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return tuple(self._ask("class_of", self._parts(point)))
 
     def nearest(self, goal: Any, kind: PyTree) -> Any:
-        given = zip(self.leaves, self._parts(goal), kind, strict=True)
-        return self._whole(one.nearest(part, its) for one, part, its in given)
+        return self._whole(self._ask("nearest", self._parts(goal), kind))
 
     def cost(self, point: Any) -> float:
-        return sum(one.cost(part) for one, part in zip(self.leaves, self._parts(point), strict=True))
+        return sum(self._ask("cost", self._parts(point)))
 
-    def _each(self, method: str, point: Any, place: PyTree, *others: Any) -> Any:
-        given = zip(self.leaves, self._parts(point), place, *others, strict=True)
-        return self._whole(getattr(one, method)(*rest) for one, *rest in given)
-
-    def _extents(self, point: Any) -> list[tuple[int, ...]]:
-        return [one.extent(part) for one, part in zip(self.leaves, self._parts(point), strict=True)]
+    def _ask(self, method: str, *given: Any) -> list:
+        """Return what a method of each part returns; each argument has one entry for each part."""
+        return [getattr(one, method)(*its) for one, *its in zip(self.leaves, *given, strict=True)]
 
     def _velocities(self, point: Any, velocity: Array) -> list[Array]:
         """Return the coordinates of each part."""
-        extents = self._extents(point)
+        extents = self._ask("extent", self._parts(point))
         ends = np.cumsum([math.prod(extent) for extent in extents])[:-1]
         parts = jnp.split(velocity, ends)
         return [part.reshape(extent) for part, extent in zip(parts, extents, strict=True)]

@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
-from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.objectives.summaries import Samples
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.operators import MatrixOperator, Operator
@@ -42,7 +41,7 @@ def check_square(solver: str, options: RunOptions) -> None:
 
     >>> check_square("FromModes", RunOptions())
     """
-    if not isinstance(options.manifold, SpecialOrthogonal):
+    if not options.manifold.frames:
         raise TypeError(
             f"{solver}: works with frames, a point of O(n); got {options.manifold!r}. Leave {solver} out, or use "
             "manifold=manifolds.Orthogonal()."

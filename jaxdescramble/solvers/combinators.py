@@ -13,6 +13,7 @@ from jaxdescramble._base.products import complex_type
 from jaxdescramble._base.programs import quick_jit
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.status import Status
+from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
 from jaxdescramble.solvers.lbfgs import LBFGS
@@ -61,15 +62,15 @@ class Restarts:
     def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution with the lowest value; its `steps` are the sum over all solves."""
         every = several_classes(function, start, options)
-        starts = _drawn(start, self.restarts, self.key, options.compiled, every)
+        starts = _drawn(start, self.restarts, self.key, options.manifold, every)
         found = solve_each(function, starts, args, self.solver, options)
         return dataclasses.replace(best(found), steps=jnp.sum(found.steps, dtype=jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("restarts", "options", "every"))
-def _drawn(start: PyTree, restarts: int, key: PRNGKeyArray, options: RunOptions, every: bool) -> PyTree:
+@functools.partial(jax.jit, static_argnames=("restarts", "manifold", "every"))
+def _drawn(start: PyTree, restarts: int, key: PRNGKeyArray, manifold: Manifold, every: bool) -> PyTree:
     """Return the given start, with `every` one in each other determinant class, and random points."""
-    manifold, keys = options.manifold, jax.random.split(key, restarts)
+    keys = jax.random.split(key, restarts)
     given = manifold.in_each_class(start) if every else jax.tree.map(lambda leaf: leaf[None], start)
     others = jax.vmap(lambda key: manifold.another(key, start))(keys)
     return jax.tree.map(lambda first, more: jnp.concatenate([first, more]), given, others)
@@ -162,7 +163,7 @@ class Tournament:
     def run(self, function: Function, start: PyTree, args: tuple, options: RunOptions) -> Solution:
         """Return the solution of the fine solve; its `steps` are those that led to it, `evaluations` all."""
         every = several_classes(function, start, options)
-        starts = _drawn(start, self.restarts, self.key, options.compiled, every)
+        starts = _drawn(start, self.restarts, self.key, options.manifold, every)
         with stage(options, "rough solves"):
             plain = dataclasses.replace(options, history=0)
             rough = [best(solve_each(function, starts, args, self.rough, plain, reserve=RESERVE))]

@@ -115,7 +115,7 @@ def search(function: Function, start: PyTree, args: tuple, solver: Solver, optio
     if hasattr(solver, "both_classes") or not several_classes(function, start, options):
         found = solve(function, start, args, solver, options)
     else:
-        found = best(solve_each(function, in_each_class(start, options.compiled), args, solver, options))
+        found = best(solve_each(function, in_each_class(start, options.manifold), args, solver, options))
     return dataclasses.replace(found, classes=_counted(found.steps, classes))
 
 

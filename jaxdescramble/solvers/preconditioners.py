@@ -19,7 +19,6 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
-from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of, norm
@@ -338,7 +337,7 @@ def bind(
     divisors: Callable[[Curvature, Array], tuple[Curvature, Array]] = jacobi_divisors,
 ) -> tuple[PyTree, Prepare]:
     """Return an initial state and `prepare`; `divisors` makes divisors of a curvature and a gradient."""
-    rotates = isinstance(problem.manifold, SpecialOrthogonal)
+    rotates = problem.manifold.frames
     if preconditioner is None or (isinstance(preconditioner, Automatic) and not rotates):
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
     if not rotates:

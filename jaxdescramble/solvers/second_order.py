@@ -13,7 +13,6 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import a_function, positive_integer, random_key
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
-from jaxdescramble.manifolds.groups import SpecialOrthogonal
 from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.manifolds.named import point_on
 from jaxdescramble.solvers.descent import Function
@@ -142,7 +141,7 @@ def _stationarity(
     high = jnp.argmax(jnp.where(real, values, -jnp.inf))
     any_met = real.any()
     direction = jnp.einsum("k,k...->...", vectors[:, low], krylov.basis, precision="highest")
-    if not isinstance(manifold, SpecialOrthogonal):
+    if not manifold.frames:
         direction = manifold.vector(point, iterate.place, direction)
     finite = iterate.finite & jnp.isfinite(values).all()
     missing = jnp.asarray(jnp.nan, dtype)

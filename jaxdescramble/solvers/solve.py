@@ -12,7 +12,7 @@ from jaxtyping import Array, PyTree
 
 from jaxdescramble._base.checks import staged
 from jaxdescramble._base.programs import quick_jit
-from jaxdescramble.manifolds.groups import SpecialOrthogonal
+from jaxdescramble.manifolds.manifold import Manifold
 from jaxdescramble.solvers._slices import solve_in_slices, solve_many_in_slices
 from jaxdescramble.solvers.descent import Descent, Function, RunOptions, Solver, descend
 from jaxdescramble.solvers.solution import Solution
@@ -115,13 +115,13 @@ def several_classes(function: object, start: PyTree, options: RunOptions) -> boo
     """Return whether a search from one start would miss answers in other determinant classes."""
     if options.manifold.classes(start) == 1:
         return False
-    return not (isinstance(options.manifold, SpecialOrthogonal) and mirrored(function, start))
+    return not (options.manifold.frames and mirrored(function, start))
 
 
-@functools.partial(quick_jit, static_argnames="options")
-def in_each_class(start: PyTree, options: RunOptions) -> PyTree:
+@functools.partial(quick_jit, static_argnames="manifold")
+def in_each_class(start: PyTree, manifold: Manifold) -> PyTree:
     """Return the start and one point in each other determinant class, along a new leading axis."""
-    return options.manifold.in_each_class(start)
+    return manifold.in_each_class(start)
 
 
 def _untraced(options: RunOptions, operands: PyTree) -> RunOptions:
