@@ -20,7 +20,7 @@ class LapackCall(NamedTuple):
 
 
 _TARGET = re.compile(r'custom_call @(\w+)|custom_call_target="(\w+)"')
-_STABLEHLO = re.compile(r"tensor<((?:\d+x)*)\w+>")  # tensor<12x32x32xf64>
+_STABLEHLO = re.compile(r"tensor<((?:\d+x)*)(?:\w+|complex<\w+>)>")  # tensor<12x32x32xf64>
 _HLO = re.compile(r"\b[a-z]+\d+\[([\d,]*)\]")  # f64[12,32,32]{2,1,0}
 
 

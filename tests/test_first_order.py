@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from test_minimise import roughness
-from test_solvers import needs_x64, signals, starts
+from test_solvers import ZOOM, needs_x64, signals, starts
 
 from jaxdescramble import solvers
 from jaxdescramble.manifolds import orthogonal, retractions
@@ -91,6 +91,26 @@ def test_riemannian_passes_line_searches_what_they_ask_for():
     values = jax.jit(lambda c: jax.lax.scan(step, c, length=300))((P, optimiser.init(P)))[1]
     assert float(jnp.diff(values).max()) < 1e-12
     np.testing.assert_allclose(values[-1], minimise(roughness, P, S, 1.0).value, rtol=1e-3, atol=0)
+
+
+@needs_x64
+@pytest.mark.parametrize("transform", [optax.sgd(0.1), ZOOM], ids=["SGD", "a line search"])
+def test_the_solver_takes_the_steps_of_a_loop_whatever_the_size_of_the_gradient(transform):
+    # Inside, solvers divide a function by the size of its first gradient; a learning rate must not notice.
+    goal, optimiser = signals(5, 4, 4), solvers.riemannian(transform)
+    for size in (1e-3, 0.7, 40.0):
+
+        def function(point, size=size):
+            return -size * jnp.sum(point * goal)
+
+        point = start = starts(1, 4)[0]
+        state = optimiser.init(point)
+        for _ in range(3):
+            value, slope = jax.value_and_grad(function)(point)
+            updates, state = optimiser.update(slope, state, point, value=value, grad=slope, value_fn=function)
+            point = optax.apply_updates(point, updates)
+        found = minimise(function, start, solver=Optax(transform, max_steps=3), group="SO")
+        np.testing.assert_allclose(found.point, point, rtol=0, atol=1e-12)
 
 
 @pytest.mark.usefixtures("as_installed")

@@ -143,7 +143,8 @@ class Optax:
     """Any optax transformation as a solver: `Optax(optax.adam(1e-2), max_steps=1000)`.
 
     Use it to try an optax method on a deterministic function; for samples in batches, use `Minibatches`. It takes every
-    step, up or down, and ends after `max_steps` or when the gradient vanishes.
+    step, up or down, and ends after `max_steps` or when the gradient vanishes. Its steps are those of a loop with
+    `riemannian(transform)`, learning rate included.
 
     Attributes:
         transform: an optax transformation. A new one compiles a new program, so make it once.
@@ -170,13 +171,16 @@ class Optax:
         """Return the initial state and the step; see `solvers.descent.Descent`."""
         transform = optax.with_extra_args_support(self.transform)
         zero = jnp.zeros_like(start.gradient)
+        # A learning rate is meant for the function as it is given, not for the function in units of its first gradient.
+        unit = 1 if problem.unit is None else problem.unit
 
         def step(iterate: Iterate, state: PyTree) -> tuple[Iterate, PyTree, Info]:
             def value_fn(velocity: Array) -> Array:
-                return problem.value(_move(problem.manifold, iterate.point, velocity))
+                return unit * problem.value(_move(problem.manifold, iterate.point, velocity))
 
-            given = {"value": iterate.value, "grad": iterate.gradient, "value_fn": value_fn}
-            velocity, state = transform.update(iterate.gradient, state, zero, **given)
+            gradient = unit * iterate.gradient
+            given = {"value": unit * iterate.value, "grad": gradient, "value_fn": value_fn}
+            velocity, state = transform.update(gradient, state, zero, **given)
             trial = problem.evaluate(_move(problem.manifold, iterate.point, jnp.asarray(velocity)))
             return trial, state, Info(jnp.zeros((), bool), jnp.ones((), jnp.int32))
 
