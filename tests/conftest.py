@@ -52,9 +52,16 @@ PROGRAMS = 500
 """A process forgets its programs, 1.4 MiB each, at the end of the file in which it has compiled so many."""
 
 
+def spread_out(count, k):
+    """Return k of the numbers below count, at equal distances from 0 on; all of them if there are fewer."""
+    return [i * count // k for i in range(k)] if k < count else range(count)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Mark as `thorough` the cases of a parametrised test after the first, but for `every_case`.
+
+    Of a test with the marker `sampled(k)`, k cases in all are in these two tiers; the others are marked `slow`.
 
     Among several workers, long files come first: a long one at the end keeps one core busy and the others idle.
     """
@@ -63,8 +70,10 @@ def pytest_collection_modifyitems(config, items):
         if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
             cases.setdefault((item.path, item.originalname), []).append(item)
     for some in cases.values():
-        for item in some[1:]:
-            item.add_marker(pytest.mark.thorough)
+        sample = some[0].get_closest_marker("sampled")
+        kept = set(spread_out(len(some), sample.args[0] if sample else len(some)))
+        for number, item in enumerate(some[1:], 1):
+            item.add_marker(pytest.mark.thorough if number in kept else pytest.mark.slow)
     if hasattr(config, "workerinput"):
         sizes = {path: path.stat().st_size for path in {item.path for item in items}}
         items.sort(key=lambda item: (item.path.name not in LONG_FILES, -sizes[item.path], item.path.name))

@@ -57,6 +57,7 @@ def by_hand(a, w, b, R, rule, low=-3.0, high=3.0):
     return (part * share(R, part.sum(0))).sum(1)
 
 
+@pytest.mark.sampled(15)
 @needs_x64
 @pytest.mark.parametrize("input_rule", at.relevance.INPUT_RULES)
 @pytest.mark.parametrize("rule", at.relevance.RULES)
@@ -75,6 +76,7 @@ def test_every_rule_is_its_sum_written_out(rule, input_rule):
         np.testing.assert_allclose(R_x, R, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_what_is_kept_and_what_agrees():
     out = net(NO_BIAS, X)

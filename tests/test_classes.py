@@ -55,6 +55,7 @@ def matrix(one: SignedOrder) -> np.ndarray:
     return found
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", FAMILY)
 def test_what_an_objective_says_of_its_symmetries_is_true(name):
     objective = FAMILY[name]

@@ -203,6 +203,7 @@ def test_derivative_is_finite_at_ties_and_in_the_null_space():
     assert np.isfinite(jax.grad(lambda S: jnp.abs(jd.descramble(S, group="U").point).sum())(S)).all()
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("kind", [Factor, Samples, Gram])
 def test_summaries_of_complex_signals_are_mergeable_and_weighed(kind):

@@ -50,6 +50,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("objective", CASES.values(), ids=CASES)
 def test_a_default_call_ends_with_an_answer_that_many_more_steps_hardly_change(objective):
@@ -62,6 +63,7 @@ def test_a_default_call_ends_with_an_answer_that_many_more_steps_hardly_change(o
     assert 0 <= float(found.residual) < 0.1
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_default_call_does_the_same_under_jit_and_in_a_batch():
     S, objective = layer(), sparsity()
@@ -135,6 +137,7 @@ def test_a_solve_stops_where_the_value_hardly_falls():
         assert int(solve(1e-2, kind).status) == Status.DECREASE_SMALL
 
 
+@pytest.mark.thorough
 def test_rugged_objectives_take_three_random_starts():
     S = layer()
     for objective in (spectral_entropy(), weighted((0.2, locality()), (0.8, spectral_entropy()))):
@@ -211,6 +214,7 @@ def test_single_precision_is_a_part_of_a_solve_in_double_precision():
     np.testing.assert_allclose(small.value, rough.value, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_derivatives_of_unfinished_solves_are_refused_unless_the_residual_is_small():
     S, change, objective = layer(), layer(seed=5), sparsity("logcosh")
@@ -310,6 +314,7 @@ def test_a_function_of_plain_signals_or_of_another_precision_is_minimised_too():
     np.testing.assert_allclose([plain, mixed], expected, rtol=0.05)
 
 
+@pytest.mark.thorough
 def test_a_sum_within_a_sum_has_a_model_of_its_hessian():
     quadratic = weighted(smoothness(order=1), smoothness())
     nested = weighted(monotonicity(), (0.5, quadratic), (0.5, weighted(sparsity(), sparsity("logcosh"))))

@@ -42,6 +42,7 @@ def random_singular_values(rng, n):
     return singular * (np.arange(n) < rng.integers(0, n + 1))
 
 
+@pytest.mark.sampled(8)
 @needs_x64
 @pytest.mark.parametrize("n", SIZES)
 def test_value_equals_the_rearrangement_bound_on_two_hundred_random_problems(n):
@@ -226,6 +227,7 @@ def test_second_derivatives_of_the_value():
     assert float(jnp.abs(bend).max()) > 1e-3
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_kink_is_named_and_its_supergradient_lies_above():
     # a = (0, a_2) on two points, B = 1: along diag(1, -1) the value moves as 1 - |t|.

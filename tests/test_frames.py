@@ -50,6 +50,7 @@ def signals(weights=None):
     return S, None if weights is None else jnp.asarray(rng.uniform(0.5, 2, M))
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("weights", [None, True], ids=["all alike", "weights"])
 @pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
@@ -70,6 +71,7 @@ def test_the_model_is_the_same_in_its_own_coordinates(objective, weights):
     np.testing.assert_allclose(inside.diagonal, model.diagonal, atol=(1e-12 if X64 else 1e-4) * scale)
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.skipif(not X64, reason="compares steps")
 @pytest.mark.parametrize("solver", [LBFGS, TrustRegion])
 @pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)

@@ -182,6 +182,7 @@ def test_whole_groups_change_places(key):
     np.testing.assert_array_equal(same["b"], params["b"].reshape(2, 2, 3, 2)[:, :, order].reshape(2, 2, 6))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sizes", [GROUPS["grouped"], GROUPS["depthwise"]], ids=["grouped", "depthwise"])
 def test_relevance_is_that_of_a_loop_over_the_groups(key, sizes):
     names = FORMATS["NHWC"]

@@ -140,6 +140,7 @@ def test_gradient_has_slope_two_and_hessian_slope_three(objective):
         assert abs(slope - order) < 0.1, wanted.format(order, slope)
 
 
+@pytest.mark.sampled(14)
 @each_objective
 @pytest.mark.both_precisions
 def test_jitted_and_vmapped_equal_eager_and_looped(objective):
@@ -280,6 +281,7 @@ def test_curvature_is_the_diagonal_of_the_hessian(objective):
     np.testing.assert_allclose(diagonal, found, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.sampled(28)
 @each_objective
 @pytest.mark.parametrize("weighed", [False, True])
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a second derivative")  # pyright: ignore
@@ -300,7 +302,7 @@ def test_bending_is_the_sum_of_the_hessians_of_all_samples(objective, weighed):
         moved = v[:, None] @ signs @ jnp.linalg.inv(scaled)
         return jax.grad(jax.grad(lambda t: objective(point + t * moved, summary)))(0.0)
 
-    np.testing.assert_allclose(bending(point, V), [along(v) for v in V.T], rtol=1e-8)
+    np.testing.assert_allclose(bending(point, V), jax.jit(jax.vmap(along))(V.T), rtol=1e-8)
 
 
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a second derivative")  # pyright: ignore

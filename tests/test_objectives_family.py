@@ -303,6 +303,7 @@ SINGLE = {
 }
 
 
+@pytest.mark.sampled(11)
 @both
 @pytest.mark.parametrize(("objective", "value"), SINGLE.values(), ids=SINGLE.keys())
 def test_a_single_neuron_has_a_value_two_derivatives_a_curvature_and_a_bound(objective, value):

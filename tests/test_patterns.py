@@ -12,6 +12,7 @@ from jaxdescramble.attribution.switched._neurons import read
 needs_x64 = pytest.mark.skipif(not jax.config.jax_enable_x64, reason="asserts float64 figures")  # pyright: ignore
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize(("net", "layer"), [("dense", "['a']"), ("dense", "['c']"), ("pooled", "['l']"),
                                             ("pooled", "['m']"), ("mixed", "['a']")])  # fmt: skip

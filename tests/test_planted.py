@@ -31,6 +31,7 @@ def recovered(name, n, noise, problems):
     return count(kind, times, objective, solver, n, noise, problems)[:2]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("noise", [None, 20.0])
 @each_kind
 def test_value_of_the_planted_frame_is_reached(name, noise):
@@ -81,6 +82,7 @@ def test_modes_are_the_closed_form_of_smoothness(key):
     assert found.value == pytest.approx(float(objective.bound(summary)), rel=1e-9)
 
 
+@pytest.mark.thorough
 def test_circle_is_a_chain_too(key, other):
     jumps, levels = jax.random.uniform(key, (16, 320)) < 0.2, jax.random.normal(key, (16, 320))
     signals = jnp.cumsum(jumps * levels, axis=0)

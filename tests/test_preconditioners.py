@@ -212,6 +212,7 @@ def ill(n=24):
     return objective, objective.summarise(orthogonal.random(jax.random.key(0), n) @ S)
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("solver", [LBFGS, TrustRegion, GradientDescent], ids=lambda solver: solver.__name__)
 def test_a_preconditioner_saves_two_of_three_evaluations_on_an_ill_conditioned_problem(solver):

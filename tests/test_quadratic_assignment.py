@@ -308,6 +308,7 @@ def test_a_start_is_never_lost():
     assert int(found.value) == optimum
 
 
+@pytest.mark.sampled(2)
 @needs_x64
 @pytest.mark.parametrize("kind", ["weights", "graph", "line", "far apart"])
 def test_planted_orders_of_fifty_are_found(kind):

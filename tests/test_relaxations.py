@@ -68,6 +68,7 @@ def lowest_met(objective, S, count=100):
     return jax.lax.map(lambda s: jnp.min(jax.vmap(lambda p: objective(p, objective.summarise(s)))(points)), S)
 
 
+@pytest.mark.sampled(6)
 @each
 @both
 def test_never_above_the_value_at_random_points_and_attained_by_one_hot_signals(objective):

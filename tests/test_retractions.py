@@ -95,6 +95,7 @@ def test_derivatives_by_taylor_slopes_forward_and_reverse(name, norm, key):
     np.testing.assert_allclose(along, (ahead - behind) / 2e-5, rtol=0, atol=1e-8)
 
 
+@pytest.mark.sampled(12)
 @each
 @pytest.mark.parametrize("n", [1, 2, 3, 64])
 @pytest.mark.parametrize("determinant", [1, -1])

@@ -108,6 +108,7 @@ def looped(name):
 # --- what every solver promises ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(7)
 @needs_x64
 @each_solver
 def test_the_brockett_optimum_in_the_class_of_the_start(name):

@@ -48,6 +48,7 @@ def test_extreme_eigenvalues_at_a_minimum_are_those_of_the_dense_hessian_without
     assert float(found.gradient_norm) < 1e-12
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_saddle_is_seen_and_the_direction_leads_off_it(key):
     objective, summary = summarised(1, order=1, boundary="neumann")

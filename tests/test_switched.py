@@ -193,6 +193,7 @@ def test_a_gate_after_a_gate_decides_on_what_it_reads():
     assert set(gates(chosen, W, x)) == {"input", "params"}
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_what_insens_does_not_see():
     p, x = drawn(2), inputs("dense", 3)
@@ -255,6 +256,7 @@ def test_edges_of_the_definition():
     np.testing.assert_allclose(short.map, -1 / 3 / 2**0.5 * jnp.ones((1, 2)), rtol=1e-15)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_pools_and_gates_may_change_places_and_ties_go_to_the_first():
     p, x = drawn(5), inputs("pooled")
@@ -313,6 +315,7 @@ def test_random_signs_come_near_and_single_precision_agrees(key):
     np.testing.assert_allclose(small.map, exact.map, rtol=0, atol=1e-5 * float(jnp.abs(exact.map).max()))
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_colours_are_as_far_apart_as_neurons_see():
     p, x = drawn(7), jax.random.normal(jax.random.key(2), (1, 16, 16, 1))
