@@ -1,5 +1,6 @@
 """Complex signals: the groups U(n) and SU(n), their signals and their starts."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -17,18 +18,18 @@ from jaxdescramble.objectives import Objective, Summary
 __all__ = ["UNITARY", "as_columns", "check_problem", "promoted", "start_on"]
 
 
-def as_columns(signals: Any, group: str, axes: str) -> Array:
+def as_columns(signals: Any, group: str, axes: str, ndims: Collection[int] = range(2, 9)) -> Array:
     """Return signals as an array of a type that the group takes: real numbers for all, complex ones for "U" and "SU".
 
     Raises:
         TypeError, ValueError: those of `real_array`; or if complex signals come with another group.
     """
     if group in UNITARY:
-        return real_or_complex_array(signals, "signals", range(2, 9), axes)
+        return real_or_complex_array(signals, "signals", ndims, axes)
     array = numbers(signals, "signals", f"an array of numbers {axes}")
     if is_complex(array):
         raise TypeError(_refused(str(array.dtype), group))
-    return real_array(array, "signals", range(2, 9), axes)
+    return real_array(array, "signals", ndims, axes)
 
 
 def _refused(dtype: str, group: str) -> str:
