@@ -349,6 +349,7 @@ CORE = {
             "name": "mine",
             "static": (),
             "takes_weights": False,
+            "takes_complex": False,
         },
     ),
     "Objective.__call__": Call(

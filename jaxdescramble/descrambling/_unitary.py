@@ -55,7 +55,8 @@ def check_problem(objective: Objective, data: Array | Summary, group: str, rank:
     if not objective.takes_complex:
         raise TypeError(
             f"group: {objective.name} takes real signals and a real P only, so group {group!r} cannot be used. These "
-            "objectives take complex signals: smoothness, periodicity, total_variation, sparsity, entropy, locality."
+            "objectives take complex signals: smoothness, periodicity, total_variation, sparsity, entropy, locality, "
+            "sums of them, and functions that say so (from_function(takes_complex=True))."
         )
 
 
