@@ -176,3 +176,15 @@ def test_a_figure_of_complex_layers_shows_absolute_values(trained):
     figure = show.layers_figure(layers)
     shown = np.asarray(figure.axes[1].images[0].get_array())
     np.testing.assert_allclose(shown, np.abs(layers["['a']"].weight), rtol=1e-5)
+
+
+def gated(params, x):
+    """A real layer with relu, then the absolute values of a complex one."""
+    return jnp.abs(jax.nn.relu(x @ params["real"]) @ params["b"])
+
+
+@pytest.mark.parametrize("verb", ["insens", "gates", "path_gates"])
+def test_gates_decide_on_real_numbers_only(verb):
+    params, x = {"real": jnp.eye(3), "b": 1j * jnp.eye(3)}, jnp.ones((2, 3))
+    with pytest.raises(TypeError, match=rf"{verb}: the neurons of \['b'\] are of type complex.*jacobian=True"):
+        getattr(jd.attribution.switched, verb)(gated, params, x)
