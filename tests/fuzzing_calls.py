@@ -349,6 +349,7 @@ CORE = {
             "name": "mine",
             "static": (),
             "takes_weights": False,
+            "takes_complex": False,
         },
     ),
     "Objective.__call__": Call(
@@ -529,6 +530,7 @@ EXACT = {
     ),
     "ClosedForm.__call__": Call(exact.ClosedForm(), {"objective": OBJECTIVE, "summary": SUMMARY, "group": "O"}),
     "Degeneracy.random": Call(exact.degeneracy(D, SUMMARY).random, {"key": KEY, "point": P}),
+    "Phases": Call(lambda **how: exact.Phases(**how).nearest(P, P), {"size": N, "common": False}),
     "Stabiliser": Call(
         lambda operator: exact.align(P, P, exact.Stabiliser(operator)), {"operator": D}, aliases={"operator": "gauge"}
     ),

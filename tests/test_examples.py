@@ -191,3 +191,14 @@ def test_what_keeps_the_state(tmp_path):
     for name in ("Insens", "gradient", "input x gradient", "input x first layer"):
         (mean,) = numbers(rf"\n +{name}  (\S+)   \(", text)
         assert 0 < mean < 1
+
+
+@pytest.mark.thorough
+def test_quadrature_signals(tmp_path):
+    text = run("quadrature_signals.py", "--n", 6, "--times", 128, folder=tmp_path)
+    frames = ("mixed", "unitary", "real, parts as samples", "real, parts as features")
+    mixed, unitary, samples, features = (numbers(rf"{name}: \d+ rows, .* has (\S+) of", text)[0] for name in frames)
+    assert unitary > 0.85
+    assert unitary > max(mixed, samples) + 0.2
+    assert unitary > features - 0.02
+    assert (tmp_path / "quadrature-signals.png").stat().st_size > 30_000

@@ -54,6 +54,8 @@ def network(params, x):
 
 
 DENSE = jd.gated.path_kernel.Dense()
+COMPLEX = {"w": 1j * W[:, :3], "v": 1j * W[:3, :2]}
+UNITARY = {"['w']": 1j * jnp.eye(3)}
 HEADS = {"q": W, "k": W}
 TURNS = {"['q']": jnp.stack([jnp.eye(2), 2 * jnp.eye(2)]), "['k']": jnp.eye(2)}
 QUICK = jd.solvers.TrustRegion(max_steps=2, preconditioner=jd.solvers.Analytic())
@@ -127,6 +129,10 @@ MORE = (
             IMAGES | {"layers": (DENSE, jd.gated.path_kernel.Gate(), jd.gated.path_kernel.Flatten(), DENSE)},
         ),
         "insert at heads": Call(jd.insert, {"f": heads, "params": HEADS, "x": X, "points": TURNS}),
+        "align of complex matrices": Call(
+            lambda p, q: jd.exact.align(p + 0j, q + 1j, jd.exact.Stabiliser(D)), {"p": P, "q": jnp.eye(4)}
+        ),
+        "insert of a unitary matrix": Call(jd.insert, {"f": network, "params": COMPLEX, "x": X, "points": UNITARY}),
         "film.nearest_minimiser": Call(
             lambda p, q: nearest_minimiser(D, p, q, jnp.asarray(2), "SO"), {"p": P, "q": jnp.eye(4)}
         ),

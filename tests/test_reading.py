@@ -427,7 +427,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"weight: expected \(link, input\)"):
         band_edge(jnp.ones(3))
     with pytest.raises(TypeError, match="complex"):
-        fourier_energy(W + 0j)
+        ridge(W + 0j)
     with pytest.raises(ValueError, match="NaN"):
         ridge(W.at[0, 0].set(jnp.nan))
     with pytest.raises(ValueError, match="shapes"):

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import adjoint, matmul, squared
 
 
 def _one_at_a_time(compute: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -165,11 +165,12 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 @jax.custom_jvp
-def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "*stack n n"]:
+def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     """Return the inverse of each matrix of a stack; return the transposes if all are orthogonal to rounding.
 
     A matrix is orthogonal to rounding if `||M^T M - 1||_F <= 10 sqrt(n) eps`. One test at run time decides for the
-    whole stack; then only the transposes are computed. The derivatives are those of `inverse`.
+    whole stack; then only the transposes are computed. The derivatives are those of `inverse`. The transpose of a
+    complex matrix is its conjugate transpose.
 
     >>> inverse_or_transpose(jnp.asarray([[[0.0, 1.0], [-1.0, 0.0]]])).tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
@@ -177,9 +178,9 @@ def inverse_or_transpose(matrices: Float[Array, "*stack n n"]) -> Float[Array, "
     n = matrices.shape[-1]
     # Without this barrier, XLA multiplies constant matrices while it compiles: eight seconds for n = 1536.
     matrices = jax.lax.optimization_barrier(matrices)
-    transposed = jnp.swapaxes(matrices, -1, -2)
+    transposed = adjoint(matrices)
     eye = jnp.broadcast_to(jnp.eye(n, dtype=matrices.dtype), matrices.shape)
-    defect = jnp.sum((matmul(transposed, matrices) - eye) ** 2, axis=(-2, -1))
+    defect = jnp.sum(squared(matmul(transposed, matrices) - eye), axis=(-2, -1))
     rounding = 10 * n**0.5 * jnp.finfo(matrices.dtype).eps
 
     def inverted() -> Array:

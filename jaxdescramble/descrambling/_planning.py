@@ -137,7 +137,8 @@ def near_start(solver: Solver | DirectSolver) -> Solver | DirectSolver:
     >>> near_start(solver_for(sparsity())) == LBFGS(decrease=FINE, preconditioner=None)
     True
     """
-    return LBFGS(decrease=FINE, preconditioner=None) if isinstance(solver, DefaultSolver) else solver
+    is_default = isinstance(solver, DefaultSolver | DefaultUnitary)
+    return LBFGS(decrease=FINE, preconditioner=None) if is_default else solver
 
 
 def stages(objective: Objective) -> tuple[ArrayLike, ...]:

@@ -1,5 +1,6 @@
 """Complex signals: the groups U(n) and SU(n), their signals and their starts."""
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -17,18 +18,18 @@ from jaxdescramble.objectives import Objective, Summary
 __all__ = ["UNITARY", "as_columns", "check_problem", "promoted", "start_on"]
 
 
-def as_columns(signals: Any, group: str, axes: str) -> Array:
+def as_columns(signals: Any, group: str, axes: str, ndims: Collection[int] = range(2, 9)) -> Array:
     """Return signals as an array of a type that the group takes: real numbers for all, complex ones for "U" and "SU".
 
     Raises:
         TypeError, ValueError: those of `real_array`; or if complex signals come with another group.
     """
     if group in UNITARY:
-        return real_or_complex_array(signals, "signals", range(2, 9), axes)
+        return real_or_complex_array(signals, "signals", ndims, axes)
     array = numbers(signals, "signals", f"an array of numbers {axes}")
     if is_complex(array):
         raise TypeError(_refused(str(array.dtype), group))
-    return real_array(array, "signals", range(2, 9), axes)
+    return real_array(array, "signals", ndims, axes)
 
 
 def _refused(dtype: str, group: str) -> str:
@@ -54,7 +55,8 @@ def check_problem(objective: Objective, data: Array | Summary, group: str, rank:
     if not objective.takes_complex:
         raise TypeError(
             f"group: {objective.name} takes real signals and a real P only, so group {group!r} cannot be used. These "
-            "objectives take complex signals: smoothness, periodicity, total_variation, sparsity, entropy, locality."
+            "objectives take complex signals: smoothness, periodicity, total_variation, sparsity, entropy, locality, "
+            "sums of them, and functions that say so (from_function(takes_complex=True))."
         )
 
 

@@ -7,17 +7,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import one_of, one_with, positive_integer, random_key, real_array
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.checks import one_of, one_with, positive_integer, random_key
+from jaxdescramble._base.products import is_complex, matmul, real_type, squared
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble.descrambling._planning import DirectSolver, near_start
+from jaxdescramble.descrambling._unitary import UNITARY, as_columns, check_problem
 from jaxdescramble.descrambling.result import weighed
 from jaxdescramble.descrambling.signals import descramble, with_defaults
-from jaxdescramble.exact import Stabiliser
+from jaxdescramble.exact import Phases, Stabiliser
 from jaxdescramble.exact.gauge import Gauge
+from jaxdescramble.manifolds.orthogonal import NAMES
 from jaxdescramble.objectives import Objective
 from jaxdescramble.objectives.weighing import drawn, effective_number
 from jaxdescramble.solvers import Solver
@@ -36,16 +38,17 @@ class Bootstrap(Stored):
         distances: `||P_k - P||_F`, from 0 (the samples determine P) to `2 sqrt(n)`.
     """
 
-    point: Float[Array, "k n"]
-    points: Float[Array, "draws k n"]
+    point: Inexact[Array, "k n"]
+    points: Inexact[Array, "draws k n"]
     values: Float[Array, " draws"]
     distances: Float[Array, " draws"]
 
-    def band(self, reading: Callable[[Float[Array, "k n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
+    def band(self, reading: Callable[[Inexact[Array, "k n"]], PyTree], level: float = 0.9) -> tuple[PyTree, PyTree]:
         """Return the band in which a reading lies: quantiles of `reading(P_k)` over the draws, entry by entry.
 
         Args:
-            reading: a function of P, such as `lambda P: P @ W` for a band of the descrambled weight.
+            reading: a function of P, such as `lambda P: P @ W` for a band of the descrambled weight. It returns real
+                numbers; if P is complex, read absolute values or both parts.
             level: fraction of the draws inside the band.
 
         Returns:
@@ -53,6 +56,7 @@ class Bootstrap(Stored):
 
         Raises:
             ValueError: if `level` is not between 0 and 1.
+            TypeError: if the reading is complex, because complex numbers have no quantiles.
 
         >>> S = jax.random.normal(jax.random.key(0), (4, 50)) * jnp.asarray([[4.0], [3.0], [2.0], [1.0]])
         >>> low, high = bootstrap(S, key=jax.random.key(1), draws=20).band(lambda P: P @ S[:, 0])
@@ -62,6 +66,12 @@ class Bootstrap(Stored):
         if not 0 < level < 1:
             raise ValueError(f"level: expected a number between 0 and 1, got {level!r}.")
         read = jax.lax.map(reading, self.points)
+        for leaf in jax.tree.leaves(read):
+            if is_complex(leaf):
+                raise TypeError(
+                    f"reading: returned complex numbers ({leaf.dtype}), which have no order and no quantiles. Read "
+                    "real numbers: lambda P: jnp.abs(P @ W), or lambda P: (P.real, P.imag)."
+                )
         tails = jnp.asarray([(1 - level) / 2, (1 + level) / 2])
         ends = jax.tree.map(lambda leaf: jnp.quantile(leaf, tails.astype(leaf.dtype), axis=0), read)
         return jax.tree.map(lambda leaf: leaf[0], ends), jax.tree.map(lambda leaf: leaf[1], ends)
@@ -85,7 +95,8 @@ def bootstrap(
     Use it before you trust details of a descrambled weight; `Bootstrap.band` gives their uncertainty. Every draw takes
     as many columns of S as there are, with replacement, and descrambles them, all in one program. Many answers can be
     equally good (their group is the gauge, such as the signs of modes). So each descrambler is first aligned: the gauge
-    moves it as near as possible to the descrambler P of the signals themselves.
+    moves it as near as possible to the descrambler P of the signals themselves. For complex signals (group "U"), the
+    gauge is unitary: a sign becomes a phase, and O(k) becomes U(k).
 
     With weights, a column is drawn with a probability proportional to its weight, and then counts once. The number of
     columns in a draw is the effective number of samples, `(sum w)^2 / sum w^2`, rounded; for weights of zeros and ones
@@ -96,14 +107,17 @@ def bootstrap(
         signals: the signals S, shape (features, samples); the samples must be independent.
         objective: what "readable" means; None means `objectives.smoothness()`.
         solver: the solver; None means the one that suits the objective.
-        group: "O" allows both determinants; "SO" allows determinant +1 only.
+        group: "O" allows both determinants; "SO" allows determinant +1 only. "U" and "SU" for complex signals. The
+            alignment may change the determinant.
         key: random key of the draws.
         draws: number of draws.
         rank: k, the number of principal components that are kept, see `descramble`; each draw finds its own components.
             None keeps all features.
         gauge: the group of orthogonal matrices (k x k with a rank) that leaves the objective unchanged, such as
             `exact.Stabiliser(operator)` or `exact.CircularShifts(n)`. None means `exact.Stabiliser` of the operator
-            if the objective has one (smoothness), and no alignment for other objectives.
+            if the objective has one (smoothness). Otherwise it means no alignment of real descramblers, and
+            `exact.Phases` of complex ones: a phase for each neuron if the objective reads each neuron's absolute
+            values (sparsity, entropy, locality), and a common phase if it compares neurons (total variation).
         weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
         size: number of columns in a draw; None means the number of samples, or the effective number with weights.
 
@@ -120,8 +134,10 @@ def bootstrap(
 
     Source: Efron, Ann. Statist. 7 (1979) 1.
     """
-    objective, solver = with_defaults(objective, solver, one_of(group, "group", ("O", "SO")))
-    S = real_array(signals, "signals", (2,), "(features, samples)")
+    one_of(group, "group", (*NAMES, *UNITARY))
+    objective, solver = with_defaults(objective, solver, group, more_groups=UNITARY)
+    S = as_columns(signals, group, "(features, samples)", (2,))
+    check_problem(objective, S, group, rank)
     draws, key = positive_integer(draws, "draws"), random_key(key)
     if gauge is not None:
         one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
@@ -138,11 +154,23 @@ def bootstrap(
     S, weights = weighed(objective, S, weights)
     point = descramble(S, objective, solver, group=group, rank=rank, weights=weights).point
     operator = objective.operator(len(point))
-    if gauge is None and operator is not None:
-        gauge = Stabiliser(operator)
+    if gauge is None:
+        gauge = _gauge(objective, point) if operator is None else Stabiliser(operator)
     keys = jax.random.split(key, draws)
     points, values = _resampled(objective, solver, gauge, S, point, keys, group, weights, size, rank)
-    return Bootstrap(point, points, values, jnp.sqrt(jnp.sum((points - point[None]) ** 2, axis=(1, 2))))
+    return Bootstrap(point, points, values, jnp.sqrt(jnp.sum(squared(points - point[None]), axis=(1, 2))))
+
+
+def _gauge(objective: Objective, point: Array) -> Phases | None:
+    """Return the phases that an objective without an operator leaves free; None for real descramblers.
+
+    Objectives of complex signals read absolute values of `P S` or of sums of its rows. So a neuron's phase is free if
+    its sign is, and a common phase is always free.
+    """
+    if not is_complex(point):
+        return None
+    symmetries = objective.symmetries(len(point))
+    return None if symmetries is None else Phases(len(point), common=not symmetries.every_sign)
 
 
 @functools.partial(jax.jit, static_argnames=("group", "size", "rank"))
@@ -163,7 +191,7 @@ def _resampled(
     if weights is not None and size is None:
         # Weights may be traced, so their number is not static: draw all columns, and count the first `number` of them.
         number = jnp.maximum(jnp.round(effective_number(weights)), 1)
-        taken = (jnp.arange(count) < number).astype(signals.dtype)
+        taken = (jnp.arange(count) < number).astype(real_type(signals.dtype))
 
     def one(key: Array) -> tuple[Array, Array]:
         if weights is None:

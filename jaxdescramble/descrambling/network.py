@@ -10,15 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
+from jaxdescramble._base.products import adjoint, real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling._planning import DirectSolver
+from jaxdescramble.descrambling._unitary import UNITARY
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import GROUPS, an_objective, descramble_each
 from jaxdescramble.networks.layer_dict import Layers
@@ -39,19 +41,19 @@ Choice = Objective | Callable[[str, str, int], Objective | None]
 @register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
 class LayerDescrambling(Result):
-    """One layer with its weight W in the descrambled frames of both sides: `weight = P W Q^T`.
+    """One layer with its weight W in the descrambled frames of both sides: `weight = P W Q^T` (`Q^H` for complex Q).
 
     Attributes:
         output: descrambling of the preactivations, with the descrambler P; None (P = 1) if this side was not
             descrambled, such as the output axis of the network.
         input: descrambling of the layer's input signals, with the descrambler Q; None (Q = 1) if this side was not
             descrambled, such as the input axis of the network.
-        weight: the weight `P W Q^T`, shape (..., out, in).
+        weight: the weight `P W Q^T`, shape (..., out, in); `P W Q^H` with group "U".
     """
 
     output: Descrambling | None
     input: Descrambling | None
-    weight: Float[Array, "*batch out in"]
+    weight: Inexact[Array, "*batch out in"]
 
     @property
     def sides(self) -> dict[str, Descrambling]:
@@ -159,10 +161,11 @@ def descramble_network(
 ) -> "NetworkDescrambling":
     """Descramble both sides of every linear layer of any JAX function.
 
-    For a layer k with weight W_k it finds two descramblers and returns `P_k W_k Q_k^T`. P_k makes the preactivations of
-    the layer readable; Q_k makes its input signals readable, which are the activations of the layer before. The network
-    itself is not changed: P_k and Q_k are used only to look at it. (`jaxdescramble.insert` builds a network that
-    contains `P^-1 P`, to check that its function stays the same.) Sides of one shape are solved in one program.
+    For a layer k with weight W_k it finds two descramblers and returns `P_k W_k Q_k^T` (`Q_k^H` if complex). P_k makes
+    the preactivations of the layer readable; Q_k makes its input signals readable, which are the activations of the
+    layer before. The network itself is not changed: P_k and Q_k are used only to look at it. (`jaxdescramble.insert`
+    builds a network that contains `P^-1 P`, to check that its function stays the same.) Sides of one shape are solved
+    in one program.
 
     Args:
         f: a JAX function `f(params, x)`: a plain function, or the apply function of a Flax or Equinox model.
@@ -172,12 +175,13 @@ def descramble_network(
             each side, give a function `(name, side, size) -> objective`: name is the layer's name, side is "output" or
             "input", and size is the number of features. It returns None for a side that you want to leave as it is.
         solver: the solver for every side; None means the one that suits the objective (see `descramble`).
-        group: "O" allows both determinants; "SO" allows determinant +1 only.
+        group: "O" allows both determinants; "SO" allows determinant +1 only. "U" and "SU" are for networks with complex
+            weights or signals; all descramblers are then complex, also those of sides with real signals.
         joint: True descrambles an input side on the columns of `[m W^T, X]` instead of X, with X the input signals, W
-            the weight and `m = ||X||_2 / ||W||_2` (spectral norms). Q then makes both the signals and the rows of the
-            weight smooth. Use it to repeat the paper's analysis of its second layer. Leave it False if you want to draw
-            conclusions from the weight: with it, singular vectors of the descrambled weight are sinusoidal by
-            construction.
+            the weight (`W^H` if complex) and `m = ||X||_2 / ||W||_2` (spectral norms). Q then makes both the signals
+            and the rows of the weight smooth. Use it to repeat the paper's analysis of its second layer. Leave it False
+            if you want to draw conclusions from the weight: with it, singular vectors of the descrambled weight are
+            sinusoidal by construction.
         ends: "ordered" does not descramble the network's input axis and output axis, because their order already has a
             meaning (these sides are None in the result); "free" descrambles them too.
         weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each. 0
@@ -210,7 +214,7 @@ def descramble_network(
     Source: Amey et al. 2021, "Descrambler group" and SI on the second layer.
     """
     one_of(ends, "ends", ENDS)
-    one_of(group, "group", GROUPS)
+    one_of(group, "group", (*GROUPS, *UNITARY))
     joint = true_or_false(joint, "joint")
     watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
     refused: dict[str, str] = {}
@@ -243,7 +247,7 @@ class Side(NamedTuple):
     name: str
     side: str
     objective: Objective
-    signals: Float[Array, "*batch n m"]
+    signals: Inexact[Array, "*batch n m"]
     weights: Float[Array, "*batch m"] | None = None
 
 
@@ -287,7 +291,7 @@ def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambl
         if left is not None:
             weight = jnp.matmul(left.point, weight, precision="highest")
         if right is not None:
-            weight = jnp.matmul(weight, jnp.swapaxes(right.point, -1, -2), precision="highest")
+            weight = jnp.matmul(weight, adjoint(right.point), precision="highest")
         layers[name] = LayerDescrambling(left, right, weight)
     return layers
 
@@ -326,7 +330,7 @@ def _joint(tap: Tap) -> Array:
     def one(weight: Array, signals: Array, sizes: Array) -> Array:
         largest = decompositions.singular_values(weight)[0]
         scale = decompositions.singular_values(sizes)[0] / jnp.where(largest > 0, largest, 1)
-        return jnp.concatenate([scale * weight.T, signals], axis=1)
+        return jnp.concatenate([scale * adjoint(weight), signals], axis=1)
 
     together = one
     for _ in range(tap.weight.ndim - 2):
@@ -335,7 +339,8 @@ def _joint(tap: Tap) -> Array:
     if tap.weights is None:
         sizes = signals
     else:
-        own = jnp.broadcast_to(tap.weights, (*signals.shape[:-2], signals.shape[-1])).astype(signals.dtype)
+        shape = (*signals.shape[:-2], signals.shape[-1])
+        own = jnp.broadcast_to(tap.weights, shape).astype(real_type(signals.dtype))
         signals, sizes = clear(signals, own), balanced(signals, own)
     shape = (*weight.shape[:-2], *signals.shape[-2:])
     return together(weight, jnp.broadcast_to(signals, shape), jnp.broadcast_to(sizes, shape))

@@ -143,7 +143,7 @@ def descramble(
             determinant 1, for complex signals (quadrature detection, Fourier features). P is then complex. With
             the closed form, each component has a free phase (the one that brings P nearest to the identity is taken,
             and is a constant in derivatives), and real signals have the answer of "O", as complex numbers. Smoothness,
-            periodicity, total variation, sparsity, entropy and locality take complex signals; others refuse them.
+            periodicity, total variation, sparsity, entropy and locality, and sums of them, take complex signals.
         rank: k, for wide layers: `P = R U_k^T` has k rows, where the columns of U_k are the k leading left singular
             vectors of the (weighted) signals, and R in O(k) is found on the k signals `U_k^T S`. `P^T P` is the
             projector onto the kept directions, and `left_out` of the result is the fraction of the energy that they do

@@ -4,7 +4,7 @@ from jaxdescramble.exact.brockett import ClosedForm, Extremum, brockett_maximise
 from jaxdescramble.exact.circulant import circulant_minimiser
 from jaxdescramble.exact.commuting import CommonModes, commuting_minimiser
 from jaxdescramble.exact.degeneracies import Degeneracy, degeneracy
-from jaxdescramble.exact.gauge import Alignment, CircularShifts, Stabiliser, align, canonical
+from jaxdescramble.exact.gauge import Alignment, CircularShifts, Phases, Stabiliser, align, canonical
 from jaxdescramble.exact.isotropic import isotropic_form, isotropic_moments, marchenko_pastur
 from jaxdescramble.exact.large_data import from_weights, sampling_error
 from jaxdescramble.exact.linear_networks import learning_times, linear_network_modes
@@ -17,6 +17,7 @@ __all__ = [
     "CommonModes",
     "Degeneracy",
     "Extremum",
+    "Phases",
     "Stabiliser",
     "align",
     "brockett_maximiser",

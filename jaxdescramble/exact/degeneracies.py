@@ -14,11 +14,11 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import an_operator, is_traced, number_between, random_key
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import is_complex, matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.exact.gauge import Stabiliser
@@ -85,14 +85,22 @@ class Degeneracy(Result):
         modes = matmul(left.astype(point.dtype), matmul(self.operator.analyse(point), self.directions))
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
 
-    def nearest(self, p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    def nearest(self, p: Inexact[Array, "n n"], q: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
         """Return the left factor `(G p H) p^T` that turns an orthogonal p into the best `G p H`.
 
         The search alternates between G and H, until neither lowers `||G p H - q||_F`. Each step is one Procrustes
         problem per run of equal values. The search runs twice: once with G first, once with H first. Use it for
         minimisers of the problem, whose modes nearly match. For other points it can stop too early, because signs on
         the two sides can block each other.
+
+        Raises:
+            TypeError: if a matrix is complex.
         """
+        if is_complex(p) or is_complex(q):
+            raise TypeError(
+                "gauge: got complex matrices; a Degeneracy aligns real ones. Use exact.Stabiliser(operator), which "
+                "takes complex matrices too."
+            )
         return _nearest(self, p, q)
 
 

@@ -5,6 +5,8 @@ value at P and at `G P`, so both are answers. The gauge is the group of all such
 mode, apply O(2) to a cosine-sine pair (phase and direction), or apply O(k) to the modes of k equal eigenvalues. If the
 operator D is periodic, the circular shifts of the link axis are a subgroup. The link axis is the axis of the
 descrambled neurons: the rows of `P S` and of `P W`.
+
+For complex matrices, G is unitary: signs become phases, and O(k) becomes U(k).
 """
 
 import dataclasses
@@ -18,8 +20,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Complex, Float, Inexact
 
 from jaxdescramble._base import results
-from jaxdescramble._base.checks import an_operator, one_with, positive_integer, real_array, same_size, true_or_false
-from jaxdescramble._base.products import is_complex
+from jaxdescramble._base.checks import (
+    an_operator,
+    one_with,
+    positive_integer,
+    real_or_complex_array,
+    same_size,
+    true_or_false,
+)
+from jaxdescramble._base.products import adjoint, is_complex
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds.projections import square
@@ -35,8 +44,8 @@ class Alignment(NamedTuple):
         distance: what is left, `||element p - q||_F / ||q||_F`; 0 means that p and q are the same answer.
     """
 
-    aligned: Float[Array, "n k"]
-    element: Float[Array, "n n"]
+    aligned: Inexact[Array, "n k"]
+    element: Inexact[Array, "n n"]
     distance: Float[Array, ""]
 
     __repr__ = results.describe
@@ -46,12 +55,15 @@ class Alignment(NamedTuple):
 
 @runtime_checkable
 class Gauge(Protocol):
-    """A group of orthogonal matrices that leave an objective unchanged. Any class with these two members is one."""
+    """A group of orthogonal matrices that leave an objective unchanged. Any class with these two members is one.
+
+    The gauges of this package are groups of unitary matrices if `nearest` gets complex matrices.
+    """
 
     @property
     def size(self) -> int: ...
 
-    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+    def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
         """Return the element G with the smallest `||G p - q||_F`."""
         ...
 
@@ -61,7 +73,7 @@ class Gauge(Protocol):
 class Stabiliser:
     """All orthogonal matrices that commute with `D^T D`: the gauge of `objectives.smoothness`.
 
-    The group is O(k) for each run of k equal eigenvalues.
+    The group is O(k) for each run of k equal eigenvalues, and U(k) for complex matrices.
 
     >>> from jaxdescramble.operators import derivative
     >>> Stabiliser(derivative(5)).operator.multiplicities
@@ -75,7 +87,7 @@ class Stabiliser:
         """Number of points n."""
         return self.operator.size
 
-    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+    def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
         """Return the element G with the smallest `||G p - q||_F`.
 
         This is one orthogonal Procrustes problem for each run of equal eigenvalues.
@@ -83,6 +95,9 @@ class Stabiliser:
         an_operator(self.operator)
         p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
         turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
+        if is_complex(p):
+            overlap = jnp.matmul(q_modes, adjoint(p_modes), precision="highest")
+            return self.operator.synthesise(_turned(overlap, modes, self.operator.multiplicities))
         for rows in _blocks(self.operator.multiplicities):
             nearest = _nearest_turns(jnp.einsum("bik,bjk->bij", q_modes[rows], p_modes[rows], precision="highest"))
             turns = turns.at[rows].set(jnp.einsum("bij,bjn->bin", nearest, modes[rows], precision="highest"))
@@ -99,7 +114,7 @@ class CircularShifts:
     Attributes:
         size: number of points n.
         reversal: whether the order of the points may be reversed.
-        sign: whether all points may change sign together.
+        sign: whether all points may change sign together; for complex matrices, whether they have a common free phase.
 
     >>> CircularShifts(4).nearest(jnp.eye(4)[:, :1], jnp.eye(4)[:, 1:2])[:, 0].tolist()
     [0.0, 1.0, 0.0, 0.0]
@@ -114,18 +129,62 @@ class CircularShifts:
         object.__setattr__(self, "reversal", true_or_false(self.reversal, "reversal"))
         object.__setattr__(self, "sign", true_or_false(self.sign, "sign"))
 
-    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
+    def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
         """Return the element G with the smallest `||G p - q||_F`. One FFT correlates p and q for all shifts at once."""
         candidates = [p, p[::-1]] if self.reversal else [p]
+        if is_complex(p):
+            return self._nearest_complex(jnp.stack(candidates), q)
         spectra = jnp.stack([jnp.fft.rfft(candidate, axis=0) for candidate in candidates])
         overlap = jnp.sum(jnp.conj(spectra) * jnp.fft.rfft(q, axis=0)[None], axis=2)
         scores = jnp.fft.irfft(overlap, n=self.size, axis=1)
         best = jnp.argmax(jnp.abs(scores) if self.sign else scores)
-        reverse, shift = jnp.divmod(best, self.size)
-        eye = jnp.eye(self.size, dtype=p.dtype)
-        element = jnp.roll(jnp.where(reverse == 1, eye[::-1], eye), shift, axis=0)
+        element = self._element(best).astype(p.dtype)
         negative = self.sign & (scores.ravel()[best] < 0)
         return jnp.where(negative, -element, element)
+
+    def _element(self, number: Array) -> Float[Array, "n n"]:
+        """Return the shift of this number; those from n on follow a reversal."""
+        reverse, shift = jnp.divmod(number, self.size)
+        eye = jnp.eye(self.size)
+        return jnp.roll(jnp.where(reverse == 1, eye[::-1], eye), shift, axis=0)
+
+    def _nearest_complex(self, candidates: Complex[Array, "c n k"], q: Complex[Array, "n k"]) -> Complex[Array, "n n"]:
+        overlap = jnp.sum(jnp.conj(jnp.fft.fft(candidates, axis=1)) * jnp.fft.fft(q, axis=0)[None], axis=2)
+        scores = jnp.fft.ifft(overlap, axis=1)
+        best = jnp.argmax(jnp.abs(scores) if self.sign else scores.real)
+        element = self._element(best).astype(q.dtype)
+        return element * _phases(scores.ravel()[best]) if self.sign else element
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Phases:
+    """A free phase for each neuron, or one for all: `G = diag(e^{i phi_1}, ..., e^{i phi_n})`; signs for real matrices.
+
+    Use it for complex signals and an objective without an operator. Sparsity, entropy and locality read the absolute
+    value of each neuron, so every phase is free. Total variation compares neurons, so only a common phase is.
+
+    Attributes:
+        size: number of neurons n.
+        common: whether all neurons have the same phase.
+
+    >>> Phases(2).nearest(jnp.asarray([[1.0], [1j]]), jnp.asarray([[1j], [1.0]])).round(4).tolist()
+    [[1j, 0j], [0j, -1j]]
+    """
+
+    size: int
+    common: bool = False
+
+    def __post_init__(self):
+        object.__setattr__(self, "size", positive_integer(self.size, "size"))
+        object.__setattr__(self, "common", true_or_false(self.common, "common"))
+
+    def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
+        """Return the element G with the smallest `||G p - q||_F`: the phases of the inner products of the rows."""
+        overlap = jnp.sum(q * jnp.conj(p), axis=1)
+        if self.common:
+            overlap = jnp.broadcast_to(jnp.sum(overlap), overlap.shape)
+        return jnp.diag(_phases(overlap) if is_complex(overlap) else jnp.where(overlap < 0, -1, 1).astype(p.dtype))
 
 
 def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
@@ -136,17 +195,18 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
     descrambled signals `P S` of the same inputs. Their rows are the descrambled neurons (the link axis).
 
     Args:
-        p, q: matrices of the same shape (n, k), n being the number of neurons.
+        p, q: real or complex matrices of the same shape (n, k), n being the number of neurons.
         gauge: the gauge group. `Stabiliser(operator)` suits `objectives.smoothness`, with the operator of the objective
             (`objective.operator(n)`). `degeneracy(operator, summary)` adds the freedom that the signals leave; it
-            aligns descramblers only. `CircularShifts(n)` suits other objectives on a circle. Any object with `size` and
-            `nearest(p, q)` works too.
+            aligns real descramblers only. `CircularShifts(n)` suits other objectives on a circle, and `Phases(n)`
+            objectives that read the absolute values of complex signals. Any object with `size` and `nearest(p, q)`
+            works too.
 
     Returns:
         An `Alignment`: the aligned matrix `G p`, the element G, and the relative distance that is left.
 
     Raises:
-        TypeError: if a matrix is not made of real numbers, or `gauge` is not a gauge.
+        TypeError: if a matrix is not made of floating-point numbers, or `gauge` is not a gauge.
         ValueError: if the shapes differ, or do not fit the gauge.
 
     >>> from jaxdescramble.operators import derivative
@@ -156,8 +216,8 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
 
     Source: Schönemann 1966, for each run of equal eigenvalues.
     """
-    p = real_array(p, "p", (2,), "(link, columns)")
-    q = real_array(q, "q", (2,), "(link, columns)")
+    p = real_or_complex_array(p, "p", (2,), "(link, columns)")
+    q = real_or_complex_array(q, "q", (2,), "(link, columns)")
     if p.shape != q.shape:
         raise ValueError(f"align: got p of shape {p.shape} and q of shape {q.shape}; must be the same.")
     one_with(gauge, "gauge", ("size", "nearest"), "a gauge such as exact.Stabiliser(operator)")
@@ -169,25 +229,25 @@ def align(p: ArrayLike, q: ArrayLike, gauge: Gauge) -> Alignment:
     return Alignment(aligned, element, jnp.linalg.norm(aligned - q) / jnp.where(norm > 0, norm, 1))
 
 
-def canonical(point: ArrayLike, operator: Operator) -> Float[Array, "n n"]:
-    """Return the point `G P` that is nearest to the identity: `argmax_G tr(G P)` over the stabiliser of `D^T D`.
+def canonical(point: ArrayLike, operator: Operator) -> Inexact[Array, "n n"]:
+    """Return the point `G P` that is nearest to the identity: `argmax_G Re tr(G P)` over the stabiliser of `D^T D`.
 
     Use it to choose one answer out of many equal ones, always in the same way. The choice is continuous in P, except at
     points where a block of modes is orthogonal to the same block of the identity. No choice can avoid all such points.
 
     Args:
-        point: the descrambler P, an orthogonal matrix of shape (n, n).
+        point: the descrambler P, an orthogonal or unitary matrix of shape (n, n).
         operator: the derivative operator D, from `jaxdescramble.operators`.
 
     Raises:
-        TypeError: if `point` is not made of real numbers, or `operator` is not an operator.
+        TypeError: if `point` is not made of floating-point numbers, or `operator` is not an operator.
         ValueError: if `point` is not square, or the sizes differ.
 
     >>> from jaxdescramble.operators import derivative
     >>> bool(abs(canonical(-jnp.eye(4), derivative(4)) - jnp.eye(4)).max() < 1e-5)
     True
     """
-    point = square(point, "point")
+    point = square(point, "point", or_complex=True)
     an_operator(operator)
     same_size(point, 0, operator.size, "point", "the operator")
     return align(point, jnp.eye(operator.size, dtype=point.dtype), Stabiliser(operator)).aligned
@@ -224,13 +284,28 @@ def _canonical_complex_modes(
     return jnp.concatenate(turned, axis=1)[:, np.argsort(np.concatenate(order))]
 
 
+def _turned(
+    overlap: Complex[Array, "n n"], modes: Complex[Array, "n k"], runs: tuple[int, ...]
+) -> Complex[Array, "n k"]:
+    """Turn the rows of each run by the unitary matrix that is nearest to its block of the overlap."""
+    turned, order = [], []
+    for rows in _blocks(runs):
+        nearest = _nearest_unitary(overlap[rows[:, :, None], rows[:, None, :]])
+        turned.append(jnp.einsum("bij,bjn->bin", nearest, modes[rows], precision="highest").reshape(-1, modes.shape[1]))
+        order.append(rows.ravel())
+    return jnp.concatenate(turned)[np.argsort(np.concatenate(order))]
+
+
 def _nearest_unitary(overlap: Complex[Array, "b k k"]) -> Complex[Array, "b k k"]:
     """Return the unitary polar factors of many small matrices; for size 1 these are phases."""
-    if overlap.shape[-1] > 1:
-        return jax.vmap(unitary.polar)(overlap)
+    return jax.vmap(unitary.polar)(overlap) if overlap.shape[-1] > 1 else _phases(overlap)
+
+
+def _phases(numbers: Complex[Array, "*shape"]) -> Complex[Array, "*shape"]:
+    """Return `z / |z|` of each number, and 1 for zeros."""
     # Divide by the size of the larger part first, so that no square under- or overflows.
-    largest = jnp.maximum(jnp.abs(overlap.real), jnp.abs(overlap.imag))
-    scaled = jnp.where(largest > 0, overlap / jnp.where(largest > 0, largest, 1), 1)
+    largest = jnp.maximum(jnp.abs(numbers.real), jnp.abs(numbers.imag))
+    scaled = jnp.where(largest > 0, numbers / jnp.where(largest > 0, largest, 1), 1)
     return scaled / jnp.abs(scaled)
 
 

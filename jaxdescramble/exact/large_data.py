@@ -85,8 +85,8 @@ def sampling_error(operator: Operator, powers: ArrayLike, samples: int) -> Float
 
     Use it to choose the number of samples. The formula is `sum_{i != j} b_i b_j / (m (b_i - b_j)^2)`, over modes i and
     j whose eigenvalues of `D^T D` differ: the noise of a Gaussian sample covariance, divided by the gaps between the
-    powers b. The estimated value has an error of order `1 / sqrt(m)`; the true value at P_m is above its minimum by
-    order `1 / m`.
+    powers b. It is the same for complex signals (circular Gaussian ones) and U(n). The estimated value has an error of
+    order `1 / sqrt(m)`; the true value at P_m is above its minimum by order `1 / m`.
 
     Args:
         operator: the derivative operator D, from `jaxdescramble.operators`.

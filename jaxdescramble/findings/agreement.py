@@ -6,15 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
-from jaxdescramble._base.checks import is_finite, one_with, positive_integer, random_key, real_array, same_size
+from jaxdescramble._base.checks import (
+    is_finite,
+    one_with,
+    positive_integer,
+    random_key,
+    real_or_complex_array,
+    same_size,
+)
 from jaxdescramble._base.decompositions import svd
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import adjoint, inner, is_complex, matmul, square_sum
 from jaxdescramble._base.results import Stored
 from jaxdescramble.exact import Stabiliser
 from jaxdescramble.exact.gauge import Gauge
-from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.operators import derivative
 
 
@@ -46,7 +53,8 @@ def consistency(matrices: ArrayLike, *, key: PRNGKeyArray, gauge: Gauge | None =
 
     Use it to check whether a structure appears in every training run.
 
-    `score = mean_{k < l} max_G <G M_k, M_l> / (||M_k||_F ||M_l||_F)`, where G runs over the gauge group.
+    `score = mean_{k < l} max_G <G M_k, M_l> / (||M_k||_F ||M_l||_F)`, where G runs over the gauge group. For complex
+    matrices, `<A, B> = Re tr(A^H B)`, and the gauge and the twins are unitary.
 
     Descrambling puts the strongest components of any matrix on the slowest waves. Therefore even random matrices agree
     to some degree, and alignment increases the agreement. The null uses random twins. The twin of a matrix keeps its
@@ -64,7 +72,7 @@ def consistency(matrices: ArrayLike, *, key: PRNGKeyArray, gauge: Gauge | None =
         A `Consistency`. It also unpacks as `score, null`.
 
     Raises:
-        TypeError, ValueError: if `matrices` is not a real array of three axes, has fewer than two matrices, or contains
+        TypeError, ValueError: if `matrices` is not an array of three axes, has fewer than two matrices, or contains
             NaN or infinity; if `gauge` does not fit the link axis.
 
     >>> W = jax.random.normal(jax.random.key(0), (6, 9))
@@ -75,7 +83,7 @@ def consistency(matrices: ArrayLike, *, key: PRNGKeyArray, gauge: Gauge | None =
 
     Source: Amey et al., PNAS 118, e2016917118 (2021) claim agreement for 100 networks; the null is ours.
     """
-    stack = real_array(matrices, "matrices", (3,), "(count, link, columns)")
+    stack = real_or_complex_array(matrices, "matrices", (3,), "(count, link, columns)")
     if len(stack) < 2:
         raise ValueError(f"matrices: got {len(stack)}; must be at least 2, one for each network.")
     if not is_finite(stack):
@@ -100,7 +108,9 @@ def _scores(stack: Array, gauge: Gauge, keys: Array) -> tuple[Array, Array]:
     return pairwise_cosines(stack, gauge), jax.lax.map(twins, keys)
 
 
-def pairwise_cosines(matrices: Float[Array, "count link columns"], gauge: Gauge | None) -> Float[Array, "count count"]:
+def pairwise_cosines(
+    matrices: Inexact[Array, "count link columns"], gauge: Gauge | None
+) -> Float[Array, "count count"]:
     """Return `max_G <G M_k, M_l> / (||M_k|| ||M_l||)` for every pair; without a gauge, G = 1.
 
     >>> [round(float(x), 3) for x in pairwise_cosines(jnp.asarray([[[1.0]], [[-2.0]]]), None)[0]]
@@ -109,8 +119,9 @@ def pairwise_cosines(matrices: Float[Array, "count link columns"], gauge: Gauge 
 
     def alike(one: Array, other: Array) -> Array:
         brought = one if gauge is None else matmul(gauge.nearest(one, other), one)
-        size = jnp.sqrt(jnp.sum(one**2) * jnp.sum(other**2))
-        return jnp.sum(brought * other) / jnp.where(size > 0, size, 1)
+        size = jnp.sqrt(square_sum(one) * square_sum(other))
+        overlap = inner(brought, other) if is_complex(one) else jnp.sum(brought * other)
+        return overlap / jnp.where(size > 0, size, 1)
 
     return jax.lax.map(lambda one: jax.vmap(lambda other: alike(one, other))(matrices), matrices)
 
@@ -125,7 +136,7 @@ def mean_over_pairs(square: Float[Array, "count count"]) -> Float[Array, ""]:
     return (jnp.sum(square) - jnp.trace(square)) / max(count * (count - 1), 1)
 
 
-def chance_twin(key: PRNGKeyArray, weight: Float[Array, "link columns"]) -> Float[Array, "link columns"]:
+def chance_twin(key: PRNGKeyArray, weight: Inexact[Array, "link columns"]) -> Inexact[Array, "link columns"]:
     """Draw a matrix with the singular values and the link-side vectors of `weight`; the other side is random.
 
     >>> W = jnp.asarray([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -134,5 +145,6 @@ def chance_twin(key: PRNGKeyArray, weight: Float[Array, "link columns"]) -> Floa
     True
     """
     left, singular, _ = svd(weight, full_matrices=False)
-    turned = orthogonal.random_columns(key, weight.shape[1], len(singular), weight.dtype)
-    return matmul(left * singular[None, :], turned.T)
+    random_columns = unitary.random_columns if is_complex(weight) else orthogonal.random_columns
+    turned = random_columns(key, weight.shape[1], len(singular), singular.dtype)
+    return matmul(left * singular[None, :], adjoint(turned))

@@ -17,14 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Inexact, PRNGKeyArray
 
 from jaxdescramble._base import decompositions, results
-from jaxdescramble._base.checks import instance_of, is_finite, random_key, real_array
+from jaxdescramble._base.checks import instance_of, is_finite, random_key, real_or_complex_array
+from jaxdescramble._base.products import adjoint, is_complex
 from jaxdescramble._base.results import Stored
 from jaxdescramble.findings.batteries import Measure
 from jaxdescramble.findings.fourier import matrix, pair
-from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.manifolds import orthogonal, unitary
 
 LONGEST = 250
 """Largest number of characters of the names in a `repr`."""
@@ -107,12 +108,13 @@ class Readings(list[Reading]):
         return Readings(results.built(Reading, results.below_path(content, place)) for place in places)
 
 
-def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
+def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Inexact[Array, "n m"]:
     """Draw a matrix with the singular values of `weight` in a random frame: the isotropic null.
 
     The draw is `U diag(s(W)) V^T`, with the singular values s(W) and with U and V Haar-distributed (uniformly random
-    directions). To judge a descrambled weight, draw from the raw weight and descramble each draw in the same way. If
-    you draw from a descrambled weight and use the draws directly, they show the readings without any descrambling.
+    directions; unitary, and `V^H`, if W is complex). To judge a descrambled weight, draw from the raw weight and
+    descramble each draw in the same way. If you draw from a descrambled weight and use the draws directly, they show
+    the readings without any descrambling.
 
     Args:
         key: random key. `jax.vmap(random_frame, in_axes=(0, None))` over keys gives many draws.
@@ -122,7 +124,7 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
         Array of shape (n, m).
 
     Raises:
-        TypeError, ValueError: if `weight` is not a finite real matrix.
+        TypeError, ValueError: if `weight` is not a finite matrix.
 
     >>> W = jnp.asarray([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     >>> jnp.linalg.svd(random_frame(jax.random.key(0), W), compute_uv=False).round(4).tolist()
@@ -133,11 +135,12 @@ def random_frame(key: PRNGKeyArray, weight: ArrayLike) -> Float[Array, "n m"]:
     W = matrix(weight, axes="(n, m)")
     singular = decompositions.singular_values(W)
     left_key, right_key = jax.random.split(random_key(key))
+    random_columns = unitary.random_columns if is_complex(W) else orthogonal.random_columns
     left, right = (
-        orthogonal.random_columns(k, size, len(singular), W.dtype)
+        random_columns(k, size, len(singular), singular.dtype)
         for k, size in zip((left_key, right_key), W.shape, strict=True)
     )
-    return jnp.matmul(left * singular[None, :], right.T, precision="highest")
+    return jnp.matmul(left * singular[None, :], adjoint(right), precision="highest")
 
 
 def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> dict[str, Array]:
@@ -161,7 +164,7 @@ def measure(battery: tuple[Measure, ...], fit: ArrayLike, read: ArrayLike) -> di
     """
     _check_battery(battery)
     for half, name in ((fit, "fit"), (read, "read")):
-        real_array(half, name, (2,), "(out, in)")
+        real_or_complex_array(half, name, (2,), "(out, in)")
     return _measure(battery, fit, read)
 
 
@@ -221,7 +224,7 @@ def compare(
     _check_battery(battery)
     fit, read = pair(fit, read, "(out, in)")
     instance_of(nulls, "nulls", Mapping, "a dictionary {name: (fits, reads)}")
-    stacks = {name: _stacks(name, stack, fit.shape) for name, stack in nulls.items()}
+    stacks = {name: _stacks(name, stack, fit) for name, stack in nulls.items()}
     values = measure(battery, fit, read)
     draws = {name: _measure_draws(battery, *stack) for name, stack in stacks.items()}
     rounding = 1e3 * float(jnp.finfo(fit.dtype).eps)
@@ -247,11 +250,17 @@ def compare(
     return Readings(readings)
 
 
-def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], shape: tuple[int, ...]) -> tuple[Array, Array]:
+def _stacks(name: str, stack: tuple[ArrayLike, ArrayLike], like: Array) -> tuple[Array, Array]:
     if not isinstance(stack, tuple | list) or len(stack) != 2:
         raise TypeError(f"nulls[{name!r}]: got {type(stack).__name__}; must be a pair (fits, reads) of stacks.")
-    fits, reads = (real_array(part, f"nulls[{name!r}]", (3,), "(draws, out, in)") for part in stack)
+    fits, reads = (real_or_complex_array(part, f"nulls[{name!r}]", (3,), "(draws, out, in)") for part in stack)
+    shape = like.shape
     for part in (fits, reads):
+        if is_complex(part) != is_complex(like):
+            raise TypeError(
+                f"nulls[{name!r}]: got {part.dtype} for a weight of {like.dtype}; both must be real or both complex, "
+                "because draws go through the same pipeline as the weight."
+            )
         if part.shape[1:] != shape or part.shape != fits.shape:
             raise ValueError(
                 f"nulls[{name!r}]: got stacks of shapes {fits.shape} and {reads.shape}; both must have shape "

@@ -15,8 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble._base import results, transforms
-from jaxdescramble.findings.fourier import fold, fourier_energy, matrix, pair, quantile, ratio
+from jaxdescramble._base import results
+from jaxdescramble._base.products import squared
+from jaxdescramble.findings.fourier import fold, fourier_energy, pair, quantile, ratio, real_matrix, waves
 
 # Mean over median of a Gamma(2) variable. The folded energies of white noise follow this distribution.
 WHITE = 1.1917
@@ -72,7 +73,8 @@ def ridge(weight: ArrayLike) -> Ridge:
         A `Ridge`. A zero matrix gives exponent 0 and all weights 0.
 
     Raises:
-        TypeError, ValueError: if `weight` is not a finite real matrix, or has fewer than four points on an axis.
+        TypeError, ValueError: if `weight` is not a finite real matrix (see `fourier_map` for complex ones), or has
+            fewer than four points on an axis.
 
     >>> t, s = 2 * jnp.pi * jnp.arange(16) / 16, 2 * jnp.pi * jnp.arange(64) / 64
     >>> square = sum(jnp.cos(k * t[:, None] - k**2 * s) for k in (1, 2, 3, 4))
@@ -81,7 +83,8 @@ def ridge(weight: ArrayLike) -> Ridge:
 
     Source: Amey et al. 2021, the cube-root rescaling of the first layer; HC3 is MacKinnon and White 1985.
     """
-    W = matrix(weight)
+    why = "in complex ones an input frequency has a sign, which a power law cannot have. Look at fourier_map."
+    W = real_matrix(weight, "weight", "(link, input)", why)
     if min(W.shape) < 4:
         raise ValueError(
             f"weight: got shape {W.shape}, which is too small: a ridge needs at least 4 points on each axis."
@@ -213,7 +216,7 @@ def distance_map_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, "
         A number in [-1, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(k * t) for k in (6, 4, 3, 1)])
@@ -223,11 +226,11 @@ def distance_map_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, "
     Source: Amey et al. 2021, the time-to-distance map of the second layer.
     """
     _, M = pair(fit, read, "(output, link)")
-    energy = fold(transforms.analyse(M, "periodic", 1) ** 2, 1)
+    energy = fold(squared(waves(M, 1)), 1)
     total = jnp.sum(energy, axis=1)
-    frequency = jnp.asarray(np.arange(energy.shape[1]), M.dtype)
+    frequency = jnp.asarray(np.arange(energy.shape[1]), energy.dtype)
     centroid = ratio(jnp.sum(energy * frequency[None, :], axis=1), total)
-    index = jnp.asarray(np.arange(M.shape[0]), M.dtype)
+    index = jnp.asarray(np.arange(M.shape[0]), energy.dtype)
     return weighted_kendall(index, centroid, ratio(jnp.sqrt(total), jnp.sum(jnp.sqrt(total))))
 
 

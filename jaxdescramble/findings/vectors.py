@@ -2,17 +2,19 @@
 
 Q rotates only the link axis. Readings of the output axis (left singular vectors, `M M^T = W_2 W_2^T`) therefore do not
 depend on the descrambler. The link axis is known up to its gauge, so its readings use the energy at each |link
-frequency|, which does not change under the gauge.
+frequency|, which does not change under the gauge. For complex M (`M = W_2 Q^H`), each transpose is a conjugate
+transpose, and each square that of an absolute value.
 """
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
-from jaxdescramble._base import decompositions, transforms
+from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of, positive_integer
-from jaxdescramble.findings.fourier import fold, pair, ratio
+from jaxdescramble._base.products import adjoint, real_type, squared
+from jaxdescramble.findings.fourier import fold, pair, ratio, waves
 
 FAMILIES = ("chebyshev", "legendre", "fourier")
 DEGREES = 8
@@ -34,7 +36,7 @@ def link_purity(fit: ArrayLike, read: ArrayLike, count: int = 5) -> Float[Array,
         A number in [0, 1]; 0 for a zero matrix. If the tap contains W_2^T, the value is near 1 by construction.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `count` is below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `count` is below 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(2 * t), 3 * jnp.sin(5 * t)])
@@ -72,7 +74,7 @@ def polynomial_match(fit: ArrayLike, read: ArrayLike, family: str, count: int = 
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `family` is unknown; if
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `family` is unknown; if
             `count` is below 1.
 
     >>> x = jnp.linspace(-1, 1, 32)
@@ -86,9 +88,9 @@ def polynomial_match(fit: ArrayLike, read: ArrayLike, family: str, count: int = 
     fit, read = pair(fit, read, AXES)
     members = jnp.asarray(_members(family, fit.shape[0]), fit.dtype)
     if members.shape[1] == 0:
-        return jnp.zeros((), fit.dtype)
+        return jnp.zeros((), real_type(fit.dtype))
     left, present = _left_vectors(fit, count)
-    left_there = jnp.matmul(read, jnp.matmul(read.T, left, precision="highest"), precision="highest")
+    left_there = jnp.matmul(read, jnp.matmul(adjoint(read), left, precision="highest"), precision="highest")
     left_there = ratio(left_there, jnp.linalg.norm(left_there, axis=0, keepdims=True))
     chosen = jnp.argmax(_squared_correlations(left, members), axis=1)
     there = jnp.take_along_axis(_squared_correlations(left_there, members), chosen[:, None], axis=1)[:, 0]
@@ -111,7 +113,7 @@ def link_bandedness(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float[Ar
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `width` is below 1.
 
     >>> t = 2 * jnp.pi * jnp.arange(16) / 16
     >>> M = jnp.stack([jnp.cos(t) + jnp.cos(6 * t), jnp.cos(2 * t)])
@@ -141,14 +143,14 @@ def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float
         A number in [0, 1]; 1 when there is no pair to compare.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `width` is below 1.
 
     >>> round(float(link_orthogonality(jnp.eye(12), jnp.eye(12))), 3)
     1.0
     """
     _, read = pair(fit, read, AXES)
-    columns = transforms.analyse(_scaled(read), "periodic", 1)
-    sizes = fold(jnp.sum(columns**2, axis=0), 0)
+    columns = waves(_scaled(read), 1)
+    sizes = fold(jnp.sum(squared(columns), axis=0), 0)
     blocks = _link_blocks(read)
     product = sizes[:, None] * sizes[None, :]
     return _far_from_parallel(blocks, product, width)
@@ -169,7 +171,7 @@ def output_bandedness(fit: ArrayLike, read: ArrayLike, width: int | None = None)
         A number in [0, 1]; 0 for a zero matrix.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `width` is below 1.
 
     >>> float(output_bandedness(jnp.ones((4, 2)), jnp.ones((4, 2)), width=1))  # 10 of 16 entries
     0.625
@@ -177,7 +179,7 @@ def output_bandedness(fit: ArrayLike, read: ArrayLike, width: int | None = None)
     Source: Amey et al. 2021, W_2 W_2^T.
     """
     _, read = pair(fit, read, AXES)
-    energy = _gram(_scaled(read).T) ** 2
+    energy = squared(_gram(adjoint(_scaled(read))))
     return ratio(jnp.sum(jnp.where(_near(len(energy), _output_width(width, read)), energy, 0)), jnp.sum(energy))
 
 
@@ -196,13 +198,13 @@ def row_orthogonality(fit: ArrayLike, read: ArrayLike, width: int | None = None)
         A number in [0, 1]; 1 when there is no pair to compare.
 
     Raises:
-        TypeError, ValueError: if `fit` and `read` are not finite real matrices of one shape; if `width` is below 1.
+        TypeError, ValueError: if `fit` and `read` are not finite matrices of one shape; if `width` is below 1.
 
     >>> float(row_orthogonality(jnp.eye(4), jnp.eye(4)))
     1.0
     """
     _, read = pair(fit, read, AXES)
-    energy = _gram(_scaled(read).T) ** 2
+    energy = squared(_gram(adjoint(_scaled(read))))
     product = jnp.sqrt(jnp.diagonal(energy)[:, None] * jnp.diagonal(energy)[None, :])
     return _far_from_parallel(energy, product, _output_width(width, read))
 
@@ -213,25 +215,25 @@ def _scaled(M: Array) -> Array:
 
 
 def _gram(columns: Array) -> Array:
-    return jnp.matmul(columns.T, columns, precision="highest")
+    return jnp.matmul(adjoint(columns), columns, precision="highest")
 
 
-def _left_vectors(M: Array, count: int) -> tuple[Float[Array, "o c"], Float[Array, " c"]]:
+def _left_vectors(M: Array, count: int) -> tuple[Inexact[Array, "o c"], Float[Array, " c"]]:
     """Return the leading left singular vectors, and 1 or 0 for each: is its singular value above rounding?"""
     count = min(positive_integer(count, "count"), *M.shape)
     left, singular, _ = decompositions.svd(M, full_matrices=False)
     floor = max(M.shape) * jnp.finfo(M.dtype).eps * singular[0]
-    return left[:, :count], (singular[:count] > floor).astype(M.dtype)
+    return left[:, :count], (singular[:count] > floor).astype(singular.dtype)
 
 
 def _mean(scores: Float[Array, " c"], present: Float[Array, " c"]) -> Float[Array, ""]:
     return ratio(jnp.sum(scores * present), jnp.sum(present))
 
 
-def _link_shares(M: Float[Array, "o n"], left: Float[Array, "o c"]) -> Float[Array, "c k"]:
+def _link_shares(M: Inexact[Array, "o n"], left: Inexact[Array, "o c"]) -> Float[Array, "c k"]:
     """Return the energy of each `M^T u` at each |link frequency|; the energies of one vector sum to 1."""
-    partners = jnp.matmul(left.T, M, precision="highest")
-    energy = fold(transforms.analyse(partners, "periodic", 1) ** 2, 1)
+    partners = jnp.matmul(adjoint(left), M, precision="highest")
+    energy = fold(squared(waves(partners, 1)), 1)
     return ratio(energy, jnp.sum(energy, axis=1, keepdims=True))
 
 
@@ -249,19 +251,19 @@ def _members(family: str, n: int) -> np.ndarray:
     return centred[:, lengths > 1e-8] / lengths[lengths > 1e-8]
 
 
-def _squared_correlations(vectors: Float[Array, "o c"], members: Float[Array, "o d"]) -> Float[Array, "c d"]:
+def _squared_correlations(vectors: Inexact[Array, "o c"], members: Inexact[Array, "o d"]) -> Float[Array, "c d"]:
     centred = vectors - jnp.mean(vectors, axis=0, keepdims=True)
-    overlap = jnp.matmul(centred.T, members, precision="highest") ** 2
-    size = jnp.sum(centred**2, axis=0)[:, None]
+    overlap = squared(jnp.matmul(centred.T, members, precision="highest"))
+    size = jnp.sum(squared(centred), axis=0)[:, None]
     # A constant vector correlates with nothing. Rounding leaves a small rest of it, which must not correlate either.
     nothing = size <= (len(vectors) * jnp.finfo(vectors.dtype).eps) ** 2
     return jnp.where(nothing, 0, ratio(overlap, size))
 
 
-def _link_blocks(M: Float[Array, "o n"]) -> Float[Array, "k k"]:
+def _link_blocks(M: Inexact[Array, "o n"]) -> Float[Array, "k k"]:
     """Return `||K(k, k')||_F^2` of `K = T^T M^T M T`, with M scaled."""
-    gram = _gram(transforms.analyse(_scaled(M), "periodic", 1))
-    return fold(fold(gram**2, 0), 1)
+    gram = _gram(waves(_scaled(M), 1))
+    return fold(fold(squared(gram), 0), 1)
 
 
 def _near(n: int, width: int) -> np.ndarray:

@@ -7,24 +7,27 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import one_of, real_array
+from jaxdescramble._base.checks import one_of, real_array, real_or_complex_array
 from jaxdescramble._base.products import adjoint, is_complex, matmul
 from jaxdescramble.manifolds._points import NOT_ORTHOGONAL, check_near, orthonormal_defect, orthonormality
 
 NAMES = ("O", "SO")
 
 
-def square(value: ArrayLike, name: str, like: Array | None = None, of: str = "the point") -> Array:
+def square(
+    value: ArrayLike, name: str, like: Array | None = None, of: str = "the point", or_complex: bool = False
+) -> Array:
     """Return `value` as a square matrix of real numbers. If `like` (called `of`) is given, require its shape.
 
     Raises:
-        TypeError: if the value is not made of real floating-point numbers.
+        TypeError: if the value is not made of real floating-point numbers (or complex ones, with `or_complex`).
         ValueError: if the value is not a square matrix, or has another shape.
 
     >>> square(jnp.eye(2), "point").shape
     (2, 2)
     """
-    matrix = real_array(value, name, (2,), "a square matrix (n, n); use jax.vmap for a batch")
+    checked = real_or_complex_array if or_complex else real_array
+    matrix = checked(value, name, (2,), "a square matrix (n, n); use jax.vmap for a batch")
     if matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{name}: expected a square matrix, got shape {matrix.shape}.")
     if like is not None and matrix.shape != like.shape:

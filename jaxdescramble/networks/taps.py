@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from jaxdescramble._base.cautions import JaxdescrambleWarning
-from jaxdescramble._base.checks import a_function, instance_of, real_array
+from jaxdescramble._base.checks import a_function, instance_of, real_or_complex_array
 from jaxdescramble._base.decompositions import inverse_or_transpose
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import complex_type, is_complex, matmul
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble.networks.axes import Axes, fold, unfold
@@ -198,8 +198,9 @@ def insert(
 
     Use it to check that a change of frame leaves the network's function unchanged. The preactivation v of a layer
     becomes `P^-1 (P v)`. If P is well conditioned, the result equals that of f up to rounding, because one step of
-    iterative refinement corrects the inverse. If P is orthogonal (up to rounding), the transpose is the inverse. If P
-    is singular or contains nan, the result is inf or nan.
+    iterative refinement corrects the inverse. If P is orthogonal or unitary (up to rounding), the (conjugate) transpose
+    is the inverse. If P is singular or contains nan, the result is inf or nan. Between real signals, the imaginary part
+    of `P^-1 (P v)` is rounding and is dropped.
 
     Args:
         f: a function `f(params, x)`, made of JAX operations.
@@ -242,7 +243,9 @@ def insert(
 def _matrices(points: Mapping[str, ArrayLike], argument: str) -> dict[str, Array]:
     instance_of(points, argument, Mapping, "a dictionary {layer name: matrix}")
     axes = "(n, n), or with the layer's leading axes in front"
-    return {name: real_array(point, f"{argument}[{name!r}]", range(9), axes) for name, point in points.items()}
+    return {
+        name: real_or_complex_array(point, f"{argument}[{name!r}]", range(9), axes) for name, point in points.items()
+    }
 
 
 def _read(f: Function, params: PyTree, x: PyTree) -> tuple[Graph, Facts, dict[str, Layer]]:
@@ -352,10 +355,13 @@ def _change(layer: Layer, facts: Facts, point: Array, axes: Axes, label: str) ->
         matrix = point[tuple(step for step, loop in zip(steps, loops, strict=True) if loop in folder.loops)]
         # The solver does not support half precision.
         signals = fold(value, axes, order).astype(jnp.promote_types(value.dtype, jnp.float32))
+        if is_complex(matrix) and not is_complex(signals):
+            signals = signals.astype(complex_type(signals.dtype))
         matrix = matrix.astype(signals.dtype)
         signals = folder.heads_apart(signals, place) if label == "out" else jnp.expand_dims(signals, heads)
         signals = _undo(matrix, matmul(matrix, signals))
         signals = folder.heads_together(signals, place) if label == "out" else jnp.squeeze(signals, heads)
+        signals = signals if is_complex(value) else signals.real
         return unfold(signals.astype(value.dtype), axes, order, value.shape)
 
     return change

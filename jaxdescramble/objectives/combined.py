@@ -7,11 +7,11 @@ from typing import Literal
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, number_between
-from jaxdescramble._base.products import matmul
+from jaxdescramble._base.products import matmul, real_type
 from jaxdescramble.objectives._curvatures import SpatialCurvature, axes_curvature
 from jaxdescramble.objectives._symmetries import Symmetries, common
 from jaxdescramble.objectives.objective import Curvature, Objective
@@ -42,10 +42,10 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
             least 0.
 
     Returns:
-        A `Weighted`. It has a curvature if all terms have one: in the principal directions of the signals, or in the
-        frame of the neurons. It is `concave` if all terms are. If terms have corners, it
-        has a field `softness`: how widely they are rounded, in units of their own epsilons. It is 1 at first;
-        continuation lowers it.
+        A `Weighted`. It takes complex signals if all terms do. It has a curvature if all terms have one: in the
+        principal directions of the signals, or in the frame of the neurons. It is `concave` if all terms are. If terms
+        have corners, it has a field `softness`: how widely they are rounded, in units of their own epsilons. It is 1 at
+        first; continuation lowers it.
 
     Raises:
         ValueError, TypeError: if there are no terms, a term is not an objective, a weight is not a number, or some
@@ -76,6 +76,7 @@ def weighted(*terms: Objective | tuple[ArrayLike, Objective]) -> "Weighted":
         smoothing="softness" if corners else "",
         concave=natural and all(one.concave for one in objectives),
         takes_weights=all(one.takes_weights or one.summary is not Samples for one in objectives),
+        takes_complex=all(one.takes_complex for one in objectives),
     )
 
 
@@ -86,7 +87,8 @@ class Weighted(Objective[Summary]):
         weights, terms: weights and terms of the sum.
         softness: how widely corners are rounded, in units of the epsilons of the terms; None if there are no corners.
         natural: whether no weight is negative. If one is, there is a bound only if all terms are quadratic.
-        summary, applies_to, smoothing, concave, takes_weights: attributes of every objective; see `Objective`.
+        summary, applies_to, smoothing, concave, takes_weights, takes_complex: attributes of every objective; see
+            `Objective`.
     """
 
     weights: tuple[ArrayLike, ...]
@@ -100,13 +102,14 @@ class Weighted(Objective[Summary]):
     smoothing: str = dataclasses.field(default="", repr=False, metadata={"static": True})
     concave: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
     takes_weights: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
+    takes_complex: bool = dataclasses.field(default=False, repr=False, metadata={"static": True})
 
     @property
     def _rounded(self) -> tuple[Objective, ...]:
         """The terms with their corners rounded by `softness`."""
         return self.terms if self.softness is None else tuple(term.smoothed(self.softness) for term in self.terms)
 
-    def value(self, point: Float[Array, "n n"], summary: Summary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: Summary) -> Float[Array, ""]:
         return _total(self.weights, [term(point, summary) for term in self._rounded])
 
     def bound(self, summary: Summary) -> Float[Array, ""] | None:
@@ -203,7 +206,7 @@ class _Together:
 
 def _quadratic_bound(summary: Summary, weights: Weights, operators: Sequence[Operator]) -> Float[Array, ""]:
     """Apply the rearrangement inequality to `sum_k w_k D_k^T D_k / lambda_k`. Weights may have any sign."""
-    columns = [D.apply(jnp.eye(summary.size, dtype=summary.dtype)) for D in operators]
+    columns = [D.apply(jnp.eye(summary.size, dtype=real_type(summary.dtype))) for D in operators]
     squares = [matmul(c.T, c) / largest_eigenvalue(D, c.dtype) for c, D in zip(columns, operators, strict=True)]
     a, _ = decompositions.eigh(_total(weights, squares))
     _, singular = summary.normalised().principal()

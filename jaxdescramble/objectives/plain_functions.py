@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import a_function, in_order, true_or_false
 from jaxdescramble.objectives.objective import Objective
@@ -18,6 +19,7 @@ def from_function(
     name: str | None = None,
     static: str | Sequence[str] = (),
     takes_weights: bool = False,
+    takes_complex: bool = False,
     **parameters: object,
 ) -> "FromFunction":
     """Make an objective from a plain function.
@@ -36,6 +38,8 @@ def from_function(
         static: names of the parameters that are fixed at compile time: text, truth values, numbers that decide shapes.
         takes_weights: whether the function multiplies its sums over samples by `summary.weigh`. If it is False, only
             weights of zeros and ones are accepted.
+        takes_complex: whether the function returns a real number for a complex point and complex signals, which group
+            "U" gives it. If it is False, complex signals are refused.
         parameters: further arguments of the function. Those that are not static are data: numbers, arrays and
             operators. They may be traced and differentiated, and a change does not compile again.
 
@@ -78,6 +82,7 @@ def from_function(
         summary=summary,
         name=name or getattr(function, "__name__", type(function).__name__),
         takes_weights=true_or_false(takes_weights, "takes_weights"),
+        takes_complex=true_or_false(takes_complex, "takes_complex"),
     )
 
 
@@ -88,7 +93,7 @@ class FromFunction(Objective[Summary]):
         values, names: values and names of the parameters that are data.
         function: the function.
         settings: names and values of the parameters that are fixed at compile time.
-        summary, name, takes_weights: attributes of every objective; see `Objective`.
+        summary, name, takes_weights, takes_complex: attributes of every objective; see `Objective`.
     """
 
     values: tuple[object, ...] = ()
@@ -98,7 +103,14 @@ class FromFunction(Objective[Summary]):
     summary: type[Summary] = dataclasses.field(default=Samples, kw_only=True, metadata={"static": True})
     name: str = dataclasses.field(default="", kw_only=True, metadata={"static": True})
     takes_weights: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
+    takes_complex: bool = dataclasses.field(default=False, kw_only=True, metadata={"static": True})
 
-    def value(self, point: Float[Array, "n n"], summary: Summary) -> Float[Array, ""]:
+    def value(self, point: Inexact[Array, "n n"], summary: Summary) -> Float[Array, ""]:
         options = dict(self.settings) | dict(zip(self.names, self.values, strict=True))
-        return self.function(point, summary, **options)
+        found = self.function(point, summary, **options)
+        if self.takes_complex and jnp.iscomplexobj(found):
+            raise TypeError(
+                f"{self.name}: the function returned a complex number ({found.dtype}) for complex signals; it must be "
+                "real. Use absolute values, or .real if the imaginary part is rounding."
+            )
+        return found

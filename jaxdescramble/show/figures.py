@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdescramble._base.products import adjoint
 from jaxdescramble.descrambling import LayerDescrambling
 from jaxdescramble.findings import band_edge, fourier_energy, fourier_map, ridge
 from jaxdescramble.show.style import (
@@ -268,7 +269,8 @@ def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
         layers: result of `jaxdescramble.descramble_network`. If a layer is a batch, its first member is shown.
 
     Returns:
-        A matplotlib Figure, 180 mm wide, with one row for each layer. The raw weight is `P^T (P W Q^T) Q`.
+        A matplotlib Figure, 180 mm wide, with one row for each layer. The raw weight is `P^T (P W Q^T) Q`. Of complex
+        weights, absolute values are shown.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -288,12 +290,15 @@ def layers_figure(layers: Mapping[str, LayerDescrambling]) -> "Figure":
     for row, (name, layer) in zip(axes, layers.items(), strict=True):
         found, raw = layer.weight, layer.weight
         if layer.output is not None:
-            raw = jnp.matmul(jnp.swapaxes(layer.output.point, -1, -2), raw, precision="highest")
+            raw = jnp.matmul(adjoint(layer.output.point), raw, precision="highest")
         if layer.input is not None:
             raw = jnp.matmul(raw, layer.input.point, precision="highest")
         both = [np.asarray(weight).reshape(-1, *weight.shape[-2:])[0] for weight in (raw, found)]
         for ax, weight, title in zip(row, both, ("raw", "descrambled"), strict=True):
-            image(ax, weight, label="Weight")
+            if np.iscomplexobj(weight):
+                image(ax, np.abs(weight), label="|Weight|")
+            else:
+                image(ax, weight, label="Weight")
             ax.set_title(f"{_plain(name)}, {title}", loc="left")
             ax.set(xlabel="Input index", ylabel="Output index")
     return figure

@@ -182,7 +182,8 @@ def _check_signals(source: Source) -> None:
             f"signals: got {dtype.name}, in which orthogonality cannot be kept. Convert with .astype(np.float32)."
         )
     if dtype.name not in ("float32", "float64"):
-        raise TypeError(f"signals: got {dtype.name}; expected float32 or float64, features first.")
+        hint = " For complex signals, call descramble(signals, group='U')." if dtype.kind == "c" else ""
+        raise TypeError(f"signals: got {dtype.name}; expected float32 or float64, features first.{hint}")
     if dtype == np.float64 and not wide_types():
         raise TypeError(
             "signals: got float64 while JAX's 64-bit types are off; convert with .astype(np.float32), or turn them on: "

@@ -115,6 +115,16 @@ class Neurons:
             "hard_tanh, abs, clip, max-pools, where of a comparison."
         )
 
+    def check_real(self, argument: str) -> None:
+        """Raise `TypeError` if a gate decides on complex numbers, such as `abs` of a complex layer."""
+        for name, value in self.hidden.items():
+            dtype = self.graph.avals[value].dtype
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                raise TypeError(
+                    f"{argument}: the neurons of {name} are of type {dtype}. A gate compares real numbers; the "
+                    "absolute value of a complex one is a curve. Use project(..., jacobian=True)."
+                )
+
     def no_gates(self, argument: str) -> ValueError:
         """Return the error for a network without gates that depend on x."""
         smooth = curved_operations(self.graph, self.facts)

@@ -184,6 +184,7 @@ def gates(f: Function, params: PyTree, x: ArrayLike) -> dict[str, Int[Array, "ba
     Source: Szymanski, McCane, Atkinson 2019 (arXiv 1909.11275).
     """
     neurons, x = read(f, params, x)
+    neurons.check_real("gates")
     blocked = [obstacle_behind(neurons.graph, neurons.facts, operation) for operation in neurons.blocked.values()]
     if not neurons.hidden and not neurons.winners:
         if blocked:

@@ -133,6 +133,7 @@ def insens(
     """
     one_of(method, "method", METHODS)
     neurons, x = read(f, params, x)
+    neurons.check_real("insens")
     for blame in neurons.blocked.values():
         raise neurons.unsupported("a hidden neuron", blame)
     if not neurons.hidden:

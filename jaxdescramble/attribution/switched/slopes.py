@@ -38,6 +38,7 @@ def path_gates(f: Function, params: PyTree, x: ArrayLike) -> list[Float[Array, "
     Source: Lakshminarayanan, Singh 2020 (arXiv 2006.10529), neural path features; slopes instead of gates are ours.
     """
     neurons, x = read(f, params, x)
+    neurons.check_real("path_gates")
     if not neurons.hidden:
         raise neurons.no_gates("path_gates")
     if neurons.winners:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array
 
 from jaxdescramble._base.checks import is_traced, sample_weights
@@ -160,3 +160,24 @@ def fingerprint(batch: Batch) -> str:
     ends = [np.ascontiguousarray(np.asarray(signals[:, k])) for k in (0, m - 1) if m]
     ends += [] if weights is None else [np.asarray(weights, np.float64)]
     return f"{n}x{m}:{zlib.crc32(b''.join(end.tobytes() for end in ends)):08x}"
+
+
+def real_type(dtype: DTypeLike) -> np.dtype:
+    """Return a type of batches as float32 or float64.
+
+    Raises:
+        TypeError: if it is another type, or one that JAX does not use now.
+
+    >>> real_type("float32").name
+    'float32'
+    """
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}.") from error
+    if found not in (np.dtype("float32"), np.dtype("float64")):
+        cure = "give both parts as separate samples" if found.kind == "c" else "convert batches with .astype('float32')"
+        raise TypeError(f"dtype: expected float32 or float64, got {found}; {cure}.")
+    if jax.dtypes.canonicalize_dtype(found) != found:
+        raise TypeError(f"dtype: {found} needs jax.config.update('jax_enable_x64', True); or use float32.")
+    return found

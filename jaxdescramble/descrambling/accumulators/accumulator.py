@@ -103,7 +103,7 @@ class Accumulator(Result):
         ...
         ValueError: summary: no samples have been added yet.
         """
-        n, dtype = positive_integer(n, "n"), _real_type(dtype)
+        n, dtype = positive_integer(n, "n"), cuts.real_type(dtype)
         if (reservoir is None) != (key is None):
             raise ValueError("reservoir, key: one was given without the other; a reservoir is drawn by a key.")
         if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < 2**62:
@@ -284,7 +284,7 @@ class Accumulator(Result):
                 f"{path}: {header.get('kind')} of format {header.get('format')!r}; this reads 1 to {FORMAT}."
             )
         sums = Sums(*(arrays[name] for name in Sums._fields))
-        _real_type(sums.gram.dtype)
+        cuts.real_type(sums.gram.dtype)
         devices = None if devices is None else tuple(devices)
         # With the same number of devices, each continues with its own sums: the result is the same to the last bit.
         same = len(sums.unit) == len(devices or (0,))
@@ -386,15 +386,3 @@ class Accumulator(Result):
                 "square roots; or scale the data."
             )
         return jnp.asarray(cast)
-
-
-def _real_type(dtype: DTypeLike) -> np.dtype:
-    try:
-        found = jnp.dtype(dtype)
-    except TypeError as error:
-        raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}.") from error
-    if found not in (np.dtype("float32"), np.dtype("float64")):
-        raise TypeError(f"dtype: expected float32 or float64, got {found}; convert batches with .astype('float32').")
-    if jax.dtypes.canonicalize_dtype(found) != found:
-        raise TypeError(f"dtype: {found} needs jax.config.update('jax_enable_x64', True); or use float32.")
-    return found

@@ -18,6 +18,7 @@ from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide
 from jaxdescramble._base.devices import Device
 from jaxdescramble._base.lapack import one_thread
 from jaxdescramble.descrambling._planning import DirectSolver
+from jaxdescramble.descrambling._unitary import UNITARY
 from jaxdescramble.descrambling.film._program import FilmSettings, Plan, make_frame, make_plan
 from jaxdescramble.descrambling.film._resume import resumed_track
 from jaxdescramble.descrambling.film._snapshot import described, snapshot
@@ -116,6 +117,11 @@ class Film:
         self.every, self.skipped = positive_integer(every, "every"), 0
         self._f, self._objective, self._solver = f, objective, solver
         names = None if layers is None else tuple(dict.fromkeys(layers))
+        if group in UNITARY:
+            raise ValueError(
+                f"group: got {group!r}, but a film takes networks with real weights only. Call "
+                "descramble_network(..., group='U') at the steps that you want to see."
+            )
         self._settings = FilmSettings(
             one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names
         )

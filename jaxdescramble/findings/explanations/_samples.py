@@ -148,7 +148,8 @@ def samples_of(
     if own is not None:
         flat_weights = np.broadcast_to(own.reshape(own.shape + (1,) * (count - own.ndim)), axes).reshape(-1)
     rows = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves if np.shape(leaf)[0] == axes[0]]
-    joined = np.concatenate([one.astype(np.float64, copy=False) for one in rows], axis=1)
+    parts = [part for one in rows for part in ((np.real(one), np.imag(one)) if np.iscomplexobj(one) else (one,))]
+    joined = np.concatenate([one.astype(np.float64, copy=False) for one in parts], axis=1)
     if count == 1:
         return axes, flat_weights, with_duplicates(joined, None if groups is None else _as_groups(groups, axes))
     # Without groups, the tokens of one sequence stay together.

@@ -172,6 +172,9 @@ def _of_tap(
     ordered: Collection[str],
 ) -> list[Source]:
     weight, signals = np.asarray(tap.weight), np.asarray(tap.input)
+    if np.iscomplexobj(weight) or np.iscomplexobj(signals):
+        refused[name] = _complex(weight.dtype, signals.dtype)
+        return []
     lead = weight.shape[:-2]
     numbers = np.rint(np.asarray(tap.weights)).astype(np.int64) - 1
     columns = np.broadcast_to(numbers, (*signals.shape[:-2], signals.shape[-1]))
@@ -203,6 +206,13 @@ def _of_tap(
     return found
 
 
+def _complex(weight: np.dtype, signals: np.dtype) -> str:
+    return (
+        f"its weight and signals are {weight} and {signals}, and the readings judge real ones; for complex ones, use "
+        "descramble_network(..., group='U') and findings.compare"
+    )
+
+
 def _plain(array: np.ndarray) -> np.ndarray:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
@@ -227,6 +237,8 @@ def from_mapping(
         if not chosen(name, pattern):
             continue
         one = form_of(name, layers[name])
+        if np.iscomplexobj(one.weight) or np.iscomplexobj(one.input):
+            raise TypeError(f"{name}: {_complex(np.asarray(one.weight).dtype, np.asarray(one.input).dtype)}.")
         weight = np.asarray(real_array(one.weight, f"{name}.weight", (2,), "(out, in)"))
         signals = np.asarray(real_array(one.input, f"{name}.input", (2,), "(in, samples)"))
         if signals.shape[0] != weight.shape[1]:
