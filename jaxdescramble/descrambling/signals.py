@@ -25,7 +25,6 @@ from jaxdescramble.descrambling._lists import alike_together, is_problem
 from jaxdescramble.descrambling._planning import planned, solver_for, unitary_solver_for
 from jaxdescramble.descrambling._shared import side_by_side
 from jaxdescramble.descrambling._unitary import UNITARY, as_columns, check_problem, promoted, start_on
-from jaxdescramble.descrambling._wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.descrambling.solving import (
@@ -35,6 +34,7 @@ from jaxdescramble.descrambling.solving import (
     solve_summary,
     summarised,
 )
+from jaxdescramble.descrambling.wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Samples, Sketch, Summary, smoothness
 from jaxdescramble.solvers import Solver
