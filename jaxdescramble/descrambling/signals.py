@@ -34,7 +34,7 @@ from jaxdescramble.descrambling.solving import (
     solve_summary,
     summarised,
 )
-from jaxdescramble.descrambling.wide import checked_rank, first_turn, keep, widened
+from jaxdescramble.descrambling.wide import checked_rank, first_turn, keep, refuse_rows, widened
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Samples, Sketch, Summary, smoothness
 from jaxdescramble.solvers import Solver
@@ -391,6 +391,7 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
         return start_on(group, start, n, axes)
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
     same_size(point, -1, n, "start", "the signals' features")
+    refuse_rows(point, n)
     same_size(point, -2, n, "start", "the signals' features")
     orthogonal.check_orthogonal(point, "start")
     if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():

@@ -133,6 +133,19 @@ def check_rows(start: ArrayLike, shape: tuple[int, int]) -> None:
     _check_orthonormal(point)
 
 
+def refuse_rows(start: Array, n: int) -> None:
+    """Raise `ValueError` for a start of fewer rows than features, in a call without a rank.
+
+    >>> refuse_rows(jnp.eye(3), 3)
+    """
+    k = start.shape[-2]
+    if k < n:
+        raise ValueError(
+            f"start: got shape {start.shape}; expected {(n, n)}. If it is the point of an answer with rank={k}, give "
+            f"rank={k} here too."
+        )
+
+
 def _check_orthonormal(point: Array) -> None:
     rows = np.asarray(point, np.float64)
     defect = np.abs(rows @ np.swapaxes(rows, -1, -2) - np.eye(rows.shape[-2])).max()

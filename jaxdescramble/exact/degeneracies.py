@@ -85,14 +85,22 @@ class Degeneracy(Result):
         modes = matmul(left.astype(point.dtype), matmul(self.operator.analyse(point), self.directions))
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
 
-    def nearest(self, p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    def nearest(self, p: Float[Array, "n k"], q: Float[Array, "n k"]) -> Float[Array, "n n"]:
         """Return the left factor `(G p H) p^T` that turns an orthogonal p into the best `G p H`.
 
         The search alternates between G and H, until neither lowers `||G p H - q||_F`. Each step is one Procrustes
         problem per run of equal values. The search runs twice: once with G first, once with H first. Use it for
         minimisers of the problem, whose modes nearly match. For other points it can stop too early, because signs on
         the two sides can block each other.
+
+        Raises:
+            ValueError: if p is not square, as with `rank=k`.
         """
+        if p.shape[0] != p.shape[1]:
+            raise ValueError(
+                f"p: got shape {p.shape}; a Degeneracy takes square descramblers, because it turns components of the "
+                "signals too. Use exact.Stabiliser(operator) for a P from rank=k, or for other matrices."
+            )
         return _nearest(self, p, q)
 
 
