@@ -69,7 +69,7 @@ def descramble(
 
 @overload
 def descramble(
-    signals: Sequence[ArrayLike],
+    signals: Sequence[ArrayLike | Summary],
     objective: Objective | None = None,
     solver: Solver | DirectSolver | None = None,
     *,
@@ -173,7 +173,8 @@ def descramble(
             minimises the mean of the objective over the layers; each counts the same, however loud it is and however
             many samples it has (a layer of zeros counts nothing). All arrays then have the same features, and the
             result is one `Descrambling`; `score` it on each layer. An entry of `weights` may be a number, the share of
-            the layer. Objectives without such a mean (`l4`, `similarity`) are refused.
+            the layer. Summaries of one kind (`Gram`, `Factor`, `Sketch`) are merged in the same way. Objectives without
+            such a mean (`l4`, `similarity`) are refused.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
         max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
