@@ -24,13 +24,10 @@ def network(params, x):
     return jnp.tanh(x @ params["first"]) @ params["second"]
 
 
-@pytest.mark.every_case
 @pytest.mark.parametrize("objective", [SPARSE, objectives.smoothness(), objectives.entropy()])
 def test_an_objective_at_a_wide_point_is_that_of_the_signals_it_keeps(objective):
     np.testing.assert_allclose(objective(P, S), objective(jnp.eye(K), P @ S), rtol=1e-12)
     np.testing.assert_allclose(objective(P, S, WEIGHTS), objective(jnp.eye(K), P @ S, WEIGHTS), rtol=1e-12)
-    found = jd.descramble(S, rank=K)
-    np.testing.assert_allclose(found.objective(found.point, S), found.value, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [Factor, Gram, Samples])
@@ -39,6 +36,7 @@ def test_summaries_take_a_wide_point_too(kind):
     np.testing.assert_allclose(smooth(P, kind.empty(N, S.dtype).update(S)), smooth(jnp.eye(K), P @ S), rtol=1e-9)
 
 
+@pytest.mark.thorough
 def test_wide_points_are_aligned_by_the_gauge_of_their_rows():
     gauge = jd.exact.Stabiliser(derivative(K))
     turned = gauge.nearest(jnp.eye(K), jnp.asarray(np.random.default_rng(3).standard_normal((K, K)))) @ P
