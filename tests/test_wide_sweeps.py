@@ -51,6 +51,7 @@ def test_a_second_run_solves_nothing_and_another_rank_is_refused(table):
         jd.sweep(jd.grid(LAYERS, rank=2, weights=WEIGHTS), table.folder, chunk_size=2)
 
 
+@pytest.mark.thorough
 def test_without_a_rank_the_table_has_no_new_columns(tmp_path):
     plain = jd.sweep(jd.grid({"a": LAYERS["layer 0"]}), tmp_path)
     assert not {"kept", "left_out"} & set(plain.columns)
