@@ -297,7 +297,7 @@ CORE = {
         jd.descramble_network,
         F
         | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"}
-        | {"weights": jnp.ones(len(X))},
+        | {"rank": 2, "weights": jnp.ones(len(X))},
         ("params", "x"),
     ),
     "bootstrap": Call(

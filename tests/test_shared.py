@@ -16,6 +16,8 @@ LAYERS = [
     30 * jax.random.laplace(KEYS[1], (N, 25)),  # loud, and few samples
     0.1 * jax.random.normal(KEYS[2], (N, 60)),
 ]
+GRAM = objectives.Gram.empty(N, jnp.float64).update(LAYERS[0])
+FACTOR = objectives.Factor.empty(N, jnp.float64).update(LAYERS[0])
 OBJECTIVES = {
     "smoothness": objectives.smoothness(),
     "locality": objectives.locality(),
@@ -69,8 +71,24 @@ def test_shares_weights_and_rank():
     assert 0 < float(wide.left_out) < 1
 
 
+def total(point, summary):
+    return jnp.trace(point @ summary.gram) ** 2
+
+
 def largest(point, summary):
     return jnp.sum((point @ summary.signals) ** 4)
+
+
+@pytest.mark.parametrize("kind", ["Gram", "Factor", "Sketch"])
+def test_summaries_are_merged_as_arrays_are(kind):
+    how = {"rank": N} if kind == "Sketch" else {}
+    made = [getattr(objectives, kind).empty(N, layer.dtype, **how).update(layer) for layer in LAYERS]
+    how = {"shared": True, "weights": [2.0, 1.0, None]} | ({"rank": 3} if kind == "Sketch" else {})
+    found, expected = jd.descramble(made, **how), jd.descramble(LAYERS, **how)
+    for field in ("value", "bound", "samples", "left_out"):
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-8)
+    values, others = (np.asarray(one.singular_values) for one in (found, expected))
+    np.testing.assert_allclose(values / values[0], others / others[0], rtol=1e-8)
 
 
 def test_layers_of_any_size_and_complex_ones_count_the_same():
@@ -90,7 +108,23 @@ def test_layers_of_any_size_and_complex_ones_count_the_same():
         ([LAYERS[0], LAYERS[1][None]], {}, ValueError, r"signals\[1\]: expected \(features, samples\)"),
         (LAYERS, {"weights": [1.0]}, ValueError, "one entry for each of 3 layers"),
         (LAYERS, {"weights": [-1.0, 1.0, 1.0]}, ValueError, "a positive number, or an array"),
-        ([objectives.Gram.empty(N, jnp.float64)] * 2, {}, TypeError, "takes arrays"),
+        ([objectives.Gram.empty(N, jnp.float64)] * 2, {}, ValueError, r"signals\[0\]: an empty summary"),
+        ([GRAM, LAYERS[0]], {}, TypeError, r"signals\[1\]: shared=True takes no ArrayImpl among summaries; give Grams"),
+        ([objectives.Samples(LAYERS[0])] * 2, {}, TypeError, "no Samples among summaries; give their signals"),
+        ([GRAM, FACTOR], {}, TypeError, r"signals\[1\]: got a Factor, but signals\[0\] is a Gram"),
+        (
+            [GRAM] * 2,
+            {"weights": [jnp.ones(40), None]},
+            TypeError,
+            r"weights\[0\]: a summary holds its samples' weights",
+        ),
+        ([GRAM] * 2, {"objective": objectives.sparsity("l4")}, TypeError, "not the mean over the layers"),
+        (
+            [GRAM] * 2,
+            {"objective": objectives.from_function(total, summary=objectives.Gram)},
+            TypeError,
+            "at some frame",
+        ),
         ([LAYERS[0], LAYERS[0][:, :0]], {}, ValueError, r"signals\[1\]: shape \(8, 0\) has an empty axis"),
         ([jnp.eye(N)] * 2, {"objective": objectives.diagonal_sum()}, TypeError, "reads weight matrices"),
         (LAYERS, {"objective": objectives.sparsity("l4")}, TypeError, "not the mean over the layers"),

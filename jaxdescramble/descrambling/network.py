@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
+from jaxdescramble._base.checks import file_path, one_of, positive_integer, random_key, true_or_false
 from jaxdescramble._base.products import adjoint, real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
@@ -37,6 +37,9 @@ WEIGHTS = "weights.npz"
 Choice = Objective | Callable[[str, str, int], Objective | None]
 """One objective for all sides, or a function `(name, side, size) -> objective` that chooses one for each side."""
 
+Rank = int | Callable[[str, str, int], int | None]
+"""One rank for all sides, or a function `(name, side, size) -> rank or None` that chooses one for each side."""
+
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -48,7 +51,8 @@ class LayerDescrambling(Result):
             descrambled, such as the output axis of the network.
         input: descrambling of the layer's input signals, with the descrambler Q; None (Q = 1) if this side was not
             descrambled, such as the input axis of the network.
-        weight: the weight `P W Q^T`, shape (..., out, in); `P W Q^H` with group "U".
+        weight: the weight `P W Q^T`, shape (..., out, in); `P W Q^H` with group "U". A side with `rank=k` has k rows or
+            columns here.
     """
 
     output: Descrambling | None
@@ -153,6 +157,7 @@ def descramble_network(
     group: str = "O",
     joint: bool = False,
     ends: str = "ordered",
+    rank: Rank | None = None,
     weights: ArrayLike | Sequence[ArrayLike] | None = None,
     restarts: int = 0,
     key: PRNGKeyArray | None = None,
@@ -184,6 +189,9 @@ def descramble_network(
             sinusoidal by construction.
         ends: "ordered" does not descramble the network's input axis and output axis, because their order already has a
             meaning (these sides are None in the result); "free" descrambles them too.
+        rank: k, for wide layers: sides of more than k features keep their k leading principal components, see
+            `descramble`; the other sides keep all features. To choose for each side, give a function
+            `(name, side, size) -> k`, or None for all features. None keeps all features of all sides.
         weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each. 0
             leaves out padding. `wiretap` finds the weights that belong to the samples of each layer.
         restarts: number of further solves of each side from random starts; the best result is kept.
@@ -198,8 +206,8 @@ def descramble_network(
         `P W Q^T`; `.output` and `.input` are the `Descrambling`s of the two sides, with P and Q as their points.
 
     Raises:
-        ValueError: if f has no linear layer, if `ends` or `group` is unknown, if the sample weights do not fit, or if
-            the samples of a layer to descramble have no known weights.
+        ValueError: if f has no linear layer, if `ends` or `group` is unknown, if a rank is not a positive integer, if
+            the sample weights do not fit, or if the samples of a layer to descramble have no known weights.
         Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` holds the sides whose solve had begun. The
             other sides are None.
 
@@ -222,13 +230,15 @@ def descramble_network(
     if not taps:
         raise ValueError(f"descramble_network: f has no linear layer that can be read. {why_no_layer(f, params, x)}")
     found: dict[tuple[str, str], Descrambling] = {}
-    for place, sides in enumerate(alike(taps, objective, joint, ends, refused)):
+    for place, sides in enumerate(alike(taps, objective, joint, ends, refused, rank)):
         own_key = None if key is None else jax.random.fold_in(random_key(key), place)
         names = [(one.name, one.side) for one in sides]
         each = None if weights is None else [one.weights for one in sides]
         try:
-            signals = [one.signals for one in sides]
-            solved = descramble_each(watch, signals, sides[0].objective, solver, group, each, None, restarts, own_key)
+            first, signals = sides[0], [one.signals for one in sides]
+            solved = descramble_each(
+                watch, signals, first.objective, solver, group, each, None, restarts, own_key, first.rank
+            )
         except (TypeError, ValueError) as error:
             where = "; ".join(f"layer {name}, {side} side" for name, side in names)
             raise type(error)(f"{where}: {error}") from error
@@ -249,16 +259,22 @@ class Side(NamedTuple):
     objective: Objective
     signals: Inexact[Array, "*batch n m"]
     weights: Float[Array, "*batch m"] | None = None
+    rank: int | None = None
 
 
 def alike(
-    taps: Mapping[str, Tap], objective: Choice | None, joint: bool, ends: str, refused: Mapping[str, str] | None = None
+    taps: Mapping[str, Tap],
+    objective: Choice | None,
+    joint: bool,
+    ends: str,
+    refused: Mapping[str, str] | None = None,
+    rank: Rank | None = None,
 ) -> list[list[Side]]:
-    """Return the sides of a network to descramble, in groups of one problem and one shape.
+    """Return the sides of a network to descramble, in groups of one problem, one shape and one rank.
 
     Args:
         taps: the layers, from `wiretap`.
-        objective, joint, ends: see `descramble_network`.
+        objective, joint, ends, rank: see `descramble_network`.
         refused: layers whose samples have no weights, with the reason.
 
     Raises:
@@ -277,10 +293,27 @@ def alike(
                 raise ValueError((refused or {})[name])
             signals = _single(_joint(tap) if joint and side == "input" else signals)
             own = None if tap.weights is None else _spread(tap, joint and side == "input", signals)
-            groups.setdefault((_identity(chosen), signals.shape, signals.dtype), []).append(
-                Side(name, side, chosen, signals, own)
+            k = rank_of(rank, name, side, signals.shape[-2])
+            groups.setdefault((_identity(chosen), signals.shape, signals.dtype, k), []).append(
+                Side(name, side, chosen, signals, own, k)
             )
     return list(groups.values())
+
+
+def rank_of(given: Rank | None, name: str, side: str, size: int) -> int | None:
+    """Return the rank of a side, or None if it keeps all features.
+
+    Raises:
+        TypeError, ValueError: if the rank is not a positive integer. The message names the side.
+
+    >>> rank_of(4, "first", "output", 9), rank_of(4, "second", "input", 4)
+    (4, None)
+    """
+    wanted = given(name, side, size) if callable(given) else given
+    if wanted is None:
+        return None
+    wanted = positive_integer(wanted, f"rank of layer {name}, {side} side" if callable(given) else "rank")
+    return wanted if wanted < size else None
 
 
 def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> NetworkDescrambling:

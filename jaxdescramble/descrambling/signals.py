@@ -25,7 +25,6 @@ from jaxdescramble.descrambling._lists import alike_together, is_problem
 from jaxdescramble.descrambling._planning import planned, solver_for, unitary_solver_for
 from jaxdescramble.descrambling._shared import side_by_side
 from jaxdescramble.descrambling._unitary import UNITARY, as_columns, check_problem, promoted, start_on
-from jaxdescramble.descrambling._wide import checked_rank, first_turn, keep, widened
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.result import Descrambling, weighed
 from jaxdescramble.descrambling.solving import (
@@ -35,6 +34,7 @@ from jaxdescramble.descrambling.solving import (
     solve_summary,
     summarised,
 )
+from jaxdescramble.descrambling.wide import checked_rank, first_turn, keep, refuse_rows, widened
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Samples, Sketch, Summary, smoothness
 from jaxdescramble.solvers import Solver
@@ -69,7 +69,7 @@ def descramble(
 
 @overload
 def descramble(
-    signals: Sequence[ArrayLike],
+    signals: Sequence[ArrayLike | Summary],
     objective: Objective | None = None,
     solver: Solver | DirectSolver | None = None,
     *,
@@ -173,7 +173,8 @@ def descramble(
             minimises the mean of the objective over the layers; each counts the same, however loud it is and however
             many samples it has (a layer of zeros counts nothing). All arrays then have the same features, and the
             result is one `Descrambling`; `score` it on each layer. An entry of `weights` may be a number, the share of
-            the layer. Objectives without such a mean (`l4`, `similarity`) are refused.
+            the layer. Summaries of one kind (`Gram`, `Factor`, `Sketch`) are merged in the same way. Objectives without
+            such a mean (`l4`, `similarity`) are refused.
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
         max_seconds: stop iterative solvers after this many seconds; the status is then `TIME_SPENT`.
 
@@ -391,6 +392,7 @@ def _start(start: ArrayLike | None, n: int, axes: int, group: str) -> Array | No
         return start_on(group, start, n, axes)
     point = real_array(start, "start", {2, axes + 2}, "(features, features), or with the layers in front")
     same_size(point, -1, n, "start", "the signals' features")
+    refuse_rows(point, n)
     same_size(point, -2, n, "start", "the signals' features")
     orthogonal.check_orthogonal(point, "start")
     if group == "SO" and not is_traced(point) and (np.linalg.det(np.asarray(point)) < 0).any():

@@ -85,7 +85,7 @@ class Degeneracy(Result):
         modes = matmul(left.astype(point.dtype), matmul(self.operator.analyse(point), self.directions))
         return self.operator.synthesise(matmul(matmul(modes, right.astype(point.dtype)), self.directions.T))
 
-    def nearest(self, p: Inexact[Array, "n n"], q: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
+    def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
         """Return the left factor `(G p H) p^T` that turns an orthogonal p into the best `G p H`.
 
         The search alternates between G and H, until neither lowers `||G p H - q||_F`. Each step is one Procrustes
@@ -95,11 +95,17 @@ class Degeneracy(Result):
 
         Raises:
             TypeError: if a matrix is complex.
+            ValueError: if p is not square, as with `rank=k`.
         """
         if is_complex(p) or is_complex(q):
             raise TypeError(
                 "gauge: got complex matrices; a Degeneracy aligns real ones. Use exact.Stabiliser(operator), which "
                 "takes complex matrices too."
+            )
+        if p.shape[0] != p.shape[1]:
+            raise ValueError(
+                f"p: got shape {p.shape}; a Degeneracy takes square descramblers, because it turns components of the "
+                "signals too. Use exact.Stabiliser(operator) for a P from rank=k, or for other matrices."
             )
         return _nearest(self, p, q)
 

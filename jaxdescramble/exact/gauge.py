@@ -241,12 +241,18 @@ def canonical(point: ArrayLike, operator: Operator) -> Inexact[Array, "n n"]:
 
     Raises:
         TypeError: if `point` is not made of floating-point numbers, or `operator` is not an operator.
-        ValueError: if `point` is not square, or the sizes differ.
+        ValueError: if `point` is not square (as with `rank=k`), or the sizes differ.
 
     >>> from jaxdescramble.operators import derivative
     >>> bool(abs(canonical(-jnp.eye(4), derivative(4)) - jnp.eye(4)).max() < 1e-5)
     True
     """
+    shape = np.shape(point)
+    if len(shape) == 2 and shape[0] < shape[1]:
+        raise ValueError(
+            f"point: got shape {shape}, a P of fewer rows, from rank=k; it has no nearest turn to the identity. "
+            "Bring it near another answer: exact.align(point, other, exact.Stabiliser(objective.operator(k)))."
+        )
     point = square(point, "point", or_complex=True)
     an_operator(operator)
     same_size(point, 0, operator.size, "point", "the operator")

@@ -54,8 +54,10 @@ class _Group(Manifold):
                 f"problems, or manifolds.Power({type(self).__name__}()) for one function of many matrices."
             )
         if len(shape) != 2 or shape[0] != shape[1] or 0 in shape:
-            tall = len(shape) == 2 and shape[0] > shape[1] > 0
-            other = f"; for {shape} use manifold=manifolds.Stiefel()" if tall else ""
+            other = ""
+            if len(shape) == 2 and 0 not in shape and shape[0] != shape[1]:
+                wide = "its transpose, with orthonormal columns, " if shape[0] < shape[1] else ""
+                other = f"; for {wide or shape}{'' if wide else ' '}use manifold=manifolds.Stiefel()"
             raise ValueError(f"{name}: shape {shape}; a point of {self.symbol} is square{other}.")
 
     def origin(self, like: Any) -> Array:

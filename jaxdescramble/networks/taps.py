@@ -240,6 +240,11 @@ def insert(
     return inserted
 
 
+NO_INVERSE = (
+    " A P of fewer rows, from rank=k, has no inverse: it leaves signal out. Descramble this layer without rank."
+)
+
+
 def _matrices(points: Mapping[str, ArrayLike], argument: str) -> dict[str, Array]:
     instance_of(points, argument, Mapping, "a dictionary {layer name: matrix}")
     axes = "(n, n), or with the layer's leading axes in front"
@@ -334,6 +339,7 @@ def _replacements(
                 raise ValueError(
                     f"{argument}[{name!r}]: got shape {point.shape}; the layer takes {(size, size)}"
                     + (f" or {(*lead, size, size)}." if lead else ".")
+                    + NO_INVERSE * (point.ndim > 1 and point.shape[-2] < point.shape[-1] == size)
                 )
             point = jnp.broadcast_to(point, (*lead, size, size))
             first, product = layer.product.operation.outputs[0], layer.product

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, cast, dataclass_transform
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jaxdescramble._base.products import real_type
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.objectives._symmetries import Symmetries
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
-from jaxdescramble.objectives.summary import Summary, a_summary
+from jaxdescramble.objectives.summary import Summary, a_summary, on_rows
 from jaxdescramble.objectives.units import tighter
 from jaxdescramble.operators import Operator
 
@@ -197,10 +197,10 @@ class Objective(Generic[Kind]):
     def __call__(
         self, point: ArrayLike, summary: Summary | ArrayLike, weights: ArrayLike | None = None
     ) -> Float[Array, ""]:
-        """Return the value at a point.
+        """Return the value at a point P, shape (n, n); for another shape (k, n), that of the k signals `P S`.
 
         Args:
-            point: the descrambler P, shape (n, n).
+            point: the descrambler P.
             summary: summary of the signals, or the signals themselves, shape (features, samples).
             weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
 
@@ -216,7 +216,7 @@ class Objective(Generic[Kind]):
             self._check_weighs()
         point = self._array(point, "point", "(rows, features)")
         same_size(point, -1, summary.size, "point", "the signals' features")
-        return self.value(point, cast(Kind, summary))
+        return self.value(*on_rows(point, summary))
 
     def empty(self, n: int, dtype: DTypeLike) -> Summary:
         """Return an empty summary for signals of n features. Then add signals with `update`.

@@ -2,8 +2,9 @@
 
 import abc
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact
@@ -106,3 +107,16 @@ def size_of(summary: Summary) -> int:
     """Return the number of features of a summary; raise `TypeError` if it is not a summary."""
     a_summary(summary)
     return summary.size
+
+
+def on_rows(point: Inexact[Array, "k n"], summary: Summary) -> tuple[Inexact[Array, "k p"], Any]:
+    """Return a square point and a summary: those given, or the point 1 and the summary of `P S` if P is not square.
+
+    >>> from jaxdescramble.objectives import Samples
+    >>> square, small = on_rows(jnp.eye(2, 3), Samples(jnp.ones((3, 5))))
+    >>> square.shape, small.size
+    ((2, 2), 2)
+    """
+    if point.shape[-2] == point.shape[-1]:
+        return point, summary
+    return jnp.eye(point.shape[-2], dtype=point.dtype), summary.compressed(point)

@@ -211,6 +211,10 @@ def build() -> "Typer":
         restarts: Annotated[
             int | None, typer.Option(help="Number of further random starts. Only the best result is kept.", min=0)
         ] = None,
+        rank: Annotated[
+            int | None,
+            typer.Option(help="Principal components to keep of wider layers (default: all features).", min=1),
+        ] = None,
         chunk_size: Annotated[
             int | None, typer.Option(help="Number of problems that are solved together.", min=1)
         ] = None,
@@ -238,6 +242,7 @@ def build() -> "Typer":
                 "seed": seed,
                 "seeds": seeds,
                 "restarts": restarts,
+                "rank": rank,
                 "chunk_size": chunk_size,
             }
             sweeps.run_sweep(source, options, out, shard, resume, not no_figures)

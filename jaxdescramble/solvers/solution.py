@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxdescramble._base import results
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import FUNCTION_DIAGNOSES, check_status
+from jaxdescramble.solvers._point_files import nested, put_together, taken_apart
 
 Count = Shaped[Array | np.ndarray, "*batch"]
 """A number of type int32. If a solution is a tangent, the type is float0, which only NumPy has."""
@@ -77,3 +79,45 @@ class Solution(Stored):
         """
         check_status(self.status, "minimise", FUNCTION_DIAGNOSES, steps=self.steps)
         return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `.npz` file. An old file of this name stays whole until the new one is complete.
+
+        The point is an array, or a pytree of tuples, lists and dicts with text as keys.
+
+        Raises:
+            TypeError: if `path` is not a path, the result is traced, or the point has other containers or keys.
+            OSError: if the file cannot be written (no such folder, a full disk).
+        """
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not hasattr(self.point, "dtype"):
+            content["point"], content["structure"] = taken_apart(self.point)
+        results.write(path, content, type(self).__name__, self.format)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Solution":
+        """Read a file that `save` wrote. All arrays are JAX arrays.
+
+        Raises:
+            FileNotFoundError: if the file does not exist.
+            TypeError: if `path` is not a path.
+            ValueError: if the file is not a whole file of this class, or has another version.
+
+        >>> import jax.numpy as jnp
+        >>> one = jnp.asarray(1.0)
+        >>> Solution(({"turn": jnp.eye(2)}, one), one, one, one, one, one).save("found.npz")
+        >>> Solution.load("found.npz").point[0]["turn"].shape
+        (2, 2)
+        """
+        content = results.read(path, cls.__name__, cls.format)
+        structure = content.pop("structure", None)
+        below = results.below_path(content, "point")
+        found = results.built(cls, content)
+        if structure is None:
+            return found if "point" in content else dataclasses.replace(found, point=nested(below))
+        try:
+            return dataclasses.replace(found, point=put_together(below, str(structure)))
+        except (KeyError, ValueError, IndexError) as error:
+            raise ValueError(
+                f"path: {path} is not a whole Solution file ({error}); write it again with .save()."
+            ) from error

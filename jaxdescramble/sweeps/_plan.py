@@ -33,6 +33,7 @@ class Kind:
         shape, dtype: shape and type of the signals.
         size: number of problems in a chunk. The last chunk is padded to it.
         count: number of problems of this kind in the whole sweep.
+        rank: number of rows of the points; None means one for each feature.
     """
 
     structure: object
@@ -44,6 +45,7 @@ class Kind:
     dtype: str
     size: int
     count: int
+    rank: int | None = None
 
 
 class _Sort(NamedTuple):
@@ -57,6 +59,7 @@ class _Sort(NamedTuple):
     restarts: int
     shape: tuple[int, int]
     dtype: str
+    rank: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +163,7 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
             problem.restarts,
             (n, m),
             _dtype(problem),
+            problem.rank,
         )
         alike.setdefault(sort, []).append(place)
     kinds: list[Kind] = []
@@ -168,7 +172,18 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         each = size or evened(most, len(places))
         shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
         kinds.append(
-            Kind(one.structure, shared, one.group, one.start, one.restarts, one.shape, one.dtype, each, len(places))
+            Kind(
+                one.structure,
+                shared,
+                one.group,
+                one.start,
+                one.restarts,
+                one.shape,
+                one.dtype,
+                each,
+                len(places),
+                one.rank,
+            )
         )
     parts, alone = _parts(problems, key)
     parts["points"] = str(points)
@@ -223,7 +238,8 @@ def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[
         columns["signals"].append([list(problem.shape), _dtype(problem), *own])
         columns["objectives"].append(once("objective", place, problem.objective))
         columns["solvers"].append(once("solver", place, problem.solver))
-        columns["settings"].append([problem.group, start, problem.restarts])
+        rank = [] if problem.rank is None else [problem.rank]
+        columns["settings"].append([problem.group, start, problem.restarts, *rank])
         columns["labels"].append(described(dict(problem.labels)))
     alone = [_hashed(row) for row in zip(*columns.values(), strict=True)]
     parts = {name: _hashed(column) for name, column in columns.items()}

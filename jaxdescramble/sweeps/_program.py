@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble.descrambling.solving import solve
+from jaxdescramble.descrambling.wide import solve_wide
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.sweeps._plan import Chunk, Kind
 from jaxdescramble.sweeps.problems import Problem, keys_of, signals_digest
@@ -62,7 +63,8 @@ def arguments(
             keys = np.concatenate([data, np.repeat(data[-1:], kind.size - count, axis=0)])
         if kind.start:
             points = [_start(problems[place], row, drawn, kind) for row, place in enumerate(chunk.places)]
-            start = np.stack(points + [np.eye(kind.shape[0], dtype=kind.dtype)] * (kind.size - count))
+            filling = np.eye(kind.rank or kind.shape[0], kind.shape[0], dtype=kind.dtype)
+            start = np.stack(points + [filling] * (kind.size - count))
     return (list(kind.leaves), own, signals, start, keys), digests
 
 
@@ -92,7 +94,10 @@ def _stack(column: Sequence[ArrayLike], kind: Kind) -> Array | np.ndarray:
 def _start(problem: Problem, row: int, drawn: list, kind: Kind) -> np.ndarray:
     if not isinstance(problem.start, str):
         return np.asarray(problem.start, kind.dtype)
-    return np.asarray(_haar(drawn[row][0], kind.shape[0], kind.dtype, kind.group == "SO"))
+    n, k = kind.shape[0], kind.rank or kind.shape[0]
+    if k < n:  # it decides only where a search on O(k) begins, and has no determinant
+        return np.asarray(_haar_rows(drawn[row][0], k, n, kind.dtype))
+    return np.asarray(_haar(drawn[row][0], n, kind.dtype, kind.group == "SO"))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
@@ -101,7 +106,12 @@ def _haar(key: PRNGKeyArray, n: int, dtype: str, special: bool) -> Array:
     return orthogonal.special(point) if special else point
 
 
-@functools.partial(jax.jit, static_argnames=("structure", "group", "restarts", "shared"))
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _haar_rows(key: PRNGKeyArray, k: int, n: int, dtype: str) -> Array:
+    return orthogonal.random_columns(key, n, k, dtype=np.dtype(dtype)).T
+
+
+@functools.partial(jax.jit, static_argnames=("structure", "group", "restarts", "shared", "rank"))
 def run(
     leaves: list[Array | None],
     own: list[Array],
@@ -113,6 +123,7 @@ def run(
     group: str,
     restarts: int,
     shared: tuple[bool, ...],
+    rank: int | None = None,
 ) -> dict[str, Array]:
     """Solve all problems of a chunk: return the fields of a `Descrambling`, each with a leading axis.
 
@@ -129,6 +140,8 @@ def run(
         objective, solver = jax.tree.unflatten(structure, all_leaves)
         key = None if key is None else jax.random.wrap_key_data(key)
         S, weights = given if isinstance(given, tuple) else (given, None)
+        if rank is not None:
+            return solve_wide(objective, solver, group, S, weights, rank, start, restarts, key)
         return solve(objective, solver, group, objective.summarise(S, weights), start, restarts, key)
 
     axes = (0, 0, None if start is None else 0, None if keys is None else 0)
@@ -138,7 +151,13 @@ def run(
 def static(kind: Kind) -> dict[str, object]:
     """Return the parts of a kind that are fixed at compile time, as arguments of `run`."""
     shared = tuple(one is not None for one in kind.leaves)
-    return {"structure": kind.structure, "group": kind.group, "restarts": kind.restarts, "shared": shared}
+    return {
+        "structure": kind.structure,
+        "group": kind.group,
+        "restarts": kind.restarts,
+        "shared": shared,
+        "rank": kind.rank,
+    }
 
 
 def compiled(kind: Kind, placed: Arguments) -> None:

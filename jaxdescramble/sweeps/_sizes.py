@@ -78,7 +78,7 @@ def _may_be_long(kind: Kind, problems: Sequence[Problem]) -> bool:
         every = any(isinstance(solver, Optax | Minibatches) for solver in solvers)
         most = max(int(np.asarray(limit)) for limit in limits)
         steps = most if every else min(most, STEPS)
-    n, m = kind.shape
+    n, m = kind.rank or kind.shape[0], kind.shape[1]
     return len(problems) * (1 + kind.restarts) * steps * (30 * n**2 * m + 50 * n**3 + 10**6) > WORK
 
 

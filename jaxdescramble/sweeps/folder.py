@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypedDict
+from typing import IO, Any, NotRequired, TypeAlias, TypedDict
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ MEANINGS = {
     "signals": "the shapes of the signals, or weights of samples",
     "objectives": "an objective",
     "solvers": "a solver",
-    "settings": "group, start or restarts",
+    "settings": "group, start, restarts or rank",
     "labels": "labels",
     "key": "the key",
     "chunks": "the chunk size",
@@ -41,7 +41,10 @@ MEANINGS = {
 
 
 class KindOfProblem(TypedDict):
-    """A kind of problem as `sweep.json` holds it. "chunk" is the chunk size, "problems" the number of problems."""
+    """A kind of problem as `sweep.json` holds it. "chunk" is the chunk size, "problems" the number of problems.
+
+    "rank" is only there if the problems have a rank.
+    """
 
     shape: list[int]
     dtype: str
@@ -49,6 +52,7 @@ class KindOfProblem(TypedDict):
     restarts: int
     chunk: int
     problems: int
+    rank: NotRequired[int]
 
 
 class Manifest(TypedDict):
@@ -75,7 +79,8 @@ class Specification:
         identity: digest of the whole specification.
         parts: digests of the parts of the specification, by name.
         kinds: the kinds of problems.
-        columns: arrays with a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype".
+        columns: arrays with a row for each problem: labels, "objective", "solver", "group", "n", "m", "dtype", and
+            "kept" (the number of rows of P) if a problem has a rank.
         chunk, row: chunk and row that hold the results of each problem.
         digests: digest of each chunk.
     """
@@ -110,6 +115,9 @@ def specification(problems: list[Problem], plan: Plan) -> Specification:
         }
         for kind in kinds
     ]
+    for one, kind in zip(described, kinds, strict=True):
+        if kind.rank is not None:
+            one["rank"] = kind.rank
     return Specification(plan.identity, plan.parts, described, _columns(problems), chunk, row, list(plan.digests))
 
 
@@ -122,6 +130,8 @@ def _columns(problems: list[Problem]) -> dict[str, np.ndarray]:
         "m": [problem.shape[1] for problem in problems],
         "dtype": [np.dtype(problem.source.dtype).name for problem in problems],
     }
+    if any(problem.rank is not None for problem in problems):
+        base["kept"] = [problem.rank or problem.shape[0] for problem in problems]
     names = dict.fromkeys(name for problem in problems for name in problem.labels)
     labels = {name: [problem.labels.get(name) for problem in problems] for name in names}
     return {name: _column(values) for name, values in (base | labels).items()} | {"problem": np.arange(len(problems))}

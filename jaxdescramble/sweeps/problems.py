@@ -10,10 +10,11 @@ import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import PRNGKeyArray
 
-from jaxdescramble._base.checks import one_of, sample_weights, wide_types
+from jaxdescramble._base.checks import one_of, positive_integer, sample_weights, wide_types
 from jaxdescramble._base.files import array_digest
 from jaxdescramble.descrambling.signals import with_defaults
 from jaxdescramble.descrambling.solving import DirectSolver
+from jaxdescramble.descrambling.wide import check_rows, checked_rank
 from jaxdescramble.objectives import Objective
 from jaxdescramble.solvers import Solver
 from jaxdescramble.sweeps._identity import digest
@@ -122,6 +123,8 @@ class Problem:
         labels: values of the columns of the table that name the problem: `{"layer": "fc1", "seed": 3}`.
         weights: how much each sample counts, shape (samples,), at least 0: an array or a `Source`. None means 1 each. A
             whole number counts a sample that many times; 0 leaves it out.
+        rank: k, for wide layers: P has shape (k, n) and keeps the k leading principal components of the signals; None
+            keeps all features. See `descramble`. A start then has shape (k, n) too.
 
     >>> Problem(np.ones((4, 9)), labels={"layer": "first"}).shape
     (4, 9)
@@ -135,6 +138,7 @@ class Problem:
     restarts: int = 0
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
     weights: ArrayLike | Source | None = None
+    rank: int | None = None
 
     @property
     def source(self) -> Source:
@@ -170,8 +174,14 @@ class Problem:
         key = jax.random.key(0) if self.restarts else None
         start = None if self.start is None else np.eye(source.shape[0])
         objective, solver = with_defaults(self.objective, self.solver, self.group, start, self.restarts, key)
+        rank = self.rank
+        if rank is not None:
+            rank = checked_rank(rank, source.shape[0], self.group, objective)
+            if self.start is not None and not isinstance(self.start, str):
+                check_rows(self.start, (rank, source.shape[0]))
         # A search over permutations uses no solver. The default solver fills the field.
-        given = {"signals": source, "objective": objective, "solver": solver, "labels": labels, "weights": weights}
+        given = {"signals": source, "objective": objective, "solver": solver, "labels": labels}
+        given |= {"weights": weights, "rank": rank}
         return dataclasses.replace(self, **given)
 
 
@@ -216,6 +226,7 @@ def grid(
     | ArrayLike
     | Source
     | None = None,
+    rank: int | None = None,
 ) -> list[Problem]:
     """Return the list of problems that combines every layer with every objective, solver and seed, in this order.
 
@@ -230,6 +241,8 @@ def grid(
         restarts: number of further solves of each problem from random starts; the best result is kept.
         weights: how much each sample counts, shape (samples,), at least 0, the same for all layers; None means 1 each.
             Or `{name: weights}`; a layer that is missing there, or has None, has weights 1.
+        rank: k, for wide layers: keep the k leading principal components of each layer, see `descramble`. Layers of at
+            most k features keep all of them. None keeps all features.
 
     Returns:
         A list of `Problem`s. Their labels are "layer"; "objective" and "solver" if you named them; and "seed" if you
@@ -237,7 +250,7 @@ def grid(
 
     Raises:
         TypeError, ValueError: if an argument is empty, so that there is nothing to solve; if several objectives or
-            solvers have no names; if `weights` names a layer that does not exist.
+            solvers have no names; if `weights` names a layer that does not exist; if `rank` is not a positive integer.
 
     >>> from jaxdescramble.objectives import sparsity, total_variation
     >>> problems = grid(np.ones((3, 8, 20)), {"tv": total_variation(), "l1": sparsity()}, seeds=range(5))
@@ -245,6 +258,7 @@ def grid(
     (30, {'layer': 2, 'objective': 'l1', 'seed': 4})
     """
     layers = _layers(signals)
+    rank = None if rank is None else positive_integer(rank, "rank")
     criteria, ways = _named(objectives, "objectives"), _named(solvers, "solvers")
     chances = [None] if seeds is None else list(seeds)
     if not (layers and criteria and ways and chances):
@@ -261,7 +275,9 @@ def grid(
         labels = {"layer": layer, "objective": aim, "solver": way, "seed": seed}
         given = {name: value for name, value in labels.items() if value is not None}
         start = None if seed is None else "random"
-        problems.append(Problem(S, objective, solver, group, start, restarts, given, own.get(layer)))
+        features = (S.shape if isinstance(S, Source) else np.shape(S))[:1]
+        kept = rank if rank is not None and features and rank < features[0] else None
+        problems.append(Problem(S, objective, solver, group, start, restarts, given, own.get(layer), kept))
     return problems
 
 

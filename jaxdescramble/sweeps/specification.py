@@ -21,7 +21,7 @@ from jaxdescramble.sweeps.problems import Problem, grid
 # TOML cannot express keys, optax transformations and operators, functions.
 UNWRITABLE = ("key", "transform", "operator", "function")
 TABLES = ("signals", "objectives", "solvers")
-SINGLE = ("seed", "seeds", "restarts", "chunk_size", "group")
+SINGLE = ("seed", "seeds", "restarts", "chunk_size", "rank", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,7 @@ def request(content: Mapping[str, object], folder: str | os.PathLike = ".") -> R
         seeds = 3                     # number of random starts of each problem; without it, the usual start
         restarts = 4                  # further random starts within a problem; the best result is kept
         group = "O"
+        rank = 64                     # keep 64 principal components of wider layers; without it, all features
         chunk_size = 16
 
         [signals]
@@ -82,7 +83,7 @@ def request(content: Mapping[str, object], folder: str | os.PathLike = ".") -> R
     (1, {'layer': 'first', 'objective': 'smoothness'})
     """
     _known("the specification", content, (*SINGLE, *TABLES))
-    seed, seeds, restarts, chunk_size = (_integer(name, content.get(name)) for name in SINGLE[:4])
+    seed, seeds, restarts, chunk_size, rank = (_integer(name, content.get(name)) for name in SINGLE[:5])
     group = content.get("group", "O")
     if not isinstance(group, str):
         raise TypeError(f"group: got {group!r}; must be text.")
@@ -111,6 +112,7 @@ def request(content: Mapping[str, object], folder: str | os.PathLike = ".") -> R
         group=group,
         restarts=restarts or 0,
         weights=_weights(signals.get("weights"), [Path(folder) / file for file in files]),
+        rank=rank,
     )
     return Request(problems, None if seed is None else jax.random.key(seed), chunk_size, selection)
 

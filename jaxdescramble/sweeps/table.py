@@ -24,6 +24,8 @@ from jaxdescramble.sweeps.folder import KindOfProblem, Specification, read_speci
 
 PENDING, LONGEST = -1, 200
 NUMBERS = ("value", "initial_value", "bound", "gap", "samples", "rank", "steps", "status")
+WIDE = "left_out"
+"""A further number, in sweeps with a rank."""
 SUFFIXES = (".csv", ".npz", ".parquet")
 
 
@@ -34,6 +36,9 @@ class Table:
     and "dtype"; and the results "value", "initial_value", "bound", "gap", "samples" (their effective number), "rank",
     "steps" and "status" (a `jaxdescramble.Status`). A problem without a result yet has status -1, and NaN in the
     columns from "value" to "samples".
+
+    If a problem has a rank, there are also "kept", the number of rows of P, and "left_out", the fraction of the
+    energy of the signals that `P S` does not contain.
 
     >>> import jaxdescramble as jd
     >>> table = jd.sweep(jd.grid(jax.random.normal(jax.random.key(0), (3, 4, 9), "float32")), "sweep-of-three")
@@ -102,7 +107,7 @@ class Table:
         return Table(self.folder, self._specification, {name: values[keep] for name, values in self.columns.items()})
 
     def point(self, row: SupportsIndex) -> np.ndarray:
-        """Return the descrambler P of a row, shape (n, n)."""
+        """Return the descrambler P of a row, shape (n, n), or (k, n) with `rank=k`."""
         return self.arrays(row, "point")["point"]
 
     def arrays(self, row: SupportsIndex, *names: str) -> dict[str, np.ndarray]:
@@ -139,7 +144,7 @@ class Table:
         return found
 
     def kinds(self) -> list[KindOfProblem]:
-        """Return the kinds of problems: shape, dtype, group, restarts, chunk size, number of problems."""
+        """Return the kinds of problems: shape, dtype, group, restarts, chunk size, number of problems, rank."""
         return self._specification.kinds
 
     def check(self) -> "Table":
@@ -193,16 +198,19 @@ def gathered(folder: Path, specification: Specification, progress: Progress | No
     count = len(specification.chunk)
     found = {name: np.full(count, np.nan) for name in NUMBERS[:5]}
     found |= {name: np.full(count, PENDING if name == "status" else 0, np.int32) for name in NUMBERS[5:]}
+    names = NUMBERS
+    if any("rank" in kind for kind in specification.kinds):
+        found, names = {**found, WIDE: np.full(count, np.nan)}, (*NUMBERS, WIDE)
     places: dict[int, list[int]] = {}
     for place, number in enumerate(specification.chunk.tolist()):
         places.setdefault(number, []).append(place)
     for done, (number, mine) in enumerate(sorted(places.items())):
         try:
-            arrays = chunks.read(chunks.location(folder, number), specification.digests[number], NUMBERS)
+            arrays = chunks.read(chunks.location(folder, number), specification.digests[number], names)
         except (FileNotFoundError, chunks.DamagedError):
             continue
         rows = specification.row[mine]
-        for name in NUMBERS:
+        for name in names:
             found[name][mine] = arrays[name][rows]
         if progress is not None:
             progress("gathering", done + 1, len(places))

@@ -312,6 +312,11 @@ def _point(point: ArrayLike, name: str, accumulator: Accumulator) -> Array:
     if not isinstance(accumulator, Accumulator):
         raise TypeError(f"accumulator: expected an Accumulator, got {type(accumulator).__name__}.")
     point = real_array(point, name, (2,), "(features, features)")
+    if point.shape[0] < point.shape[1] == accumulator.size:
+        raise ValueError(
+            f"{name}: got shape {point.shape}, a P of fewer rows, from rank=k. Accumulate `P @ batch` in a second "
+            f"pass, and use {name}=jnp.eye({len(point)}) with them; the descrambler of the layer is then `R @ P`."
+        )
     for axis in (0, 1):
         same_size(point, axis, accumulator.size, name, "the accumulator's features")
     if point.dtype != accumulator.dtype:

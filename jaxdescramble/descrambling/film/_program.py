@@ -3,21 +3,24 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Collection
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from jaxdescramble._base.decompositions import determinant_sign
+from jaxdescramble._base.products import matmul
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import first_guess
 from jaxdescramble.descrambling._planning import DirectSolver, near_start, solver_for
 from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
 from jaxdescramble.descrambling.film.frames import LayerFrame
-from jaxdescramble.descrambling.network import Choice, alike, two_sided
+from jaxdescramble.descrambling.network import Choice, Rank, alike, two_sided
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
+from jaxdescramble.descrambling.wide import Kept, first_turn, keep, widened
 from jaxdescramble.networks.taps import wiretap
 from jaxdescramble.objectives import Objective, Summary, smoothness
 from jaxdescramble.objectives.summaries import cleared
@@ -25,7 +28,7 @@ from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.solve import is_iterative
 
 FIELDS = ("point", "value", "initial_value", "bound", "rank", "steps", "status", "samples")
-"""Fields of every side's `Descrambling` that a frame keeps."""
+"""Fields of every side's `Descrambling` that a frame keeps. A side with a rank also keeps `left_out`."""
 
 # Statuses whose points the next frame starts from. A point of `STEPS_SPENT` is orthogonal, and better than its start.
 FOUND = (*(one for one in Status if one.usable), Status.STEPS_SPENT)
@@ -43,6 +46,7 @@ class FilmSettings(NamedTuple):
     joint: bool
     ends: str
     layers: Collection[str] | None
+    rank: Rank | None = None
 
 
 class Track(NamedTuple):
@@ -84,7 +88,7 @@ def make_plan(
     """
     members: list[list[tuple[str, str]]] = []
     chosen: list[Objective] = []
-    shapes: list[tuple[tuple[int, ...], np.dtype]] = []
+    shapes: list[tuple[tuple[int, ...], int, np.dtype]] = []
     layers: list[str] = []
     wanted = settings.layers
 
@@ -103,10 +107,11 @@ def make_plan(
             there = ", ".join(map(repr, taps)) or "none: f has no product of x with a parameter"
             raise ValueError(f"layers: no layer {', '.join(map(repr, unknown)) or 'to film'}; there are {there}.")
         layers.extend(name for name in taps if wanted is None or name in wanted)
-        for sides in alike(taps, choose, settings.joint, settings.ends, refused):
+        for sides in alike(taps, choose, settings.joint, settings.ends, refused, settings.rank):
             members.append([(one.name, one.side) for one in sides])
             chosen.append(sides[0].objective)
-            shapes.append(((len(sides), *sides[0].signals.shape[:-1]), sides[0].signals.dtype))
+            *batch, n, _ = sides[0].signals.shape
+            shapes.append(((len(sides), *batch, sides[0].rank or n), n, sides[0].signals.dtype))
 
     default = smoothness()
     jax.eval_shape(look, params, x, weights)
@@ -118,7 +123,7 @@ def make_plan(
             "nothing to descramble: the network's own input and output axes are left as they are, and there is no "
             'other side. Film a hidden layer, or give ends="free".'
         )
-    points = [jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype), (*shape, shape[-1])) for shape, dtype in shapes]
+    points = [jnp.broadcast_to(jnp.eye(rows[-1], n, dtype=dtype), (*rows, n)) for rows, n, dtype in shapes]
     return Plan(layers, members, chosen, Track(points, [jnp.zeros(point.shape[:-2], bool) for point in points]))
 
 
@@ -136,23 +141,67 @@ def make_frame(
     """Return the layers of the frame in the order of computation, and the next track; you can jit it."""
     _, taps = wiretap(f)(params, x, weights, _refused={})
     chosen = {one: objective for names, objective in zip(members, objectives, strict=True) for one in names}
-    groups = alike(taps, lambda name, side, size: chosen.get((name, side)), settings.joint, settings.ends)
+    choose = lambda name, side, size: chosen.get((name, side))  # noqa: E731
+    groups = alike(taps, choose, settings.joint, settings.ends, rank=settings.rank)
     found: dict[tuple[str, str], Descrambling] = {}
     points, seen = [], []
     for sides, before, known in zip(groups, track.points, track.seen, strict=True):
         signals = jnp.stack([one.signals for one in sides])
         each = [one.weights.astype(signals.dtype) for one in sides if one.weights is not None]
         own = jnp.stack(each) if each else None
-        solved, point, is_known = _solve(sides[0].objective, solver, settings.group, signals, before, known, own)
+        one, solving = sides[0], _solve if sides[0].rank is None else functools.partial(_solve_wide, sides[0].rank)
+        solved, point, is_known = solving(one.objective, solver, settings.group, signals, before, known, own)
         points.append(point)
         seen.append(is_known)
         found |= {(one.name, one.side): solved.problem(k) for k, one in enumerate(sides)}
     layers = []
     for name, layer in two_sided(taps, found).items():
         if settings.layers is None or name in settings.layers:
-            sides = {side: {field: getattr(one, field) for field in FIELDS} for side, one in layer.sides.items()}
+            sides = {
+                side: {field: getattr(one, field) for field in _fields_of(one)} for side, one in layer.sides.items()
+            }
             layers.append(LayerFrame(sides, layer.weight))
     return layers, Track(points, seen)
+
+
+def _fields_of(side: Descrambling) -> tuple[str, ...]:
+    rows, features = side.point.shape[-2:]
+    return FIELDS if rows == features else (*FIELDS, "left_out")
+
+
+def _solve_wide(
+    rank: int,
+    objective: Objective,
+    solver: Solver | DirectSolver | None,
+    group: str,
+    signals: Array,
+    before: Array,
+    seen: Array,
+    weights: Array | None,
+) -> tuple[Descrambling, Array, Array]:
+    """Do what `_solve` does, on the leading principal components: `P = R U^T`, with R as near to `Q U` as possible.
+
+    Q is the point of the last frame. `||G R U^T - Q||_F` and `||G R - Q U||_F` have the same minimiser G.
+    """
+    kept = keep(signals, weights, rank, signals.ndim - 2)
+    if group == "SO":  # the directions have no orientation: take that of the last frame, or R would have to jump
+        kept = _oriented(kept, before, seen)
+    turn = first_turn(before, kept, group)
+    overlap = matmul(before, kept.directions)
+    found, _, now = _solve(objective, solver, group, cast(Array, kept.data), overlap, seen, weights, turn)
+    fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    objective, how = fields.pop("objective"), fields.pop("how")
+    found = Descrambling(**widened(fields, kept), objective=objective, how=how)
+    return found, jnp.where(_usable(found.status)[..., None, None], found.point, before), now
+
+
+def _oriented(kept: Kept, before: Array, seen: Array) -> Kept:
+    """Change the sign of the last kept direction where `Q U` would have a negative determinant."""
+    signs = _vmapped(determinant_sign, seen.ndim)(matmul(before, kept.directions))
+    sign = jnp.where(seen & (signs < 0), -1, 1).astype(kept.directions.dtype)
+    directions = kept.directions.at[..., -1].multiply(sign[..., None])
+    data = cast(Array, kept.data).at[..., -1, :].multiply(sign[..., None])
+    return kept._replace(directions=directions, data=data)
 
 
 def _solve(
@@ -163,8 +212,13 @@ def _solve(
     before: Array,
     seen: Array,
     weights: Array | None,
+    start: Array | None = None,
 ) -> tuple[Descrambling, Array, Array]:
-    """Solve sides of one shape; return answers nearest to those before, the next frame's start, and what was seen."""
+    """Solve sides of one shape; return answers nearest to those before, the next frame's start, and what was seen.
+
+    `start` is where iterative solvers begin, if that is not `before`.
+    """
+    start = before if start is None else start
     axes = signals.ndim - 2
     summaries = _vmapped(objective.summarise, axes)(signals, weights)
     solver = near_start(solver_for(objective)) if solver is None else solver  # it begins at the frame before
@@ -172,7 +226,7 @@ def _solve(
     if is_iterative(solver):
         guess = _vmapped(lambda summary: first_guess(objective, cleared(summary), group), axes)
         begin = jax.lax.cond(
-            seen.all(), lambda: before, lambda: jnp.where(seen[..., None, None], before, guess(summaries))
+            seen.all(), lambda: start, lambda: jnp.where(seen[..., None, None], start, guess(summaries))
         )
     found = descramble(summaries, objective, solver, group=group, start=begin)
 
@@ -198,8 +252,12 @@ def _solve(
     point, value = jax.lax.map(one, flat)
     point, value = point.reshape(found.point.shape), value.reshape(found.value.shape)
     found = dataclasses.replace(found, point=point, value=value, gap=value - found.bound)
-    usable = functools.reduce(jnp.logical_or, [found.status == status for status in FOUND])
+    usable = _usable(found.status)
     return found, jnp.where(usable[..., None, None], point, before), seen | usable
+
+
+def _usable(status: Array) -> Array:
+    return functools.reduce(jnp.logical_or, [status == one for one in FOUND])
 
 
 def _vmapped(function: Callable[..., Output], axes: int) -> Callable[..., Output]:

@@ -31,8 +31,8 @@ def resumed_track(folder: Path | None, step: int, plan: Plan) -> Track:
             there = layers[name].sides[side]["point"].shape if name in layers and side in layers[name].sides else (0,)
             if there != blank.shape[1:]:
                 raise ValueError(
-                    f"out: {earlier[-1]} is of another network: layer {name}, {side} side, {there} there, "
-                    f"{blank.shape[1:]} here. Give an empty folder."
+                    f"out: {earlier[-1]} is of another network or rank: layer {name}, {side} side, {there} "
+                    f"there, {blank.shape[1:]} here. Give an empty folder."
                 )
         stacked = np.stack([layers[name].sides[side]["point"] for name, side in members])
         known = np.asarray(np.isfinite(stacked).all(axis=(-2, -1)))

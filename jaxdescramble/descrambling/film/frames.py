@@ -15,7 +15,8 @@ from jaxdescramble._base.files import write_atomically
 from jaxdescramble._base.results import Result, brief, laid_out, picture
 from jaxdescramble._base.status import DIAGNOSES, Status, check_status
 
-FORMAT = 2
+FORMAT, WIDE_FORMAT = 2, 3
+"""Versions of the files: of square points, and of points from `rank`, which also have `left_out`."""
 NAME = re.compile(r"frame-(\d+)\.npz")
 
 
@@ -32,9 +33,10 @@ class FilmedSide(Result):
         steps: number of steps of an iterative solver, which starts from the frame before.
         status: a `jaxdescramble.Status` for each frame.
         samples: effective number of samples; NaN in frames of format 1.
+        left_out: the fraction of the energy of the signals that P leaves out; None without `rank`.
     """
 
-    point: Float[np.ndarray, "frames *batch n n"]
+    point: Float[np.ndarray, "frames *batch k n"]
     value: Float[np.ndarray, "frames *batch"]
     initial_value: Float[np.ndarray, "frames *batch"]
     bound: Float[np.ndarray, "frames *batch"]
@@ -42,6 +44,7 @@ class FilmedSide(Result):
     steps: Int[np.ndarray, "frames *batch"]
     status: Int[np.ndarray, "frames *batch"]
     samples: Float[np.ndarray, "frames *batch"]
+    left_out: Float[np.ndarray, "frames *batch"] | None = None
 
     @property
     def jumps(self) -> Float[np.ndarray, "pairs *batch"]:
@@ -146,7 +149,7 @@ class Frames(Result):
             layers = {
                 name: LayerFrame(
                     {
-                        side: {field: value[k] for field, value in vars(one).items()}
+                        side: {field: value[k] for field, value in vars(one).items() if value is not None}
                         for side, one in layer.sides.items()
                     },
                     layer.weight[k],
@@ -210,7 +213,9 @@ def write_frame(
         for side, one in layer.sides.items():
             described[-1]["sides"][side] = (objectives or {}).get((name, side), "")
             arrays |= {f"{place}/{side}/{field}": value for field, value in one.items()}
-    header = {"format": FORMAT, "kind": "film", "step": frame.step, "seconds": frame.seconds, "layers": described}
+    wide = any("left_out" in one for layer in frame.layers.values() for one in layer.sides.values())
+    version = WIDE_FORMAT if wide else FORMAT
+    header = {"format": version, "kind": "film", "step": frame.step, "seconds": frame.seconds, "layers": described}
     arrays["header"] = np.asarray(json.dumps(header))
     # Do not compress: such numbers hardly become smaller, and it would take time away from the training.
     write_atomically(Path(folder) / f"frame-{frame.step:09d}.npz", lambda file: np.savez(file, **arrays))
@@ -226,7 +231,7 @@ def read_frame(path: str | os.PathLike) -> Frame:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
         header = json.loads(str(content.pop("header")))
-        if header["format"] not in (1, FORMAT) or header["kind"] != "film":
+        if header["format"] not in (1, FORMAT, WIDE_FORMAT) or header["kind"] != "film":
             raise ValueError(f"format {header['format']!r} of {header['kind']!r}")
         layers: dict[str, LayerFrame] = {}
         for place, described in enumerate(header["layers"]):

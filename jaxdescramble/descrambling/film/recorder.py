@@ -31,7 +31,7 @@ from jaxdescramble.descrambling.film.frames import (
     read_frame,
     write_frame,
 )
-from jaxdescramble.descrambling.network import ENDS, Choice
+from jaxdescramble.descrambling.network import ENDS, Choice, Rank
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.networks.positions import axes_of_samples
 from jaxdescramble.objectives import Objective
@@ -69,6 +69,8 @@ class Film:
             frames, the film continues after the last one that is not later than the first step it sees; later frames,
             of a run that was given up, are renamed to `*.given-up`.
         wait: True makes `see` wait for the frame before; False skips a frame instead.
+        rank: k, for wide layers, or a function `(name, side, size) -> k`; see `descramble_network`. Each frame finds
+            the kept directions again, so P also moves if they do; `left_out` says how much a frame does not show.
         weights: how much each sample of x counts, shape (batch,) or (batch, tokens), at least 0; None means 1 each.
         device: device that makes the frames; None means the CPU, or the device of x if JAX has no CPU backend.
 
@@ -97,6 +99,7 @@ class Film:
         group: str = "O",
         joint: bool = False,
         ends: str = "ordered",
+        rank: Rank | None = None,
         out: str | os.PathLike[str] | None = None,
         wait: bool = False,
         device: Device | None = None,
@@ -122,8 +125,9 @@ class Film:
                 f"group: got {group!r}, but a film takes networks with real weights only. Call "
                 "descramble_network(..., group='U') at the steps that you want to see."
             )
+        rank = rank if rank is None or callable(rank) else positive_integer(rank, "rank")
         self._settings = FilmSettings(
-            one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names
+            one_of(group, "group", orthogonal.NAMES), joint, one_of(ends, "ends", ENDS), names, rank
         )
         self._device, self._wait = device, wait
         self._x = jax.device_put(snapshot(x, "x"), self._place(x))

@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     seeds: int | None
     restarts: int | None
+    rank: int | None
     chunk_size: int | None
 
 

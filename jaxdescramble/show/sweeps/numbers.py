@@ -66,14 +66,15 @@ def progress_of(table: Table) -> SweepProgress:
 def _time_left(table: Table, solved: Sequence[Event]) -> tuple[float | None, dict[str, int]]:
     """Estimate the seconds of work left, and count the problems, by kind, whose time is unknown.
 
-    Each kind (objective, solver, group, shape, type) has its own rate: an iterative solver takes hundreds of times
-    longer than a closed form. Compilation does not count, because it happens once. The time of a kind without a
-    finished problem is unknown.
+    Each kind (objective, solver, group, shape, type, rank) has its own rate: an iterative solver takes hundreds of
+    times longer than a closed form. Compilation does not count, because it happens once. The time of a kind without
+    a finished problem is unknown.
 
     Returns:
         The seconds, or None if nothing is known; the number of problems of unknown time, by kind.
     """
-    columns = [table[name].tolist() for name in ("objective", "solver", "group", "n", "m", "dtype")]
+    names = ("objective", "solver", "group", "n", "m", "dtype", *(("kept",) if "kept" in table.columns else ()))
+    columns = [table[name].tolist() for name in names]
     kinds = list(zip(*columns, strict=True))
     place_to_row = {place: row for row, place in enumerate(table["problem"].tolist())}
     seconds, counts = Counter(), Counter()
@@ -85,7 +86,7 @@ def _time_left(table: Table, solved: Sequence[Event]) -> tuple[float | None, dic
     left = Counter(kind for kind, code in zip(kinds, table["status"].tolist(), strict=True) if code == PENDING)
     known = [count * seconds[kind] / counts[kind] for kind, count in left.items() if counts[kind]]
     unknown = Counter()
-    for (objective, solver, _, n, m, _), count in ((kind, count) for kind, count in left.items() if not counts[kind]):
+    for (objective, solver, _, n, m, *_), count in ((kind, count) for kind, count in left.items() if not counts[kind]):
         unknown[f"{objective}{f', {solver}' if solver else ''}, {n} x {m}"] += count
     return (round(sum(known, 0.0), 3) if known or not left else None), dict(unknown)
 

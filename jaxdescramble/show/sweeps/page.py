@@ -173,6 +173,7 @@ def _page(table: Table, content: SweepContent, lines: list[tuple[str, ...]], dra
     cells = "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(what)}</dt></div>" for value, what in numbers)
     kinds = "; ".join(
         f"{kind['problems']} of {kind['shape'][0]} x {kind['shape'][1]}, {kind['dtype']}, in chunks of {kind['chunk']}"
+        + (f", {kind['rank']} components kept" if "rank" in kind else "")
         for kind in content["kinds"]
     )
     return f"""<!doctype html>

@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import is_traced, positive_integer, real_array, same_size
 from jaxdescramble._base.products import matmul
 from jaxdescramble._base.status import Status
+from jaxdescramble.descrambling.solving import DirectSolver, solve
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives import Objective, Samples, SampleSummary, Summary
 from jaxdescramble.objectives.leading import leading_directions
 from jaxdescramble.objectives.weighing import clear
+from jaxdescramble.solvers import Solver
 
 
 class Kept(NamedTuple):
@@ -35,7 +37,9 @@ class Kept(NamedTuple):
     tied: Bool[Array, "*batch"]
 
 
-def checked_rank(rank: object, n: int, group: str, objective: Objective, data: Array | Summary) -> int:
+def checked_rank(
+    rank: object, n: int, group: str, objective: Objective, data: ArrayLike | Summary | None = None
+) -> int:
     """Return the rank as an integer.
 
     Raises:
@@ -105,13 +109,7 @@ def first_turn(start: ArrayLike, kept: Kept, group: str) -> Array:
         raise ValueError(f"start: got shape {point.shape}; expected {wanted}.")
     if point.shape[-1] == n:
         if not is_traced(point):
-            rows = np.asarray(point, np.float64)
-            defect = np.abs(rows @ np.swapaxes(rows, -1, -2) - np.eye(k)).max()
-            if not defect <= float(jnp.finfo(point.dtype).eps) ** 0.5 * 10:
-                raise ValueError(
-                    f"start: its rows are not orthonormal (|P P^T - 1| is {defect:.2g}); give the point of an earlier "
-                    "answer, or leave the start out."
-                )
+            _check_orthonormal(point)
         turn = matmul(point.astype(U.dtype), U)
         # With fewer components than features, U_k has no orientation, so neither has P: choose R in SO(k).
         polar = lambda one: orthogonal.polar(one, group if n > k else "O")[0]  # noqa: E731
@@ -119,6 +117,43 @@ def first_turn(start: ArrayLike, kept: Kept, group: str) -> Array:
             polar = jax.vmap(polar)
         point = polar(turn)
     return point
+
+
+def check_rows(start: ArrayLike, shape: tuple[int, int]) -> None:
+    """Check a start of a problem with a rank: a P of shape (rank, features).
+
+    Raises:
+        TypeError, ValueError: if the type or the shape is wrong, or the rows are not orthonormal.
+
+    >>> check_rows(jnp.eye(2, 5), (2, 5))
+    """
+    point = real_array(start, "start", {2}, f"(rank, features) = {shape}")
+    if point.shape != shape:
+        raise ValueError(f"start: got shape {point.shape}; expected (rank, features) = {shape}.")
+    _check_orthonormal(point)
+
+
+def refuse_rows(start: Array, n: int) -> None:
+    """Raise `ValueError` for a start of fewer rows than features, in a call without a rank.
+
+    >>> refuse_rows(jnp.eye(3), 3)
+    """
+    k = start.shape[-2]
+    if k < n:
+        raise ValueError(
+            f"start: got shape {start.shape}; expected {(n, n)}. If it is the point of an answer with rank={k}, give "
+            f"rank={k} here too."
+        )
+
+
+def _check_orthonormal(point: Array) -> None:
+    rows = np.asarray(point, np.float64)
+    defect = np.abs(rows @ np.swapaxes(rows, -1, -2) - np.eye(rows.shape[-2])).max()
+    if not defect <= float(jnp.finfo(point.dtype).eps) ** 0.5 * 10:
+        raise ValueError(
+            f"start: its rows are not orthonormal (|P P^T - 1| is {defect:.2g}); give the point of an earlier answer, "
+            "or leave the start out."
+        )
 
 
 @jax.jit
@@ -129,3 +164,26 @@ def widened(fields: dict[str, Array], kept: Kept) -> dict[str, Array]:
     left_out = jnp.where(fields["status"] == Status.NOT_FINITE, jnp.nan, kept.left_out)
     status = jnp.where(kink, Status.KINK, fields["status"]).astype(jnp.int32)
     return fields | {"point": point, "status": status, "left_out": left_out}
+
+
+def solve_wide(
+    objective: Objective,
+    solver: Solver | DirectSolver,
+    group: str,
+    signals: Float[Array, "n m"],
+    weights: Float[Array, " m"] | None,
+    rank: int,
+    start: Array | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+) -> dict[str, Array]:
+    """Solve one problem on its leading principal components; return what `solving.solve` returns, for all features.
+
+    >>> from jaxdescramble import exact, objectives
+    >>> solve_wide(objectives.smoothness(), exact.ClosedForm(), "O", jnp.eye(3), None, 2)["point"].shape
+    (2, 3)
+    """
+    kept = keep(signals, weights, rank, 0)
+    turn = None if start is None else first_turn(start, kept, group)
+    summary = objective.summarise(kept.data, weights)
+    return widened(solve(objective, solver, group, summary, turn, restarts, key), kept)
