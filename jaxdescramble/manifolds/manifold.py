@@ -190,6 +190,11 @@ class Manifold(abc.ABC):
     symbol: ClassVar[str] = ""
     """The name of the manifold in messages."""
 
+    @property
+    def turn_weight(self) -> float | None:
+        """Weight of `|A|^2` in the metric where tangent vectors are `X A + b`: on manifolds of orthonormal columns."""
+        return None
+
     def place(self, point: Any) -> PyTree:
         """Return what coordinates at a point depend on, besides the point itself."""
         return ()

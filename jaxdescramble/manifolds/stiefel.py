@@ -60,7 +60,7 @@ class _Columns(Manifold):
     turns: ClassVar[bool] = True
 
     @property
-    def beta(self) -> float:
+    def turn_weight(self) -> float:
         """The weight of `|A|^2` in the metric."""
         return 0.5
 
@@ -146,7 +146,7 @@ class _Columns(Manifold):
     def move(self, point: Array, place: Place, velocity: Array) -> tuple[Array, Array]:
         turn, below = self._apart(velocity, point)
         aside = _perpendicular(point, place, below)
-        p, twist = point.shape[-1], 2 * self.beta
+        p, twist = point.shape[-1], 2 * self.turn_weight
         gram = matmul(adjoint(below), below)
         # Similar to a skew matrix, and both blocks of columns below stay bounded: no decomposition is needed.
         upper = jnp.concatenate([twist * turn, -gram], axis=1)
@@ -167,17 +167,17 @@ class _Columns(Manifold):
         if not self.turns:
             return self._together(body, under, point)
         spin = skewed(body - matmul(normal, turn))
-        if self.beta != 1:
+        if self.turn_weight != 1:
             _, aside = self._apart(gradient, point)
-            spin = spin + (1 - self.beta) * skewed(matmul(adjoint(below), aside))
-            under = under - (1 - self.beta) * matmul(aside, turn)
+            spin = spin + (1 - self.turn_weight) * skewed(matmul(adjoint(below), aside))
+            under = under - (1 - self.turn_weight) * matmul(aside, turn)
         return self._together(spin * self.scale, under, point)
 
     def bound(self, point: Array, velocity: Array) -> Float[Array, ""]:
         largest = jax.lax.stop_gradient(jnp.max(jnp.abs(velocity)))
         largest = jnp.where(largest > 0, largest, 1)
         turn, below = self._apart(velocity / largest, point)
-        turn = 2 * self.beta * turn
+        turn = 2 * self.turn_weight * turn
         gram = matmul(adjoint(below), below)
         mixed = jnp.sum((adjoint(turn) * matmul(gram, turn).T).real)
         total = square_sum(matmul(turn, turn) - gram) + 2 * mixed + square_sum(gram)
@@ -196,7 +196,7 @@ class _Columns(Manifold):
     @property
     def scale(self) -> float:
         """A in units of the upper rows of coordinates."""
-        return self.beta**-0.5
+        return self.turn_weight**-0.5
 
     def _apart(self, velocity: Array, point: Array) -> tuple[Array, Array]:
         """Return A, and B."""
@@ -241,7 +241,7 @@ class Stiefel(_Columns):
         one_of(self.metric, "metric", tuple(METRICS))
 
     @property
-    def beta(self) -> float:
+    def turn_weight(self) -> float:
         return METRICS[self.metric]
 
     def logarithm(self, point: Any, to: Any) -> Array:

@@ -108,7 +108,8 @@ class LBFGS:
             bend = inner(moved, change)
             kept = found.success & (bend > 1e-10 * norm(moved) * norm(change))
             # While the preconditioner still turns planes by a radian, its metric changes too fast for a memory.
-            kept = kept & (~guided | (far > 2))
+            if problem.manifold.frames:
+                kept = kept & (~guided | (far > 2))
             memory = _with_pair(memory, kept, moved, change, 1 / jnp.where(kept, bend, 1))
             # If a search with a memory fails, drop the memory and try again; if it fails without one, do without the
             # preconditioner too; if it fails along the gradient itself, it stalled.

@@ -21,6 +21,7 @@ from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summary import Summary
+from jaxdescramble.solvers import _columns
 from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of, norm
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
@@ -131,6 +132,10 @@ class Kronecker:
     In the eigenbasis of B, the plane (i, j) has the curvature `At_ii b_j + At_jj b_i - M_ii - M_jj`, with
     `At = P^T A P` and M the symmetric part of `P^T grad f`.
 
+    On Stiefel and Grassmann manifolds of real n x p matrices, B is p x p and is measured in the same way, and the mean
+    and the spread of the eigenvalues of A stand for A. This takes p Hessian products, O(n p^2) operations a step, and
+    no n x n matrix. It takes out how differently a function weighs its columns (Brockett's function).
+
     Two products in advance test whether the Hessian has this form: it must map a rank-one matrix to a rank-one matrix,
     and to the same one at another point. If it does not, as at the corners of an L1 norm, nothing is measured, and the
     solver works without a preconditioner.
@@ -176,7 +181,8 @@ class Kronecker:
 class Automatic:
     """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
 
-    It is the default of `LBFGS` and `TrustRegion`. On manifolds other than O(n), nothing is modelled.
+    It is the default of `LBFGS` and `TrustRegion`. On manifolds of orthonormal columns, it is
+    `Kronecker()` for at least 64 rows and 2 columns of real numbers. On other manifolds, nothing is modelled.
 
     >>> from jaxdescramble.objectives import total_variation
     >>> from jaxdescramble.solvers import LBFGS, minimise
@@ -337,13 +343,18 @@ def bind(
     divisors: Callable[[Curvature, Array], tuple[Curvature, Array]] = jacobi_divisors,
 ) -> tuple[PyTree, Prepare]:
     """Return an initial state and `prepare`; `divisors` makes divisors of a curvature and a gradient."""
-    rotates = problem.manifold.frames
-    if preconditioner is None or (isinstance(preconditioner, Automatic) and not rotates):
+    manifold, automatic = problem.manifold, isinstance(preconditioner, Automatic)
+    asked = _columns.possible(problem, start) and isinstance(preconditioner, Kronecker)
+    if asked or (automatic and _columns.worthwhile(problem, start)):
+        every = getattr(preconditioner, "every", 0)
+        return _columns.bind(problem, start, rudin_shapiro, MISFIT, every)
+    if preconditioner is None or (automatic and not manifold.frames):
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
-    if not rotates:
+    if not manifold.frames:
         raise TypeError(
-            f"{type(preconditioner).__name__}: models functions on O(n); got {problem.manifold!r}. Use "
-            "preconditioner=None, or the default."
+            f"{type(preconditioner).__name__}: got {manifold!r}. Analytic models functions on O(n), and Kronecker also "
+            "functions of real orthonormal columns (manifolds.Stiefel, Grassmann); otherwise use preconditioner=None, "
+            "or the default."
         )
     state, refresh = preconditioner.bind(problem, start)
 

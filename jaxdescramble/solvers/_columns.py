@@ -1,0 +1,202 @@
+"""A model of the Hessian on manifolds of orthonormal columns, for `preconditioners.Kronecker`: what columns weigh.
+
+Let `D^2 f[V] = A V B` for n x p matrices V, and let M be the symmetric part of `X^T grad f`. On tangent vectors
+`X T + b`, with T skew and `X^T b = 0`, the Hessian is
+
+    b -> (1 - X X^T) A b B - b M,
+
+and in the plane of the columns i and j it is `a_i b_j + a_j b_i - m_i - m_j`, with a, b and m the diagonals of
+`X^T A X`, B and M in a frame of the columns in which B and M are nearly diagonal. The model puts the mean c and the
+standard deviation s of the eigenvalues of A in the place of A: then column j of b has the divisor
+`sqrt((c b_j - m_j)^2 + (s b_j)^2)`. So everything takes O(n p^2) operations and O(n p) memory, and B takes p Hessian
+products, once.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from jaxdescramble._base import decompositions
+from jaxdescramble._base.products import is_complex, matmul
+from jaxdescramble.manifolds.projections import skewed
+from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, norm
+
+ROWS = 64
+"""`Automatic` models functions of at least this number of rows: compiling a model takes longer than a smaller solve."""
+
+EVERY = 8
+"""Number of steps after which what terms of first order add is measured again."""
+
+BATCH = 64
+"""Number of columns that Hessian products take together, about."""
+
+SHARE = 0.7
+"""Weight of M in the matrix whose eigenvectors are the frame of the columns."""
+
+DEFINITE = 1e-3
+"""The least eigenvalue of B, in units of the largest; smaller ones are raised to it."""
+
+FLAT = 1e-3
+"""The least divisor, in units of the largest."""
+
+
+Prepare = Callable[[Iterate, PyTree], tuple[Callable[[Array], Array], Array, PyTree]]
+"""What `preconditioners.bind` returns too."""
+
+
+class Factors(NamedTuple):
+    """What was measured: B up to a factor, which A takes, and what A is like.
+
+    Attributes:
+        right: B, positive definite.
+        fits: whether the Hessian has the form `A V B` with a definite B.
+        mean: the mean eigenvalue of A, estimated.
+        spread: the standard deviation of its eigenvalues, estimated.
+    """
+
+    right: Float[Array, "p p"]
+    fits: Array
+    mean: Float[Array, ""]
+    spread: Float[Array, ""]
+
+
+class State(NamedTuple):
+    """What a solver carries.
+
+    Attributes:
+        age: number of steps.
+        factors: what was measured at the start.
+        extra: the symmetric part of `X^T D^2 f[X] - X^T grad f`, which is what terms of first order add.
+    """
+
+    age: Array
+    factors: Factors
+    extra: Float[Array, "p p"]
+
+
+def possible(problem: ManifoldFunction, start: Iterate) -> bool:
+    """Return whether the points are real matrices of orthonormal columns."""
+    return problem.manifold.turn_weight is not None and not is_complex(start.point)
+
+
+def worthwhile(problem: ManifoldFunction, start: Iterate) -> bool:
+    """Return whether a model is possible, and worth its compilation."""
+    return possible(problem, start) and start.point.shape[0] >= ROWS and start.point.shape[1] > 1
+
+
+def bind(
+    problem: ManifoldFunction,
+    start: Iterate,
+    signs: Callable[[int], np.ndarray],
+    misfit: float,
+    every: int,
+) -> tuple[PyTree, Prepare]:
+    """Return the initial state and `prepare`; see `preconditioners.bind`.
+
+    Args:
+        problem: the function.
+        start: where B is measured.
+        signs: gives n signs.
+        misfit: largest relative misfit of a Kronecker product.
+        every: measure B again after this many steps; 0 measures once.
+    """
+    p, slope = start.point.shape[1], jax.grad(problem.value)
+
+    def prepare(iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array, State]:
+        if every:
+            again = state.age % every == 0
+            found = jax.lax.cond(again, lambda: _factors(slope, iterate, signs, misfit), lambda: state.factors)
+            state = state._replace(factors=found)
+        early = state.age & (state.age - 1) == 0  # 0, 1, 2, 4
+        due = state.factors.fits & (early | (state.age % EVERY == 0))
+        extra = jax.lax.cond(due, lambda: _extra(slope, iterate), lambda: state.extra)
+        state = State(state.age + 1, state.factors, extra)
+        return (*_divide(problem, iterate, state), state)
+
+    nothing = jnp.zeros((p, p), start.point.dtype)
+    first = _nothing(start.point) if every else _factors(slope, start, signs, misfit)
+    return State(jnp.zeros((), jnp.int32), first, nothing), prepare
+
+
+def _factors(
+    slope: Callable[[Array], Array], start: Iterate, signs: Callable[[int], np.ndarray], misfit: float
+) -> Factors:
+    X, (n, p) = start.point, start.point.shape
+    u, v = jnp.asarray(signs(n), X.dtype), jnp.asarray(signs(2 * p)[p:], X.dtype)
+
+    # A Kronecker product maps the rank-one matrix u v^T to another one, and does so at every point.
+    one = u[:, None] * v[None, :]
+    seen, elsewhere = jax.lax.map(lambda at: jax.jvp(slope, (at,), (one,))[1], jnp.stack([X, X[::-1, ::-1]]))
+    column, row = matmul(seen, v[:, None]), matmul(u[None, :], seen)
+    corner = row[0] @ v
+    foreseen = column * row / jnp.where(corner == 0, 1, corner)
+    size = norm(seen)
+    fits = (norm(seen - foreseen) <= misfit * size) & (norm(seen - elsewhere) <= misfit * size) & (size > 0)
+
+    def measure() -> Factors:
+        _, linear = jax.linearize(slope, X)
+        eye = jnp.eye(p, dtype=X.dtype)
+        rows = jax.lax.map(
+            lambda y: matmul(u[None, :], linear(u[:, None] * y[None, :]))[0], eye, batch_size=max(1, min(p, BATCH // p))
+        )
+        B = (rows + rows.T) / 2
+        sign = jnp.where(jnp.trace(B) < 0, -1, 1).astype(X.dtype)
+        values, frame = decompositions.eigh(jnp.where(jnp.isfinite(B).all(), sign * B, eye))
+        definite = (values[0] >= -misfit * values[-1]) & jnp.isfinite(B).all()
+        right = matmul(frame * jnp.maximum(values, DEFINITE * values[-1])[None, :], frame.T)
+        # u^T A u is 1 now, so that u gives the means of the eigenvalues of A and of their squares.
+        mean, square = sign / n, (size / jnp.maximum(norm(row), TINY)) ** 2 / n
+        return Factors(right, definite, mean, jnp.sqrt(jnp.maximum(square - mean**2, 0)))
+
+    return jax.lax.cond(fits, measure, lambda: _nothing(X))
+
+
+def _nothing(X: Array) -> Factors:
+    zero = jnp.zeros((), X.dtype)
+    return Factors(jnp.eye(X.shape[1], dtype=X.dtype), jnp.zeros((), bool), zero, zero)
+
+
+def _extra(slope: Callable[[Array], Array], iterate: Iterate) -> Array:
+    X = iterate.point
+    own = matmul(X.T, jax.jvp(slope, (X,), (X,))[1])
+    return (own + own.T) / 2 - iterate.normal
+
+
+def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array]:
+    """Return `M^-1` at a point, as a function of coordinates, and whether it models f."""
+    X, M, place, manifold, factors = iterate.point, iterate.normal, iterate.place, problem.manifold, state.factors
+    weight = 2 * (manifold.turn_weight or 0)
+    # Where B and M commute, and where B is a multiple of 1, this frame diagonalises both.
+    ratio = SHARE * norm(factors.right) / jnp.maximum(norm(M), TINY)
+    _, F = decompositions.eigh(factors.right + ratio * M)
+    values, bent, extra = (jnp.sum(F * matmul(one, F), axis=0) for one in (factors.right, M, state.extra))
+
+    def apart(velocity: Array) -> tuple[Array, Array]:
+        vector = manifold.vector(X, place, velocity)
+        turn = skewed(matmul(X.T, vector))
+        return matmul(matmul(F.T, turn), F), vector - matmul(X, turn)
+
+    own = (bent + extra) / values
+    both = own[:, None] * values[None, :] + own[None, :] * values[:, None] - bent[:, None] - bent[None, :]
+    # As in `preconditioners.jacobi_divisors`; but a column turns in many planes at once, and their slopes add up.
+    row = weight * jnp.sqrt(jnp.sum(apart(iterate.gradient)[0] ** 2, axis=0))
+    slopes = jnp.maximum(row[:, None], row[None, :])
+    angle = jnp.arctan2(2 * slopes, both)
+    steep = (slopes > 0) & (angle > 0)
+    of_turn = jnp.where(steep, 2 * slopes / jnp.where(steep, angle, 1), jnp.abs(both))
+    of_b = jnp.sqrt((factors.mean * values - bent) ** 2 + (factors.spread * values) ** 2)
+    largest = jnp.max(of_b)
+    known = factors.fits & jnp.isfinite(largest) & (largest > 0) & jnp.isfinite(of_turn).all()
+    of_turn, of_b = (jnp.where(known, jnp.maximum(one, FLAT * largest), 1) for one in (of_turn, of_b))
+
+    def divide(velocity: Array) -> Array:
+        turn, b = apart(velocity)
+        turn = matmul(matmul(F, weight * turn / of_turn), F.T)
+        b = matmul(matmul(b, F) / of_b[None, :], F.T)
+        return jnp.where(known, manifold.coordinates(X, place, matmul(X, turn) + b), velocity)
+
+    return divide, known
