@@ -182,7 +182,7 @@ def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[
 
     own = (bent + extra) / values
     both = own[:, None] * values[None, :] + own[None, :] * values[:, None] - bent[:, None] - bent[None, :]
-    # As in `preconditioners.jacobi_divisors`; but a column turns in many planes at once, and their slopes add up.
+    # See `preconditioners.jacobi_divisors`. A column turns in many planes at once, and their slopes add up.
     row = weight * jnp.sqrt(jnp.sum(apart(iterate.gradient)[0] ** 2, axis=0))
     slopes = jnp.maximum(row[:, None], row[None, :])
     angle = jnp.arctan2(2 * slopes, both)
