@@ -126,6 +126,19 @@ def test_a_function_without_this_form_is_left_alone():
         assert not bool(known)
 
 
+def test_the_default_measures_when_the_solve_has_cost_as_much():
+    A, start = symmetric(1), started(Stiefel())
+    plain, automatic = (
+        minimise(brockett, start, A, WEIGHTS**2, manifold=Stiefel(), solver=LBFGS(preconditioner=one), history=500)
+        for one in (None, preconditioners.Automatic())
+    )
+    one, other = (np.asarray(found.history.value) for found in (plain, automatic) if found.history is not None)
+    same = one == other
+    assert same[: 2 * P].all()
+    assert not same[2 * P]
+    assert int(automatic.evaluations) < 0.8 * int(plain.evaluations)
+
+
 @pytest.mark.thorough
 def test_batches_programs_and_measuring_again_agree():
     A = jnp.stack([symmetric(1), symmetric(2)])

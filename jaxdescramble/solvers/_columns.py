@@ -9,7 +9,7 @@ and in the plane of the columns i and j it is `a_i b_j + a_j b_i - m_i - m_j`, w
 `X^T A X`, B and M in a frame of the columns in which B and M are nearly diagonal. The model puts the mean c and the
 standard deviation s of the eigenvalues of A in the place of A: then column j of b has the divisor
 `sqrt((c b_j - m_j)^2 + (s b_j)^2)`. So everything takes O(n p^2) operations and O(n p) memory, and B takes p Hessian
-products, once.
+products.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,9 @@ from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, norm
 
 ROWS = 64
 """`Automatic` models functions of at least this number of rows: compiling a model takes longer than a smaller solve."""
+
+WAIT = 1.0
+"""The default measures B after this number of Hessian products for each column."""
 
 EVERY = 8
 """Number of steps after which what terms of first order add is measured again."""
@@ -93,7 +96,8 @@ def bind(
     start: Iterate,
     signs: Callable[[int], np.ndarray],
     misfit: float,
-    every: int,
+    every: int | None,
+    products: float,
 ) -> tuple[PyTree, Prepare]:
     """Return the initial state and `prepare`; see `preconditioners.bind`.
 
@@ -102,14 +106,16 @@ def bind(
         start: where B is measured.
         signs: gives n signs.
         misfit: largest relative misfit of a Kronecker product.
-        every: measure B again after this many steps; 0 measures once.
+        every: measure B again after this many steps; 0 measures once, at the start. None measures once, when the
+            solve has cost about as much as that, so that short solves pay nothing.
+        products: about how many Hessian products a step of the solver costs.
     """
     p, slope = start.point.shape[1], jax.grad(problem.value)
 
     def prepare(iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array, State]:
-        if every:
-            again = state.age % every == 0
-            found = jax.lax.cond(again, lambda: _factors(slope, iterate, signs, misfit), lambda: state.factors)
+        if every != 0:
+            due = state.age == int(WAIT * p / products) if every is None else state.age % every == 0
+            found = jax.lax.cond(due, lambda: _factors(slope, iterate, signs, misfit), lambda: state.factors)
             state = state._replace(factors=found)
         early = state.age & (state.age - 1) == 0  # 0, 1, 2, 4
         due = state.factors.fits & (early | (state.age % EVERY == 0))
@@ -118,7 +124,7 @@ def bind(
         return (*_divide(problem, iterate, state), state)
 
     nothing = jnp.zeros((p, p), start.point.dtype)
-    first = _nothing(start.point) if every else _factors(slope, start, signs, misfit)
+    first = _factors(slope, start, signs, misfit) if every == 0 else _nothing(start.point)
     return State(jnp.zeros((), jnp.int32), first, nothing), prepare
 
 

@@ -42,6 +42,9 @@ STEADY = 1e-6
 MISFIT = 0.03
 """Largest relative distance from rank one of the image of a rank-one matrix, for a Hessian to count as Kronecker."""
 
+INNER = 4
+"""How many Hessian products a step of a trust region takes far from the answer."""
+
 COLUMNS = 32
 """Number of Hessian products that `Kronecker` takes together: it fills a matrix product and fits into memory."""
 
@@ -181,8 +184,8 @@ class Kronecker:
 class Automatic:
     """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
 
-    It is the default of `LBFGS` and `TrustRegion`. On manifolds of orthonormal columns, it is
-    `Kronecker()` for at least 64 rows and 2 columns of real numbers. On other manifolds, nothing is modelled.
+    It is the default of `LBFGS` and `TrustRegion`. For real n x p matrices with orthonormal columns, n >= 64, p >= 2, it
+    is `Kronecker()`, measured when a solve has cost as much as that. On other manifolds, nothing is modelled.
 
     >>> from jaxdescramble.objectives import total_variation
     >>> from jaxdescramble.solvers import LBFGS, minimise
@@ -346,8 +349,9 @@ def bind(
     manifold, automatic = problem.manifold, isinstance(preconditioner, Automatic)
     asked = _columns.possible(problem, start) and isinstance(preconditioner, Kronecker)
     if asked or (automatic and _columns.worthwhile(problem, start)):
-        every = getattr(preconditioner, "every", 0)
-        return _columns.bind(problem, start, rudin_shapiro, MISFIT, every)
+        every = preconditioner.every if isinstance(preconditioner, Kronecker) else None
+        products = INNER if divisors is steady else 0.5  # an evaluation costs half as much as a product
+        return _columns.bind(problem, start, rudin_shapiro, MISFIT, every, products)
     if preconditioner is None or (automatic and not manifold.frames):
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
     if not manifold.frames:
