@@ -183,8 +183,26 @@ def gated(params, x):
     return jnp.abs(jax.nn.relu(x @ params["real"]) @ params["b"])
 
 
+@pytest.mark.usefixtures("as_installed")
+def test_an_absolute_value_of_complex_numbers_is_a_curve_not_a_gate():
+    # The second network goes on after it, with operations that take real numbers only.
+    def bare(params, x):
+        return jnp.abs(x @ params["a"])
+
+    def longer(params, x):
+        return bare(params, x) @ params["w"] + 1.0
+
+    params, x = {"a": 1j * jnp.eye(3), "w": jnp.eye(3)}, jnp.ones((2, 3))
+    for f in (bare, longer):
+        for index in (0, None):
+            with pytest.raises(NotImplementedError, match="abs"):
+                jd.attribution.switched.project(f, params, x, ("output", index))
+    found = jd.attribution.switched.project(longer, params, x, ("output", 0), jacobian=True)
+    np.testing.assert_allclose(found.weight, jnp.zeros((2, 3)).at[:, 0].set(1.0), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("verb", ["insens", "gates", "path_gates"])
 def test_gates_decide_on_real_numbers_only(verb):
     params, x = {"real": jnp.eye(3), "b": 1j * jnp.eye(3)}, jnp.ones((2, 3))
-    with pytest.raises(TypeError, match=rf"{verb}: the neurons of \['b'\] are of type complex.*jacobian=True"):
+    with pytest.raises(TypeError, match=rf"{verb}: `abs` .*decides on complex numbers.*jacobian=True"):
         getattr(jd.attribution.switched, verb)(gated, params, x)

@@ -309,3 +309,17 @@ def test_what_reads_no_complex_numbers_says_so(what):
 def test_a_film_takes_no_unitary_group():
     with pytest.raises(ValueError, match="group: got 'U', but a film takes networks with real weights only"):
         jd.Film(lambda p, x: x @ p, jnp.ones((4, 3)), group="U")
+
+
+def test_alignment_of_complex_matrices_has_derivatives_forward_and_reverse():
+    rng = jax.random.split(jax.random.key(8), 2)
+    P, Q = (jd.manifolds.Unitary().random(key, 6, 6) for key in rng)
+    gauge, turn = exact.Stabiliser(jd.operators.derivative(6, boundary="periodic")), jnp.diag(jnp.arange(6.0))
+
+    def distance(t):
+        return exact.align(jax.scipy.linalg.expm(1j * t * turn) @ P, Q, gauge).distance
+
+    slope = (distance(0.3 + 1e-5) - distance(0.3 - 1e-5)) / 2e-5
+    np.testing.assert_allclose([jax.grad(distance)(0.3), jax.jvp(distance, (0.3,), (1.0,))[1]], slope, rtol=1e-6)
+    # At the answer, where all singular values are 1.
+    assert jnp.isfinite(jax.jacfwd(lambda t: exact.align(jnp.exp(1j * t) * P, P, gauge).aligned)(0.0)).all()

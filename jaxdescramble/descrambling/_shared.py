@@ -138,6 +138,9 @@ def _merged(summaries: Sequence[Any], weights: Any, objective: Objective) -> Sum
             raise ValueError(f"signals[{k}]: a batch of summaries; shared=True takes a list with one for each layer.")
         if one.size != first.size:
             raise ValueError(f"signals[{k}]: a summary of {one.size} features, but signals[0] has {first.size}.")
+        if isinstance(one, Sketch) and one.factor.shape != first.factor.shape:
+            ranks = one.factor.shape[-1], first.factor.shape[-1]
+            raise ValueError(f"signals[{k}]: a Sketch of rank {ranks[0]}, but signals[0] has {ranks[1]}; use one rank.")
         if not is_traced(one.count) and not np.asarray(one.count).any():
             raise ValueError(f"signals[{k}]: an empty summary; update it with the signals of its layer.")
         given = None if weights is None else weights[k]

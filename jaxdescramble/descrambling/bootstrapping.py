@@ -117,7 +117,8 @@ def bootstrap(
             `exact.Stabiliser(operator)` or `exact.CircularShifts(n)`. None means `exact.Stabiliser` of the operator
             if the objective has one (smoothness). Otherwise it means no alignment of real descramblers, and
             `exact.Phases` of complex ones: a phase for each neuron if the objective reads each neuron's absolute
-            values (sparsity, entropy, locality), and a common phase if it compares neurons (total variation).
+            values (sparsity, entropy, locality), and a common phase if it compares neurons (total variation). Give
+            it for objectives of your own from `objectives.from_function`, whose symmetries are unknown.
         weights: how much each sample counts, shape (samples,), at least 0; None means 1 each.
         size: number of columns in a draw; None means the number of samples, or the effective number with weights.
 

@@ -57,7 +57,7 @@ class Alignment(NamedTuple):
 class Gauge(Protocol):
     """A group of orthogonal matrices that leave an objective unchanged. Any class with these two members is one.
 
-    The gauges of this package are groups of unitary matrices if `nearest` gets complex matrices.
+    `Stabiliser`, `CircularShifts` and `Phases` are groups of unitary matrices if `nearest` gets complex matrices.
     """
 
     @property
@@ -93,6 +93,7 @@ class Stabiliser:
         This is one orthogonal Procrustes problem for each run of equal eigenvalues.
         """
         an_operator(self.operator)
+        p, q = (part.astype(jnp.result_type(p, q)) for part in (p, q))
         p_modes, q_modes = self.operator.analyse(p), self.operator.analyse(q)
         turns = modes = self.operator.analyse(jnp.eye(self.size, dtype=p.dtype))
         if is_complex(p):
@@ -131,6 +132,7 @@ class CircularShifts:
 
     def nearest(self, p: Inexact[Array, "n k"], q: Inexact[Array, "n k"]) -> Inexact[Array, "n n"]:
         """Return the element G with the smallest `||G p - q||_F`. One FFT correlates p and q for all shifts at once."""
+        p, q = (part.astype(jnp.result_type(p, q)) for part in (p, q))
         candidates = [p, p[::-1]] if self.reversal else [p]
         if is_complex(p):
             return self._nearest_complex(jnp.stack(candidates), q)

@@ -80,8 +80,23 @@ def polar(matrix: ArrayLike) -> Complex[Array, "n n"]:
 
     Source: Higham, Functions of Matrices (2008), chapter 8.
     """
-    U, _, Vh = decompositions.svd(_square(matrix, "matrix"))
+    return _polar(_square(matrix, "matrix"))
+
+
+@jax.custom_jvp
+def _polar(matrix: Array) -> Array:
+    U, _, Vh = decompositions.svd(matrix)
     return matmul(U, Vh)
+
+
+@_polar.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    U, s, Vh = decompositions.svd(primals[0])
+    K = matmul(matmul(adjoint(U), tangents[0]), adjoint(Vh))
+    total = s[:, None] + s[None, :]
+    unique = total > 4 * len(s) * jnp.finfo(s.dtype).eps * s[0]
+    turn = jnp.where(unique, (K - adjoint(K)) / jnp.where(unique, total, 1), 0)
+    return matmul(U, Vh), matmul(matmul(U, turn), Vh)
 
 
 def determinant(point: ArrayLike) -> Complex[Array, ""]:

@@ -81,6 +81,12 @@ def follow_piece(
     return run.result
 
 
+def decides_on_complex(graph: Graph, operation: Operation) -> bool:
+    """Return whether a gate would compare complex numbers; their absolute value is a curve, not a gate."""
+    types = [graph.avals[number].dtype for number in (*operation.inputs, *operation.outputs)]
+    return kind_of(operation).decides and any(jnp.issubdtype(one, jnp.complexfloating) for one in types)
+
+
 @dataclasses.dataclass
 class _State:
     """Values known so far; `moved` holds only those that depend on the input, `refused` those with no affine piece."""
@@ -145,7 +151,9 @@ class _Run:
         rule = self.rule(operation, live) if culprit is None else None
         if rule is None:
             state.refused.update(dict.fromkeys(outputs, culprit or operation))
-            if operation.unread or (kind.decides and culprit is not None):
+            if operation.unread or (
+                kind.decides and (culprit is not None or decides_on_complex(self.graph, operation))
+            ):
                 self.result.blocked[outputs[0]] = culprit or operation
             return
         went = rule(operation, values, [state.other(number) for number in inputs], live)
@@ -158,13 +166,8 @@ class _Run:
     def rule(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         """Return how an operation goes on: along its piece, else along its tangent if that is asked for."""
         kind = kind_of(operation)
-        if not self.tangents:
-            return kind.piece(operation, live)
-        # Gates compare real numbers; `abs` of complex ones is a curve.
-        numbers = (*operation.inputs, *operation.outputs)
-        is_gate = kind.decides and any(jnp.issubdtype(self.graph.avals[n].dtype, jnp.complexfloating) for n in numbers)
-        piece = None if is_gate else kind.piece(operation, live)
-        return tangent_piece if piece is None and kind.has_tangent else piece
+        piece = None if decides_on_complex(self.graph, operation) else kind.piece(operation, live)
+        return tangent_piece if self.tangents and piece is None and kind.has_tangent else piece
 
     def gate(self, value: int, edge: ArrayLike, operation: Operation) -> None:
         if not is_traced(edge) and np.isinf(np.asarray(edge)).all():

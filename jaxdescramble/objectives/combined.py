@@ -128,6 +128,8 @@ class Weighted(Objective[Summary]):
 
     def curvature(self, summary: Summary) -> Callable[[Array], Curvature] | None:
         operators = self._operators(size_of(summary))
+        if jnp.issubdtype(summary.dtype, jnp.complexfloating):
+            return None
         if operators is not None:
             return _Together(self.weights, [PrincipalCurvature(summary, D) for D in operators])
         models = [term.curvature(summary) for term in self._rounded]

@@ -119,4 +119,9 @@ def on_rows(point: Inexact[Array, "k n"], summary: Summary) -> tuple[Inexact[Arr
     """
     if point.shape[-2] == point.shape[-1]:
         return point, summary
+    if type(summary).compressed is Summary.compressed:
+        raise TypeError(
+            f"point: shape {point.shape} is not square; for such points, {type(summary).__name__} needs a method "
+            "compressed(matrix)."
+        )
     return jnp.eye(point.shape[-2], dtype=point.dtype), summary.compressed(point)

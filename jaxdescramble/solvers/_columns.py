@@ -13,7 +13,7 @@ products.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,14 @@ SHARE = 0.7
 DEFINITE = 1e-3
 """The least eigenvalue of B, in units of the largest; smaller ones are raised to it."""
 
+DOWNWARD = 0.03
+"""The least divisor of a plane in which the model bends downward, in units of that curvature."""
+
 FLAT = 1e-3
 """The least divisor, in units of the largest."""
 
+
+Tree = TypeVar("Tree")
 
 Prepare = Callable[[Iterate, PyTree], tuple[Callable[[Array], Array], Array, PyTree]]
 """What `preconditioners.bind` returns too."""
@@ -115,17 +120,37 @@ def bind(
     def prepare(iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array, State]:
         if every != 0:
             due = state.age == int(WAIT * p / products) if every is None else state.age % every == 0
-            found = jax.lax.cond(due, lambda: _factors(slope, iterate, signs, misfit), lambda: state.factors)
+            found = _if_due(due, lambda: _factors(slope, iterate, signs, misfit), state.factors)
             state = state._replace(factors=found)
         early = state.age & (state.age - 1) == 0  # 0, 1, 2, 4
         due = state.factors.fits & (early | (state.age % EVERY == 0))
-        extra = jax.lax.cond(due, lambda: _extra(slope, iterate), lambda: state.extra)
+        extra = _if_due(due, lambda: _extra(slope, iterate), state.extra)
         state = State(state.age + 1, state.factors, extra)
         return (*_divide(problem, iterate, state), state)
 
     nothing = jnp.zeros((p, p), start.point.dtype)
     first = _factors(slope, start, signs, misfit) if every == 0 else _nothing(start.point)
     return State(jnp.zeros((), jnp.int32), first, nothing), prepare
+
+
+@jax.custom_batching.custom_vmap
+def _any(flag: Array) -> Array:
+    """Return the flag: under `vmap`, whether that of any problem is set."""
+    return flag
+
+
+@_any.def_vmap
+def _(size: int, in_batched: list[bool], flag: Array) -> tuple[Array, bool]:
+    return (flag.any() if in_batched[0] else flag), False
+
+
+def _if_due(due: Array, measure: Callable[[], Tree], kept: Tree) -> Tree:
+    """Return what is measured if it is due. In a batch, nothing is measured unless one of the problems is due."""
+
+    def measured() -> Tree:
+        return jax.tree.map(lambda new, old: jnp.where(due, new, old), measure(), kept)
+
+    return jax.lax.cond(_any(due), measured, lambda: kept)
 
 
 def _factors(
@@ -158,7 +183,7 @@ def _factors(
         mean, square = sign / n, (size / jnp.maximum(norm(row), TINY)) ** 2 / n
         return Factors(right, definite, mean, jnp.sqrt(jnp.maximum(square - mean**2, 0)))
 
-    return jax.lax.cond(fits, measure, lambda: _nothing(X))
+    return _if_due(fits, measure, _nothing(X))
 
 
 def _nothing(X: Array) -> Factors:
@@ -194,15 +219,19 @@ def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[
     angle = jnp.arctan2(2 * slopes, both)
     steep = (slopes > 0) & (angle > 0)
     of_turn = jnp.where(steep, 2 * slopes / jnp.where(steep, angle, 1), jnp.abs(both))
+    of_turn = jnp.maximum(of_turn, -DOWNWARD * both)
     of_b = jnp.sqrt((factors.mean * values - bent) ** 2 + (factors.spread * values) ** 2)
     largest = jnp.max(of_b)
     known = factors.fits & jnp.isfinite(largest) & (largest > 0) & jnp.isfinite(of_turn).all()
     of_turn, of_b = (jnp.where(known, jnp.maximum(one, FLAT * largest), 1) for one in (of_turn, of_b))
 
     def divide(velocity: Array) -> Array:
-        turn, b = apart(velocity)
-        turn = matmul(matmul(F, weight * turn / of_turn), F.T)
-        b = matmul(matmul(b, F) / of_b[None, :], F.T)
-        return jnp.where(known, manifold.coordinates(X, place, matmul(X, turn) + b), velocity)
+        def divided() -> Array:
+            turn, b = apart(velocity)
+            turn = matmul(matmul(F, weight * turn / of_turn), F.T)
+            b = matmul(matmul(b, F) / of_b[None, :], F.T)
+            return manifold.coordinates(X, place, matmul(X, turn) + b)
+
+        return _if_due(known, divided, velocity)
 
     return divide, known

@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 
@@ -50,7 +52,7 @@ def nested(leaves: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _described(part: Any, way: tuple[str, ...], leaves: dict[str, Any]) -> object:
-    if isinstance(part, dict):
+    if type(part) is dict:
         strange = [key for key in part if not isinstance(key, str)]
         if strange:
             raise TypeError(f"point: cannot save a dict with the key {strange[0]!r}; keys must be text.")
@@ -59,7 +61,8 @@ def _described(part: Any, way: tuple[str, ...], leaves: dict[str, Any]) -> objec
         return [type(part).__name__, *(_described(one, (*way, str(k)), leaves) for k, one in enumerate(part))]
     if part is None:
         return None
-    if not (hasattr(part, "dtype") or isinstance(part, bool | int | float | complex)):
+    part = np.asarray(part) if isinstance(part, bool | int | float | complex) else part
+    if not isinstance(part, np.ndarray | np.generic | jax.Array):
         raise TypeError(
             f"point: cannot save a {type(part).__name__}, only tuples, lists, dicts and arrays. Save a copy with "
             "dataclasses.replace(found, point=...)."

@@ -22,6 +22,7 @@ from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers import _columns
+from jaxdescramble.solvers._columns import DOWNWARD
 from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of, norm
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
@@ -33,16 +34,13 @@ Prepare = Callable[[Iterate, PyTree], tuple[Callable[[Array], Array], Array, PyT
 FLOOR = 0.6
 """The least divisor, in units of the largest, is the dtype's eps to this power: 4e-10 in float64, 7e-5 in float32."""
 
-DOWNWARD = 0.03
-"""The least divisor of a plane in which the model bends downward, in units of that curvature."""
-
 STEADY = 1e-6
 """The least divisor of a steady metric, in units of the largest."""
 
 MISFIT = 0.03
 """Largest relative distance from rank one of the image of a rank-one matrix, for a Hessian to count as Kronecker."""
 
-INNER = 4
+INNER = 4.0
 """How many Hessian products a step of a trust region takes far from the answer."""
 
 COLUMNS = 32
@@ -184,8 +182,8 @@ class Kronecker:
 class Automatic:
     """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
 
-    It is the default of `LBFGS` and `TrustRegion`. For real n x p matrices with orthonormal columns, n >= 64, p >= 2, it
-    is `Kronecker()`, measured when a solve has cost as much as that. On other manifolds, nothing is modelled.
+    It is the default of `LBFGS` and `TrustRegion`. For real n x p matrices with orthonormal columns, n >= 64 and
+    p >= 2, it is `Kronecker()`, measured when a solve has cost as much. On other manifolds, nothing is modelled.
 
     >>> from jaxdescramble.objectives import total_variation
     >>> from jaxdescramble.solvers import LBFGS, minimise

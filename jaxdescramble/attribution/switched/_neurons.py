@@ -17,7 +17,7 @@ from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
 from jaxdescramble.networks.kinds import arranges, kind_of
 from jaxdescramble.networks.layers import find_layers, find_products
 from jaxdescramble.networks.obstacles import curved_operations, listed, obstacle_behind, refuse_integers
-from jaxdescramble.networks.pieces import Pieces, follow_piece
+from jaxdescramble.networks.pieces import Pieces, decides_on_complex, follow_piece
 from jaxdescramble.networks.tracing import Function, leaves_of, trace
 
 OUTPUT = "output"
@@ -117,11 +117,10 @@ class Neurons:
 
     def check_real(self, argument: str) -> None:
         """Raise `TypeError` if a gate decides on complex numbers, such as `abs` of a complex layer."""
-        for name, value in self.hidden.items():
-            dtype = self.graph.avals[value].dtype
-            if jnp.issubdtype(dtype, jnp.complexfloating):
+        for blame in self.blocked.values():
+            if decides_on_complex(self.graph, blame):
                 raise TypeError(
-                    f"{argument}: the neurons of {name} are of type {dtype}. A gate compares real numbers; the "
+                    f"{argument}: {listed(blame)} decides on complex numbers. A gate compares real numbers; the "
                     "absolute value of a complex one is a curve. Use project(..., jacobian=True)."
                 )
 

@@ -25,9 +25,10 @@ class FilmedSide(Result):
     """One side of one layer through time: the fields of a `Descrambling`, with an axis of frames in front.
 
     Attributes:
-        point: the descrambler P of each frame, as near to the one before as the gauge allows.
+        point: the descrambler P of each frame, as near to the one before as the gauge allows. With `rank`, rows without
+            signal are free.
         value: the objective at P.
-        initial_value: the objective in the raw frame, P = 1.
+        initial_value: the objective in the raw frame, P = 1; with `rank`, that of the leading principal components.
         bound: a lower bound of the objective for all orthogonal matrices.
         rank: number of principal components of the signals that are larger than rounding.
         steps: number of steps of an iterative solver, which starts from the frame before.

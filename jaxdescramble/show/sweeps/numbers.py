@@ -73,7 +73,8 @@ def _time_left(table: Table, solved: Sequence[Event]) -> tuple[float | None, dic
     Returns:
         The seconds, or None if nothing is known; the number of problems of unknown time, by kind.
     """
-    names = ("objective", "solver", "group", "n", "m", "dtype", *(("kept",) if "kept" in table.columns else ()))
+    ranked = {"kept", "left_out"} <= set(table.columns)  # a label of the user may have one of these names
+    names = ("objective", "solver", "group", "n", "m", "dtype", *(("kept",) if ranked else ()))
     columns = [table[name].tolist() for name in names]
     kinds = list(zip(*columns, strict=True))
     place_to_row = {place: row for row, place in enumerate(table["problem"].tolist())}
