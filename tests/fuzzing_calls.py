@@ -36,6 +36,8 @@ LEFT_OUT = (
         "Descramblings": "a result, made by descramble",
         "Layout": "a result, made by wiretap",
         "Solution": "a result, made by minimise",
+        "Solution.save": "writes files; its bad input is in tests/test_solution_files.py",
+        "Solution.load": "reads files; its bad input is in tests/test_solution_files.py",
         "Interrupted": "an exception",
         "JaxdescrambleWarning": "a class of warnings",
         "Status": "an enumeration",
