@@ -36,8 +36,8 @@ LEFT_OUT = (
         "Descramblings": "a result, made by descramble",
         "Layout": "a result, made by wiretap",
         "Solution": "a result, made by minimise",
-        "Solution.save": "writes files; its bad input is in tests/test_solution_files.py",
-        "Solution.load": "reads files; its bad input is in tests/test_solution_files.py",
+        "Solution.save": "a result that writes files; its bad input is in tests/test_solution_files.py",
+        "Solution.load": "a result that is read from files; its bad input is in tests/test_solution_files.py",
         "Interrupted": "an exception",
         "JaxdescrambleWarning": "a class of warnings",
         "Status": "an enumeration",
@@ -299,9 +299,10 @@ CORE = {
         jd.descramble_network,
         F
         | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"}
-        | {"rank": 2, "weights": jnp.ones(len(X))},
+        | {"weights": jnp.ones(len(X))},
         ("params", "x"),
     ),
+    "descramble_network with a rank": Call(jd.descramble_network, F | {"rank": 2}, ("params", "x")),
     "bootstrap": Call(
         jd.bootstrap,
         {
