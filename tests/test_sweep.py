@@ -293,7 +293,7 @@ def test_an_interruption_costs_no_finished_chunk(whole, tmp_path):
 CHANGES = {
     "a shape": (lambda: jd.grid(SIGNALS[:, :, :-1], SMOOTH["one"]), {}, "the shapes of the signals"),
     "the objective": (lambda: jd.grid(SIGNALS, SMOOTH["two"]), {}, "an objective"),
-    "the group": (lambda: layers(group="SO"), {}, "group, start or restarts"),
+    "the group": (lambda: layers(group="SO"), {}, "group, start, restarts or rank"),
     "the chunk": (layers, {"chunk_size": 4}, "the chunk size"),
     "labels": (lambda: jd.grid({f"l{i}": S for i, S in enumerate(SIGNALS)}, SMOOTH["one"]), {}, "labels"),
     "the key": (layers, {"key": 7}, "the key"),
