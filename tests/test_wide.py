@@ -26,7 +26,7 @@ def signals_of(n=N, m=M, seed=0, power=1.0, dtype="float64"):
     rng = np.random.default_rng(seed)
     left, right = (np.linalg.qr(rng.standard_normal((size, min(n, m))))[0] for size in (n, m))
     values = np.arange(1, min(n, m) + 1.0) ** -power
-    return jnp.asarray((left * values) @ right.T, dtype), left, values
+    return jnp.asarray((left * values) @ right.T, jax.dtypes.canonicalize_dtype(dtype)), left, values
 
 
 S, LEFT, VALUES = signals_of()

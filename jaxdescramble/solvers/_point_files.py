@@ -19,7 +19,7 @@ def taken_apart(point: PyTree) -> tuple[dict[str, Any], str]:
         TypeError: if a container is not a tuple, list or dict, a key is not text, or two names are the same.
 
     >>> taken_apart({"turns": (1.0, 2.0)})
-    ({'turns/0': 1.0, 'turns/1': 2.0}, '{"turns": ["tuple", "leaf", "leaf"]}')
+    ({'turns/0': array(1.), 'turns/1': array(2.)}, '{"turns": ["tuple", "leaf", "leaf"]}')
     """
     leaves: dict[str, Any] = {}
     structure = _described(point, (), leaves)
