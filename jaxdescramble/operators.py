@@ -229,15 +229,11 @@ class Derivative:
     def analyse(self, x: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return the mode coefficients `T^T x` of x, shape (n, ...), in ascending order of eigenvalue."""
         x = _on_points(x, "x", self.size)
-        if is_complex(x):
-            return jax.lax.complex(self.analyse(x.real), self.analyse(x.imag))
         return self._to_grid_modes(x).reshape(x.shape)[self._ascending]
 
     def synthesise(self, c: Inexact[Array, "n *rest"]) -> Inexact[Array, "n *rest"]:
         """Return `T c` along axis 0 of c, shape (n, ...): the inverse of `analyse`."""
         c, back = _on_points(c, "c", self.size), np.argsort(self._ascending)
-        if is_complex(c):
-            return jax.lax.complex(self.synthesise(c.real), self.synthesise(c.imag))
         return self._from_grid_modes(c[back].reshape((*self.shape, *c.shape[1:])), c.shape)
 
     def _to_grid_modes(self, x: Array) -> Array:

@@ -13,7 +13,8 @@ from jaxdescramble.objectives import smoothness, spectral_entropy
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.operators import derivative
 from jaxdescramble.solvers import LBFGS, Analytic, ConjugateGradient, GradientDescent, Kronecker, TrustRegion, minimise
-from jaxdescramble.solvers.preconditioners import DOWNWARD, FLOOR, divide, jacobi_divisors, rudin_shapiro
+from jaxdescramble.solvers._kronecker import DOWNWARD, rudin_shapiro
+from jaxdescramble.solvers.preconditioners import FLOOR, divide, jacobi_divisors
 from jaxdescramble.solvers.problem import ManifoldFunction
 
 N = 5

@@ -11,6 +11,8 @@ import numpy as np
 from jax.scipy import fft as jfft
 from jaxtyping import Array
 
+from jaxdescramble._base.products import is_complex
+
 
 def angles(n: int, boundary: str) -> np.ndarray:
     """Return the angles theta_k of the modes in radians per point, ascending, shape (n,).
@@ -42,7 +44,9 @@ def basis(n: int, boundary: str) -> np.ndarray:
 
 
 def analyse(x: Array, boundary: str, axis: int) -> Array:
-    """Return `T^T x` along `axis`."""
+    """Return `T^T x` along `axis`, for complex x too."""
+    if is_complex(x):
+        return jax.lax.complex(analyse(x.real, boundary, axis), analyse(x.imag, boundary, axis))
     x = jnp.moveaxis(x, axis, -1)
     n = x.shape[-1]
     if n == 1:  # the only mode is constant; on CPUs, XLA's Fourier transform of length 1 fails for some layouts
@@ -61,6 +65,8 @@ def analyse(x: Array, boundary: str, axis: int) -> Array:
 
 def synthesise(c: Array, boundary: str, axis: int) -> Array:
     """Return `T c` along `axis`: the inverse of `analyse`."""
+    if is_complex(c):
+        return jax.lax.complex(synthesise(c.real, boundary, axis), synthesise(c.imag, boundary, axis))
     c = jnp.moveaxis(c, axis, -1)
     n = c.shape[-1]
     if n == 1:

@@ -270,26 +270,12 @@ def canonical_modes(directions: Inexact[Array, "n n"], operator: Operator) -> In
     """
     overlap = operator.analyse(directions)
     if is_complex(directions):
-        return _canonical_complex_modes(directions, overlap, operator.multiplicities)
+        return _turned(jnp.conj(jax.lax.stop_gradient(overlap)), directions.T, operator.multiplicities).T
     for rows in _blocks(operator.multiplicities):
         turns = _nearest_turns(overlap[rows[:, :, None], rows[:, None, :]])
         turned = jnp.einsum("bij,nbj->nbi", turns, directions[:, rows], precision="highest")
         directions = directions.at[:, rows].set(turned)
     return directions
-
-
-def _canonical_complex_modes(
-    directions: Complex[Array, "n n"], overlap: Complex[Array, "n n"], runs: tuple[int, ...]
-) -> Complex[Array, "n n"]:
-    overlap = jax.lax.stop_gradient(overlap)
-    turned, order = [], []
-    for rows in _blocks(runs):
-        nearest = _nearest_unitary(overlap[rows[:, :, None], rows[:, None, :]])
-        block = jnp.einsum("bij,nbj->nbi", jnp.conj(nearest), directions[:, rows], precision="highest")
-        turned.append(block.reshape(len(directions), -1))
-        order.append(rows.ravel())
-    # Join the blocks and sort; do not write `.at[].set`: XLA of jaxlib 0.10.2 miscompiles it for some complex arrays.
-    return jnp.concatenate(turned, axis=1)[:, np.argsort(np.concatenate(order))]
 
 
 def _turned(
@@ -301,6 +287,7 @@ def _turned(
         nearest = _nearest_unitary(overlap[rows[:, :, None], rows[:, None, :]])
         turned.append(jnp.einsum("bij,bjn->bin", nearest, modes[rows], precision="highest").reshape(-1, modes.shape[1]))
         order.append(rows.ravel())
+    # Join the blocks and sort; do not write `.at[].set`: XLA of jaxlib 0.10.2 miscompiles it for some complex arrays.
     return jnp.concatenate(turned)[np.argsort(np.concatenate(order))]
 
 

@@ -11,7 +11,6 @@ Their input frequencies have a sign: +f and -f are different waves.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -90,7 +89,7 @@ def fourier_energy(weight: ArrayLike) -> Float[Array, "k f"]:
     >>> fourier_energy(jnp.ones((4, 4))).round(4).tolist()
     [[16.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    modes = waves(waves(matrix(weight), 0), 1)
+    modes = transforms.analyse(transforms.analyse(matrix(weight), "periodic", 0), "periodic", 1)
     return fold(fold(squared(modes), 0), 1)
 
 
@@ -195,14 +194,7 @@ def frequency_concentration(fit: ArrayLike, read: ArrayLike) -> Float[Array, ""]
 
 def _signed_energy(W: Inexact[Array, "n m"]) -> Float[Array, "k m"]:
     """Return the energy at each |link frequency| and signed input frequency."""
-    return fold(squared(waves(jnp.fft.fft(W, axis=1, norm="ortho"), 0)), 0)
-
-
-def waves(x: Inexact[Array, "..."], axis: int) -> Inexact[Array, "..."]:
-    """Return the coefficients of the real periodic waves along an axis, in the order of `transforms.analyse`."""
-    if is_complex(x):
-        return jax.lax.complex(waves(x.real, axis), waves(x.imag, axis))
-    return transforms.analyse(x, "periodic", axis)
+    return fold(squared(transforms.analyse(jnp.fft.fft(W, axis=1, norm="ortho"), "periodic", 0)), 0)
 
 
 def matrix(weight: ArrayLike, name: str = "weight", axes: str = "(link, input)") -> Inexact[Array, "n m"]:

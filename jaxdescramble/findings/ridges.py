@@ -15,9 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxdescramble._base import results
+from jaxdescramble._base import results, transforms
 from jaxdescramble._base.products import squared
-from jaxdescramble.findings.fourier import fold, fourier_energy, pair, quantile, ratio, real_matrix, waves
+from jaxdescramble.findings.fourier import fold, fourier_energy, pair, quantile, ratio, real_matrix
 
 # Mean over median of a Gamma(2) variable. The folded energies of white noise follow this distribution.
 WHITE = 1.1917
@@ -226,7 +226,7 @@ def distance_map_monotonicity(fit: ArrayLike, read: ArrayLike) -> Float[Array, "
     Source: Amey et al. 2021, the time-to-distance map of the second layer.
     """
     _, M = pair(fit, read, "(output, link)")
-    energy = fold(squared(waves(M, 1)), 1)
+    energy = fold(squared(transforms.analyse(M, "periodic", 1)), 1)
     total = jnp.sum(energy, axis=1)
     frequency = jnp.asarray(np.arange(energy.shape[1]), energy.dtype)
     centroid = ratio(jnp.sum(energy * frequency[None, :], axis=1), total)

@@ -11,10 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
-from jaxdescramble._base import decompositions
+from jaxdescramble._base import decompositions, transforms
 from jaxdescramble._base.checks import one_of, positive_integer
 from jaxdescramble._base.products import adjoint, real_type, squared
-from jaxdescramble.findings.fourier import fold, pair, ratio, waves
+from jaxdescramble.findings.fourier import fold, pair, ratio
 
 FAMILIES = ("chebyshev", "legendre", "fourier")
 DEGREES = 8
@@ -149,7 +149,7 @@ def link_orthogonality(fit: ArrayLike, read: ArrayLike, width: int = 2) -> Float
     1.0
     """
     _, read = pair(fit, read, AXES)
-    columns = waves(_scaled(read), 1)
+    columns = transforms.analyse(_scaled(read), "periodic", 1)
     sizes = fold(jnp.sum(squared(columns), axis=0), 0)
     blocks = _link_blocks(read)
     product = sizes[:, None] * sizes[None, :]
@@ -233,7 +233,7 @@ def _mean(scores: Float[Array, " c"], present: Float[Array, " c"]) -> Float[Arra
 def _link_shares(M: Inexact[Array, "o n"], left: Inexact[Array, "o c"]) -> Float[Array, "c k"]:
     """Return the energy of each `M^T u` at each |link frequency|; the energies of one vector sum to 1."""
     partners = jnp.matmul(adjoint(left), M, precision="highest")
-    energy = fold(squared(waves(partners, 1)), 1)
+    energy = fold(squared(transforms.analyse(partners, "periodic", 1)), 1)
     return ratio(energy, jnp.sum(energy, axis=1, keepdims=True))
 
 
@@ -262,7 +262,7 @@ def _squared_correlations(vectors: Inexact[Array, "o c"], members: Inexact[Array
 
 def _link_blocks(M: Inexact[Array, "o n"]) -> Float[Array, "k k"]:
     """Return `||K(k, k')||_F^2` of `K = T^T M^T M T`, with M scaled."""
-    gram = _gram(waves(_scaled(M), 1))
+    gram = _gram(transforms.analyse(_scaled(M), "periodic", 1))
     return fold(fold(squared(gram), 0), 1)
 
 

@@ -17,12 +17,12 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import is_complex, matmul
 from jaxdescramble.manifolds.projections import skewed
+from jaxdescramble.solvers._kronecker import MISFIT, at_the_minimum, rank_one, rudin_shapiro
 from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, norm
 
 ROWS = 64
@@ -42,9 +42,6 @@ SHARE = 0.7
 
 DEFINITE = 1e-3
 """The least eigenvalue of B, in units of the largest; smaller ones are raised to it."""
-
-DOWNWARD = 0.03
-"""The least divisor of a plane in which the model bends downward, in units of that curvature."""
 
 FLAT = 1e-3
 """The least divisor, in units of the largest."""
@@ -96,21 +93,12 @@ def worthwhile(problem: ManifoldFunction, start: Iterate) -> bool:
     return possible(problem, start) and start.point.shape[0] >= ROWS and start.point.shape[1] > 1
 
 
-def bind(
-    problem: ManifoldFunction,
-    start: Iterate,
-    signs: Callable[[int], np.ndarray],
-    misfit: float,
-    every: int | None,
-    products: float,
-) -> tuple[PyTree, Prepare]:
+def bind(problem: ManifoldFunction, start: Iterate, every: int | None, products: float) -> tuple[PyTree, Prepare]:
     """Return the initial state and `prepare`; see `preconditioners.bind`.
 
     Args:
         problem: the function.
         start: where B is measured.
-        signs: gives n signs.
-        misfit: largest relative misfit of a Kronecker product.
         every: measure B again after this many steps; 0 measures once, at the start. None measures once, when the
             solve has cost about as much as that, so that short solves pay nothing.
         products: about how many Hessian products a step of the solver costs.
@@ -120,7 +108,7 @@ def bind(
     def prepare(iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array, State]:
         if every != 0:
             due = state.age == int(WAIT * p / products) if every is None else state.age % every == 0
-            found = _if_due(due, lambda: _factors(slope, iterate, signs, misfit), state.factors)
+            found = _if_due(due, lambda: _factors(slope, iterate), state.factors)
             state = state._replace(factors=found)
         early = state.age & (state.age - 1) == 0  # 0, 1, 2, 4
         due = state.factors.fits & (early | (state.age % EVERY == 0))
@@ -129,7 +117,7 @@ def bind(
         return (*_divide(problem, iterate, state), state)
 
     nothing = jnp.zeros((p, p), start.point.dtype)
-    first = _factors(slope, start, signs, misfit) if every == 0 else _nothing(start.point)
+    first = _factors(slope, start) if every == 0 else _nothing(start.point)
     return State(jnp.zeros((), jnp.int32), first, nothing), prepare
 
 
@@ -153,20 +141,11 @@ def _if_due(due: Array, measure: Callable[[], Tree], kept: Tree) -> Tree:
     return jax.lax.cond(_any(due), measured, lambda: kept)
 
 
-def _factors(
-    slope: Callable[[Array], Array], start: Iterate, signs: Callable[[int], np.ndarray], misfit: float
-) -> Factors:
+def _factors(slope: Callable[[Array], Array], start: Iterate) -> Factors:
     X, (n, p) = start.point, start.point.shape
-    u, v = jnp.asarray(signs(n), X.dtype), jnp.asarray(signs(2 * p)[p:], X.dtype)
-
-    # A Kronecker product maps the rank-one matrix u v^T to another one, and does so at every point.
-    one = u[:, None] * v[None, :]
-    seen, elsewhere = jax.lax.map(lambda at: jax.jvp(slope, (at,), (one,))[1], jnp.stack([X, X[::-1, ::-1]]))
-    column, row = matmul(seen, v[:, None]), matmul(u[None, :], seen)
-    corner = row[0] @ v
-    foreseen = column * row / jnp.where(corner == 0, 1, corner)
+    u, v = jnp.asarray(rudin_shapiro(n), X.dtype), jnp.asarray(rudin_shapiro(2 * p)[p:], X.dtype)
+    seen, row, form = rank_one(slope, (X, X[::-1, ::-1]), u, v)
     size = norm(seen)
-    fits = (norm(seen - foreseen) <= misfit * size) & (norm(seen - elsewhere) <= misfit * size) & (size > 0)
 
     def measure() -> Factors:
         _, linear = jax.linearize(slope, X)
@@ -177,13 +156,13 @@ def _factors(
         B = (rows + rows.T) / 2
         sign = jnp.where(jnp.trace(B) < 0, -1, 1).astype(X.dtype)
         values, frame = decompositions.eigh(jnp.where(jnp.isfinite(B).all(), sign * B, eye))
-        definite = (values[0] >= -misfit * values[-1]) & jnp.isfinite(B).all()
+        definite = (values[0] >= -MISFIT * values[-1]) & jnp.isfinite(B).all()
         right = matmul(frame * jnp.maximum(values, DEFINITE * values[-1])[None, :], frame.T)
         # u^T A u is 1 now, so that u gives the means of the eigenvalues of A and of their squares.
         mean, square = sign / n, (size / jnp.maximum(norm(row), TINY)) ** 2 / n
         return Factors(right, definite, mean, jnp.sqrt(jnp.maximum(square - mean**2, 0)))
 
-    return _if_due(fits, measure, _nothing(X))
+    return _if_due(form & (size > 0), measure, _nothing(X))
 
 
 def _nothing(X: Array) -> Factors:
@@ -216,10 +195,7 @@ def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[
     # See `preconditioners.jacobi_divisors`. A column turns in many planes at once, and their slopes add up.
     row = weight * jnp.sqrt(jnp.sum(apart(iterate.gradient)[0] ** 2, axis=0))
     slopes = jnp.maximum(row[:, None], row[None, :])
-    angle = jnp.arctan2(2 * slopes, both)
-    steep = (slopes > 0) & (angle > 0)
-    of_turn = jnp.where(steep, 2 * slopes / jnp.where(steep, angle, 1), jnp.abs(both))
-    of_turn = jnp.maximum(of_turn, -DOWNWARD * both)
+    of_turn = at_the_minimum(slopes, both)
     of_b = jnp.sqrt((factors.mean * values - bent) ** 2 + (factors.spread * values) ** 2)
     largest = jnp.max(of_b)
     known = factors.fits & jnp.isfinite(largest) & (largest > 0) & jnp.isfinite(of_turn).all()

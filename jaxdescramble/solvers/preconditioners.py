@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base import decompositions
@@ -22,8 +21,8 @@ from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.objectives.objective import Curvature
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.solvers import _columns
-from jaxdescramble.solvers._columns import DOWNWARD
-from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of, norm
+from jaxdescramble.solvers._kronecker import at_the_minimum, rank_one, rudin_shapiro
+from jaxdescramble.solvers.problem import Iterate, ManifoldFunction, name_of
 
 Refresh = Callable[[Iterate, PyTree], tuple[Curvature, PyTree]]
 """`refresh(iterate, state) -> (model of the Hessian, state)`."""
@@ -36,9 +35,6 @@ FLOOR = 0.6
 
 STEADY = 1e-6
 """The least divisor of a steady metric, in units of the largest."""
-
-MISFIT = 0.03
-"""Largest relative distance from rank one of the image of a rank-one matrix, for a Hessian to count as Kronecker."""
 
 INNER = 4.0
 """How many Hessian products a step of a trust region takes far from the answer."""
@@ -224,15 +220,7 @@ def _factors(problem: ManifoldFunction, point: Float[Array, "n n"]) -> _Factors:
     others = jnp.asarray(rudin_shapiro(2 * n)[n:], dtype)
     slope = jax.grad(problem.value)
 
-    # A Kronecker product maps the rank-one matrix u v^T to another one, (A u)(B v)^T, and does so at every point: at
-    # the corner of an L1 norm, a single sample can look like a Kronecker product.
-    one = signs[:, None] * others[None, :]
-    seen, elsewhere = jax.lax.map(lambda at: jax.jvp(slope, (at,), (one,))[1], jnp.stack([point, point[:, ::-1]]))
-    column, row = matmul(seen, others[:, None]), matmul(signs[None, :], seen)
-    corner = signs @ column[:, 0]
-    foreseen = column * row / jnp.where(corner == 0, 1, corner)
-    same = norm(seen - elsewhere) <= MISFIT * norm(seen)
-    fits = (norm(seen - foreseen) <= MISFIT * norm(seen)) & same
+    _, _, fits = rank_one(slope, (point, point[:, ::-1]), signs, others)
 
     def measure() -> _Factors:
         _, product = jax.linearize(slope, point)
@@ -259,19 +247,6 @@ def _factors(problem: ManifoldFunction, point: Float[Array, "n n"]) -> _Factors:
     return jax.lax.cond(fits, measure, lambda: _unmeasured(point))
 
 
-def rudin_shapiro(n: int) -> np.ndarray:
-    """Return the first n Rudin-Shapiro signs: the +1/-1 sequence with the flattest spectrum, so it misses no mode.
-
-    >>> rudin_shapiro(8).astype(int).tolist()
-    [1, 1, 1, -1, 1, 1, -1, 1]
-
-    Source: Rudin, Proc. AMS 10 (1959) 855: the parity of the number of times that 11 occurs in the binary index.
-    """
-    index = np.arange(n)
-    pairs = sum(((index >> bit) & (index >> (bit + 1)) & 1 for bit in range(n.bit_length())), np.zeros(n, int))
-    return np.where(pairs % 2 == 0, 1.0, -1.0)
-
-
 def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tuple[Curvature, Array]:
     """Return divisors d with which `M^-1 g` turns every plane of the frame to the minimum of its own sinusoid.
 
@@ -294,10 +269,7 @@ def jacobi_divisors(curvature: Curvature, gradient: Float[Array, "n n"]) -> tupl
     """
     frame, diagonal = curvature
     slope = 2 * jnp.abs(_inside(frame, gradient))
-    angle = jnp.arctan2(2 * slope, diagonal)
-    sloping = (slope > 0) & (angle > 0)
-    size = jnp.where(sloping, 2 * slope / jnp.where(sloping, angle, 1), jnp.abs(diagonal))
-    size = jnp.maximum(size, -DOWNWARD * diagonal)
+    size = at_the_minimum(slope, diagonal)
     return _raised(frame, size, float(jnp.finfo(size.dtype).eps) ** FLOOR)
 
 
@@ -349,7 +321,7 @@ def bind(
     if asked or (automatic and _columns.worthwhile(problem, start)):
         every = preconditioner.every if isinstance(preconditioner, Kronecker) else None
         products = INNER if divisors is steady else 0.5  # an evaluation costs half as much as a product
-        return _columns.bind(problem, start, rudin_shapiro, MISFIT, every, products)
+        return _columns.bind(problem, start, every, products)
     if preconditioner is None or (automatic and not manifold.frames):
         return (), lambda iterate, state: (lambda velocity: velocity, jnp.zeros((), bool), state)
     if not manifold.frames:

@@ -162,13 +162,13 @@ def fingerprint(batch: Batch) -> str:
     return f"{n}x{m}:{zlib.crc32(b''.join(end.tobytes() for end in ends)):08x}"
 
 
-def real_type(dtype: DTypeLike) -> np.dtype:
+def batch_type(dtype: DTypeLike) -> np.dtype:
     """Return a type of batches as float32 or float64.
 
     Raises:
         TypeError: if it is another type, or one that JAX does not use now.
 
-    >>> real_type("float32").name
+    >>> batch_type("float32").name
     'float32'
     """
     try:

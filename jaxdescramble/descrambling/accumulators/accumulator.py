@@ -103,7 +103,7 @@ class Accumulator(Result):
         ...
         ValueError: summary: no samples have been added yet.
         """
-        n, dtype = positive_integer(n, "n"), cuts.real_type(dtype)
+        n, dtype = positive_integer(n, "n"), cuts.batch_type(dtype)
         if (reservoir is None) != (key is None):
             raise ValueError("reservoir, key: one was given without the other; a reservoir is drawn by a key.")
         if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < 2**62:
@@ -284,7 +284,7 @@ class Accumulator(Result):
                 f"{path}: {header.get('kind')} of format {header.get('format')!r}; this reads 1 to {FORMAT}."
             )
         sums = Sums(*(arrays[name] for name in Sums._fields))
-        cuts.real_type(sums.gram.dtype)
+        cuts.batch_type(sums.gram.dtype)
         devices = None if devices is None else tuple(devices)
         # With the same number of devices, each continues with its own sums: the result is the same to the last bit.
         same = len(sums.unit) == len(devices or (0,))
