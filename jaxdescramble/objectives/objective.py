@@ -84,7 +84,7 @@ class Objective(Generic[Kind]):
         takes_weights: whether `value` and the optional methods multiply every sum over samples by `summary.weigh`. Set
             it only for objectives that read `Samples`; the other summaries contain the weights. If it is False, only
             weights of zeros and ones are accepted.
-        takes_complex: whether P and signals may be complex, bounds hold for unitary P, and phases are free as signs are.
+        takes_complex: whether P and signals may be complex; bounds hold for unitary P, and phases are as free as signs.
         name: name in messages; by default the name of the class in lower case with underscores.
 
     Set an attribute in the class body (`concave = True`), or as a static field if it depends on the instance.
