@@ -59,7 +59,7 @@ def spread_out(count, k):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark as `thorough` the cases of a parametrised test after the first, but for `every_case`.
+    """Mark the cases of a parametrised test after the first as `thorough` and `further_case`, but for `every_case`.
 
     Of a test with the marker `sampled(k)`, k cases in all are in these two tiers; the others are marked `slow`.
 
@@ -67,13 +67,15 @@ def pytest_collection_modifyitems(config, items):
     """
     cases = {}
     for item in items:
-        if not any(item.get_closest_marker(name) for name in ("every_case", "thorough", "slow", "gpu")):
+        whole = item.get_closest_marker("thorough") and not item.get_closest_marker("sampled")
+        if not whole and not any(item.get_closest_marker(name) for name in ("every_case", "slow", "gpu")):
             cases.setdefault((item.path, item.originalname), []).append(item)
     for some in cases.values():
         sample = some[0].get_closest_marker("sampled")
         kept = set(spread_out(len(some), sample.args[0] if sample else len(some)))
         for number, item in enumerate(some[1:], 1):
             item.add_marker(pytest.mark.thorough if number in kept else pytest.mark.slow)
+            item.add_marker(pytest.mark.further_case)
     if hasattr(config, "workerinput"):
         sizes = {path: path.stat().st_size for path in {item.path for item in items}}
         items.sort(key=lambda item: (item.path.name not in LONG_FILES, -sizes[item.path], item.path.name))

@@ -1,4 +1,7 @@
-"""Every public function once, as users run it; the calls are made in `as_users.py`, in a process of its own."""
+"""Every public function once, as users run it; the calls are made in `as_users.py`, in a process of its own.
+
+By default every third function is called; all are called in the thorough tier, with the flags of users.
+"""
 
 import json
 import os
@@ -7,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from as_users import chosen
 from compile_fast import COMPILE_FAST
 from fuzzing_calls import CALLS, NO_FILE
 
@@ -22,12 +26,20 @@ def flags(request):
 
 
 @pytest.fixture(scope="module")
-def told(flags):
+def step(flags):
+    """Every which function is called."""
+    return 3 if flags else 1
+
+
+@pytest.fixture(scope="module")
+def told(flags, step):
     """What the process prints: its settings, and what is wrong with each answer."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment |= {"XLA_FLAGS": flags} if flags else {}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, str(SCRIPT)], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(step)], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -37,7 +49,8 @@ def test_nothing_else_is_set(told, flags):
     assert told["settings"] == defaults
 
 
-def test_every_public_function_answers(told):
-    assert set(told["answers"]) == {path for path in CALLS if " " not in path} - NO_FILE
+def test_every_public_function_answers(told, step):
+    assert list(told["answers"]) == chosen(step)
+    assert set(chosen(1)) == {path for path in CALLS if " " not in path} - NO_FILE
     wrong = {path: why for path, why in told["answers"].items() if why}
     assert not wrong, "\n".join(f"{path}: {why}" for path, why in wrong.items())

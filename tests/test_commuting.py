@@ -52,6 +52,7 @@ def test_one_term_is_the_rearrangement_inequality():
     np.testing.assert_allclose(found.value, found.bound, rtol=0, atol=1e-12)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_where_they_do_not_commute_the_terms_minima_are_a_strict_bound():
     rng = np.random.default_rng(0)

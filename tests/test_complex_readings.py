@@ -311,6 +311,7 @@ def test_a_film_takes_no_unitary_group():
         jd.Film(lambda p, x: x @ p, jnp.ones((4, 3)), group="U")
 
 
+@pytest.mark.thorough
 def test_alignment_of_complex_matrices_has_derivatives_forward_and_reverse():
     rng = jax.random.split(jax.random.key(8), 2)
     P, Q = (jd.manifolds.Unitary().random(key, 6, 6) for key in rng)

@@ -33,6 +33,7 @@ def networks(key, noise):
     return jax.vmap(turned)(jax.random.split(keys[2], COUNT))
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_story_told_in_different_gauges_is_one_story(key):
     found = consistency(networks(key, 0.0), key=key, draws=40)

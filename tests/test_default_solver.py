@@ -74,6 +74,7 @@ def test_a_default_call_does_the_same_under_jit_and_in_a_batch():
     assert inside.how == eager.how == both.how
 
 
+@pytest.mark.thorough
 def test_a_default_call_says_what_it_did_and_files_keep_it(tmp_path):
     S = layer()
     assert jd.descramble(S).how == "closed form"
@@ -252,6 +253,7 @@ def test_near_the_answer_nothing_is_searched_elsewhere():
     assert near_start(solver_for(smoothness())) == solver_for(smoothness())
 
 
+@pytest.mark.thorough
 def test_what_a_solver_gives_is_not_changed_by_the_defaults():
     S, key = layer(), jax.random.key(0)
     given = Tournament(LBFGS(decrease=1e-3), LBFGS(decrease=1e-2), restarts=7, key=key)
@@ -269,6 +271,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize(("generator", "objective"), PLANTED.values(), ids=PLANTED)
 def test_a_default_call_finds_a_planted_order(generator, objective):
@@ -305,6 +308,7 @@ def test_results_of_different_calls_can_be_stacked():
     assert both.value.shape == (2,)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_function_of_plain_signals_or_of_another_precision_is_minimised_too():
     S, objective = layer(), total_variation(epsilon=0.1)

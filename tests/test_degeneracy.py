@@ -54,6 +54,7 @@ def test_every_element_keeps_the_value_and_alignment_undoes_it(key, spectrum, ti
     np.testing.assert_allclose(objective(turned, summary), objective(anything, summary), rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_what_is_no_minimiser_of_the_problem_stays_away(key):
     objective, summary = problem(SPECTRA["ties"][0])

@@ -57,6 +57,7 @@ def planted(seed=0, n=N, m=80):
     return hidden.T @ sparse, hidden
 
 
+@pytest.mark.sampled(3)
 @needs_x64
 @each_objective
 def test_every_objective_is_minimised_by_the_solver_that_suits_it(name):
@@ -181,6 +182,7 @@ def test_one_problem_of_a_batch_is_taken_out_by_its_place():
             found.problem(place)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_starts_one_for_all_or_one_per_layer():
     S = jnp.stack([planted(seed)[0] for seed in range(2)])
@@ -295,6 +297,7 @@ def test_the_same_call_with_other_numbers_does_not_compile_again():
     assert solving.solve_signals._cache_size() == before
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_gradients_of_the_value_of_a_batch():
     S, V = jnp.stack([planted(seed)[0] for seed in range(2)]), jnp.stack([signals(seed, N, 80) for seed in range(2)])
@@ -310,6 +313,7 @@ def network(params, x):
     return jnp.tanh(x @ params["a"]) @ params["b"]
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_every_layer_of_a_network_by_iteration():
     keys = jax.random.split(jax.random.key(0), 3)

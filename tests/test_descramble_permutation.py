@@ -20,6 +20,7 @@ OBJECTIVES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
@@ -46,6 +47,7 @@ def test_a_hidden_order_of_smooth_signals_is_read_off(key):
     assert found.score(clean[order]) == pytest.approx(float(found.value))
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_batches_lists_and_problems_without_an_answer(key):
     S = jax.random.normal(key, (3, 5, 20)).at[1].set(jnp.nan).at[2].set(0)

@@ -148,7 +148,7 @@ def test_verdicts_follow_the_numbers():
     assert "| Insens | 0.850 +- 0.071 | 0.400 |" in page
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     plan = ClassifierPlan(channels=(), widths=(24, 16), steps=40)
     monkeypatch.setattr(evaluation, "QUICK", {"dense": plan})

@@ -86,6 +86,7 @@ def test_nothing_on_the_group_is_below_the_minimum_or_above_the_maximum(summary,
                 np.testing.assert_allclose(jnp.linalg.det(found.point), 1, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_special_group_turns_the_sign_of_the_roughest_mode_only():
     for seed in range(6):

@@ -459,6 +459,7 @@ def test_constant_layers_and_one_neuron_are_answered():
     found.page()
 
 
+@pytest.mark.thorough
 def test_the_command_line_explains_a_file_and_a_function(network, tmp_path):
     _, x = network
     (tmp_path / "model.py").write_text(

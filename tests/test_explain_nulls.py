@@ -44,6 +44,7 @@ def judged(network, networks):
 # --- nulls of trained networks ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_draw_k_is_network_k_and_each_null_judges_with_its_own_draws(network, networks, judged):
     assert judged.nulls == ("random frame", "trained on shuffled targets", "untrained")
     assert judged.null_draws == {"random frame": 25, "trained on shuffled targets": 21, "untrained": 25}

@@ -147,6 +147,7 @@ def test_discrete_symmetries_are_found_by_value(key, objective, change):
     assert (float(jnp.abs(found - P).max()) < 1e-12) == (objective.name == "sparsity")
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_iterative_solvers_start_from_the_frame_before(x, path):
     objective, solver = jd.objectives.sparsity(), jd.solvers.LBFGS(preconditioner=None, max_steps=8)

@@ -90,6 +90,7 @@ def test_a_solve_in_the_frame_takes_the_same_steps(objective, solver):
     assert float(orthogonal.defect(inside.point)) < 1e-13
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("objective", [NEURONS["l1"], AXES["total variation"]], ids=["neurons", "axes"])
 def test_stages_batches_programs_and_groups(objective):

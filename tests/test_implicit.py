@@ -86,7 +86,7 @@ def some_slow(names, first):
     return [pytest.param(name, marks=() if name in first else pytest.mark.slow) for name in names]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", some_slow(FUNCTIONS, FIRST))
 def test_the_answer_moves_with_the_signals_as_its_derivative_says(name):
     function = FUNCTIONS[name]
@@ -185,6 +185,7 @@ def test_one_problem_without_an_answer_keeps_its_derivative_to_itself():
         np.testing.assert_allclose(slopes[i], jax.grad(outcome_of_weight, 1)(0.3, batch[i]), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.thorough
 def test_second_derivatives_in_a_weight():
     slope = jax.grad(lambda w: outcome_of_weight(w, signals()))
     expected = differences(slope, jnp.asarray(0.3), 1.0)

@@ -79,6 +79,7 @@ def test_samples_approach_the_limit_at_the_rate_of_theory(key, boundary):
         assert abs(float(measured.mean() - predicted)) < 4 * error + 0.1 * float(predicted)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_derivatives_in_weight_and_bias():
     W, b, mu, half = layer(3)

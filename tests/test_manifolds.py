@@ -21,6 +21,7 @@ from jaxdescramble.manifolds import (
     Stiefel,
     Unitary,
 )
+from jaxdescramble.solvers import minimise
 
 MIXED = Product(
     {"columns": Stiefel("euclidean"), "turn": Unitary(), "free": Euclidean(), "gates": Power(SpecialUnitary())}
@@ -87,6 +88,7 @@ def function_on(manifold, point):
     )
 
 
+@pytest.mark.sampled(8)
 @EACH
 def test_coordinates_geodesics_gradients_and_hessians(case):
     manifold, shape, dtype = CASES[case]
@@ -186,6 +188,7 @@ def test_the_dimension_is_the_rank_of_the_tangent_vectors(case):
     assert round(float(jnp.trace(rows))) == manifold.dimension(point)
 
 
+@pytest.mark.sampled(6)
 @EACH
 def test_exponentials_and_logarithms_are_inverse(case):
     manifold, shape, dtype = CASES[case]
@@ -213,6 +216,68 @@ def test_exponentials_and_logarithms_are_inverse(case):
         again = manifold.exponential(start, back)
         np.testing.assert_allclose(again @ again.conj().T, end @ end.conj().T, atol=1e-10)
     np.testing.assert_allclose(distance[0], distance[1], rtol=1e-10)
+
+
+@pytest.mark.sampled(6)
+@EACH
+def test_derivatives_of_exponentials_in_both_modes_are_finite_differences(case):
+    manifold, shape, dtype = CASES[case]
+    keys = jax.random.split(jax.random.key(11), 4)
+    start = manifold.random(keys[0], *shape, dtype=dtype)
+    other, V, W = (like(key, start) for key in keys[1:])
+
+    @jax.jit
+    def measured(point, V, W):
+        V, W = manifold.project(point, V), manifold.project(point, W)
+        length = jnp.sqrt(manifold.inner(point, V, V))
+        V = jax.tree.map(lambda leaf: 5 * leaf / length, V)  # longer than one piece of a geodesic
+
+        def reading(V):
+            end = manifold.exponential(point, V)
+            return sum(map(inner, jax.tree.leaves(end), jax.tree.leaves(other)))
+
+        def onward(t):
+            return reading(jax.tree.map(lambda a, b: a + t * b, V, W))
+
+        forward = jax.jvp(onward, (0.0,), (1.0,))[1]
+        slope = jax.tree.map(jnp.conj, jax.grad(reading)(V))
+        backward = sum(map(inner, jax.tree.leaves(slope), jax.tree.leaves(W)))
+        return forward, backward, (onward(1e-5) - onward(-1e-5)) / 2e-5
+
+    forward, backward, finite = measured(start, V, W)
+    np.testing.assert_allclose(forward, finite, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(backward, forward, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.sampled(6)
+@EACH
+def test_distances_have_derivatives_and_means_of_two_points_lie_between_them(case):
+    manifold, shape, dtype = CASES[case]
+    if isinstance(manifold, Product) or getattr(manifold, "metric", "") == "euclidean":
+        pytest.skip("no logarithm")
+    keys = jax.random.split(jax.random.key(12), 3)
+    start = manifold.random(keys[0], *shape, dtype=dtype)
+    V = manifold.project(start, like(keys[1], start))
+    V = 0.8 * V / jnp.sqrt(manifold.inner(start, V, V))
+    end, middle = manifold.exponential(start, V), manifold.exponential(start, V / 2)
+
+    def spread(point, one, other):
+        return manifold.distance(point, one) ** 2 + manifold.distance(point, other) ** 2
+
+    @jax.jit
+    def measured(point, one, other, W):
+        W = manifold.project(point, W)
+        slope = jax.tree.map(jnp.conj, jax.grad(spread)(point, one, other))
+        at = [spread(manifold.exponential(point, t * W), one, other) for t in (1e-5, -1e-5)]
+        to = jax.grad(lambda other: manifold.distance(one, other))(other).conj()
+        return inner(slope, W), (at[0] - at[1]) / 2e-5, inner(to, manifold.logarithm(other, one))
+
+    found, finite, towards = measured(end, start, middle, like(keys[2], start))
+    np.testing.assert_allclose(found, finite, rtol=1e-6)
+    np.testing.assert_allclose(towards, -0.4, rtol=1e-9)  # the way back shortens the distance by its length
+    assert float(jnp.abs(jax.grad(lambda P: manifold.distance(P, start) ** 2)(start)).max()) < 1e-7
+    mean = minimise(spread, end, start, end, manifold=manifold).point
+    assert float(manifold.distance(mean, middle)) < 1e-6
 
 
 @EACH

@@ -112,6 +112,7 @@ def short_geodesic(point, velocity, t):
     return point @ series
 
 
+@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="Taylor slopes need 64 bits")  # pyright: ignore
 def test_gradient_has_slope_two_and_hessian_slope_three(objective):
@@ -261,6 +262,7 @@ def test_a_factor_can_be_differentiated_at_any_rank(m):
         np.testing.assert_allclose(bend, 2 * matrix.T @ matrix @ V, atol=1e-8)
 
 
+@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a numerical Hessian")  # pyright: ignore
 def test_curvature_is_the_diagonal_of_the_hessian(objective):
@@ -319,6 +321,7 @@ def test_a_model_in_principal_directions_is_exact_for_a_quadratic_form():
     np.testing.assert_allclose(found.diagonal * scale, exact.diagonal[jnp.ix_(order, order)], rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.both_precisions
 def test_no_point_goes_below_the_bound(objective):
@@ -331,6 +334,7 @@ def test_no_point_goes_below_the_bound(objective):
             assert float(values.min()) >= float(bound) - 40 * EPS
 
 
+@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.both_precisions
 def test_values_and_two_derivatives_are_finite_everywhere(objective):
@@ -429,6 +433,7 @@ def test_what_is_no_function_parameter_or_summary_is_refused(call, error, words)
         call()
 
 
+@pytest.mark.thorough
 def test_shape_and_boundary_mean_the_same_in_every_objective_that_has_them():
     """Turned by one place along an axis, signals on it keep their value where its ends meet, and there alone."""
     S, eye = signals(n=12), jnp.eye(12)

@@ -51,6 +51,7 @@ def test_the_mean_silent_pattern_is_insens():
     np.testing.assert_allclose(total / jnp.maximum(count, 1), insens(dense, p, x).map, rtol=0, atol=1e-14)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_some_neurons_are_those_of_all():
     p, x = drawn(14), inputs("pooled")

@@ -213,6 +213,7 @@ def ill(n=24):
     return objective, objective.summarise(orthogonal.random(jax.random.key(0), n) @ S)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("solver", [LBFGS, TrustRegion, GradientDescent], ids=lambda solver: solver.__name__)

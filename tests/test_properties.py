@@ -62,6 +62,7 @@ def test_turning_the_neurons_first_changes_no_answer(S, seed):
     np.testing.assert_allclose(solved(S).value, solved(turn @ S).value, atol=1e-9)
 
 
+@pytest.mark.thorough
 @often
 @given(signals, signals)
 def test_alignment_is_a_projection_and_never_makes_things_worse(p, q):

@@ -276,6 +276,7 @@ def test_the_best_of_all_permutations_in_float32_and_a_poisoned_problem_costs_th
 TWELVE = ["nug12", "had12", "scr12", "rou12", "tai12a", "chr12c"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", TWELVE)
 def test_published_optima_come_out_exactly_of_integers(name):
     a, b, optimum, _ = qaplib.load(name)

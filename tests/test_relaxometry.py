@@ -156,7 +156,7 @@ def report():
     return study.experiment(jax.random.split(jax.random.key(0), 2), plan, draws=5, samples=2000)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_networks_learn_and_no_network_beats_the_posterior_mean(report):
     assert report.errors.shape == (2, 1, 2, 2)
     assert (report.errors > report.floor[None, :, None, :]).all()

@@ -108,7 +108,7 @@ def looped(name):
 # --- what every solver promises ------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(3)
 @needs_x64
 @each_solver
 def test_the_brockett_optimum_in_the_class_of_the_start(name):

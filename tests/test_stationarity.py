@@ -111,6 +111,7 @@ def test_batches(key):
         np.testing.assert_allclose(found.lowest[i], alone.lowest, rtol=1e-9, atol=0)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_descrambling_without_a_bound_is_certified_as_a_minimum(key):
     S = jnp.stack([orthogonal.random(one, 5) @ jax.random.laplace(one, (5, 200)) for one in jax.random.split(key)])

@@ -211,6 +211,7 @@ def test_the_time_that_is_left_is_told_kind_by_kind(net, tmp_path):
     assert table.done
 
 
+@pytest.mark.thorough
 def test_the_documented_specification_runs_as_it_stands(tmp_path):
     text = (Path(__file__).parent.parent / "docs" / "sweeps.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
@@ -376,6 +377,7 @@ def test_which_arrays_are_layers(tmp_path):
         selected([tmp_path / "wide.npy"])
 
 
+@pytest.mark.thorough
 def test_a_terminated_run_keeps_what_it_has_and_goes_on(tmp_path):
     """What a scheduler does: SIGTERM, a while to write in, and the same command again."""
     signals = {f"layer_{i}": smooth(i, 400) for i in range(40)}

@@ -440,6 +440,7 @@ def test_networks_of_one_sample_under_vmap(batch):
     assert behind.route == "first layer"
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_pools_under_vmap():
     p, x = drawn(20), inputs("pooled", 3)

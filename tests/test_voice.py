@@ -296,7 +296,7 @@ def test_a_trained_network_gains_on_speakers_that_it_has_not_heard(trained):
         voice.train(jax.random.key(2), given, dataclasses.replace(net.plan, steps=60, learning_rate=1e30))
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_experiment_tells_what_it_found():
     from jaxdescramble.studies.voice.experiment import experiment
 

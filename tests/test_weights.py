@@ -47,6 +47,7 @@ def close(one, other, rtol=1000 * EPS, atol=200 * EPS):
 # --- objectives and summaries ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(9)
 @each_objective
 @both
 def test_whole_weights_of_any_objective_are_repetitions(objective):
@@ -157,6 +158,7 @@ SOLVED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("objective", "how"), SOLVED.values(), ids=SOLVED.keys())
 def test_descramble_finds_what_it_finds_for_repeated_samples(objective, how):
     S = signals() * jnp.arange(1.0, N + 1)[:, None]
@@ -173,6 +175,7 @@ def test_descramble_finds_what_it_finds_for_repeated_samples(objective, how):
     assert abs(float(found.score(S)) - float(found.value)) > 1e-9
 
 
+@pytest.mark.thorough
 def test_the_certificates_of_a_result_take_weights():
     S = signals(n=4)
     found = jd.descramble(poisoned(S), locality("neumann"), LBFGS(preconditioner=None), weights=WEIGHTS)
@@ -617,6 +620,7 @@ def test_the_second_pass_weighs_samples(objective):
         score(objective, P, [(part, np.minimum(own, 1)) for part, own in parts], acc)
 
 
+@pytest.mark.thorough
 def test_a_sweep_weighs_samples_and_knows_them_again(tmp_path):
     stack = jnp.stack([signals(seed) for seed in range(2)])
     aims = {"smooth": smoothness(), "alike": similarity()}

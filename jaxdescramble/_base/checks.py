@@ -38,7 +38,7 @@ def real_array(value: ArrayLike, name: str, ndims: Collection[int], axes: str, h
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(
             f"{name}: got complex numbers ({array.dtype}); must be real. Stack the real and the imaginary parts as "
-            "separate samples, or descramble them separately."
+            "separate samples if these are signals; otherwise take .real, .imag or abs."
         )
     return real_or_complex_array(array, name, ndims, axes, half)
 

@@ -113,27 +113,41 @@ def exponential_minus_one(velocity: Inexact[Array, "n n"]) -> Inexact[Array, "n 
     return rest + c * right + d * left + matmul(left, right)
 
 
-def exponential_of_any(velocity: Float[Array, "n n"]) -> Float[Array, "n n"]:
+def exponential_of_any(velocity: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
     """Return `exp(Omega)` for any velocity up to 2^16 radians, by squaring the polynomial as often as needed.
 
     One problem alone computes only the squarings that it needs; under `vmap` every problem computes 16.
     `jax.scipy.linalg.expm` is not used, because its batches call LAPACK (see `decompositions`).
 
     Args:
-        velocity: skew matrix Omega, in radians.
+        velocity: skew or skew-Hermitian matrix Omega, in radians.
+
+    Returns:
+        The exponential; NaN for longer velocities.
 
     >>> turn = jnp.asarray([[0.0, -jnp.pi], [jnp.pi, 0.0]])
     >>> (exponential_of_any(4 * turn).round(3) + 0.0).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    factor = jax.lax.stop_gradient(limit(velocity, 1.0)[1])  # up to 1 rad the polynomial is exact to rounding
-    times = jnp.clip(jnp.ceil(-jnp.log2(factor)), 0, _SQUARINGS)
-    start = exponential_minus_one(velocity * jnp.exp2(-times))
+    minus_one = exponential_of_any_minus_one(velocity, angle_bound(velocity))
+    return jnp.eye(velocity.shape[-1], dtype=velocity.dtype) + minus_one
+
+
+def exponential_of_any_minus_one(matrix: Inexact[Array, "n n"], bound: Float[Array, ""]) -> Inexact[Array, "n n"]:
+    """Return `exp(M) - 1` for a matrix M whose norm has this bound; NaN if the bound is above 2^16.
+
+    >>> exponential_of_any_minus_one(jnp.zeros((2, 2)), jnp.zeros(())).tolist()
+    [[0.0, 0.0], [0.0, 0.0]]
+    """
+    bound = jax.lax.stop_gradient(bound)
+    times = jnp.maximum(jnp.ceil(jnp.log2(jnp.where(bound > 0, bound, 1))), 0)  # up to 1 rad the polynomial is exact
+    start = exponential_minus_one(matrix * jnp.exp2(-times))
 
     def squared(k: Array, E: Array) -> Array:
         return jax.lax.cond(k < times, lambda e: 2 * e + matmul(e, e), lambda e: e, E)
 
-    return jnp.eye(velocity.shape[-1], dtype=velocity.dtype) + jax.lax.fori_loop(0, _SQUARINGS, squared, start)
+    found = jax.lax.fori_loop(0, _SQUARINGS, squared, start)
+    return jnp.where(times <= _SQUARINGS, found, jnp.nan)
 
 
 def is_double(array: Array) -> bool:

@@ -71,6 +71,24 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return W, skew(matmul(matmul(Z, weight * K), Z.conj().T).real)
 
 
+@jax.custom_jvp
+def angle_norm(Q: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Return `||log Q||_F`. Its derivatives need no derivative of the logarithm, so it has a second one too.
+
+    >>> float(angle_norm(jnp.eye(2)))
+    0.0
+    """
+    total = jnp.sum(_logarithm(Q) ** 2)
+    return jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
+
+
+@angle_norm.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (Q,), (change,) = primals, tangents
+    length = angle_norm(Q)
+    return length, jnp.sum(matmul(Q, _logarithm(Q)) * change) / jnp.where(length == 0, 1, length)
+
+
 def _turned_by_pi(s: Array) -> Array:
     """Return which singular values of 1 + Q vanish: in pairs from the last, judged by the larger one of each pair."""
     pairs = s[len(s) % 2 :: 2]

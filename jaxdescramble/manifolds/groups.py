@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import adjoint, as_like, as_real, inner, matmul, real_type, square_sum
 from jaxdescramble.manifolds import orthogonal, unitary
-from jaxdescramble.manifolds._exponentials import CAP, angle_bound, exponential_minus_one, limit
+from jaxdescramble.manifolds._exponentials import CAP, angle_bound, exponential_minus_one, exponential_of_any, limit
 from jaxdescramble.manifolds._logarithms import logarithm
 from jaxdescramble.manifolds._points import (
     NOT_ORTHOGONAL,
@@ -89,6 +89,11 @@ class _Group(Manifold):
 
     def clean(self, point: Any, velocity: Array) -> Array:
         return as_real(skewed(as_like(velocity, point)))
+
+    def exponential(self, point: Any, vector: Any) -> Array:
+        point, vector = self._given(point, vector)
+        turn = as_like(self.coordinates(point, (), vector), point)
+        return self.polish(matmul(point, exponential_of_any(turn)))
 
     def move(self, point: Array, place: PyTree, velocity: Array) -> tuple[Array, Array]:
         turn = as_like(velocity, point)

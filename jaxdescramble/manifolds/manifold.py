@@ -6,6 +6,7 @@ point to another keeps its coordinates: it is an isometry, and costs nothing.
 """
 
 import abc
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -127,14 +128,26 @@ class Manifold(abc.ABC):
     def exponential(self, point: Any, vector: Any) -> Any:
         """Return the point at time 1 on the geodesic from a point along a tangent vector.
 
-        Vectors may be 1000 times as long as what turns a plane by `CAP`. Derivatives exist in forward mode.
+        Vectors may turn planes by up to 2000 radians. The manifolds of this library have derivatives in both modes;
+        this method, which a new manifold inherits, goes in pieces of at most `CAP` and has them in forward mode.
 
         Args:
             point: the point.
             vector: a tangent vector there.
         """
         point, vector = self._given(point, vector)
-        return self._travelled(point, vector)[0]
+        velocity = self.coordinates(point, self.place(point), vector)
+        bound = jax.lax.stop_gradient(self.bound(point, velocity))
+        pieces = jnp.where(jnp.isnan(bound), 1, jnp.clip(jnp.ceil(bound / CAP), 1, PIECES))  # NaN must pass
+
+        def onward(state: tuple[Array, Any, Any]) -> tuple[Array, Any, Any]:
+            k, at, vector = state
+            place = self.place(at)
+            return k + 1, *self.move(at, place, self.coordinates(at, place, vector))
+
+        piece = jax.tree.map(lambda leaf: leaf / pieces.astype(leaf.real.dtype), vector)
+        first = jnp.zeros((), pieces.dtype), point, piece
+        return jax.lax.while_loop(lambda state: state[0] < pieces, onward, first)[1]
 
     def transport(self, point: Any, to: Any, vector: Any) -> Any:
         """Return a tangent vector at another point with the same coordinates. The transport is an isometry.
@@ -168,12 +181,14 @@ class Manifold(abc.ABC):
     def distance(self, point: Any, to: Any) -> Float[Array, ""]:
         """Return the length of the geodesic that `logarithm` finds, in the metric of the manifold.
 
+        It has derivatives in both modes, also where the logarithm has them in forward mode only: the gradient of
+        `distance(P, Q)^2 / 2` by P is `-logarithm(P, Q)`. Where both points are equal, the derivative is 0.
+
         Args:
             point: the point.
             to: the other point.
         """
-        point, to = self.check(point), self.check(to, "to")
-        return jnp.sqrt(self.inner(point, vector := self.logarithm(point, to), vector))
+        return _distance(self, self.check(point), self.check(to, "to"))
 
     # What solvers call: coordinates.
 
@@ -194,6 +209,24 @@ class Manifold(abc.ABC):
     def turn_weight(self) -> float | None:
         """Weight of `|A|^2` in the metric where tangent vectors are `X A + b`: on manifolds of orthonormal columns."""
         return None
+
+    @property
+    def factors(self) -> "tuple[Manifold, ...]":
+        """The manifolds of a product; empty for any other manifold."""
+        return ()
+
+    def parts_of(self, tree: Any, name: str = "point") -> list:
+        """Return the parts of a point or a tangent vector, one for each of `factors`; `name` is for messages."""
+        return [tree]
+
+    def whole_of(self, parts: Any) -> Any:
+        """Return the point or the tangent vector with these parts."""
+        (whole,) = parts
+        return whole
+
+    def velocities(self, point: Any, velocity: Array) -> list[Array]:
+        """Return the coordinates of each part."""
+        return [velocity]
 
     def place(self, point: Any) -> PyTree:
         """Return what coordinates at a point depend on, besides the point itself."""
@@ -318,21 +351,21 @@ class Manifold(abc.ABC):
         point = self.check(point)
         return point, like_point(vector, point, name)
 
-    def _travelled(self, point: Any, vector: Any) -> tuple[Any, Any]:
-        """Return the end of a geodesic of any length, and its velocity there: it is gone in pieces of at most `CAP`."""
-        velocity = self.coordinates(point, self.place(point), vector)
-        bound = jax.lax.stop_gradient(self.bound(point, velocity))
-        pieces = jnp.where(jnp.isnan(bound), 1, jnp.clip(jnp.ceil(bound / CAP), 1, PIECES))  # NaN must pass
-        start = point, jax.tree.map(lambda leaf: leaf / pieces.astype(leaf.real.dtype), vector)
 
-        def onward(state: tuple[Array, Any, Any]) -> tuple[Array, Any, Any]:
-            k, at, vector = state
-            place = self.place(at)
-            return k + 1, *self.move(at, place, self.coordinates(at, place, vector))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _distance(manifold: Manifold, point: Any, to: Any) -> Array:
+    vector = manifold.logarithm(point, to)
+    return jnp.sqrt(manifold.inner(point, vector, vector))
 
-        first = jnp.zeros((), pieces.dtype), *start
-        _, end, arrival = jax.lax.while_loop(lambda state: state[0] < pieces, onward, first)
-        return end, jax.tree.map(lambda leaf: leaf * pieces.astype(leaf.real.dtype), arrival)
+
+@_distance.defjvp
+def _distance_jvp(manifold: Manifold, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    """Use the first variation of the length: only the ends of a geodesic matter."""
+    (point, to), (here, there) = primals, tangents
+    length = _distance(manifold, point, to)
+    vector, back = manifold.logarithm(point, to), manifold.logarithm(to, point)
+    change = manifold.inner(point, vector, here) + manifold.inner(to, back, there)
+    return length, -change / jnp.where(length > 0, length, 1)
 
 
 def _is_complex_type(dtype: DTypeLike) -> bool:

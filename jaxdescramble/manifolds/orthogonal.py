@@ -17,7 +17,7 @@ from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, one_of, positive_integer, random_key
 from jaxdescramble._base.products import matmul
 from jaxdescramble.manifolds._exponentials import exponential_of_any
-from jaxdescramble.manifolds._logarithms import logarithm
+from jaxdescramble.manifolds._logarithms import angle_norm, logarithm
 from jaxdescramble.manifolds.projections import (
     NAMES,
     check_orthogonal,
@@ -80,7 +80,7 @@ def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]
     """Return the length of the shortest geodesic, `||log(P^T Q)||_F = (2 sum_j theta_j^2)^(1/2)`, in radians.
 
     The distance between the two components of O(n) is infinite. Multiplying P and Q by the same element, from the left
-    or from the right, does not change it. The function is differentiable once; at P = Q its derivative is zero.
+    or from the right, does not change it. The function is differentiable twice; at P = Q its derivatives are zero.
 
     Args:
         p: orthogonal matrix P.
@@ -101,8 +101,7 @@ def distance(p: Float[Array, "n n"], q: Float[Array, "n n"]) -> Float[Array, ""]
     between = matmul(p.T, square(q, "q", like=p))
     apart = decompositions.determinant_sign(jax.lax.stop_gradient(between)) < 0
     # `where` differentiates both branches: the unused one must be finite too.
-    total = jnp.sum(logarithm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between)) ** 2)
-    length = jnp.where(total == 0, 0, jnp.sqrt(jnp.where(total == 0, 1, total)))
+    length = angle_norm(jnp.where(apart, jnp.eye(len(p), dtype=p.dtype), between))
     return jnp.where(apart, jnp.inf, length)
 
 

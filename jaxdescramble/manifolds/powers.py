@@ -115,6 +115,10 @@ class Power(Manifold):
     def bound(self, point: Array, velocity: Array) -> Float[Array, ""]:
         return jnp.max(jax.vmap(self.manifold.bound)(point, velocity))
 
+    def exponential(self, point: Any, vector: Any) -> Array:
+        point, vector = self._given(point, vector)
+        return jax.vmap(self.manifold.exponential)(point, vector)
+
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the tangent vectors of the parts."""
         point, to = self.check(point), self.check(to, "to")

@@ -65,7 +65,11 @@ class Product(Manifold):
         """The manifolds, in the structure of the points."""
         return jax.tree.unflatten(self.structure, self.leaves)
 
-    def _parts(self, tree: Any, name: str = "point") -> list:
+    @property
+    def factors(self) -> tuple[Manifold, ...]:
+        return self.leaves
+
+    def parts_of(self, tree: Any, name: str = "point") -> list:
         try:
             return self.structure.flatten_up_to(tree)
         except (ValueError, TypeError) as error:
@@ -73,11 +77,11 @@ class Product(Manifold):
                 f"{name}: got {_sketch(tree)}, which does not match {self!r}; both must have the same structure."
             ) from error
 
-    def _whole(self, parts: Any) -> Any:
+    def whole_of(self, parts: Any) -> Any:
         return jax.tree.unflatten(self.structure, list(parts))
 
     def check(self, point: Any, name: str = "point") -> Any:
-        parts = self._parts(point, name)
+        parts = self.parts_of(point, name)
         paths, _ = jax.tree_util.tree_flatten_with_path(self.parts, is_leaf=is_manifold)
         names = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
         arrays = self._ask("check", parts, names)
@@ -85,10 +89,10 @@ class Product(Manifold):
         if len(precisions) > 1:
             given = ", ".join(f"{called} {one.dtype}" for called, one in zip(names, arrays, strict=True))
             raise TypeError(f"{name}: got types of several precisions ({given}); convert all with .astype to one.")
-        return self._whole(arrays)
+        return self.whole_of(arrays)
 
     def shaped(self, like: Any, name: str) -> None:
-        self._ask("shaped", self._parts(like, name), [name] * len(self.leaves))
+        self._ask("shaped", self.parts_of(like, name), [name] * len(self.leaves))
 
     def random(self, key: PRNGKeyArray, *shape: Any, dtype: Any = float) -> Any:
         """Return a random point; give one shape for each leaf, in the order of `jax.tree.leaves`."""
@@ -96,64 +100,68 @@ class Product(Manifold):
             raise ValueError(f"shape: got {len(shape)} shapes; must be one for each of {len(self.leaves)} manifolds.")
         keys = jax.random.split(key, len(self.leaves))
         made = [one.random(k, *size, dtype=dtype) for one, k, size in zip(self.leaves, keys, shape, strict=True)]
-        return self._whole(made)
+        return self.whole_of(made)
 
     def origin(self, like: Any) -> Any:
-        return self._whole(self._ask("origin", self._parts(like)))
+        return self.whole_of(self._ask("origin", self.parts_of(like)))
 
     def another(self, key: PRNGKeyArray, point: Any) -> Any:
-        return self._whole(self._ask("another", jax.random.split(key, len(self.leaves)), self._parts(point)))
+        return self.whole_of(self._ask("another", jax.random.split(key, len(self.leaves)), self.parts_of(point)))
 
     def polish(self, point: Any) -> Any:
-        return self._whole(self._ask("polish", self._parts(point)))
+        return self.whole_of(self._ask("polish", self.parts_of(point)))
 
     def defect(self, point: Any) -> Float[Array, ""]:
-        return jnp.max(jnp.stack(self._ask("defect", self._parts(point))))
+        return jnp.max(jnp.stack(self._ask("defect", self.parts_of(point))))
 
     def dimension(self, point: Any) -> int:
-        return sum(self._ask("dimension", self._parts(point)))
+        return sum(self._ask("dimension", self.parts_of(point)))
 
     def place(self, point: Any) -> PyTree:
-        return tuple(self._ask("place", self._parts(point)))
+        return tuple(self._ask("place", self.parts_of(point)))
 
     def split(self, point: Any, place: PyTree, slope: Any) -> tuple[Array, PyTree]:
-        found = self._ask("split", self._parts(point), place, self._parts(slope))
+        found = self._ask("split", self.parts_of(point), place, self.parts_of(slope))
         return _flat([gradient for gradient, _ in found]), tuple(normal for _, normal in found)
 
     def join(self, point: Any, place: PyTree, gradient: Array, normal: PyTree) -> Any:
-        return self._whole(self._ask("join", self._parts(point), place, self._velocities(point, gradient), normal))
+        return self.whole_of(self._ask("join", self.parts_of(point), place, self.velocities(point, gradient), normal))
 
     def coordinates(self, point: Any, place: PyTree, vector: Any) -> Array:
-        return _flat(self._ask("coordinates", self._parts(point), place, self._parts(vector)))
+        return _flat(self._ask("coordinates", self.parts_of(point), place, self.parts_of(vector)))
 
     def vector(self, point: Any, place: PyTree, velocity: Array) -> Any:
-        return self._whole(self._ask("vector", self._parts(point), place, self._velocities(point, velocity)))
+        return self.whole_of(self._ask("vector", self.parts_of(point), place, self.velocities(point, velocity)))
 
     def clean(self, point: Any, velocity: Array) -> Array:
-        return _flat(self._ask("clean", self._parts(point), self._velocities(point, velocity)))
+        return _flat(self._ask("clean", self.parts_of(point), self.velocities(point, velocity)))
 
     def extent(self, point: Any) -> tuple[int, ...]:
-        return (sum(map(math.prod, self._ask("extent", self._parts(point)))),)
+        return (sum(map(math.prod, self._ask("extent", self.parts_of(point)))),)
 
     def move(self, point: Any, place: PyTree, velocity: Array) -> tuple[Any, Any]:
-        found = self._ask("move", self._parts(point), place, self._velocities(point, velocity))
-        return self._whole(end for end, _ in found), self._whole(arrival for _, arrival in found)
+        found = self._ask("move", self.parts_of(point), place, self.velocities(point, velocity))
+        return self.whole_of(end for end, _ in found), self.whole_of(arrival for _, arrival in found)
 
     def second(self, point: Any, place: PyTree, gradient: Array, normal: PyTree, velocity: Array, bend: Any) -> Array:
-        gradients, velocities = self._velocities(point, gradient), self._velocities(point, velocity)
-        found = self._ask("second", self._parts(point), place, gradients, normal, velocities, self._parts(bend))
+        gradients, velocities = self.velocities(point, gradient), self.velocities(point, velocity)
+        found = self._ask("second", self.parts_of(point), place, gradients, normal, velocities, self.parts_of(bend))
         return _flat(found)
 
     def bound(self, point: Any, velocity: Array) -> Float[Array, ""]:
-        return jnp.max(jnp.stack(self._ask("bound", self._parts(point), self._velocities(point, velocity))))
+        return jnp.max(jnp.stack(self._ask("bound", self.parts_of(point), self.velocities(point, velocity))))
+
+    def exponential(self, point: Any, vector: Any) -> Any:
+        point, vector = self._given(point, vector)
+        return self.whole_of(self._ask("exponential", self.parts_of(point), self.parts_of(vector)))
 
     def logarithm(self, point: Any, to: Any) -> Any:
         """Return the tangent vectors of the parts."""
         point, to = self.check(point), self.check(to, "to")
-        return self._whole(self._ask("logarithm", self._parts(point), self._parts(to)))
+        return self.whole_of(self._ask("logarithm", self.parts_of(point), self.parts_of(to)))
 
     def classes(self, point: Any) -> int:
-        return math.prod(self._ask("classes", self._parts(point)))
+        return math.prod(self._ask("classes", self.parts_of(point)))
 
     def in_each_class(self, point: Any) -> Any:
         count = self.classes(point)
@@ -162,29 +170,28 @@ class Product(Manifold):
                 f"manifold: {self!r} has {count} determinant classes, and at most {CLASSES} are searched. Use "
                 "manifolds.SpecialOrthogonal() for the parts whose class you know."
             )
-        sets = self._ask("in_each_class", self._parts(point))
+        sets = self._ask("in_each_class", self.parts_of(point))
         sizes = [jax.tree.leaves(one)[0].shape[0] for one in sets]
         indices = np.indices(sizes).reshape(len(sizes), -1)
-        return self._whole(
+        return self.whole_of(
             jax.tree.map(lambda leaf, rows=rows: leaf[rows], one) for one, rows in zip(sets, indices, strict=True)
         )
 
     def class_of(self, point: Any) -> PyTree:
-        return tuple(self._ask("class_of", self._parts(point)))
+        return tuple(self._ask("class_of", self.parts_of(point)))
 
     def nearest(self, goal: Any, kind: PyTree) -> Any:
-        return self._whole(self._ask("nearest", self._parts(goal), kind))
+        return self.whole_of(self._ask("nearest", self.parts_of(goal), kind))
 
     def cost(self, point: Any) -> float:
-        return sum(self._ask("cost", self._parts(point)))
+        return sum(self._ask("cost", self.parts_of(point)))
 
     def _ask(self, method: str, *given: Any) -> list:
         """Return what a method of each part returns; each argument has one entry for each part."""
         return [getattr(one, method)(*its) for one, *its in zip(self.leaves, *given, strict=True)]
 
-    def _velocities(self, point: Any, velocity: Array) -> list[Array]:
-        """Return the coordinates of each part."""
-        extents = self._ask("extent", self._parts(point))
+    def velocities(self, point: Any, velocity: Array) -> list[Array]:
+        extents = self._ask("extent", self.parts_of(point))
         ends = np.cumsum([math.prod(extent) for extent in extents])[:-1]
         parts = jnp.split(velocity, ends)
         return [part.reshape(extent) for part, extent in zip(parts, extents, strict=True)]

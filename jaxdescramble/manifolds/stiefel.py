@@ -21,17 +21,19 @@ transport is the identity.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of
 from jaxdescramble._base.products import adjoint, as_like, as_real, is_complex, matmul, real_type, square_sum
 from jaxdescramble.manifolds import orthogonal, unitary
-from jaxdescramble.manifolds._exponentials import exponential_minus_one
+from jaxdescramble.manifolds._exponentials import exponential_minus_one, exponential_of_any_minus_one
 from jaxdescramble.manifolds._points import check_near, numbers_of, orthonormal_defect, orthonormality, typed
 from jaxdescramble.manifolds._stiefel_logarithms import logarithm
 from jaxdescramble.manifolds.groups import reflected
@@ -143,21 +145,48 @@ class _Columns(Manifold):
         # Not `like.at[:p].set(...)`: jaxlib 0.10.2 then writes into rows of a complex array that it still has to read.
         return self._together(skewed(like[:p]), like[p:], point)
 
+    def exponential(self, point: Any, vector: Any) -> Array:
+        point, vector = self._given(point, vector)
+        place = self.place(point)
+        velocity = self.coordinates(point, place, vector)
+        # A power of two, so that nothing is rounded.
+        size = jax.lax.stop_gradient(jnp.sqrt(square_sum(self._apart(velocity, point)[1])))
+        unit = jnp.where(size > 0, jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1)))), 1)
+        return self._travelled(point, place, velocity, _minus_one_of_any, unit)[0]
+
     def move(self, point: Array, place: Place, velocity: Array) -> tuple[Array, Array]:
+        return self._travelled(point, place, velocity, exponential_minus_one)
+
+    def _travelled(
+        self,
+        point: Array,
+        place: Place,
+        velocity: Array,
+        minus_one: Callable[[Array], Array],
+        unit: ArrayLike = 1.0,
+    ) -> tuple[Array, Array]:
+        """Return the end of a geodesic and its velocity there.
+
+        Args:
+            point, place: where it starts.
+            velocity: its coordinates.
+            minus_one: returns `exp(M) - 1`.
+            unit: of b. In units near its size, the norm of the matrix below is about that of A and b.
+        """
         turn, below = self._apart(velocity, point)
         aside = _perpendicular(point, place, below)
         p, twist = point.shape[-1], 2 * self.turn_weight
         gram = matmul(adjoint(below), below)
         # Similar to a skew matrix, and both blocks of columns below stay bounded: no decomposition is needed.
-        upper = jnp.concatenate([twist * turn, -gram], axis=1)
-        lower = jnp.eye(p, 2 * p, dtype=point.dtype)
-        E = exponential_minus_one(jnp.concatenate([upper, lower]))
+        upper = jnp.concatenate([twist * turn, -gram / unit], axis=1)
+        lower = jnp.eye(p, 2 * p, dtype=point.dtype) * unit
+        E = minus_one(jnp.concatenate([upper, lower]))
         E = E + jnp.eye(2 * p, dtype=point.dtype)
         if twist != 1:
-            back = jnp.eye(p, dtype=point.dtype) + exponential_minus_one((1 - twist) * turn)
+            back = jnp.eye(p, dtype=point.dtype) + minus_one((1 - twist) * turn)
             E = jnp.concatenate([matmul(E[:, :p], back), matmul(E[:, p:], back)], axis=1)
-        end = polished(matmul(point, E[:p, :p]) + matmul(aside, E[p:, :p]))
-        arrival = matmul(point, E[:p, p:]) + matmul(aside, E[p:, p:])
+        end = polished(matmul(point, E[:p, :p]) + matmul(aside / unit, E[p:, :p]))
+        arrival = matmul(point, E[:p, p:] * unit) + matmul(aside, E[p:, p:])
         return end, arrival + matmul(end, turn)
 
     def second(self, point: Array, place: Place, gradient: Array, normal: Array, velocity: Array, bend: Array) -> Array:
@@ -310,7 +339,14 @@ class Grassmann(_Columns):
 
     def distance(self, point: Any, to: Any) -> Float[Array, ""]:
         """Return the length of the shortest geodesic: the norm of the principal angles, in radians."""
-        return jnp.sqrt(square_sum(self.logarithm(point, to)))
+        return super().distance(point, to)
+
+
+def _minus_one_of_any(matrix: Array) -> Array:
+    """Return `exp(M) - 1` for a matrix of any norm up to 2^16."""
+    absolute = jnp.abs(matrix)
+    bound = jnp.sqrt(absolute.sum(0).max() * absolute.sum(1).max())  # at least the spectral norm
+    return exponential_of_any_minus_one(matrix, bound)
 
 
 def _below(point: Array, place: Place, vector: Array, body: Array) -> Array:

@@ -13,7 +13,7 @@ products.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, PyTree
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.products import is_complex, matmul
 from jaxdescramble.manifolds.projections import skewed
+from jaxdescramble.solvers._batches import if_due
 from jaxdescramble.solvers._kronecker import MISFIT, at_the_minimum, rank_one, rudin_shapiro
 from jaxdescramble.solvers.problem import TINY, Iterate, ManifoldFunction, norm
 
@@ -45,9 +46,6 @@ DEFINITE = 1e-3
 
 FLAT = 1e-3
 """The least divisor, in units of the largest."""
-
-
-Tree = TypeVar("Tree")
 
 Prepare = Callable[[Iterate, PyTree], tuple[Callable[[Array], Array], Array, PyTree]]
 """What `preconditioners.bind` returns too."""
@@ -108,37 +106,17 @@ def bind(problem: ManifoldFunction, start: Iterate, every: int | None, products:
     def prepare(iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array, State]:
         if every != 0:
             due = state.age == int(WAIT * p / products) if every is None else state.age % every == 0
-            found = _if_due(due, lambda: _factors(slope, iterate), state.factors)
+            found = if_due(due, lambda: _factors(slope, iterate), state.factors)
             state = state._replace(factors=found)
         early = state.age & (state.age - 1) == 0  # 0, 1, 2, 4
         due = state.factors.fits & (early | (state.age % EVERY == 0))
-        extra = _if_due(due, lambda: _extra(slope, iterate), state.extra)
+        extra = if_due(due, lambda: _extra(slope, iterate), state.extra)
         state = State(state.age + 1, state.factors, extra)
         return (*_divide(problem, iterate, state), state)
 
     nothing = jnp.zeros((p, p), start.point.dtype)
     first = _factors(slope, start) if every == 0 else _nothing(start.point)
     return State(jnp.zeros((), jnp.int32), first, nothing), prepare
-
-
-@jax.custom_batching.custom_vmap
-def _any(flag: Array) -> Array:
-    """Return the flag: under `vmap`, whether that of any problem is set."""
-    return flag
-
-
-@_any.def_vmap
-def _(size: int, in_batched: list[bool], flag: Array) -> tuple[Array, bool]:
-    return (flag.any() if in_batched[0] else flag), False
-
-
-def _if_due(due: Array, measure: Callable[[], Tree], kept: Tree) -> Tree:
-    """Return what is measured if it is due. In a batch, nothing is measured unless one of the problems is due."""
-
-    def measured() -> Tree:
-        return jax.tree.map(lambda new, old: jnp.where(due, new, old), measure(), kept)
-
-    return jax.lax.cond(_any(due), measured, lambda: kept)
 
 
 def _factors(slope: Callable[[Array], Array], start: Iterate) -> Factors:
@@ -162,7 +140,7 @@ def _factors(slope: Callable[[Array], Array], start: Iterate) -> Factors:
         mean, square = sign / n, (size / jnp.maximum(norm(row), TINY)) ** 2 / n
         return Factors(right, definite, mean, jnp.sqrt(jnp.maximum(square - mean**2, 0)))
 
-    return _if_due(form & (size > 0), measure, _nothing(X))
+    return if_due(form & (size > 0), measure, _nothing(X))
 
 
 def _nothing(X: Array) -> Factors:
@@ -208,6 +186,6 @@ def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[
             b = matmul(matmul(b, F) / of_b[None, :], F.T)
             return manifold.coordinates(X, place, matmul(X, turn) + b)
 
-        return _if_due(known, divided, velocity)
+        return if_due(known, divided, velocity)
 
     return divide, known

@@ -168,7 +168,7 @@ def drafted(problems: Sequence[Problem], key: PRNGKeyArray | None, size: int | N
         alike.setdefault(sort, []).append(place)
     kinds: list[Kind] = []
     for one, places in alike.items():
-        most = size or default_size(*one.shape, np.dtype(one.dtype).itemsize, one.restarts)
+        most = size or default_size(*one.shape, np.dtype(one.dtype).itemsize, one.restarts, one.rank)
         each = size or evened(most, len(places))
         shared = _shared([flat[pair][0] for pair in dict.fromkeys(pairs[i] for i in places)])
         kinds.append(
@@ -199,23 +199,27 @@ def evened(most: int, count: int) -> int:
     return -(-count // -(-count // most))
 
 
-def default_size(n: int, m: int, itemsize: int, restarts: int) -> int:
+def default_size(n: int, m: int, itemsize: int, restarts: int, rank: int | None = None) -> int:
     """Return the default number of problems in a chunk: as many as a closed form solves in two seconds.
 
-    >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0)
-    (10, 512)
+    With a rank k, k components are solved for; finding them takes about 20 products with the signals.
+
+    >>> default_size(320, 640, 4, 0), default_size(32, 500, 4, 0), default_size(320, 640, 4, 0, rank=8)
+    (10, 512, 148)
     """
-    work = (1 + restarts) * (50 * n**3 + 4 * n**2 * m)
-    return int(max(1, min(WORK // work, most_in_memory(n, m, itemsize))))
+    k = n if rank is None else rank
+    work = (1 + restarts) * (50 * k**3 + 4 * k**2 * m) + (0 if rank is None else 20 * n * m * k)
+    return int(max(1, min(WORK // work, most_in_memory(n, m, itemsize, rank))))
 
 
-def most_in_memory(n: int, m: int, itemsize: int) -> int:
+def most_in_memory(n: int, m: int, itemsize: int, rank: int | None = None) -> int:
     """Return the largest chunk size that is chosen automatically: 256 MiB, 512 problems.
 
-    >>> most_in_memory(320, 640, 4)
-    32
+    >>> most_in_memory(320, 640, 4), most_in_memory(320, 640, 4, rank=8)
+    (32, 148)
     """
-    return max(1, min(MEMORY // (itemsize * (2 * n * m + 16 * n * n)), MOST))
+    k = n if rank is None else rank
+    return max(1, min(MEMORY // (itemsize * (2 * n * m + 16 * n * k)), MOST))
 
 
 def _parts(problems: Sequence[Problem], key: PRNGKeyArray | None) -> tuple[dict[str, str], list]:

@@ -203,7 +203,7 @@ def measured(
     sizes = [kind.size for kind in draft.kinds]
     for number, spent in seconds.items():
         kind = draft.kinds[number]
-        most = most_in_memory(kind.shape[0], kind.shape[1], np.dtype(kind.dtype).itemsize)
+        most = most_in_memory(kind.shape[0], kind.shape[1], np.dtype(kind.dtype).itemsize, kind.rank)
         sizes[number] = evened(int(max(1, min(SECONDS // max(spent, 1e-9), most))), kind.count)
     return sizes, seconds, begun
 

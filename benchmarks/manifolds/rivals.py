@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.manifolds.problems import FORMULAS, Task
 from benchmarks.peers.reference import ENDLESS
-from benchmarks.stiefel.problems import FORMULAS, Task
 
 
 class Over(Exception):  # noqa: N818 - not an error: it is how a rival is stopped from inside its own callbacks
@@ -63,28 +63,43 @@ class Trace:
             solve()
 
 
+def whole(parts: tuple) -> Any:
+    """Return the point of a task: its only array, or a tuple."""
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
 def pymanopt_rival(task: Task, trace: Trace, optimiser: Any) -> None:
     """pymanopt with derivatives written by hand in numpy, its fastest backend."""
     import pymanopt  # pyright: ignore[reportMissingImports]
 
     f, slope, product = FORMULAS[task.kind]
-    manifold = pymanopt.manifolds.Stiefel(*task.start.shape)
+    known, (first, *_) = pymanopt.manifolds, task.parts
+    manifold = {
+        "stiefel": lambda: known.Stiefel(*first.shape),
+        "rotations": lambda: known.SpecialOrthogonalGroup(len(first)),
+        "unitary": lambda: known.UnitaryGroup(len(first)),
+        "gates": lambda: known.UnitaryGroup(first.shape[-1], k=len(first)),
+        "motions": lambda: known.Product(
+            [known.SpecialOrthogonalGroup(len(first)), known.Euclidean(1), known.Euclidean(len(first))]
+        ),
+    }[task.manifold]()
 
     @pymanopt.function.numpy(manifold)
-    def cost(X):
+    def cost(*parts):
         trace.tick()
-        found = f(X, *task.args)
+        found = f(whole(parts), *task.args)
         trace.value(found)
         return found
 
     @pymanopt.function.numpy(manifold)
-    def gradient(X):
-        return slope(X, *task.args)
+    def gradient(*parts):
+        return slope(whole(parts), *task.args)
 
     @pymanopt.function.numpy(manifold)
-    def hessian(X, V):
+    def hessian(*parts):
         trace.tick()
-        return product(X, V, *task.args)
+        half = len(parts) // 2
+        return product(whole(parts[:half]), whole(parts[half:]), *task.args)
 
     problem = pymanopt.Problem(manifold, cost, euclidean_gradient=gradient, euclidean_hessian=hessian)
     trace.run(lambda: optimiser.run(problem, initial_point=task.start))
@@ -112,8 +127,8 @@ def geojax_rival(task: Task, trace: Trace, solver: Any) -> None:
     from geojax.optimization import Minimize  # pyright: ignore[reportMissingImports]
 
     f, slope, product = FORMULAS[task.kind]
-    manifold = Stiefel(size=task.start.shape)
-    start, args = jnp.asarray(task.start), tuple(map(jnp.asarray, task.args))
+    manifold = Stiefel(size=task.only.shape)
+    start, args = jnp.asarray(task.only), tuple(map(jnp.asarray, task.args))
     value = jax.jit(lambda X: f(X, *args))
     gradient = jax.jit(lambda X: manifold.egrad_to_rgrad(X, slope(X, *args)))
     second = jax.jit(lambda X, V: manifold.ehess_to_rhess(X, slope(X, *args), product(X, V, *args), V))
@@ -169,13 +184,16 @@ def geoopt_radam(task: Task, trace: Trace) -> None:
     args = tuple(map(torch.as_tensor, task.args))
 
     def solve(rate: float) -> None:
-        X = geoopt.ManifoldParameter(torch.as_tensor(task.start.copy()), manifold=geoopt.Stiefel())
-        optimiser = geoopt.optim.RiemannianAdam([X], lr=rate)
+        first, *others = (torch.as_tensor(part.copy()) for part in task.parts)
+        leaves = [geoopt.ManifoldParameter(first, manifold=geoopt.Stiefel()), *map(torch.nn.Parameter, others)]
+        optimiser = geoopt.optim.RiemannianAdam(leaves, lr=rate)
         while True:
             trace.tick()
             with torch.no_grad():
-                trace.value(f(X, *args).item())
-                X.grad = slope(X, *args)
+                trace.value(f(whole(tuple(leaves)), *args).item())
+                found = slope(whole(tuple(leaves)), *args)
+                for leaf, its in zip(leaves, found if others else (found,), strict=True):
+                    leaf.grad = its
             optimiser.step()
 
     best_of(trace, [functools.partial(solve, rate) for rate in (0.1, 0.03, 0.01)])
@@ -191,29 +209,29 @@ def cdopt_lbfgs(task: Task, trace: Trace) -> None:
     from cdopt.manifold_np import stiefel_np  # pyright: ignore[reportMissingImports]
 
     f, slope, product = FORMULAS[task.kind]
-    size = float(np.linalg.norm(slope(task.start, *task.args)))
+    size = float(np.linalg.norm(slope(task.only, *task.args)))
     options = {"maxiter": 10**9, "maxfun": 10**9, "ftol": 0.0, "gtol": 0.0, "maxcor": 10}
 
     def told(x):
-        U, _, Vh = np.linalg.svd(x.reshape(task.start.shape), full_matrices=False)
+        U, _, Vh = np.linalg.svd(x.reshape(task.only.shape), full_matrices=False)
         trace.value(f(U @ Vh, *task.args))
 
     def solve(penalty: float) -> None:
         posed = problem(
-            stiefel_np(task.start.shape),
+            stiefel_np(task.only.shape),
             lambda X: f(X, *task.args),
             obj_grad=lambda X: slope(X, *task.args),
             obj_hvp=lambda X, V: product(X, V, *task.args),
             beta=penalty,
             enable_jit=False,
-            Xinit=task.start,
+            Xinit=task.only,
         )
 
         def both(x):
             trace.tick()
             return posed.cdf_fun_vec_np(x), posed.cdf_grad_vec_np(x)
 
-        scipy.optimize.minimize(both, task.start.ravel(), jac=True, method="L-BFGS-B", callback=told, options=options)
+        scipy.optimize.minimize(both, task.only.ravel(), jac=True, method="L-BFGS-B", callback=told, options=options)
 
     best_of(trace, [functools.partial(solve, penalty) for penalty in (0.1 * size, size, 10 * size)])
 
@@ -226,9 +244,9 @@ def geotorch_lbfgs(task: Task, trace: Trace) -> None:
     torch.set_num_threads(1)
     f, _, _ = FORMULAS[task.kind]
     args = tuple(map(torch.as_tensor, task.args))
-    layer = torch.nn.Linear(task.start.shape[1], task.start.shape[0], bias=False, dtype=torch.float64)
+    layer = torch.nn.Linear(task.only.shape[1], task.only.shape[0], bias=False, dtype=torch.float64)
     geotorch.orthogonal(layer, "weight")
-    layer.weight = torch.as_tensor(task.start)
+    layer.weight = torch.as_tensor(task.only)
     optimiser = torch.optim.LBFGS(
         layer.parameters(), lr=1.0, max_iter=10**9, max_eval=10**9, tolerance_grad=0.0, tolerance_change=0.0,
         history_size=10, line_search_fn="strong_wolfe",
@@ -245,17 +263,47 @@ def geotorch_lbfgs(task: Task, trace: Trace) -> None:
     trace.run(lambda: optimiser.step(closure))
 
 
-def ours(task: Task, trace: Trace, solver: Any, manifold: Any) -> None:
+def by_hand(kind: str) -> Callable[..., Any]:
+    """Return a function of a point and data whose slope is the formula that the rivals get too."""
+    import jax
+
+    f, slope, _ = FORMULAS[kind]
+
+    @jax.custom_vjp
+    def function(point, *args):
+        return f(point, *args)
+
+    def forward(point, *args):
+        return f(point, *args), (slope(point, *args), len(args))
+
+    def backward(kept, change):
+        found, count = kept
+        return jax.tree.map(lambda leaf: change * leaf.conj(), found), *[None] * count
+
+    function.defvjp(forward, backward)
+    return function
+
+
+def ours(task: Task, trace: Trace, solver: Any, automatic: bool = False) -> None:
     """Time solves of as many steps as each goal needs: here a solve is compiled, so nobody can look inside."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
     import jax.numpy as jnp
 
+    from jaxdescramble import manifolds
     from jaxdescramble.solvers import minimise
 
-    function = FORMULAS[task.kind][0]
-    start, args = jnp.asarray(task.start), tuple(map(jnp.asarray, task.args))
+    free = manifolds.Euclidean()
+    manifold = {
+        "stiefel": manifolds.Stiefel(),
+        "rotations": manifolds.SpecialOrthogonal(),
+        "unitary": manifolds.Unitary(),
+        "gates": manifolds.Power(manifolds.SpecialUnitary()),
+        "motions": (manifolds.SpecialOrthogonal(), free, free),
+    }[task.manifold]
+    function = FORMULAS[task.kind][0] if automatic else by_hand(task.kind)
+    start, args = jax.tree.map(jnp.asarray, task.start), tuple(map(jnp.asarray, task.args))
     steps = 256
     while True:
         limited = dataclasses.replace(solver, max_steps=steps, tolerance=0.0)
@@ -285,26 +333,27 @@ def ours(task: Task, trace: Trace, solver: Any, manifold: Any) -> None:
         trace.reached[k] = float(np.median(taken[1:])), int(found.evaluations)
 
 
-def our_lbfgs(task: Task, trace: Trace) -> None:
-    from jaxdescramble import manifolds, solvers
+def our_lbfgs(task: Task, trace: Trace, automatic: bool = False) -> None:
+    from jaxdescramble import solvers
 
-    ours(task, trace, solvers.LBFGS(), manifolds.Stiefel())
+    ours(task, trace, solvers.LBFGS(), automatic)
 
 
 def our_cg(task: Task, trace: Trace) -> None:
-    from jaxdescramble import manifolds, solvers
+    from jaxdescramble import solvers
 
-    ours(task, trace, solvers.ConjugateGradient(), manifolds.Stiefel())
+    ours(task, trace, solvers.ConjugateGradient())
 
 
 def our_tr(task: Task, trace: Trace) -> None:
-    from jaxdescramble import manifolds, solvers
+    from jaxdescramble import solvers
 
-    ours(task, trace, solvers.TrustRegion(), manifolds.Stiefel())
+    ours(task, trace, solvers.TrustRegion())
 
 
 RIVALS = {
     "**L-BFGS**": our_lbfgs,
+    "**L-BFGS**, slope by automatic differentiation": functools.partial(our_lbfgs, automatic=True),
     "**conjugate gradients**": our_cg,
     "**trust region**": our_tr,
     "pymanopt conjugate gradients": pymanopt_cg,
@@ -316,3 +365,12 @@ RIVALS = {
     "geotorch, torch L-BFGS": geotorch_lbfgs,
 }
 SECOND_ORDER = ("pymanopt trust region", "geojax trust region")
+
+
+def has(rival: str, manifold: str) -> bool:
+    """Return whether a rival has the manifold of a task."""
+    if rival.startswith("**") or "pymanopt" in rival:
+        return True
+    if manifold == "motions":
+        return "geoopt" in rival
+    return manifold in ("stiefel", "rotations")

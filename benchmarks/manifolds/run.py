@@ -1,12 +1,13 @@
-"""Stiefel manifolds: this library beside five peers, one command, one table.
+"""Manifolds: this library beside five peers, one command, one table.
 
-Run: python -m benchmarks.stiefel.run [--tasks brockett-200-5] [--only "**L-BFGS**"] [--limit 60] [--core 1] [--fresh]
+Run: python -m benchmarks.manifolds.run [--tasks brockett-200-5] [--only "**L-BFGS**"] [--limit 60] [--core 1] [--fresh]
 
 Every rival runs in a process of its own, with one thread on one core, in float64, from the same Haar-random start.
-Records are kept in `benchmarks/stiefel/.cache`. Rivals: pip install pymanopt geojax geoopt cdopt geotorch torch.
+Records are kept in `benchmarks/manifolds/.cache`. Rivals: pip install pymanopt geojax geoopt cdopt geotorch torch.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -17,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.manifolds.problems import FORMULAS, NAMES, TALL, Task, task
+from benchmarks.manifolds.rivals import RIVALS, SECOND_ORDER, Trace, has, ours
 from benchmarks.peers.run import environment
 from benchmarks.peers.table import hardware
-from benchmarks.stiefel.problems import NAMES, TALL, task
-from benchmarks.stiefel.rivals import RIVALS, SECOND_ORDER, Trace, ours
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(__file__).parent / ".cache"
@@ -28,17 +29,18 @@ GAPS = (1e-3, 1e-6, 1e-9)
 """Gaps to reach, `(f - f*) / (f(start) - f*)`."""
 
 
-def optimum(name: str) -> float:
+def optimum(posed: Task) -> float:
     """Return the least value of a task; where no formula gives it, that of our trust region, kept in the cache."""
-    posed = task(name)
     if posed.best is not None:
         return posed.best
-    path = CACHE / f"{name}-best.json"
+    path = CACHE / f"{posed.name}-best.json"
     if not path.exists():
-        from jaxdescramble import manifolds, solvers
+        from jaxdescramble import solvers
 
         trace = Trace([-np.inf], 600.0)
-        ours(posed, trace, solvers.TrustRegion(), manifolds.Stiefel())
+        ours(
+            posed if posed.near is None else dataclasses.replace(posed, start=posed.near), trace, solvers.TrustRegion()
+        )
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(trace.lowest))
     return json.loads(path.read_text())
@@ -47,9 +49,8 @@ def optimum(name: str) -> float:
 def child(name: str, rival: str, limit: float, core: int, out: Path) -> None:
     """Solve, and write the record."""
     os.sched_setaffinity(0, {core})
-    posed, best = task(name), optimum(name)
-    from benchmarks.stiefel.problems import FORMULAS
-
+    posed = task(name)
+    best = optimum(posed)
     first = float(FORMULAS[posed.kind][0](posed.start, *posed.args))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     trace = Trace([best + gap * (first - best) for gap in GAPS], limit)
@@ -65,7 +66,7 @@ def child(name: str, rival: str, limit: float, core: int, out: Path) -> None:
 def launch(name: str, rival: str, limit: float, core: int) -> dict[str, Any]:
     """Run one rival in a process of its own."""
     out = CACHE / f"{name}-{list(RIVALS).index(rival)}.json"
-    command = [sys.executable, "-m", "benchmarks.stiefel.run", "--child", name, rival, str(out)]
+    command = [sys.executable, "-m", "benchmarks.manifolds.run", "--child", name, rival, str(out)]
     command += ["--limit", str(limit), "--core", str(core)]
     try:
         done = subprocess.run(
@@ -125,7 +126,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each rival on each problem")
     parser.add_argument("--core", type=int, default=(os.cpu_count() or 1) - 1)
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "stiefel.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "manifolds.md")
     parser.add_argument("--note", default="", help="a sentence about the machine, for the table")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -134,10 +135,13 @@ def main() -> None:
         child(given.child[0], given.child[1], given.limit, given.core, Path(given.child[2]))
         return
     for name in given.tasks:
-        optimum(name)
+        posed = task(name)
+        optimum(posed)
         for rival in given.only:
             path = CACHE / f"{name}-{list(RIVALS).index(rival)}.json"
             if name == TALL and not rival.startswith("**") and "pymanopt" not in rival:
+                continue
+            if not has(rival, posed.manifold):
                 continue
             if not path.exists() or given.fresh:
                 print(name, rival, cell(launch(name, rival, given.limit, given.core)), flush=True)
@@ -146,12 +150,14 @@ def main() -> None:
     records = {(one["task"], one["rival"]): one for one in found}
     names = [name for name in (*NAMES, TALL) if any(task == name for task, _ in records)]
     lines = [
-        "# Stiefel manifolds", "",
-        "`python -m benchmarks.stiefel.run`; every rival in a process of its own, one thread, float64, the same start.",
+        "# Manifolds", "",
+        "`python -m benchmarks.manifolds.run`; each rival in a process of its own, one thread, float64, one start.",
         f"Hardware: {hardware()}. {given.note}".strip(), "",
         f"Seconds to gaps {', '.join(f'{gap:.0e}' for gap in GAPS)} of `(f - f*) / (f(start) - f*)`, compiled before; "
         "in brackets the evaluations (function with gradient, or Hessian product) to the last, or the gap at the end.",
-        "Names are kind-n-p. Ratios are for the three gaps; above 1, this library is faster.", "",
+        "Names are kind-n-p. Ratios are for the three gaps; above 1, this library is faster. All get the slope and the "
+        "Hessian products as formulas in their own library, except the row that says otherwise, geotorch, and our "
+        "Hessian products, which differentiate the slope. An empty cell: the peer does not have the manifold.", "",
         *table(records, names), "",
         "Peak memory of the whole process, MB:", "",
         "| solver | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|",
