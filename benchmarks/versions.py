@@ -1,10 +1,12 @@
 """Compare two versions of this package in turns: the closed form, the peers' problem, Insens, the path kernel.
 
-Run: python -m benchmarks.versions OLD NEW [--pairs 15] [--out benchmarks/results/versions.md]
+Run: python -m benchmarks.versions OLD NEW [--pairs 15] [--data FOLDER] [--out benchmarks/results/versions.md]
 
 OLD and NEW are folders that contain `jaxdescramble` (two worktrees). Each version runs in a process of its own, and
 warms up. Then the two take turns, and each pair of calls gives one ratio; the order alternates. The table shows the
 median ratio with a distribution-free 95% interval (order statistics of the ratios). Results must agree too.
+
+With `--data`, the folder of `benchmarks.wild`, also default calls of `jd.descramble` on signals of ordinary networks.
 """
 
 import argparse
@@ -30,11 +32,32 @@ WORK = {
     "Insens, convolutional, 8 images": "insens",
     "path kernel, dense, 2,000 samples": "path_kernel",
 }
+WILD = (
+    "digits_relu_128_preactivation, total variation",
+    "random_relu_128, log-cosh",
+    "minilm_v1_head3, l1",
+    "minilm_q1, total variation",
+    "crepe_conv6, spectral entropy",
+    "digits_relu_64_last, locality",
+    "minilm_residual3, l1",
+)
+"""Cases of `benchmarks.wild`."""
 LEAST = 0.3
 """Seconds that one timed call takes at least: short calls are repeated."""
 
 
-def calls(name):
+def wild(name, data):
+    """Return a default call on a case of `benchmarks.wild`."""
+    import jaxdescramble as jd
+    from benchmarks.wild.cases import END, OBJECTIVES, TUNE, signals_of
+
+    (case,) = (one for one in (*TUNE, *END) if one.name == name)
+    signals = signals_of(case, data)
+    objective = OBJECTIVES[case.objective](len(signals))
+    return lambda: jd.descramble(signals, objective).value
+
+
+def calls(name, data):
     """Return a function of no arguments that does the work, and gives one number to compare."""
     import jax
 
@@ -44,6 +67,8 @@ def calls(name):
     from benchmarks.peers.reference import reference
     from jaxdescramble import exact, objectives, operators, solvers
 
+    if name in WILD:
+        return wild(name, data)
     if name == "closed_512":
         signals = jnp.asarray(np.random.default_rng(0).standard_normal((512, 2048)))
         summary = objectives.Gram.empty(512, signals.dtype).update(signals)
@@ -85,15 +110,15 @@ def calls(name):
     return lambda: streamed(data)
 
 
-def worker():
-    """Answer lines "name repeats" with "seconds value"; the first call of a name compiles."""
+def worker(data):
+    """Answer lines "repeats name" with "seconds value"; the first call of a name compiles."""
     import jax
 
     known = {}
     for line in sys.stdin:
-        name, repeats = line.split()
+        repeats, name = line.strip().split(" ", 1)
         if name not in known:
-            known[name] = calls(name)
+            known[name] = calls(name, Path(data))
             jax.block_until_ready(known[name]())
         begun, value = time.perf_counter(), None
         for _ in range(int(repeats)):
@@ -104,10 +129,10 @@ def worker():
 class Version:
     """A process that runs one version. It imports the package, and the benchmarks of the same folder."""
 
-    def __init__(self, folder: Path):
-        code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2])['worker']()"
+    def __init__(self, folder: Path, data: Path | None):
+        code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2])['worker'](sys.argv[3])"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, str(folder), __file__],
+            [sys.executable, "-c", code, str(folder), __file__, str(data)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -117,7 +142,7 @@ class Version:
     def __call__(self, name: str, repeats: int = 1) -> tuple[float, float]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{name} {repeats}\n")
+        self.process.stdin.write(f"{repeats} {name}\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().split()
         if len(answer) != 2:
@@ -134,8 +159,9 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
     return float(np.median(ordered)), float(ordered[below]), float(ordered[count - 1 - below])
 
 
-def main(old: Path, new: Path, pairs: int, out: Path):
-    versions = [Version(old.resolve()), Version(new.resolve())]
+def main(old: Path, new: Path, pairs: int, data: Path | None, out: Path):
+    data = None if data is None else data.resolve()
+    versions = [Version(old.resolve(), data), Version(new.resolve(), data)]
     lines = [
         "# Two versions of the package, in turns",
         "",
@@ -146,7 +172,8 @@ def main(old: Path, new: Path, pairs: int, out: Path):
         "| work | old, ms | new, ms | ratio | interval | results differ by |",
         "|---|---|---|---|---|---|",
     ]
-    for title, name in WORK.items():
+    work = WORK | ({name: name for name in WILD} if data else {})
+    for title, name in work.items():
         values = [version(name)[1] for version in versions]
         once = min(version(name)[0] for version in versions)
         repeats = max(1, int(np.ceil(LEAST / once)))
@@ -169,6 +196,7 @@ if __name__ == "__main__":
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "versions.md")
     given = parser.parse_args()
-    main(given.old, given.new, given.pairs, given.out)
+    main(given.old, given.new, given.pairs, given.data, given.out)

@@ -242,11 +242,20 @@ def test_derivatives_of_exponentials_in_both_modes_are_finite_differences(case):
         forward = jax.jvp(onward, (0.0,), (1.0,))[1]
         slope = jax.tree.map(jnp.conj, jax.grad(reading)(V))
         backward = sum(map(inner, jax.tree.leaves(slope), jax.tree.leaves(W)))
-        return forward, backward, (onward(1e-5) - onward(-1e-5)) / 2e-5
 
-    forward, backward, finite = measured(start, V, W)
+        def from_another(P):  # projections and exponentials have derivatives by the point too
+            end = manifold.exponential(P, manifold.project(P, V))
+            return sum(map(inner, jax.tree.leaves(end), jax.tree.leaves(other)))
+
+        at_point = jax.tree.map(jnp.conj, jax.grad(from_another)(point))
+        by_point = sum(map(inner, jax.tree.leaves(at_point), jax.tree.leaves(W)))
+        ahead = jax.jvp(from_another, (point,), (W,))[1]
+        return forward, backward, (onward(1e-5) - onward(-1e-5)) / 2e-5, by_point, ahead
+
+    forward, backward, finite, by_point, ahead = measured(start, V, W)
     np.testing.assert_allclose(forward, finite, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(backward, forward, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(by_point, ahead, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.sampled(6)
@@ -275,7 +284,7 @@ def test_distances_have_derivatives_and_means_of_two_points_lie_between_them(cas
     found, finite, towards = measured(end, start, middle, like(keys[2], start))
     np.testing.assert_allclose(found, finite, rtol=1e-6)
     np.testing.assert_allclose(towards, -0.4, rtol=1e-9)  # the way back shortens the distance by its length
-    assert float(jnp.abs(jax.grad(lambda P: manifold.distance(P, start) ** 2)(start)).max()) < 1e-7
+    assert float(jnp.abs(jax.grad(lambda P: manifold.distance(P, start))(start)).max()) == 0
     mean = minimise(spread, end, start, end, manifold=manifold).point
     assert float(manifold.distance(mean, middle)) < 1e-6
 
@@ -428,3 +437,28 @@ def test_products_flatten_and_know_what_their_parts_know():
     end = nested.exponential(point, nested.logarithm(point, other))
     assert float(apart(end, other)) < 1e-10
     assert Product((Orthogonal(),) * 64).classes((jnp.eye(2),) * 64) == 2**64
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Euclidean().logarithm(jnp.zeros(2), jnp.zeros((3, 1))), r"to: got shape \(3, 1\).*\(2,\)"),
+        (lambda: Orthogonal().logarithm(jnp.eye(2), jnp.eye(3)), r"to: got shape \(3, 3\).*\(2, 2\)"),
+        (lambda: Orthogonal().distance(jnp.eye(2), jnp.eye(3)), r"to: got shape \(3, 3\)"),
+        (lambda: Grassmann().distance(jnp.eye(4, 2), jnp.eye(4, 3)), r"to: got shape \(4, 3\)"),
+        (lambda: Stiefel().transport(jnp.eye(5, 2), jnp.eye(6, 2), jnp.ones((5, 2))), r"to: got shape \(6, 2\)"),
+        (lambda: Power(Stiefel()).check(jnp.eye(5, 2)), r"got shape \(5, 2\).*\(k, n, p\).*Stiefel\(\)"),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_numbers_of_python_take_the_precision_of_the_arrays_beside_them():
+    both = Product({"turn": Orthogonal(), "shift": Euclidean()})
+    checked = both.check({"turn": jnp.eye(2, dtype=jnp.float32), "shift": 0.0})
+    assert checked["shift"].dtype == jnp.float32
+    with pytest.raises(TypeError, match="several precisions"):
+        both.check({"turn": jnp.eye(2, dtype=jnp.float32), "shift": jnp.zeros((), jnp.float64)})

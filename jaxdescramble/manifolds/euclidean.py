@@ -93,7 +93,8 @@ class Euclidean(Manifold):
 
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the difference."""
-        return self.check(to, "to") - self.check(point)
+        point, to = self._both(point, to)
+        return to - point
 
 
 def _length(array: Array) -> Float[Array, ""]:

@@ -141,12 +141,12 @@ class SpecialOrthogonal(_Group):
 
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the tangent vector of the shortest geodesic; NaN if the determinants differ."""
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         return matmul(point, logarithm(matmul(point.T, to)))
 
     def distance(self, point: Any, to: Any) -> Float[Array, ""]:
         """Return the length of the shortest geodesic; infinite if the determinants differ."""
-        return orthogonal.distance(self.check(point), self.check(to, "to"))
+        return orthogonal.distance(*self._both(point, to))
 
     def class_of(self, point: Array) -> Array:
         # Negating a row maps one class to the other.
@@ -215,7 +215,7 @@ class Unitary(_Group):
 
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the tangent vector of the shortest geodesic."""
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         return matmul(point, unitary.logarithm(matmul(adjoint(point), to)))
 
 
@@ -287,7 +287,7 @@ class SpecialUnitary(Unitary):
         It is the shortest one if both are near each other: if the trace of the principal logarithm is not zero, angles
         change by multiples of 2 pi, the largest first.
         """
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         return matmul(point, unitary.logarithm(matmul(adjoint(point), to), traceless=True))
 
 

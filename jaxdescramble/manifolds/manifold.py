@@ -159,8 +159,8 @@ class Manifold(abc.ABC):
             to: the other point.
             vector: a tangent vector at `point`.
         """
+        point, to = self._both(point, to)
         point, vector = self._given(point, vector)
-        to = self.check(to, "to")
         return self.vector(to, self.place(to), self.coordinates(point, self.place(point), vector))
 
     def logarithm(self, point: Any, to: Any) -> Any:
@@ -188,7 +188,7 @@ class Manifold(abc.ABC):
             point: the point.
             to: the other point.
         """
-        return _distance(self, self.check(point), self.check(to, "to"))
+        return _distance(self, *self._both(point, to))
 
     # What solvers call: coordinates.
 
@@ -346,6 +346,15 @@ class Manifold(abc.ABC):
 
     # What both need.
 
+    def _both(self, point: Any, to: Any) -> tuple[Any, Any]:
+        """Return two points of one shape."""
+        point, to = self.check(point), self.check(to, "to")
+        shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(one)] for one in (point, to)]
+        if shapes[0] != shapes[1]:
+            here, there = (", ".join(map(str, some)) for some in shapes)
+            raise ValueError(f"to: got shape {there}; must be that of the point, {here}.")
+        return point, to
+
     def _given(self, point: Any, vector: Any, name: str = "vector") -> tuple[Any, Any]:
         """Return a point and an array of its shape and type."""
         point = self.check(point)
@@ -363,9 +372,10 @@ def _distance_jvp(manifold: Manifold, primals: tuple[Any, Any], tangents: tuple[
     """Use the first variation of the length: only the ends of a geodesic matter."""
     (point, to), (here, there) = primals, tangents
     length = _distance(manifold, point, to)
+    apart = ~(length <= 100 * jnp.finfo(length.dtype).eps)  # otherwise the direction is rounding
     vector, back = manifold.logarithm(point, to), manifold.logarithm(to, point)
     change = manifold.inner(point, vector, here) + manifold.inner(to, back, there)
-    return length, -change / jnp.where(length > 0, length, 1)
+    return length, jnp.where(apart, -change / jnp.where(apart, length, 1), 0)
 
 
 def _is_complex_type(dtype: DTypeLike) -> bool:

@@ -62,6 +62,12 @@ class Power(Manifold):
     def shaped(self, like: Any, name: str) -> None:
         if not like.shape or not like.shape[0]:
             raise ValueError(f"{name}: got shape {like.shape}; expected points stacked along a leading axis.")
+        if self.manifold.axes is not None and len(like.shape) != self.manifold.axes + 1:
+            expected = ("k", "n", "p")[: self.manifold.axes + 1]
+            raise ValueError(
+                f"{name}: got shape {like.shape}; k points of {self.manifold.symbol} have the shape "
+                f"({', '.join(expected)}). One point alone is a point of {type(self.manifold).__name__}()."
+            )
         self.manifold.shaped(_one(like), name)
 
     def origin(self, like: Any) -> Array:
@@ -121,7 +127,7 @@ class Power(Manifold):
 
     def logarithm(self, point: Any, to: Any) -> Array:
         """Return the tangent vectors of the parts."""
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         return jax.vmap(self.manifold.logarithm)(point, to)
 
     def classes(self, point: Any) -> int:

@@ -81,7 +81,7 @@ class Product(Manifold):
         return jax.tree.unflatten(self.structure, list(parts))
 
     def check(self, point: Any, name: str = "point") -> Any:
-        parts = self.parts_of(point, name)
+        parts = _of_one_precision(self.parts_of(point, name))
         paths, _ = jax.tree_util.tree_flatten_with_path(self.parts, is_leaf=is_manifold)
         names = [f"{name}{jax.tree_util.keystr(path)}" for path, _ in paths]
         arrays = self._ask("check", parts, names)
@@ -157,7 +157,7 @@ class Product(Manifold):
 
     def logarithm(self, point: Any, to: Any) -> Any:
         """Return the tangent vectors of the parts."""
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         return self.whole_of(self._ask("logarithm", self.parts_of(point), self.parts_of(to)))
 
     def classes(self, point: Any) -> int:
@@ -260,6 +260,16 @@ def _is_array(manifold: Manifold, value: Any) -> bool:
         return True
     numbers_only = all(isinstance(leaf, int | float | complex) for leaf in jax.tree.leaves(value))
     return isinstance(value, list) and manifold.axes is not None and numbers_only
+
+
+def _of_one_precision(parts: list) -> list:
+    """Return the parts, with Python numbers in the precision of the arrays beside them."""
+    leaves = [leaf for leaf in jax.tree.leaves(parts) if hasattr(leaf, "dtype")]
+    kinds = {real_type(leaf.dtype) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    if len(kinds) != 1:
+        return parts
+    (kind,) = kinds
+    return [np.asarray(one, kind) if isinstance(one, float) else one for one in parts]
 
 
 def _sketch(tree: Any) -> str:

@@ -116,7 +116,7 @@ class _Columns(Manifold):
         tame = square_sum(inverse) <= WILD**2 * p  # also False for NaN
 
         def reordered() -> Place:
-            order = orthonormal(top)
+            order = orthonormal(jax.lax.stop_gradient(top))  # any fixed orthogonal matrix would do
             return Place(order, decompositions.inverse(order + top))
 
         return jax.lax.cond(tame, lambda: Place(eye, inverse), reordered)
@@ -288,7 +288,7 @@ class Stiefel(_Columns):
             raise TypeError(
                 f"{self!r}: knows no logarithms and distances; use manifolds.Stiefel(), of canonical metric."
             )
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         like = jnp.zeros((), jnp.result_type(point, to))
         return logarithm(self, point.astype(like.dtype), to.astype(like.dtype))
 
@@ -328,7 +328,7 @@ class Grassmann(_Columns):
 
         Its end spans the same subspace as `to`. The matrix differs from `to` by a rotation of the columns.
         """
-        point, to = self.check(point), self.check(to, "to")
+        point, to = self._both(point, to)
         U, cosine, Vh = decompositions.svd(matmul(adjoint(to), point))
         aligned = matmul(to, matmul(U, Vh))
         rest = aligned - matmul(point, matmul(adjoint(point), aligned))

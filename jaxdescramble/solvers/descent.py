@@ -121,7 +121,7 @@ class Loop(NamedTuple):
         iterate, state: the current point, and the memory of the solver.
         unit: the unit of values and gradients.
         known: whether the start was finite.
-        scale: largest size of the gradient so far.
+        scale: largest size of the gradient so far; on a product, one for each part.
         mark: the value at the last multiple of `WINDOW` steps.
         steps, evaluations, status, record: see `Solution`; the status is `RUNNING` until the loop ends.
     """
@@ -154,7 +154,7 @@ def descend(function: Function, start: PyTree, args: tuple, solver: Descent, opt
     problem, first, known = _first(function, start, args, options.manifold)
     state, step = solver.bind(problem, first)
     loop = _opened(problem, first, known, state, solver, options)
-    return finish(_stepped(loop, step, solver, None), solver, options)
+    return finish(_stepped(loop, step, solver, options.manifold, None), solver, options)
 
 
 def begin(function: Function, start: PyTree, args: tuple, solver: Descent, options: RunOptions) -> Loop:
@@ -169,7 +169,7 @@ def advance(
 ) -> Loop:
     """Take the loop at most `steps` steps further."""
     _, step = solver.bind(ManifoldFunction(function, args, options.manifold, loop.unit), loop.first)
-    return _stepped(loop, step, solver, loop.steps + steps)
+    return _stepped(loop, step, solver, options.manifold, loop.steps + steps)
 
 
 def finish(loop: Loop, solver: Descent, options: RunOptions) -> Solution:
@@ -195,16 +195,17 @@ def _first(
 def _opened(
     problem: ManifoldFunction, first: Iterate, known: Array, state: PyTree, solver: Descent, options: RunOptions
 ) -> Loop:
-    zero, scale = jnp.zeros((), jnp.int32), _size(first)
-    status, record = _judged(first, scale, False, False, known, solver), options.start(first.value.dtype)
+    zero, scale = jnp.zeros((), jnp.int32), _sizes(first, options.manifold)
+    status = _judged(first, scale, False, False, known, solver, options.manifold)
+    record = options.start(first.value.dtype)
     unit = jnp.asarray(problem.unit)
     return Loop(first, first, state, unit, known, scale, first.value, zero, zero + 1, status, record)
 
 
-def _stepped(loop: Loop, step: Step, solver: Descent, until: Array | None) -> Loop:
+def _stepped(loop: Loop, step: Step, solver: Descent, manifold: Manifold, until: Array | None) -> Loop:
     def body(loop: Loop) -> Loop:
         iterate, state, info = step(loop.iterate, loop.state)
-        scale = jnp.maximum(loop.scale, _size(iterate))
+        scale = jnp.maximum(loop.scale, _sizes(iterate, manifold))
         ends = (loop.steps + 1) % WINDOW == 0
         decrease = jnp.asarray(getattr(solver, "decrease", 0.0))
         slow = ends & (decrease > 0) & (loop.mark - iterate.value < decrease * jnp.abs(iterate.value))
@@ -216,7 +217,7 @@ def _stepped(loop: Loop, step: Step, solver: Descent, until: Array | None) -> Lo
             mark=jnp.where(ends, iterate.value, loop.mark),
             steps=loop.steps + 1,
             evaluations=loop.evaluations + info.evaluations,
-            status=_judged(iterate, scale, slow, info.stalled, loop.known, solver),
+            status=_judged(iterate, scale, slow, info.stalled, loop.known, solver, manifold),
             record=record,
         )
 
@@ -232,11 +233,17 @@ def _goes_on(loop: Loop, solver: Descent) -> Array:
 
 
 def _judged(
-    iterate: Iterate, scale: Array, slow: Array | bool, stalled: Array | bool, known: Array, solver: Descent
+    iterate: Iterate,
+    scale: Array,
+    slow: Array | bool,
+    stalled: Array | bool,
+    known: Array,
+    solver: Descent,
+    manifold: Manifold,
 ) -> Array:
     status = jnp.where(jnp.asarray(slow), Status.DECREASE_SMALL, RUNNING)
     status = jnp.where(jnp.asarray(stalled), Status.PRECISION, status)
-    status = jnp.where(_flat(iterate, scale, solver.tolerance), Status.SOLVED, status)
+    status = jnp.where(_flat(iterate, scale, solver.tolerance, manifold), Status.SOLVED, status)
     return jnp.where(iterate.finite & known, status, Status.NOT_FINITE).astype(jnp.int32)
 
 
@@ -257,7 +264,7 @@ def summed_up(
     manifold: Manifold,
 ) -> Solution:
     """Return the solution of a solver that does not judge its own steps: solved if the last gradient vanishes."""
-    status = jnp.where(_flat(iterate, _size(iterate), tolerance), Status.SOLVED, Status.STEPS_SPENT)
+    status = jnp.where(_flat(iterate, _size(iterate), tolerance, manifold), Status.SOLVED, Status.STEPS_SPENT)
     status = jnp.where(iterate.finite, status, Status.NOT_FINITE)
     return _solution(iterate, steps, evaluations, status, record, manifold)
 
@@ -287,10 +294,25 @@ def _solution(
     )
 
 
-def _flat(iterate: Iterate, scale: Array, tolerance: ArrayLike | None) -> Array:
+def _flat(iterate: Iterate, scale: Array, tolerance: ArrayLike | None, manifold: Manifold) -> Array:
+    """Return whether the gradient vanishes beside a scale; with one scale for each part, that of every part."""
     if tolerance is None:
         tolerance = default_tolerance(iterate.value.dtype)
-    return norm(iterate.gradient) <= jnp.asarray(tolerance) * scale
+    if not scale.ndim:
+        return norm(iterate.gradient) <= jnp.asarray(tolerance) * scale
+    gradients = jnp.stack([norm(its) for its in manifold.velocities(iterate.point, iterate.gradient)])
+    # Where the slope of a part is nothing but rounding of the others, its own scale means nothing.
+    rounding = jnp.finfo(scale.dtype).eps * jnp.max(scale)
+    return (gradients <= jnp.maximum(jnp.asarray(tolerance) * scale, rounding)).all()
+
+
+def _sizes(iterate: Iterate, manifold: Manifold) -> Array:
+    """Return `||grad f||_F`; on a product, one for each part. It is 0 if not finite."""
+    if not manifold.factors:
+        return _size(iterate)
+    gradients = manifold.velocities(iterate.point, iterate.gradient)
+    parts = zip(gradients, iterate.normal, strict=True)
+    return jnp.stack([_size(iterate._replace(gradient=its, normal=normal)) for its, normal in parts])
 
 
 def _unit(iterate: Iterate) -> Array:

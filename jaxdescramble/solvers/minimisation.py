@@ -6,9 +6,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, PyTree
 
-from jaxdescramble._base.checks import a_function, positive_integer
+from jaxdescramble._base.checks import a_function, positive_integer, staged
 from jaxdescramble._base.status import Status
 from jaxdescramble.manifolds.named import point_on
 from jaxdescramble.solvers.descent import Function, RunOptions, Solver
@@ -99,7 +100,8 @@ def minimise(
     watch = watched(progress, max_seconds, data, "minimise")
     options = RunOptions(history, where, watch)
     solution = _solve(*data, options) if watch is None else search(*data, options)
-    solution = attach(solution, pure, args, where)
+    if watch is None or staged(pure, args):  # otherwise nobody differentiates
+        solution = attach(solution, pure, args, where)
     if watch is not None and watch.stopped == Status.INTERRUPTED:
         raise Interrupted("minimise was interrupted; the best point so far is in .result of this exception.", solution)
     return solution
@@ -123,8 +125,13 @@ def _counted(steps: Count, classes: int) -> Array:
     return jnp.asarray(np.full(np.shape(steps), classes, np.int32))
 
 
+@jax.jit
+def _value(function: Function, point: PyTree, args: tuple) -> ArrayLike:
+    return function(point, *args)
+
+
 def _check_scalar(function: Function, point: PyTree, args: tuple) -> None:
-    shape = jax.eval_shape(function, point, *args)
+    shape = _value.eval_shape(function, point, args)  # a second call does not trace the function again
     if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
         raise TypeError(
             f"function: returned {shape}; expected one real number. Take a sum or a mean over samples, or jax.vmap "

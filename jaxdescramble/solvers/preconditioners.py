@@ -39,9 +39,6 @@ STEADY = 1e-6
 INNER = 4.0
 """How many Hessian products a step of a trust region takes far from the answer."""
 
-FEW = 8
-"""Parts of products that have fewer rows get one number, because a model takes longer to compile than it saves."""
-
 COLUMNS = 32
 """Number of Hessian products that `Kronecker` takes together: it fills a matrix product and fits into memory."""
 
@@ -182,9 +179,9 @@ class Automatic:
     """The model that suits a function: `Analytic()` for an objective with a curvature, otherwise `Kronecker()`.
 
     It is the default of `LBFGS` and `TrustRegion`. For real n x p matrices with orthonormal columns, n >= 64 and
-    p >= 2, it is `Kronecker()`, measured when a solve has cost as much. In a product, each part has the model that it
-    would have alone, or else one number: its curvature along one direction, measured at the steps 0, 1, 2, 4, 8, ... So
-    parts may have different units. On other manifolds, nothing is modelled.
+    p >= 2, it is `Kronecker()`, measured when a solve has cost as much. In a product, each part has one number: its
+    curvature along one direction, measured at the steps 0, 1, 2, 4, 8, ... So parts may have different units. On other
+    manifolds, nothing is modelled.
 
     >>> from jaxdescramble.objectives import total_variation
     >>> from jaxdescramble.solvers import LBFGS, minimise
@@ -314,11 +311,6 @@ def _inside(frame: Array | None, X: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return X if frame is None else matmul(matmul(frame.T, X), frame)
 
 
-def _of_part(problem: ManifoldFunction, start: Iterate) -> Automatic | None:
-    """Return what models a part of a product: nothing if it is so small that one number does."""
-    return None if problem.manifold.frames and start.point.shape[-1] < FEW else Automatic()
-
-
 def bind(
     preconditioner: Preconditioner | None,
     problem: ManifoldFunction,
@@ -327,8 +319,8 @@ def bind(
 ) -> tuple[PyTree, Prepare]:
     """Return an initial state and `prepare`; `divisors` makes divisors of a curvature and a gradient."""
     manifold, automatic = problem.manifold, isinstance(preconditioner, Automatic)
-    if manifold.factors and isinstance(preconditioner, Automatic | Kronecker):
-        return _blocks.bind(problem, start, lambda part, its: bind(_of_part(part, its), part, its, divisors))
+    if automatic and manifold.factors:
+        return _blocks.bind(problem, start)
     asked = _columns.possible(problem, start) and isinstance(preconditioner, Kronecker)
     if asked or (automatic and _columns.worthwhile(problem, start)):
         every = preconditioner.every if isinstance(preconditioner, Kronecker) else None
@@ -339,8 +331,8 @@ def bind(
     if not manifold.frames:
         raise TypeError(
             f"{type(preconditioner).__name__}: got {manifold!r}. Analytic models functions on O(n), and Kronecker also "
-            "functions of real orthonormal columns (manifolds.Stiefel, Grassmann) and of products; otherwise use "
-            "preconditioner=None, or the default."
+            "functions of real orthonormal columns (manifolds.Stiefel, Grassmann); otherwise use preconditioner=None, "
+            "or the default."
         )
     state, refresh = preconditioner.bind(problem, start)
 
