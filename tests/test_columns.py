@@ -58,6 +58,7 @@ def test_the_metric_is_symmetric_and_positive_on_tangent_vectors(manifold):
     np.testing.assert_allclose(manifold.clean(point, divided), divided, rtol=0, atol=1e-13)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("manifold", [Stiefel(), Stiefel("euclidean")], ids=repr)
 def test_where_a_is_a_multiple_of_one_the_model_is_the_hessian(manifold):
     # `f = tr(X^T X B) - tr(X^T C)` is least at X = U if C = U S: there M = 2 B - S, and the Hessian is `b -> b S`.
@@ -126,6 +127,7 @@ def test_a_function_without_this_form_is_left_alone():
         assert not bool(known)
 
 
+@pytest.mark.thorough
 def test_the_default_measures_when_the_solve_has_cost_as_much():
     A, start = symmetric(1), started(Stiefel())
     plain, automatic = (

@@ -57,6 +57,7 @@ def corners(point, signals, *, width):
     return jnp.mean(jnp.sqrt((point @ signals) ** 2 + width**2))
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_continuation_finds_the_planted_frame_under_sharp_corners():
     rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ def problem(seed):
     return jnp.asarray(a), jnp.asarray(b), T, U, A, B
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @needs_x64
 def test_no_pairing_and_no_descent_ends_below():
     descend = jax.jit(jax.vmap(lambda start, A, B: minimise(total, start, A, B).value, (0, None, None)))

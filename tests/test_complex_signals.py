@@ -289,6 +289,7 @@ OBJECTIVES = {
 }
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objectives_of_complex_signals(name):

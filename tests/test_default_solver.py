@@ -159,6 +159,7 @@ def test_the_other_solvers_of_a_tournament_are_checked_too():
         jd.descramble(layer(), sparsity(), solver)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_a_tournament_is_never_worse_than_its_start_and_refines_the_best_rough_answer():
     S, objective = layer(), sparsity()
@@ -195,6 +196,7 @@ def test_a_tournament_with_a_deadline_keeps_time_for_its_fine_solve():
     assert len(begun) == 6
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_single_precision_is_a_part_of_a_solve_in_double_precision():
     S, objective = layer(), sparsity("logcosh")
@@ -215,7 +217,7 @@ def test_single_precision_is_a_part_of_a_solve_in_double_precision():
     np.testing.assert_allclose(small.value, rough.value, rtol=1e-6)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @needs_x64
 def test_derivatives_of_unfinished_solves_are_refused_unless_the_residual_is_small():
     S, change, objective = layer(), layer(seed=5), sparsity("logcosh")

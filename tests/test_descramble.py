@@ -222,6 +222,7 @@ def user_objective(point, summary):
     return jnp.mean((point @ summary.signals)[0] ** 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("as_installed")
 def test_an_objective_without_closed_form_is_iterated_and_another_solver_may_be_given():
     S = waves()

@@ -214,6 +214,7 @@ def test_more_restarts_never_end_higher():
     np.testing.assert_allclose(special.value[1], special.value[0], rtol=1e-12, atol=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("objective", [L4, MIXED, smoothness()], ids=lambda objective: objective.name)
 def test_one_neuron_few_samples_and_low_rank(objective):
@@ -271,6 +272,7 @@ def test_single_precision_in_single_precision_out():
     np.testing.assert_allclose(found.value, MIXED(found.point, S), rtol=1e-5, atol=0)
 
 
+@pytest.mark.thorough
 def test_files_and_held_out_scores(tmp_path):
     S = jnp.stack([planted(seed)[0] for seed in range(2)])
     objective = sparsity("logcosh", epsilon=0.7)

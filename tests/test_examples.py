@@ -98,7 +98,7 @@ def test_isotropic_null(tmp_path):
     assert "| band edge |" in (tmp_path / "null.md").read_text()
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_how_many_samples(tmp_path):
     text = run("how_many_samples.py", "--repeats", 15, folder=tmp_path)
     measured, predicted = numbers(r"64000 samples: .* = (\S+), theory (\S+)", text)
@@ -116,7 +116,7 @@ def test_learn_a_prefilter(tmp_path):
     assert after < before / 3
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_relaxometry(tmp_path):
     text = run("relaxometry.py", "--steps", 150, "--seeds", 1, "--table", "table.md", folder=tmp_path)
     for kind in ("joined", "fitted", "duplicated"):

@@ -323,6 +323,7 @@ def test_draws_are_kept_and_continued(network, tmp_path, monkeypatch):
         np.testing.assert_equal(one.p_values, other.p_values)
 
 
+@pytest.mark.thorough
 def test_time_ends_the_draws_and_the_report_says_so(network):
     seen = []
 
@@ -443,6 +444,7 @@ def test_a_layer_that_cannot_be_judged_is_named_and_the_others_are_judged(networ
         found.check()
 
 
+@pytest.mark.thorough
 def test_constant_layers_and_one_neuron_are_answered():
     rng = np.random.default_rng(0)
     signals = rng.standard_normal((6, 40)).astype("float32")

@@ -260,7 +260,7 @@ def test_time_that_ends_during_the_intervals_keeps_the_draws(network, monkeypatc
     assert found.verdicts[0].interval is None
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_intervals_shrink_with_the_groups_and_cover_the_value_of_many_samples():
     """One layer whose inputs have known correlations. The truth is the reading of 40,000 samples."""
     rng = np.random.default_rng(3)

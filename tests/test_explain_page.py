@@ -115,6 +115,7 @@ def test_every_claim_compares_with_chance_in_the_direction_of_its_reading():
         )
 
 
+@pytest.mark.thorough
 def test_findings_speak_on_the_page_and_in_the_file(report, saved):
     page = (saved / "index.html").read_text()
     about = json.loads((saved / "report.json").read_text())

@@ -20,6 +20,7 @@ def layer(count):
     return np.asarray(jax.random.normal(keys[0], (6, 12))), np.asarray(jax.random.normal(keys[1], (12, count)))
 
 
+@pytest.mark.thorough
 def test_the_report_of_many_columns_is_that_of_the_chosen_ones(few):
     W, X = layer(400)
     groups, weights = np.arange(400) // 4, np.arange(400) % 7.0

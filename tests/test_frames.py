@@ -121,6 +121,7 @@ def test_a_function_without_a_model_is_solved_as_it_is(args):
     np.testing.assert_array_equal(plain.point, inside.point)
 
 
+@pytest.mark.thorough
 def test_objectives_with_other_models_are_solved_as_they_are():
     S, _ = signals()
     for objective in (
@@ -135,6 +136,7 @@ def test_objectives_with_other_models_are_solved_as_they_are():
         np.testing.assert_array_equal(plain.point, inside.point)
 
 
+@pytest.mark.thorough
 def test_a_solver_that_computes_a_start_goes_outside():
     objective = sparsity()
     summary = objective.summarise(signals()[0])

@@ -90,6 +90,7 @@ def test_ten_thousand_malformed_arguments(capsys):
     assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:40])
 
 
+@pytest.mark.thorough
 def test_no_objective_makes_a_number_of_nan():
     """0 is the best there is: an objective of signals that are not numbers must not look like it."""
     broken = S.at[0, 0].set(jnp.nan)

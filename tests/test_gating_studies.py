@@ -174,7 +174,7 @@ def test_verdicts_follow_the_numbers():
     assert "| digits | dense | 9 | 0.900 | 0.800 | 0.800 | 0.200 | 1.000 |" in page
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_small_run_is_kept_and_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "QUICK", PLAN)
     monkeypatch.setattr(comparison, "ARCHITECTURES", ("dense",))

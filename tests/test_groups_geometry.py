@@ -79,6 +79,7 @@ def test_logarithm_of_haar_elements(seed):
     assert bool(jnp.isnan(logarithm(Q.at[0].multiply(-1))).all())
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not X64, reason="finite differences need 64 bits")
 @pytest.mark.parametrize("angles", [[0.0, 0.0], [0.5, 0.5], [2.9, 1.0], [3.1, 3.1]])
 def test_derivative_of_the_logarithm(angles, key):
@@ -131,6 +132,7 @@ def test_distance_is_the_length_of_the_geodesic_and_its_gradient_points_along_it
     assert bool(jnp.isnan(distance(point, end.at[0, 0].set(jnp.nan))))
 
 
+@pytest.mark.thorough
 @often
 @given(seeds, st.floats(0, 10))
 def test_transport_is_an_isometry_that_keeps_velocities(seed, length):

@@ -86,6 +86,7 @@ def some_slow(names, first):
     return [pytest.param(name, marks=() if name in first else pytest.mark.slow) for name in names]
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", some_slow(FUNCTIONS, FIRST))
 def test_the_answer_moves_with_the_signals_as_its_derivative_says(name):

@@ -51,6 +51,7 @@ def everything(params, x):
     return {"state": state + noise, "carry": carry, "stacked": stacked, "constant": 3.0, "input": params["w"]}
 
 
+@pytest.mark.thorough
 def test_a_graph_runs_as_its_function_does():
     params, x = {"w": normal(1, 4, 4), "key": jax.random.key(7)}, normal(2, 3, 4)
     result, _ = run(everything, params, x)

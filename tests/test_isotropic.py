@@ -35,6 +35,7 @@ def test_a_matrix_of_one_row_has_the_norm_that_it_must():
     np.testing.assert_allclose(marchenko_pastur(1, 400), [1.0], rtol=0, atol=0.01)
 
 
+@pytest.mark.thorough
 def test_the_form_is_what_descrambling_a_random_frame_leaves():
     """The same distribution: every wave's energy exactly, and the entries by a Kolmogorov-Smirnov test."""
     objective = objectives.smoothness(boundary="neumann")

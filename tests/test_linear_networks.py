@@ -170,6 +170,7 @@ def test_derivatives(depth):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_second_derivatives():
     strength = one_mode(3)

@@ -258,7 +258,7 @@ def test_derivatives_of_exponentials_in_both_modes_are_finite_differences(case):
     np.testing.assert_allclose(by_point, ahead, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @EACH
 def test_distances_have_derivatives_and_means_of_two_points_lie_between_them(case):
     manifold, shape, dtype = CASES[case]

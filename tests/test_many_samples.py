@@ -43,6 +43,7 @@ def test_minibatches_find_the_sources_and_report_on_all_samples():
     assert not np.array_equal(other.point, found.point)  # other keys, other batches
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 def test_few_samples_first_gives_the_same_answer():
     _, summary = mixed(3)

@@ -97,6 +97,7 @@ def test_periodicity_has_its_closed_form_on_circles_and_lines():
         np.testing.assert_allclose(objective.bound(objective.summarise(S)), found.bound, atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_the_bound_of_a_weighted_sum_of_quadratics_is_the_closed_form_of_their_combined_operator():
     S, weights = jnp.asarray(drawn(8)), (0.7, 0.2)
     one, other = smoothness(3), periodicity(3)

@@ -40,6 +40,7 @@ def test_an_output_is_the_sum_of_its_neurons(net, layer):
         np.testing.assert_array_equal(found.active, on > 0)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_the_mean_silent_pattern_is_insens():
     p, x = drawn(13), inputs("dense", 3)

@@ -89,6 +89,7 @@ def changing(point, A, B):
     return jax.lax.stop_gradient(1 + 0.2 * point[0, 0] ** 2) * brockett(point, A, B)
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_kronecker_measures_anew_when_it_is_told_to():
     A, B = positive(2), positive(3)
@@ -163,6 +164,7 @@ def test_a_plane_near_the_top_of_its_sinusoid_turns_by_its_slope():
         assert abs(turn) < np.pi / 2
 
 
+@pytest.mark.thorough
 @needs_x64
 def test_wrong_downward_curvature_does_not_stop_a_solve():
     # The model of spectral entropy is rough. With quarter turns for tiny slopes, the last of these solves stopped

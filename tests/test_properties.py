@@ -119,6 +119,7 @@ def test_the_polar_factor_is_nearest_and_its_own(M, seed):
     np.testing.assert_allclose(orthogonal.tangent(other, vector), vector, atol=1e-12)  # a projection
 
 
+@pytest.mark.thorough
 @few
 @given(permutations, permutations, permutations, seeds)
 def test_permutations_are_a_group_and_their_matrices_say_so(p, q, r, seed):
@@ -145,6 +146,7 @@ OPERATORS = [
 ]
 
 
+@pytest.mark.thorough
 @few
 @given(signals, st.sampled_from(OPERATORS), st.integers(0, N - 1))
 def test_operators_know_their_own_modes(S, D, shift):

@@ -88,6 +88,7 @@ def crepe_by_hand(arrays, frame):
     return 1 / (1 + np.exp(-(arrays["classifier.weight"] @ x.T.reshape(-1) + arrays["classifier.bias"])))
 
 
+@pytest.mark.thorough
 def test_crepe_by_hand(tmp_path):
     arrays = small_crepe(np.random.default_rng(0))
     save_file(arrays, tmp_path / "crepe.safetensors")

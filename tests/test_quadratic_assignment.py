@@ -204,6 +204,7 @@ def test_kicks_permute_and_straightening_never_raises_the_value():
 # --- bounds --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_no_bound_exceeds_the_optimum_and_each_is_the_best_somewhere():
     a, b = problems(5, 48)
     kinds = [lambda a, b: gilmore_lawler(a, b).evaluate(), lambda a, b: gilmore_lawler(a.T, b.T).evaluate()]

@@ -107,6 +107,7 @@ LEFT = {
 }
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize(("objective", "even", "slim"), LEFT.values(), ids=LEFT.keys())
 def test_closes_most_of_the_gap_on_random_signals(objective, even, slim):

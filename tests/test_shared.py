@@ -99,6 +99,15 @@ def test_layers_of_any_size_and_complex_ones_count_the_same():
     np.testing.assert_allclose(found.value, jd.descramble(LAYERS, shared=True).value, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("as_installed")
+def test_layers_of_a_shared_frame_are_scored_one_by_one():
+    found = jd.descramble(LAYERS, shared=True)
+    each = [float(found.score(layer)) for layer in LAYERS]
+    np.testing.assert_allclose(found.value, np.mean(each), rtol=1e-9)
+    with pytest.raises(TypeError, match=r"got a list of 3; give one array.*\[found.score\(S\) for S in layers\]"):
+        found.score(LAYERS)
+
+
 @pytest.mark.every_case
 @pytest.mark.parametrize(
     ("signals", "options", "error", "message"),
@@ -107,7 +116,8 @@ def test_layers_of_any_size_and_complex_ones_count_the_same():
         ([LAYERS[0], LAYERS[1][:5]], {}, ValueError, r"signals\[1\]"),
         ([LAYERS[0], LAYERS[1][None]], {}, ValueError, r"signals\[1\]: expected \(features, samples\)"),
         (LAYERS, {"weights": [1.0]}, ValueError, "one entry for each of 3 layers"),
-        (LAYERS, {"weights": [-1.0, 1.0, 1.0]}, ValueError, "a positive number, or an array"),
+        (LAYERS, {"weights": [-1.0, 1.0, 1.0]}, ValueError, r"weights\[0\]: expected a positive number, or an array"),
+        (LAYERS, {"weights": [1.0, 0.0, 1.0]}, ValueError, r"weights\[1\].*leave out a layer"),
         ([objectives.Gram.empty(N, jnp.float64)] * 2, {}, ValueError, r"signals\[0\]: an empty summary"),
         ([GRAM, LAYERS[0]], {}, TypeError, r"signals\[1\]: shared=True takes no ArrayImpl among summaries; give Grams"),
         ([objectives.Samples(LAYERS[0])] * 2, {}, TypeError, "no Samples among summaries; give their signals"),

@@ -327,7 +327,7 @@ def test_wrong_arguments_are_refused(arguments):
     assert call(*arguments).exit_code == 2
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_seeds_run_only_those_that_are_missing(run, found, tmp_path, monkeypatch):
     asked = []
 

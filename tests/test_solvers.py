@@ -108,6 +108,7 @@ def looped(name):
 # --- what every solver promises ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.sampled(3)
 @needs_x64
 @each_solver
@@ -158,6 +159,7 @@ def test_history_falls_ends_with_the_value_and_is_nan_after_it(name):
             )
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("name", ["trust region, Kronecker", "L-BFGS, Analytic", "conjugate gradient"])
 def test_problems_that_march_in_step_equal_single_ones_and_a_poisoned_one_costs_the_others_nothing(name):

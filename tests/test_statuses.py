@@ -79,6 +79,7 @@ def test_a_list_of_results_checks_all_of_them():
     assert jd.descramble([SIGNALS]).check()[0].point.shape == (4, 4)
 
 
+@pytest.mark.thorough
 def test_the_layers_of_a_network_are_checked_by_name():
     def f(params, x):
         return jnp.maximum(x @ params["dead"] - 100.0, 0) @ params["last"] @ params["end"]

@@ -264,6 +264,7 @@ def test_transform_solves_the_normal_equations(key):
     assert (high[0] < 0.01, low[0] > 0.99, high[2] > 0.9, low[2] < 1e-3) == (True,) * 4
 
 
+@pytest.mark.thorough
 @pytest.mark.both_precisions
 def test_replica_comes_close_to_what_the_network_reaches():
     fresh = sample(jax.random.key(6), 1000)

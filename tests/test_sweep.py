@@ -123,6 +123,7 @@ def test_numbers_of_objective_and_solver_may_differ_within_one_program(tmp_path)
         assert row["steps"] == int(row["solver"][0])
 
 
+@pytest.mark.thorough
 def test_chance_depends_on_the_place_in_the_list_and_the_key_alone(tmp_path, key):
     solver = jd.solvers.GradientDescent(max_steps=2)
     few = jd.grid(SIGNALS[:2], jd.objectives.sparsity("l4"), solver, seeds=range(2))

@@ -143,6 +143,7 @@ class Tables(HTMLParser):
             self.tables[-1][-1][-1] += data.strip()
 
 
+@pytest.mark.thorough
 def test_the_page_has_a_heading_for_each_column_and_counts_every_status(tmp_path):
     names = [f"layer {i}" for i in range(4)]
     np.savez(tmp_path / "net.npz", **{name: smooth(i) for i, name in enumerate(names)}, bad=smooth(5) * np.nan)

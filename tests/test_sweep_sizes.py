@@ -56,6 +56,7 @@ def same(one, other):
         assert one.point(row).tobytes() == other.point(row).tobytes(), row
 
 
+@pytest.mark.thorough
 def test_the_first_process_measures_and_faster_ones_follow(by_twos, tmp_path, monkeypatch):
     a_machine_of(monkeypatch, 0.9)  # two problems in two seconds
     stages = []

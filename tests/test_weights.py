@@ -91,6 +91,7 @@ def test_a_reference_is_weighed_with_its_samples():
     close(similarity(R)(jnp.eye(N), poisoned(S), WEIGHTS), expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [Factor, Gram, Samples])
 @both
 def test_summaries_are_those_of_repeated_samples(kind):
@@ -466,7 +467,8 @@ def text():
     return params, jnp.asarray(ids), ids != 0
 
 
-@pytest.mark.parametrize("joint", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("joint", [False, True])
 def test_padding_of_a_token_network_is_left_out(text, joint):
     params, ids, real = text
     assert 0.45 < 1 - real.mean() < 0.49
@@ -539,6 +541,7 @@ def empty(**options):
     return jd.Accumulator.empty(4, "float32", reservoir=1000, key=jax.random.key(0), **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("devices", [None, 2])
 def test_an_accumulator_adds_up_repeated_samples(devices, tmp_path):
     parts, repeated, weights = stream()

@@ -855,6 +855,7 @@ def test_insert_in_a_scan_takes_each_layer_its_own():
     jax.tree.map(close, insert(rnn, params[0], xs, {"params": points[1]})(params[0], xs), rnn(params[0], xs))
 
 
+@pytest.mark.thorough
 def test_insert_at_heads():
     model = nn.MultiHeadDotProductAttention(num_heads=2)
     x = normal(1, 2, 5, 6)

@@ -63,7 +63,8 @@ def side_by_side(signals: Sequence[Any], weights: Any, objective: Objective) -> 
     dtype = jnp.result_type(*layers)
     scaled, shares, parts = [], [], []
     for k, layer in enumerate(layers):
-        share, inside = _share(None if weights is None else weights[k], layer.shape[1], real_type(dtype))
+        given = None if weights is None else weights[k]
+        share, inside = _share(given, f"weights[{k}]", layer.shape[1], real_type(dtype))
         layer = _of_unit_energy(layer.astype(dtype), inside)
         scaled.append(layer)
         shares.append(share * inside)
@@ -128,6 +129,7 @@ def _merged(summaries: Sequence[Any], weights: Any, objective: Objective) -> Sum
     """Return one summary of all layers: their shares of summaries of unit energy, merged."""
     _check_count(weights, len(summaries))
     first, shares, parts = summaries[0], [], []
+    wanted = "a positive number (leave out a layer that counts nothing)"
     for k, one in enumerate(summaries):
         if not isinstance(one, Factor | Gram | Sketch):
             cure = "their signals" if isinstance(one, Samples) else "Grams, Factors or Sketches of all layers"
@@ -146,7 +148,7 @@ def _merged(summaries: Sequence[Any], weights: Any, objective: Objective) -> Sum
         given = None if weights is None else weights[k]
         if given is not None and np.ndim(given):
             raise TypeError(f"weights[{k}]: a summary holds its samples' weights already; give a number, its share.")
-        shares.append(1.0 if given is None else number_between(given, "weights", 0, np.inf, "a positive number"))
+        shares.append(1.0 if given is None else number_between(given, f"weights[{k}]", 0, np.inf, wanted))
         parts.append(_of_share(one, shares[-1]))
     together = parts[0]
     for one in parts[1:]:
@@ -185,11 +187,12 @@ def _of_unit_energy(layer: Array, inside: Array) -> Array:
     return layer / jnp.sqrt(jnp.where(energy > 0, energy, 1))
 
 
-def _share(given: Any, samples: int, dtype: DTypeLike) -> tuple[Any, Array]:
+def _share(given: Any, name: str, samples: int, dtype: DTypeLike) -> tuple[Any, Array]:
     """Return the share of a layer, and the weights of its samples, whose sum is 1."""
     if given is None or np.ndim(given) == 0:
-        share = 1.0 if given is None else number_between(given, "weights", 0, np.inf, "a positive number, or an array")
+        wanted = "a positive number, or an array (leave out a layer that counts nothing)"
+        share = 1.0 if given is None else number_between(given, name, 0, np.inf, wanted)
         return share, jnp.full(samples, 1 / samples, dtype)
-    inside = sample_weights(numbers(given, "weights"), [(samples,)], dtype)
+    inside = sample_weights(numbers(given, name), [(samples,)], dtype)
     total = jnp.sum(inside)
     return 1.0, inside / (jnp.where(total > 0, total, 1) if is_traced(inside) else total)

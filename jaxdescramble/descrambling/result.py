@@ -163,7 +163,12 @@ class Descrambling(Result):
 
     def _columns(self, signals: ArrayLike, weights: object) -> tuple[Array, Array | None]:
         """Return the signals, and the weights of their samples or None, in the form that the objective takes."""
-        columns = self._array(signals, {self.point.ndim}, "signals with the axes of those descrambled")
+        if isinstance(signals, list | tuple) and any(getattr(one, "ndim", 0) == 2 for one in signals):
+            raise TypeError(
+                f"signals: got a list of {len(signals)}; give one array. For a frame that layers share, score them one "
+                "by one: [found.score(S) for S in layers]."
+            )
+        columns = self._array(signals, {self.point.ndim}, "(features, samples), with the batch axes of the answer")
         same_size(columns, -2, self.point.shape[-1], "signals", "the descrambler")
         if columns.shape[:-2] != self.point.shape[:-2]:
             raise ValueError(

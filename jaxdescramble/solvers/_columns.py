@@ -154,34 +154,34 @@ def _extra(slope: Callable[[Array], Array], iterate: Iterate) -> Array:
     return (own + own.T) / 2 - iterate.normal
 
 
+class _Metric(NamedTuple):
+    """Divisors in a frame of the columns.
+
+    Attributes:
+        frame: the frame F.
+        of_turn: divisor of the plane of each pair of columns.
+        of_b: divisor of each column of b.
+        known: whether they model f.
+    """
+
+    frame: Float[Array, "p p"]
+    of_turn: Float[Array, "p p"]
+    of_b: Float[Array, " p"]
+    known: Array
+
+
 def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[Callable[[Array], Array], Array]:
     """Return `M^-1` at a point, as a function of coordinates, and whether it models f."""
-    X, M, place, manifold, factors = iterate.point, iterate.normal, iterate.place, problem.manifold, state.factors
+    X, place, manifold, p = iterate.point, iterate.place, problem.manifold, iterate.point.shape[1]
     weight = 2 * (manifold.turn_weight or 0)
-    # Where B and M commute, and where B is a multiple of 1, this frame diagonalises both.
-    ratio = SHARE * norm(factors.right) / jnp.maximum(norm(M), TINY)
-    _, F = decompositions.eigh(factors.right + ratio * M)
-    values, bent, extra = (jnp.sum(F * matmul(one, F), axis=0) for one in (factors.right, M, state.extra))
-
-    def apart(velocity: Array) -> tuple[Array, Array]:
-        vector = manifold.vector(X, place, velocity)
-        turn = skewed(matmul(X.T, vector))
-        return matmul(matmul(F.T, turn), F), vector - matmul(X, turn)
-
-    own = (bent + extra) / values
-    both = own[:, None] * values[None, :] + own[None, :] * values[:, None] - bent[:, None] - bent[None, :]
-    # See `preconditioners.jacobi_divisors`. A column turns in many planes at once, and their slopes add up.
-    row = weight * jnp.sqrt(jnp.sum(apart(iterate.gradient)[0] ** 2, axis=0))
-    slopes = jnp.maximum(row[:, None], row[None, :])
-    of_turn = at_the_minimum(slopes, both)
-    of_b = jnp.sqrt((factors.mean * values - bent) ** 2 + (factors.spread * values) ** 2)
-    largest = jnp.max(of_b)
-    known = factors.fits & jnp.isfinite(largest) & (largest > 0) & jnp.isfinite(of_turn).all()
-    of_turn, of_b = (jnp.where(known, jnp.maximum(one, FLAT * largest), 1) for one in (of_turn, of_b))
+    eye, ones = jnp.eye(p, dtype=X.dtype), jnp.ones((p, p), X.dtype)
+    nothing = _Metric(eye, ones, ones[0], jnp.zeros((), bool))
+    # Functions without this form, and solves that end before B is measured, pay nothing.
+    F, of_turn, of_b, known = if_due(state.factors.fits, lambda: _metric(problem, iterate, state), nothing)
 
     def divide(velocity: Array) -> Array:
         def divided() -> Array:
-            turn, b = apart(velocity)
+            turn, b = _apart(problem, iterate, F, velocity)
             turn = matmul(matmul(F, weight * turn / of_turn), F.T)
             b = matmul(matmul(b, F) / of_b[None, :], F.T)
             return manifold.coordinates(X, place, matmul(X, turn) + b)
@@ -189,3 +189,30 @@ def _divide(problem: ManifoldFunction, iterate: Iterate, state: State) -> tuple[
         return if_due(known, divided, velocity)
 
     return divide, known
+
+
+def _metric(problem: ManifoldFunction, iterate: Iterate, state: State) -> _Metric:
+    M, factors, weight = iterate.normal, state.factors, 2 * (problem.manifold.turn_weight or 0)
+    # Where B and M commute, and where B is a multiple of 1, this frame diagonalises both.
+    ratio = SHARE * norm(factors.right) / jnp.maximum(norm(M), TINY)
+    _, F = decompositions.eigh(factors.right + ratio * M)
+    values, bent, extra = (jnp.sum(F * matmul(one, F), axis=0) for one in (factors.right, M, state.extra))
+    own = (bent + extra) / values
+    both = own[:, None] * values[None, :] + own[None, :] * values[:, None] - bent[:, None] - bent[None, :]
+    # See `preconditioners.jacobi_divisors`. A column turns in many planes at once, and their slopes add up.
+    row = weight * jnp.sqrt(jnp.sum(_apart(problem, iterate, F, iterate.gradient)[0] ** 2, axis=0))
+    slopes = jnp.maximum(row[:, None], row[None, :])
+    of_turn = at_the_minimum(slopes, both)
+    of_b = jnp.sqrt((factors.mean * values - bent) ** 2 + (factors.spread * values) ** 2)
+    largest = jnp.max(of_b)
+    known = factors.fits & jnp.isfinite(largest) & (largest > 0) & jnp.isfinite(of_turn).all()
+    of_turn, of_b = (jnp.where(known, jnp.maximum(one, FLAT * largest), 1) for one in (of_turn, of_b))
+    return _Metric(F, of_turn, of_b, known)
+
+
+def _apart(problem: ManifoldFunction, iterate: Iterate, F: Array, velocity: Array) -> tuple[Array, Array]:
+    """Return `F^T T F` and b of the tangent vector `X T + b` with these coordinates."""
+    X = iterate.point
+    vector = problem.manifold.vector(X, iterate.place, velocity)
+    turn = skewed(matmul(X.T, vector))
+    return matmul(matmul(F.T, turn), F), vector - matmul(X, turn)
