@@ -1,7 +1,7 @@
 """Every public function once, as users run it; the calls are made in `as_users.py`, in a process of its own.
 
-By default every sixth function is called, and at least one of every room; in the thorough tier every second one, with
-XLA's own flags. With 64-bit types, `test_lapack.py` and `test_results.py` call all of them.
+By default every sixth function is called, and at least one of every room; in the thorough tier all are, with XLA's own
+flags.
 """
 
 import json
@@ -29,7 +29,7 @@ def flags(request):
 @pytest.fixture(scope="module")
 def step(flags):
     """Every which function is called. With XLA's own flags, programs take three times as long to compile."""
-    return 6 if flags else 2
+    return 6 if flags else 1
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def misfit(q, X, Y):
 @needs_x64
 @pytest.mark.parametrize("solver", [LBFGS(), TrustRegion()], ids=["L-BFGS", "trust region"])
 def test_the_unit_of_length_costs_no_evaluations(solver):
-    """A number for each part takes the unit out; without it, the shift is 1000 times too stiff or too soft."""
+    """One number for each part takes the unit out: lengths in units 100 times smaller take about as many steps."""
 
     def evaluations(unit, preconditioner):
         given = type(solver)(preconditioner=preconditioner)

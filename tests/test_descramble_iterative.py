@@ -57,7 +57,6 @@ def planted(seed=0, n=N, m=80):
     return hidden.T @ sparse, hidden
 
 
-@pytest.mark.sampled(3)
 @needs_x64
 @each_objective
 def test_every_objective_is_minimised_by_the_solver_that_suits_it(name):

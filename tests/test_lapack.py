@@ -185,7 +185,6 @@ def run(call, folder):
     jax.block_until_ready([leaf for leaf in jax.tree.leaves(result_of(call, arguments)) if isinstance(leaf, jax.Array)])
 
 
-@pytest.mark.sampled(100)
 @pytest.mark.parametrize("path", EVERY)
 def test_no_public_function_has_a_batched_lapack_call_on_a_cpu(path, compiled, tmp_path):
     try:

@@ -61,6 +61,13 @@ for name in manifolds.__all__:
 EACH = pytest.mark.parametrize("case", CASES)
 
 
+def begun(case, seed, count):
+    """Return the manifold of a case, a random point of it, and further keys: `count` keys in all."""
+    manifold, shape, dtype = CASES[case]
+    first, *others = jax.random.split(jax.random.key(seed), count)
+    return manifold, manifold.random(first, *shape, dtype=dtype), others
+
+
 def like(key, point):
     """Return random numbers in the shape of a point."""
     leaves, structure = jax.tree.flatten(point)
@@ -88,12 +95,9 @@ def function_on(manifold, point):
     )
 
 
-@pytest.mark.sampled(8)
 @EACH
 def test_coordinates_geodesics_gradients_and_hessians(case):
-    manifold, shape, dtype = CASES[case]
-    keys = jax.random.split(jax.random.key(1), 4)
-    start = manifold.random(keys[0], *shape, dtype=dtype)
+    manifold, start, keys = begun(case, 1, 4)
     f = function_on(manifold, start)
 
     @jax.jit
@@ -103,7 +107,7 @@ def test_coordinates_geodesics_gradients_and_hessians(case):
 
         place, slope = manifold.place(point), slope_of(point)
         gradient, normal = manifold.split(point, place, slope)
-        w, v = (manifold.clean(point, jax.random.normal(key, manifold.extent(point))) for key in keys[1:3])
+        w, v = (manifold.clean(point, jax.random.normal(key, manifold.extent(point))) for key in keys[:2])
         w = w * 0.6 / jnp.maximum(manifold.bound(point, w), 0.3)
         W, V = manifold.vector(point, place, w), manifold.vector(point, place, v)
 
@@ -127,7 +131,7 @@ def test_coordinates_geodesics_gradients_and_hessians(case):
         Hw, Hv = jax.lax.map(product, jnp.stack([w, v]))
         slope_at_end = manifold.split(end, at_end, slope_of(end))[0]
         one, two = inner(gradient, w), inner(w, Hw)
-        ambient = like(keys[3], point)
+        ambient = like(keys[2], point)
         projected = manifold.vector(point, place, manifold.coordinates(point, place, ambient))
         again = manifold.vector(point, place, manifold.coordinates(point, place, projected))
         rest = jax.tree.map(lambda a, b: a - b, ambient, projected)
@@ -188,18 +192,15 @@ def test_the_dimension_is_the_rank_of_the_tangent_vectors(case):
     assert round(float(jnp.trace(rows))) == manifold.dimension(point)
 
 
-@pytest.mark.sampled(6)
 @EACH
 def test_exponentials_and_logarithms_are_inverse(case):
-    manifold, shape, dtype = CASES[case]
-    keys = jax.random.split(jax.random.key(3), 3)
-    start = manifold.random(keys[0], *shape, dtype=dtype)
+    manifold, start, keys = begun(case, 3, 3)
     if isinstance(manifold, Product) or getattr(manifold, "metric", "") == "euclidean":  # MIXED has such a part
         with pytest.raises(TypeError, match=r"know(s no|) logarithms"):
             manifold.logarithm(start, start)
         return
     place = manifold.place(start)
-    w = manifold.clean(start, jax.random.normal(keys[1], manifold.extent(start)))
+    w = manifold.clean(start, jax.random.normal(keys[0], manifold.extent(start)))
     v = manifold.vector(start, place, 0.75 * np.pi * w / jnp.sqrt(square_sum(w)))
     if "Special" in type(manifold).__name__ or isinstance(manifold, Power):
         v = v / 2  # the angles must be below pi, whatever their sum is
@@ -221,10 +222,8 @@ def test_exponentials_and_logarithms_are_inverse(case):
 @pytest.mark.sampled(6)
 @EACH
 def test_derivatives_of_exponentials_in_both_modes_are_finite_differences(case):
-    manifold, shape, dtype = CASES[case]
-    keys = jax.random.split(jax.random.key(11), 4)
-    start = manifold.random(keys[0], *shape, dtype=dtype)
-    other, V, W = (like(key, start) for key in keys[1:])
+    manifold, start, keys = begun(case, 11, 4)
+    other, V, W = (like(key, start) for key in keys)
 
     @jax.jit
     def measured(point, V, W):
@@ -261,12 +260,10 @@ def test_derivatives_of_exponentials_in_both_modes_are_finite_differences(case):
 @pytest.mark.sampled(4)
 @EACH
 def test_distances_have_derivatives_and_means_of_two_points_lie_between_them(case):
-    manifold, shape, dtype = CASES[case]
+    manifold, start, keys = begun(case, 12, 3)
     if isinstance(manifold, Product) or getattr(manifold, "metric", "") == "euclidean":
         pytest.skip("no logarithm")
-    keys = jax.random.split(jax.random.key(12), 3)
-    start = manifold.random(keys[0], *shape, dtype=dtype)
-    V = manifold.project(start, like(keys[1], start))
+    V = manifold.project(start, like(keys[0], start))
     V = 0.8 * V / jnp.sqrt(manifold.inner(start, V, V))
     end, middle = manifold.exponential(start, V), manifold.exponential(start, V / 2)
 
@@ -281,7 +278,7 @@ def test_distances_have_derivatives_and_means_of_two_points_lie_between_them(cas
         to = jax.grad(lambda other: manifold.distance(one, other))(other).conj()
         return inner(slope, W), (at[0] - at[1]) / 2e-5, inner(to, manifold.logarithm(other, one))
 
-    found, finite, towards = measured(end, start, middle, like(keys[2], start))
+    found, finite, towards = measured(end, start, middle, like(keys[1], start))
     np.testing.assert_allclose(found, finite, rtol=1e-6)
     np.testing.assert_allclose(towards, -0.4, rtol=1e-9)  # the way back shortens the distance by its length
     assert float(jnp.abs(jax.grad(lambda P: manifold.distance(P, start))(start)).max()) == 0

@@ -112,7 +112,6 @@ def short_geodesic(point, velocity, t):
     return point @ series
 
 
-@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="Taylor slopes need 64 bits")  # pyright: ignore
 def test_gradient_has_slope_two_and_hessian_slope_three(objective):
@@ -262,7 +261,6 @@ def test_a_factor_can_be_differentiated_at_any_rank(m):
         np.testing.assert_allclose(bend, 2 * matrix.T @ matrix @ V, atol=1e-8)
 
 
-@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.skipif(not jax.config.jax_enable_x64, reason="compares with a numerical Hessian")  # pyright: ignore
 def test_curvature_is_the_diagonal_of_the_hessian(objective):
@@ -321,7 +319,6 @@ def test_a_model_in_principal_directions_is_exact_for_a_quadratic_form():
     np.testing.assert_allclose(found.diagonal * scale, exact.diagonal[jnp.ix_(order, order)], rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.both_precisions
 def test_no_point_goes_below_the_bound(objective):
@@ -334,7 +331,6 @@ def test_no_point_goes_below_the_bound(objective):
             assert float(values.min()) >= float(bound) - 40 * EPS
 
 
-@pytest.mark.sampled(9)
 @each_objective
 @pytest.mark.both_precisions
 def test_values_and_two_derivatives_are_finite_everywhere(objective):

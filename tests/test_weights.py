@@ -47,7 +47,6 @@ def close(one, other, rtol=1000 * EPS, atol=200 * EPS):
 # --- objectives and summaries ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(9)
 @each_objective
 @both
 def test_whole_weights_of_any_objective_are_repetitions(objective):

@@ -5,12 +5,10 @@ if a rival goes lower. The functions take arrays of any library.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg import eigvalsh
 
-Function = Callable[[np.ndarray], float]
 Point = np.ndarray | tuple[np.ndarray, ...]
 
 MANIFOLDS = {"joint": "rotations", "unitary": "unitary", "gates": "gates", "registration": "motions"}

@@ -86,9 +86,17 @@ def angle_norm(Q: Float[Array, "n n"]) -> Float[Array, ""]:
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     (Q,), (change,) = primals, tangents
     length = angle_norm(Q)
-    apart = ~(length <= 100 * jnp.finfo(length.dtype).eps)  # otherwise the direction is rounding
-    change = jnp.sum(matmul(Q, _logarithm(Q)) * change)
-    return length, jnp.where(apart, change / jnp.where(apart, length, 1), 0)
+    return length, per_length(jnp.sum(matmul(Q, _logarithm(Q)) * change), length)
+
+
+def per_length(change: Float[Array, ""], length: Float[Array, ""]) -> Float[Array, ""]:
+    """Return a change divided by a length, or 0 where the length is nothing but rounding.
+
+    >>> float(per_length(jnp.ones(()), jnp.zeros(()))), float(per_length(jnp.ones(()), jnp.full((), 2.0)))
+    (0.0, 0.5)
+    """
+    apart = ~(length <= 100 * jnp.finfo(length.dtype).eps)  # also for NaN
+    return jnp.where(apart, change / jnp.where(apart, length, 1), 0)
 
 
 def _turned_by_pi(s: Array) -> Array:

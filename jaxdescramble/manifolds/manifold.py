@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import floating_type
 from jaxdescramble._base.products import complex_type, inner, is_complex
 from jaxdescramble.manifolds._exponentials import CAP
+from jaxdescramble.manifolds._logarithms import per_length
 from jaxdescramble.manifolds._points import like_point
 
 TINY = 1e-30
@@ -372,10 +373,9 @@ def _distance_jvp(manifold: Manifold, primals: tuple[Any, Any], tangents: tuple[
     """Use the first variation of the length: only the ends of a geodesic matter."""
     (point, to), (here, there) = primals, tangents
     length = _distance(manifold, point, to)
-    apart = ~(length <= 100 * jnp.finfo(length.dtype).eps)  # otherwise the direction is rounding
     vector, back = manifold.logarithm(point, to), manifold.logarithm(to, point)
     change = manifold.inner(point, vector, here) + manifold.inner(to, back, there)
-    return length, jnp.where(apart, -change / jnp.where(apart, length, 1), 0)
+    return length, per_length(-change, length)
 
 
 def _is_complex_type(dtype: DTypeLike) -> bool:
