@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxdescramble.networks.axes import FOREIGN, Atom, axis, fold, regroup, unfold
 from jaxdescramble.networks.evaluate import evaluate
