@@ -1,12 +1,15 @@
 """Compare two versions of this package in turns: the closed form, the peers' problem, Insens, the path kernel.
 
-Run: python -m benchmarks.versions OLD NEW [--pairs 15] [--data FOLDER] [--out benchmarks/results/versions.md]
+Run: python -m benchmarks.versions OLD NEW [--pairs 15] [--data FOLDER] [--all] [--limit 60]
+                                          [--out benchmarks/results/versions.md]
 
 OLD and NEW are folders that contain `jaxdescramble` (two worktrees). Each version runs in a process of its own, and
 warms up. Then the two take turns, and each pair of calls gives one ratio; the order alternates. The table shows the
 median ratio with a distribution-free 95% interval (order statistics of the ratios). Results must agree too.
 
-With `--data`, the folder of `benchmarks.wild`, also default calls of `jd.descramble` on signals of ordinary networks.
+With `--data`, the folder of `benchmarks.wild`, also default calls of `jd.descramble` on signals of ordinary networks:
+three of the cases of `benchmarks.wild`, or all with `--all`. A row takes about `--limit` seconds: slow work gets fewer
+pairs, at least one; with fewer than six, the interval is the whole range of the ratios.
 """
 
 import argparse
@@ -37,7 +40,7 @@ WILD = (
     "random_relu_128, log-cosh",
     "minilm_v1_head3, l1",
 )
-"""Cases of `benchmarks.wild`."""
+"""Cases of `benchmarks.wild` that are compared without `--all`."""
 LEAST = 0.3
 """Seconds that one timed call takes at least: short calls are repeated."""
 
@@ -63,7 +66,7 @@ def calls(name, data):
     from benchmarks.peers.reference import reference
     from jaxdescramble import exact, objectives, operators, solvers
 
-    if name in WILD:
+    if ", " in name:
         return wild(name, data)
     if name == "closed_512":
         signals = jnp.asarray(np.random.default_rng(0).standard_normal((512, 2048)))
@@ -155,33 +158,42 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
     return float(np.median(ordered)), float(ordered[below]), float(ordered[count - 1 - below])
 
 
-def main(old: Path, new: Path, pairs: int, data: Path | None, out: Path):
+def cases(every: bool) -> tuple[str, ...]:
+    """Return the names of the cases of `benchmarks.wild` to compare."""
+    from benchmarks.wild.cases import END, TUNE
+
+    return tuple(one.name for one in (*TUNE, *END)) if every else WILD
+
+
+def main(old: Path, new: Path, pairs: int, data: Path | None, every: bool, limit: float, out: Path):
     data = None if data is None else data.resolve()
     versions = [Version(old.resolve(), data), Version(new.resolve(), data)]
     lines = [
         "# Two versions of the package, in turns",
         "",
-        f"`python -m benchmarks.versions OLD NEW --pairs {pairs}`; {platform.machine()}, {os.cpu_count()} cores. "
-        f"Ratio: seconds of the new version over seconds of the old one, median of {pairs} pairs, with a 95% "
-        f"interval. Load of the machine when this began: {os.getloadavg()[0]:.1f}.",
+        f"`python -m benchmarks.versions OLD NEW --pairs {pairs} --limit {limit:g}`; {platform.machine()}, "
+        f"{os.cpu_count()} cores. Ratio: seconds of the new version over seconds of the old one, median of the pairs, "
+        "with a 95% interval (with fewer than six pairs: the whole range). "
+        f"Load of the machine when this began: {os.getloadavg()[0]:.1f}.",
         "",
-        "| work | old, ms | new, ms | ratio | interval | results differ by |",
-        "|---|---|---|---|---|---|",
+        "| work | pairs | old, ms | new, ms | ratio | interval | results differ by |",
+        "|---|--:|--:|--:|--:|---|--:|",
     ]
-    work = WORK | ({name: name for name in WILD} if data else {})
+    work = WORK | ({name: name for name in cases(every)} if data else {})
     for title, name in work.items():
         values = [version(name)[1] for version in versions]
         once = min(version(name)[0] for version in versions)
         repeats = max(1, int(np.ceil(LEAST / once)))
         seconds: list[list[float]] = [[], []]
-        for pair in range(pairs):
+        count = max(1, min(pairs, int(limit / (2 * once * repeats))))
+        for pair in range(count):
             for which in (0, 1) if pair % 2 == 0 else (1, 0):
                 seconds[which].append(versions[which](name, repeats)[0] / repeats)
         middle, low, high = interval([b / a for a, b in zip(*seconds, strict=True)])
         milliseconds = [1e3 * float(np.median(one)) for one in seconds]
         lines.append(
-            f"| {title} | {milliseconds[0]:.2f} | {milliseconds[1]:.2f} | {middle:.3f} | {low:.3f} to {high:.3f} | "
-            f"{abs(values[1] - values[0]) / max(abs(values[0]), 1e-300):.0e} |"
+            f"| {title} | {count} | {milliseconds[0]:.2f} | {milliseconds[1]:.2f} | {middle:.3f} | "
+            f"{low:.3f} to {high:.3f} | {abs(values[1] - values[0]) / max(abs(values[0]), 1e-300):.0e} |"
         )
         print(lines[-1], flush=True)
     out.write_text("\n".join(lines) + "\n")
@@ -193,6 +205,8 @@ if __name__ == "__main__":
     parser.add_argument("new", type=Path)
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--limit", type=float, default=60)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "versions.md")
     given = parser.parse_args()
-    main(given.old, given.new, given.pairs, given.data, given.out)
+    main(given.old, given.new, given.pairs, given.data, given.all, given.limit, given.out)

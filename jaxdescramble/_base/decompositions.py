@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
 from jaxdescramble._base.products import adjoint, matmul, squared
+from jaxdescramble._base.programs import fused
 
 
 def _one_at_a_time(compute: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -42,7 +43,7 @@ def _one_at_a_time(compute: Callable[..., PyTree]) -> Callable[..., PyTree]:
         found = jax.lax.platform_dependent(*operands, cpu=each, default=together)
         return found, jax.tree.map(lambda leaf: True, found)
 
-    return alone
+    return fused(alone)
 
 
 def _guarded(decompose: Callable[[Array], PyTree]) -> Callable[[Array], PyTree]:
@@ -91,7 +92,7 @@ def _substitution(lower: bool, transposed: bool, unit_diagonal: bool = False) ->
         found = alone(factor, beside.reshape(len(factor), -1))
         return jnp.moveaxis(found.reshape(beside.shape), 1, 0), True
 
-    return alone
+    return fused(alone)
 
 
 def svd(matrix: Inexact[Array, "n m"], full_matrices: bool = True) -> tuple[Array, Array, Array]:
@@ -164,7 +165,7 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return found, -matmul(matmul(found, tangents[0]), found)
 
 
-@jax.custom_jvp
+@fused
 def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     """Return the inverse of each matrix of a stack; return the transposes if all are orthogonal to rounding.
 
@@ -175,6 +176,11 @@ def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Inexact[Arra
     >>> inverse_or_transpose(jnp.asarray([[[0.0, 1.0], [-1.0, 0.0]]])).tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
     """
+    return _inverse_or_transpose(matrices)
+
+
+@jax.custom_jvp
+def _inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Inexact[Array, "*stack n n"]:
     n = matrices.shape[-1]
     # Without this barrier, XLA multiplies constant matrices while it compiles: eight seconds for n = 1536.
     matrices = jax.lax.optimization_barrier(matrices)
@@ -189,7 +195,7 @@ def inverse_or_transpose(matrices: Inexact[Array, "*stack n n"]) -> Inexact[Arra
     return jax.lax.cond((defect <= rounding**2).all(), lambda: transposed, inverted)
 
 
-@inverse_or_transpose.defjvp
+@_inverse_or_transpose.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     found = inverse_or_transpose(primals[0])
     return found, -matmul(matmul(found, tangents[0]), found)

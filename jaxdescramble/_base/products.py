@@ -6,6 +6,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Inexact, Shaped
 
+from jaxdescramble._base.programs import fused
+
 
 def matmul(a: Array, b: Array) -> Array:
     """Return `a @ b` in the precision of its type.
@@ -19,6 +21,7 @@ def matmul(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
+@fused
 def adjoint(a: Shaped[Array, "*batch n k"]) -> Shaped[Array, "*batch k n"]:
     """Return the transpose of a real matrix, the conjugate transpose of a complex one; leading axes are batches.
 
@@ -74,6 +77,7 @@ def as_like(a: Array, like: Array) -> Array:
     return jax.lax.complex(a[0], a[1]) if is_complex(like) else a
 
 
+@fused
 def inner(a: Array, b: Array) -> Float[Array, ""]:
     """Return the real inner product `<A, B> = Re tr(A^H B)` of two arrays of one shape.
 
@@ -83,6 +87,7 @@ def inner(a: Array, b: Array) -> Float[Array, ""]:
     return jnp.vdot(a, b, precision=jax.lax.Precision.HIGHEST).real
 
 
+@fused
 def squared(a: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return the square of each real entry, or of the absolute value of each complex one.
 
@@ -92,6 +97,7 @@ def squared(a: Inexact[Array, "*shape"]) -> Float[Array, "*shape"]:
     return a.real**2 + a.imag**2 if is_complex(a) else a**2
 
 
+@fused
 def square_sum(a: Inexact[Array, "*shape"]) -> Float[Array, ""]:
     """Return the sum of the squared absolute values of all entries.
 

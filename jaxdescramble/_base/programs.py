@@ -21,6 +21,24 @@ R = TypeVar("R")
 OPTIONS: dict[str, int] = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
+def fused(function: Callable[P, R], static_argnames: str | Sequence[str] = ()) -> Callable[P, R]:
+    """Return a function of several small operations that outside `jit` is one program; inside, it is as it was.
+
+    Outside `jit`, JAX compiles each operation by itself, and starts them one by one. Use this for functions that decide
+    nothing by the numbers that they get.
+
+    >>> float(fused(lambda x: jnp.sum(x**2 + 1))(jnp.ones(3)))
+    6.0
+    """
+    compiled = jax.jit(function, static_argnames=static_argnames, inline=True)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        return compiled(*args, **kwargs)
+
+    return call
+
+
 def quick_jit(function: Callable[P, R], static_argnames: str | Sequence[str] = ()) -> Callable[P, R]:
     """Return `jax.jit(function)`, with options that shorten compilation if all arrays are on CPUs.
 

@@ -5,6 +5,8 @@ Each boundary has angles theta_k (ascending), a basis T (columns are modes), `an
 the points themselves; the others half-way between points (n - 1 places with Neumann ends, n + 1 with Dirichlet ends).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jax.scipy import fft as jfft
 from jaxtyping import Array
 
 from jaxdescramble._base.products import is_complex
+from jaxdescramble._base.programs import fused
 
 
 def angles(n: int, boundary: str) -> np.ndarray:
@@ -43,6 +46,7 @@ def basis(n: int, boundary: str) -> np.ndarray:
     return columns / np.linalg.norm(columns, axis=0)
 
 
+@functools.partial(fused, static_argnames=("boundary", "axis"))
 def analyse(x: Array, boundary: str, axis: int) -> Array:
     """Return `T^T x` along `axis`, for complex x too."""
     if is_complex(x):
@@ -63,6 +67,7 @@ def analyse(x: Array, boundary: str, axis: int) -> Array:
     return jnp.moveaxis(modes, -1, axis)
 
 
+@functools.partial(fused, static_argnames=("boundary", "axis"))
 def synthesise(c: Array, boundary: str, axis: int) -> Array:
     """Return `T c` along `axis`: the inverse of `analyse`."""
     if is_complex(c):
@@ -80,6 +85,7 @@ def synthesise(c: Array, boundary: str, axis: int) -> Array:
     return jnp.moveaxis(x, -1, axis)
 
 
+@functools.partial(fused, static_argnames=("boundary", "axis"))
 def synthesise_slope(c: Array, boundary: str, symbols: Array, axis: int) -> Array:
     """Return the derivative along `axis` of the signal with mode coefficients `c` and symbol moduli `symbols`."""
     c = jnp.moveaxis(c, axis, -1)

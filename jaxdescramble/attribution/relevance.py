@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PyTree
 
 from jaxdescramble._base.checks import is_traced, number_between, one_of, positive_number
+from jaxdescramble._base.programs import fused
 from jaxdescramble.attribution._targets import shaped_like, targets
 from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.evaluate import bind, constants_of, evaluate
@@ -332,6 +333,7 @@ class _Back:
         )
 
 
+@fused
 def _share(R: Array, z: Array, epsilon: float | Array) -> Array:
     """Return `R / (z + epsilon sign(z))`, or zero where the denominator is zero."""
     z = z + epsilon * jnp.where(z >= 0, 1, -1).astype(z.dtype)

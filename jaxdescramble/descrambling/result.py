@@ -25,6 +25,7 @@ from jaxdescramble._base.checks import (
 )
 from jaxdescramble._base.files import write_arrays
 from jaxdescramble._base.products import is_complex, matmul, real_type
+from jaxdescramble._base.programs import fused
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import check_status
@@ -123,9 +124,8 @@ class Descrambling(Result):
             raise TypeError(f"index: expected an integer, or a tuple of them, got {index!r}.")
         if len(place) > len(axes) or any(not -size <= i < size for i, size in zip(place, axes, strict=False)):
             raise IndexError(f"index: there is no problem {index}; the batch has the shape {axes}.")
-        numbers = {name: leaf[place] if np.ndim(leaf) else leaf for name, leaf in vars(self).items()}
-        del numbers["objective"]
-        return Descrambling(**numbers, objective=self.objective)
+        leaves = {name: leaf for name, leaf in vars(self).items() if np.ndim(leaf)}
+        return dataclasses.replace(self, **_member(leaves, place))
 
     def transform(self, signals: ArrayLike) -> Inexact[Array, "*batch k m"]:
         """Return `P S` for any signals S of this layer, also new ones.
@@ -302,6 +302,11 @@ class Descrambling(Result):
             objective = objective_named(header, data, str(path))
         numbers = {name: jnp.asarray(value) for name, value in content.items()}
         return Descrambling(**numbers, objective=objective, how=header.get("how", ""))
+
+
+@fused
+def _member(stacks: dict[str, Array], place: tuple[int | Array, ...]) -> dict[str, Array]:
+    return {name: stack[place] for name, stack in stacks.items()}
 
 
 def _score(objective: Objective, point: Array, columns: Array, weights: Array | None = None) -> Array:

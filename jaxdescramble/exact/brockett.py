@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Inexact, Int
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import an_operator, instance_of, one_of
 from jaxdescramble._base.products import adjoint, complex_type, real_type
+from jaxdescramble._base.programs import fused
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Stored
 from jaxdescramble._base.status import Status, check_status
@@ -190,7 +191,7 @@ def _extremum(operator: Operator, summary: Summary, group: str, largest: bool) -
     eigenvalues = jnp.asarray(operator.eigenvalues, real_type(scaled.dtype))
     paired = eigenvalues[::-1] if largest else eigenvalues
     runs = operator.multiplicities[::-1] if largest else operator.multiplicities
-    directions, squares, kink, rank = _frame(scaled, runs)
+    directions, squares, kink, rank = _in_one_program(scaled, runs)
     modes = canonical_modes(directions[:, ::-1] if largest else directions, operator)
     point = operator.synthesise(adjoint(modes))
     if group == "SU":
@@ -245,6 +246,9 @@ def _frame_jvp(runs, primals, tangents):
     turn = jnp.matmul(directions, omega, precision="highest")
     nothing = jnp.zeros((), jax.dtypes.float0)
     return (directions, squares, kink, rank), (turn, jnp.diagonal(moment).real, nothing, nothing)
+
+
+_in_one_program = fused(_frame, static_argnames="runs")
 
 
 def _resolution(summary: Summary, singular: Float[Array, " n"]) -> tuple[Bool[Array, " n"], Bool[Array, "n n"]]:

@@ -29,6 +29,7 @@ from jaxdescramble._base.checks import (
     true_or_false,
 )
 from jaxdescramble._base.products import adjoint, is_complex
+from jaxdescramble._base.programs import fused
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble.manifolds import orthogonal, unitary
 from jaxdescramble.manifolds.projections import square
@@ -296,6 +297,7 @@ def _nearest_unitary(overlap: Complex[Array, "b k k"]) -> Complex[Array, "b k k"
     return jax.vmap(unitary.polar)(overlap) if overlap.shape[-1] > 1 else _phases(overlap)
 
 
+@fused
 def _phases(numbers: Complex[Array, "*shape"]) -> Complex[Array, "*shape"]:
     """Return `z / |z|` of each number, and 1 for zeros."""
     # Divide by the size of the larger part first, so that no square under- or overflows.
@@ -313,6 +315,7 @@ def _blocks(multiplicities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return tuple(starts[lengths == size, None] + np.arange(size, dtype=np.int32) for size in np.unique(lengths))
 
 
+@fused
 def _nearest_turns(overlap: Float[Array, "b k k"]) -> Float[Array, "b k k"]:
     """Return the polar factors of many small matrices, for sizes 1 and 2 (all lines and circles) in closed form."""
     size = overlap.shape[-1]

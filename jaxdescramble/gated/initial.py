@@ -1,14 +1,17 @@
 """Initial weights: scales that keep the size of the signal, and separate keys for features and values."""
 
+import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, PRNGKeyArray
 
 from jaxdescramble._base.checks import floating_type, in_order, number_between, one_of, random_key
+from jaxdescramble._base.programs import fused
 from jaxdescramble.gated.spec import Spec, checked, weight_shapes
 
 Params = dict[str, tuple[dict[str, Array], ...]]
@@ -115,21 +118,31 @@ def init(
     # A dnn takes the key of the features. Values drawn with the key of a trained dnn are therefore new.
     keys = {"features": for_gates, "values": for_gates if spec.kind == "dnn" else for_values}
 
-    def layer(key: Array, shape: tuple[int, ...], sigma: ArrayLike) -> dict[str, Array]:
-        for_weight, for_bias = jax.random.split(key)
-        draw = jax.random.normal if distribution == "normal" else jax.random.rademacher
-        found = {"weight": jnp.asarray(sigma, dtype) * draw(for_weight, shape, dtype)}
-        if spec.architecture.biases:
-            found["bias"] = jnp.asarray(bias_scale, dtype) * draw(for_bias, shape[:1], dtype)
-        return found
-
+    for_biases = bias_scale if spec.architecture.biases else None
     return {
         name: tuple(
-            layer(jax.random.fold_in(keys[name], i), shape, sigma)
+            _layer(jax.random.fold_in(keys[name], i), shape, sigma, for_biases, dtype, distribution)
             for i, (shape, sigma) in enumerate(zip(shapes[name], sigmas[name], strict=True))
         )
         for name in shapes
     }
+
+
+@functools.partial(fused, static_argnames=("shape", "dtype", "distribution"))
+def _layer(
+    key: Array,
+    shape: tuple[int, ...],
+    sigma: ArrayLike,
+    bias_scale: ArrayLike | None,
+    dtype: np.dtype,
+    distribution: str,
+) -> dict[str, Array]:
+    for_weight, for_bias = jax.random.split(key)
+    draw = jax.random.normal if distribution == "normal" else jax.random.rademacher
+    found = {"weight": jnp.asarray(sigma, dtype) * draw(for_weight, shape, dtype)}
+    if bias_scale is not None:
+        found["bias"] = jnp.asarray(bias_scale, dtype) * draw(for_bias, shape[:1], dtype)
+    return found
 
 
 def _deviation(value: object, name: str) -> ArrayLike:

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_number
 from jaxdescramble._base.products import is_complex, matmul, square_sum
+from jaxdescramble._base.programs import fused
 from jaxdescramble.manifolds.projections import square
 
 CAP = 2.0
@@ -69,6 +70,7 @@ def angle_bound(velocity: Inexact[Array, "n n"]) -> Float[Array, ""]:
     return jnp.where(total == 0, 0, bound)
 
 
+@fused
 def _bound(velocity: Array) -> tuple[Array, Array]:
     """Return a number that is 0 for a velocity of 0, and the bound, which is then 1."""
     # Divide by the largest entry, so that fourth powers neither overflow nor vanish; the bound stays the same.
@@ -80,6 +82,7 @@ def _bound(velocity: Array) -> tuple[Array, Array]:
     return total, jnp.where(total == 0, 1, total) ** 0.25 * largest
 
 
+@fused
 def exponential_minus_one(velocity: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]:
     """Return `exp(Omega) - 1` by the Taylor polynomial of degree 18 (12 in float32), for norms up to CAP.
 
@@ -133,6 +136,7 @@ def exponential_of_any(velocity: Inexact[Array, "n n"]) -> Inexact[Array, "n n"]
     return jnp.eye(velocity.shape[-1], dtype=velocity.dtype) + minus_one
 
 
+@fused
 def exponential_of_any_minus_one(matrix: Inexact[Array, "n n"], bound: Float[Array, ""]) -> Inexact[Array, "n n"]:
     """Return `exp(M) - 1` for a matrix M whose norm has this bound; NaN if the bound is above 2^16.
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import is_traced, numbers
 from jaxdescramble._base.products import adjoint, complex_type, is_complex, matmul
+from jaxdescramble._base.programs import fused
 
 
 def like_point(value: Any, point: Any, name: str) -> Any:
@@ -70,6 +71,7 @@ def orthonormality(host: np.ndarray) -> float:
     return np.linalg.norm(gram - np.eye(host.shape[-1]), axis=(-2, -1)).max()
 
 
+@fused
 def orthonormal_defect(point: Inexact[Array, "*batch n p"]) -> Float[Array, "*batch"]:
     """Return `||X^H X - 1||_F`.
 

@@ -8,14 +8,18 @@ All numbers are real. For U(n), every transpose would become an adjoint, the det
 this phase, and every gradient a conjugate. Stack real and imaginary parts as samples instead.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import floating_type, one_of, positive_integer, random_key
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.manifolds._exponentials import exponential_of_any
 from jaxdescramble.manifolds._logarithms import angle_norm, logarithm
 from jaxdescramble.manifolds.projections import (
@@ -230,7 +234,12 @@ def random_columns(key: PRNGKeyArray, n: int, k: int, dtype: DTypeLike = float) 
     n, k, dtype = positive_integer(n, "n"), positive_integer(k, "k"), floating_type(dtype)
     if k > n:
         raise ValueError(f"k: got {k} columns; must be at most n = {n}, the number of rows.")
-    normal = jax.random.normal(random_key(key), (n, k), dtype)
+    return _random_columns(random_key(key), n, k, dtype)
+
+
+@functools.partial(fused, static_argnames=("n", "k", "dtype"))
+def _random_columns(key: PRNGKeyArray, n: int, k: int, dtype: np.dtype) -> Float[Array, "n k"]:
+    normal = jax.random.normal(key, (n, k), dtype)
     if k < MANY or n < 2 * k:
         return orthonormal(normal)
     # The condition number is near 6 or smaller, so the Cholesky factor of the Gram matrix is R, at half of the cost.

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import one_of, real_array, real_or_complex_array
 from jaxdescramble._base.products import adjoint, is_complex, matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.manifolds._points import NOT_ORTHOGONAL, check_near, orthonormal_defect, orthonormality
 
 NAMES = ("O", "SO")
@@ -139,6 +140,7 @@ def polish(point: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     return polished(squares(point, "point"))
 
 
+@fused
 def polished(point: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"]:
     """Remove the rounding drift of a matrix with orthonormal columns, real or complex; see `polish`.
 
@@ -151,6 +153,7 @@ def polished(point: Inexact[Array, "*batch n k"]) -> Inexact[Array, "*batch n k"
     return point - matmul(point, matmul(adjoint(point), point) - eye) / 2
 
 
+@fused
 def orthonormal(matrix: Inexact[Array, "n k"]) -> Inexact[Array, "n k"]:
     """Return the factor Q of the QR decomposition whose R has no negative diagonal entry; unique if the rank is k.
 

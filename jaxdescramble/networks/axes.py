@@ -5,11 +5,14 @@ slowest first, so that splitting, merging and moving dimensions about only regro
 empty tuple. Axes that nobody follows have the name `FOREIGN`.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from jax import Array
+
+from jaxdescramble._base.programs import fused
 
 
 class Atom(NamedTuple):
@@ -74,6 +77,11 @@ def regroup(axes: Axes, shape: Sequence[int]) -> Axes | None:
 
 def fold(array: Array, axes: Axes, order: Sequence[str]) -> Array:
     """Return the array with one axis for each label, in this order; a missing label becomes an axis of size 1."""
+    return _fold(array, axes, tuple(order))
+
+
+@functools.partial(fused, static_argnames=("axes", "order"))
+def _fold(array: Array, axes: Axes, order: tuple[str, ...]) -> Array:
     atoms, places = _sorted(axes, order)
     array = array.reshape([atom.size for atom in atoms]).transpose(places)
     return array.reshape([math.prod(atom.size for atom in atoms if atom.label == label) for label in order])
@@ -81,9 +89,14 @@ def fold(array: Array, axes: Axes, order: Sequence[str]) -> Array:
 
 def unfold(array: Array, axes: Axes, order: Sequence[str], shape: Sequence[int]) -> Array:
     """Undo `fold`: return the array in the shape that has these axes."""
+    return _unfold(array, axes, tuple(order), tuple(shape))
+
+
+@functools.partial(fused, static_argnames=("axes", "order", "shape"))
+def _unfold(array: Array, axes: Axes, order: tuple[str, ...], shape: tuple[int, ...]) -> Array:
     atoms, places = _sorted(axes, order)
     array = array.reshape([atoms[i].size for i in places])
-    return array.transpose([places.index(i) for i in range(len(places))]).reshape(tuple(shape))
+    return array.transpose([places.index(i) for i in range(len(places))]).reshape(shape)
 
 
 def _sorted(axes: Axes, order: Sequence[str]) -> tuple[list[Atom], list[int]]:

@@ -15,6 +15,7 @@ from jax import Array
 from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import sample_weights
+from jaxdescramble._base.programs import fused
 from jaxdescramble.networks._places import Place, Places, inserted, place
 from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.facts import Facts, study
@@ -201,8 +202,13 @@ def layer_weights(
             continue
         first = [one[(0,) * (one.ndim - 1)] for one in index]
         alike = all((one == row).all() for one, row in zip(index, first, strict=True))
-        found[name] = known[tuple(first if alike else index)]
+        found[name] = _picked(known, tuple(first if alike else index))
     return found
+
+
+@fused
+def _picked(array: Array, places: tuple[np.ndarray | Array, ...]) -> Array:
+    return array[places]
 
 
 def axes_of_samples(x: PyTree, weights: object) -> tuple[Array, dict[int, int]]:

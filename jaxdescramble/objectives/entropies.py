@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_number
 from jaxdescramble._base.products import squared
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import AxesCurvature, SpatialCurvature, axes_curvature, entrywise_curvature
 from jaxdescramble.objectives._grids import axes
 from jaxdescramble.objectives._relaxations import from_levels
@@ -65,6 +66,7 @@ class Entropy(Objective[SampleSummary]):
     takes_weights = True
     takes_complex = True
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         return jnp.sum(summary.weigh(_surprise(squared(Y), energies, self.epsilon))) / max(Y.size, 1)
@@ -123,6 +125,7 @@ class SpectralEntropy(Objective[SampleSummary]):
     rugged = True
     takes_weights = True
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         power, energies = _powers(point, summary)
         terms = summary.weigh(_surprise(power, energies, self.epsilon))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import real_array, same_size
 from jaxdescramble._base.products import matmul, squared
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import SpatialCurvature, spatial_curvature
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
 from jaxdescramble.objectives._relaxations import concentration, spread
@@ -99,6 +100,7 @@ class Locality(Objective[SampleSummary]):
         furthest = jnp.max(jnp.sum(x**2, axis=1))
         return ratio(x, jnp.sqrt(jnp.where(furthest > 0, furthest, 1)))
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         x = self._places(summary.size, energies.dtype)

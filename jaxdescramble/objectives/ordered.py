@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import transforms
 from jaxdescramble._base.checks import one_of, positive_integer, positive_number
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, second_derivatives
 from jaxdescramble.objectives._differences import on_a_line
 from jaxdescramble.objectives._grids import BOUNDARY, ENDS, axes
@@ -184,6 +185,7 @@ class Monotonicity(Objective[SampleSummary]):
     smoothing = "epsilon"
     takes_weights = True
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         differences = on_a_line(len(point))
         d = differences.of_product(point, lambda matrix: in_frame(matrix, summary)[0])

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from jaxdescramble._base import decompositions
 from jaxdescramble._base.checks import real_array
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.summaries import Samples, SampleSummary
 from jaxdescramble.objectives.units import in_own_unit
@@ -71,6 +72,7 @@ class Similarity(Objective[SampleSummary]):
         R = clear(self.reference.astype(S.dtype), summary.weights)
         return S, in_own_unit(Samples(R, weights=summary.weights))
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         S, R = self._pair(summary)
         return -jnp.sum(summary.weigh(matmul(point, S) * R)) / max(S.size, 1)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import an_operator, one_of, positive_integer, same_size
 from jaxdescramble._base.products import matmul, real_type
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import spatial_curvature
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
 from jaxdescramble.objectives._symmetries import Symmetries, of_grid
@@ -86,6 +87,7 @@ class Quadratic(Objective[Summary]):
     def operator(self, n: int) -> Operator:
         raise NotImplementedError(f"{type(self).__name__}: define operator(self, n).")
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: Summary) -> Float[Array, ""]:
         return roughness(point, summary, self.operator(size_of(summary)))
 
@@ -169,6 +171,7 @@ def rearrangement_bound(summary: Summary, D: Operator) -> Float[Array, ""]:
     return paired_roughness(D.eigenvalues, singular**2)
 
 
+@fused
 def paired_roughness(eigenvalues: ArrayLike, powers: Float[Array, " n"]) -> Float[Array, ""]:
     """Return the roughness if the mode of eigenvalue a_i carries the power b_i.
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Complex, Float, Inexact
 
 from jaxdescramble._base.checks import one_of, positive_number
 from jaxdescramble._base.products import is_complex, matmul, squared
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import SpatialCurvature, entrywise_curvature, spatial_curvature
 from jaxdescramble.objectives._relaxations import concentration, from_levels
 from jaxdescramble.objectives._symmetries import Symmetries
@@ -106,6 +107,7 @@ class _Entrywise(Objective[SampleSummary]):
         """Return the term of each entry, without weights."""
         raise NotImplementedError
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         return mean(summary.weigh(self._terms(Y, energies, summary)))
@@ -187,6 +189,7 @@ class Participation(Objective[SampleSummary]):
     takes_weights = True
     takes_complex = True
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         Y, energies = in_frame(point, summary)
         shares = jnp.sum(ratio(squared(Y), energies) ** 2, axis=0)

@@ -18,7 +18,7 @@ float32 it loses all singular values below about 1/300 of the largest.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,11 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import floating_type, instance_of, positive_integer, real_or_complex_array, same_size
-from jaxdescramble._base.products import adjoint, is_complex, matmul, real_type, square_sum
+from jaxdescramble._base.checks import floating_type, positive_integer, same_size
+from jaxdescramble._base.products import adjoint, matmul, real_type, square_sum
+from jaxdescramble._base.programs import fused
 from jaxdescramble._base.pytrees import register_dataclass
+from jaxdescramble.objectives._taken import alike, columns_for, unit
 from jaxdescramble.objectives._triangles import triangularise
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.weighing import (
@@ -68,35 +70,6 @@ def effective_samples(summary: Summary) -> Float[Array, ""]:
     return jnp.asarray(jnp.nan if count is None else count(), real_type(summary.dtype))
 
 
-def _columns(signals: ArrayLike, summary: Summary) -> Inexact[Array, "n m"]:
-    # Accept an array without columns, of any dtype.
-    empty = getattr(signals, "shape", None) == (summary.size, 0)
-    columns = jnp.asarray(signals) if empty else real_or_complex_array(signals, "signals", (2,), "(features, samples)")
-    if is_complex(columns) and not jnp.issubdtype(summary.dtype, jnp.complexfloating):
-        raise TypeError(
-            f"signals: got complex numbers ({columns.dtype}) for a summary of {summary.dtype}. Begin with an empty "
-            "summary of a complex dtype, or stack the real and the imaginary parts as separate samples."
-        )
-    same_size(columns, 0, summary.size, "signals", "the summary's features")
-    return columns
-
-
-Kind = TypeVar("Kind", bound=Summary)
-
-
-def _alike(one: Kind, other: Summary) -> Kind:
-    """Return `other` if it has the same kind and size as `one`; otherwise raise an error."""
-    same = instance_of(other, "other", type(one), f"a {type(one).__name__}, to be merged with one")
-    if same.size != one.size:
-        raise ValueError(f"other: a summary of {same.size} features, to be merged with one of {one.size}.")
-    return same
-
-
-def _unit(largest: Array) -> Array:
-    """Return the scale to divide by, a constant in derivatives; 1 if it is 0 or not finite."""
-    return jax.lax.stop_gradient(jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1))
-
-
 @register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Factor(Summary):
@@ -132,25 +105,32 @@ class Factor(Summary):
     def update(
         self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None
     ) -> "Factor":
-        signals = _columns(signals, self)
+        signals = columns_for(self, signals)
         each = valid(weights, signals)
-        factor = triangularise(jnp.concatenate([self.factor, adjoint(balanced(signals, each))]))
-        return Factor(factor, *added(self, signals, each))
+        return self._with(signals, each)
+
+    @fused
+    def _with(self, signals: Array, weights: Array | None) -> "Factor":
+        factor = triangularise(jnp.concatenate([self.factor, adjoint(balanced(signals, weights))]))
+        return Factor(factor, *added(self, signals, weights))
 
     def merge(self, other: Summary) -> "Factor":
-        other = _alike(self, other)
+        other = alike(self, other)
         factor = triangularise(jnp.concatenate([self.factor, other.factor]))
         return Factor(factor, *merged(self, other))
 
     def effective(self) -> ArrayLike:
         return counted(self)
 
+    @fused
     def power(self) -> Float[Array, ""]:
         return square_sum(self.factor)
 
+    @fused
     def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
         return square_sum(matmul(matrix, adjoint(self.factor)))
 
+    @fused
     def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         half = matmul(matrix, adjoint(self.factor))
         return matmul(half, adjoint(half))
@@ -162,12 +142,15 @@ class Factor(Summary):
     def spanning(self) -> Inexact[Array, "n n"]:
         return adjoint(self.factor)
 
+    @fused
     def compressed(self, matrix: Inexact[Array, "k n"]) -> "Factor":
         return Factor(triangularise(matmul(self.factor, adjoint(matrix))), self.count, self.tally)
 
+    @fused
     def scale(self) -> Float[Array, ""]:
-        return _unit(jnp.max(jnp.abs(self.factor)))
+        return unit(jnp.max(jnp.abs(self.factor)))
 
+    @fused
     def normalised(self) -> "Factor":
         return Factor(self.factor / self.scale(), self.count, self.tally)
 
@@ -193,6 +176,7 @@ class SampleSummary(Summary):
     weights: Array | None
 
     @abc.abstractmethod
+    @fused
     def normalised(self) -> "SampleSummary":
         """Return the summary of the signals divided by `scale()`; it keeps its samples too."""
 
@@ -256,12 +240,12 @@ class Samples(SampleSummary):
     def update(
         self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None
     ) -> "Samples":
-        signals = _columns(signals, self)
+        signals = columns_for(self, signals)
         each = valid(weights, signals)
         return self._with(clear(signals, each), each)
 
     def merge(self, other: Summary) -> "Samples":
-        other = _alike(self, other)
+        other = alike(self, other)
         return self._with(other.signals, other.weights)
 
     def _with(self, signals: Array, weights: Array | None) -> "Samples":
@@ -289,12 +273,15 @@ class Samples(SampleSummary):
     def effective(self) -> ArrayLike:
         return self.signals.shape[-1] if self.weights is None else effective_number(self.weights)
 
+    @fused
     def power(self) -> Float[Array, ""]:
         return square_sum(balanced(self.signals, self.weights))
 
+    @fused
     def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
         return square_sum(matmul(matrix, balanced(self.signals, self.weights)))
 
+    @fused
     def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         half = matmul(matrix, balanced(self.signals, self.weights))
         return matmul(half, adjoint(half))
@@ -309,12 +296,15 @@ class Samples(SampleSummary):
     def spanning(self) -> Inexact[Array, "n m"]:
         return balanced(self.signals, self.weights)
 
+    @fused
     def compressed(self, matrix: Inexact[Array, "k n"]) -> "Samples":
         return dataclasses.replace(self, signals=matmul(matrix, self.signals))
 
+    @fused
     def scale(self) -> Float[Array, ""]:
-        return _unit(jnp.max(jnp.abs(self.signals), initial=0))
+        return unit(jnp.max(jnp.abs(self.signals), initial=0))
 
+    @fused
     def normalised(self) -> "Samples":
         return dataclasses.replace(self, signals=self.signals / self.scale())
 
@@ -350,24 +340,31 @@ class Gram(Summary):
         return self.gram.dtype
 
     def update(self, signals: Inexact[Array, "n m"], weights: ArrayLike | Sequence[ArrayLike] | None = None) -> "Gram":
-        signals = _columns(signals, self)
+        signals = columns_for(self, signals)
         each = valid(weights, signals)
-        half = balanced(signals, each)
-        return Gram(self.gram + matmul(half, adjoint(half)), *added(self, signals, each))
+        return self._with(signals, each)
+
+    @fused
+    def _with(self, signals: Array, weights: Array | None) -> "Gram":
+        half = balanced(signals, weights)
+        return Gram(self.gram + matmul(half, adjoint(half)), *added(self, signals, weights))
 
     def merge(self, other: Summary) -> "Gram":
-        other = _alike(self, other)
+        other = alike(self, other)
         return Gram(self.gram + other.gram, *merged(self, other))
 
     def effective(self) -> ArrayLike:
         return counted(self)
 
+    @fused
     def power(self) -> Float[Array, ""]:
         return jnp.trace(self.gram).real
 
+    @fused
     def energy(self, matrix: Inexact[Array, "k n"]) -> Float[Array, ""]:
         return jnp.sum(matmul(matrix, self.gram) * jnp.conj(matrix)).real
 
+    @fused
     def moment(self, matrix: Inexact[Array, "k n"]) -> Inexact[Array, "k k"]:
         return matmul(matmul(matrix, self.gram), adjoint(matrix))
 
@@ -378,12 +375,15 @@ class Gram(Summary):
     def spanning(self) -> Inexact[Array, "n n"]:
         return self.gram
 
+    @fused
     def compressed(self, matrix: Inexact[Array, "k n"]) -> "Gram":
         return Gram(self.moment(matrix), self.count, self.tally)
 
+    @fused
     def scale(self) -> Float[Array, ""]:
-        return jnp.sqrt(_unit(jnp.max(jnp.abs(self.gram))))
+        return jnp.sqrt(unit(jnp.max(jnp.abs(self.gram))))
 
+    @fused
     def normalised(self) -> "Gram":
         return Gram(self.gram / self.scale() / self.scale(), self.count, self.tally)
 

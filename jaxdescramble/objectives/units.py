@@ -13,11 +13,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.products import is_complex, matmul, real_type, squared
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives.summaries import SampleSummary
 from jaxdescramble.objectives.summary import Summary, a_summary
 from jaxdescramble.objectives.weighing import balanced, shares
 
 
+@fused
 def ratio(above: Array, below: Array) -> Array:
     """Return `above / below`, or 0 with zero derivatives where `below` is not positive. A NaN remains a NaN.
 
@@ -65,6 +67,7 @@ def in_own_unit(summary: Summary, complex_too: bool = False) -> Inexact[Array, "
     return samples.signals / size / unit
 
 
+@fused
 def in_frame(point: Inexact[Array, "k n"], summary: Summary) -> tuple[Inexact[Array, "k m"], Float[Array, "1 m"]]:
     """Return `Y = P S` in the unit of the signals, and the energies of the samples. P may be any matrix."""
     samples = kept_samples(summary)
@@ -106,6 +109,7 @@ def heavy(S: Inexact[Array, "n m"], summary: SampleSummary) -> Inexact[Array, "n
     return S if summary.weights is None else balanced(S, shares(summary.weights))
 
 
+@fused
 def softened(square: Array, epsilon: ArrayLike) -> Array:
     """Return |x| with a rounded corner, `sqrt(x^2 + epsilon^2) - epsilon`, from `square = x^2`.
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Inexact
 
 from jaxdescramble._base.checks import positive_integer, positive_number, true_or_false
 from jaxdescramble._base.products import matmul, real_type, squared
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives._curvatures import AxesCurvature, axes_curvature, spatial_curvature
 from jaxdescramble.objectives._differences import Differences
 from jaxdescramble.objectives._grids import BOUNDARY, Boundary, Shape, axes, checked_boundary, checked_shape
@@ -100,6 +101,7 @@ class TotalVariation(Objective[SampleSummary]):
         sizes, ends = axes(n, self.shape, self.boundary, self.name)
         return Differences(sizes, ends, self.order, self.isotropic)
 
+    @fused
     def value(self, point: Inexact[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         D = self._differences(len(point))
         d = D.of_product(point, lambda matrix: in_frame(matrix, summary)[0])

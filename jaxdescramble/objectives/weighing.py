@@ -4,6 +4,7 @@ A whole number counts a sample that many times. Weight 0 leaves a sample out, so
 replaced by zeros before any arithmetic.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray
 
 from jaxdescramble._base.checks import sample_weights
 from jaxdescramble._base.products import real_type
+from jaxdescramble._base.programs import fused
 
 
 @runtime_checkable
@@ -37,6 +39,7 @@ class Counted(Protocol):
         ...
 
 
+@fused
 def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"]:
     """Return Kish's effective number of samples, `(sum w)^2 / sum w^2`, or 0 if all weights are zero.
 
@@ -49,6 +52,7 @@ def effective_number(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch"
     return jnp.sum(parts, axis=-1) ** 2 / _or_one(jnp.sum(parts**2, axis=-1))
 
 
+@functools.partial(fused, static_argnames="size")
 def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Array, " size"]:
     """Draw `size` samples with replacement, with probabilities proportional to their weights; return their places.
 
@@ -66,6 +70,7 @@ def drawn(key: PRNGKeyArray, weights: Float[Array, " m"], size: int) -> Int[Arra
     return jax.lax.cummax(jnp.where(weights > 0, places, first))[found]
 
 
+@fused
 def clear(signals: Inexact[Array, "*b n m"], weights: Float[Array, "*b m"] | None) -> Inexact[Array, "*b n m"]:
     """Replace samples of weight zero, which may contain NaN, by zeros.
 
@@ -75,6 +80,7 @@ def clear(signals: Inexact[Array, "*b n m"], weights: Float[Array, "*b m"] | Non
     return signals if weights is None else jnp.where((weights > 0)[..., None, :], signals, 0)
 
 
+@fused
 def balanced(signals: Inexact[Array, "*batch n m"], weights: Float[Array, "*batch m"] | None) -> Array:
     """Multiply each sample by the square root of its weight. Quadratic forms of the result are then weighted.
 
@@ -88,6 +94,7 @@ def balanced(signals: Inexact[Array, "*batch n m"], weights: Float[Array, "*batc
     return clear(signals, weights) * root[..., None, :]
 
 
+@fused
 def shares(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
     """Divide the weights by their mean, so that they sum to the number of samples. If all are zero, return zeros.
 
@@ -97,6 +104,7 @@ def shares(weights: Float[Array, "*batch m"]) -> Float[Array, "*batch m"]:
     return weights * (weights.shape[-1] / _or_one(jnp.sum(weights, axis=-1, keepdims=True)))
 
 
+@fused
 def tally(weights: Float[Array, " m"]) -> Float[Array, " 2"]:
     """Return `(sum w, sum w^2)`. The effective number of samples needs only these sums, added up over batches.
 
@@ -152,6 +160,7 @@ def merged(one: Counted, other: Counted) -> tuple[ArrayLike, Array | None]:
     return one.count + other.count, None if plain else tallied(one) + tallied(other)
 
 
+@fused
 def finite(array: Array, weights: Array | None) -> Array:
     """Return whether all numbers in an array, and all weights if there are any, are finite."""
     known = jnp.isfinite(array).all()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.objectives.objective import Objective
 from jaxdescramble.objectives.similar import nuclear_norm
 from jaxdescramble.objectives.summaries import SampleSummary
@@ -42,6 +43,7 @@ class DiagonalSum(Objective[SampleSummary]):
     applies_to = "weights"
     concave = True
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return -ratio(jnp.trace(matmul(point, W)), nuclear_norm(W[:, : len(W)]))
@@ -79,6 +81,7 @@ class DiagonalNorm(Objective[SampleSummary]):
     applies_to = "weights"
     concave = True
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return -ratio(jnp.sum(jnp.diagonal(matmul(point, W)) ** 2), jnp.sum(W**2))
@@ -117,6 +120,7 @@ class Bandedness(Objective[SampleSummary]):
 
     applies_to = "weights"
 
+    @fused
     def value(self, point: Float[Array, "n n"], summary: SampleSummary) -> Float[Array, ""]:
         W = _scaled(summary)
         return ratio(jnp.sum(_distances(W) * matmul(point, W) ** 2), jnp.sum(W**2))

@@ -1,5 +1,6 @@
 """From the signals of a layer to the two factors that all draws share."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdescramble._base.decompositions import triangle
 from jaxdescramble._base.products import matmul
+from jaxdescramble._base.programs import fused
 from jaxdescramble.findings.explanations.axes import Axis
 from jaxdescramble.findings.explanations.looks import Inputs, frames_of, singular_values
 from jaxdescramble.findings.explanations.sources import Source
@@ -80,15 +82,19 @@ def inputs_of(
     factors = []
     for own in columns:
         # A layer with more columns than rows is compressed: the triangle has the same Gram matrix.
-        weight = jnp.asarray(weights, signals.dtype)[own]
-        share = weight / jnp.sum(weight)
-        part = jnp.asarray(signals)[:, own]
-        if centred:
-            part = part - matmul(part, share)[:, None]
-        part = part * jnp.sqrt(share)[None, :]
-        factors.append(triangle(part.T).T if part.shape[1] > part.shape[0] else part)
+        factors.append(_factor(jnp.asarray(signals), jnp.asarray(weights, signals.dtype), own, centred))
     frames = None if into.ordered else frames_of(factors, into)
     return Inputs((factors[0], factors[1]), frames)
+
+
+@functools.partial(fused, static_argnames="centred")
+def _factor(signals: Array, weights: Array, columns: np.ndarray | Array, centred: bool) -> Array:
+    share = weights[columns] / jnp.sum(weights[columns])
+    part = signals[:, columns]
+    if centred:
+        part = part - matmul(part, share)[:, None]
+    part = part * jnp.sqrt(share)[None, :]
+    return triangle(part.T).T if part.shape[1] > part.shape[0] else part
 
 
 def signals_of(source: Source) -> tuple[int, int, Axis]:
