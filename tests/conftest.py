@@ -36,6 +36,7 @@ LONG_FILES = {
         "as_users",
         "descramble_permutation",
         "docs",
+        "docstrings",
         "evaluation",
         "examples",
         "gating_studies",

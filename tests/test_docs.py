@@ -1,16 +1,13 @@
-"""Every docstring example runs, and every code cell of the README and the site; the API pages miss no public name."""
+"""Every code cell of the README and of the site runs; the API pages miss no public name."""
 
 import collections
-import doctest
 import importlib
 import importlib.util
-import pkgutil
 import re
 import types
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 import jaxdescramble
@@ -21,35 +18,8 @@ PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.
 CELL = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 RUN = [name for name, text in PAGES.items() if CELL.search(text)]
 QUICK = ["film", "start"]
-MODULES = sorted(module.name for module in pkgutil.walk_packages(jaxdescramble.__path__, "jaxdescramble."))
 
 pytestmark = pytest.mark.usefixtures("as_installed")
-
-
-@pytest.mark.default_precision
-@pytest.mark.parametrize("name", ["jaxdescramble", *MODULES])
-def test_docstring_examples(name, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    module = importlib.import_module(name)
-    given = {"jax": jax, "jnp": jax.numpy, "np": np}
-    finder = doctest.DocTestFinder(exclude_empty=True)
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    with jax.numpy_rank_promotion("allow"):  # as users have it
-        for test in finder.find(module, name, extraglobs=given):
-            runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-
-
-def test_every_public_function_and_class_has_an_example_or_is_a_plain_record():
-    missing = []
-    inner = {"attribution.switched", "gated.path_kernel", "solvers.assignment"}
-    for room in ({*rooms()} - {"show"}) | inner:
-        module = importlib.import_module(f"jaxdescramble.{room}")
-        for name in getattr(module, "__all__", []):
-            member = getattr(module, name)
-            if callable(member) and not isinstance(member, type) and ">>>" not in (member.__doc__ or ""):
-                missing.append(f"{room}.{name}")
-    assert missing == []
 
 
 def run(cells, name):

@@ -1,7 +1,20 @@
-"""Read any JAX function as a graph of layers: `wiretap` them, `insert` frames, `reorder` neurons."""
+"""Read any JAX function as a graph: `wiretap` its layers, `insert` frames, find its `symmetries`, `transform` it."""
 
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.reordering import reorder
+from jaxdescramble.networks.symmetry import Element, Stream, Symmetries, symmetries, transform
 from jaxdescramble.networks.taps import Layout, Tap, insert, wiretap
 
-__all__ = ["Layers", "Layout", "Tap", "insert", "reorder", "wiretap"]
+__all__ = [
+    "Element",
+    "Layers",
+    "Layout",
+    "Stream",
+    "Symmetries",
+    "Tap",
+    "insert",
+    "reorder",
+    "symmetries",
+    "transform",
+    "wiretap",
+]

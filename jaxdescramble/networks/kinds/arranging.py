@@ -8,6 +8,7 @@ from jax import Array
 
 from jaxdescramble.networks._places import Place, Steps, constant
 from jaxdescramble.networks.axes import Axes, foreign, regroup
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds.kind import Kind, OrderMattersError, Permuted, Reaches, Relevance
 
@@ -33,6 +34,14 @@ class _Arranging(Kind):
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number, *sizes), (result,) = operation.inputs, operation.outputs
+        axes = None if sizes else self.arranged(operation, book.filled(number), book.graph)
+        if axes is None:
+            book.stop(operation, "splits or joins them unevenly")
+            return
+        book.hand_on(number, result, axes, same=False)
 
 
 class Transpose(_Arranging):

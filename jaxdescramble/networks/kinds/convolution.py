@@ -10,10 +10,12 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
 from jaxdescramble.networks.kinds.kind import ORDER_MATTERS, UNIT, OrderMattersError, Permuted, Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
+from jaxdescramble.networks.strands import PRODUCT, UnevenError, dual
 
 
 class Convolution(LayerKind):
@@ -134,6 +136,21 @@ class Convolution(LayerKind):
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         return multiplications(operation, graph)
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        numbers, (data, kernel) = operation.params["dimension_numbers"], operation.inputs
+        book.use(data)
+        book.use(kernel)
+        axes, weight = book.filled(data), book.filled(kernel)
+        result = list(book.spread(operation.outputs[0]))
+        shape = book.graph.shape(operation.outputs[0])
+        for i, j in zip(numbers.lhs_spec[2:], numbers.out_spec[2:], strict=True):
+            result[j] = book.lost(axes[i], shape[j], "slides a window over them")
+        book.pin(book.labels(weight[i] for i in numbers.rhs_spec[2:]), "are the places of its window")
+        result[numbers.out_spec[0]] = axes[numbers.lhs_spec[0]]
+        channels, into, out = axes[numbers.lhs_spec[1]], weight[numbers.rhs_spec[1]], weight[numbers.rhs_spec[0]]
+        result[numbers.out_spec[1]] = _channels(book, channels, into, out, operation.params["feature_group_count"])
+        book.axes[operation.outputs[0]] = tuple(result)
+
 
 def multiplications(operation: Operation, graph: Graph) -> int:
     """Return how many numbers a convolution multiplies: for each result those that its window sees."""
@@ -148,6 +165,40 @@ def refuse_places(operation: Operation, operands: list[Axes]) -> None:
     places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
     if any(UNIT in labels(d) for d in places):
         raise OrderMattersError(ORDER_MATTERS)
+
+
+def _channels(
+    book: Book, channels: Sequence[Atom], into: Sequence[Atom], out: Sequence[Atom], groups: int
+) -> tuple[Atom, ...]:
+    """Tie the channels of a convolution, and return those of its result."""
+    if groups > 1:
+        for dimension in (channels, out):
+            for label in book.labels([dimension]):
+                size = book.strands.size(label)
+                book.strands.refine(label, PRODUCT, [groups, size // groups])
+        channels, out = (book.strands.current((tuple(one),))[0] for one in (channels, out))
+        mine, theirs = _front(channels, groups), _front(out, groups)
+        if mine is None or theirs is None:
+            raise UnevenError("mixes them in groups")
+        group = mine.label or theirs.label
+        if mine.label and theirs.label:
+            group = book.strands.new(groups)
+            text = "has a kernel for each group of them"
+            book.charges([mine.label, theirs.label, group], (1, 1, -1), (1, 1, 1), text)
+        channels, out = channels[1:], (Atom(group, groups, 1), *out[1:])
+    for column in book.meet([tuple(channels)], [tuple(into)])[0] if channels and into else ():
+        left, right = (atom.label for atom in column)
+        if left and right:
+            book.note("contracted", [left, right], "multiplies and sums them")
+            book.strands.tie(left, dual(right))
+        elif left or right:
+            book.note("cofixes", [left or right], "sums them all up, or takes their mean")
+    return book.strands.current((tuple(out),))[0]
+
+
+def _front(dimension: Sequence[Atom], size: int) -> Atom | None:
+    """Return the slowest atom of a dimension if it has this size."""
+    return dimension[0] if dimension and dimension[0].size == size else None
 
 
 KINDS = (Convolution(),)

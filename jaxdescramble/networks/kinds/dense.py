@@ -4,7 +4,9 @@ import math
 
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds._meeting import meetings, results, summed, times
 from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
@@ -86,6 +88,20 @@ class Dense(LayerKind):
         (contract, _), _ = operation.params["dimension_numbers"]
         shape = graph.shape(operation.inputs[0])
         return math.prod(graph.shape(operation.outputs[0])) * math.prod(shape[i] for i in contract)
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        contract, batch = operation.params["dimension_numbers"]
+        numbers = operation.inputs
+        for k in (0, 1):
+            book.use(numbers[k])
+            book.strands.whole(book.filled(numbers[k]), contract[k])
+        axes = [book.filled(number) for number in numbers]
+        summed(book, numbers, axes, contract)
+        axes = [book.strands.current(one) for one in axes]
+        met = book.meet(*([axes[k][i] for i in batch[k]] for k in (0, 1)))
+        named = {(a, b): times(book, a, b) if a and b else a or b for a, b in meetings(met)}
+        free = [[book.strands.current(axes[k])[i] for i in _free(operation, k, len(axes[k]))] for k in (0, 1)]
+        book.axes[operation.outputs[0]] = (*results(met, named), *free[0], *free[1])
 
 
 def _free(operation: Operation, position: int, rank: int) -> list[int]:

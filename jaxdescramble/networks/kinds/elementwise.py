@@ -5,7 +5,10 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import POINTWISE, Graph, Operation
+from jaxdescramble.networks.kinds._laws import COMPARISONS, compare, curve, keep, power
+from jaxdescramble.networks.kinds._sums import add, multiply
 from jaxdescramble.networks.kinds.kind import (
     Kind,
     Permuted,
@@ -40,6 +43,9 @@ class Elementwise(Kind):
             tuple(d if n > 1 else () for d, n in zip(axes, shape, strict=True)) if shape else () for shape in shapes
         ]
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        (compare if operation.name in COMPARISONS else curve)(operation, book)
+
 
 class Addition(Elementwise):
     """Sums and differences."""
@@ -56,6 +62,9 @@ class Addition(Elementwise):
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.shared()
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        add(operation, book)
+
 
 class Negation(Elementwise):
     """`neg`, a scaling."""
@@ -66,12 +75,18 @@ class Negation(Elementwise):
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.passed_on()
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        keep(operation, book)
+
 
 class RealPart(Elementwise):
     """`real`."""
 
     primitives = frozenset({"real"})
     linear = "together"
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        keep(operation, book)
 
 
 class Multiplication(Elementwise):
@@ -86,6 +101,9 @@ class Multiplication(Elementwise):
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.passed_on() if len(flow.floating) == 1 else None
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        multiply(operation, book)
 
 
 class Division(Elementwise):
@@ -103,6 +121,9 @@ class Division(Elementwise):
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.passed_on() if flow.floating == [0] else None
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        multiply(operation, book)
+
 
 class Power(Elementwise):
     """Whole powers; the first power is its operand."""
@@ -113,6 +134,9 @@ class Power(Elementwise):
     def holds(self, operation: Operation) -> bool:
         return operation.name == "square" or operation.params["y"] != 1
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        power(operation, book)
+
 
 class FirstPower(Elementwise):
     """`x ** 1`, as `integer_pow` writes it."""
@@ -121,6 +145,9 @@ class FirstPower(Elementwise):
 
     def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         return linear_piece
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        keep(operation, book)
 
 
 class Curve(Elementwise):

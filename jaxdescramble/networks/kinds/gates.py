@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Operation, Value
+from jaxdescramble.networks.kinds._laws import choose, curve, extreme
 from jaxdescramble.networks.kinds.elementwise import Elementwise
 from jaxdescramble.networks.kinds.kind import Piece, PieceRule, Relevance
 
@@ -44,6 +46,9 @@ class Extreme(_Gate):
         takes_second = sign * flow.values[1] > sign * flow.values[0]
         return [jnp.where(takes_second, 0, R), jnp.where(takes_second, R, 0)]
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        extreme(operation, book)
+
 
 class Absolute(_Gate):
     """`abs`: the piece of negative numbers at 0."""
@@ -65,6 +70,9 @@ class Clamp(_Gate):
         result = [jnp.where(x <= low, moved[0], jnp.where(x >= high, moved[2], moved[1]))]
         return Piece(result, [(1, low), (1, high)] if live[1] else [])
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        curve(operation, book)
+
 
 class Choice(Elementwise):
     """`select_n`, as `where` writes it: a condition that the real input sets chooses among the others."""
@@ -77,6 +85,9 @@ class Choice(Elementwise):
             return flow.passed_on()
         (R,) = flow.relevance
         return [jnp.where(flow.values[0] == i - 1, R, 0) for i in flow.floating]
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        choose(operation, book)
 
 
 KINDS = (Extreme(), Absolute(), Clamp(), Choice())

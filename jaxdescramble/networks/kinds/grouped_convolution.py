@@ -7,6 +7,7 @@ parameters by `jax.vmap`, each member is a group.
 from collections.abc import Sequence
 
 from jaxdescramble.networks.axes import FOREIGN, Axes, axis, foreign, labels, regroup
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds.convolution import Convolution, multiplications, refuse_places
 from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted
@@ -61,6 +62,9 @@ class BatchGroupedConvolution(LayerKind):
 
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         return multiplications(operation, graph)
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        book.stop(operation, "has no rule for frames")
 
 
 def _parted(dimension: Sequence, count: int, size: int) -> Axes:

@@ -1,10 +1,13 @@
 """Operations that hand their operands on as they are, one result each."""
 
+import jax.numpy as jnp
 from jax import Array
 
 from jaxdescramble.networks._places import Steps
 from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
+from jaxdescramble.networks.kinds._laws import ordered
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance
 
 
@@ -40,6 +43,16 @@ class Identity(Kind):
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        for position, number in enumerate(operation.inputs):
+            result = operation.output_for(position)
+            before, after = (jnp.issubdtype(book.graph.avals[one].dtype, jnp.inexact) for one in (number, result))
+            if before and not after:
+                book.use(number)
+                for label in book.labels(book.of(number)):
+                    ordered(book, label, "rounds each of them")
+            book.hand_on(number, result)
 
 
 class StopGradient(Identity):

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from jax import Array
 
 from jaxdescramble.networks._places import NOWHERE, Place, Steps, inserted, place
-from jaxdescramble.networks.axes import FOREIGN, Axes, axis
+from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds._meeting import alike, is_zero
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Reaches, Relevance, agreed, padded
 
 
@@ -38,6 +40,9 @@ class Concatenation(_Joining):
         (common,), needed = agreed(operands, shapes, (operation.params["dimension"],))
         return Permuted([padded(common, graph.shape(operation.outputs[0]))], needed)
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        _joined(book, operation, int(operation.params["dimension"]))
+
 
 class Stack(_Joining):
     """`stack` along a new dimension."""
@@ -59,6 +64,13 @@ class Stack(_Joining):
         at, shapes = operation.params["axis"], [graph.shape(number) for number in operation.inputs]
         (common,), needed = agreed(operands, shapes)
         return Permuted([padded((*common[:at], (), *common[at:]), graph.shape(operation.outputs[0]))], needed)
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        at, (result,) = operation.params["axis"], operation.outputs
+        axes = list(alike(operation, book))
+        new = book.strands.axis(book.graph.shape(result)[at])
+        book.pin(book.labels([new]), "numbers the arrays that it puts side by side")
+        book.axes[result] = (*axes[:at], new, *axes[at:])
 
 
 class Padding(Kind):
@@ -87,6 +99,19 @@ class Padding(Kind):
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        number, filling = operation.inputs
+        book.use(number)
+        book.use(filling)
+        axes = list(book.filled(number))
+        for i, padding in enumerate(operation.params["padding_config"]):
+            if any(padding):
+                axes[i] = book.lost(axes[i], book.graph.shape(operation.outputs[0])[i], "pads them")
+        rest = [dimension for i, dimension in enumerate(axes) if not any(operation.params["padding_config"][i])]
+        if not is_zero(filling, book):
+            book.note("fixes", book.labels(rest), "pads with the same number for all of them")
+        book.axes[operation.outputs[0]] = tuple(axes)
 
 
 class Writing(Kind):
@@ -127,6 +152,32 @@ def _side_by_side(had: Sequence[frozenset[Place] | None], along: int, sizes: Seq
         return frozenset()
     (rest,) = rests
     return frozenset({place(0, [*rest[:along], line, *rest[along:]])})
+
+
+def _joined(book: Book, operation: Operation, along: int) -> None:
+    """Put values side by side along one dimension: a sum of strands. Along the others they move alike."""
+    numbers, (result,) = operation.inputs, operation.outputs
+    for number in numbers:
+        book.use(number)
+    rest = [[d for i, d in enumerate(book.filled(number)) if i != along] for number in numbers]
+    dimensions = book.tied(rest, numbers, "puts the same number beside all of them")
+    parts = []
+    for number in numbers:
+        dimension, size = book.filled(number)[along], book.graph.shape(number)[along]
+        if size == 0:
+            continue
+        whole = len(dimension) == 1 and dimension[0].label != FOREIGN and dimension[0].stride == 1
+        if whole and book.strands.size(dimension[0].label) == size:
+            parts.append(dimension[0].label)
+            continue
+        book.pin(book.labels([dimension]), "puts them beside others")
+        new = book.strands.new(size)
+        book.pin([new], "puts them beside others")
+        parts.append(new)
+    label = parts[0] if len(parts) == 1 else book.strands.sum_of(parts)
+    size = book.graph.shape(result)[along]
+    dimensions.insert(along, (Atom(label, size, 1),) if size > 1 else ())
+    book.axes[result] = tuple(dimensions)
 
 
 KINDS = (Concatenation(), Stack(), Padding(), Writing())

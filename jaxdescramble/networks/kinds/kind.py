@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxdescramble.networks._places import Place, Steps, place
 from jaxdescramble.networks.axes import Atom, Axes, foreign, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.graph import Graph, Operation, Value
 
@@ -264,6 +265,12 @@ class Kind:
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
         """Return the axes that each operand needs for a result to be permuted like this; None if unknown."""
         return None
+
+    # Moving
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        """Write down which axes move together, and what the operation asks of them; give its results axes."""
+        book.stop(operation, "has no rule for frames")
 
     # Attributing
 

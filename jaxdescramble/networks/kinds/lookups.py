@@ -6,6 +6,7 @@ from jax import Array
 
 from jaxdescramble.networks._places import Place, Steps, constant
 from jaxdescramble.networks.axes import Axes, foreign
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds.kind import Kind, Relevance
 
@@ -62,6 +63,28 @@ class Gather(_Lookup):
             result[of_indices[j]] = steps[i]
         return None if any(steps[i] for i in numbers.collapsed_slice_dims) else result
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        numbers, sizes = operation.params["dimension_numbers"], operation.params["slice_sizes"]
+        if numbers.operand_batching_dims:
+            book.stop(operation, "looks them up one by one")
+            return
+        (table, indices), (result,) = operation.inputs, operation.outputs
+        book.use(table)
+        book.use(indices)
+        before, axes, places = book.graph.shape(table), book.filled(table), book.filled(indices)
+        found = list(book.spread(result))
+        for i, at in enumerate(_places_of_indices(operation, len(found))):
+            found[at] = places[i]
+        kept = dict(_pairs(operation, len(axes)))
+        for i, dimension in enumerate(axes):
+            if i in kept and sizes[i] == before[i]:
+                found[kept[i]] = dimension
+                continue
+            book.pin(book.labels([dimension]), "takes some of them")
+            if i in kept:
+                found[kept[i]] = book.lost((), sizes[i], "takes some of them")
+        book.axes[result] = tuple(found)
+
 
 class DynamicSlice(_Lookup):
     """`dynamic_slice`."""
@@ -73,6 +96,14 @@ class DynamicSlice(_Lookup):
         if position > 0 or any(steps[i] for i in range(len(after)) if before[i] != after[i]):
             return None
         return steps
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        for number in operation.inputs:
+            book.use(number)
+        number, (result,) = operation.inputs[0], operation.outputs
+        before, after = book.graph.shape(number), book.graph.shape(result)
+        sizes = zip(book.filled(number), before, after, strict=True)
+        book.axes[result] = tuple(d if old == new else book.lost(d, new, "takes some of them") for d, old, new in sizes)
 
 
 def _places_of_indices(operation: Operation, rank: int) -> list[int]:

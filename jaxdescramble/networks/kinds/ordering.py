@@ -8,7 +8,10 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
+from jaxdescramble.networks.kinds._laws import ordered, positive
+from jaxdescramble.networks.kinds._meeting import alike
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Relevance, agreed, padded
 
 
@@ -22,6 +25,19 @@ class _Along(Kind):
         acted = [int(i) for i in np.atleast_1d(operation.params[self.parameter])]
         (common,), needed = agreed(operands, [graph.shape(number) for number in operation.inputs], acted)
         return Permuted([padded(common, graph.shape(number)) for number in operation.outputs], needed)
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        acted = [int(i) for i in np.atleast_1d(operation.params[self.parameter])]
+        for number in operation.inputs:
+            book.use(number)
+        axes = list(alike(operation, book))
+        for i in acted:
+            axes[i] = book.lost(axes[i], book.graph.shape(operation.inputs[0])[i], "goes through them in their order")
+        if not self.linear:
+            for label in book.labels(axes):
+                (positive if operation.name in ("cummax", "cummin", "sort") else ordered)(book, label)
+        for number in operation.outputs:
+            book.axes[number] = tuple(axes)
 
 
 class Running(_Along):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jaxdescramble.networks._places import Steps
 from jaxdescramble.networks.axes import Axes, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds.kind import UNIT, Kind
 
@@ -27,6 +28,13 @@ class Counting(Kind):
 
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
         return None if UNIT in labels(axes[operation.params["dimension"]]) else []
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        (result,) = operation.outputs
+        axes, along = list(book.spread(result)), int(operation.params["dimension"])
+        axes[along] = book.strands.axis(book.graph.shape(result)[along])
+        book.pin(book.labels(axes), "counts them")
+        book.axes[result] = tuple(axes)
 
 
 class Opaque(Kind):

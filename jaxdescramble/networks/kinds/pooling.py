@@ -9,7 +9,9 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps
 from jaxdescramble.networks.axes import Axes, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, Value
+from jaxdescramble.networks.kinds._laws import positive
 from jaxdescramble.networks.kinds.kind import (
     ORDER_MATTERS,
     UNIT,
@@ -57,6 +59,20 @@ class _Pool(_Window):
         if any(UNIT in labels(d) and n > 1 for d, n in windows):
             raise OrderMattersError(ORDER_MATTERS)
         return Permuted([padded(operands[0], graph.shape(operation.outputs[0]))])
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number,), (result,) = operation.inputs, operation.outputs
+        book.use(number)
+        before, after = book.graph.shape(number), book.graph.shape(result)
+        axes = list(book.filled(number))
+        for i, size in enumerate(operation.params["window_dimensions"]):
+            if size > 1 or before[i] != after[i]:
+                axes[i] = book.lost(axes[i], after[i], "slides a window over them")
+        if not self.linear:
+            for i, size in enumerate(operation.params["window_dimensions"]):
+                for label in book.labels([axes[i]]) if size == 1 else ():
+                    positive(book, label)
+        book.axes[result] = tuple(axes)
 
 
 class SumPool(_Pool):

@@ -8,7 +8,9 @@ from jax import Array
 
 from jaxdescramble.networks._places import Steps, dropped
 from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.book import Book, Form
 from jaxdescramble.networks.graph import Graph, Operation, Value
+from jaxdescramble.networks.kinds._laws import ordered, positive
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance, agreed, padded
 
 
@@ -31,6 +33,17 @@ class Reduction(Kind):
         rest, rank = iter(axes), len(graph.shape(operation.inputs[0]))
         return [tuple(() if i in operation.params["axes"] else next(rest) for i in range(rank))]
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number,), gone = operation.inputs, operation.params["axes"]
+        book.use(number)
+        axes = book.filled(number)
+        book.strands.whole(axes, gone)
+        axes = book.strands.current(axes)
+        for label in book.labels(axes):
+            ordered(book, label)
+        for result in operation.outputs:
+            book.axes[result] = tuple(dimension for i, dimension in enumerate(axes) if i not in gone)
+
 
 class _Windowless(Reduction):
     """Reductions that leave the other axes alone: a place there sees what it saw before."""
@@ -51,6 +64,9 @@ class Summation(_Windowless):
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.shared()
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        _sum(book, operation, tuple(operation.params["axes"]))
+
 
 class ReducedExtreme(_Windowless):
     """The largest (or smallest) along some axes: the first of those that tie."""
@@ -64,6 +80,19 @@ class ReducedExtreme(_Windowless):
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return to_winner(flow, _first_extreme) if flow.operation.name == "reduce_max" else None
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number,), (result,), gone = operation.inputs, operation.outputs, operation.params["axes"]
+        book.use(number)
+        axes = book.filled(number)
+        book.strands.whole(axes, gone)
+        axes = book.strands.current(axes)
+        for label in book.labels(axes[i] for i in gone):
+            ordered(book, label, "takes the largest or smallest of them")
+        kept = [dimension for i, dimension in enumerate(axes) if i not in gone]
+        for label in book.labels(kept):
+            positive(book, label)
+        book.axes[result] = tuple(kept)
 
 
 class ExtremePosition(Reduction):
@@ -81,6 +110,16 @@ class ExtremePosition(Reduction):
     def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
         return None
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number,), (result,), gone = operation.inputs, operation.outputs, operation.params["axes"]
+        book.use(number)
+        axes = book.filled(number)
+        book.pin(book.labels(axes[i] for i in gone), "returns the position of one of them")
+        kept = [dimension for i, dimension in enumerate(axes) if i not in gone]
+        for label in book.labels(kept):
+            ordered(book, label)
+        book.axes[result] = tuple(kept)
+
 
 def to_winner(flow: Relevance, along: PieceRule) -> list[Array]:
     """Hand relevance to the operand's position that won."""
@@ -97,6 +136,21 @@ def _first_extreme(operation: Operation, real: list[Value], moved: list[Value], 
     winner = jnp.argmax(rows if operation.name == "reduce_max" else -rows, axis=-1)
     taken = jnp.take_along_axis(others, winner[..., None], axis=-1)[..., 0]
     return Piece([taken], winner=winner.astype(jnp.int32))
+
+
+def _sum(book: Book, operation: Operation, gone: tuple[int, ...]) -> None:
+    """Sum a value over some dimensions: the result is a form, until something uses it."""
+    (number,), (result,) = operation.inputs, operation.outputs
+    book.use(number)
+    axes = book.filled(number)
+    if number in book.squares and book.squares[number][1] == gone:
+        base, _ = book.squares[number]
+        book.forms[result] = Form(base, gone, 2, operation, square=1.0)
+    elif book.labels(axes[i] for i in gone):
+        book.strands.whole(axes, gone)
+        axes = book.strands.current(axes)
+        book.forms[result] = Form(book.origin.get(number, number), gone, 1, operation, linear=1.0)
+    book.axes[result] = tuple(dimension for i, dimension in enumerate(axes) if i not in gone)
 
 
 KINDS = (Summation(), ReducedExtreme(), ExtremePosition(), Reduction())

@@ -1,13 +1,16 @@
 """Slices: `slice`, `split`, `unstack`."""
 
+import itertools
 from collections.abc import Sequence
 
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, dropped
-from jaxdescramble.networks.axes import FOREIGN, Axes, axis, labels
+from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis, labels
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
 from jaxdescramble.networks.kinds.kind import UNIT, Kind, OrderMattersError, Permuted, Reach, Reaches, Relevance, Span
+from jaxdescramble.networks.strands import PRODUCT, SUM
 
 
 class Slicing(Kind):
@@ -69,6 +72,19 @@ class Slicing(Kind):
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
 
+    def ties(self, operation: Operation, book: Book) -> None:
+        (number,) = operation.inputs
+        book.use(number)
+        shape, wide = book.graph.shape(number), [self.spans(operation, i) for i in range(len(operation.outputs))]
+        for result, spans in zip(operation.outputs, wide, strict=True):
+            axes = list(book.filled(number))
+            for i, (size, span) in enumerate(zip(shape, spans, strict=True)):
+                if span != (0, size, 1):
+                    axes = _part(book, axes, i, span)
+            if operation.name == "unstack":
+                del axes[operation.params["axis"]]
+            book.axes[result] = tuple(axes)
+
 
 def cut(operation: Operation, spans: Sequence[Span], axes: Axes, before: Sequence[int]) -> Axes:
     """Return the axes of a slice; a dimension that is not cut into equal parts becomes foreign."""
@@ -86,6 +102,50 @@ def cut(operation: Operation, spans: Sequence[Span], axes: Axes, before: Sequenc
 def _takes_out(spans: Sequence[Span], axes: Axes, shape: Sequence[int]) -> bool:
     sizes = zip(axes, spans, shape, strict=True)
     return any(UNIT in labels(dimension) and span != (0, size, 1) for dimension, span, size in sizes)
+
+
+def _part(book: Book, axes: Sequence[Sequence[Atom]], i: int, span: Sequence[int]) -> list[tuple[Atom, ...]]:
+    """Return the axes after a slice `range(*span)` of one dimension: a part of a strand, if it is one."""
+    start, stop, step = span
+    size, strands = len(range(start, stop, step)), book.strands
+    found = [tuple(dimension) for dimension in axes]
+    if not book.labels([found[i]]):
+        found[i] = (Atom(FOREIGN, size, 1),) if size > 1 else ()
+        return found
+    if len(found[i]) == 1 and (step > 1 or _inner(found[i][0], book)):
+        strands.refine(found[i][0].label, PRODUCT, strands.cuts(found[i][0]))
+        found = list(strands.current(tuple(found)))
+    dimension = found[i]
+    if step > 1 and len(dimension) == 1 and size * step == dimension[0].size and start < step:
+        # Every second position, or third, ...: one position of an inner factor.
+        strands.refine(dimension[0].label, PRODUCT, [size, step])
+        factors = strands.current((dimension,))[0]
+        if len(factors) == 2:
+            strands.refine(factors[1].label, SUM, [n for n in (start, 1, step - start - 1) if n])
+            found[i] = factors[:1]
+            return found
+    if step != 1 or len(dimension) != 1 or _inner(dimension[0], book):
+        found[i] = book.lost(dimension, size, "takes some of them")
+        return found
+    (atom,) = dimension
+    total, unit = strands.size(atom.label), atom.stride
+    low, high = start * unit, stop * unit
+    strands.refine(atom.label, SUM, [n for n in (low, high - low, total - high) if n])
+    _, parts = strands.parts(atom.label)
+    offsets = [0, *itertools.accumulate(strands.size(part) for part in parts)]
+    own = parts[offsets.index(low) : offsets.index(high)]
+    label = own[0] if len(own) == 1 else strands.sum_of(own)
+    if atom.size < total:  # the other dimensions hold the rest of this strand
+        found = [
+            tuple(one._replace(label=label) if one.label == atom.label else one for one in other) for other in found
+        ]
+    found[i] = (Atom(label, size, unit),) if size > 1 else ()
+    return found
+
+
+def _inner(atom: Atom, book: Book) -> bool:
+    """Return whether an atom is not the slowest factor of its strand."""
+    return atom.size * atom.stride < book.strands.size(atom.label)
 
 
 KINDS = (Slicing(),)
