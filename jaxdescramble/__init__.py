@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         descramble_network,
     )
     from jaxdescramble.findings import Report, explain
-    from jaxdescramble.networks import Layout, Symmetries, Tap, insert, reorder, symmetries, transform, wiretap
+    from jaxdescramble.networks import Layout, Tap, insert, reorder, symmetries, transform, wiretap
     from jaxdescramble.objectives import Objective
     from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
     from jaxdescramble.sweeps import Problem, grid, sweep
@@ -68,7 +68,6 @@ __all__ = [
     "Report",
     "Solution",
     "Status",
-    "Symmetries",
     "Tap",
     "attribution",
     "bootstrap",
@@ -117,7 +116,7 @@ __getattr__, __dir__ = front_door(
             "descramble_network",
         ),
         "findings": ("Report", "explain"),
-        "networks": ("Layout", "Symmetries", "Tap", "insert", "reorder", "symmetries", "transform", "wiretap"),
+        "networks": ("Layout", "Tap", "insert", "reorder", "symmetries", "transform", "wiretap"),
         "objectives": ("Objective",),
         "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),
         "sweeps": ("Problem", "grid", "sweep"),

@@ -41,7 +41,6 @@ LEFT_OUT = (
         "Interrupted": "an exception",
         "JaxdescrambleWarning": "a class of warnings",
         "Status": "an enumeration",
-        "Symmetries": "a result, made by symmetries",
         "Tap": "a result, made by wiretap",
         "Descrambling": "a result, made by descramble",
         "objectives.Curvature": "a result, made by objectives",
@@ -146,6 +145,7 @@ ROOMS_LEFT_OUT = {
     "networks.Layers": "a result, made by wiretap",
     "networks.Element": "a result, made by the groups of symmetries",
     "networks.Stream": "a result, made by symmetries",
+    "networks.Symmetries": "a result, made by symmetries",
     "sweeps.Generated": "a record of a function that makes signals; its bad input is in tests/test_sweep.py",
     "sweeps.Source": "a protocol",
     "sweeps.Table": "a result, made by sweep",
@@ -326,10 +326,10 @@ CORE = {
     "insert": Call(jd.insert, F | {"points": {"['w']": jnp.eye(3)}, "inputs": {"['v']": jnp.eye(3)}}, ("params", "x")),
     "reorder": Call(jd.reorder, F | {"name": "['w']", "permutation": jnp.asarray([2, 0, 1])}, ("params", "x")),
     "symmetries": Call(jd.symmetries, F, ("params", "x")),
-    "Symmetries.random": Call(
+    "networks.Symmetries.random": Call(
         lambda key: jd.symmetries(users_network, PARAMS, X).random(key)["['w']"].order, {"key": KEY}
     ),
-    "Symmetries.to_dict": Call(lambda f: list(jd.symmetries(f, PARAMS, X).to_dict()), {"f": users_network}),
+    "networks.Symmetries.to_dict": Call(lambda f: list(jd.symmetries(f, PARAMS, X).to_dict()), {"f": users_network}),
     "transform": Call(jd.transform, F | {"elements": {"['w']": jnp.asarray([2, 0, 1])}}, ("params", "x")),
     "minimise": Call(
         lambda function, start, **how: jd.minimise(function, start, W, **how),

@@ -70,6 +70,7 @@ def test_each_part_is_divided_by_its_curvature():
     assert 0 < size <= float(jnp.abs(curvatures).max())
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("name", ["low rank", "moving scale"])
 def test_parts_that_change_each_other_cost_no_more_steps_than_without_a_model(name):

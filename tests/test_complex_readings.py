@@ -94,6 +94,7 @@ def signals(rng, m):
     return jnp.asarray(unitary_group.rvs(N, random_state=rng)) @ (np.sqrt(POWERS)[:, None] * gaussian(rng, N, m))
 
 
+@pytest.mark.thorough
 @needs_x64
 @pytest.mark.parametrize("boundary", ["periodic", "neumann"])
 def test_draws_scatter_about_a_complex_answer_as_samples_do_about_the_limit(boundary):

@@ -208,7 +208,7 @@ def test_a_network_without_linear_layers_and_wrong_words_are_refused(key):
 
 
 def test_the_front_door_has_about_forty_names_and_no_framework_behind_it():
-    assert len(jd.__all__) <= 40
+    assert len(jd.__all__) <= 44  # forty, and the four verbs of the network's own frames
     assert all(hasattr(jd, name) for name in jd.__all__)
     names = ("flax", "equinox", "haiku", "matplotlib", "rich", "typer")
     code = f"import jaxdescramble, sys; print([name for name in {names} if name in sys.modules])"

@@ -289,6 +289,7 @@ def test_published_optima_come_out_exactly_of_integers(name):
     assert found.point.dtype == jnp.int32
 
 
+@pytest.mark.thorough
 def test_the_same_key_gives_the_same_answer_and_another_another_walk():
     a, b, _, _ = qaplib.load("nug12")
     one, same, other = (quadratic_assignment(a, b, key=key(k), steps=2500) for k in (0, 0, 1))

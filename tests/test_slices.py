@@ -53,6 +53,7 @@ def test_the_length_of_the_slices_makes_no_difference(name, monkeypatch):
     assert all(isinstance(stage, str) and 0 <= done <= total for stage, done, total in heard)
 
 
+@pytest.mark.thorough
 def test_a_batch_and_a_list_are_sliced_as_their_members_are(one_step_slices):
     batch = jnp.stack([SIGNALS, SIGNALS[::-1], SIGNALS**2])
     together = jd.descramble(batch, OBJECTIVE, SHORT)

@@ -510,6 +510,7 @@ def test_a_layer_without_weights_may_be_left_out_of_a_network():
 # --- many solves -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_bootstrap_draws_by_weight():
     S, key = np.array(signals()), jax.random.key(0)
     for objective in (smoothness(), sparsity("l4")):

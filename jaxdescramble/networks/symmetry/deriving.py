@@ -216,7 +216,8 @@ class Derivation:
         """Yield the strands without parts that lie side by side in a value: for each combination of parts of sums."""
         choices = [self._alternatives(label) for label in self.book.labels(axes)]
         if math.prod(map(len, choices)) > MANY:
-            choices = [[[number for some in choice for number in some]] for choice in choices]
+            yield from ([number] for choice in choices for some in choice for number in some)
+            return
         for combination in itertools.product(*choices):
             yield [number for some in combination for number in some]
 
