@@ -150,6 +150,11 @@ class Book:
                 self.pin(self.labels([axes[i]]), "combines them with a constant that is not the same for all of them")
         self.axes[number] = tuple(axes)
 
+    def is_zero(self, number: int) -> bool:
+        """Return whether a value is the constant 0."""
+        array = self.constant(number)
+        return array is not None and not np.any(array)
+
     def alike(self, number: int, dimensions: Sequence[int]) -> bool:
         """Return whether a value is a constant that is the same everywhere along some dimensions."""
         array = self.constant(number)
@@ -186,7 +191,7 @@ class Book:
     def lost(self, dimension: Sequence[Atom], size: int, text: str) -> tuple[Atom, ...]:
         """Allow nothing for a dimension, and return a new one of another size that nothing moves."""
         had = self.labels([dimension])
-        if not had and all(atom.label == FOREIGN for atom in dimension) and dimension:
+        if dimension and not had:
             return (Atom(FOREIGN, size, 1),) if size > 1 else ()
         self.pin(had, text)
         new = self.strands.axis(size)
@@ -209,11 +214,16 @@ class Book:
                 for atom, number in zip(column, numbers, strict=True):
                     if atom.label != FOREIGN:
                         self.strands.tie(labels[0], atom.label)
-                    elif labels and (self.constant(number) is None or np.any(self.constant(number))):
-                        self.note("fixes", [labels[0]], text)
+                    elif labels:
+                        self.beside(labels[0], number, text)
                 atoms.append(next((atom for atom in column if atom.label != FOREIGN), column[0]))
             dimensions.append(tuple(atoms))
         return dimensions
+
+    def beside(self, label: str, number: int, text: str) -> None:
+        """Write down that a value which is spread out along a strand is put beside it."""
+        if not self.is_zero(number):
+            self.note("fixes", [label], text)
 
     def labels(self, axes: Iterable[Sequence[Atom]]) -> list[str]:
         """Return the strands in some dimensions, each once."""
@@ -339,9 +349,8 @@ class Book:
     def alone(self, form: Form) -> bool:
         """Return whether a form sums up one strand and nothing else."""
         axes = self.of(form.base)
-        return (
-            sum(len(axes[i]) for i in form.dimensions) == 1 and len(self.labels(axes[i] for i in form.dimensions)) == 1
-        )
+        summed = [atom for i in form.dimensions for atom in axes[i]]
+        return len(summed) == 1 and summed[0].label != FOREIGN
 
     def without_mean(self, form: Form) -> Axes:
         """Return the axes of the form's base without its mean along the form's dimensions: those of a new strand."""

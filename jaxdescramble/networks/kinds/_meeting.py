@@ -1,8 +1,6 @@
 """Where strands of several operands meet, and the axes of what comes out."""
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from jaxdescramble.networks.axes import FOREIGN, Atom, Axes
 from jaxdescramble.networks.book import Book
@@ -13,26 +11,27 @@ NONLINEAR = "is no linear function of each of them"
 MIXED = "combines two values of them, element by element"
 
 
-def full(number: int, book: Book, rank: int) -> list[tuple[Atom, ...]]:
-    """Return the axes of an operand; a scalar, and a dimension of size 1, is spread out."""
-    axes = book.of(number)
-    return list(axes) if len(axes) == rank else [()] * rank
-
-
-def columns(operation: Operation, book: Book, numbers: Sequence[int]) -> list[tuple[tuple[Atom, ...], ...]]:
-    """Return the atoms of the operands that meet, for each dimension of the result."""
+def operands(operation: Operation, book: Book, numbers: Sequence[int]) -> list[list[tuple[Atom, ...]]]:
+    """Return the axes of operands in the shape of the result; a scalar, or a dimension of size 1, is spread out."""
     shape = book.graph.shape(operation.outputs[0])
     values = []
     for number in numbers:
-        axes = full(number, book, len(shape))
-        own = book.graph.shape(number) if len(book.axes[number]) == len(shape) else (1,) * len(shape)
-        values.append(
-            [
-                dimension if size == wide or wide == 1 else (Atom(FOREIGN, wide, 1),)
-                for dimension, size, wide in zip(axes, own, shape, strict=True)
-            ]
-        )
-    return book.meet(*values)
+        own, axes = book.graph.shape(number), book.filled(number)
+        if len(own) != len(shape):
+            own, axes = (1,) * len(shape), ((),) * len(shape)
+        sizes = zip(axes, own, shape, strict=True)
+        values.append([axis if size == wide else (Atom(FOREIGN, wide, 1),) for axis, size, wide in sizes])
+    return values
+
+
+def by_meeting(operation: Operation, book: Book, law: Callable[[tuple[str, ...]], str]) -> None:
+    """Give the results of an operation axes, in which each meeting of strands has the strand that a law returns."""
+    for number in operation.inputs:
+        book.use(number)
+    found = book.meet(*operands(operation, book, operation.inputs))
+    axes = results(found, {meeting: law(meeting) for meeting in meetings(found)})
+    for number in operation.outputs:
+        book.axes[number] = axes
 
 
 def meetings(found: Sequence[Sequence[tuple[Atom, ...]]]) -> list[tuple[str, ...]]:
@@ -54,18 +53,6 @@ def results(found: Sequence[Sequence[tuple[Atom, ...]]], named: dict[tuple[str, 
     return tuple(dimensions)
 
 
-def is_zero(number: int, book: Book) -> bool:
-    """Return whether a value is the constant 0."""
-    array = book.constant(number)
-    return array is not None and not np.any(array)
-
-
-def unite(label: str, number: int, book: Book, text: str) -> None:
-    """Write down that a value which is spread out along a strand is put beside it."""
-    if not is_zero(number, book):
-        book.note("fixes", [label], text)
-
-
 def times(book: Book, left: str, right: str, by: int = 1) -> str:
     """Return the strand of a product (or quotient, by = -1) of two strands."""
     new = book.strands.new(book.strands.size(left))
@@ -83,31 +70,18 @@ def ratio(book: Book, label: str) -> str:
     return new
 
 
-def alike(operation: Operation, book: Book) -> Axes:
+def alike(operation: Operation, book: Book) -> list[tuple[Atom, ...]]:
     """Tie the operands of an operation that treats them alike; return their axes."""
     for number in operation.inputs:
         book.use(number)
-    found = book.meet(*(book.filled(number) for number in operation.inputs))
-    named = {}
-    for meeting in meetings(found):
-        labels = [label for label in meeting if label]
-        for label, number in zip(meeting, operation.inputs, strict=True):
-            if label:
-                book.strands.tie(labels[0], label)
-            else:
-                unite(labels[0], number, book, "puts the same number beside all of them")
-        named[meeting] = labels[0]
-    return results(found, named)
+    return book.same(operation.inputs, "puts the same number beside all of them")
 
 
-def summed(book: Book, numbers: Sequence[int], axes: Sequence[Axes], contract: Sequence[Sequence[int]]) -> None:
-    """Tie what a product sums over: one side moves by g, the other by its dual."""
-    found = book.meet(*([axes[k][i] for i in contract[k]] for k in (0, 1)))
-    for left, right in meetings(found):
+def summed(book: Book, numbers: Sequence[int], values: Sequence[Sequence[Sequence[Atom]]]) -> None:
+    """Tie the dimensions of two factors that a product sums over: one side moves by g, the other by its dual."""
+    for left, right in meetings(book.meet(*values)):
         if left and right:
             book.note("contracted", [left, right], "multiplies and sums them")
             book.strands.tie(left, dual(right))
-            continue
-        lonely = numbers[1] if left else numbers[0]
-        if not is_zero(lonely, book):
+        elif not book.is_zero(numbers[1] if left else numbers[0]):
             book.note("cofixes", [left or right], "sums them all up, or takes their mean")

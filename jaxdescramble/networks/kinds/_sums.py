@@ -7,12 +7,12 @@ import numpy as np
 
 from jaxdescramble.networks.book import Book, Form
 from jaxdescramble.networks.graph import Operation
-from jaxdescramble.networks.kinds._meeting import columns, meetings, ratio, results, times, unite
+from jaxdescramble.networks.kinds._meeting import by_meeting, meetings, operands, ratio, results, times
 from jaxdescramble.networks.strands import dual
 
 
 def add(operation: Operation, book: Book) -> None:
-    """Sums: both sides move alike. The mean of a value that is taken from it makes a strand without its mean."""
+    """Let both sides of a sum move alike. The mean of a value that is taken from it makes a strand without its mean."""
     one, other = operation.inputs
     (result,) = operation.outputs
     sign = -1.0 if operation.name == "sub" else 1.0
@@ -20,17 +20,8 @@ def add(operation: Operation, book: Book) -> None:
         return
     book.use(one)
     book.use(other)
-    found = columns(operation, book, operation.inputs)
-    named = {}
-    for meeting in meetings(found):
-        left, right = meeting
-        if left and right:
-            book.strands.tie(left, right)
-        else:
-            lonely = other if left else one
-            unite(left or right, lonely, book, "adds the same number to all of them")
-        named[meeting] = left or right
-    book.axes[result] = results(found, named)
+    values = operands(operation, book, operation.inputs)
+    book.axes[result] = tuple(book.tied(values, operation.inputs, "adds the same number to all of them"))
 
 
 def _add_forms(one: int, other: int, result: int, sign: float, book: Book) -> bool:
@@ -76,7 +67,7 @@ def _centre(value: int, mean: int, result: int, book: Book) -> bool:
 
 
 def multiply(operation: Operation, book: Book) -> None:
-    """Products and quotients: charges multiply. Numbers that are the same for all of a strand leave it alone."""
+    """Multiply (or divide) the charges of two factors. Numbers that are the same for all of a strand leave it alone."""
     one, other = operation.inputs
     (result,) = operation.outputs
     by = 1 if operation.name == "mul" else -1
@@ -88,17 +79,14 @@ def multiply(operation: Operation, book: Book) -> None:
         return
     if by == 1 and contract(operation, one, other, book):
         return
-    book.use(one)
-    book.use(other)
-    found = columns(operation, book, operation.inputs)
-    named = {}
-    for meeting in meetings(found):
+
+    def law(meeting: tuple[str, ...]) -> str:
         left, right = meeting
         if left and right:
-            named[meeting] = times(book, left, right, by)
-            continue
-        named[meeting] = ratio(book, right) if by == -1 and right else left or right
-    book.axes[result] = results(found, named)
+            return times(book, left, right, by)
+        return ratio(book, right) if right and by == -1 else left or right
+
+    by_meeting(operation, book, law)
 
 
 def _scale_form(operation: Operation, book: Book, by: int) -> bool:
@@ -117,6 +105,7 @@ def _scale_form(operation: Operation, book: Book, by: int) -> bool:
 
 
 def square_form(form: Form, result: int, number: int, book: Book) -> None:
+    """Give the square of a mean its form; along its other axes, it moves as a square."""
     axes = book.of(number)
     squares = {label: times(book, label, label) for label in book.labels(axes)}
     book.axes[result] = tuple(
@@ -136,7 +125,7 @@ def contract(operation: Operation, one: int, other: int, book: Book) -> bool:
     for number in {one, other}:
         if len(book.axes[number]) == len(book.graph.shape(result)):
             book.strands.whole(book.axes[number], dimensions)
-    found = columns(operation, book, (one, other))
+    found = book.meet(*operands(operation, book, (one, other)))
     inside = [found[i] for i in dimensions]
     if not any(all(labels) for labels in meetings(inside)):
         return False

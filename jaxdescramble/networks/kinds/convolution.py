@@ -12,10 +12,11 @@ from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
+from jaxdescramble.networks.kinds._meeting import summed
 from jaxdescramble.networks.kinds.kind import ORDER_MATTERS, UNIT, OrderMattersError, Permuted, Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
-from jaxdescramble.networks.strands import PRODUCT, UnevenError, dual
+from jaxdescramble.networks.strands import PRODUCT, UnevenError
 
 
 class Convolution(LayerKind):
@@ -148,7 +149,9 @@ class Convolution(LayerKind):
         book.pin(book.labels(weight[i] for i in numbers.rhs_spec[2:]), "are the places of its window")
         result[numbers.out_spec[0]] = axes[numbers.lhs_spec[0]]
         channels, into, out = axes[numbers.lhs_spec[1]], weight[numbers.rhs_spec[1]], weight[numbers.rhs_spec[0]]
-        result[numbers.out_spec[1]] = _channels(book, channels, into, out, operation.params["feature_group_count"])
+        result[numbers.out_spec[1]] = _channels(
+            book, operation.inputs, channels, into, out, operation.params["feature_group_count"]
+        )
         book.axes[operation.outputs[0]] = tuple(result)
 
 
@@ -168,7 +171,12 @@ def refuse_places(operation: Operation, operands: list[Axes]) -> None:
 
 
 def _channels(
-    book: Book, channels: Sequence[Atom], into: Sequence[Atom], out: Sequence[Atom], groups: int
+    book: Book,
+    numbers: Sequence[int],
+    channels: Sequence[Atom],
+    into: Sequence[Atom],
+    out: Sequence[Atom],
+    groups: int,
 ) -> tuple[Atom, ...]:
     """Tie the channels of a convolution, and return those of its result."""
     if groups > 1:
@@ -186,13 +194,7 @@ def _channels(
             text = "has a kernel for each group of them"
             book.charges([mine.label, theirs.label, group], (1, 1, -1), (1, 1, 1), text)
         channels, out = channels[1:], (Atom(group, groups, 1), *out[1:])
-    for column in book.meet([tuple(channels)], [tuple(into)])[0] if channels and into else ():
-        left, right = (atom.label for atom in column)
-        if left and right:
-            book.note("contracted", [left, right], "multiplies and sums them")
-            book.strands.tie(left, dual(right))
-        elif left or right:
-            book.note("cofixes", [left or right], "sums them all up, or takes their mean")
+    summed(book, numbers, [[channels], [into]])
     return book.strands.current((tuple(out),))[0]
 
 

@@ -96,7 +96,7 @@ class Dense(LayerKind):
             book.use(numbers[k])
             book.strands.whole(book.filled(numbers[k]), contract[k])
         axes = [book.filled(number) for number in numbers]
-        summed(book, numbers, axes, contract)
+        summed(book, numbers, [[axes[k][i] for i in contract[k]] for k in (0, 1)])
         axes = [book.strands.current(one) for one in axes]
         met = book.meet(*([axes[k][i] for i in batch[k]] for k in (0, 1)))
         named = {(a, b): times(book, a, b) if a and b else a or b for a, b in meetings(met)}

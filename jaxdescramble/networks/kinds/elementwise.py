@@ -7,7 +7,7 @@ from jaxdescramble.networks._places import Steps, constant
 from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import POINTWISE, Graph, Operation
-from jaxdescramble.networks.kinds._laws import COMPARISONS, compare, curve, keep, power
+from jaxdescramble.networks.kinds._laws import COMPARISONS, compare, curve, negative, power
 from jaxdescramble.networks.kinds._sums import add, multiply
 from jaxdescramble.networks.kinds.kind import (
     Kind,
@@ -76,7 +76,7 @@ class Negation(Elementwise):
         return flow.passed_on()
 
     def ties(self, operation: Operation, book: Book) -> None:
-        keep(operation, book)
+        negative(operation, book)
 
 
 class RealPart(Elementwise):
@@ -86,7 +86,7 @@ class RealPart(Elementwise):
     linear = "together"
 
     def ties(self, operation: Operation, book: Book) -> None:
-        keep(operation, book)
+        book.hand_on(operation.inputs[0], operation.outputs[0])
 
 
 class Multiplication(Elementwise):
@@ -147,7 +147,7 @@ class FirstPower(Elementwise):
         return linear_piece
 
     def ties(self, operation: Operation, book: Book) -> None:
-        keep(operation, book)
+        book.hand_on(operation.inputs[0], operation.outputs[0])
 
 
 class Curve(Elementwise):

@@ -8,7 +8,7 @@ from jaxdescramble.networks._places import NOWHERE, Place, Steps, inserted, plac
 from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds._meeting import alike, is_zero
+from jaxdescramble.networks.kinds._meeting import alike
 from jaxdescramble.networks.kinds.kind import Kind, Permuted, Reaches, Relevance, agreed, padded
 
 
@@ -109,8 +109,8 @@ class Padding(Kind):
             if any(padding):
                 axes[i] = book.lost(axes[i], book.graph.shape(operation.outputs[0])[i], "pads them")
         rest = [dimension for i, dimension in enumerate(axes) if not any(operation.params["padding_config"][i])]
-        if not is_zero(filling, book):
-            book.note("fixes", book.labels(rest), "pads with the same number for all of them")
+        for label in book.labels(rest):
+            book.beside(label, filling, "pads with the same number for all of them")
         book.axes[operation.outputs[0]] = tuple(axes)
 
 

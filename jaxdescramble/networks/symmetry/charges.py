@@ -12,31 +12,10 @@ def free_sizes(relations: Sequence[Sequence[int]], count: int) -> np.ndarray:
     >>> free_sizes([[1, 1, -1]], 3).tolist()
     [[-1, 1], [1, 0], [0, 1]]
     """
-    rows = [[Fraction(value) for value in row] for row in relations]
-    pivots: list[int] = []
-    for column in range(count):
-        at = len(pivots)
-        found = next((i for i in range(at, len(rows)) if rows[i][column]), None)
-        if found is None:
-            continue
-        rows[at], rows[found] = rows[found], rows[at]
-        lead = rows[at][column]
-        rows[at] = [value / lead for value in rows[at]]
-        for i in range(len(rows)):
-            if i != at and rows[i][column]:
-                factor = rows[i][column]
-                rows[i] = [a - factor * b for a, b in zip(rows[i], rows[at], strict=True)]
-        pivots.append(column)
-    free = [column for column in range(count) if column not in pivots]
-    basis = np.zeros((count, len(free)), int)
-    for j, column in enumerate(free):
-        solution = [Fraction(0)] * count
-        solution[column] = Fraction(1)
-        for row, pivot in zip(rows, pivots, strict=False):
-            solution[pivot] = -row[column]
-        whole = int(np.lcm.reduce([value.denominator for value in solution]))
-        basis[:, j] = [int(value * whole) for value in solution]
-    return basis
+    basis = _null_space(relations, count, Fraction)
+    for j in range(basis.shape[1]):
+        basis[:, j] *= int(np.lcm.reduce([value.denominator for value in basis[:, j]]))
+    return basis.astype(int)
 
 
 def free_signs(relations: Sequence[Sequence[int]], count: int) -> np.ndarray:
@@ -45,7 +24,14 @@ def free_signs(relations: Sequence[Sequence[int]], count: int) -> np.ndarray:
     >>> free_signs([[1, 1, 1], [2, 0, 1]], 3).tolist()
     [[1], [1], [0]]
     """
-    rows = [[value % 2 for value in row] for row in relations]
+    return _null_space(relations, count, lambda value: int(value) % 2).astype(int)
+
+
+def _null_space(
+    relations: Sequence[Sequence[int]], count: int, number: Callable[[int | Fraction], int | Fraction]
+) -> np.ndarray:
+    """Return a basis of the solutions of `K x = 0` as columns; `number` makes a number of the field of any number."""
+    rows = [[number(value) for value in row] for row in relations]
     pivots: list[int] = []
     for column in range(count):
         at = len(pivots)
@@ -53,16 +39,19 @@ def free_signs(relations: Sequence[Sequence[int]], count: int) -> np.ndarray:
         if found is None:
             continue
         rows[at], rows[found] = rows[found], rows[at]
+        lead = Fraction(rows[at][column])
+        rows[at] = [number(value / lead) for value in rows[at]]
         for i in range(len(rows)):
             if i != at and rows[i][column]:
-                rows[i] = [a ^ b for a, b in zip(rows[i], rows[at], strict=True)]
+                factor = rows[i][column]
+                rows[i] = [number(a - factor * b) for a, b in zip(rows[i], rows[at], strict=True)]
         pivots.append(column)
     free = [column for column in range(count) if column not in pivots]
-    basis = np.zeros((count, len(free)), int)
+    basis = np.full((count, len(free)), number(0), dtype=object)
     for j, column in enumerate(free):
-        basis[column, j] = 1
+        basis[column, j] = number(1)
         for row, pivot in zip(rows, pivots, strict=False):
-            basis[pivot, j] = row[column]
+            basis[pivot, j] = number(-row[column])
     return basis
 
 

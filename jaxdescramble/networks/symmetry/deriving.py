@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book, Restriction
 from jaxdescramble.networks.graph import everything
@@ -250,20 +248,21 @@ class Derivation:
         centred = [one.labels for one in asked if one.kind == "centred"]
         first = centred[0][0] if centred else self._label(number)
         base = number_of(first)
-        kept: dict[str, list[np.ndarray]] = {"fixes": [], "cofixes": []}
-        for one in asked:
-            if one.kind in kept:
-                same = one.labels[0].endswith(DUAL) == first.endswith(DUAL)
-                kind = one.kind if same else {"fixes": "cofixes", "cofixes": "fixes"}[one.kind]
-                kept[kind].append(np.ones((n, 1)))
+        # For the dual of a strand, `g 1 = 1` is `1^T g = 1^T`.
+        turned = {"fixes": "cofixes", "cofixes": "fixes"}
+        kept = {
+            one.kind if one.labels[0].endswith(DUAL) == first.endswith(DUAL) else turned[one.kind]
+            for one in asked
+            if one.kind in turned
+        }
         of_base = {one.kind for one in asked if base in map(number_of, one.labels)}
         if centred:
-            bare = strands.all[base].self_dual or "ones" in of_base or bool(kept["fixes"] or kept["cofixes"])
+            bare = strands.all[base].self_dual or "ones" in of_base or bool(kept)
             others = dict.fromkeys(labels[-1] for labels in centred if number_of(labels[-1]) != base)
             orthogonal = "orthogonal" in self._kinds(number)
             return Matrices(n, places, first, orthogonal, ones=bare, mean=True, centred=tuple(others))
-        keeps, cokeeps = (some[0] if some else None for some in kept.values())
-        return Matrices(n, places, first, strands.all[base].self_dual, keeps, cokeeps, "ones" in of_base)
+        orthogonal = strands.all[base].self_dual
+        return Matrices(n, places, first, orthogonal, "fixes" in kept, "cofixes" in kept, "ones" in of_base)
 
     def _ordered(self, number: int, places: tuple[int, ...], outer: bool) -> Ordered:
         members = self.members[number]

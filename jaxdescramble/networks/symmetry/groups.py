@@ -27,7 +27,7 @@ class Element(Result):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Matrices:
-    """Matrices g of a strand: `GL(n)` or `O(n)`, or those that keep some vectors.
+    """Matrices g of a strand: `GL(n)` or `O(n)`, or those that keep the vector of ones in some way.
 
     If `mean`, the network takes the mean away before it uses the strand. Then `g = R + 1 w^T`, where R acts on the
     vectors of mean zero and w is any vector; the strands `centred`, without the mean, take `R + b 1^T`.
@@ -37,8 +37,7 @@ class Matrices:
         places: at each of these places, g may be another one (the heads of attention).
         strand: its label.
         orthogonal: whether `g^T g = 1` (for a centred strand: on the vectors of mean zero).
-        keeps: vectors with `g v = v`, as columns.
-        cokeeps: vectors with `v^T g = v^T`.
+        fixes, cofixes: whether `g 1 = 1`, and whether `1^T g = 1^T`.
         ones: whether the vector of ones is an eigenvector of g and g^T.
         mean, centred: see above.
     """
@@ -47,8 +46,8 @@ class Matrices:
     places: tuple[int, ...]
     strand: str
     orthogonal: bool = False
-    keeps: np.ndarray | None = None
-    cokeeps: np.ndarray | None = None
+    fixes: bool = False
+    cofixes: bool = False
     ones: bool = False
     mean: bool = False
     centred: tuple[str, ...] = ()
@@ -62,13 +61,12 @@ class Matrices:
         elif self.ones and self.orthogonal:
             text = f"±O1({n})"
         else:
-            text = f"{letters}({n})" + (f" on {n - self._kept} of {n}" if self._kept else "")
+            text = f"{letters}({n})" + (f" on {n - 1} of {n}" if self._keeps else "")
         return text + (f" at each of {'x'.join(map(str, self.places))} places" if self.places else "")
 
     @property
-    def _kept(self) -> int:
-        kept = [vectors.shape[1] for vectors in (self.keeps, self.cokeeps) if vectors is not None]
-        return max(kept, default=1 if self.ones else 0)
+    def _keeps(self) -> bool:
+        return self.fixes or self.cofixes or self.ones
 
     @property
     def dimension(self) -> int:
@@ -77,13 +75,12 @@ class Matrices:
         if self.mean:
             inner = (n - 1) * (n - 2) // 2 if self.orthogonal else (n - 1) ** 2
             return places * (inner + (0 if self.ones else n * (1 + len(self.centred))))
-        keeps, cokeeps = (0 if one is None else one.shape[1] for one in (self.keeps, self.cokeeps))
         if self.orthogonal:
-            rest = n - _rank(self.keeps, self.cokeeps, self.ones, n)
+            rest = n - self._keeps
             return places * rest * (rest - 1) // 2
         if self.ones:
-            return places * ((n - 1) ** 2 + (0 if keeps or cokeeps else 1))
-        return places * (n - keeps) * (n - cokeeps)
+            return places * ((n - 1) ** 2 + (0 if self.fixes or self.cofixes else 1))
+        return places * (n - self.fixes) * (n - self.cofixes)
 
     def random(self, rng: np.random.Generator) -> Element:
         """Draw an element; its condition number is below 10, except for long shifts."""
@@ -104,20 +101,16 @@ class Matrices:
             shift = ones @ (ones.T + rng.normal(size=(1, n)) / n**0.5 / 2)
             others = {one: _inverse_dual(R + mean, ones, rng.normal(size=(n, 1)) / n**0.5 / 2) for one in self.centred}
             return {self.strand: R + shift, **others}
-        if self.orthogonal or self.ones:
-            fixed = _span(
-                [one for one in (self.keeps, self.cokeeps, ones if self.ones else None) if one is not None], n
-            )
-            inner = draw(n - fixed.shape[1], rng)
-            sign = rng.choice([-1.0, 1.0]) if self.ones and self.keeps is None and self.cokeeps is None else 1.0
-            return {self.strand: _beside(fixed, inner, sign)}
-        if self.keeps is None and self.cokeeps is None:
+        if not self._keeps:
             return {self.strand: draw(n, rng)}
+        if self.orthogonal or self.ones:
+            sign = 1.0 if self.fixes or self.cofixes else rng.choice([-1.0, 1.0])
+            return {self.strand: _beside(ones, draw(n - 1, rng), sign)}
         change = rng.normal(size=(n, n)) / n**0.5 / 2
-        for vectors, left in ((self.keeps, False), (self.cokeeps, True)):
-            if vectors is not None:
-                basis = np.linalg.qr(vectors)[0]
-                change = change - (basis @ (basis.T @ change) if left else (change @ basis) @ basis.T)
+        if self.fixes:
+            change = change - (change @ ones) @ ones.T
+        if self.cofixes:
+            change = change - ones @ (ones.T @ change)
         return {self.strand: np.eye(n) + change / max(1.0, 2 * np.linalg.norm(change, 2))}
 
     def given(self, value: np.ndarray) -> Element:
@@ -146,8 +139,8 @@ class Matrices:
             return _element({self.strand: matrix} | dict.fromkeys(self.centred, readers))
         if self.orthogonal and np.abs(np.swapaxes(matrix, -1, -2) @ matrix - eye).max() > small:
             raise ValueError("is not orthogonal")
-        for vectors, turned in ((self.keeps, matrix), (self.cokeeps, np.swapaxes(matrix, -1, -2))):
-            if vectors is not None and np.abs(turned @ vectors - vectors).max() > small:
+        for kept, turned in ((self.fixes, matrix), (self.cofixes, np.swapaxes(matrix, -1, -2))):
+            if kept and np.abs(turned @ ones - ones).max() > small:
                 raise ValueError("changes a vector that the network adds, or sums with")
         if self.ones:
             for turned in (matrix, np.swapaxes(matrix, -1, -2)):
@@ -247,8 +240,7 @@ class Ordered:
         else:
             raise ValueError(f"has shape {value.shape}; expected ({n},) or ({n}, {n})")
         if order is not None:
-            if not (np.sort(order, -1) == np.arange(n)).all():
-                raise ValueError(f"is no order of 0 ... {n - 1}, each once")
+            _check_order(order, n)
             if not self.moves and (order != np.arange(n)).any():
                 raise ValueError("changes the order of the positions, which must stay")
             order = np.broadcast_to(order, (*self.places, n))
@@ -293,11 +285,15 @@ def _several(text: str, basis: np.ndarray) -> str:
     return text if basis.shape[1] == 1 else f"{basis.shape[1]} {text}"
 
 
+def _check_order(order: np.ndarray, n: int) -> None:
+    if not (np.sort(order, -1) == np.arange(n)).all():
+        raise ValueError(f"is no order of 0 ... {n - 1}, each once")
+
+
 def _as_matrix(value: np.ndarray, n: int, places: tuple[int, ...]) -> np.ndarray:
     value = np.asarray(value)
     if np.issubdtype(value.dtype, np.integer) and value.shape[-1:] == (n,) and value.ndim == 1:
-        if not np.array_equal(np.sort(value), np.arange(n)):
-            raise ValueError(f"is no order of 0 ... {n - 1}, each once")
+        _check_order(value, n)
         value = np.eye(n)[value]
     elif value.shape == (n,):
         value = np.diag(value)
@@ -320,20 +316,9 @@ def _orthogonal(n: int, rng: np.random.Generator) -> np.ndarray:
     return Q * np.sign(np.diagonal(R))
 
 
-def _span(vectors: list[np.ndarray], n: int) -> np.ndarray:
-    left, singular, _ = np.linalg.svd(np.concatenate([np.zeros((n, 0)), *vectors], axis=1), full_matrices=False)
-    return left[:, singular > 1e-9 * max(singular, default=1.0)]
-
-
-def _rank(keeps: np.ndarray | None, cokeeps: np.ndarray | None, ones: bool, n: int) -> int:
-    given = [one for one in (keeps, cokeeps, np.ones((n, 1)) if ones else None) if one is not None]
-    return _span(given, n).shape[1]
-
-
 def _beside(fixed: np.ndarray, inner: np.ndarray, sign: float) -> np.ndarray:
-    """Return the matrix that multiplies the span of orthonormal columns by `sign`, and does `inner` on the rest."""
-    n, k = fixed.shape
-    rest = np.linalg.qr(np.concatenate([fixed, np.eye(n)], axis=1))[0][:, k:]
+    """Return the matrix that multiplies a unit vector (n, 1) by `sign`, and does `inner` at right angles to it."""
+    rest = np.linalg.qr(np.concatenate([fixed, np.eye(len(fixed))], axis=1))[0][:, 1:]
     return sign * fixed @ fixed.T + rest @ inner @ rest.T
 
 
