@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         descramble_network,
     )
     from jaxdescramble.findings import Report, explain
-    from jaxdescramble.networks import Layout, Tap, insert, reorder, symmetries, transform, wiretap
+    from jaxdescramble.networks import Layout, Tap, fold, insert, reorder, symmetries, transform, wiretap
     from jaxdescramble.objectives import Objective
     from jaxdescramble.solvers import Interrupted, Solution, minimise, riemannian
     from jaxdescramble.sweeps import Problem, grid, sweep
@@ -78,6 +78,7 @@ __all__ = [
     "exact",
     "explain",
     "findings",
+    "fold",
     "gated",
     "grid",
     "insert",
@@ -116,7 +117,7 @@ __getattr__, __dir__ = front_door(
             "descramble_network",
         ),
         "findings": ("Report", "explain"),
-        "networks": ("Layout", "Tap", "insert", "reorder", "symmetries", "transform", "wiretap"),
+        "networks": ("Layout", "Tap", "fold", "insert", "reorder", "symmetries", "transform", "wiretap"),
         "objectives": ("Objective",),
         "solvers": ("Interrupted", "Solution", "minimise", "riemannian"),
         "sweeps": ("Problem", "grid", "sweep"),
@@ -127,6 +128,7 @@ __getattr__, __dir__ = front_door(
         "descrambling",
         "exact",
         "findings",
+        "fold",
         "gated",
         "manifolds",
         "networks",

@@ -330,6 +330,7 @@ CORE = {
         lambda key: jd.symmetries(users_network, PARAMS, X).random(key)["['w']"].order, {"key": KEY}
     ),
     "networks.Symmetries.to_dict": Call(lambda f: list(jd.symmetries(f, PARAMS, X).to_dict()), {"f": users_network}),
+    "fold": Call(jd.fold, F, ("params", "x")),
     "transform": Call(jd.transform, F | {"elements": {"['w']": jnp.asarray([2, 0, 1])}}, ("params", "x")),
     "minimise": Call(
         lambda function, start, **how: jd.minimise(function, start, W, **how),

@@ -2,7 +2,7 @@
 
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.reordering import reorder
-from jaxdescramble.networks.symmetry import Element, Stream, Symmetries, symmetries, transform
+from jaxdescramble.networks.symmetry import Element, Stream, Symmetries, fold, symmetries, transform
 from jaxdescramble.networks.taps import Layout, Tap, insert, wiretap
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Stream",
     "Symmetries",
     "Tap",
+    "fold",
     "insert",
     "reorder",
     "symmetries",

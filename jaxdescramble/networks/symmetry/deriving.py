@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from jaxdescramble.networks.axes import Axes
+from jaxdescramble.networks.axes import FOREIGN, Axes
 from jaxdescramble.networks.book import Book, Restriction
 from jaxdescramble.networks.graph import everything
 from jaxdescramble.networks.strands import DUAL, PRODUCT, Family, number_of
@@ -157,7 +157,8 @@ class Derivation:
         for i, number in enumerate(book.graph.arguments[0]):
             first = min((order[operation] for operation, _ in book.facts.readers[number]), default=len(order))
             for axis, dimension in enumerate(book.axes[number]):
-                for label in (one for atom in dimension for one in book.strands.finest(atom.label)):
+                own = (atom.label for atom in dimension if atom.label != FOREIGN)
+                for label in (one for whole in own for one in book.strands.finest(whole)):
                     side = "written" if label.endswith(DUAL) == self.turned[number_of(label)] else "read"
                     end = End(len(book.axes[number]) < 2, first, i, axis, side, book.graph.names[number])
                     found.setdefault(number_of(label), []).append(end)
@@ -201,7 +202,7 @@ class Derivation:
         """Return whether each axis of a parameter along which a stream lies has one axis of its places."""
         book = self.book
         for leaf in book.graph.arguments[0]:
-            labels = [label for dimension in book.axes[leaf] for label in (atom.label for atom in dimension)]
+            labels = [atom.label for dimension in book.axes[leaf] for atom in dimension if atom.label != FOREIGN]
             for parts in itertools.product(*(self._alternatives(label) for label in labels)):
                 streams = [self.stream_of[one] for some in parts for one in some]
                 origins = [axis for axis, some in enumerate(parts) for _ in some]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from jaxdescramble._base.checks import a_function, random_key
+from jaxdescramble._base.checks import a_function, random_key, true_or_false
 from jaxdescramble._base.results import Result
 from jaxdescramble.networks.symmetry.deriving import Asked, Derivation
 from jaxdescramble.networks.symmetry.groups import Element, Matrices, Ordered
@@ -144,7 +144,7 @@ class Symmetries(Mapping[str, Stream]):
         return "\n".join(line.rstrip() for line in lines)
 
 
-def symmetries(f: Function, params: PyTree, x: PyTree) -> Symmetries:
+def symmetries(f: Function, params: PyTree, x: PyTree, *, at_values: bool = False) -> Symmetries:
     """Return the frames that a network can be moved to without a change of its function, stream by stream.
 
     Use it to see which transformations the network's parameters can take up alone: before you merge, quantise or
@@ -155,6 +155,8 @@ def symmetries(f: Function, params: PyTree, x: PyTree) -> Symmetries:
     Args:
         f: a function `f(params, x)`, made of JAX operations.
         params, x: parameters and a batch of f; only their shapes and types matter.
+        at_values: whether to take those leaves for constants whose numbers are all 0, or all 1: the gains and offsets
+            of a new network, or of a network after `fold`. What is found then holds only while they keep these values.
 
     Returns:
         A mapping from names to `Stream`, which prints as a table. `stream.group` is the group, `stream.why` says which
@@ -173,7 +175,7 @@ def symmetries(f: Function, params: PyTree, x: PyTree) -> Symmetries:
     QuaRot) write down by hand, for some architectures, what is derived here.
     """
     a_function(f, "f")
-    return Symmetries(Derivation(read(f, params, x)))
+    return Symmetries(Derivation(read(f, params, x, true_or_false(at_values, "at_values"))))
 
 
 def _generator(key: PRNGKeyArray) -> np.random.Generator:

@@ -10,14 +10,16 @@ from jaxtyping import PyTree
 
 from jaxdescramble._base.checks import is_traced
 from jaxdescramble.networks.strands import number_of
-from jaxdescramble.networks.symmetry.deriving import strands_of
+from jaxdescramble.networks.symmetry.deriving import Derivation, strands_of
 from jaxdescramble.networks.symmetry.groups import Element
 from jaxdescramble.networks.symmetry.moving import Mover
 from jaxdescramble.networks.symmetry.streams import Stream, symmetries
 from jaxdescramble.networks.tracing import Function
 
 
-def transform(f: Function, params: PyTree, x: PyTree, elements: Mapping[str, object]) -> PyTree:
+def transform(
+    f: Function, params: PyTree, x: PyTree, elements: Mapping[str, object], *, at_values: bool = False
+) -> PyTree:
     """Return parameters in another frame; f computes the same function with them.
 
     Use it to write a frame that you found into a network: an order of hidden neurons, a rotation of a residual stream,
@@ -29,6 +31,7 @@ def transform(f: Function, params: PyTree, x: PyTree, elements: Mapping[str, obj
         elements: for some streams of `symmetries(f, params, x)`, by name, an element of the stream's group: an order
             (n whole numbers), a matrix (n, n), scales (n numbers), or what `Stream.random` returns. Where the group
             acts at each of several places, such as heads, an array with these leading axes, or one element for all.
+        at_values: whether the streams are those of `symmetries(..., at_values=True)`.
 
     Returns:
         Parameters with the structure and the types of `params`.
@@ -50,21 +53,26 @@ def transform(f: Function, params: PyTree, x: PyTree, elements: Mapping[str, obj
         raise TypeError(f"elements: expected a mapping from names of streams, got {type(elements).__name__}.")
     if any(map(is_traced, jax.tree.leaves(params))):
         raise TypeError("params: got traced arrays; call transform outside of jit, grad and vmap.")
-    known = symmetries(f, params, x)
-    book = known.derivation.book
+    known = symmetries(f, params, x, at_values=at_values)
     by_strand: dict[int, Element] = {}
     for name, value in elements.items():
         if name not in known:
             raise ValueError(f"elements: there is no stream {name!r}; there are {', '.join(known) or 'none'}.")
         element = _element(known[name], value)
         by_strand.update(dict.fromkeys(strands_of(known[name].group), element))
-    mover = Mover(book.strands, by_strand, known.derivation.stream_of, known.derivation.places)
+    return moved_leaves(known.derivation, params, by_strand)
+
+
+def moved_leaves(derivation: Derivation, params: PyTree, elements: Mapping[int, Element]) -> PyTree:
+    """Return parameters after elements have acted on them; `elements` are those of strands, by number."""
+    book = derivation.book
+    mover = Mover(book.strands, elements, derivation.stream_of, derivation.places)
     leaves, tree = jax.tree.flatten(params)
     moved = []
     for leaf, number in zip(leaves, book.graph.arguments[0], strict=True):
         labels = [dimension[0].label if dimension else "" for dimension in book.axes[number]]
         touched = {number_of(one) for label in labels if label for one in book.strands.finest(label)}
-        moved.append(leaf if touched.isdisjoint(by_strand) else _moved(leaf, labels, mover))
+        moved.append(leaf if touched.isdisjoint(elements) else _moved(leaf, labels, mover))
     return jax.tree.unflatten(tree, moved)
 
 

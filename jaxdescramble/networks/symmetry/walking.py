@@ -1,8 +1,10 @@
 """Follow a network and fill a `Book`."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxdescramble._base.checks import is_traced
 from jaxdescramble.networks.axes import FOREIGN, Atom
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.facts import study
@@ -12,8 +14,8 @@ from jaxdescramble.networks.strands import UnevenError
 from jaxdescramble.networks.tracing import Function, trace
 
 
-def read(f: Function, params: object, x: object) -> Book:
-    """Return the book of a network `f(params, x)`."""
+def read(f: Function, params: object, x: object, at_values: bool = False) -> Book:
+    """Return the book of a network `f(params, x)`; `at_values`: leaves of zeros or ones alone are constants."""
     graph = trace(f, params, x, opened=True)
     book = Book(graph, study(graph))
     for number, value in graph.constants.items():
@@ -22,7 +24,9 @@ def read(f: Function, params: object, x: object) -> Book:
         book.axes[number] = tuple(book.strands.axis(size) for size in graph.shape(number))
     shared: dict[int, int] = {}
     for leaf, number in zip(jax.tree.leaves(params), graph.arguments[0], strict=True):
-        if isinstance(leaf, jax.Array | np.ndarray) and shared.setdefault(id(leaf), number) != number:
+        if at_values and _is_plain(leaf):
+            book.know(number, np.asarray(leaf))
+        elif isinstance(leaf, jax.Array | np.ndarray) and shared.setdefault(id(leaf), number) != number:
             book.same([shared[id(leaf)], number], "")  # one array at two places moves as one
     for number in (one for argument in graph.arguments[1:] for one in argument):
         book.pin(book.labels(book.axes[number]), "is an axis of the data")
@@ -33,6 +37,14 @@ def read(f: Function, params: object, x: object) -> Book:
         book.operation = book.facts.makers.get(number)
         book.pin(book.labels(book.of(number)), "computes the function's result")
     return book
+
+
+def _is_plain(leaf: object) -> bool:
+    """Return whether all numbers of a leaf are 0, or all are 1."""
+    if not isinstance(leaf, jax.Array | np.ndarray) or is_traced(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return False
+    array = np.asarray(leaf)
+    return array.size > 0 and bool((array == 0).all() or (array == 1).all())
 
 
 def _walk(block: Block, book: Book) -> None:
