@@ -394,6 +394,7 @@ OBJECTIVES = {
     "smoothness": {"order": 2, "boundary": "periodic", "scheme": "spectral", "shape": (N,), "summary": "samples"},
     "sparsity": {"measure": "l1", "epsilon": 0.1},
     "spectral_entropy": {"epsilon": 0.1},
+    "spread": {"measure": "lp", "power": 4.0},
     "total_variation": {"order": 1, "boundary": "neumann", "shape": (N,), "isotropic": False, "epsilon": 0.1},
 }
 """Valid arguments of the functions that make objectives; of others, the defaults are taken."""

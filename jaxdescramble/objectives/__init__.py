@@ -16,6 +16,7 @@ from jaxdescramble.objectives.similar import Similarity, similarity
 from jaxdescramble.objectives.sketches import Sketch
 from jaxdescramble.objectives.smooth import Smoothness, smoothness
 from jaxdescramble.objectives.sparse import L1Sparsity, L4Sparsity, LogCoshSparsity, Participation, sparsity
+from jaxdescramble.objectives.spreads import Spread, spread
 from jaxdescramble.objectives.summaries import Factor, Gram, Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.variation import TotalVariation, total_variation
@@ -52,6 +53,7 @@ __all__ = [
     "Sketch",
     "Smoothness",
     "SpectralEntropy",
+    "Spread",
     "Summary",
     "Symmetries",
     "TotalVariation",
@@ -68,6 +70,7 @@ __all__ = [
     "smoothness",
     "sparsity",
     "spectral_entropy",
+    "spread",
     "total_variation",
     "weighted",
 ]
