@@ -483,6 +483,11 @@ STIEFEL, FRAME = manifolds.Stiefel(), jnp.eye(N, 2)
 COLUMNS = {"point": FRAME, "vector": FRAME[::-1]}
 TURN = manifolds.orthogonal.geodesic(jnp.eye(N), OMEGA)
 MANIFOLDS = {
+    "orthogonal.block_diagonal": Call(manifolds.orthogonal.block_diagonal, {"blocks": jnp.stack([P, P @ TURN])}),
+    "orthogonal.hadamard": Call(manifolds.orthogonal.hadamard, {"n": N, "dtype": float}),
+    "orthogonal.random_hadamard": Call(
+        manifolds.orthogonal.random_hadamard, {"key": KEY, "n": N, "dtype": float, "permuted": True}
+    ),
     "orthogonal.check_orthogonal": Call(
         manifolds.orthogonal.check_orthogonal, {"point": P, "name": "point"}, ("name",)
     ),
