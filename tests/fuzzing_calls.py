@@ -394,6 +394,7 @@ OBJECTIVES = {
     "smoothness": {"order": 2, "boundary": "periodic", "scheme": "spectral", "shape": (N,), "summary": "samples"},
     "sparsity": {"measure": "l1", "epsilon": 0.1},
     "spectral_entropy": {"epsilon": 0.1},
+    "quantised": {"bits": 4, "group_size": 2, "symmetric": False, "gradient": "steps"},
     "spread": {"measure": "lp", "power": 4.0},
     "total_variation": {"order": 1, "boundary": "neumann", "shape": (N,), "isotropic": False, "epsilon": 0.1},
 }
@@ -443,6 +444,7 @@ for name, one in objectives_made().items():
     }
     LEFT_OUT[f"objectives.{kind.__name__}"] = "made by the function in lower case, which checks what it is given"
 LEFT_OUT["objectives.FromFunction"] = "made by from_function"
+CORE["objectives.Quantised.quantise"] = Call(objectives.quantised(3).quantise, {"array": S, "axis": 0})
 CORE |= {
     "objectives.smoothness of an operator": Call(functools.partial(evaluated, objectives.smoothness), {"operator": D}),
     "objectives.locality of positions": Call(

@@ -12,6 +12,7 @@ from jaxdescramble.objectives.local import Locality, locality
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.ordered import Monotonicity, Periodicity, monotonicity, periodicity
 from jaxdescramble.objectives.plain_functions import FromFunction, from_function
+from jaxdescramble.objectives.quantisers import Quantised, quantised
 from jaxdescramble.objectives.similar import Similarity, similarity
 from jaxdescramble.objectives.sketches import Sketch
 from jaxdescramble.objectives.smooth import Smoothness, smoothness
@@ -46,6 +47,7 @@ __all__ = [
     "Objective",
     "Participation",
     "Periodicity",
+    "Quantised",
     "SampleSummary",
     "Samples",
     "SignedOrder",
@@ -66,6 +68,7 @@ __all__ = [
     "locality",
     "monotonicity",
     "periodicity",
+    "quantised",
     "similarity",
     "smoothness",
     "sparsity",

@@ -23,7 +23,8 @@ def spread(measure: str = "fourth", *, power: ArrayLike | None = None, epsilon: 
     """Return the objective that spreads the energy of each sample evenly over the neurons, without outliers.
 
     Use it before quantisation: a quantiser has one scale for each sample (a token), so its steps are as wide as the
-    largest entry of the sample asks for. The opposite aim is `sparsity`.
+    largest entry of the sample asks for. For the error of a quantiser itself, use `quantised`. The opposite aim is
+    `sparsity`.
 
     f is the mean over samples of a measure of each sample. Here y are the n entries of a column of `Y = P S`, in units
     of their own root mean square, which no orthogonal P changes; means are over the n entries.
