@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         bootstrap,
         descramble,
         descramble_network,
+        match,
     )
     from jaxdescramble.findings import Report, explain
     from jaxdescramble.networks import Layout, Tap, fold, insert, reorder, symmetries, transform, wiretap
@@ -83,6 +84,7 @@ __all__ = [
     "grid",
     "insert",
     "manifolds",
+    "match",
     "minimise",
     "networks",
     "objectives",
@@ -115,6 +117,7 @@ __getattr__, __dir__ = front_door(
             "bootstrap",
             "descramble",
             "descramble_network",
+            "match",
         ),
         "findings": ("Report", "explain"),
         "networks": ("Layout", "Tap", "fold", "insert", "reorder", "symmetries", "transform", "wiretap"),

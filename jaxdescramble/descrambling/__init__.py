@@ -4,12 +4,14 @@ from jaxdescramble.descrambling.accumulators import Accumulator, Refined, refine
 from jaxdescramble.descrambling.bootstrapping import Bootstrap, bootstrap
 from jaxdescramble.descrambling.descramblings import Descramblings
 from jaxdescramble.descrambling.film import Film, FilmedLayer, FilmedSide, Frames
+from jaxdescramble.descrambling.matching import Barrier, Match, match
 from jaxdescramble.descrambling.network import LayerDescrambling, NetworkDescrambling, descramble_network
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
 
 __all__ = [
     "Accumulator",
+    "Barrier",
     "Bootstrap",
     "Descrambling",
     "Descramblings",
@@ -18,11 +20,13 @@ __all__ = [
     "FilmedSide",
     "Frames",
     "LayerDescrambling",
+    "Match",
     "NetworkDescrambling",
     "Refined",
     "bootstrap",
     "descramble",
     "descramble_network",
+    "match",
     "refine",
     "score",
 ]

@@ -131,24 +131,12 @@ def _blocks(
     derivation: Derivation, derived: Derived, leaf: np.ndarray, labels: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, str, tuple[int, ...]]]:
     """Yield the parts of a leaf that lie in one stream: numbers of shape (*places, n), their strand, the places."""
-    looker = _Looker(derivation)
-    looker.move(leaf, labels)
-    for array, parts in looker.seen:
-        for i, label in enumerate(parts):
+    mover = Mover(derivation.book.strands, {}, derivation.stream_of, derivation.places)
+    for part in mover.parts(leaf.shape, labels):
+        array = leaf.ravel()[part.where]
+        for i, label in enumerate(part.labels):
             if label and number_of(label) in derived.members:
                 yield np.moveaxis(array, i, -1), label, tuple(array.shape[:i] + array.shape[i + 1 :])
-
-
-class _Looker(Mover):
-    """Splits an array as `Mover` does, and keeps the parts."""
-
-    def __init__(self, derivation: Derivation):
-        super().__init__(derivation.book.strands, {}, derivation.stream_of, derivation.places)
-        self.seen: list[tuple[np.ndarray, list[str]]] = []
-
-    def _act(self, array: np.ndarray, labels: Sequence[str], origins: Sequence[int]) -> np.ndarray:
-        self.seen.append((array, [self.strands.root(label) if label else "" for label in labels]))
-        return array
 
 
 def _element(

@@ -1,11 +1,25 @@
 """Move the leaves of parameters by elements of the streams' groups."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxdescramble.networks.strands import DUAL, PRODUCT, Strands, number_of
 from jaxdescramble.networks.symmetry.groups import Element
+
+
+class Part(NamedTuple):
+    """A part of an array whose axes have no parts.
+
+    `where` says where it lies in the flat array. `labels` are the strands of its axes, "" for none; `places` are, by
+    axis of a strand, the axes of its places.
+    """
+
+    where: np.ndarray
+    labels: list[str]
+    places: dict[int, list[int]]
 
 
 class Mover:
@@ -27,41 +41,49 @@ class Mover:
     ):
         self.strands, self.elements, self.stream_of, self.places = strands, elements, stream_of, places
 
-    def move(self, array: np.ndarray, labels: Sequence[str], origins: Sequence[int] | None = None) -> np.ndarray:
-        """Return an array after the elements have acted along its axes.
+    def move(self, array: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """Return an array after the elements have acted along its axes; `labels` are their strands, "" for none."""
+        flat, moved = array.ravel(), np.empty(array.size, array.dtype)
+        for part in self.parts(array.shape, labels):
+            moved[part.where] = self._act(flat[part.where], part)
+        return moved.reshape(array.shape)
 
-        Args:
-            array: the array.
-            labels: the strand of each axis; "" is an axis that nothing moves.
-            origins: the axis of the whole array that each axis is a factor of.
-        """
-        origins = range(array.ndim) if origins is None else origins
+    def parts(self, shape: Sequence[int], labels: Sequence[str]) -> Iterator[Part]:
+        """Split an array until no axis has parts."""
+        index = np.arange(math.prod(shape)).reshape(shape)
+        yield from self._split(index, list(labels), list(range(len(shape))))
+
+    def _split(self, index: np.ndarray, labels: list[str], origins: list[int]) -> Iterator[Part]:
+        """Split an array; `origins` are the axes of the whole array that its axes are factors of."""
         for i, label in enumerate(labels):
             how, parts = self.strands.parts(label) if label else ("", [])
             if not parts:
                 continue
             sizes = [self.strands.size(part) for part in parts]
             if how == PRODUCT:
-                inner = array.reshape(*array.shape[:i], *sizes, *array.shape[i + 1 :])
+                inner = index.reshape(*index.shape[:i], *sizes, *index.shape[i + 1 :])
                 wider = [*origins[:i], *[origins[i]] * len(parts), *origins[i + 1 :]]
-                return self.move(inner, [*labels[:i], *parts, *labels[i + 1 :]], wider).reshape(array.shape)
-            pieces = zip(np.split(array, np.cumsum(sizes)[:-1], axis=i), parts, strict=True)
-            moved = [self.move(piece, [*labels[:i], part, *labels[i + 1 :]], origins) for piece, part in pieces]
-            return np.concatenate(moved, axis=i)
-        return self._act(array, [self.strands.root(label) if label else "" for label in labels], origins)
+                yield from self._split(inner, [*labels[:i], *parts, *labels[i + 1 :]], wider)
+                return
+            for piece, part in zip(np.split(index, np.cumsum(sizes)[:-1], axis=i), parts, strict=True):
+                yield from self._split(piece, [*labels[:i], part, *labels[i + 1 :]], origins)
+            return
+        roots = [self.strands.root(label) if label else "" for label in labels]
+        numbers = [number_of(label) if label else -1 for label in roots]
+        places = {i: self._where(i, numbers, origins) for i, one in enumerate(numbers) if one in self.stream_of}
+        yield Part(index, roots, places)
 
-    def _act(self, array: np.ndarray, labels: Sequence[str], origins: Sequence[int]) -> np.ndarray:
-        numbers = [number_of(label) if label else -1 for label in labels]
-        axes = [i for i, number in enumerate(numbers) if number in self.elements]
-        where = {i: self._where(i, numbers, origins) for i in axes}
+    def _act(self, array: np.ndarray, part: Part) -> np.ndarray:
+        numbers = [number_of(label) if label else -1 for label in part.labels]
+        where = {i: part.places[i] for i, number in enumerate(numbers) if number in self.elements}
         # An outer order moves first: what stands at the new positions is moved by their elements.
-        axes.sort(key=lambda i: len(where[i]))
+        axes = sorted(where, key=lambda i: len(where[i]))
         for i in axes:
             order = self.elements[numbers[i]].order
             if order is not None:
                 array = np.take_along_axis(array, _laid(order, [*where[i], i], array.ndim), axis=i)
         for i in axes:
-            element, dual = self.elements[numbers[i]], labels[i].endswith(DUAL)
+            element, dual = self.elements[numbers[i]], part.labels[i].endswith(DUAL)
             scale = element.scales.get(numbers[i])
             if scale is not None:
                 factors = _laid(scale, [*where[i], i], array.ndim)
