@@ -64,7 +64,7 @@ def inner(a, b):
     return sum(float(jnp.vdot(one, two)) for one, two in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_unrelated_networks_come_as_near_as_with_scipy(seed):
     keys = iter(jax.random.split(jax.random.key(seed), 12))
     shapes = {"a": (5, 20), "bias_a": (20,), "b": (20, 16), "bias_b": (16,), "c": (16, 9)}

@@ -30,12 +30,12 @@ class Barrier(Result):
     @property
     def before(self) -> float:
         """Barrier between a and b as they are."""
-        return float(_height(self.position, self.losses_before))
+        return _height(self.position, self.losses_before)
 
     @property
     def after(self) -> float:
         """Barrier between a and the matched b."""
-        return float(_height(self.position, self.losses_after))
+        return _height(self.position, self.losses_after)
 
     @property
     def null(self) -> Float[np.ndarray, " nulls"]:
@@ -47,8 +47,8 @@ class Barrier(Result):
         return f"Barrier(before={self.before:.4g}, after={self.after:.4g}{null})"
 
 
-def _height(position: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    return np.max(losses - (1 - position) * losses[0] - position * losses[-1])
+def _height(position: np.ndarray, losses: np.ndarray) -> float:
+    return float(np.max(losses - (1 - position) * losses[0] - position * losses[-1]))
 
 
 def barrier(
