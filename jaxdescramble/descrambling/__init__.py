@@ -8,6 +8,7 @@ from jaxdescramble.descrambling.matching import Barrier, Match, match
 from jaxdescramble.descrambling.network import LayerDescrambling, NetworkDescrambling, descramble_network
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
+from jaxdescramble.descrambling.symmetric import SymmetricDescrambling
 
 __all__ = [
     "Accumulator",
@@ -23,6 +24,7 @@ __all__ = [
     "Match",
     "NetworkDescrambling",
     "Refined",
+    "SymmetricDescrambling",
     "bootstrap",
     "descramble",
     "descramble_network",

@@ -1,44 +1,40 @@
 """Descramble every linear layer of a network: the side of its outputs and the side of its inputs."""
 
 import dataclasses
+import functools
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree
+from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 
-from jaxdescramble._base import decompositions
-from jaxdescramble._base.checks import file_path, one_of, positive_integer, random_key, true_or_false
-from jaxdescramble._base.products import adjoint, real_type
+from jaxdescramble._base.checks import file_path, one_of, random_key, true_or_false
+from jaxdescramble._base.products import adjoint
 from jaxdescramble._base.pytrees import register_dataclass
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status, check_status
 from jaxdescramble.descrambling._folders import load_items, save_items
 from jaxdescramble.descrambling._planning import DirectSolver
+from jaxdescramble.descrambling._sides import Choice, Rank, alike, objective_for, single
 from jaxdescramble.descrambling._unitary import UNITARY
 from jaxdescramble.descrambling.result import Descrambling
-from jaxdescramble.descrambling.signals import GROUPS, an_objective, descramble_each
+from jaxdescramble.descrambling.signals import GROUPS, descramble_each
+from jaxdescramble.descrambling.symmetric import SymmetricDescrambling, descramble_streams
 from jaxdescramble.networks.layer_dict import Layers
 from jaxdescramble.networks.taps import Tap, wiretap
 from jaxdescramble.networks.unread import why_no_layer
-from jaxdescramble.objectives import Objective, smoothness
-from jaxdescramble.objectives.weighing import balanced, clear
+from jaxdescramble.objectives import Objective
 from jaxdescramble.solvers import Solver
 from jaxdescramble.solvers.watch import Interrupted, Progress, watched
 
 ENDS = ("ordered", "free")
+FRAMES = ("any", "symmetric")
 WEIGHTS = "weights.npz"
-
-Choice = Objective | Callable[[str, str, int], Objective | None]
-"""One objective for all sides, or a function `(name, side, size) -> objective` that chooses one for each side."""
-
-Rank = int | Callable[[str, str, int], int | None]
-"""One rank for all sides, or a function `(name, side, size) -> rank or None` that chooses one for each side."""
 
 
 @register_dataclass
@@ -147,6 +143,7 @@ def _check_sides(sides: Mapping[str, Descrambling], what: str) -> None:
     check_status(status, what, names=names, steps=steps)
 
 
+@overload
 def descramble_network(
     f: Callable[..., PyTree],
     params: PyTree,
@@ -163,7 +160,30 @@ def descramble_network(
     key: PRNGKeyArray | None = None,
     progress: Progress | None = None,
     max_seconds: float | int | None = None,
-) -> "NetworkDescrambling":
+    frames: Literal["any"] = "any",
+) -> "NetworkDescrambling": ...
+@overload
+def descramble_network(
+    f: Callable[..., PyTree], params: PyTree, x: PyTree, *args: Any, frames: Literal["symmetric"], **kwargs: Any
+) -> SymmetricDescrambling: ...
+def descramble_network(
+    f: Callable[..., PyTree],
+    params: PyTree,
+    x: PyTree,
+    objective: Choice | None = None,
+    solver: Solver | DirectSolver | None = None,
+    *,
+    group: str = "O",
+    joint: bool = False,
+    ends: str = "ordered",
+    rank: Rank | None = None,
+    weights: ArrayLike | Sequence[ArrayLike] | None = None,
+    restarts: int = 0,
+    key: PRNGKeyArray | None = None,
+    progress: Progress | None = None,
+    max_seconds: float | int | None = None,
+    frames: str = "any",
+) -> "NetworkDescrambling | SymmetricDescrambling":
     """Descramble both sides of every linear layer of any JAX function.
 
     For a layer k with weight W_k it finds two descramblers and returns `P_k W_k Q_k^T` (`Q_k^H` if complex). P_k makes
@@ -199,14 +219,20 @@ def descramble_network(
         progress: called as `progress(stage, done, total)` several times a second, outside `jit`.
         max_seconds: stop iterative solvers after this many seconds, counted over all layers; the status is then
             `TIME_SPENT`.
+        frames: "any" gives each side a frame of its own. "symmetric" allows only frames that the parameters can take
+            up alone, `jd.symmetries`: each stream is descrambled by its own group (orders, or orthogonal matrices), and
+            the result contains the moved parameters. `objective` then gets the names of streams, side "stream".
 
     Returns:
-        A `NetworkDescrambling`: a dictionary `{layer name: LayerDescrambling}` in the order of computation, also after
+        With `frames="symmetric"`, a `SymmetricDescrambling`, with `streams` and `params`. Otherwise a
+        `NetworkDescrambling`: a dictionary `{layer name: LayerDescrambling}` in the order of computation, also after
         `jit`, whose `check()` covers all layers. A name is the path of the weight in `params`. `layers[name].weight` is
         `P W Q^T`; `.output` and `.input` are the `Descrambling`s of the two sides, with P and Q as their points.
 
     Raises:
-        ValueError: if f has no linear layer, if `ends` or `group` is unknown, if a rank is not a positive integer, if
+        TypeError: if `frames="symmetric"` meets traced parameters.
+        ValueError: if f has no linear layer (or no symmetric frame), if another option has no meaning for symmetric
+            frames, if `ends` or `group` is unknown, if a rank is not a positive integer, if
             the sample weights do not fit, or if the samples of a layer to descramble have no known weights.
         Interrupted: on Ctrl-C; it is a `KeyboardInterrupt` whose `result` holds the sides whose solve had begun. The
             other sides are None.
@@ -225,6 +251,15 @@ def descramble_network(
     one_of(group, "group", (*GROUPS, *UNITARY))
     joint = true_or_false(joint, "joint")
     watch = watched(progress, max_seconds, (params, x, solver, weights, key), "descramble_network")
+    if one_of(frames, "frames", FRAMES) == "symmetric":
+        given = {"group": group != "O", "joint": joint, "ends": ends != "ordered"}
+        given |= {"rank": rank is not None, "weights": weights is not None}
+        for name in (name for name, one in given.items() if one):
+            raise ValueError(
+                f"{name}: has no meaning with frames='symmetric'; each stream has its own group. Leave it out."
+            )
+        choose = functools.partial(_of_stream, objective)
+        return descramble_streams(f, params, x, choose, solver, restarts, key, watch)
     refused: dict[str, str] = {}
     _, taps = wiretap(f)(params, x, weights, _refused=refused)
     if not taps:
@@ -251,76 +286,11 @@ def descramble_network(
     return two_sided(taps, found)
 
 
-class Side(NamedTuple):
-    """One side of one layer, chosen for descrambling."""
-
-    name: str
-    side: str
-    objective: Objective
-    signals: Inexact[Array, "*batch n m"]
-    weights: Float[Array, "*batch m"] | None = None
-    rank: int | None = None
-
-
-def alike(
-    taps: Mapping[str, Tap],
-    objective: Choice | None,
-    joint: bool,
-    ends: str,
-    refused: Mapping[str, str] | None = None,
-    rank: Rank | None = None,
-) -> list[list[Side]]:
-    """Return the sides of a network to descramble, in groups of one problem, one shape and one rank.
-
-    Args:
-        taps: the layers, from `wiretap`.
-        objective, joint, ends, rank: see `descramble_network`.
-        refused: layers whose samples have no weights, with the reason.
-
-    Raises:
-        ValueError: if a layer in `refused` has a side to descramble.
-    """
-    groups: dict[tuple[object, ...], list[Side]] = {}
-    for name, tap in taps.items():
-        for side, kept, signals in (
-            ("output", tap.layout.to_output, tap.preactivation),
-            ("input", tap.layout.from_input, tap.input),
-        ):
-            chosen = _objective_for(objective, name, side, signals.shape[-2])
-            if (kept and ends != "free") or chosen is None:
-                continue
-            if name in (refused or {}):
-                raise ValueError((refused or {})[name])
-            signals = _single(_joint(tap) if joint and side == "input" else signals)
-            own = None if tap.weights is None else _spread(tap, joint and side == "input", signals)
-            k = rank_of(rank, name, side, signals.shape[-2])
-            groups.setdefault((_identity(chosen), signals.shape, signals.dtype, k), []).append(
-                Side(name, side, chosen, signals, own, k)
-            )
-    return list(groups.values())
-
-
-def rank_of(given: Rank | None, name: str, side: str, size: int) -> int | None:
-    """Return the rank of a side, or None if it keeps all features.
-
-    Raises:
-        TypeError, ValueError: if the rank is not a positive integer. The message names the side.
-
-    >>> rank_of(4, "first", "output", 9), rank_of(4, "second", "input", 4)
-    (4, None)
-    """
-    wanted = given(name, side, size) if callable(given) else given
-    if wanted is None:
-        return None
-    wanted = positive_integer(wanted, f"rank of layer {name}, {side} side" if callable(given) else "rank")
-    return wanted if wanted < size else None
-
-
 def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambling]) -> NetworkDescrambling:
     """Return every layer with its descrambled weight; `found` is `{(name, side): Descrambling}`."""
     layers = NetworkDescrambling()
     for name, tap in taps.items():
-        left, right, weight = found.get((name, "output")), found.get((name, "input")), _single(tap.weight)
+        left, right, weight = found.get((name, "output")), found.get((name, "input")), single(tap.weight)
         if left is not None:
             weight = jnp.matmul(left.point, weight, precision="highest")
         if right is not None:
@@ -329,51 +299,5 @@ def two_sided(taps: Mapping[str, Tap], found: Mapping[tuple[str, str], Descrambl
     return layers
 
 
-def _identity(objective: Objective) -> tuple[object, ...]:
-    """Return a key that two objectives share if they are the same problem: the same numbers and the same arrays."""
-    leaves, structure = jax.tree.flatten(objective)
-    return structure, *(leaf if isinstance(leaf, int | float) else id(leaf) for leaf in leaves)
-
-
-def _objective_for(given: Choice | None, name: str, side: str, size: int) -> Objective | None:
-    if given is None:
-        return smoothness()
-    if isinstance(given, Objective | type) or not callable(given):
-        return an_objective(given)
-    return given(name, side, size)
-
-
-def _single(array: Array) -> Array:
-    """Return an array in at least float32: in half precision, P would not stay orthogonal."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
-def _spread(tap: Tap, joint: bool, signals: Array) -> Array:
-    """Return the weights of a side's samples, for each problem; if joint, put a 1 in front for each row of W."""
-    weights = jnp.broadcast_to(tap.weights, (*signals.shape[:-2], tap.weights.shape[-1]))
-    if not joint:
-        return weights
-    ones = jnp.ones((*signals.shape[:-2], signals.shape[-1] - weights.shape[-1]), weights.dtype)
-    return jnp.concatenate([ones, weights], axis=-1)
-
-
-def _joint(tap: Tap) -> Array:
-    """Return weight and input signals side by side, `[m W^T, X]`; m gives both the spectral norm of (weighted) X."""
-
-    def one(weight: Array, signals: Array, sizes: Array) -> Array:
-        largest = decompositions.singular_values(weight)[0]
-        scale = decompositions.singular_values(sizes)[0] / jnp.where(largest > 0, largest, 1)
-        return jnp.concatenate([scale * adjoint(weight), signals], axis=1)
-
-    together = one
-    for _ in range(tap.weight.ndim - 2):
-        together = jax.vmap(together)
-    weight, signals = _single(tap.weight), _single(tap.input)
-    if tap.weights is None:
-        sizes = signals
-    else:
-        shape = (*signals.shape[:-2], signals.shape[-1])
-        own = jnp.broadcast_to(tap.weights, shape).astype(real_type(signals.dtype))
-        signals, sizes = clear(signals, own), balanced(signals, own)
-    shape = (*weight.shape[:-2], *signals.shape[-2:])
-    return together(weight, jnp.broadcast_to(signals, shape), jnp.broadcast_to(sizes, shape))
+def _of_stream(objective: Choice | None, name: str, size: int) -> Objective | None:
+    return objective_for(objective, name, "stream", size)

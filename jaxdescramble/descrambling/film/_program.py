@@ -15,9 +15,10 @@ from jaxdescramble._base.products import matmul
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._iterate import first_guess
 from jaxdescramble.descrambling._planning import DirectSolver, near_start, solver_for
+from jaxdescramble.descrambling._sides import Choice, Rank, alike
 from jaxdescramble.descrambling.film._nearest import nearest_equal, nearest_minimiser
 from jaxdescramble.descrambling.film.frames import LayerFrame
-from jaxdescramble.descrambling.network import Choice, Rank, alike, two_sided
+from jaxdescramble.descrambling.network import two_sided
 from jaxdescramble.descrambling.result import Descrambling
 from jaxdescramble.descrambling.signals import descramble
 from jaxdescramble.descrambling.wide import Kept, first_turn, keep, widened

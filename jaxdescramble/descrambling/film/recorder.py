@@ -18,6 +18,7 @@ from jaxdescramble._base.checks import is_traced, one_of, positive_integer, wide
 from jaxdescramble._base.devices import Device
 from jaxdescramble._base.lapack import one_thread
 from jaxdescramble.descrambling._planning import DirectSolver
+from jaxdescramble.descrambling._sides import Choice, Rank
 from jaxdescramble.descrambling._unitary import UNITARY
 from jaxdescramble.descrambling.film._program import FilmSettings, Plan, make_frame, make_plan
 from jaxdescramble.descrambling.film._resume import resumed_track
@@ -31,7 +32,7 @@ from jaxdescramble.descrambling.film.frames import (
     read_frame,
     write_frame,
 )
-from jaxdescramble.descrambling.network import ENDS, Choice, Rank
+from jaxdescramble.descrambling.network import ENDS
 from jaxdescramble.manifolds import orthogonal
 from jaxdescramble.networks.positions import axes_of_samples
 from jaxdescramble.objectives import Objective

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from jaxdescramble._base.checks import a_function, is_traced, one_of, positive_integer, random_key
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status
-from jaxdescramble.descrambling.matching.activations import activations
+from jaxdescramble.descrambling._values import activations
 from jaxdescramble.descrambling.matching.barriers import Barrier, barrier
 from jaxdescramble.descrambling.matching.pieces import Axis, Kind, Pieces, Problem, State, element_of, labels_of, start
 from jaxdescramble.descrambling.matching.updates import distance, update
