@@ -235,6 +235,13 @@ def test_elements_are_taken_in_every_form():
     np.testing.assert_allclose(scaled["b"], params["b"] / scales[:, None], rtol=1e-6)
     both = jd.transform(f, params, x, {"['a']": np.eye(8)[order] * scales[:, None]})
     np.testing.assert_allclose(both["bias_a"], params["bias_a"][order] * scales, rtol=1e-6)
+    # Two queries at each of two places: a (2, 2) matrix is an order, too.
+    f, params, x, _ = ARCHITECTURES["llama, grouped queries"]
+    swapped, moved = (
+        jd.transform(f, params, x, {"['blocks'][0]['q']#3": one}) for one in (np.eye(2)[::-1], np.asarray([1, 0]))
+    )
+    np.testing.assert_array_equal(swapped["blocks"][0]["q"], moved["blocks"][0]["q"])
+    assert bool((moved["blocks"][0]["q"] != params["blocks"][0]["q"]).all())
 
 
 def test_a_rotation_moves_the_residual_stream_and_heads_move_one_by_one():
