@@ -89,7 +89,8 @@ def network(body, x):
         shapes[name] = shape
         return jnp.ones(shape)
 
-    jax.eval_shape(lambda x: body(noted, x), x)
+    with jax.numpy_rank_promotion("allow"):
+        jax.eval_shape(lambda x: body(noted, x), x)
     params = {name: draw(*shape) + 1.5 * (len(shape) == 1) for name, shape in shapes.items()}
     params |= {name: jnp.abs(leaf) + 0.5 for name, leaf in params.items() if name.endswith("/var")}
     return lambda p, x: body(lambda name, *shape: p[name], x), params

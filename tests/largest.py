@@ -9,7 +9,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from architectures import ARCHITECTURES
+from further_architectures import EVERY
 
 import jaxdescramble as jd
 from jaxdescramble.networks.strands import number_of
@@ -29,10 +29,10 @@ There are more of them than numbers in the rows of the matrices that act on vect
 @functools.cache
 def small(name):
     """Return f, draws of generic parameters, a batch and the symmetries."""
-    f, params, x, _ = ARCHITECTURES[name]
+    f, params, x, _ = EVERY[name]
     if name in ("gpt", "bert", "llama, grouped queries"):
         params = params | {"blocks": params["blocks"][:1]}
-    x = x[:8] if x.ndim == 4 else x
+    x = x[:8] if x.ndim == 4 and name != "vision" else x
     draws = [generic(params, seed) for seed in range(MORE.get(name, DRAWS))]
     return f, draws, x, jd.symmetries(f, params, x)
 

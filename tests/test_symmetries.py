@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES, MULTILAYER, draw, layer_norm, multilayer, rms_norm
+from further_architectures import EVERY
 from random_networks import random_network
 
 import jaxdescramble as jd
 
-NAMES = list(ARCHITECTURES)
+NAMES = list(EVERY)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def worst(f, params, moved, x):
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("name", NAMES)
 def test_random_elements_keep_the_function(name, key):
-    f, params, x, groups = ARCHITECTURES[name]
+    f, params, x, groups = EVERY[name]
     found = jd.symmetries(f, params, x)
     assert {stream: one.group.name for stream, one in found.items()} == groups
     moved = jd.transform(f, params, x, found.random(key))

@@ -175,11 +175,7 @@ class Derivation:
         for value, axes in book.axes.items():
             if book.is_known(value):
                 continue
-            loops = {
-                self.stream_of[number_of(book.strands.root(book.loops[loop]))]
-                for loop in book.facts.loops.get(value, ())
-                if loop in book.loops and loop.params["length"] > 1
-            }
+            loops = self._steps(value)
             for context in self._contexts(axes):
                 whole = {self.stream_of[number] for number in context} | loops
                 for number in whole - loops:
@@ -200,6 +196,15 @@ class Derivation:
             number: tuple(one for one in some if _clear(number, one, layouts.get(number, ()), found))
             for number, some in found.items()
         }
+
+    def _steps(self, value: int) -> set[int]:
+        """Return the streams of the loops around a value; a loop of which the network uses parts apart has none."""
+        book, found = self.book, set()
+        for loop in book.facts.loops.get(value, ()):
+            if loop in book.loops and loop.params["length"] > 1:
+                alternatives = self._alternatives(book.loops[loop])
+                found |= {self.stream_of[one] for one in alternatives[0]} if len(alternatives) == 1 else set()
+        return found
 
     def _layouts(self) -> dict[int, list[tuple[list[int], list[int]]]]:
         """Return for each stream how it lies in each parameter: the stream of each factor, and the axis it comes from.
