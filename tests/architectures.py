@@ -237,7 +237,7 @@ TRANSFORMER = {"['blocks'][0]['q']": "GL(2) at each of 3 places", "['blocks'][0]
 
 def both(groups):
     """The same groups in block 1."""
-    return groups | {name.replace("[0]", "[1]"): group for name, group in groups.items()}
+    return groups | {name.replace("[0]", "[1]").replace("0/", "1/"): group for name, group in groups.items()}
 
 
 def with_text(text):

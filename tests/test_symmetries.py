@@ -7,15 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES, MULTILAYER, draw, layer_norm, multilayer, rms_norm
+from further_architectures import EVERY
 from random_networks import random_network
 
 import jaxdescramble as jd
-from jaxdescramble.networks.strands import number_of
-from jaxdescramble.networks.symmetry.deriving import strands_of
-from jaxdescramble.networks.symmetry.groups import Element
-from jaxdescramble.networks.symmetry.moving import Mover
 
-NAMES = list(ARCHITECTURES)
+NAMES = list(EVERY)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +29,7 @@ def worst(f, params, moved, x):
 @pytest.mark.both_precisions
 @pytest.mark.parametrize("name", NAMES)
 def test_random_elements_keep_the_function(name, key):
-    f, params, x, groups = ARCHITECTURES[name]
+    f, params, x, groups = EVERY[name]
     found = jd.symmetries(f, params, x)
     assert {stream: one.group.name for stream, one in found.items()} == groups
     moved = jd.transform(f, params, x, found.random(key))
@@ -55,88 +52,6 @@ def test_random_elements_keep_the_function_of_random_networks(key):
         error = float(jnp.abs(after - before).max()) / max(float(jnp.abs(before).max()), 1e-6)
         assert error < 1e-8, (seed, names, found)
     assert moved_at_all > 20
-
-
-def tangents(found, name, params):
-    """Changes of the parameters, as rows: every matrix unit acts on every strand of a stream, at every place."""
-    derivation, group = found.derivation, found[name].group
-    stream = derivation.stream_of[next(iter(strands_of(group)))]
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
-    labels = [[d[0].label if d else "" for d in derivation.book.axes[n]] for n in derivation.book.graph.arguments[0]]
-    finest = [
-        {number_of(one) for label in some if label for one in derivation.book.strands.finest(label)} for some in labels
-    ]
-    rows, step = [], 1e-6
-    for strand in derivation.members[stream]:
-        for place in np.ndindex(*group.places):
-            for i, j in np.ndindex(group.size, group.size):
-                ends = []
-                for change in (step, -step):
-                    matrix = np.broadcast_to(np.eye(group.size), (*group.places, group.size, group.size)).copy()
-                    matrix[place][i, j] += change
-                    element = {strand: Element(matrices={strand: matrix})}
-                    mover = Mover(derivation.book.strands, element, derivation.stream_of, derivation.places)
-                    ends.append(
-                        [
-                            mover.move(leaf, some) if strand in own else leaf
-                            for leaf, some, own in zip(leaves, labels, finest, strict=True)
-                        ]
-                    )
-                row = [(a - b).ravel() / (2 * step) for a, b in zip(*ends, strict=True)]
-                rows.append(np.concatenate(row))
-    return np.array(rows)
-
-
-def generators(f, params, x, rows):
-    """The number of independent changes that leave the function as it is."""
-    _, singular, basis = np.linalg.svd(rows, full_matrices=False)
-    basis = basis[singular > 1e-6 * singular[0]]
-    leaves, tree = jax.tree.flatten(params)
-    offsets = np.cumsum([leaf.size for leaf in leaves])[:-1]
-
-    @jax.jit
-    @jax.vmap
-    def change(row):
-        parts = [part.reshape(leaf.shape) for part, leaf in zip(jnp.split(row, offsets), leaves, strict=True)]
-        return jax.jvp(lambda some: f(jax.tree.unflatten(tree, some), x), (leaves,), (parts,))[1].ravel()
-
-    usual = np.linalg.norm(change(jnp.asarray(np.random.default_rng(1).normal(size=(3, basis.shape[1])))), axis=1).min()
-    singular = np.linalg.svd(change(jnp.asarray(basis)), compute_uv=False)
-    return len(basis) - int((singular > 1e-7 * usual).sum())
-
-
-LARGEST = {
-    "relu": "['a']",
-    "square": "['b']",
-    "tanh": "['a']",
-    "gelu": "['b']",
-    "linear": "['b']",
-    "gated unit": "['gate']",
-    "residual, rms norm": "['embedding']",
-    "residual, layer norm": "['embedding']",
-    "tied embedding": "['embedding']",
-    "llama, grouped queries": "['blocks'][0]['v']",
-    "heads split": "['qkv']",
-    "heads reshaped": "['qkv']#3",
-    "lstm": "['in']",
-    "gru": "['in_reset']",
-    "unet": "['up']",
-    "convolutions in groups": "['grouped']",
-    "mixer": "['token1']",
-}
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", list(LARGEST))
-def test_the_lie_algebra_has_the_dimension_of_the_group(name):
-    f, params, x, _ = ARCHITECTURES[name]
-    found = jd.symmetries(f, params, x)
-    rng = np.random.default_rng(2)
-    # Values of one size, and no zeros: fresh parameters can be more symmetric than others.
-    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)) / leaf.shape[0] ** 0.5, params)
-    x = x if x.dtype == int else jnp.asarray(rng.normal(size=x.shape))
-    rows = tangents(found, LARGEST[name], params)
-    assert generators(f, params, x, rows) == found[LARGEST[name]].group.dimension
 
 
 def test_the_table_and_the_reasons():
@@ -235,6 +150,13 @@ def test_elements_are_taken_in_every_form():
     np.testing.assert_allclose(scaled["b"], params["b"] / scales[:, None], rtol=1e-6)
     both = jd.transform(f, params, x, {"['a']": np.eye(8)[order] * scales[:, None]})
     np.testing.assert_allclose(both["bias_a"], params["bias_a"][order] * scales, rtol=1e-6)
+    # Two queries at each of two places: a (2, 2) matrix is an order, too.
+    f, params, x, _ = ARCHITECTURES["llama, grouped queries"]
+    swapped, moved = (
+        jd.transform(f, params, x, {"['blocks'][0]['q']#3": one}) for one in (np.eye(2)[::-1], np.asarray([1, 0]))
+    )
+    np.testing.assert_array_equal(swapped["blocks"][0]["q"], moved["blocks"][0]["q"])
+    assert bool((moved["blocks"][0]["q"] != params["blocks"][0]["q"]).all())
 
 
 def test_a_rotation_moves_the_residual_stream_and_heads_move_one_by_one():

@@ -112,7 +112,7 @@ class Book:
         (reader, _), name = readers[0], readers[0][0].name
         if name in ("convert_element_type", "real"):
             return self.summed(reader.outputs[0])
-        return tuple(reader.params["axes"]) if name == "reduce_sum" else ()
+        return tuple(map(int, reader.params["axes"])) if name == "reduce_sum" else ()
 
     # Constants
 

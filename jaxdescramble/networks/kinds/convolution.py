@@ -141,6 +141,8 @@ class Convolution(LayerKind):
         numbers, (data, kernel) = operation.params["dimension_numbers"], operation.inputs
         book.use(data)
         book.use(kernel)
+        # Channels that other dimensions hold, too, as before a pixel shuffle, are split first.
+        book.strands.whole(book.filled(data), [numbers.lhs_spec[1]])
         axes, weight = book.filled(data), book.filled(kernel)
         result = list(book.spread(operation.outputs[0]))
         shape = book.graph.shape(operation.outputs[0])

@@ -34,7 +34,7 @@ class Reduction(Kind):
         return [tuple(() if i in operation.params["axes"] else next(rest) for i in range(rank))]
 
     def ties(self, operation: Operation, book: Book) -> None:
-        (number,), gone = operation.inputs, operation.params["axes"]
+        (number,), gone = operation.inputs, _axes(operation)
         book.use(number)
         axes = book.filled(number)
         book.strands.whole(axes, gone)
@@ -65,7 +65,7 @@ class Summation(_Windowless):
         return flow.shared()
 
     def ties(self, operation: Operation, book: Book) -> None:
-        _sum(book, operation, tuple(operation.params["axes"]))
+        _sum(book, operation, _axes(operation))
 
 
 class ReducedExtreme(_Windowless):
@@ -82,7 +82,7 @@ class ReducedExtreme(_Windowless):
         return to_winner(flow, _first_extreme) if flow.operation.name == "reduce_max" else None
 
     def ties(self, operation: Operation, book: Book) -> None:
-        (number,), (result,), gone = operation.inputs, operation.outputs, operation.params["axes"]
+        (number,), (result,), gone = operation.inputs, operation.outputs, _axes(operation)
         book.use(number)
         axes = book.filled(number)
         book.strands.whole(axes, gone)
@@ -111,7 +111,7 @@ class ExtremePosition(Reduction):
         return None
 
     def ties(self, operation: Operation, book: Book) -> None:
-        (number,), (result,), gone = operation.inputs, operation.outputs, operation.params["axes"]
+        (number,), (result,), gone = operation.inputs, operation.outputs, _axes(operation)
         book.use(number)
         axes = book.filled(number)
         book.pin(book.labels(axes[i] for i in gone), "returns the position of one of them")
@@ -136,6 +136,11 @@ def _first_extreme(operation: Operation, real: list[Value], moved: list[Value], 
     winner = jnp.argmax(rows if operation.name == "reduce_max" else -rows, axis=-1)
     taken = jnp.take_along_axis(others, winner[..., None], axis=-1)[..., 0]
     return Piece([taken], winner=winner.astype(jnp.int32))
+
+
+def _axes(operation: Operation) -> tuple[int, ...]:
+    """Return the axes that a reduction takes; under `vmap` they are numbers of NumPy."""
+    return tuple(map(int, operation.params["axes"]))
 
 
 def _sum(book: Book, operation: Operation, gone: tuple[int, ...]) -> None:

@@ -176,11 +176,7 @@ class Derivation:
         for value, axes in book.axes.items():
             if book.is_known(value):
                 continue
-            loops = {
-                self.stream_of[number_of(book.strands.root(book.loops[loop]))]
-                for loop in book.facts.loops.get(value, ())
-                if loop in book.loops and loop.params["length"] > 1
-            }
+            loops = self._steps(value)
             for context in self._contexts(axes):
                 whole = {self.stream_of[number] for number in context} | loops
                 for number in whole - loops:
@@ -196,20 +192,35 @@ class Derivation:
                 if "pinned" in self._kinds(other) or other < number or number not in beside.get(other, ())
             }
             found[number] = tuple(sorted(free))
-        return {number: tuple(one for one in some if self._clear(number, one, found)) for number, some in found.items()}
+        layouts = self._layouts()
+        return {
+            number: tuple(one for one in some if _clear(number, one, layouts.get(number, ()), found))
+            for number, some in found.items()
+        }
 
-    def _clear(self, number: int, place: int, places: Mapping[int, Sequence[int]]) -> bool:
-        """Return whether each axis of a parameter along which a stream lies has one axis of its places."""
-        book = self.book
+    def _steps(self, value: int) -> set[int]:
+        """Return the streams of the loops around a value; a loop of which the network uses parts apart has none."""
+        book, found = self.book, set()
+        for loop in book.facts.loops.get(value, ()):
+            if loop in book.loops and loop.params["length"] > 1:
+                alternatives = self._alternatives(book.loops[loop])
+                found |= {self.stream_of[one] for one in alternatives[0]} if len(alternatives) == 1 else set()
+        return found
+
+    def _layouts(self) -> dict[int, list[tuple[list[int], list[int]]]]:
+        """Return for each stream how it lies in each parameter: the stream of each factor, and the axis it comes from.
+
+        Of an axis that is a sum of parts, each part makes a layout.
+        """
+        book, found = self.book, {}
         for leaf in book.graph.arguments[0]:
             labels = [atom.label for dimension in book.axes[leaf] for atom in dimension if atom.label != FOREIGN]
             for parts in itertools.product(*(self._alternatives(label) for label in labels)):
                 streams = [self.stream_of[one] for some in parts for one in some]
                 origins = [axis for axis, some in enumerate(parts) for _ in some]
-                own = [i for i, stream in enumerate(streams) if stream == number]
-                if any(place_of(i, place, streams, origins, places) is None for i in own):
-                    return False
-        return True
+                for stream in dict.fromkeys(streams):
+                    found.setdefault(stream, []).append((streams, origins))
+        return found
 
     def _contexts(self, axes: Axes) -> Iterator[list[int]]:
         """Yield the strands without parts that lie side by side in a value: for each combination of parts of sums."""
@@ -317,6 +328,18 @@ class Derivation:
             beyond(free_sizes(sizes, count), own_sizes, free_sizes),
             beyond(free_signs(signs, count), own_signs, free_signs),
         )
+
+
+def _clear(
+    number: int, place: int, layouts: Sequence[tuple[list[int], list[int]]], places: Mapping[int, Sequence[int]]
+) -> bool:
+    """Return whether each axis of a parameter along which a stream lies has one axis of its places."""
+    return all(
+        place_of(i, place, streams, origins, places) is not None
+        for streams, origins in layouts
+        for i, stream in enumerate(streams)
+        if stream == number
+    )
 
 
 def _nothing(group: Matrices | Ordered) -> bool:

@@ -226,9 +226,11 @@ class Ordered:
         """
         n, value = self.size, np.asarray(value)
         order, charges = None, None
+        # Scales are not zero: an (n, n) array with zeros is a matrix, also where there are n places.
+        matrix = value.shape[-2:] == (n, n) and n > 1 and not value.all()
         if np.issubdtype(value.dtype, np.integer) and value.shape in ((n,), (*self.places, n)):
             order = value
-        elif value.shape in ((n,), (*self.places, n)):
+        elif value.shape in ((n,), (*self.places, n)) and not matrix:
             charges = value
         elif value.shape[-2:] == (n, n):
             order = np.abs(value).argmax(-1)
