@@ -139,6 +139,7 @@ ROOMS_LEFT_OUT = {
     "descrambling.FilmedLayer": "a result, made by Film",
     "descrambling.FilmedSide": "a result, made by Film",
     "descrambling.Bootstrap": "a result, made by bootstrap",
+    "descrambling.SymmetricDescrambling": "a result, made by descramble_network; see tests/test_symmetric_frames.py",
     "descrambling.Refined": "a result, made by refine",
     "descrambling.refine": "reads streams; its bad input is in tests/test_streaming.py",
     "descrambling.score": "reads streams; its bad input is in tests/test_streaming.py",
@@ -304,6 +305,9 @@ CORE = {
         | {"objective": OBJECTIVE, "solver": exact.ClosedForm(), "group": "O", "joint": False, "ends": "ordered"}
         | {"weights": jnp.ones(len(X))},
         ("params", "x"),
+    ),
+    "descramble_network in symmetric frames": Call(
+        functools.partial(jd.descramble_network, frames="symmetric"), F | {"objective": OBJECTIVE}, ("params", "x")
     ),
     "descramble_network with a rank": Call(jd.descramble_network, F | {"rank": 2}, ("params", "x")),
     "bootstrap": Call(

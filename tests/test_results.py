@@ -107,6 +107,7 @@ def made_by_hand(folder) -> list:
         refine(jd.objectives.sparsity(), jnp.eye(4), [S], accumulator, optax.sgd(0.1)),
         jd.wiretap(users_network)(F["params"], F["x"])[1],
         jd.symmetries(users_network, F["params"], F["x"]),
+        jd.descramble_network(users_network, F["params"], F["x"], frames="symmetric"),
         *jd.symmetries(users_network, F["params"], F["x"]).random(jax.random.key(0)).values(),
         jd.findings.compare(jd.findings.FIRST_LAYER[:1], S, S, {"frame": (np.stack([S, -S]),) * 2}),
         jd.datasets.deernet_weights.PublishedDEERNet({"layer_1": {"weight": jnp.eye(2)}}, curve, curve),
@@ -210,6 +211,7 @@ def test_a_saved_result_is_the_same_and_has_a_format(examples, path, tmp_path):
 NOT_SAVED = {
     "descrambling.FilmedLayer": "saved with its Frames",
     "descrambling.FilmedSide": "saved with its Frames",
+    "descrambling.SymmetricDescrambling": "its parameters are saved with the library that trains them",
     "exact.Degeneracy": "holds an operator; made anew from the summary",
     "findings.LayerExplanation": "saved with its Report",
     "findings.LayerWave": "saved with its Report",
