@@ -1,0 +1,114 @@
+"""Frames of the transformer that cost nothing: a rotation of the residual stream, and one inside each head."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jaxdescramble.manifolds import orthogonal
+from jaxdescramble.networks import transform
+from jaxdescramble.studies.rotations.transformer import Params, TransformerPlan
+
+
+class Frame(NamedTuple):
+    """Rotations of a transformer.
+
+    Attributes:
+        stream: rotation of the residual stream.
+        heads: rotation of the values of each head of each block.
+    """
+
+    stream: Float[Array, "width width"]
+    heads: Float[Array, "layers heads size size"]
+
+
+def unmoved(plan: TransformerPlan) -> Frame:
+    """Return the frame in which the network was trained."""
+    size, wide = plan.width // plan.heads, jnp.float32
+    heads = jnp.broadcast_to(jnp.eye(size, dtype=wide), (plan.layers, plan.heads, size, size))
+    return Frame(jnp.eye(plan.width, dtype=wide), heads)
+
+
+def haar(key: PRNGKeyArray, plan: TransformerPlan) -> Frame:
+    """Draw rotations from the Haar measure."""
+    return Frame(*(drawn(one, like, orthogonal.random) for one, like in _with_keys(key, unmoved(plan))))
+
+
+def hadamard(key: PRNGKeyArray, plan: TransformerPlan) -> Frame:
+    """Draw random Hadamard matrices: `H diag(signs) / sqrt(n)`.
+
+    Raises:
+        ValueError: if no Hadamard matrix of one of the sizes is known.
+    """
+    return Frame(*(drawn(one, like, random_hadamard) for one, like in _with_keys(key, unmoved(plan))))
+
+
+def _with_keys(key: PRNGKeyArray, frame: Frame) -> Iterator[tuple[PRNGKeyArray, Array]]:
+    return zip(jax.random.split(key), frame, strict=True)
+
+
+def drawn(
+    key: PRNGKeyArray, like: Float[Array, "*batch n n"], draw: Callable[..., Array]
+) -> Float[Array, "*batch n n"]:
+    """Draw a matrix for each of the matrices in `like`, by `draw(key, n, dtype=...)`."""
+    keys = jax.random.split(key, math.prod(like.shape[:-2]))
+    return jnp.stack([draw(one, like.shape[-1], dtype=like.dtype) for one in keys]).reshape(like.shape)
+
+
+@functools.cache
+def _signs(n: int) -> np.ndarray:
+    if n == 12:
+        squares = {k * k % 11 for k in range(1, 11)}
+        inner = [[0 if i == j else 1 if (i - j) % 11 in squares else -1 for j in range(11)] for i in range(11)]
+        bordered = np.ones((12, 12))
+        bordered[0, 0], bordered[1:, 1:], bordered[1:, 0] = 0, inner, -1
+        return bordered + np.eye(12)
+    return np.ones((1, 1)) if n == 1 else np.kron(_signs(n // 2), [[1, 1], [1, -1]])
+
+
+def random_hadamard(key: PRNGKeyArray, n: int, dtype: Any) -> Array:
+    point = jnp.asarray(_signs(n)).astype(dtype) / np.sqrt(n).astype(dtype)
+    return point * jax.random.rademacher(jax.random.split(key)[0], (1, n), dtype)
+
+
+def moved(params: Params, frame: Frame) -> Params:
+    """Return folded parameters in another frame; with derivatives, as learning needs it (see `transformed`)."""
+
+    def block(own: Params, heads: Float[Array, "heads size size"]) -> Params:
+        size = heads.shape[-1]
+        values = jnp.einsum("hij,hjn->hin", heads, own["v"].reshape(-1, size, own["v"].shape[1]))
+        mixed = jnp.einsum("nhj,hij->nhi", own["o"].reshape(len(own["o"]), -1, size), heads)
+        read = {name: own[name] @ frame.stream.T for name in ("q", "k", "gate", "up")}
+        read["v"] = values.reshape(own["v"].shape) @ frame.stream.T
+        written = {"o": frame.stream @ mixed.reshape(own["o"].shape), "down": frame.stream @ own["down"]}
+        return own | read | written
+
+    blocks = [block(own, heads) for own, heads in zip(params["blocks"], frame.heads, strict=True)]
+    ends = {name: params[name] @ frame.stream.T for name in ("embedding", "head")}
+    return params | ends | {"blocks": blocks}
+
+
+def elements(frame: Frame) -> Mapping[str, np.ndarray]:
+    """Return a frame as elements of the streams that `jd.symmetries` finds in the folded network."""
+    heads = {f"['blocks'][{k}]['v']": np.asarray(one) for k, one in enumerate(frame.heads)}
+    return {"['embedding']": np.asarray(frame.stream), **heads}
+
+
+def transformed(params: Params, frame: Frame, plan: TransformerPlan) -> Params:
+    """Return folded parameters in another frame, by `jd.transform`, which checks that the network is the same."""
+    return transform(plan.network, params, np.zeros((1, plan.length), np.int32), elements(frame))
+
+
+def off_orthogonal(frame: Iterable[Array]) -> float:
+    """Return the largest entry of `P P^T - 1` of all rotations."""
+    worst = [jnp.abs(one @ jnp.swapaxes(one, -1, -2) - jnp.eye(one.shape[-1])).max() for one in map(_wide, frame)]
+    return float(max(worst))
+
+
+def _wide(array: Array) -> Array:
+    return jnp.asarray(np.asarray(array, np.float64))
