@@ -171,9 +171,9 @@ def minilm_rotations(
     *,
     seeds: int = 3,
     bits: tuple[tuple[int, int], ...] = BITS,
-    sentences: tuple[int, int] = (200, 48),
+    sentences: tuple[int, int] = (120, 32),
     draws: int = 2,
-    lbfgs: int = 50,
+    lbfgs: int = 30,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Rotations]:
     """Round MiniLM in several frames, and compare what it says about held-out sentences with the exact network.

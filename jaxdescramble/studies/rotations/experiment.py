@@ -35,13 +35,13 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 VERSION = 1
 """Increase this number if you change what a kept part depends on."""
 BITS = ((8, 8), (4, 8), (8, 4), (4, 4))
-LEARNED = ((4, 8), (4, 4))
+LEARNED = ((4, 4),)
 RATE = 1.5
 """SpinQuant's rate."""
 STEPS_TIMED = 5
 SPINQUANT, TUNED, OURS = "SpinQuant's rule, rate 1.5", "SpinQuant's rule, rate chosen", "Riemannian Adam"
 METHODS = ("none", "Haar", "Hadamard", "data-free", "data learned", SPINQUANT, TUNED, OURS)
-GRIDS = {"spinquant": (0.5, 1.5, 5.0), "adam": (0.003, 0.01, 0.03)}
+GRIDS = {"spinquant": (0.5, 1.5, 5.0), "adam": (0.001, 0.003, 0.01)}
 """Rates to choose from, on validation text."""
 
 
@@ -68,11 +68,11 @@ class RotationSettings:
     seeds: int = 3
     bits: tuple[tuple[int, int], ...] = BITS
     learned: tuple[tuple[int, int], ...] = LEARNED
-    draws: int = 3
+    draws: int = 2
     tested: int = 128
     calibrated: int = 32
     samples: int = 8192
-    lbfgs: int = 100
+    lbfgs: int = 60
     steps: int = 100
     rows: int = 8
     repeats: int = 6
@@ -117,18 +117,21 @@ class _Seed:
         self.hadamard = [frames.hadamard(key, plan) for key in keys]
         self.test = jnp.asarray(windows(text.test, plan.length, settings.tested), jnp.int32)
 
-    def loss(self, frame: Frame, bits: Quantising | None, tokens: Array | None = None) -> float:
-        """Return the held-out loss of the rounded network in a frame."""
-        params = frames.transformed(self.params, frame, self.plan)
+    @functools.cached_property
+    def seen(self) -> Array:
+        """Return held-out activations of the residual stream."""
+        return learning.activations(self.params, self.test[:16], self.plan, self.settings.samples).stream
+
+    def loss(self, params: Params, bits: Quantising | None, tokens: Array | None = None) -> float:
+        """Return the held-out loss of a network with rounded numbers."""
         return float(_loss(params, self.test if tokens is None else tokens, self.plan.heads, bits))
 
-    def facts(self, frame: Frame) -> dict[str, float]:
-        """Return the kurtosis of held-out activations, and how far the frame is from one that costs nothing."""
-        seen = learning.activations(self.params, self.test[:16], self.plan, self.settings.samples)
+    def moved(self, frame: Frame) -> tuple[Params, dict[str, float]]:
+        """Return parameters in a frame, the kurtosis there, and how far the frame is from one that costs nothing."""
         after = frames.transformed(self.params, frame, self.plan)
         change = _change(self.params, after, self.test[:4], self.plan.heads)
-        kurtosis = learning.kurtosis(frame.stream @ seen.stream)
-        return {"kurtosis": float(kurtosis), "changed": float(change), "off": frames.off_orthogonal(frame)}
+        spread = learning.kurtosis(frame.stream @ self.seen)
+        return after, {"kurtosis": float(spread), "changed": float(change), "off": frames.off_orthogonal(frame)}
 
     def batches(self, steps: int) -> Array:
         """Return windows of the training text for each step; all rules see the same."""
@@ -155,26 +158,32 @@ def _given(seed: _Seed) -> Part:
     seconds = {"data-free": between - began, "data learned": time.perf_counter() - between}
     tried = {"none": [frames.unmoved(seed.plan)], "Haar": seed.haar, "Hadamard": seed.hadamard}
     tried |= {"data-free": [free], "data learned": [data]}
-    found: dict[str, Any] = {"unrounded": seed.loss(tried["none"][0], None), "methods": {}}
+    found: dict[str, Any] = {"unrounded": seed.loss(seed.params, None), "methods": {}}
     for name, some in tried.items():
-        facts = [seed.facts(one) for one in some]
+        rows, facts = [], []
+        for frame in some:
+            params, fact = seed.moved(frame)
+            facts.append(fact)
+            rows.append([seed.loss(params, Quantising(*pair)) for pair in settings.bits])
         found["methods"][name] = {
-            "losses": [float(np.mean([seed.loss(one, Quantising(*pair)) for one in some])) for pair in settings.bits],
+            "losses": np.mean(rows, axis=0).tolist(),
             "kurtosis": float(np.mean([one["kurtosis"] for one in facts])),
             "seconds": seconds.get(name, 0.0),
             **{key: max(one[key] for one in facts) for key in ("changed", "off")},
         }
-    return found, {f"{name}-{part}": np.asarray(one) for name in ("data-free", "data learned")
-                   for part, one in zip(Frame._fields, tried[name][0], strict=True)}  # fmt: skip
+    learned = {"data-free": free, "data learned": data}
+    return found, {f"{name}-{part}": np.asarray(one) for name, frame in learned.items()
+                   for part, one in frame._asdict().items()}  # fmt: skip
 
 
 def _from_loss(seed: _Seed, bits: Quantising, rule: str, rate: float) -> Part:
     """Measure a frame that was learned from the loss, on the test text and on validation text."""
     tokens = jnp.asarray(windows(seed.text.validation, seed.plan.length, seed.settings.tested), jnp.int32)
     made = seed.learned(rule, rate, bits)
-    losses = {"loss": seed.loss(made.frame, bits), "validation": seed.loss(made.frame, bits, tokens)}
+    params, facts = seed.moved(made.frame)
+    losses = {"loss": seed.loss(params, bits), "validation": seed.loss(params, bits, tokens)}
     arrays = {name: np.asarray(one) for name, one in made.frame._asdict().items()}
-    return {**losses, "seconds": made.seconds, **seed.facts(made.frame)}, arrays | {"losses": made.losses}
+    return {**losses, "seconds": made.seconds, **facts}, arrays | {"losses": made.losses}
 
 
 def _timed(seed: _Seed, bits: Quantising, rates: Mapping[str, float]) -> Part:
@@ -282,7 +291,8 @@ class _Lazy:
         """Return the numbers of a rule at a rate."""
         self.say(f"network {self.number}, {bits.name}: {rule} with rate {rate:g}", 0, 1)
         asked = wanted(self.settings, self.text, FROM_LOSS, seed=self.number, bits=bits.name, rule=rule, rate=rate)
-        name = f"loss-{self.number}-{bits.name}-{rule}-{rate:g}"
+        # A dot would begin a suffix of the file's name.
+        name = f"loss-{self.number}-{bits.name}-{rule}-{rate:g}".replace(".", "_")
         return part(self.folder, name, asked, lambda: _from_loss(self.made, bits, rule, rate))
 
 

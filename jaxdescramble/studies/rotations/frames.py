@@ -106,9 +106,5 @@ def transformed(params: Params, frame: Frame, plan: TransformerPlan) -> Params:
 
 def off_orthogonal(frame: Iterable[Array]) -> float:
     """Return the largest entry of `P P^T - 1` of all rotations."""
-    worst = [jnp.abs(one @ jnp.swapaxes(one, -1, -2) - jnp.eye(one.shape[-1])).max() for one in map(_wide, frame)]
-    return float(max(worst))
-
-
-def _wide(array: Array) -> Array:
-    return jnp.asarray(np.asarray(array, np.float64))
+    points = [np.asarray(one, np.float64) for one in frame]
+    return max(float(np.abs(one @ np.swapaxes(one, -1, -2) - np.eye(one.shape[-1])).max()) for one in points)

@@ -12,7 +12,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxdescramble.manifolds import Power, SpecialOrthogonal
+from jaxdescramble.manifolds import Power, SpecialOrthogonal, orthogonal
 from jaxdescramble.solvers import LBFGS, minimise, riemannian
 from jaxdescramble.studies.rotations.frames import Frame, moved
 from jaxdescramble.studies.rotations.quantising import Quantising
@@ -39,10 +39,10 @@ def data_free(start: Frame, params: Params, steps: int) -> Frame:
         params: folded parameters.
         steps: largest number of steps of L-BFGS.
     """
-    return minimise(_weights, start, params, solver=LBFGS(max_steps=steps), manifold=MANIFOLD).point
+    return minimise(weight_kurtosis, start, params, solver=LBFGS(max_steps=steps), manifold=MANIFOLD).point
 
 
-def _weights(frame: Frame, params: Params) -> Array:
+def weight_kurtosis(frame: Frame, params: Params) -> Array:
     blocks = moved(params, frame)["blocks"]
     return jnp.mean(jnp.stack([kurtosis(block[name]) for block in blocks for name in ROTATED]))
 
@@ -59,6 +59,7 @@ class Activations(NamedTuple):
     heads: Float[Array, "layers heads size samples"]
 
 
+@functools.partial(jax.jit, static_argnames=("plan", "samples"))
 def activations(params: Params, tokens: Int[Array, "rows length"], plan: TransformerPlan, samples: int) -> Activations:
     """Return activations of a folded network at places spread evenly, at most `samples` of each kind."""
     seen: dict[str, list[Array]] = {"q": [], "gate": [], "o": [], "down": []}
@@ -95,7 +96,7 @@ def spinquant(rate: float, steps: int) -> optax.GradientTransformation:
 
     A step solves `Y = P + a (P + Y) W^T / 2` by five iterations, with W the skew part of the gradient and a the smaller
     one of the rate and `1 / ||W||_1`. The rate falls to 0 along a cosine; there is no momentum. The published script
-    makes one step in a hundred orthogonal again, at random; here the caller checks that the result is orthogonal.
+    makes one step in a hundred orthogonal again, at random; here it is the last one.
 
     Source: Li, Fuxin, Todorovic, ICLR 2020 (arXiv 2002.01113), algorithm 1; Liu et al., ICLR 2025 (arXiv 2405.16406).
     """
@@ -190,7 +191,9 @@ def loss_learned(
     program = _learn.lower(start, params, batches, rule=rule, rate=rate, bits=bits, heads=plan.heads).compile()
     began = time.perf_counter()
     frame, losses = jax.block_until_ready(program(start, params, batches))
-    return Learned(frame, np.asarray(losses), time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    # The iterations of SpinQuant's rule may leave the group a little.
+    return Learned(Frame(*map(orthogonal.polish, frame)), np.asarray(losses), seconds)
 
 
 def timed(

@@ -134,6 +134,15 @@ class Rotations(Stored):
                 costs = ratio(a, c) if (a > 0).all() and (c > 0).all() else Interval(np.nan, np.nan, np.nan)
                 yield bits, interval(a - c), costs, ratio(s, t)
 
+    def verdicts(self) -> Iterator[str]:
+        """Say of each method, except the random ones, whether it beats random Hadamard: its interval decides."""
+        for row in self.rows():
+            if row.method in (BASELINE, "Haar", "none"):
+                continue
+            low, high = row.beside.low, row.beside.high
+            word = "better than" if high < 0 else "worse than" if low > 0 else "not told apart from"
+            yield f"{row.bits}, {row.method}: {word} {BASELINE} ({row.beside})"
+
     def markdown(self) -> str:
         """Return the table."""
         lines = [

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,7 @@ def _network_with(heads: int) -> Callable[..., Array]:
     return functools.partial(network, heads=heads)
 
 
+@runtime_checkable
 class Rounding(Protocol):
     """Round what enters a product: weights (out, in) for each output, activations (..., in) for each token."""
 
