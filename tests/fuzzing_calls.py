@@ -394,6 +394,8 @@ OBJECTIVES = {
     "smoothness": {"order": 2, "boundary": "periodic", "scheme": "spectral", "shape": (N,), "summary": "samples"},
     "sparsity": {"measure": "l1", "epsilon": 0.1},
     "spectral_entropy": {"epsilon": 0.1},
+    "quantised": {"bits": 4, "group_size": 2, "symmetric": False, "gradient": "steps"},
+    "spread": {"measure": "lp", "power": 4.0},
     "total_variation": {"order": 1, "boundary": "neumann", "shape": (N,), "isotropic": False, "epsilon": 0.1},
 }
 """Valid arguments of the functions that make objectives; of others, the defaults are taken."""
@@ -442,6 +444,7 @@ for name, one in objectives_made().items():
     }
     LEFT_OUT[f"objectives.{kind.__name__}"] = "made by the function in lower case, which checks what it is given"
 LEFT_OUT["objectives.FromFunction"] = "made by from_function"
+CORE["objectives.Quantised.quantise"] = Call(objectives.quantised(3).quantise, {"array": S, "axis": 0})
 CORE |= {
     "objectives.smoothness of an operator": Call(functools.partial(evaluated, objectives.smoothness), {"operator": D}),
     "objectives.locality of positions": Call(
@@ -482,6 +485,11 @@ STIEFEL, FRAME = manifolds.Stiefel(), jnp.eye(N, 2)
 COLUMNS = {"point": FRAME, "vector": FRAME[::-1]}
 TURN = manifolds.orthogonal.geodesic(jnp.eye(N), OMEGA)
 MANIFOLDS = {
+    "orthogonal.block_diagonal": Call(manifolds.orthogonal.block_diagonal, {"blocks": jnp.stack([P, P @ TURN])}),
+    "orthogonal.hadamard": Call(manifolds.orthogonal.hadamard, {"n": N, "dtype": float}),
+    "orthogonal.random_hadamard": Call(
+        manifolds.orthogonal.random_hadamard, {"key": KEY, "n": N, "dtype": float, "permuted": True}
+    ),
     "orthogonal.check_orthogonal": Call(
         manifolds.orthogonal.check_orthogonal, {"point": P, "name": "point"}, ("name",)
     ),

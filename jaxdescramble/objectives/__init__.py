@@ -12,10 +12,12 @@ from jaxdescramble.objectives.local import Locality, locality
 from jaxdescramble.objectives.objective import Curvature, Objective
 from jaxdescramble.objectives.ordered import Monotonicity, Periodicity, monotonicity, periodicity
 from jaxdescramble.objectives.plain_functions import FromFunction, from_function
+from jaxdescramble.objectives.quantisers import Quantised, quantised
 from jaxdescramble.objectives.similar import Similarity, similarity
 from jaxdescramble.objectives.sketches import Sketch
 from jaxdescramble.objectives.smooth import Smoothness, smoothness
 from jaxdescramble.objectives.sparse import L1Sparsity, L4Sparsity, LogCoshSparsity, Participation, sparsity
+from jaxdescramble.objectives.spreads import Spread, spread
 from jaxdescramble.objectives.summaries import Factor, Gram, Samples, SampleSummary
 from jaxdescramble.objectives.summary import Summary
 from jaxdescramble.objectives.variation import TotalVariation, total_variation
@@ -45,6 +47,7 @@ __all__ = [
     "Objective",
     "Participation",
     "Periodicity",
+    "Quantised",
     "SampleSummary",
     "Samples",
     "SignedOrder",
@@ -52,6 +55,7 @@ __all__ = [
     "Sketch",
     "Smoothness",
     "SpectralEntropy",
+    "Spread",
     "Summary",
     "Symmetries",
     "TotalVariation",
@@ -64,10 +68,12 @@ __all__ = [
     "locality",
     "monotonicity",
     "periodicity",
+    "quantised",
     "similarity",
     "smoothness",
     "sparsity",
     "spectral_entropy",
+    "spread",
     "total_variation",
     "weighted",
 ]

@@ -30,7 +30,7 @@ def ratio(above: Array, below: Array) -> Array:
     return jnp.where(nothing, 0, above / jnp.where(nothing, 1, below))
 
 
-def mean(terms: Float[Array, "n m"]) -> Float[Array, ""]:
+def mean(terms: Float[Array, "*shape"]) -> Float[Array, ""]:
     """Return the mean of all entries, or 0 if there are no entries."""
     return jnp.sum(terms) / max(terms.size, 1)
 
