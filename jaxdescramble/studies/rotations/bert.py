@@ -19,11 +19,13 @@ from jaxtyping import Array, Float
 
 from jaxdescramble._base.checks import positive_integer
 from jaxdescramble._base.parts import Json, part
+from jaxdescramble.descrambling import descramble
 from jaxdescramble.manifolds import Power, SpecialOrthogonal, orthogonal
 from jaxdescramble.networks import transform
+from jaxdescramble.objectives import spread
 from jaxdescramble.solvers import LBFGS, minimise
 from jaxdescramble.studies.published import minilm
-from jaxdescramble.studies.rotations.frames import drawn, off_orthogonal, random_hadamard
+from jaxdescramble.studies.rotations.frames import drawn, off_orthogonal
 from jaxdescramble.studies.rotations.learning import kurtosis
 from jaxdescramble.studies.rotations.quantising import Quantising
 from jaxdescramble.studies.rotations.tables import Rotations
@@ -102,50 +104,51 @@ def _watched(params: minilm.Params, ids: Array) -> dict[str, Array]:
     return {name: jnp.stack(some) for name, some in seen.items()}
 
 
-def _spread(point: Array, signals: Array) -> Array:
-    """Return the mean kurtosis of `P S` over all leading axes."""
-    y = point @ signals
-    return jnp.mean(jax.vmap(kurtosis)(y.reshape(-1, *y.shape[-2:])))
-
-
-def _spread_inside(point: Array, values: Array, outputs: Array) -> Array:
-    """Return the mean kurtosis of a head's two weights."""
-    return (_spread(point, values) + _spread(point, outputs)) / 2
-
-
-def _minimised(function: Callable[..., Array], start: Turns, sites: Any, heads: tuple[Array, ...], steps: int) -> Turns:
-    """Minimise a function of a rotation and signals (n, samples) at each site alone, and of all heads together."""
-    solver = LBFGS(max_steps=steps)
-    found = [
-        minimise(_spread, one, signals, solver=solver, group="SO").point
-        for one, signals in zip(start.sites, sites, strict=True)
-    ]
-    every = Power(Power(SpecialOrthogonal()))
-    return Turns(jnp.stack(found), minimise(function, start.heads, *heads, solver=solver, manifold=every).point)
-
-
 def data_learned(start: Turns, seen: Mapping[str, Array], steps: int) -> Turns:
-    """Minimise the kurtosis of rotated activations.
+    """Minimise the fourth powers of rotated activations, each token in its own unit: `objectives.spread("fourth")`.
 
     Args:
         start: the first rotations. Signs of rows change nothing, so both determinant classes have the same values.
         seen: what enters the sites (sites, width, samples), and what enters "o" (blocks, heads, size, samples).
         steps: largest number of steps of L-BFGS.
     """
-    return _minimised(_spread, start, seen["sites"], (seen["o"],), steps)
+    solver, objective = LBFGS(max_steps=steps), spread("fourth")
+    found = [
+        descramble(signals, objective, solver, start=point).point
+        for signals, point in zip((seen["sites"], seen["o"]), start, strict=True)
+    ]
+    return Turns(*found)
 
 
 def data_free(start: Turns, params: minilm.Params, steps: int) -> Turns:
     """Minimise the kurtosis of the rotated weights, with no data (OptRot), each weight in its own unit."""
+    solver = LBFGS(max_steps=steps)
     weights = [
-        jnp.concatenate([block[name]["weight"] / jnp.linalg.norm(block[name]["weight"]) for name in readers]).T
+        jnp.concatenate([block[name]["weight"] / jnp.linalg.norm(block[name]["weight"]) for name in readers])
         for block in params["blocks"]
         for readers in READERS
+    ]
+    sites = [
+        minimise(_of_readers, one, weight, solver=solver, group="SO").point
+        for one, weight in zip(start.sites, weights, strict=True)
     ]
     shape = (minilm.HEADS, minilm.HEAD_WIDTH, WIDTH)
     values = jnp.stack([block["v"]["weight"].reshape(shape) for block in params["blocks"]])
     outputs = jnp.stack([block["o"]["weight"].T.reshape(shape) for block in params["blocks"]])
-    return _minimised(_spread_inside, start, weights, (values, outputs), steps)
+    every = Power(Power(SpecialOrthogonal()))
+    return Turns(
+        jnp.stack(sites), minimise(_of_heads, start.heads, values, outputs, solver=solver, manifold=every).point
+    )
+
+
+def _of_readers(point: Float[Array, "n n"], weight: Float[Array, "out n"]) -> Array:
+    return kurtosis(weight @ point.T)
+
+
+def _of_heads(point: Array, values: Array, outputs: Array) -> Array:
+    """Return the mean kurtosis of the weights inside heads, (blocks, heads, size, width)."""
+    turned = jnp.concatenate([point @ values, point @ outputs])
+    return jnp.mean(jax.vmap(kurtosis)(turned.reshape(-1, *turned.shape[-2:])))
 
 
 class _Sentences(NamedTuple):
@@ -248,7 +251,7 @@ def _measured(
     keys = jax.random.split(jax.random.fold_in(jax.random.key(2), seed), 2 * draws)
     tried: dict[str, list[Turns]] = {"none": [_like()]}
     tried["Haar"] = [_random(key, orthogonal.random) for key in keys[::2]]
-    tried["Hadamard"] = [_random(key, random_hadamard) for key in keys[1::2]]
+    tried["Hadamard"] = [_random(key, orthogonal.random_hadamard) for key in keys[1::2]]
     start, seconds = tried["Hadamard"][0], {}
     began = time.perf_counter()
     tried["data-free"] = [data_free(start, params, lbfgs)]

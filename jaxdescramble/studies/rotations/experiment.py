@@ -41,7 +41,7 @@ RATE = 1.5
 STEPS_TIMED = 5
 SPINQUANT, TUNED, OURS = "SpinQuant's rule, rate 1.5", "SpinQuant's rule, rate chosen", "Riemannian Adam"
 METHODS = ("none", "Haar", "Hadamard", "data-free", "data learned", SPINQUANT, TUNED, OURS)
-GRIDS = {"spinquant": (0.5, 1.5, 5.0), "adam": (0.001, 0.003, 0.01)}
+GRIDS = {"spinquant": (0.5, 1.5, 5.0), "adam": (0.003, 0.01)}
 """Rates to choose from, on validation text."""
 
 

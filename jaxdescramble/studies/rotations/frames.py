@@ -1,9 +1,8 @@
 """Frames of the transformer that cost nothing: a rotation of the residual stream, and one inside each head."""
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +44,7 @@ def hadamard(key: PRNGKeyArray, plan: TransformerPlan) -> Frame:
     Raises:
         ValueError: if no Hadamard matrix of one of the sizes is known.
     """
-    return Frame(*(drawn(one, like, random_hadamard) for one, like in _with_keys(key, unmoved(plan))))
+    return Frame(*(drawn(one, like, orthogonal.random_hadamard) for one, like in _with_keys(key, unmoved(plan))))
 
 
 def _with_keys(key: PRNGKeyArray, frame: Frame) -> Iterator[tuple[PRNGKeyArray, Array]]:
@@ -58,22 +57,6 @@ def drawn(
     """Draw a matrix for each of the matrices in `like`, by `draw(key, n, dtype=...)`."""
     keys = jax.random.split(key, math.prod(like.shape[:-2]))
     return jnp.stack([draw(one, like.shape[-1], dtype=like.dtype) for one in keys]).reshape(like.shape)
-
-
-@functools.cache
-def _signs(n: int) -> np.ndarray:
-    if n == 12:
-        squares = {k * k % 11 for k in range(1, 11)}
-        inner = [[0 if i == j else 1 if (i - j) % 11 in squares else -1 for j in range(11)] for i in range(11)]
-        bordered = np.ones((12, 12))
-        bordered[0, 0], bordered[1:, 1:], bordered[1:, 0] = 0, inner, -1
-        return bordered + np.eye(12)
-    return np.ones((1, 1)) if n == 1 else np.kron(_signs(n // 2), [[1, 1], [1, -1]])
-
-
-def random_hadamard(key: PRNGKeyArray, n: int, dtype: Any) -> Array:
-    point = jnp.asarray(_signs(n)).astype(dtype) / np.sqrt(n).astype(dtype)
-    return point * jax.random.rademacher(jax.random.split(key)[0], (1, n), dtype)
 
 
 def moved(params: Params, frame: Frame) -> Params:

@@ -12,7 +12,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxdescramble.descrambling import descramble
 from jaxdescramble.manifolds import Power, SpecialOrthogonal, orthogonal
+from jaxdescramble.objectives import spread
 from jaxdescramble.solvers import LBFGS, minimise, riemannian
 from jaxdescramble.studies.rotations.frames import Frame, moved
 from jaxdescramble.studies.rotations.quantising import Quantising
@@ -72,23 +74,19 @@ def activations(params: Params, tokens: Int[Array, "rows length"], plan: Transfo
 
 
 def data_learned(start: Frame, seen: Activations, steps: int) -> Frame:
-    """Minimise the kurtosis of the rotated activations.
+    """Minimise the fourth powers of the rotated activations, each token in its own unit: `objectives.spread("fourth")`.
 
     Args:
         start: the first frame.
         seen: activations for calibration.
         steps: largest number of steps of L-BFGS for the stream, and for all heads.
     """
-    solver = LBFGS(max_steps=steps)
-    stream = minimise(_spread, start.stream, seen.stream, solver=solver, manifold=MANIFOLD.stream).point
-    heads = minimise(_spread, start.heads, seen.heads, solver=solver, manifold=MANIFOLD.heads).point
-    return Frame(stream, heads)
-
-
-def _spread(point: Float[Array, "*batch n n"], signals: Float[Array, "*batch n samples"]) -> Array:
-    y = point @ signals
-    axes = (-2, -1)
-    return jnp.mean(jnp.mean(y**4, axis=axes) / jnp.mean(y**2, axis=axes) ** 2)
+    solver, objective = LBFGS(max_steps=steps), spread("fourth")
+    found = [
+        descramble(signals, objective, solver, start=point).point
+        for signals, point in zip(seen, start, strict=True)
+    ]
+    return Frame(*found)
 
 
 def spinquant(rate: float, steps: int) -> optax.GradientTransformation:

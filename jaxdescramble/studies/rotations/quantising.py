@@ -3,10 +3,9 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxdescramble._base.checks import positive_integer
+from jaxdescramble.objectives import quantised
 
 
 @jax.tree_util.register_static
@@ -25,8 +24,8 @@ class Quantising:
     activations: int = 4
 
     def __post_init__(self):
-        for name in ("weights", "activations"):
-            positive_integer(getattr(self, name), name, least=2)
+        for bits in (self.weights, self.activations):
+            quantised(bits)  # it checks the bits
 
     @property
     def name(self) -> str:
@@ -34,22 +33,9 @@ class Quantising:
         return f"W{self.weights}A{self.activations}"
 
     def weight(self, weight: Float[Array, "out in"]) -> Float[Array, "out in"]:
-        """Round a weight; each output has its own unit."""
-        return rounded(weight, self.weights)
+        """Round a weight; each output has its own step."""
+        return quantised(self.weights).quantise(weight, axis=-1)
 
     def activation(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch in"]:
-        """Round activations; each token has its own unit."""
-        return rounded(x, self.activations)
-
-
-def rounded(x: Float[Array, "*batch n"], bits: int) -> Float[Array, "*batch n"]:
-    """Round to `2^bits - 1` numbers at equal distances, symmetric about 0; the largest entry of a row stays.
-
-    The derivative is that of the identity.
-
-    >>> rounded(jnp.asarray([[7.0, 3.4, -0.2]]), 4).tolist()
-    [[7.0, 3.0, 0.0]]
-    """
-    largest = jnp.abs(x).max(axis=-1, keepdims=True)
-    unit = jnp.where(largest > 0, largest, 1) / (2 ** (bits - 1) - 1)
-    return x + jax.lax.stop_gradient(jnp.round(x / unit) * unit - x)
+        """Round activations; each token has its own step."""
+        return quantised(self.activations).quantise(x, axis=-1)

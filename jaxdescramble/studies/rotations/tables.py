@@ -42,7 +42,7 @@ def ratio(over: Float[np.ndarray, " pairs"], under: Float[np.ndarray, " pairs"])
     """Return the geometric mean of the ratios of pairs, and its 95% interval.
 
     >>> print(ratio(np.asarray([2.0, 8.0]), np.asarray([1.0, 2.0])))
-    2.828 (0.03458 to 231.3)
+    2.828 (0.0346 to 231.2)
     """
     return Interval(*np.exp(interval(np.log(over / under))).tolist())
 
