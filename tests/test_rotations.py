@@ -50,8 +50,12 @@ def test_frames_cost_nothing_and_learning_moves_as_transform_does(params, tokens
     assert max(jax.tree.leaves(jax.tree.map(far, after, ours))) < 1e-5
     assert far(flat["embedding"], after["embedding"]) > 0.1
     assert frames.off_orthogonal(frame) < 1e-6
+
+
+@pytest.mark.thorough
+def test_gains_refuse_a_rotation(params):
     with pytest.raises(ValueError, match="elements: that of"):
-        frames.transformed(params, frame, PLAN)
+        frames.transformed(params, frames.haar(jax.random.key(3), PLAN), PLAN)
 
 
 def test_outputs_and_tokens_have_their_own_steps():
@@ -93,6 +97,7 @@ def test_spinquants_step_is_a_cayley_transform(key):
     np.testing.assert_allclose(far_off @ far_off.T, eye, atol=0.05)
 
 
+@pytest.mark.thorough
 def test_the_rate_falls_along_a_cosine_and_many_matrices_move_at_once(key):
     P = jnp.stack([jd.manifolds.orthogonal.random(one, 4) for one in jax.random.split(key)])
     G = 0.1 * jax.random.normal(key, P.shape)
@@ -186,7 +191,7 @@ def test_learning_lowers_what_it_minimises(params, tokens):
     for rule, rate in (("spinquant", 1.5), ("adam", 0.01)):
         made = learning.loss_learned(start, flat, batches, bits, PLAN, rule, rate)
         assert made.losses[-5:].mean() < made.losses[0] - 0.02
-        assert frames.off_orthogonal(made.frame) < 1e-4
+        assert frames.off_orthogonal(made.frame) < 1e-5
         after = network(frames.transformed(flat, made.frame, PLAN), tokens, heads=2)
         assert far(PLAN.network(flat, tokens), after) < 1e-4
 

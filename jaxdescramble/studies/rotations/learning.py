@@ -83,8 +83,7 @@ def data_learned(start: Frame, seen: Activations, steps: int) -> Frame:
     """
     solver, objective = LBFGS(max_steps=steps), spread("fourth")
     found = [
-        descramble(signals, objective, solver, start=point).point
-        for signals, point in zip(seen, start, strict=True)
+        descramble(signals, objective, solver, start=point).point for signals, point in zip(seen, start, strict=True)
     ]
     return Frame(*found)
 
