@@ -74,7 +74,8 @@ words."""
 INTRO = """Weights are rounded for each output, activations for each token, symmetric about 0, with the largest entry as
 the end of the scale. Costs are means over seeds with 95% intervals (Student's t); differences to random Hadamard are
 of the same seed. Kurtosis is that of the held-out activations that the rotations act on; it is 3 for normal numbers.
-Seconds are those of finding a frame, with compilation except for the rules that learn from the loss."""
+Seconds are those of finding a frame, with compilation except for the rules that learn from the loss; other programs
+disturb them, so only the pairs at the end compare speeds. The intervals are not corrected for the number of methods."""
 
 
 def page(found, bert, settings):
@@ -82,8 +83,8 @@ def page(found, bert, settings):
     machine = f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, Python {platform.python_version()}"
     parts = [
         "# Rotations for quantisation",
-        f"`python benchmarks/rotations.py --text TEXT --minilm WHEEL --folder PARTS --seeds {settings.seeds}`; "
-        f"{machine}, float32.\nOther programs ran at the same time.",
+        f"`python benchmarks/rotations.py --text TEXT {'--minilm WHEEL ' * bool(bert)}--folder PARTS "
+        f"--seeds {settings.seeds}`;\n{machine}, float32. Other programs ran at the same time.",
         filled(INTRO),
         "## A small transformer",
         transformer_words(found, settings),
