@@ -81,9 +81,11 @@ disturb them, so only the pairs at the end compare speeds. The intervals are not
 def page(found, bert, settings):
     """Format the results as Markdown."""
     machine = f"{platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, Python {platform.python_version()}"
+    count = len(bert["hidden"].unrounded) if bert else 0
+    minilm = f"--minilm WHEEL --minilm-seeds {count} " if bert else ""
     parts = [
         "# Rotations for quantisation",
-        f"`python benchmarks/rotations.py --text TEXT {'--minilm WHEEL ' * bool(bert)}--folder PARTS "
+        f"`python benchmarks/rotations.py --text TEXT {minilm}--folder PARTS "
         f"--seeds {settings.seeds}`;\n{machine}, float32. Other programs ran at the same time.",
         filled(INTRO),
         "## A small transformer",
@@ -104,7 +106,11 @@ def main(given):
     settings = RotationSettings(seeds=given.seeds)
     given.folder.mkdir(parents=True, exist_ok=True)
     with bar() as progress:
-        bert = minilm_rotations(given.minilm, given.folder, progress=progress) if given.minilm else {}
+        bert = (
+            minilm_rotations(given.minilm, given.folder, seeds=given.minilm_seeds, progress=progress)
+            if given.minilm
+            else {}
+        )
         found = transformer_rotations(text.load(given.text), given.folder, settings, progress)
     given.out.write_text(page(found.check(), {name: one.check() for name, one in bert.items()}, settings))
 
@@ -115,5 +121,6 @@ if __name__ == "__main__":
     parser.add_argument("--minilm", type=Path)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minilm-seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "rotations.md")
     main(parser.parse_args())
