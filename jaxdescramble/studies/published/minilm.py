@@ -89,8 +89,24 @@ def _archive(file: Path) -> zipfile.ZipFile:
         raise ValueError(f"path: {file} is not a readable archive ({error}). {INSTALL}") from error
 
 
-def network(params: Params, ids: Int[Array | np.ndarray, "rows tokens"]) -> Float[Array, "rows tokens 384"]:
-    """Return the last hidden state; token 0 is padding, and no token attends to it."""
+def product(name: str, block: int, own: Pair, x: Array) -> Array:
+    """Return the result of a layer, such as "q" of block 0."""
+    return jnp.matmul(x, own["weight"].T, precision="highest") + own["bias"][None, None]
+
+
+def network(
+    params: Params,
+    ids: Int[Array | np.ndarray, "rows tokens"],
+    *,
+    layer: Callable[[str, int, Pair, Array], Array] = product,
+) -> Float[Array, "rows tokens 384"]:
+    """Return the last hidden state; token 0 is padding, and no token attends to it.
+
+    Args:
+        params: parameters.
+        ids: numbers of the tokens.
+        layer: computes each layer, as `product` does; another function can round or watch what enters it.
+    """
 
     def norm(own: Pair, x: Array) -> Array:
         x = x - x.mean(axis=-1, keepdims=True)
@@ -98,9 +114,6 @@ def network(params: Params, ids: Int[Array | np.ndarray, "rows tokens"]) -> Floa
             x / jnp.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-12) * own["weight"][None, None]
             + own["bias"][None, None]
         )
-
-    def dense(own: Pair, x: Array) -> Array:
-        return jnp.matmul(x, own["weight"].T, precision="highest") + own["bias"][None, None]
 
     def heads(x: Array) -> Array:
         return x.reshape(*x.shape[:2], HEADS, HEAD_WIDTH)
@@ -110,13 +123,17 @@ def network(params: Params, ids: Int[Array | np.ndarray, "rows tokens"]) -> Floa
         params["norm"], tables["word"][ids] + tables["position"][None, : ids.shape[1]] + tables["token_type"][None, :1]
     )
     shut = jnp.where(ids == 0, -1e9, 0.0).astype(x.dtype)[:, None, None, :]
-    for block in params["blocks"]:
-        q, k, v = (heads(dense(block[name], x)) for name in "qkv")
+    for number, block in enumerate(params["blocks"]):
+
+        def dense(name: str, x: Array, number: int = number, block: dict[str, Pair] = block) -> Array:
+            return layer(name, number, block[name], x)
+
+        q, k, v = (heads(dense(name, x)) for name in "qkv")
         scores = jnp.einsum("sihd,sjhd->shij", q, k, precision="highest") / HEAD_WIDTH**0.5
         mixed = jnp.einsum("shij,sjhd->sihd", jax.nn.softmax(scores + shut), v, precision="highest")
-        x = norm(block["after_attention"], x + dense(block["o"], mixed.reshape(x.shape)))
-        inner = jax.nn.gelu(dense(block["up"], x), approximate=False)
-        x = norm(block["after_mlp"], x + dense(block["down"], inner))
+        x = norm(block["after_attention"], x + dense("o", mixed.reshape(x.shape)))
+        inner = jax.nn.gelu(dense("up", x), approximate=False)
+        x = norm(block["after_mlp"], x + dense("down", inner))
     return x
 
 
