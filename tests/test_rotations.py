@@ -38,7 +38,7 @@ def far(one, other):
 
 
 def test_frames_cost_nothing_and_learning_moves_as_transform_does(params, tokens):
-    flat, frame = folded(params), frames.haar(jax.random.key(3), PLAN)
+    flat, frame = folded(params, PLAN), frames.haar(jax.random.key(3), PLAN)
     exact = PLAN.network(params, tokens)
     assert far(exact, PLAN.network(flat, tokens)) < 1e-5
     known = jd.symmetries(PLAN.network, flat, tokens)
@@ -178,7 +178,7 @@ def test_plans_are_checked(change):
 
 @pytest.mark.thorough
 def test_learning_lowers_what_it_minimises(params, tokens):
-    flat, start = folded(params), frames.hadamard(jax.random.key(4), PLAN)
+    flat, start = folded(params, PLAN), frames.hadamard(jax.random.key(4), PLAN)
     free = learning.data_free(start, flat, 20)
     assert learning.weight_kurtosis(free, flat) < 0.9 * learning.weight_kurtosis(start, flat)
     seen = learning.activations(flat, tokens, PLAN, 1000)

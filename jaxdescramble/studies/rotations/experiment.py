@@ -110,7 +110,7 @@ class _Seed:
     def __init__(self, settings: RotationSettings, text: Text, params: Params, seed: int):
         plan = settings.plan
         self.settings, self.plan, self.text = settings, plan, text
-        self.params = folded(params)
+        self.params = folded(params, plan)
         key = jax.random.fold_in(jax.random.key(1), seed)
         self.batch_key, *keys = (jax.random.fold_in(key, draw) for draw in range(1 + settings.draws))
         self.haar = [frames.haar(key, plan) for key in keys]

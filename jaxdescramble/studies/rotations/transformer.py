@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxdescramble._base.checks import positive_integer
+from jaxdescramble.networks import fold
 from jaxdescramble.studies.rotations.text import Text, windows
 
 BYTES = 256
@@ -158,15 +159,14 @@ def cross_entropy(logits: Float[Array, "rows length 256"], tokens: Int[Array, "r
     return optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], tokens[:, 1:]).mean()
 
 
-def folded(params: Params) -> Params:
+def folded(params: Params, plan: TransformerPlan) -> Params:
     """Multiply the gains into the weights that read them, and leave the gains out: the same function."""
-
-    def fold(block: Params) -> Params:
-        read = {one: block[one] * block["gains"][name][None] for name, many in READ.items() for one in many}
-        return block | read | {"gains": dict.fromkeys(READ)}
-
-    blocks = [fold(block) for block in params["blocks"]]
-    return params | {"blocks": blocks, "gain": None, "head": params["head"] * params["gain"][None]}
+    params, what = fold(plan.network, params, np.zeros((1, plan.length), np.int32))
+    kept = {name: why for name, why in what.items() if why.startswith("kept")}
+    if kept:
+        raise ValueError(f"params: some gains cannot be folded: {kept}.")
+    blocks = [block | {"gains": dict.fromkeys(READ)} for block in params["blocks"]]
+    return params | {"blocks": blocks, "gain": None}
 
 
 class Trained(NamedTuple):
