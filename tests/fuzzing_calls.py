@@ -140,6 +140,8 @@ ROOMS_LEFT_OUT = {
     "descrambling.FilmedSide": "a result, made by Film",
     "descrambling.Bootstrap": "a result, made by bootstrap",
     "descrambling.SymmetricDescrambling": "a result, made by descramble_network; see tests/test_symmetric_frames.py",
+    "descrambling.Barrier": "a result, made by Match.barrier",
+    "descrambling.Match": "a result, made by match",
     "descrambling.Refined": "a result, made by refine",
     "descrambling.refine": "reads streams; its bad input is in tests/test_streaming.py",
     "descrambling.score": "reads streams; its bad input is in tests/test_streaming.py",
@@ -210,6 +212,16 @@ QUICK = solvers.LBFGS(max_steps=2)
 
 def users_network(params: Any, x: Any) -> Any:
     return jax.nn.relu(x @ params["w"]) @ params["v"]
+
+
+def users_loss(params: Any) -> Any:
+    return jnp.mean(jnp.square(users_network(params, X)))
+
+
+@functools.cache
+def matched() -> Any:
+    """Two tiny networks, matched on request."""
+    return jd.match(users_network, PARAMS, jax.tree.map(lambda leaf: 2 - leaf, PARAMS), X)
 
 
 def users_misfit(point: Any, goal: Any) -> Any:
@@ -336,6 +348,25 @@ CORE = {
     "networks.Symmetries.to_dict": Call(lambda f: list(jd.symmetries(f, PARAMS, X).to_dict()), {"f": users_network}),
     "fold": Call(jd.fold, F, ("params", "x")),
     "transform": Call(jd.transform, F | {"elements": {"['w']": jnp.asarray([2, 0, 1])}}, ("params", "x")),
+    "match": Call(
+        jd.match,
+        {
+            "f": users_network,
+            "a": PARAMS,
+            "b": jax.tree.map(lambda leaf: 2 - leaf, PARAMS),
+            "x": X,
+            "by": "activations",
+            "restarts": 1,
+            "key": KEY,
+            "progress": None,
+            "max_seconds": 60.0,
+        },
+        ("a", "b", "x", "progress"),
+    ),
+    "descrambling.Match.barrier": Call(
+        lambda **how: matched().barrier(**how), {"loss": users_loss, "points": 3, "nulls": 1, "key": KEY}
+    ),
+    "descrambling.Match.to_dict": Call(lambda f: jd.match(f, PARAMS, PARAMS, X).to_dict(), {"f": users_network}),
     "minimise": Call(
         lambda function, start, **how: jd.minimise(function, start, W, **how),
         {

@@ -202,3 +202,28 @@ def test_quadrature_signals(tmp_path):
     assert unitary > max(mixed, samples) + 0.2
     assert unitary > features - 0.02
     assert (tmp_path / "quadrature-signals.png").stat().st_size > 30_000
+
+
+@pytest.mark.thorough
+def test_merge_two_networks(tmp_path):
+    text = run("merge_two_networks.py", "--width", 64, "--steps", 300, folder=tmp_path)
+    own, matched = numbers(r"\nb: accuracy (\S+)\nb, matched: accuracy (\S+)\n", text)
+    assert own == matched > 0.85
+    average, better = numbers(r"\naverage: accuracy (\S+)\naverage, matched: accuracy (\S+)\n", text)
+    assert better > average + 0.02
+    before, after, lowest, _ = numbers(r"barrier (\S+) before, (\S+) after; null (\S+) to (\S+)", text)
+    assert after < 0.7 * min(before, lowest)
+
+
+@pytest.mark.thorough
+def test_rotate_a_small_llama(tmp_path):
+    text = run("rotate_a_small_llama.py", 60, 32, folder=tmp_path)
+    assert "multiplied into ['head']" in text
+    assert re.search(r"\['embed'\] +32 +O\(32\) ", text)
+    names = ("as trained", "Hadamard", "principal components", "both")
+    found = {
+        name: numbers(rf"\n{name}: kurtosis (\S+), int4 error (\S+), outputs changed by (\S+)", text) for name in names
+    }
+    assert max(change for _, _, change in found.values()) < 1e-5
+    assert found["principal components"][0] > 3 * max(found[name][0] for name in names if name[0] != "p")
+    assert found["both"][1] < 0.7 * min(found[name][1] for name in names[:3])

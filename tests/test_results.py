@@ -212,6 +212,8 @@ NOT_SAVED = {
     "descrambling.FilmedLayer": "saved with its Frames",
     "descrambling.FilmedSide": "saved with its Frames",
     "descrambling.SymmetricDescrambling": "its parameters are saved with the library that trains them",
+    "descrambling.Barrier": "four arrays; to_dict returns them",
+    "descrambling.Match": "holds both networks, which are saved with the library that trains them",
     "exact.Degeneracy": "holds an operator; made anew from the summary",
     "findings.LayerExplanation": "saved with its Report",
     "findings.LayerWave": "saved with its Report",

@@ -140,6 +140,7 @@ def match(
     """
     one_of(by, "by", WAYS)
     restarts = positive_integer(restarts, "restarts", 0)
+    key = None if key is None else random_key(key)
     if restarts and key is None:
         raise ValueError("key: restarts begin at random elements; give key=jax.random.key(...).")
     known = symmetries(f, b, x)
