@@ -11,7 +11,6 @@ g, the other by `g^-T`; `g H + K g = S` (K of the dual side) makes both distance
 """
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -122,14 +121,23 @@ def _ordered(kind: Kind, S: dict[Side, Array], N: dict[Side, Array]) -> State:
     strands = np.array([strand for strand, _ in sides])
     turned = np.array([-1 if dual else 1 for _, dual in sides])
     exponents = turned[:, None] * np.array(kind.sizes).reshape(len(kind.sizes), -1)[strands]
-    every = _combinations(kind.common_signs)
+    basis = jnp.asarray(np.array(kind.common_signs, int).reshape(len(kind.sizes), -1))
 
     def with_signs(odd: Array) -> tuple[Array, ...]:
         return _with_scales(kind, strands, products * _signs(odd[strands], products), norms, exponents)
 
-    values, orders, logs, flips = jax.vmap(with_signs)(jnp.asarray(every))
-    best = jnp.argmin(values)
-    order, logs, flips = orders[best], logs[best], (flips[best] + jnp.asarray(every)[best][None]) % 2
+    def step(i: Array, state: tuple[Array, tuple[Array, ...]]) -> tuple[Array, tuple[Array, ...]]:
+        odd, found = state
+        flipped = (odd + basis[:, i % basis.shape[1]]) % 2
+        other = with_signs(flipped)
+        better = other[0] < found[0]
+        return jax.tree.map(lambda new, old: jnp.where(better, new, old), (flipped, other), (odd, found))
+
+    # Signs of the whole stream, one after the other, twice: the assignment decides.
+    none = jnp.zeros(len(kind.sizes), basis.dtype)
+    state = (none, with_signs(none))
+    odd, (_, order, logs, flips) = jax.lax.fori_loop(0, 2 * basis.shape[1], step, state) if basis.size else state
+    flips = (flips + odd[None]) % 2
     logs = logs @ jnp.asarray(np.array(kind.sizes).reshape(len(kind.sizes), -1).T, logs.dtype)
     if np.array(kind.common_sizes).size:
         logs = logs + _common_logs(kind, strands, turned, products, norms, order, logs, flips)
@@ -139,13 +147,6 @@ def _ordered(kind: Kind, S: dict[Side, Array], N: dict[Side, Array]) -> State:
 def _signs(odd: Array, like: Array) -> Array:
     """Return 1 and -1 for whole numbers modulo 2, shape (sides, 1, 1)."""
     return jnp.where(odd == 1, -1, 1).astype(like.dtype)[:, None, None]
-
-
-def _combinations(basis: tuple[tuple[int, ...], ...]) -> np.ndarray:
-    """Return all sums modulo 2 of the columns of a basis, as rows."""
-    columns = np.array(basis, int).reshape(len(basis), -1).T
-    every = np.array(list(itertools.product((0, 1), repeat=len(columns))), int).reshape(2 ** len(columns), len(columns))
-    return every @ columns % 2
 
 
 def _with_scales(
