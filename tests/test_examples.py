@@ -227,3 +227,23 @@ def test_rotate_a_small_llama(tmp_path):
     assert max(change for _, _, change in found.values()) < 1e-5
     assert found["principal components"][0] > 3 * max(found[name][0] for name in names if name[0] != "p")
     assert found["both"][1] < 0.7 * min(found[name][1] for name in names[:3])
+
+
+@pytest.mark.thorough
+def test_a_readable_mlp(tmp_path):
+    text = run("a_readable_mlp.py", "--width", 24, "--steps", 300, folder=tmp_path)
+    before, after = numbers(r"along the neurons (\S+) -> (\S+)\n", text)
+    assert after < 0.8 * before
+    assert numbers(r"changed by (\S+)\n", text)[0] < 1e-5
+    assert (tmp_path / "readable-mlp.png").stat().st_size > 10_000
+
+
+@pytest.mark.thorough
+def test_equalise_a_relu_network(tmp_path):
+    text = run("equalise_a_relu_network.py", "--width", 48, "--steps", 100, folder=tmp_path)
+    assert numbers(r"outputs changed by (\S+)\n", text)[0] < 1e-5
+    before, after = (
+        numbers(rf"\n{name}: int8 weight errors (\S+) (\S+) (\S+), output", text)
+        for name in ("as trained", "equalised")
+    )
+    assert sum(after) < 0.95 * sum(before)

@@ -216,11 +216,11 @@ def _descend(pieces: Pieces, states: dict[int, State], watch: Watch) -> tuple[di
     """Solve for one stream after the other until no sweep lowers the distance; return the best states and distances."""
     problems = list(pieces.problems())
     best, costs = states, _distances(pieces, states)
-    history = [costs]
+    history, improved = [costs], np.full(len(costs), True)
     for sweep in range(MOST_SWEEPS):
         try:
             for done, (number, problem) in enumerate(problems):
-                new = _solve(pieces, problem, states)
+                new = _solve(pieces, problem, states, improved)
                 if not watch.wait(new) or watch.over():
                     break
                 states = states | {number: new}
@@ -243,11 +243,11 @@ def _chosen(which: np.ndarray, new: State, old: State) -> State:
     return {name: jnp.where(which.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, old[name]) for name, leaf in new.items()}
 
 
-def _solve(pieces: Pieces, problem: Problem, states: Mapping[int, State]) -> State:
+def _solve(pieces: Pieces, problem: Problem, states: Mapping[int, State], active: np.ndarray) -> State:
     kinds = tuple(pieces.kinds[number] for number in problem.slots)
     axes = tuple(piece.axes for piece in problem.pieces)
     one, other = [piece.one for piece in problem.pieces], [piece.other for piece in problem.pieces]
-    return update(kinds, axes, one, other, [states[number] for number in problem.slots])
+    return update(kinds, axes, one, other, [states[number] for number in problem.slots], jnp.asarray(active))
 
 
 def _distances(pieces: Pieces, states: Mapping[int, State]) -> np.ndarray:
