@@ -48,6 +48,7 @@ def llama_with_gains(p, x):
     return (rms_norm(h) * p["gain"]) @ p["head"] + p["bias"]
 
 
+@pytest.mark.thorough
 def test_signs_scales_of_branches_and_later_offsets(key):
     blocks = [{"gain": draw(6), "in": draw(6, 9), "out": draw(9, 6), "scale": draw(6)} for _ in range(2)]
     params = {"embedding": draw(40, 6), "blocks": blocks, "gain": draw(6), "head": draw(6, 13), "bias": draw(13)}
@@ -99,6 +100,7 @@ def test_what_must_stay_stays_and_says_why():
     assert what["['gain']"].startswith("kept: `add` at")
 
 
+@pytest.mark.thorough
 def test_an_offset_that_padding_cuts_off_stays():
     def f(p, x):
         h = jax.nn.standardize(x) * p["gain"] + p["offset"]
@@ -116,6 +118,7 @@ def test_an_offset_that_padding_cuts_off_stays():
     assert close(f, params, folded, x)
 
 
+@pytest.mark.thorough
 def test_types_are_kept_and_traced_parameters_are_refused(as_installed):
     def f(p, x):
         return (rms_norm(x @ p["in"]) * p["gain"] + p["offset"]) @ p["out"] + p["bias"]

@@ -152,7 +152,7 @@ def test_channels_of_all_groups_are_permuted_alike_and_others_are_refused(key):
     np.testing.assert_array_equal(after, before[:, order])
     same = jd.reorder(f, params, x, "['second']", order)
     np.testing.assert_allclose(f(same, x), f(params, x), rtol=1e2 * TIGHT)
-    with pytest.raises(ValueError, match=r"conv_general_dilated.* mixes them in groups"):
+    with pytest.raises(ValueError, match=r"conv_general_dilated.* splits their axis into parts"):
         jd.reorder(f, params, x, "['a']", [2, 0, 1, 3, 4, 5])
     with pytest.raises(ValueError, match=r"each of 0 \.\.\. 3 once"):
         jd.reorder(f, params, x, "['b']", jnp.arange(8)[::-1])

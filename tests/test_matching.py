@@ -64,6 +64,7 @@ def inner(a, b):
     return sum(float(jnp.vdot(one, two)) for one, two in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_unrelated_networks_come_as_near_as_with_scipy(seed):
     keys = iter(jax.random.split(jax.random.key(seed), 12))
@@ -152,6 +153,7 @@ def test_bad_networks_are_refused(as_installed):
         jd.match(lambda p, x: x @ p, jnp.ones((5, 3)), jnp.ones((5, 3)), x)
 
 
+@pytest.mark.thorough
 def test_long_matches_report_stop_and_are_interrupted_with_the_best_so_far():
     f, x = residual(rms_norm), ARCHITECTURES["residual, rms norm"][2]
     params = ARCHITECTURES["residual, rms norm"][1]

@@ -138,6 +138,7 @@ def test_known_errors_and_edges():
     assert 3 < float(ratio) < 6  # a zero point spends no codes on numbers below zero: steps of 7/15
 
 
+@pytest.mark.thorough
 def test_normal_signals_lose_what_noise_in_each_step_predicts():
     S = jnp.asarray(drawn(6, 128, 500))
     for bits in (3, 4, 6, 8):
@@ -155,6 +156,7 @@ def mixed(seed, n=32, m=600):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("gradient", ["steps", "rounded"])
 @pytest.mark.parametrize("bits", [4, 3])
 def test_descent_lowers_the_error_of_samples_not_seen(bits, gradient):

@@ -98,8 +98,8 @@ def test_mixer_and_what_is_shared():
     params = {"up": normal(1, 5, 6), "shift": normal(2, 6), "down": normal(3, 6, 5), "gain": normal(4, 6)}
     params |= {"wide": normal(5, 4, 6), "narrow": normal(6, 6, 4)}
     x = normal(7, 3, 5, 4)
-    with pytest.raises(ValueError, match=r"`mul` at .*test_reorder\.py.*second use"):
-        reorder(f, params, x, "['up']", ORDER)
+    # The gain puts both layers into one order.
+    reordered(f, params, x, "['up']", {"['up']", "['shift']", "['gain']", "['down']", "['wide']", "['narrow']"})
 
     def g(params, x):
         return f(params | {"gain": jnp.ones(6)}, x)
@@ -107,8 +107,8 @@ def test_mixer_and_what_is_shared():
     del params["gain"]
     reordered(g, params, x, "['up']", {"['up']", "['shift']", "['down']"})
     reordered(g, params, x, "['wide']", {"['wide']", "['narrow']"})
-    with pytest.raises(ValueError, match=r"`add` at .*test_reorder\.py.*another stream"):
-        reorder(g, params, x, "['down']", np.arange(5))
+    with pytest.raises(ValueError, match=r"`add` at .*computes the function's result"):
+        reorder(g, params, x, "['down']", np.arange(5)[::-1])
 
 
 def test_tied_weights():
@@ -120,7 +120,7 @@ def test_tied_weights():
     def twice(params, x):
         return jnp.tanh(jnp.tanh(x @ params["w"]) @ params["w"]) @ params["v"]
 
-    with pytest.raises(ValueError, match=r"`dot_general` at .*test_reorder\.py"):
+    with pytest.raises(ValueError, match="axis is an axis of the data"):
         reorder(twice, {"w": normal(1, 6, 6), "v": normal(2, 6, 2)}, normal(3, 7, 6), "['w']", ORDER)
 
 
@@ -168,8 +168,8 @@ def test_inside_scans_and_under_vmap():
 
     params = {"up": normal(1, 3, 4, 6), "b": normal(2, 3, 6), "down": normal(3, 3, 6, 4)}
     reordered(deep, params, X, "['up']", {"['up']", "['b']", "['down']"})
-    with pytest.raises(ValueError, match=r"cannot be reordered: `(add|scan)` at"):
-        reorder(deep, params, X, "['down']", np.arange(4))
+    with pytest.raises(ValueError, match=r"cannot be reordered: `scan` at .*function's result"):
+        reorder(deep, params, X, "['down']", np.arange(4)[::-1])
 
     def ensemble(params, x):
         return jax.vmap(mlp, (0, None))(params, x)
@@ -185,8 +185,9 @@ def test_inside_scans_and_under_vmap():
 
     params = {"h": normal(1, 6, 6), "i": normal(2, 4, 6), "j": normal(3, 6, 6), "o": normal(4, 6, 2)}
     reordered(recurrent, params, normal(5, 5, 3, 4), "['i']", {"['i']", "['j']"})
-    with pytest.raises(ValueError, match="cannot be reordered"):
-        reorder(recurrent, params, normal(5, 5, 3, 4), "['h']", ORDER)
+    new = reorder(recurrent, params, normal(5, 5, 3, 4), "['h']", ORDER)  # it reads its own neurons
+    np.testing.assert_array_equal(new["h"], params["h"][ORDER][:, ORDER])
+    close(recurrent(new, normal(5, 5, 3, 4)), recurrent(params, normal(5, 5, 3, 4)))
 
 
 def attend(params, x):
@@ -196,16 +197,19 @@ def attend(params, x):
 
 BARRIERS = {
     "result": (lambda p, x: jnp.tanh(x @ p["w"]), "`tanh` at .*result"),
-    "residual": (lambda p, x: (x @ p["w"] + x @ p["v"]) @ p["o"], "`add` at .*another stream"),
-    "reshape": (lambda p, x: jnp.tanh((x @ p["w"]).reshape(-1, 2, 3)).sum(axis=(1, 2)), "`reshape` at .*splits"),
+    "residual": (lambda p, x: (x @ p["w"] + x @ p["v"]) @ p["o"], {"['w']", "['v']", "['o']"}),
+    "reshape": (
+        lambda p, x: jnp.tanh((x @ p["w"]).reshape(-1, 2, 3)).sum(axis=1).max(axis=1),
+        "`reduce_sum` at .*splits",
+    ),
     "slice": (lambda p, x: (x @ p["w"])[:, :3].sum(axis=1), "`slice` at .*selects some"),
-    "gather": (lambda p, x: (x @ p["w"])[:, jnp.array([0, 0])].sum(axis=1), "`gather` at .*has no rule"),
+    "gather": (lambda p, x: (x @ p["w"])[:, jnp.array([0, 0])].sum(axis=1), "`gather` at .*selects some"),
     "order": (lambda p, x: jnp.cumsum(x @ p["w"], axis=1).sum(axis=1), "`cumsum` at .*depends on their order"),
     "which": (lambda p, x: (x @ p["w"]).argmax(axis=1), "`argmax` at .*depends on their order"),
     "constant": (lambda p, x: (x @ p["w"] * jnp.linspace(0, 1, 6)).sum(axis=1), "`mul` at .*"),
     "array": (lambda p, x: (x @ p["w"] + np.arange(6.0)).sum(axis=1), "`add` at .*constant that is not the same"),
-    "attention": (attend, "`dot_general` at .*attention"),
-    "loop": (lambda p, x: jax.lax.fori_loop(0, x.shape[0], lambda _, v: v, x @ p["w"]).sum(), None),
+    "attention": (attend, {"['w']", "['v']"}),
+    "loop": (lambda p, x: jax.lax.fori_loop(0, x.shape[0], lambda _, v: v, x @ p["w"]).sum(), {"['w']"}),
     "while": (
         lambda p, x: jax.lax.while_loop(lambda v: v.sum() < 0, lambda v: v + 1.0, x @ p["w"]).sum(),
         "`while` at .*has no rule",
@@ -221,8 +225,8 @@ BARRIERS = {
 def test_what_the_axis_cannot_pass_is_named(barrier):
     f, message = BARRIERS[barrier]
     params = {"w": normal(1, 4, 6), "v": normal(2, 4, 6), "o": normal(3, 6, 2)}
-    if message is None:  # a carry that no step changes is no carry
-        reordered(f, params, X, "['w']", {"['w']"})
+    if isinstance(message, set):  # these are no barriers: the whole stream gets the order
+        reordered(f, params, X, "['w']", message)
         return
     with pytest.raises(ValueError, match=rf"neurons of \['w'\] cannot be reordered: {message}") as error:
         reorder(f, params, X, "['w']", ORDER)

@@ -37,6 +37,7 @@ def far(one, other):
     return float(jnp.abs(one - other).max() / jnp.abs(one).max())
 
 
+@pytest.mark.thorough
 def test_frames_cost_nothing_and_learning_moves_as_transform_does(params, tokens):
     flat, frame = folded(params, PLAN), frames.haar(jax.random.key(3), PLAN)
     exact = PLAN.network(params, tokens)

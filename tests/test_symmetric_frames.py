@@ -35,6 +35,7 @@ def test_streams_become_readable_and_the_function_stays(name):
     assert min(float(jnp.mean(one.value / one.initial_value)) for one in found.streams.values()) < 0.8
 
 
+@pytest.mark.thorough
 def test_the_answer_is_that_of_descramble_where_the_group_allows_all():
     f, params, x, _ = ARCHITECTURES["residual, rms norm"]
     found = jd.descramble_network(f, params, x, frames="symmetric")

@@ -19,6 +19,8 @@ from jaxdescramble.networks.strands import PRODUCT, Strands, UnevenError, common
 MOST = 10**6
 """Numbers of a constant that are computed, to see whether they are all the same."""
 
+CONSTANT = "combines them with a constant that is not the same for all of them"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restriction:
@@ -147,8 +149,15 @@ class Book:
         for i in range(len(axes)):
             if axes[i] and not self.alike(number, [i]):
                 axes[i] = self.strands.axis(self.graph.shape(number)[i])
-                self.pin(self.labels([axes[i]]), "combines them with a constant that is not the same for all of them")
+                self.pin(self.labels([axes[i]]), CONSTANT, self._combiner(number))
         self.axes[number] = tuple(axes)
+
+    def _combiner(self, number: int) -> Operation | None:
+        """Return the operation that combines a constant with arguments; the one that makes it if there is none."""
+        facts = self.facts
+        readers = (reader for reader, _ in facts.readers[number])
+        dependent = (one for one in readers if any(n in facts.parameters or n in facts.data for n in one.outputs))
+        return next(dependent, self.operation)
 
     def is_zero(self, number: int) -> bool:
         """Return whether a value is the constant 0."""
@@ -238,10 +247,10 @@ class Book:
         if labels:
             self.restrictions.append(Restriction(self.operation, tuple(labels), kind, text, tuple(logs), tuple(signs)))
 
-    def pin(self, labels: Sequence[str], text: str) -> None:
-        """Allow nothing for some strands."""
+    def pin(self, labels: Sequence[str], text: str, operation: Operation | None = None) -> None:
+        """Allow nothing for some strands, because of the current operation or another one."""
         for label in labels:
-            self.note("pinned", [label], text)
+            self.restrictions.append(Restriction(operation or self.operation, (label,), "pinned", text))
 
     def stop(self, operation: Operation, text: str) -> None:
         """Allow nothing for any strand of an operation's operands, and follow its results no further."""

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from jaxdescramble.networks.axes import FOREIGN, Atom, Axes
 
@@ -28,7 +29,10 @@ class UnevenError(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Strand:
-    """One axis. If `parent` is set, it moves as the parent does, or as its dual if `flipped`."""
+    """One axis. If `parent` is set, it moves as the parent does, or as its dual if `flipped`.
+
+    `cause` is the operation for which the strand got parts.
+    """
 
     number: int
     size: int
@@ -38,6 +42,7 @@ class Strand:
     how: str = ""
     family: "Family" = dataclasses.field(default_factory=lambda: Family())
     self_dual: bool = False
+    cause: Any = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -49,10 +54,16 @@ class Family:
 
 
 class Strands:
-    """All strands of a network, by label."""
+    """All strands of a network, by label.
+
+    Attributes:
+        all: by number.
+        operation: the operation that is looked at.
+    """
 
     def __init__(self) -> None:
         self.all: list[Strand] = []
+        self.operation: Any = None
 
     def new(self, size: int) -> str:
         """Return the label of a new strand."""
@@ -142,7 +153,7 @@ class Strands:
     def _first_parts(self, label: str, how: str, sizes: Sequence[int]) -> None:
         members = [strand for strand in self.family(label).members if strand.parent is None]
         for strand in members:
-            strand.how, strand.parts = how, [self.new(size) for size in sizes]
+            strand.how, strand.parts, strand.cause = how, [self.new(size) for size in sizes], self.operation
         for other in members[1:]:
             for one, two in zip(members[0].parts, other.parts, strict=True):
                 self.pair(one, two)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 
 from jaxdescramble._base.results import Result
@@ -52,7 +53,7 @@ def _height(position: np.ndarray, losses: np.ndarray) -> float:
 
 
 def barrier(
-    loss: Callable[[PyTree], Any], a: PyTree, b: PyTree, matched: PyTree, nulls: Iterable[PyTree], points: int
+    loss: Callable[[PyTree], ArrayLike], a: PyTree, b: PyTree, matched: PyTree, nulls: Iterable[PyTree], points: int
 ) -> Barrier:
     """Return the losses along the lines from a to b, to the matched b, and to each null."""
     position = np.linspace(0, 1, points)

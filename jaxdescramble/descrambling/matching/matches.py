@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import a_function, is_traced, one_of, positive_integer, random_key
@@ -56,7 +57,7 @@ class Match(Result):
         return {"cost": self.cost, "history": self.history, "elements": elements}
 
     def barrier(
-        self, loss: Callable[[PyTree], Any], *, points: int = 11, nulls: int = 10, key: PRNGKeyArray | None = None
+        self, loss: Callable[[PyTree], ArrayLike], *, points: int = 11, nulls: int = 10, key: PRNGKeyArray | None = None
     ) -> Barrier:
         """Compare the losses along straight lines between the two networks, before and after matching.
 

@@ -10,7 +10,7 @@ from jaxdescramble.networks._places import Place, Steps, constant
 from jaxdescramble.networks.axes import Axes, foreign, regroup
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds.kind import Kind, OrderMattersError, Permuted, Reaches, Relevance
+from jaxdescramble.networks.kinds.kind import Kind, Reaches, Relevance
 
 LARGEST = 10**7
 """Elements that a reshape may mix: no more are followed one by one."""
@@ -21,16 +21,6 @@ class _Arranging(Kind):
 
     def arranges(self, operation: Operation, graph: Graph) -> bool:
         return True
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        axes = self.arranged(operation, operands[0], graph)
-        if axes is None:
-            raise OrderMattersError("splits their axis")
-        return Permuted([axes])
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        back = self.arranged_back(operation, axes, graph)
-        return None if back is None else [back]
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
@@ -52,9 +42,6 @@ class Transpose(_Arranging):
     def arranged(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
         return tuple(axes[i] for i in operation.params["permutation"])
 
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        return tuple(axes[list(operation.params["permutation"]).index(i)] for i in range(len(axes)))
-
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
         return [steps[i] for i in operation.params["permutation"]]
 
@@ -73,11 +60,6 @@ class Reshape(_Arranging):
             return None
         return regroup(axes, graph.shape(operation.outputs[0]))
 
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        if operation.params.get("dimensions") is not None:
-            return None
-        return regroup(axes, graph.shape(operation.inputs[0]))
-
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
         if operation.params.get("dimensions") is not None:
             return None
@@ -92,11 +74,6 @@ class Squeeze(_Arranging):
     def arranged(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
         gone = _squeezed(operation, len(axes))
         return tuple(dimension for i, dimension in enumerate(axes) if i not in gone)
-
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        rank = len(graph.shape(operation.inputs[0]))
-        gone, rest = _squeezed(operation, rank), iter(axes)
-        return tuple(() if i in gone else next(rest) for i in range(rank))
 
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
         gone = _squeezed(operation, len(steps))
@@ -120,11 +97,6 @@ class Broadcast(_Arranging):
             if before[i] == after[j]:
                 result[j] = axes[i]
         return tuple(result)
-
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        before, after = graph.shape(operation.inputs[0]), graph.shape(operation.outputs[0])
-        pairs = enumerate(operation.params["broadcast_dimensions"])
-        return tuple(axes[j] if before[i] == after[j] else () for i, j in pairs)
 
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
         there = operation.params["broadcast_dimensions"]

@@ -9,11 +9,11 @@ import numpy as np
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
-from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
+from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis, foreign
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
 from jaxdescramble.networks.kinds._meeting import summed
-from jaxdescramble.networks.kinds.kind import ORDER_MATTERS, UNIT, OrderMattersError, Permuted, Reaches
+from jaxdescramble.networks.kinds.kind import Reaches
 from jaxdescramble.networks.kinds.pooling import centred
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 from jaxdescramble.networks.strands import PRODUCT, UnevenError
@@ -120,20 +120,6 @@ class Convolution(LayerKind):
                 found[a] = one.windowed(numbers.out_spec[2 + i], window[i], stride, low, params["rhs_dilation"][i])
         return found
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        """Incoming channels meet those of the kernel; outgoing channels are the kernel's own."""
-        numbers, (data, weight) = operation.params["dimension_numbers"], operands
-        (_, channel), (out, into) = numbers.lhs_spec[:2], numbers.rhs_spec[:2]
-        refuse_places(operation, operands)
-        both = {d for d in (data[channel], weight[into]) if UNIT in labels(d)}
-        if len(both) > 1:
-            raise OrderMattersError("combines them with a copy of themselves in another arrangement")
-        met, needed = list(data), list(weight)
-        met[channel] = needed[into] = both.pop() if both else ()
-        result = list(foreign(graph.shape(operation.outputs[0])))
-        result[numbers.out_spec[1]] = weight[out]
-        return Permuted([tuple(result)], [tuple(met), tuple(needed)])
-
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         return multiplications(operation, graph)
 
@@ -163,15 +149,6 @@ def multiplications(operation: Operation, graph: Graph) -> int:
     return math.prod(graph.shape(operation.outputs[0])) * math.prod(shape[i] for i in kernel[1:])
 
 
-def refuse_places(operation: Operation, operands: list[Axes]) -> None:
-    """Raise `OrderMattersError` if neurons lie along samples or along the places that a window slides over."""
-    numbers, (data, weight) = operation.params["dimension_numbers"], operands
-    channel = numbers.lhs_spec[1]
-    places = [*(d for i, d in enumerate(data) if i != channel), *(weight[i] for i in numbers.rhs_spec[2:])]
-    if any(UNIT in labels(d) for d in places):
-        raise OrderMattersError(ORDER_MATTERS)
-
-
 def _channels(
     book: Book,
     numbers: Sequence[int],
@@ -182,10 +159,10 @@ def _channels(
 ) -> tuple[Atom, ...]:
     """Tie the channels of a convolution, and return those of its result."""
     if groups > 1:
-        for dimension in (channels, out):
-            for label in book.labels([dimension]):
-                size = book.strands.size(label)
-                book.strands.refine(label, PRODUCT, [groups, size // groups])
+        for first in (dimension[0] for dimension in (channels, out) if dimension):
+            if first.label != FOREIGN and first.size != groups:
+                size = book.strands.size(first.label)
+                book.strands.refine(first.label, PRODUCT, [groups, size // groups])
         channels, out = (book.strands.current((tuple(one),))[0] for one in (channels, out))
         mine, theirs = _front(channels, groups), _front(out, groups)
         if mine is None or theirs is None:

@@ -3,11 +3,10 @@
 import math
 
 from jaxdescramble.networks._places import Steps, constant
-from jaxdescramble.networks.axes import Atom, Axes, axis, foreign, labels
+from jaxdescramble.networks.axes import Atom, Axes, axis, foreign
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds._meeting import meetings, results, summed, times
-from jaxdescramble.networks.kinds.kind import UNIT, OrderMattersError, Permuted
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
 
@@ -61,28 +60,6 @@ class Dense(LayerKind):
         common, mine = [steps[i] for i in batch[position]], [steps[i] for i in _free(operation, position, len(steps))]
         others = constant(graph.shape(operation.outputs[0])[len(common) + len(mine) :])
         return [*common, *mine, *others] if position == 0 else [*common, *others, *mine]
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        contract, batch = operation.params["dimension_numbers"]
-        needed = [list(operands[0]), list(operands[1])]
-        for i, j in [*zip(*contract, strict=True), *zip(*batch, strict=True)]:
-            left, right = operands[0][i], operands[1][j]
-            if UNIT in labels(left) and UNIT in labels(right) and left != right:
-                raise OrderMattersError("combines them with a copy of themselves in another arrangement")
-            needed[0][i] = needed[1][j] = left if UNIT in labels(left) else right
-        free = [[needed[k][i] for i in _free(operation, k, len(needed[k]))] for k in (0, 1)]
-        return Permuted([(*(needed[0][i] for i in batch[0]), *free[0], *free[1])], [tuple(one) for one in needed])
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        contract, batch = operation.params["dimension_numbers"]
-        rest, result = iter(axes[len(batch[0]) :]), []
-        for k in (0, 1):
-            shared = {i: axes[batch[k].index(i)] for i in batch[k]}
-            dimensions = range(len(graph.shape(operation.inputs[k])))
-            result.append(
-                tuple(shared[i] if i in batch[k] else () if i in contract[k] else next(rest) for i in dimensions)
-            )
-        return result
 
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         (contract, _), _ = operation.params["dimension_numbers"]

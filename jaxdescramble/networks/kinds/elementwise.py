@@ -4,20 +4,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
-from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import POINTWISE, Graph, Operation
 from jaxdescramble.networks.kinds._laws import COMPARISONS, compare, curve, negative, power
 from jaxdescramble.networks.kinds._sums import add, multiply
 from jaxdescramble.networks.kinds.kind import (
     Kind,
-    Permuted,
     PieceRule,
     Reaches,
     Relevance,
-    agreed,
     linear_piece,
-    padded,
 )
 
 
@@ -32,16 +28,6 @@ class Elementwise(Kind):
     def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
         same = graph.shape(operation.inputs[position]) == graph.shape(operation.outputs[0])
         return dict(reach) if same else {}
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        (common,), needed = agreed(operands, [graph.shape(number) for number in operation.inputs])
-        return Permuted([padded(common, graph.shape(number)) for number in operation.outputs], needed)
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        shapes = [graph.shape(number) for number in operation.inputs]
-        return [
-            tuple(d if n > 1 else () for d, n in zip(axes, shape, strict=True)) if shape else () for shape in shapes
-        ]
 
     def ties(self, operation: Operation, book: Book) -> None:
         (compare if operation.name in COMPARISONS else curve)(operation, book)

@@ -8,7 +8,7 @@ from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import IDENTITY, Graph, Operation
 from jaxdescramble.networks.kinds._laws import ordered
-from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance
+from jaxdescramble.networks.kinds.kind import Kind, Piece, PieceRule, Reaches, Relevance
 
 
 class Identity(Kind):
@@ -23,9 +23,6 @@ class Identity(Kind):
     def arranged(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
         return axes
 
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        return axes
-
     def axes_after(self, operation: Operation, position: int, output: int, axes: Axes, graph: Graph) -> Axes | None:
         return axes if _belongs(operation, position, output) else None
 
@@ -34,12 +31,6 @@ class Identity(Kind):
 
     def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
         return dict(reach)
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        return Permuted(operands)
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        return [axes if _belongs(operation, i, output) else () for i in range(len(operation.inputs))]
 
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()

@@ -9,7 +9,7 @@ from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds._meeting import alike
-from jaxdescramble.networks.kinds.kind import Kind, Permuted, Reaches, Relevance, agreed, padded
+from jaxdescramble.networks.kinds.kind import Kind, Reaches, Relevance
 
 
 class _Joining(Kind):
@@ -35,11 +35,6 @@ class Concatenation(_Joining):
             return some
         return _side_by_side(had, along, [graph.shape(number)[along - loops] for number in operation.inputs])
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        shapes = [graph.shape(number) for number in operation.inputs]
-        (common,), needed = agreed(operands, shapes, (operation.params["dimension"],))
-        return Permuted([padded(common, graph.shape(operation.outputs[0]))], needed)
-
     def ties(self, operation: Operation, book: Book) -> None:
         _joined(book, operation, int(operation.params["dimension"]))
 
@@ -59,11 +54,6 @@ class Stack(_Joining):
         along = loops + int(operation.params["axis"])
         wider = [None if one is None else frozenset(inserted(each, along) for each in one) for one in had]
         return _side_by_side(wider, along, [1] * len(wider))
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        at, shapes = operation.params["axis"], [graph.shape(number) for number in operation.inputs]
-        (common,), needed = agreed(operands, shapes)
-        return Permuted([padded((*common[:at], (), *common[at:]), graph.shape(operation.outputs[0]))], needed)
 
     def ties(self, operation: Operation, book: Book) -> None:
         at, (result,) = operation.params["axis"], operation.outputs

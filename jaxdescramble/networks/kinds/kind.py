@@ -9,12 +9,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxdescramble.networks._places import Place, Steps, place
-from jaxdescramble.networks.axes import Atom, Axes, foreign, labels
+from jaxdescramble.networks.axes import Atom, Axes, foreign
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.evaluate import bind
 from jaxdescramble.networks.graph import Graph, Operation, Value
 
-UNIT = "unit"
 """The label of an axis of neurons that `reorder` permutes."""
 
 
@@ -57,26 +56,6 @@ class Piece(NamedTuple):
 
 # (operation, real operands, moved operands, which operands depend on the input) -> Piece
 PieceRule: TypeAlias = Callable[[Operation, list[Value], list[Value], list[bool]], Piece]
-
-
-class Permuted(NamedTuple):
-    """The axes of an operation's results for permuted operands, and the axes that each operand needs.
-
-    `needed` is None where the operands may stay as they are.
-    """
-
-    results: list[Axes]
-    needed: list[Axes] | None = None
-
-
-ORDER_MATTERS = (
-    "depends on their order, so the result would change. Reorder another layer, or replace this operation by one that "
-    "treats all neurons alike, such as a sum, a maximum, or `jnp.sort` of one array"
-)
-
-
-class OrderMattersError(Exception):
-    """An operation depends on the order of the neurons; the text completes "`primitive` at line ..."."""
 
 
 class Relevance(NamedTuple):
@@ -199,10 +178,6 @@ class Kind:
         """Return the result's axes, from the operand's, if elements are only moved or repeated; else None."""
         return None
 
-    def arranged_back(self, operation: Operation, axes: Axes, graph: Graph) -> Axes | None:
-        """Return the operand's axes, from the result's: `arranged` in the other direction."""
-        return None
-
     def spans(self, operation: Operation, output: int) -> list[Span]:
         """Return the positions along each dimension of the operand that one result consists of; for slices."""
         raise NotImplementedError
@@ -255,16 +230,6 @@ class Kind:
     def reach_after(self, operation: Operation, position: int, reach: Reaches, graph: Graph) -> Reaches:
         """Return along which axes of x an element of the result sees a window only, from those of one operand."""
         return {}
-
-    # Permuting
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        """Return the axes of the results, from those of permuted operands, or raise `OrderMattersError`."""
-        raise OrderMattersError("has no rule for the order of neurons")
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        """Return the axes that each operand needs for a result to be permuted like this; None if unknown."""
-        return None
 
     # Moving
 
@@ -328,40 +293,3 @@ def resized(axes: Axes, before: Sequence[int], after: Sequence[int]) -> Axes:
     """Return axes in which the dimensions that changed their size are foreign."""
     sizes = zip(before, after, axes, foreign(after), strict=True)
     return tuple(kept if old == new else lost for old, new, kept, lost in sizes)
-
-
-def has_unit(axes: Axes) -> bool:
-    """Return whether some dimension holds the neurons that `reorder` permutes."""
-    return any(UNIT in labels(dimension) for dimension in axes)
-
-
-def padded(axes: Sequence[tuple[Atom, ...]], shape: Sequence[int]) -> Axes:
-    """Return the axes, with a foreign axis of the right size in every dimension without neurons."""
-    return tuple(d if UNIT in labels(d) else other for d, other in zip(axes, foreign(shape), strict=True))
-
-
-def agreed(operands: list[Axes], shapes: Sequence[tuple[int, ...]], acted: Sequence[int] = ()) -> Permuted:
-    """Return the axes on which all operands of an elementwise operation must agree, and what each operand needs.
-
-    Args:
-        operands, shapes: axes and shapes of the operands; scalars do not matter.
-        acted: the dimensions along which the operation treats positions in their order; none may hold neurons.
-
-    Raises:
-        OrderMattersError: two operands hold the neurons in different arrangements, or neurons lie along `acted`.
-    """
-    if any(UNIT in labels(axes[i]) for axes in operands for i in acted):
-        raise OrderMattersError(ORDER_MATTERS)
-    rank = max(map(len, shapes))
-    result = []
-    for i in range(rank):
-        found = {axes[i] for axes in operands if len(axes) == rank and UNIT in labels(axes[i])}
-        if len(found) > 1:
-            raise OrderMattersError("combines them with a copy of themselves in another arrangement")
-        result.append(found.pop() if found else ())
-    needed = []
-    for axes, shape in zip(operands, shapes, strict=True):
-        pairs = enumerate(zip(result, shape, strict=len(shape) == rank))
-        wanted = tuple(d if size > 1 and i not in acted else () for i, (d, size) in pairs)
-        needed.append(wanted if len(shape) == rank else axes)
-    return Permuted([tuple(result)], needed)

@@ -80,9 +80,9 @@ class Gather(_Lookup):
             if i in kept and sizes[i] == before[i]:
                 found[kept[i]] = dimension
                 continue
-            book.pin(book.labels([dimension]), "takes some of them")
+            book.pin(book.labels([dimension]), "selects some of them")
             if i in kept:
-                found[kept[i]] = book.lost((), sizes[i], "takes some of them")
+                found[kept[i]] = book.lost((), sizes[i], "selects some of them")
         book.axes[result] = tuple(found)
 
 
@@ -103,7 +103,9 @@ class DynamicSlice(_Lookup):
         number, (result,) = operation.inputs[0], operation.outputs
         before, after = book.graph.shape(number), book.graph.shape(result)
         sizes = zip(book.filled(number), before, after, strict=True)
-        book.axes[result] = tuple(d if old == new else book.lost(d, new, "takes some of them") for d, old, new in sizes)
+        book.axes[result] = tuple(
+            d if old == new else book.lost(d, new, "selects some of them") for d, old, new in sizes
+        )
 
 
 def _places_of_indices(operation: Operation, rank: int) -> list[int]:

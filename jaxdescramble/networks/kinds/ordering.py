@@ -7,12 +7,11 @@ import numpy as np
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, constant
-from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
 from jaxdescramble.networks.kinds._laws import ordered, positive
 from jaxdescramble.networks.kinds._meeting import alike
-from jaxdescramble.networks.kinds.kind import Kind, Permuted, Relevance, agreed, padded
+from jaxdescramble.networks.kinds.kind import Kind, Relevance
 
 
 class _Along(Kind):
@@ -21,18 +20,13 @@ class _Along(Kind):
     keeps = True
     parameter: ClassVar[str] = "axis"
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        acted = [int(i) for i in np.atleast_1d(operation.params[self.parameter])]
-        (common,), needed = agreed(operands, [graph.shape(number) for number in operation.inputs], acted)
-        return Permuted([padded(common, graph.shape(number)) for number in operation.outputs], needed)
-
     def ties(self, operation: Operation, book: Book) -> None:
         acted = [int(i) for i in np.atleast_1d(operation.params[self.parameter])]
         for number in operation.inputs:
             book.use(number)
         axes = list(alike(operation, book))
         for i in acted:
-            axes[i] = book.lost(axes[i], book.graph.shape(operation.inputs[0])[i], "goes through them in their order")
+            axes[i] = book.lost(axes[i], book.graph.shape(operation.inputs[0])[i], "depends on their order")
         if not self.linear:
             for label in book.labels(axes):
                 (positive if operation.name in ("cummax", "cummin", "sort") else ordered)(book, label)
@@ -80,13 +74,23 @@ class Sorting(_Along):
     writes = True
     parameter = "dimension"
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
+    def ties(self, operation: Operation, book: Book) -> None:
         """Sorted numbers do not tell their order; but with several operands, such as positions, the others do."""
-        if len(operands) > 1:
-            return super().permuted(operation, operands, graph)
-        along = operation.params["dimension"]
-        kept = [() if i == along else dimension for i, dimension in enumerate(operands[0])]
-        return Permuted([padded(kept, graph.shape(operation.outputs[0]))])
+        (number, *others), (result, *_), along = operation.inputs, operation.outputs, operation.params["dimension"]
+        if others:
+            super().ties(operation, book)
+            return
+        book.use(number)
+        book.strands.whole(book.filled(number), [along])
+        axes = list(book.filled(number))
+        for label in book.labels([axes[along]]):
+            ordered(book, label)
+        axes[along] = book.strands.axis(book.graph.shape(number)[along])
+        book.pin(book.labels([axes[along]]), "has them sorted")
+        for i, dimension in enumerate(axes):
+            for label in book.labels([dimension] if i != along else []):
+                positive(book, label)
+        book.axes[result] = tuple(axes)
 
     def steps_after(
         self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph

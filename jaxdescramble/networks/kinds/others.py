@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from jaxdescramble.networks._places import Steps
-from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation
-from jaxdescramble.networks.kinds.kind import UNIT, Kind
+from jaxdescramble.networks.kinds.kind import Kind
 
 
 class Fourier(Kind):
@@ -25,9 +24,6 @@ class Counting(Kind):
     """`iota`."""
 
     primitives = frozenset({"iota"})
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        return None if UNIT in labels(axes[operation.params["dimension"]]) else []
 
     def ties(self, operation: Operation, book: Book) -> None:
         (result,) = operation.outputs

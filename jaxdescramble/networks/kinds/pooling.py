@@ -8,21 +8,15 @@ import numpy as np
 from jax import Array
 
 from jaxdescramble.networks._places import Steps
-from jaxdescramble.networks.axes import Axes, labels
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, Value
 from jaxdescramble.networks.kinds._laws import positive
 from jaxdescramble.networks.kinds.kind import (
-    ORDER_MATTERS,
-    UNIT,
     Kind,
-    OrderMattersError,
-    Permuted,
     Piece,
     PieceRule,
     Reaches,
     Relevance,
-    padded,
 )
 from jaxdescramble.networks.kinds.reducing import to_winner
 
@@ -54,12 +48,6 @@ class OtherPool(_Window):
 
 
 class _Pool(_Window):
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        windows = zip(operands[0], operation.params["window_dimensions"], strict=True)
-        if any(UNIT in labels(d) and n > 1 for d, n in windows):
-            raise OrderMattersError(ORDER_MATTERS)
-        return Permuted([padded(operands[0], graph.shape(operation.outputs[0]))])
-
     def ties(self, operation: Operation, book: Book) -> None:
         (number,), (result,) = operation.inputs, operation.outputs
         book.use(number)

@@ -90,9 +90,10 @@ class Product:
 class LayerKind(Kind):
     """A kind of operation that can be a layer: a product of a weight with data, or with patches of the data.
 
-    A subclass must define `primitives`, `weight_sides` and `product`. Without `permuted` and `permuted_back`, `reorder`
-    refuses networks with this layer; without `steps_after`, weights of samples are not followed beyond it. Everything
-    else has an answer that fits a product of two operands. If there are more, `factors` says which two are multiplied.
+    A subclass must define `primitives`, `weight_sides` and `product`. Without `ties`, `symmetries` and `reorder` move
+    nothing along the axes of its operands and results; without `steps_after`, weights of samples are not followed
+    beyond it. Everything else has an answer that fits a product of two operands. If there are more, `factors` says
+    which two are multiplied.
 
     Attributes:
         reads_patches: the layer multiplies its weight with `patches`, which are not the data. Then the samples of a tap

@@ -7,18 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxdescramble.networks._places import Place, Steps, constant
-from jaxdescramble.networks.axes import Axes, axis, foreign, labels
+from jaxdescramble.networks.axes import Axes, axis, foreign
+from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, Value, operand_shapes
-from jaxdescramble.networks.kinds.kind import (
-    ORDER_MATTERS,
-    UNIT,
-    Kind,
-    OrderMattersError,
-    Permuted,
-    Piece,
-    PieceRule,
-    has_unit,
-)
+from jaxdescramble.networks.kinds._meeting import summed
+from jaxdescramble.networks.kinds.kind import Kind, Piece, PieceRule
 from jaxdescramble.networks.kinds.products import LayerKind, Product, spread
 
 
@@ -106,29 +99,6 @@ class Experts(LayerKind):
         # The sizes of the groups say which expert a row meets, not where it stands.
         return super().places_after(operation, output, [had[0], *(None for _ in had[1:])], loops, graph)
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        contract, numbers = _contracted(operation), _numbers(operation)
-        data, weight = list(operands[0]), list(operands[1])
-        grouped = (data[numbers.lhs_ragged_dimensions[0]], weight[numbers.rhs_group_dimensions[0]])
-        if has_unit(grouped) or any(map(has_unit, operands[2:])):
-            raise OrderMattersError(ORDER_MATTERS)
-        for i, j in zip(*contract, strict=True):
-            both = {d for d in (data[i], weight[j]) if UNIT in labels(d)}
-            if len(both) > 1:
-                raise OrderMattersError("combines them with a copy of themselves in another arrangement")
-            data[i] = weight[j] = both.pop() if both else ()
-        free = (one[i] for k, one in enumerate((data, weight)) for i in _free(operation, k, len(one)))
-        return Permuted([tuple(free)], [tuple(data), tuple(weight), *operands[2:]])
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        result, rest = [], iter(axes)
-        for k, number in enumerate(operation.inputs):
-            rank = len(graph.shape(number))
-            free = _free(operation, k, rank) if k < 2 else []
-            result.append(tuple(next(rest) if i in free else () for i in range(rank)))
-        (rows,) = _numbers(operation).lhs_ragged_dimensions
-        return None if UNIT in labels(result[0][rows]) else result
-
     def piece(self, operation: Operation, live: list[bool]) -> PieceRule | None:
         return self._same_groups if live[0] != live[1] else None
 
@@ -142,6 +112,23 @@ class Experts(LayerKind):
         result = jnp.matmul(data.reshape(*rows, -1), flat, precision=operation.params["precision"])
         dtype = operation.params["preferred_element_type"] or result.dtype
         return Piece([result.reshape(*rows, *(weight.shape[i] for i in free)).astype(dtype)])
+
+    def ties(self, operation: Operation, book: Book) -> None:
+        contract = _contracted(operation)
+        data, weight, *sizes = operation.inputs
+        for number in operation.inputs:
+            book.use(number)
+        for number, dimensions in ((data, contract[0]), (weight, contract[1])):
+            book.strands.whole(book.filled(number), dimensions)
+        axes = [book.filled(number) for number in (data, weight)]
+        summed(book, (data, weight), [[axes[k][i] for i in contract[k]] for k in (0, 1)])
+        numbers = _numbers(operation)
+        apart = [axes[0][i] for i in numbers.lhs_ragged_dimensions] + [axes[1][i] for i in numbers.rhs_group_dimensions]
+        for number in sizes:
+            apart += book.filled(number)
+        book.pin(book.labels(apart), "chooses a weight for each row by the order of rows and of weights")
+        axes = [book.filled(number) for number in (data, weight)]
+        book.axes[operation.outputs[0]] = tuple(axes[k][i] for k in (0, 1) for i in _free(operation, k, len(axes[k])))
 
     def multiplications(self, operation: Operation, graph: Graph) -> int:
         shape = graph.shape(operation.inputs[0])

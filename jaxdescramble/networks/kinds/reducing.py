@@ -11,7 +11,7 @@ from jaxdescramble.networks.axes import Axes
 from jaxdescramble.networks.book import Book, Form
 from jaxdescramble.networks.graph import Graph, Operation, Value
 from jaxdescramble.networks.kinds._laws import ordered, positive
-from jaxdescramble.networks.kinds.kind import Kind, Permuted, Piece, PieceRule, Reaches, Relevance, agreed, padded
+from jaxdescramble.networks.kinds.kind import Kind, Piece, PieceRule, Reaches, Relevance
 
 
 class Reduction(Kind):
@@ -25,13 +25,6 @@ class Reduction(Kind):
 
     def steps_after(self, operation: Operation, position: int, output: int, steps: Steps, graph: Graph) -> Steps | None:
         return dropped(steps, set(operation.params["axes"]))
-
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        return Permuted([tuple(d for i, d in enumerate(operands[0]) if i not in operation.params["axes"])])
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        rest, rank = iter(axes), len(graph.shape(operation.inputs[0]))
-        return [tuple(() if i in operation.params["axes"] else next(rest) for i in range(rank))]
 
     def ties(self, operation: Operation, book: Book) -> None:
         (number,), gone = operation.inputs, _axes(operation)
@@ -101,20 +94,11 @@ class ExtremePosition(Reduction):
     primitives = frozenset({"argmax", "argmin"})
     is_step = True
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        acted = operation.params["axes"]
-        (common,), needed = agreed(operands, [graph.shape(operation.inputs[0])], acted)
-        rest = [d for i, d in enumerate(common) if i not in acted]
-        return Permuted([padded(rest, graph.shape(operation.outputs[0]))], needed)
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        return None
-
     def ties(self, operation: Operation, book: Book) -> None:
         (number,), (result,), gone = operation.inputs, operation.outputs, _axes(operation)
         book.use(number)
         axes = book.filled(number)
-        book.pin(book.labels(axes[i] for i in gone), "returns the position of one of them")
+        book.pin(book.labels(axes[i] for i in gone), "depends on their order: it returns the position of one of them")
         kept = [dimension for i, dimension in enumerate(axes) if i not in gone]
         for label in book.labels(kept):
             ordered(book, label)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from jax import Array
 
 from jaxdescramble.networks._places import Steps, dropped
-from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis, labels
+from jaxdescramble.networks.axes import FOREIGN, Atom, Axes, axis
 from jaxdescramble.networks.book import Book
 from jaxdescramble.networks.graph import Graph, Operation, operand_shapes
-from jaxdescramble.networks.kinds.kind import UNIT, Kind, OrderMattersError, Permuted, Reach, Reaches, Relevance, Span
+from jaxdescramble.networks.kinds.kind import Kind, Reach, Reaches, Relevance, Span
 from jaxdescramble.networks.strands import PRODUCT, SUM
 
 
@@ -53,22 +53,6 @@ class Slicing(Kind):
 
         return {a: sliced(one) for a, one in reach.items()}
 
-    def permuted(self, operation: Operation, operands: list[Axes], graph: Graph) -> Permuted:
-        shape, spans = (
-            graph.shape(operation.inputs[0]),
-            [self.spans(operation, i) for i in range(len(operation.outputs))],
-        )
-        if any(_takes_out(one, operands[0], shape) for one in spans):
-            raise OrderMattersError("selects some of them")
-        return Permuted([cut(operation, one, operands[0], shape) for one in spans])
-
-    def permuted_back(self, operation: Operation, output: int, axes: Axes, graph: Graph) -> list[Axes] | None:
-        back = list(axes)
-        if operation.name == "unstack":
-            back.insert(operation.params["axis"], ())
-        some = _takes_out(self.spans(operation, output), tuple(back), graph.shape(operation.inputs[0]))
-        return None if some else [tuple(back)]
-
     def relevance(self, flow: Relevance) -> list[Array] | None:
         return flow.moved_back()
 
@@ -99,11 +83,6 @@ def cut(operation: Operation, spans: Sequence[Span], axes: Axes, before: Sequenc
     return tuple(result)
 
 
-def _takes_out(spans: Sequence[Span], axes: Axes, shape: Sequence[int]) -> bool:
-    sizes = zip(axes, spans, shape, strict=True)
-    return any(UNIT in labels(dimension) and span != (0, size, 1) for dimension, span, size in sizes)
-
-
 def _part(book: Book, axes: Sequence[Sequence[Atom]], i: int, span: Sequence[int]) -> list[tuple[Atom, ...]]:
     """Return the axes after a slice `range(*span)` of one dimension: a part of a strand, if it is one."""
     start, stop, step = span
@@ -125,7 +104,7 @@ def _part(book: Book, axes: Sequence[Sequence[Atom]], i: int, span: Sequence[int
             found[i] = factors[:1]
             return found
     if step != 1 or len(dimension) != 1 or _inner(dimension[0], book):
-        found[i] = book.lost(dimension, size, "takes some of them")
+        found[i] = book.lost(dimension, size, "selects some of them")
         return found
     (atom,) = dimension
     total, unit = strands.size(atom.label), atom.stride

@@ -49,7 +49,7 @@ def _is_plain(leaf: object) -> bool:
 
 def _walk(block: Block, book: Book) -> None:
     for operation in block.operations:
-        book.operation = operation
+        book.operation = book.strands.operation = operation
         if operation.body is not None:
             _scan(operation, operation.body, book)
         elif not book.compute(operation):
