@@ -1,10 +1,9 @@
 """Put the hidden neurons of an MLP in a readable order, in the parameters themselves.
 
-The network removes noise from waves. Over orders, total variation asks for the shortest path through all neurons.
-Run: python examples/a_readable_mlp.py [--width 48] [--out readable-mlp.png]
+The network removes noise from waves. Run: python examples/a_readable_mlp.py [width [steps]]; see readable-mlp.png.
 """
 
-import argparse
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +33,10 @@ def picture(networks):
     return figure
 
 
-def main(width: int, steps: int, out: str):
+def main(width=48, steps=1000):
     keys = jax.random.split(jax.random.key(0), 4)
-    params = {"encode": jax.random.normal(keys[0], (32, width)), "decode": jax.random.normal(keys[1], (width, 32))}
-    params = jax.tree.map(lambda weight: weight / 8, params)
+    shapes = {"encode": (32, width), "decode": (width, 32)}
+    params = {name: jax.random.normal(key, shapes[name]) / 8 for name, key in zip(shapes, keys, strict=False)}
     optimiser = optax.adam(3e-3)
 
     def step(k, carry):
@@ -48,19 +47,14 @@ def main(width: int, steps: int, out: str):
 
     params, _ = jax.jit(lambda p: jax.lax.fori_loop(0, steps, step, (p, optimiser.init(p))))(params)
     x = waves(keys[3], 300)[0]
-    activation = jd.wiretap(network)(params, x)[1]["['encode']"].activation
+    signals = jd.wiretap(network)(params, x)[1]["['encode']"].activation
     variation = jd.objectives.total_variation(boundary="neumann")
-    found = jd.descramble(activation, variation, group="permutation", restarts=3, key=jax.random.key(1))
-    order = found.point.argmax(axis=1)
-    tidy = jd.transform(network, params, x, {"['encode']": order})
+    found = jd.descramble(signals, variation, group="permutation", restarts=3, key=jax.random.key(1))
+    tidy = jd.transform(network, params, x, {"['encode']": found.point.argmax(axis=1)})
     print(f"total variation along the neurons {found.initial_value:.3f} -> {found.value:.3f}")
     print(f"outputs changed by {jnp.abs(network(tidy, x) - network(params, x)).max():.1e}")
-    picture({"As trained": params, "In order": tidy}).savefig(out, dpi=200)
+    picture({"As trained": params, "In order": tidy}).savefig("readable-mlp.png", dpi=200)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--out", default="readable-mlp.png")
-    main(**vars(parser.parse_args()))
+    main(*map(int, sys.argv[1:]))

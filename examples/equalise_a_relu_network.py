@@ -1,10 +1,10 @@
 """Make the weights of a ReLU network fit for int8 by scales that cost nothing (cross-layer equalisation).
 
 A neuron's incoming weights times s and its outgoing weights divided by s are the same network (Nagel et al., 2019).
-Run: python examples/equalise_a_relu_network.py [--width 128]
+Run: python examples/equalise_a_relu_network.py [width [steps]]
 """
 
-import argparse
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def rounded(weight):  # int8, one step for the whole matrix
     return step * jnp.round(weight / step)
 
 
-def main(width: int, steps: int):
+def main(width=128, steps=300):
     x, y = load_digits(return_X_y=True)
     x, y, keys = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y), jax.random.split(jax.random.key(0), 3)
     shapes = {"first": (64, width), "second": (width, width), "last": (width, 10)}
@@ -46,8 +46,7 @@ def main(width: int, steps: int):
             ranges = [np.abs(equal[made]).max(axis=0), np.abs(equal[read]).max(axis=1)]
             scales = np.sqrt(np.maximum(ranges[1], 1e-6) / np.maximum(ranges[0], 1e-6))
             equal = jd.transform(network, equal, x, {f"['{made}']": scales})
-    x, y = x[1200:], y[1200:]
-    outputs = network(params, x)
+    x, outputs = x[1200:], network(params, x[1200:])
     print(f"outputs changed by {jnp.abs(network(equal, x) - outputs).max() / jnp.abs(outputs).max():.1e}")
     for name, now in {"as trained": params, "equalised": equal}.items():
         errors = [float(jnp.sum((rounded(now[k]) - now[k]) ** 2) / jnp.sum(now[k] ** 2)) for k in shapes]
@@ -57,7 +56,4 @@ def main(width: int, steps: int):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=300)
-    main(**vars(parser.parse_args()))
+    main(*map(int, sys.argv[1:]))

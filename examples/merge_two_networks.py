@@ -1,10 +1,9 @@
 """Average two networks that were trained from different seeds, before and after `jd.match`.
 
-Both know the digits, in other orders of their neurons. Run: python examples/merge_two_networks.py [--width 512]
+Both know the digits, in other orders of their neurons. Run: python examples/merge_two_networks.py [width [steps]]
 """
 
-import argparse
-from typing import Any
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -41,9 +40,9 @@ def train(key, x, y, width, steps):
     return jax.jit(lambda params: jax.lax.fori_loop(0, steps, step, (params, optimiser.init(params)))[0])(params)
 
 
-def main(width: int, steps: int):
-    digits: Any = load_digits()
-    x, y = jnp.asarray(digits.data / 16, jnp.float32), jnp.asarray(digits.target)
+def main(width=512, steps=1500):
+    x, y = (jnp.asarray(one) for one in load_digits(return_X_y=True))
+    x = x.astype(jnp.float32) / 16
     a, b = (train(jax.random.key(seed), x[:1200], y[:1200], width, steps) for seed in (0, 1))
     x, y = x[1200:], y[1200:]  # unseen digits
     found = jd.match(network, a, b, x)
@@ -52,14 +51,9 @@ def main(width: int, steps: int):
     networks |= {"average": average(b), "average, matched": average(found.params)}
     for name, params in networks.items():
         print(f"{name}: accuracy {float((network(params, x).argmax(axis=1) == y).mean()):.3f}")
-    line = found.barrier(lambda params: loss(params, x, y), nulls=10)
-    print(
-        f"barrier {line.before:.3f} before, {line.after:.3f} after; null {line.null.min():.3f} to {line.null.max():.3f}"
-    )
+    bar = found.barrier(lambda params: loss(params, x, y), nulls=10)
+    print(f"barrier {bar.before:.3f} before, {bar.after:.3f} after; null {bar.null.min():.3f} to {bar.null.max():.3f}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=1500)
-    main(**vars(parser.parse_args()))
+    main(*map(int, sys.argv[1:]))

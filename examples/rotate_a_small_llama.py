@@ -56,13 +56,11 @@ def main(steps=300, n=64):
     S, T = (jd.wiretap(llama)(folded, x)[1]["['blocks'][1]['up']"].input for x in (seen, unseen))
     hadamards = [jd.manifolds.orthogonal.random_hadamard(jax.random.key(k), n) for k in range(10)]
     principal = jnp.linalg.svd(S, full_matrices=False)[0].T
+    measures = jd.objectives.spread("kurtosis"), jd.objectives.quantised(4)
     frames = {"as trained": [jnp.eye(n)], "Hadamard": hadamards, "principal components": [principal]}
     for name, some in (frames | {"both": [H @ principal for H in hadamards]}).items():
         moved = jd.transform(llama, folded, seen, {"['embed']": some[0]}, at_values=True)
-        kurtosis, error = (
-            sum(f(P, T) for P in some) / len(some)
-            for f in (jd.objectives.spread("kurtosis"), jd.objectives.quantised(4))
-        )
+        kurtosis, error = (sum(measure(P, T) for P in some) / len(some) for measure in measures)
         change = jnp.abs(llama(moved, unseen) - llama(params, unseen)).max()
         print(f"{name}: kurtosis {kurtosis:.2f}, int4 error {error:.4f}, outputs changed by {change:.1e}")
 

@@ -206,7 +206,7 @@ def test_quadrature_signals(tmp_path):
 
 @pytest.mark.thorough
 def test_merge_two_networks(tmp_path):
-    text = run("merge_two_networks.py", "--width", 64, "--steps", 300, folder=tmp_path)
+    text = run("merge_two_networks.py", 64, 300, folder=tmp_path)
     own, matched = numbers(r"\nb: accuracy (\S+)\nb, matched: accuracy (\S+)\n", text)
     assert own == matched > 0.85
     average, better = numbers(r"\naverage: accuracy (\S+)\naverage, matched: accuracy (\S+)\n", text)
@@ -231,7 +231,7 @@ def test_rotate_a_small_llama(tmp_path):
 
 @pytest.mark.thorough
 def test_a_readable_mlp(tmp_path):
-    text = run("a_readable_mlp.py", "--width", 24, "--steps", 300, folder=tmp_path)
+    text = run("a_readable_mlp.py", 24, 300, folder=tmp_path)
     before, after = numbers(r"along the neurons (\S+) -> (\S+)\n", text)
     assert after < 0.8 * before
     assert numbers(r"changed by (\S+)\n", text)[0] < 1e-5
@@ -240,7 +240,7 @@ def test_a_readable_mlp(tmp_path):
 
 @pytest.mark.thorough
 def test_equalise_a_relu_network(tmp_path):
-    text = run("equalise_a_relu_network.py", "--width", 48, "--steps", 100, folder=tmp_path)
+    text = run("equalise_a_relu_network.py", 48, 100, folder=tmp_path)
     assert numbers(r"outputs changed by (\S+)\n", text)[0] < 1e-5
     before, after = (
         numbers(rf"\n{name}: int8 weight errors (\S+) (\S+) (\S+), output", text)

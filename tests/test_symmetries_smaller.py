@@ -110,13 +110,13 @@ CASES = {
         sinusoids,
         RESIDUAL,
         IDS,
-        ("['embedding']", "", "broadcast_in_dim", "SINUSOIDS", "constant that is not the same"),
+        ("['embedding']", "", "add", "SINUSOIDS", "constant that is not the same"),
     ),
     "a mask of some units is fixed": (
         masked,
         AB,
         draw(5, 4),
-        ("['a']", "signs", "broadcast_in_dim", "jnp.where", "constant"),
+        ("['a']", "signs", "select_n", "jnp.where", "constant"),
     ),
     "slopes are parameters": (
         prelu,
@@ -140,7 +140,7 @@ CASES = {
         frozen_projection,
         {"a": draw(4, 6), "c": draw(4, 7)},
         draw(50, 4),
-        ("['a']", "", "", "", "constant that is not"),
+        ("['a']", "", "dot_general", "FROZEN", "constant that is not"),
     ),
     "a spectral norm starts from ones": (
         spectral,
