@@ -20,7 +20,6 @@ from jaxdescramble.descrambling.signals import descramble_one
 from jaxdescramble.networks.strands import number_of
 from jaxdescramble.networks.symmetry import Matrices, Symmetries, symmetries, transform
 from jaxdescramble.networks.symmetry.deriving import Derivation, Derived, strands_of
-from jaxdescramble.networks.symmetry.moving import Mover
 from jaxdescramble.objectives import Objective
 from jaxdescramble.solvers import Solver, minimise
 from jaxdescramble.solvers.watch import Interrupted, Watch
@@ -144,12 +143,10 @@ def _signals(known: Symmetries, params: PyTree, x: PyTree) -> dict[str, Array]:
     """Return by stream the last value that has it, as signals (*places, n, samples)."""
     derivation = known.derivation
     last = last_values(derivation)
-    live = [derivation.stream_of[derived.members[0]] for derived in derivation.streams]
-    outer = {place for number in live for place in derivation.places[number]}
     chosen: dict[str, tuple[Derived, int]] = {}
     for name, derived in zip(known, derivation.streams, strict=True):
         values = [last[strand] for strand in strands_of(derived.group) if strand in last]
-        if values and derivation.stream_of[derived.members[0]] not in outer:
+        if values and derived.number not in derivation.outer:
             chosen[name] = derived, max(values)
     arrays = values_of(derivation, params, x, {value for _, value in chosen.values()})
     found = {}
@@ -162,9 +159,8 @@ def _signals(known: Symmetries, params: PyTree, x: PyTree) -> dict[str, Array]:
 
 def _columns(derivation: Derivation, derived: Derived, value: int, array: Array) -> Array | None:
     labels, array = unfolded(derivation, value, array)
-    mover = Mover(derivation.book.strands, {}, derivation.stream_of, derivation.places)
     strands = set(strands_of(derived.group))
-    for part in mover.parts(array.shape, labels):
+    for part in derivation.parts(array.shape, labels):
         for axis, label in enumerate(part.labels):
             if label and number_of(label) in strands and len(part.places[axis]) == len(derived.group.places):
                 places = part.places[axis]

@@ -181,6 +181,10 @@ class Book:
         """Return the axes of a value as they are known by now."""
         return self.strands.current(self.axes[number])
 
+    def leaf_labels(self, number: int) -> list[str]:
+        """Return the strand of each axis of an argument; FOREIGN for one that nothing moves."""
+        return [dimension[0].label if dimension else FOREIGN for dimension in self.axes[number]]
+
     def filled(self, number: int) -> Axes:
         """Return the axes of a value; a dimension without a strand is spread out."""
         axes = self.of(number)

@@ -73,7 +73,7 @@ def reorder(f: Function, params: PyTree, x: PyTree, name: str, permutation: Arra
     if len(own) != 1 or len(finest) != 1:
         _fail_at(name, *_split(derivation, own))
     stream = derivation.stream_of[number_of(finest.pop())]
-    derived = next((one for one in derivation.streams if derivation.stream_of[one.members[0]] == stream), None)
+    derived = next((one for one in derivation.streams if one.number == stream), None)
     if derived is not None:
         try:
             element = derived.group.given(order)

@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from jaxdescramble._base.checks import a_function, is_traced, one_of, positive_integer, random_key
 from jaxdescramble._base.results import Result
 from jaxdescramble._base.status import Status
 from jaxdescramble.descrambling._values import activations
 from jaxdescramble.descrambling.matching.barriers import Barrier, barrier
-from jaxdescramble.descrambling.matching.pieces import Axis, Kind, Pieces, Problem, State, element_of, labels_of, start
+from jaxdescramble.descrambling.matching.pieces import Axis, Kind, Pieces, Problem, State, element_of, start
 from jaxdescramble.descrambling.matching.updates import distance, update
 from jaxdescramble.networks.symmetry import Element, Symmetries, symmetries
 from jaxdescramble.networks.symmetry.deriving import strands_of
+from jaxdescramble.networks.symmetry.streams import generator
 from jaxdescramble.networks.symmetry.transforming import moved_leaves
 from jaxdescramble.networks.tracing import Function
 from jaxdescramble.solvers.watch import Interrupted, Progress, Watch, watched
@@ -156,7 +157,7 @@ def match(
     if by == "weights":
         for one, other, value in zip(*map(jax.tree.leaves, (a, b)), derivation.book.graph.arguments[0], strict=True):
             if _is_real(one):
-                pieces.add(labels_of(derivation, value), jnp.asarray(one, dtype), jnp.asarray(other, dtype))
+                pieces.add(derivation.book.leaf_labels(value), jnp.asarray(one, dtype), jnp.asarray(other, dtype))
     else:
         for labels, one, other in activations(derivation, a, b, x):
             pieces.add(labels, one.astype(dtype), other.astype(dtype))
@@ -191,10 +192,10 @@ def _check_networks(a: PyTree, b: PyTree) -> None:
 
 def _starts(kind: Kind, restarts: int, key: PRNGKeyArray | None, number: int, dtype: Any) -> State:
     """Return the identity, and random elements: a leading axis for all starts. Scales begin at 1."""
-    first = jax.tree.map(lambda leaf: _as(leaf, dtype)[None], start(kind))
+    first = jax.tree.map(lambda leaf: leaf[None], start(kind, dtype))
     if not restarts or key is None:
         return first
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(key, number))).ravel().tolist())
+    rng = generator(jax.random.fold_in(key, number))
     shape = (restarts, *kind.places)
     if kind.ordered:
         drawn = rng.permuted(np.broadcast_to(np.arange(kind.size), (*shape, kind.size)), axis=-1)
@@ -207,10 +208,6 @@ def _starts(kind: Kind, restarts: int, key: PRNGKeyArray | None, number: int, dt
             turned = np.eye(kind.size)[orders]
         rest = dict.fromkeys(("matrix", "dual"), jnp.asarray(turned, dtype))
     return {name: jnp.concatenate([first[name], rest[name]]) for name in first}
-
-
-def _as(leaf: Array, dtype: Any) -> Array:
-    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
 def _descend(pieces: Pieces, states: dict[int, State], watch: Watch) -> tuple[dict[int, State], np.ndarray, np.ndarray]:
@@ -273,8 +270,7 @@ def _match(
 ) -> Match:
     elements = {}
     for name, derived in zip(known, known.derivation.streams, strict=True):
-        number = known.derivation.stream_of[derived.members[0]]
-        elements[name] = Element(*element_of(derived, states[number]))
+        elements[name] = Element(*element_of(derived, states[derived.number]))
     return Match(elements, _apply(known, b, elements), cost, history, (known, a, b))
 
 

@@ -7,7 +7,7 @@ equal problems share one compiled program.
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,6 @@ from jaxtyping import Array
 from jaxdescramble.networks.strands import DUAL, number_of
 from jaxdescramble.networks.symmetry import Matrices, Ordered
 from jaxdescramble.networks.symmetry.deriving import Derivation, Derived, strands_of
-from jaxdescramble.networks.symmetry.moving import Mover
 
 State = dict[str, Array]
 """Element of a stream: "order" and "scales" (strands, *places, n), or "matrix" and its "dual", (*places, n, n)."""
@@ -91,13 +90,13 @@ def kind_of_group(group: Matrices | Ordered, outer: bool) -> Kind:
     return Kind(group.size, group.places, False, orthogonal=group.orthogonal, ones=ones, outer=outer)
 
 
-def start(kind: Kind) -> State:
+def start(kind: Kind, dtype: Any) -> State:
     """Return the identity."""
     shape = (*kind.places, kind.size)
     if kind.ordered:
         order = np.broadcast_to(np.arange(kind.size, dtype=np.int32), shape)
-        return {"order": jnp.asarray(order), "scales": jnp.ones((len(kind.sizes), *shape))}
-    eye = jnp.broadcast_to(jnp.eye(kind.size), (*shape, kind.size))
+        return {"order": jnp.asarray(order), "scales": jnp.ones((len(kind.sizes), *shape), dtype)}
+    eye = jnp.broadcast_to(jnp.eye(kind.size, dtype=dtype), (*shape, kind.size))
     return {"matrix": eye, "dual": eye}
 
 
@@ -113,18 +112,17 @@ class Pieces:
 
     def __init__(self, derivation: Derivation):
         self.derivation = derivation
-        number_of_stream = {derivation.stream_of[one.members[0]]: one for one in derivation.streams}
-        self.streams: dict[int, Derived] = number_of_stream
-        outer = {place for number in self.streams for place in derivation.places[number]}
-        self.kinds = {number: kind_of_group(one.group, number in outer) for number, one in self.streams.items()}
+        self.streams: dict[int, Derived] = {one.number: one for one in derivation.streams}
+        self.kinds = {
+            number: kind_of_group(one.group, number in derivation.outer) for number, one in self.streams.items()
+        }
         self.strand = {strand: i for one in self.streams.values() for i, strand in enumerate(strands_of(one.group))}
-        self.mover = Mover(derivation.book.strands, {}, derivation.stream_of, derivation.places)
         self.all: list[Piece] = []
         self.rest = 0.0
 
     def add(self, labels: Sequence[str], one: Array, other: Array) -> None:
         """Add two arrays; `labels` are the strands of their axes, "" for none."""
-        for part in self.mover.parts(one.shape, labels):
+        for part in self.derivation.parts(one.shape, labels):
             axes = []
             for i, label in enumerate(part.labels):
                 stream = self.derivation.stream_of.get(number_of(label)) if label else None
@@ -149,11 +147,6 @@ class Pieces:
                 piece._replace(axes=tuple(axis._replace(slot=at[axis.slot]) for axis in piece.axes)) for piece in own
             )
             yield number, Problem(self.kinds[number], tuple(slots), pieces)
-
-
-def labels_of(derivation: Derivation, value: int) -> list[str]:
-    """Return the strand of each axis of an argument, "" for none."""
-    return [dimension[0].label if dimension else "" for dimension in derivation.book.axes[value]]
 
 
 def moved(array: Array, axes: Sequence[Axis], states: Sequence[State], kinds: Sequence[Kind]) -> Array:

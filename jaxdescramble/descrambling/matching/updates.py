@@ -28,7 +28,6 @@ Side = tuple[int, bool]
 NEWTON_STEPS = 12
 """Steps for the best scales of each pair of positions; eight give 32-bit accuracy for scales between 1/30 and 30."""
 
-
 WORST_CONDITION = 1e4
 """Largest condition number of a matrix in GL(n) that is taken; otherwise the orthogonal one is."""
 
@@ -144,8 +143,8 @@ def _ordered(kind: Kind, S: dict[Side, Array], N: dict[Side, Array]) -> State:
     products, norms = jnp.stack([S[side] for side in sides]), jnp.stack([N[side] for side in sides])
     strands = np.array([strand for strand, _ in sides])
     turned = np.array([-1 if dual else 1 for _, dual in sides])
-    exponents = turned[:, None] * np.array(kind.sizes).reshape(len(kind.sizes), -1)[strands]
-    basis = jnp.asarray(np.array(kind.common_signs, int).reshape(len(kind.sizes), -1))
+    exponents = turned[:, None] * _basis(kind.sizes)[strands]
+    basis = jnp.asarray(_basis(kind.common_signs))
 
     def with_signs(odd: Array) -> tuple[Array, ...]:
         return _with_scales(kind, strands, products * _signs(odd[strands], products), norms, exponents)
@@ -162,8 +161,8 @@ def _ordered(kind: Kind, S: dict[Side, Array], N: dict[Side, Array]) -> State:
     state = (none, with_signs(none))
     odd, (_, order, logs, flips) = jax.lax.fori_loop(0, 2 * basis.shape[1], step, state) if basis.size else state
     flips = (flips + odd[None]) % 2
-    logs = logs @ jnp.asarray(np.array(kind.sizes).reshape(len(kind.sizes), -1).T, logs.dtype)
-    if np.array(kind.common_sizes).size:
+    logs = logs @ jnp.asarray(_basis(kind.sizes).T, logs.dtype)
+    if _basis(kind.common_sizes).size:
         logs = logs + _common_logs(kind, strands, turned, products, norms, order, logs, flips)
     return {"order": order, "scales": (jnp.where(flips == 1, -1, 1) * jnp.exp(logs)).T}
 
@@ -179,25 +178,32 @@ def _with_scales(
     """Return the least distance, the order, the logarithms of the free scales, and the signs of the strands."""
     if not exponents.shape[1] and not any(kind.signs):
         return _with_orders(kind, products, norms)
-    flips = _best_signs(products, np.array(kind.signs).reshape(len(kind.signs), -1)[strands])
-    basis = jnp.asarray(np.array(kind.signs).reshape(len(kind.signs), -1))
-    odd = jnp.einsum("sk,kij->sij", basis, flips) % 2
+    flips = _best_signs(products, _basis(kind.signs)[strands])
+    odd = jnp.einsum("sk,kij->sij", jnp.asarray(_basis(kind.signs)), flips) % 2
     own = products * jnp.where(odd[strands] == 1, -1, 1)
     logs = _best_scales(own, norms, exponents)
     factors = _factors(exponents, logs)
     cost = jnp.sum(norms[:, None, :] * factors**2 - 2 * own * factors, axis=0)
-    rows = jnp.arange(kind.size)
-    order = _columns(cost) if kind.moves else rows.astype(jnp.int32)
+    rows, order = jnp.arange(kind.size), _assigned(kind, cost)
     return cost[rows, order].sum(), order, logs[:, rows, order].T, odd[:, rows, order].T
 
 
 def _with_orders(kind: Kind, products: Array, norms: Array) -> tuple[Array, Array, Array, Array]:
     """Return what `_with_scales` returns, where no scale and no sign is free."""
     cost = jnp.sum(norms, axis=0)[None, :] - 2 * jnp.sum(products, axis=0)
-    rows = jnp.arange(kind.size)
-    order = _columns(cost) if kind.moves else rows.astype(jnp.int32)
+    rows, order = jnp.arange(kind.size), _assigned(kind, cost)
     no_logs, no_flips = jnp.zeros((kind.size, 0), products.dtype), jnp.zeros((kind.size, len(kind.signs)), int)
     return cost[rows, order].sum(), order, no_logs, no_flips
+
+
+def _assigned(kind: Kind, cost: Array) -> Array:
+    """Return the order of least cost, or that of a stream whose order must stay."""
+    return _columns(cost) if kind.moves else jnp.arange(kind.size, dtype=jnp.int32)
+
+
+def _basis(rows: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Return the basis of free charges that a `Kind` holds: whole numbers, shape (strands, free)."""
+    return np.array(rows, int).reshape(len(rows), -1)
 
 
 def _best_signs(products: Array, basis: np.ndarray) -> Array:
@@ -265,7 +271,7 @@ def _common_logs(
     factors = (jnp.exp(logs[:, strands] * turned[None]) * jnp.where(odd[:, strands] == 1, -1, 1)).T
     S = jnp.sum(products[:, rows, order] * factors, axis=1)[:, None, None]
     N = jnp.sum(norms[:, order] * factors**2, axis=1)[:, None]
-    basis = np.array(kind.common_sizes)
+    basis = _basis(kind.common_sizes)
     best = _best_scales(S, N, turned[:, None] * basis[strands])[:, 0, 0]
     return (best @ jnp.asarray(basis.T, logs.dtype))[None]
 

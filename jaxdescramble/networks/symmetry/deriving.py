@@ -12,7 +12,7 @@ from jaxdescramble.networks.graph import everything
 from jaxdescramble.networks.strands import DUAL, PRODUCT, Family, number_of
 from jaxdescramble.networks.symmetry.charges import beyond, free_signs, free_sizes
 from jaxdescramble.networks.symmetry.groups import Matrices, Ordered
-from jaxdescramble.networks.symmetry.moving import place_of
+from jaxdescramble.networks.symmetry.moving import Mover, Part, place_of
 
 MANY = 4096
 """Combinations of parts of one value that are looked at one by one."""
@@ -60,6 +60,11 @@ class Derived:
     ends: tuple[End, ...]
     asked: tuple[Asked, ...]
 
+    @property
+    def number(self) -> int:
+        """Number of the stream."""
+        return self.members[0]
+
 
 class Derivation:
     """The streams of a network.
@@ -69,6 +74,7 @@ class Derivation:
         stream_of: by strand without parts, the number of its stream.
         places: by stream, those streams at whose positions its element may be another one, outermost first.
         streams: those that something may act on, in the order in which the network reads their leaves.
+        outer: those of them at whose positions the element of another one may be another.
     """
 
     def __init__(self, book: Book):
@@ -83,6 +89,11 @@ class Derivation:
         self.turned = self._turned()
         self.places = self._places()
         self.streams = self._derive()
+        self.outer = {place for one in self.streams for place in self.places[one.number]}
+
+    def parts(self, shape: Sequence[int], labels: Sequence[str]) -> Iterator[Part]:
+        """Split an array until no axis has parts; `labels` are the strands of its axes."""
+        return Mover(self.book.strands, {}, self.stream_of, self.places).parts(shape, labels)
 
     def _derive(self) -> list[Derived]:
         used, ends = self._used(), self._ends()

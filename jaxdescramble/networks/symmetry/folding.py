@@ -13,7 +13,6 @@ from jaxdescramble.networks.strands import DUAL, number_of
 from jaxdescramble.networks.symmetry.charges import beyond, free_sizes
 from jaxdescramble.networks.symmetry.deriving import Asked, Derivation, Derived, End
 from jaxdescramble.networks.symmetry.groups import Element, Ordered
-from jaxdescramble.networks.symmetry.moving import Mover
 from jaxdescramble.networks.symmetry.offsets import ARRANGING, moved_offsets
 from jaxdescramble.networks.symmetry.streams import symmetries
 from jaxdescramble.networks.symmetry.transforming import moved_leaves
@@ -94,12 +93,6 @@ def _leaf(number: int, book: Book) -> int:
         (number,) = inner
 
 
-def _labels(derivation: Derivation, end: End) -> list[str]:
-    book = derivation.book
-    axes = book.axes[book.graph.arguments[0][end.leaf]]
-    return [dimension[0].label if dimension else "" for dimension in axes]
-
-
 def _folded(
     derivation: Derivation, derived: Derived, group: Ordered, end: End, factors: Sequence[Asked], params: PyTree
 ) -> tuple[PyTree, str]:
@@ -108,13 +101,14 @@ def _folded(
     if not (np.isfinite(leaf).all() and leaf.all()):
         return params, "kept: it has numbers that are 0 or not finite"
     elements: dict[int, Element] = {}
-    for gain, label, places in _blocks(derivation, derived, leaf, _labels(derivation, end)):
+    labels = derivation.book.leaf_labels(derivation.book.graph.arguments[0][end.leaf])
+    for gain, label, places in _blocks(derivation, derived, leaf, labels):
         element, why = _element(derived, group, gain, label, factors)
         if element is None or places != group.places:
             return params, f"kept: {why or 'it is the same at all places, where the network is not'}"
         elements |= dict.fromkeys(element.scales, element)
-    labels = set(elements)
-    into = dict.fromkeys(one.path for one in derived.ends if one.path != end.path and _touched(derivation, one, labels))
+    moved = set(elements)
+    into = dict.fromkeys(one.path for one in derived.ends if one.path != end.path and _touched(derivation, one, moved))
     weights = [path for path in into if path in {one.path for one in derived.ends if not one.vector}] or list(into)
     leaves, tree = jax.tree.flatten(moved_leaves(derivation, params, elements))
     leaves[end.leaf] = jnp.ones_like(leaves[end.leaf])  # gain * (1 / gain) is not always 1
@@ -131,8 +125,7 @@ def _blocks(
     derivation: Derivation, derived: Derived, leaf: np.ndarray, labels: Sequence[str]
 ) -> Iterator[tuple[np.ndarray, str, tuple[int, ...]]]:
     """Yield the parts of a leaf that lie in one stream: numbers of shape (*places, n), their strand, the places."""
-    mover = Mover(derivation.book.strands, {}, derivation.stream_of, derivation.places)
-    for part in mover.parts(leaf.shape, labels):
+    for part in derivation.parts(leaf.shape, labels):
         array = leaf.ravel()[part.where]
         for i, label in enumerate(part.labels):
             if label and number_of(label) in derived.members:

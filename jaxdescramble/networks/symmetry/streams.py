@@ -68,7 +68,7 @@ class Stream(Result):
 
     def random(self, key: PRNGKeyArray) -> Element:
         """Draw an element of the group."""
-        return self.group.random(_generator(key))
+        return self.group.random(generator(key))
 
     def __repr__(self) -> str:
         return f"Stream({self.name!r}, {self.group.name}, {len(self.leaves)} leaves)"
@@ -115,7 +115,7 @@ class Symmetries(Mapping[str, Stream]):
 
     def random(self, key: PRNGKeyArray) -> dict[str, Element]:
         """Draw an element of every stream's group."""
-        rng = _generator(key)
+        rng = generator(key)
         return {name: stream.group.random(rng) for name, stream in self.items()}
 
     def to_dict(self) -> dict[str, object]:
@@ -178,7 +178,8 @@ def symmetries(f: Function, params: PyTree, x: PyTree, *, at_values: bool = Fals
     return Symmetries(Derivation(read(f, params, x, true_or_false(at_values, "at_values"))))
 
 
-def _generator(key: PRNGKeyArray) -> np.random.Generator:
+def generator(key: PRNGKeyArray) -> np.random.Generator:
+    """Return NumPy's generator of a key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(random_key(key))).ravel().tolist())
 
 

@@ -70,7 +70,7 @@ def moved_leaves(derivation: Derivation, params: PyTree, elements: Mapping[int, 
     leaves, tree = jax.tree.flatten(params)
     moved = []
     for leaf, number in zip(leaves, book.graph.arguments[0], strict=True):
-        labels = [dimension[0].label if dimension else "" for dimension in book.axes[number]]
+        labels = book.leaf_labels(number)
         touched = {number_of(one) for label in labels if label for one in book.strands.finest(label)}
         moved.append(leaf if touched.isdisjoint(elements) else _moved(leaf, labels, mover))
     return jax.tree.unflatten(tree, moved)
